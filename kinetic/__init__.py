@@ -1,0 +1,1 @@
+"""`import kinetic`: the public names of kinetic_flows, loaded when first used."""

@@ -1,0 +1,1 @@
+"""kinetic-flows: run a Python function on cloud accelerators as a Prefect flow run."""

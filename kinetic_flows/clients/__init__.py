@@ -1,0 +1,1 @@
+"""The only code that touches Google's, registries' and Kubernetes' clients."""

@@ -1,0 +1,1 @@
+"""What a run's environment contains: found, locked, hashed, explained."""

@@ -1,0 +1,1 @@
+"""Prefect flows: one for a run, one for the base images."""

@@ -1,0 +1,1 @@
+"""Images: modes, references, Dockerfiles, and the decision to reuse or build."""

@@ -1,0 +1,248 @@
+"""The contract between the client and the runner: what a job is, and how a result is framed.
+
+The runner (`runner_image/runner`) reads these shapes with the standard library alone and
+imports nothing from here; `tests/unit/test_contract.py` holds the two sides together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NewType
+
+JOB_VERSION = 1
+"""Raised when a runner of the previous version could misread a job."""
+
+Sha256 = NewType("Sha256", str)
+"""A SHA-256 in lower-case hexadecimal."""
+
+RESULT_MAGIC = b"kinetic-result-1"
+
+EXIT_RETURNED = 0
+EXIT_RAISED = 1
+EXIT_BAD_LAUNCH = 40
+EXIT_OBJECT_UNAVAILABLE = 41
+EXIT_OBJECT_REFUSED = 42
+EXIT_RUNTIME_UNFIT = 43
+EXIT_CODE_NOT_RESTORED = 44
+EXIT_REQUIREMENTS_FAILED = 45
+EXIT_PAYLOAD_UNREADABLE = 46
+EXIT_RESULT_NOT_WRITTEN = 47
+EXIT_CANCELLED = 130
+EXIT_TERMINATED = 143
+
+EXIT_MEANINGS: Mapping[int, str] = {
+    EXIT_RETURNED: "the function returned",
+    EXIT_RAISED: "the function raised",
+    EXIT_BAD_LAUNCH: "the runner was started without a usable job",
+    EXIT_OBJECT_UNAVAILABLE: "an object of the job could not be fetched from the store",
+    EXIT_OBJECT_REFUSED: "an object of the job does not match its digest",
+    EXIT_RUNTIME_UNFIT: "the image lacks what the runner needs, or its Python does not fit",
+    EXIT_CODE_NOT_RESTORED: "the project's code could not be restored",
+    EXIT_REQUIREMENTS_FAILED: "the project's requirements could not be installed",
+    EXIT_PAYLOAD_UNREADABLE: "the function and its arguments could not be unpickled",
+    EXIT_RESULT_NOT_WRITTEN: "the result could not be written to the store",
+    EXIT_CANCELLED: "the run was cancelled",
+    EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
+}
+"""Exit codes of the runner. Codes 40 to 47 name the infrastructure phase that failed."""
+
+
+def sha256_hex(data: bytes) -> Sha256:
+    """Return the SHA-256 of bytes as lower-case hexadecimal."""
+    return Sha256(hashlib.sha256(data).hexdigest())
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a value so that equal values give equal bytes (sorted keys, no white space)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRef:
+    """An object in the store and the digest its content must have.
+
+    Attributes:
+        name: Name relative to the store's root.
+        sha256: Digest of the object's bytes; for a code pack, of its uncompressed content.
+        size_bytes: Size of the object's bytes; for a code pack, of its uncompressed content.
+    """
+
+    name: str
+    sha256: Sha256
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSpec:
+    """The project's code as shipped.
+
+    Attributes:
+        packs: Compressed tar archives (gzip), extracted one over the other into the workspace.
+        manifest: JSON object in the store that lists every file (path, mode, size, sha256).
+        sys_path: Entries put in front of `sys.path`, relative to the workspace, in order.
+        working_directory: Directory to run in, relative to the workspace.
+        entry_module_file: The script that was `__main__` on the client, relative to the
+            workspace; None when there was none.
+    """
+
+    packs: tuple[ObjectRef, ...]
+    manifest: ObjectRef
+    sys_path: tuple[str, ...] = (".",)
+    working_directory: str = "."
+    entry_module_file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequirementsSpec:
+    """What the runner installs before it runs (prebuilt mode only).
+
+    Attributes:
+        lock: The locked requirements with hashes.
+        wheels: Wheels that come with the job, fetched and verified, then offered to uv.
+        constraints: Path in the image of the accelerator runtime's constraints; None for none.
+        offline: Whether every package comes from `wheels`, so that no index is asked.
+    """
+
+    lock: ObjectRef
+    wheels: tuple[ObjectRef, ...] = ()
+    constraints: str | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefectSpec:
+    """Where the runner reports; credentials come in its environment, never here.
+
+    Attributes:
+        api_url: The Prefect API as the runner reaches it, ending in `/api` or a workspace path.
+        flow_run_id: The flow run that stands for this run.
+    """
+
+    api_url: str
+    flow_run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """Everything a runner needs, pinned by digest; stored as `runs/{run id}/job.json`.
+
+    Attributes:
+        run_id: The run's id; also the id of its flow run.
+        name: The function's name, for messages.
+        python: The client's Python minor version, such as `3.11`.
+        runner: The runner's zipapp.
+        code: The project's code; None when nothing is shipped.
+        payload: The pickled call, framed as `runner_image/runner/payload.py` documents.
+        requirements: What to install first; None when the image has everything.
+        prefect: Where to report; None to report nowhere.
+        result: Name of the object the result envelope is written to.
+        output_dir: What `KINETIC_OUTPUT_DIR` is set to: a directory, or a `gs://` URI.
+        retries: How often the function is called again after it raised.
+        retry_delay_seconds: Pause before each retry.
+        timeout_seconds: Limit for the function, all its tries together; None for none.
+        grace_seconds: Time between SIGTERM and SIGKILL when the function is stopped.
+        hosts: Hosts of the slice; the runner runs on each.
+    """
+
+    run_id: str
+    name: str
+    python: str
+    runner: ObjectRef
+    code: CodeSpec | None
+    payload: ObjectRef
+    result: str
+    output_dir: str
+    requirements: RequirementsSpec | None = None
+    prefect: PrefectSpec | None = None
+    retries: int = 0
+    retry_delay_seconds: float = 0.0
+    timeout_seconds: float | None = None
+    grace_seconds: float = 10.0
+    hosts: int = 1
+    version: int = field(default=JOB_VERSION)
+
+    def to_json(self) -> bytes:
+        """Return the canonical bytes whose SHA-256 the launched process is given."""
+        return canonical_json(asdict(self))
+
+
+ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancelled", "crashed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultHeader:
+    """What a result envelope says before anything is unpickled.
+
+    Attributes:
+        run_id: The run the envelope belongs to.
+        status: How the function ended. `unpicklable`: it returned a value that cannot be
+            pickled. `crashed`: its process died, while the runner lived to say so.
+        attempt: Which start of the run wrote it, from 0.
+        type_name: Qualified type of the value or exception; empty when there is none.
+        message: The exception's message, the value's short repr, or what happened.
+        traceback: The formatted traceback; empty when there is none.
+        log_tail: The last lines of output, for crashes.
+        exit_code: Exit code of the function's process, negative for a signal; None otherwise.
+    """
+
+    run_id: str
+    status: ResultStatus
+    attempt: int = 0
+    type_name: str = ""
+    message: str = ""
+    traceback: str = ""
+    log_tail: tuple[str, ...] = ()
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultEnvelope:
+    """A result's header and its pickled value or exception (empty when there is none)."""
+
+    header: ResultHeader
+    body: bytes
+
+
+class EnvelopeRefused(ValueError):
+    """The bytes are not an envelope, or were not signed with this run's key."""
+
+
+def seal_result(envelope: ResultEnvelope, run_key: str) -> bytes:
+    """Frame an envelope: magic, HMAC-SHA-256 and header on a line each, then the body."""
+    header = canonical_json(asdict(envelope.header))
+    signed = header + b"\n" + envelope.body
+    return b"\n".join([RESULT_MAGIC, _signature(signed, run_key), signed])
+
+
+def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
+    """Check and split an envelope; nothing is unpickled.
+
+    Args:
+        data: The object as read from the store.
+        run_key: The run's HMAC key, in hexadecimal.
+        run_id: The run it must belong to.
+
+    Raises:
+        EnvelopeRefused: It is malformed, was signed with another key, or is another run's.
+    """
+    magic, _, rest = data.partition(b"\n")
+    signature, _, signed = rest.partition(b"\n")
+    if magic != RESULT_MAGIC:
+        raise EnvelopeRefused("not a result envelope")
+    if not hmac.compare_digest(signature, _signature(signed, run_key)):
+        raise EnvelopeRefused("its signature does not fit this run's key")
+    header_json, _, body = signed.partition(b"\n")
+    fields = json.loads(header_json)
+    fields["log_tail"] = tuple(fields["log_tail"])
+    header = ResultHeader(**fields)
+    if header.run_id != run_id:
+        raise EnvelopeRefused(f"it belongs to run {header.run_id}")
+    return ResultEnvelope(header=header, body=body)
+
+
+def _signature(signed: bytes, run_key: str) -> bytes:
+    return hmac.new(bytes.fromhex(run_key), signed, hashlib.sha256).hexdigest().encode()

@@ -1,0 +1,1 @@
+"""Kubernetes as values: job variables, manifests and diagnoses."""

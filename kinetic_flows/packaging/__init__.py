@@ -1,0 +1,1 @@
+"""What ships: the package root, its files in packs, and the pickled call."""

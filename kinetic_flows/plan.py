@@ -1,0 +1,118 @@
+"""The plan of one call, as values: everything decided before the first side effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kinetic_flows.job import ObjectRef, Sha256
+
+Category = Literal["cpu", "gpu", "tpu"]
+ImageMode = Literal["bundled", "prebuilt", "custom"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """One locked package."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentSpec:
+    """What an environment (an image, or a virtual environment here) contains.
+
+    Attributes:
+        category: Kind of accelerator the base is for.
+        python: Python minor version, such as `3.11`.
+        platform: uv's name of the platform that packages are for, such as
+            `x86_64-manylinux_2_28`.
+        base_identity: Digest of the base's inputs.
+        lock: The locked requirements with hashes, in the form of a requirements file.
+        packages: The same packages, parsed.
+        wheels: Wheels that the client ships because no index has them.
+        dependency_hash: Identity of all of the above.
+    """
+
+    category: Category
+    python: str
+    platform: str
+    base_identity: str
+    lock: str
+    packages: tuple[Package, ...]
+    wheels: tuple[ObjectRef, ...]
+    dependency_hash: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """An image that must exist, by the name it has or will get."""
+
+    reference: str
+    mode: ImageMode
+    dependency_hash: Sha256 | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSummary:
+    """How much code ships."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """Everything decided about one call.
+
+    Attributes:
+        name: The function's name.
+        platform: `local` or `gke`.
+        accelerator: Canonical name of the accelerator.
+        mode: How the image comes to be.
+        image: The image's reference.
+        cached: Whether the image exists already; None when nobody has looked.
+        dependency_file: The file that declares the dependencies; None when there is none.
+        environment: What the image contains; None in custom mode.
+        code: How much code ships; None when none does.
+        job_variables: What the work pool's job template is given.
+        warnings: What the person should know, a sentence each.
+        why: Why the image has to be built; None when it need not be, or nobody knows.
+    """
+
+    name: str
+    platform: str
+    accelerator: str
+    mode: ImageMode
+    image: str
+    cached: bool | None
+    dependency_file: str | None
+    environment: EnvironmentSpec | None
+    code: CodeSummary | None
+    job_variables: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    why: tuple[str, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values, for machines."""
+        environment = self.environment
+        return {
+            "name": self.name,
+            "platform": self.platform,
+            "accelerator": self.accelerator,
+            "mode": self.mode,
+            "image": self.image,
+            "cached": self.cached,
+            "dependency_file": self.dependency_file,
+            "dependency_hash": environment.dependency_hash if environment else None,
+            "packages": {item.name: item.version for item in environment.packages}
+            if environment
+            else {},
+            "code": {"files": self.code.files, "bytes": self.code.size_bytes}
+            if self.code
+            else {"files": 0, "bytes": 0},
+            "warnings": list(self.warnings),
+            "why": list(self.why) if self.why is not None else None,
+        }

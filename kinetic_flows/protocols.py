@@ -1,0 +1,207 @@
+"""The seams: what the pipeline needs from somewhere to run, in a few small protocols.
+
+Above this module code knows seams, below it values. Caching, recording and de-duplication
+wrap these protocols; tests implement them by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """An object's content and the generation that names this version of it."""
+
+    data: bytes
+    generation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    """What a listing says of an object."""
+
+    name: str
+    size_bytes: int
+    updated: datetime
+
+
+class ArtifactStore(Protocol):
+    """A flat namespace of immutable and compare-and-swapped objects.
+
+    Names are relative to the store's root and use `/`. A reader never sees a partial object.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where the store is, as the runner is told: `file:///…` or `gs://bucket/prefix`."""
+        ...
+
+    def get(self, name: str) -> StoredObject:
+        """Return an object; raise `ObjectNotFoundError` when there is none."""
+        ...
+
+    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+        """Write an object, from memory or from a file, unless the name is taken.
+
+        Returns:
+            True when this call wrote it, False when it was already there.
+        """
+        ...
+
+    def replace_if_unchanged(self, name: str, data: bytes, generation: str | None) -> str | None:
+        """Write an object if its generation is still the one given (None: if there is none).
+
+        Returns:
+            The new generation, or None when somebody else was faster.
+        """
+        ...
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Return those names that the store does not have, asking concurrently."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object whose name starts with the prefix, in name order."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedImage:
+    """An image that exists: its immutable reference and what its configuration says."""
+
+    reference: str
+    digest: str
+    labels: Mapping[str, str]
+
+
+class ImageRegistry(Protocol):
+    """Where images (locally: virtual environments) can be found."""
+
+    def resolve(self, reference: str) -> ResolvedImage | None:
+        """Return the image a reference names, or None when it is known not to exist.
+
+        Every other answer (no access, registry down) is an `ImageError`.
+        """
+        ...
+
+
+class ImageBuilder(Protocol):
+    """Makes images; one call per distinct request at a time, whoever asks."""
+
+    def build(
+        self,
+        request: ImageRequest,
+        environment: EnvironmentSpec,
+        on_output: Callable[[str], None],
+    ) -> ResolvedImage:
+        """Build the image, or wait for whoever is building it; raise `BuildError` on failure.
+
+        Args:
+            request: Which image, named by its environment's hash.
+            environment: What goes into it.
+            on_output: Called with each line the build prints, as it is printed.
+        """
+        ...
+
+
+class Phase(Enum):
+    """Where a launched process (a child process, a pod) is in its life."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    GONE = "gone"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.GONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """What to start: one run of one job in one image."""
+
+    run_id: str
+    name: str
+    image: ResolvedImage
+    environment: Mapping[str, str]
+    job_variables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What is known of a launched process at one moment.
+
+    Attributes:
+        phase: Where it is in its life.
+        exit_code: The process's exit code; negative for a signal; None while it lives or
+            when nobody saw it end.
+        reason: Why it is in this phase, in plain words; empty when there is nothing to say.
+        output: What it printed since the position asked about.
+        position: Where to continue reading its output.
+    """
+
+    phase: Phase
+    exit_code: int | None = None
+    reason: str = ""
+    output: bytes = b""
+    position: int = 0
+
+
+class Launcher(Protocol):
+    """Starts, watches and stops the process of a run, which outlives its client."""
+
+    def start(self, request: LaunchRequest) -> None:
+        """Start the run's process; a repeated call for the same run starts nothing more."""
+        ...
+
+    def observe(self, run_id: str, position: int = 0) -> Observation:
+        """Look at the run's process, reading its output from a position on."""
+        ...
+
+    def stop(self, run_id: str, grace_seconds: float) -> None:
+        """Ask the run's process to end, and end it when the grace period is over."""
+        ...
+
+
+class Platform(Protocol):
+    """Somewhere to run: its name and its seams."""
+
+    @property
+    def name(self) -> str:
+        """`local` or `gke`."""
+        ...
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where objects are kept."""
+        ...
+
+    @property
+    def registry(self) -> ImageRegistry:
+        """Where images are found."""
+        ...
+
+    @property
+    def builder(self) -> ImageBuilder:
+        """What makes images."""
+        ...
+
+    @property
+    def launcher(self) -> Launcher:
+        """What starts runs."""
+        ...
