@@ -1,0 +1,184 @@
+"""Finding what declares a function's dependencies.
+
+In order: what the decorator says; inline metadata in the entry script (PEP 723); then, from
+the entry directory upwards, the nearest `requirements.txt`, else `pyproject.toml`. The search
+ends after the directory that holds `.git`, at the home directory and at the file system's
+root. Declaring nothing at all is fine.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from kinetic_flows.errors import DependencyError
+
+logger = logging.getLogger(__name__)
+
+SourceKind = Literal["requirements", "list", "script", "pyproject", "none"]
+
+LOCK_FILE_NAMES = ("uv.lock", "pylock.toml")
+
+_SCRIPT_BLOCK = re.compile(
+    r"(?m)^# /// script[ \t]*\r?$\n(?P<body>(?:^#(?: .*)?\r?$\n)+?)^# ///[ \t]*\r?$"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependencySource:
+    """What declares the dependencies.
+
+    Attributes:
+        kind: How they are declared; `none` when nothing does.
+        path: The file that declares them; None for a list or nothing.
+        project_root: Directory that relative paths and uv's configuration are relative to.
+        requirements: The decorator's list of requirements; empty for the other kinds.
+        lock_file: A lock beside the file, to be used instead of resolving; None for none.
+        working_directory: Where the file was named from, which its local paths may be
+            relative to; None for its own directory.
+        warnings: What the person should know about the choice.
+    """
+
+    kind: SourceKind
+    path: Path | None
+    project_root: Path
+    requirements: tuple[str, ...] = ()
+    lock_file: Path | None = None
+    working_directory: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def discover(
+    *,
+    requirements: Path | str | Sequence[str] | None,
+    entry_file: Path | None,
+    start: Path,
+    home_directory: Path,
+) -> DependencySource:
+    """Choose what declares the dependencies of a function.
+
+    Args:
+        requirements: What the decorator was given: a file, a list of requirements, or nothing.
+        entry_file: The script or module that was started; None when there is none.
+        start: Directory to search from, and that relative paths are relative to.
+        home_directory: Where the search ends.
+
+    Raises:
+        DependencyError: The file that was named, or found, cannot be read.
+    """
+    source = _chosen(requirements, start) or _from_script(entry_file)
+    source = source or _nearest(start.resolve(), home_directory.resolve())
+    source = source or DependencySource(kind="none", path=None, project_root=start.resolve())
+    logger.info("dependencies: %s", source.path or source.kind)
+    return source
+
+
+def inline_metadata(text: str) -> dict[str, object] | None:
+    """Return the `script` block of a script's inline metadata; None when it has none.
+
+    Raises:
+        ValueError: The block is not TOML, or there are two.
+    """
+    blocks = list(_SCRIPT_BLOCK.finditer(text))
+    if not blocks:
+        return None
+    if len(blocks) > 1:
+        raise ValueError("it has several `# /// script` blocks")
+    lines = blocks[0]["body"].splitlines()
+    return tomllib.loads("\n".join(line[2:] if line[1:2] == " " else line[1:] for line in lines))
+
+
+def _chosen(
+    requirements: Path | str | Sequence[str] | None, start: Path
+) -> DependencySource | None:
+    if requirements is None:
+        return None
+    if isinstance(requirements, str | Path):
+        named = _named_file(start / Path(requirements).expanduser())
+        return replace(named, working_directory=start.resolve())
+    return DependencySource(
+        kind="list", path=None, project_root=start.resolve(), requirements=tuple(requirements)
+    )
+
+
+def _named_file(path: Path) -> DependencySource:
+    if path.is_dir():
+        found = _in_directory(path.resolve())
+        if found is None:
+            raise DependencyError(
+                f"requirements={str(path)!r} is a directory without requirements.txt"
+                " or pyproject.toml",
+                value=str(path),
+                hint="name the file itself",
+            )
+        return found
+    if not path.is_file():
+        raise DependencyError(
+            f"requirements={str(path)!r} does not exist",
+            value=str(path),
+            hint="give the path of a requirements file, or a list such as ['numpy>=2']",
+        )
+    return _file_source(path)
+
+
+def _file_source(path: Path) -> DependencySource:
+    # The file may be a symlink; what it includes is relative to where it stands, as for pip.
+    path = path.parent.resolve() / path.name
+    if path.name == "pyproject.toml":
+        return DependencySource(
+            kind="pyproject", path=path, project_root=path.parent, lock_file=_lock_beside(path)
+        )
+    kind: SourceKind = "script" if path.suffix == ".py" else "requirements"
+    return DependencySource(kind=kind, path=path, project_root=path.parent)
+
+
+def _lock_beside(pyproject: Path) -> Path | None:
+    candidates = (pyproject.parent / name for name in LOCK_FILE_NAMES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _from_script(entry_file: Path | None) -> DependencySource | None:
+    if entry_file is None or entry_file.suffix != ".py" or not entry_file.is_file():
+        return None
+    text = entry_file.read_bytes().decode("utf-8", errors="replace")
+    try:
+        metadata = inline_metadata(text)
+    except ValueError as error:
+        raise DependencyError(
+            f"{entry_file}: its inline metadata cannot be read: {error}",
+            value=str(entry_file),
+            hint="see PEP 723 for the form of a `# /// script` block",
+        ) from error
+    return _file_source(entry_file) if metadata is not None else None
+
+
+def _nearest(start: Path, home_directory: Path) -> DependencySource | None:
+    for directory in _upwards(start, home_directory):
+        found = _in_directory(directory)
+        if found is not None:
+            return found
+    return None
+
+
+def _in_directory(directory: Path) -> DependencySource | None:
+    """Return what a directory declares; a directory with a file's name is no file."""
+    for name in ("requirements.txt", "pyproject.toml"):
+        if (directory / name).is_file():
+            return _file_source(directory / name)
+    return None
+
+
+def _upwards(start: Path, home_directory: Path) -> Iterator[Path]:
+    for directory in (start, *start.parents):
+        at_end = directory == home_directory or directory.parent == directory
+        # A file right in the home directory or the root counts only for code that is there too.
+        if at_end and directory != start:
+            return
+        yield directory
+        if at_end or (directory / ".git").exists():
+            return

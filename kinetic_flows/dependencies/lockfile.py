@@ -1,0 +1,119 @@
+r"""The text of a lock: a requirements file of exact versions with hashes, and its reading.
+
+The form is fixed (sorted names, sorted hashes, no comments but our own), so that the same
+packages give the same bytes. A package that ships as a wheel carries a comment that says so::
+
+    # kinetic lock 1
+    numpy==2.1.0 \
+        --hash=sha256:…
+    # ships: foo-0.1-py3-none-any.whl 1234
+    foo==0.1 \
+        --hash=sha256:…
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kinetic_flows.errors import LockError
+from kinetic_flows.job import Sha256
+
+HEADER = "# kinetic lock 1"
+
+PUBLIC_INDEX = "https://pypi.org/simple"
+"""Where every package of a lock that does not ship as a wheel can be had."""
+
+_SHIPS = re.compile(r"^# ships: (?P<filename>[\w.+!-]+\.whl) (?P<size>\d+)$")
+_PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[\w.+!-]+)(?P<continued> \\)?$")
+_HASH = re.compile(r"^    --hash=(?P<hash>[a-z0-9]+:[0-9a-f]+)(?P<continued> \\)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedWheel:
+    """A wheel that travels with the lock because no public index has it."""
+
+    filename: str
+    sha256: Sha256
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockedPackage:
+    """One package of a lock.
+
+    Attributes:
+        name: Canonical name.
+        version: Exact version.
+        hashes: Digests of the files that may be installed, as `sha256:hex`, sorted.
+        wheel: The wheel that ships; None when the public index has the package.
+    """
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    wheel: ShippedWheel | None = None
+
+
+def format_lock(packages: Iterable[LockedPackage]) -> str:
+    """Return the text of a lock."""
+    blocks = [HEADER]
+    for package in sorted(packages, key=lambda item: item.name):
+        if package.wheel:
+            blocks.append(f"# ships: {package.wheel.filename} {package.wheel.size_bytes}")
+        parts = [f"{package.name}=={package.version}"]
+        parts += [f"    --hash={item}" for item in sorted(package.hashes)]
+        blocks.append(" \\\n".join(parts))
+    return "\n".join(blocks) + "\n"
+
+
+def parse_lock(text: str) -> tuple[LockedPackage, ...]:
+    """Read a lock's text strictly: nothing but what `format_lock` writes is accepted.
+
+    Raises:
+        LockError: The text is not such a lock.
+    """
+    lines = text.split("\n")
+    if lines[0] != HEADER or lines[-1] != "":
+        raise LockError("the stored lock is not one of this version", value=lines[0][:80])
+    packages: list[LockedPackage] = []
+    position = 1
+    while position < len(lines) - 1:
+        package, position = _parse_package(lines, position)
+        packages.append(package)
+    return tuple(packages)
+
+
+def _parse_package(lines: list[str], position: int) -> tuple[LockedPackage, int]:
+    ships = _SHIPS.match(lines[position])
+    if ships:
+        position += 1
+    pin = _PIN.match(lines[position])
+    if pin is None:
+        raise LockError(f"the stored lock has an unexpected line: {lines[position][:80]!r}")
+    hashes: list[str] = []
+    continued = pin["continued"] is not None
+    while continued:
+        position += 1
+        match = _HASH.match(lines[position])
+        if match is None:
+            raise LockError(f"the stored lock has an unexpected line: {lines[position][:80]!r}")
+        hashes.append(match["hash"])
+        continued = match["continued"] is not None
+    if not hashes:
+        raise LockError(f"the stored lock has no hash for {pin['name']}", value=pin["name"])
+    wheel = _shipped(ships, hashes) if ships else None
+    package = LockedPackage(
+        name=pin["name"], version=pin["version"], hashes=tuple(hashes), wheel=wheel
+    )
+    return package, position + 1
+
+
+def _shipped(match: re.Match[str], hashes: list[str]) -> ShippedWheel:
+    algorithm, _, digest = hashes[0].partition(":")
+    if len(hashes) != 1 or algorithm != "sha256" or len(digest) != 64:
+        raise LockError("the stored lock ships a wheel without exactly one SHA-256")
+    return ShippedWheel(
+        filename=match["filename"], sha256=Sha256(digest), size_bytes=int(match["size"])
+    )
