@@ -246,3 +246,18 @@ def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
 
 def _signature(signed: bytes, run_key: str) -> bytes:
     return hmac.new(bytes.fromhex(run_key), signed, hashlib.sha256).hexdigest().encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTicket:
+    """What is needed to follow a run and to trust its result.
+
+    Attributes:
+        run_id: The run's id; also the id of its flow run.
+        name: The function's name, for messages.
+        run_key: The run's HMAC key, in hexadecimal.
+    """
+
+    run_id: str
+    name: str
+    run_key: str

@@ -18,8 +18,17 @@ TASK_UPLOAD_CODE = "upload-code"
 TASK_LAUNCH_ACCELERATOR = "launch-accelerator"
 TASK_AWAIT_RUN = "await-run"
 
-RUN_LABEL_PREFIX = "kinetic."
-"""Prefix of the labels that a run's flow run carries."""
+RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
+"""Environment variable by which a run's process is handed its HMAC key."""
+
+RUN_TAG = "kinetic"
+"""Tag of every flow run that this library makes."""
+
+STORE_LABEL = "kinetic.store"
+"""Label that tells which store a run's objects are in."""
+
+PLATFORM_LABEL = "kinetic.platform"
+"""Label that tells where a run was launched."""
 
 HASH_CHARACTERS_IN_TAG = 12
 
@@ -82,6 +91,11 @@ def image_tag(category: str, dependency_hash: str) -> str:
 def local_image_reference(category: str, dependency_hash: str) -> str:
     """Reference of an environment on this machine."""
     return f"local/{image_tag(category, dependency_hash)}"
+
+
+def build_cache_key(reference: str, dependency_hash: str) -> str:
+    """Key under which Prefect caches a build: what is in the image, and where it goes."""
+    return f"kinetic-build-{slug(reference)}-{dependency_hash}"
 
 
 def slug(text: str) -> str:

@@ -116,3 +116,31 @@ class RunPlan:
             "warnings": list(self.warnings),
             "why": list(self.why) if self.why is not None else None,
         }
+
+    def explain(self) -> str:
+        """Return the plan as text for people."""
+        environment = self.environment
+        rows = [
+            ("function", self.name),
+            ("runs on", f"{self.accelerator}, {_PLATFORM_WORDS.get(self.platform, self.platform)}"),
+            ("image", f"{self.image} ({self.mode}, {_CACHED_WORDS[self.cached]})"),
+            ("dependencies", self.dependency_file or "none declared"),
+        ]
+        if environment:
+            rows.append(("packages", f"{len(environment.packages)} locked"))
+            rows.append(("hash", environment.dependency_hash))
+        if self.code:
+            size = f"{self.code.size_bytes / 1e6:.1f} MB"
+            rows.append(("code", f"{self.code.files} files, {size}"))
+        rows += [("why", line) for line in self.why or ()]
+        rows += [("warning", line) for line in self.warnings]
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
+
+
+_PLATFORM_WORDS: Mapping[str, str] = {"local": "this machine", "gke": "Google Kubernetes Engine"}
+_CACHED_WORDS: Mapping[bool | None, str] = {
+    True: "exists",
+    False: "has to be built",
+    None: "not looked up",
+}

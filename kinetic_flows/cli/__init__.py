@@ -1,1 +1,5 @@
-"""The kinetic command."""
+"""The `kinetic` command."""
+
+from kinetic_flows.cli.main import main
+
+__all__ = ("main",)

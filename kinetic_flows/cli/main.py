@@ -1,0 +1,42 @@
+"""The `kinetic` command: parses, prints and exits; everything else is the library's.
+
+No command imports prefect or a cloud client before it needs it, and `--help` and `--version`
+never do.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from cyclopts import App
+
+from kinetic_flows import __version__
+from kinetic_flows.cli.plans import plan
+from kinetic_flows.cli.server import server_app
+from kinetic_flows.errors import KineticError
+
+app = App(
+    name="kinetic",
+    help="Run Python functions on cloud accelerators as Prefect flow runs.",
+    version=str(__version__),
+    version_flags=["--version"],
+)
+app.command(plan)
+app.command(server_app)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit: 0, or the code of the error's class.
+
+    Args:
+        arguments: What follows the command's name; None for this process's arguments.
+    """
+    try:
+        app(sys.argv[1:] if arguments is None else arguments)
+    except KineticError as error:
+        print(f"kinetic: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

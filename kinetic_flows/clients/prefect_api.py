@@ -1,0 +1,359 @@
+"""Prefect's API as this library needs it: runs, their states and their logs.
+
+Prefect is imported when a connection is made, not before: its import takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from uuid import UUID, uuid4
+
+from kinetic_flows.errors import PrefectServerError, RunNotFoundError
+from kinetic_flows.naming import RUN_TAG
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun, Log
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+PAGE_SIZE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What Prefect knows of one flow run.
+
+    Attributes:
+        id: The flow run's id.
+        name: Its name in the UI.
+        state_type: Prefect's state type, such as `RUNNING`.
+        state_name: The state's name, such as `Retrying`.
+        message: The state's message; empty when there is none.
+        created: When it was created.
+        tags: Its tags.
+        labels: Its labels.
+        job_variables: What its infrastructure was given.
+        parameters: Its parameters, as Prefect shows them.
+        started: When it began to run; None before.
+        ended: When it ended; None before.
+        parent_task_run_id: The placeholder in its parent flow run; None without a parent.
+    """
+
+    id: str
+    name: str
+    state_type: str
+    state_name: str
+    message: str
+    created: datetime
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    started: datetime | None = None
+    ended: datetime | None = None
+    parent_task_run_id: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self.state_type in FINAL_STATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line that a run logged."""
+
+    timestamp: datetime
+    level: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A flow run to create.
+
+    Attributes:
+        flow: Name of the flow it belongs to: the function's.
+        name: The run's own name; None lets Prefect choose.
+        parent_flow_run_id: The flow run it is shown under; None for none.
+        parameters: Shortened representations of the arguments.
+        tags: Tags of the run.
+        labels: Labels of the run.
+        job_variables: What its infrastructure is given.
+        work_pool: Name of its work pool; None where there is none.
+    """
+
+    flow: str
+    name: str | None
+    parent_flow_run_id: str | None
+    parameters: Mapping[str, Any]
+    tags: tuple[str, ...]
+    labels: Mapping[str, str]
+    job_variables: Mapping[str, Any]
+    work_pool: str | None = None
+
+
+def _translated(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn what Prefect's client raises into this library's errors."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        import httpx
+        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+        api: PrefectApi = args[0]  # type: ignore[assignment]
+        try:
+            return method(*args, **kwargs)
+        except ObjectNotFound as error:
+            raise RunNotFoundError(
+                f"{api.url} knows no such flow run: {args[1]}",
+                value=args[1],
+                hint="list runs with `kinetic runs ls`; is this the API the run was made with?",
+            ) from error
+        except PrefectHTTPStatusError as error:
+            raise _refused(api.url, error) from error
+        except httpx.TransportError as error:
+            raise PrefectServerError(
+                f"the Prefect API at {api.url} cannot be reached: {error}",
+                value=api.url,
+                hint="check PREFECT_API_URL, or unset it to use a background server",
+            ) from error
+
+    return call
+
+
+def _refused(url: str, error: Any) -> PrefectServerError:
+    code = error.response.status_code
+    hint = (
+        "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to valid credentials"
+        if code in (401, 403)
+        else "the server's log says more; is its Prefect of the same minor version as yours?"
+    )
+    text = error.response.text[:500]
+    return PrefectServerError(
+        f"the Prefect API at {url} answered {code}: {text}", value=code, hint=hint
+    )
+
+
+class PrefectApi:
+    """A connection to one Prefect API.
+
+    Args:
+        client: An open client of Prefect's.
+        url: The API's URL.
+        ui_url: Where its UI is; None when unknown.
+    """
+
+    def __init__(self, client: SyncPrefectClient, url: str, ui_url: str | None) -> None:
+        self._client = client
+        self.url = url
+        self.ui_url = ui_url
+
+    def run_url(self, run_id: str) -> str:
+        """Return where a browser shows a run; the API's URL of it when there is no UI."""
+        if self.ui_url:
+            return f"{self.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
+        return f"{self.url}/flow_runs/{run_id}"
+
+    @_translated
+    def create_run(self, new: NewRun) -> str:
+        """Create a Pending flow run, shown under its parent, and return its id."""
+        from prefect import Flow
+        from prefect.states import Pending
+
+        flow: Flow[..., None] = Flow(_nothing, name=new.flow, version="1")
+        placeholder = self._create_placeholder(new) if new.parent_flow_run_id else None
+        run = self._client.create_flow_run(
+            flow,
+            name=new.name,
+            parameters=dict(new.parameters),
+            tags=new.tags,
+            parent_task_run_id=placeholder,
+            state=Pending(message="waiting to be launched"),
+            work_pool_name=new.work_pool,
+            job_variables=dict(new.job_variables),
+        )
+        if new.labels:
+            self._client.update_flow_run_labels(run.id, dict(new.labels))
+        return str(run.id)
+
+    def _create_placeholder(self, new: NewRun) -> UUID:
+        """Create the task run by which Prefect shows a flow run under its parent."""
+        from prefect import Task
+
+        task: Task[..., None] = Task(_nothing, name=new.flow, version="1")
+        run = self._client.create_task_run(
+            task,
+            flow_run_id=UUID(new.parent_flow_run_id),
+            dynamic_key=uuid4().hex,
+            name=new.name or new.flow,
+        )
+        return run.id
+
+    @_translated
+    def read_run(self, run_id: str) -> RunRecord:
+        """Return what is known of a run.
+
+        Raises:
+            RunNotFoundError: No flow run has this id.
+        """
+        return _record(self._client.read_flow_run(UUID(run_id)))
+
+    @_translated
+    def set_state(
+        self, run_id: str, state_type: str, *, name: str | None = None, message: str = ""
+    ) -> None:
+        """Set a run's state; a final state is never overwritten.
+
+        Args:
+            run_id: The flow run.
+            state_type: Prefect's state type, such as `CRASHED`.
+            name: The state's name; None for the type's own.
+            message: What the UI shows beside it.
+        """
+        from prefect.client.schemas.objects import State, StateType
+
+        kind = StateType(state_type)
+        state: State[Any] = State(type=kind, name=name, message=message or None)
+        if not self.read_run(run_id).is_final:
+            self._client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
+
+    @_translated
+    def update_job_variables(self, run_id: str, job_variables: Mapping[str, Any]) -> None:
+        """Replace what a run's infrastructure is given."""
+        self._client.update_flow_run(UUID(run_id), job_variables=dict(job_variables))
+
+    @_translated
+    def find_runs(
+        self,
+        *,
+        state_types: Iterable[str] = (),
+        name: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord]:
+        """Return runs of remote functions, newest first.
+
+        Args:
+            state_types: State types to include; empty for all.
+            name: Part of the run's or its flow's name; None for any.
+            since: Only runs created later; None for any time.
+            limit: How many at most; None for all.
+        """
+        from prefect.client.schemas.filters import FlowRunFilter
+        from prefect.client.schemas.sorting import FlowRunSort
+
+        wanted = FlowRunFilter.model_validate(_run_filter(state_types, name, since))
+        found: list[RunRecord] = []
+        while limit is None or len(found) < limit:
+            size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - len(found))
+            page = self._client.read_flow_runs(
+                flow_run_filter=wanted,
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=size,
+                offset=len(found),
+            )
+            found += [_record(run) for run in page]
+            if len(page) < size:
+                break
+        return found
+
+    @_translated
+    def logs(self, run_id: str, offset: int = 0) -> list[LogLine]:
+        """Return a run's log lines, oldest first, from an offset on."""
+        from prefect.client.schemas.filters import LogFilter
+        from prefect.client.schemas.sorting import LogSort
+
+        wanted = LogFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
+        lines: list[LogLine] = []
+        while True:
+            page = self._client.read_logs(
+                log_filter=wanted,
+                sort=LogSort.TIMESTAMP_ASC,
+                limit=PAGE_SIZE,
+                offset=offset + len(lines),
+            )
+            lines += [_log_line(log) for log in page]
+            if len(page) < PAGE_SIZE:
+                return lines
+
+
+def _nothing() -> None:
+    """Stand in for a function that runs elsewhere; Prefect only wants its name."""
+
+
+def _record(run: FlowRun) -> RunRecord:
+    state = run.state
+    return RunRecord(
+        id=str(run.id),
+        name=run.name,
+        state_type=state.type.value if state else "PENDING",
+        state_name=(state.name or "") if state else "Pending",
+        message=(state.message or "") if state else "",
+        created=run.created or run.expected_start_time or datetime.min,
+        tags=tuple(run.tags),
+        labels=dict(run.labels),
+        job_variables=dict(run.job_variables or {}),
+        parameters=dict(run.parameters),
+        started=run.start_time,
+        ended=run.end_time,
+        parent_task_run_id=str(run.parent_task_run_id) if run.parent_task_run_id else None,
+    )
+
+
+def _log_line(log: Log) -> LogLine:
+    return LogLine(timestamp=log.timestamp, level=log.level, message=log.message)
+
+
+def _run_filter(
+    state_types: Iterable[str], name: str | None, since: datetime | None
+) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"tags": {"all_": [RUN_TAG]}}
+    types = list(state_types)
+    if types:
+        wanted["state"] = {"type": {"any_": types}}
+    if name:
+        wanted["name"] = {"like_": name}
+    if since:
+        wanted["expected_start_time"] = {"after_": since.isoformat()}
+    return wanted
+
+
+@contextmanager
+def connect(api_url: str | None) -> Iterator[PrefectApi]:
+    """Make a Prefect API current for this thread, and yield a connection to it.
+
+    Args:
+        api_url: The API to use; None for the one that Prefect's own settings name.
+    """
+    from prefect import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+    changes = {PREFECT_API_URL: api_url} if api_url else {}
+    with temporary_settings(changes), get_client(sync_client=True) as client:
+        url = api_url or str(PREFECT_API_URL.value())
+        ui_url = url.removesuffix("/api") if api_url else PREFECT_UI_URL.value()
+        yield PrefectApi(client, url, ui_url)
+
+
+def surrounding_api_url() -> str | None:
+    """Return the API of the flow run this code is part of, else the active profile's, else None.
+
+    A flow run may be driven by Prefect's ephemeral server, which no setting names.
+    """
+    from prefect.context import FlowRunContext
+    from prefect.settings import PREFECT_API_URL
+
+    flow_run = FlowRunContext.get()
+    if flow_run and flow_run.client:
+        return str(flow_run.client.api_url).rstrip("/")
+    configured: str | None = PREFECT_API_URL.value()
+    return configured

@@ -1,0 +1,281 @@
+"""`@kinetic.run(...)`: the decorator, and the remote function that it makes.
+
+Decorating reads no file and imports nothing heavy; everything happens when the function is
+called, submitted or planned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from kinetic_flows.errors import FunctionNotSupportedError
+from kinetic_flows.options import RunOptions
+from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.terminal import terminal_progress
+
+if TYPE_CHECKING:
+    from prefect import Flow
+
+    from kinetic_flows.plan import RunPlan
+    from kinetic_flows.planning import Draft
+    from kinetic_flows.progress import Progress
+    from kinetic_flows.runs import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@overload
+def run(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+
+
+@overload
+def run(
+    *,
+    accelerator: str = "cpu",
+    container_image: str | None = None,
+    base_image_repo: str | None = None,
+    requirements: str | Path | Sequence[str] | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    retries: int = 0,
+    retry_delay_seconds: float = 0.0,
+    timeout_seconds: float | None = None,
+    capture_env_vars: Sequence[str] = (),
+) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+
+
+def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function run on an accelerator, as a Prefect flow run, in an image of its own.
+
+    Inside a run the decorated function is the plain function: nested calls launch nothing.
+
+    Args:
+        function: The function, when the decorator is used without parentheses.
+        **options: How it is to run.
+
+            accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+            container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
+            base_image_repo: Repository of prebuilt base images; None for
+                `KINETIC_BASE_IMAGE_REPO`.
+            requirements: A dependency file or a list of requirements; None to find the file.
+            name: Name of the runs; None for the function's own.
+            tags: Tags of the flow runs.
+            retries: How often the function is called again after it raised.
+            retry_delay_seconds: Pause before each retry.
+            timeout_seconds: Limit for the function, all tries together; None for no limit.
+            capture_env_vars: Names of environment variables to take along.
+
+    Returns:
+        The function as a `RemoteFunction`.
+
+    Raises:
+        UsageError: An option does not exist or has a value that cannot be.
+        FunctionNotSupportedError: What is decorated cannot run remotely.
+    """
+    chosen = RunOptions().updated(options)
+
+    def decorate(target: Callable[..., Any]) -> Any:
+        _refuse_unsupported(target)
+        return target if load_settings().inside_run else RemoteFunction(target, chosen)
+
+    return decorate if function is None else decorate(function)
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that runs elsewhere when called; `.fn` is the plain function.
+
+    It pickles as the plain function, so what runs remotely never meets this class.
+
+    Args:
+        fn: The plain function.
+        options: How it runs.
+        bound: Arguments put in front of every call's: the instance, for a method.
+    """
+
+    def __init__(
+        self, fn: Callable[P, R], options: RunOptions, bound: tuple[Any, ...] = ()
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.options = options
+        self._bound = bound
+
+    def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., R]:
+        if instance is None:
+            return self
+        return RemoteFunction(self.fn, self.options, bound=(instance,))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function remotely, show its output, and return its value.
+
+        For a coroutine function this returns an awaitable, as the plain function does.
+
+        Raises:
+            Exception: What the function raised, with the remote traceback as a note.
+            KineticError: The run could not be planned, built, launched or followed.
+        """
+        if inspect.iscoroutinefunction(self.fn):
+            waiting = asyncio.to_thread(self._call, args, kwargs)
+            return cast("R", waiting)
+        return cast("R", self._call(args, kwargs))
+
+    @overload
+    def submit(
+        self: RemoteFunction[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Run[T]: ...
+
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Launch the function and return the handle of its run, without waiting for its end.
+
+        Returns when the run is launched: from then on it does not need this process.
+
+        Raises:
+            KineticError: The run could not be planned, built or launched.
+        """
+        from kinetic_flows.flows.run import execute
+        from kinetic_flows.runs import Run
+        from kinetic_flows.session import open_session
+
+        draft, progress = self._draft(args, kwargs)
+        with open_session(draft.settings, process_environment(), progress) as session:
+            ticket = execute(draft, session, wait=False).ticket
+            return Run(ticket=ticket, url=session.api.run_url(ticket.run_id))
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
+        """Decide everything about a call and do nothing of it.
+
+        Reads files and stored locks and runs uv; writes only caches under `KINETIC_HOME`.
+
+        Raises:
+            KineticError: The call cannot be planned.
+        """
+        from kinetic_flows.planning import plan_call
+        from kinetic_flows.platforms.choice import choose_platform
+
+        draft, _ = self._draft(args, kwargs)
+        environ = process_environment()
+        return plan_call(draft, choose_platform(draft.settings, environ), environ)
+
+    def with_options(self, **changes: Any) -> RemoteFunction[P, R]:
+        """Return the same function with some options changed; this one stays as it is.
+
+        Args:
+            **changes: Any option of `kinetic.run`.
+        """
+        return RemoteFunction(self.fn, self.options.updated(changes), self._bound)
+
+    def as_flow(self) -> Flow[P, R]:
+        """Return a Prefect flow that launches the function remotely and returns its value.
+
+        For `prefect deploy`, `.serve()` and flows of flows.
+        """
+        from prefect import Flow
+
+        if inspect.iscoroutinefunction(self.fn):
+
+            @functools.wraps(self.fn)
+            async def launch_async(*args: Any, **kwargs: Any) -> Any:
+                return await self(*args, **kwargs)  # type: ignore[misc]
+
+            return cast("Flow[P, R]", Flow(launch_async, name=self._name))
+
+        @functools.wraps(self.fn)
+        def launch(*args: P.args, **kwargs: P.kwargs) -> R:
+            return self(*args, **kwargs)
+
+        return Flow(launch, name=self._name)
+
+    @property
+    def _name(self) -> str:
+        given = self.options.name or getattr(self.fn, "__name__", None)
+        return given or type(self.fn).__name__
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from kinetic_flows.flows.run import execute
+        from kinetic_flows.results import unpack_result
+        from kinetic_flows.session import open_session
+
+        draft, progress = self._draft(args, kwargs)
+        with open_session(draft.settings, process_environment(), progress) as session:
+            launched = execute(draft, session, wait=True)
+        if launched.envelope is None:
+            raise LookupError("a run that was waited for has no result envelope")
+        return unpack_result(launched.envelope, launched.ticket)
+
+    def _draft(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Draft, Progress]:
+        """Decide what can be decided at once, telling the person what they should know."""
+        from kinetic_flows.planning import Call, draft_call
+
+        call = Call(
+            function=self.fn, args=(*self._bound, *args), kwargs=kwargs, options=self.options
+        )
+        settings = load_settings()
+        progress = terminal_progress(quiet=settings.quiet)
+        draft = draft_call(call, settings, cwd=Path.cwd(), sys_path=sys.path)
+        for notice in draft.notices:
+            progress.notice(notice)
+        for warning in draft.warnings:
+            progress.warning(warning)
+        return draft, progress
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # By name where it has one: what is found there in a run is the plain function.
+        if self.fn.__module__ != "__main__" and self._is_found_by_name():
+            return self.fn.__qualname__
+        return copy.copy, (self.fn,)
+
+    def _is_found_by_name(self) -> bool:
+        found: Any = sys.modules.get(self.fn.__module__)
+        for part in self.fn.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is self
+
+    def __repr__(self) -> str:
+        return f"<RemoteFunction {self._name} on {self.options.accelerator}>"
+
+
+def _refuse_unsupported(target: Any) -> None:
+    """Refuse what cannot run remotely, with the remedy.
+
+    Raises:
+        FunctionNotSupportedError: It cannot.
+    """
+    problem = _problem(target)
+    if problem:
+        what, hint = problem
+        raise FunctionNotSupportedError(
+            f"@kinetic.run cannot be applied to {what}", value=target, hint=hint
+        )
+
+
+def _problem(target: Any) -> tuple[str, str] | None:
+    if isinstance(target, classmethod | staticmethod):
+        kind = type(target).__name__
+        return f"a {kind} object", f"put @{kind} above @kinetic.run, so that it is applied last"
+    if inspect.isclass(target):
+        return f"the class {target.__name__}", "decorate a function or a method"
+    if not callable(target):
+        return f"{target!r}, which is not callable", "decorate a function"
+    if hasattr(target, "cache_info") and hasattr(target, "cache_clear"):
+        return (
+            "a functools.cache wrapper, whose cache would stay behind",
+            "put @functools.cache above @kinetic.run to cache results here, or cache inside",
+        )
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        return (
+            f"the generator function {target.__name__}, whose values cannot be streamed back",
+            "collect them inside the function and return a list",
+        )
+    return None

@@ -1,0 +1,136 @@
+"""The flow `kinetic-run`: one call of one function, from plan to result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.states import Cancelled, Completed
+
+from kinetic_flows.errors import RunCancelled
+from kinetic_flows.flows.console import quiet_console
+from kinetic_flows.following import cancel
+from kinetic_flows.job import ResultEnvelope, RunTicket
+from kinetic_flows.naming import PARENT_FLOW, TASK_AWAIT_RUN, TASK_BUILD_IMAGE
+from kinetic_flows.planning import Draft, describe_environment, request_image
+from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.session import Session
+from kinetic_flows.tasks.environment import (
+    build_image_task,
+    lock_dependencies_task,
+    resolve_image_task,
+)
+from kinetic_flows.tasks.launching import (
+    RunDidNotReturn,
+    await_run_task,
+    launch_accelerator_task,
+    upload_code_task,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A run that was launched.
+
+    Attributes:
+        ticket: What is needed to follow it.
+        envelope: Its result; None when nobody waited for it.
+    """
+
+    ticket: RunTicket
+    envelope: ResultEnvelope | None
+
+
+def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
+    """Run the flow `kinetic-run` for one call.
+
+    Args:
+        draft: The call, with everything decided that needs no lock.
+        session: Where it runs and reports.
+        wait: Whether to wait for the function's end, or only until it is launched.
+
+    Raises:
+        KineticError: A step failed; the function may not have run.
+        RunError: The run ended without leaving a result.
+        KeyboardInterrupt: The person pressed Ctrl-C; the run was cancelled.
+    """
+    ended: list[Launched | BaseException] = []
+
+    def kinetic_run(
+        function: str,
+        accelerator: str,  # noqa: ARG001 - shown in Prefect
+        arguments: dict[str, str],  # noqa: ARG001 - shown in Prefect
+    ) -> State[Any]:
+        """Run a Python function remotely: lock, build, upload, launch, await."""
+        try:
+            launched = _launch(draft, session)
+            ended.append(Launched(ticket=launched, envelope=None))
+            if wait:
+                ended.append(_await(launched, session))
+        except (RunCancelled, KeyboardInterrupt) as cancelled:
+            ended.append(cancelled)
+            return Cancelled(message=f"the run of {function} was cancelled")
+        except BaseException as error:
+            ended.append(error)
+            raise
+        return Completed(message=f"run {launched.run_id}")
+
+    flow = Flow(
+        kinetic_run,
+        name=PARENT_FLOW,
+        version="1",
+        flow_run_name="{function} on {accelerator}",
+        validate_parameters=False,
+    )
+    storage = {PREFECT_LOCAL_STORAGE_PATH: session.settings.home / "store" / "results"}
+    with quiet_console(), temporary_settings(storage):
+        flow(draft.name, draft.accelerator.name, dict(draft.argument_reprs), return_state=True)
+    last = ended[-1]
+    if isinstance(last, RunDidNotReturn):
+        return Launched(ticket=last.ticket, envelope=last.envelope)
+    if isinstance(last, BaseException):
+        raise last
+    return last
+
+
+def _launch(draft: Draft, session: Session) -> RunTicket:
+    """Make the environment and ship the code, at the same time, then start the run."""
+    flow_run_id = _current_flow_run_id()
+    platform, progress = session.platform, session.progress
+    with session.ledger.entered(flow_run_id):
+        lock = lock_dependencies_task(draft, platform.store, session.environ, progress)
+        environment = describe_environment(draft, lock)
+        request = request_image(draft, environment)
+        found = resolve_image_task(request, platform, progress)
+        # Prefect's cache answers for a build; only the registry knows whether it is still there.
+        build = build_image_task if found else build_image_task.with_options(refresh_cache=True)
+        building = build.submit(request, environment, platform, progress)
+        uploading = upload_code_task.submit(draft, platform.store, progress)
+        made = building.result()
+        if building.state.name == "Cached":
+            progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
+        image = found or ResolvedImage(**made)
+        code = uploading.result()
+        return launch_accelerator_task(draft, image, code, flow_run_id, session)
+
+
+def _await(ticket: RunTicket, session: Session) -> Launched:
+    with session.ledger.entered(_current_flow_run_id()):
+        try:
+            return Launched(ticket=ticket, envelope=await_run_task(ticket, session))
+        except KeyboardInterrupt:
+            session.progress.notice(f"cancelling run {ticket.run_id} (Ctrl-C) ...")
+            cancel(ticket, session)
+            session.progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
+            raise
+
+
+def _current_flow_run_id() -> str:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise LookupError("no flow run is being driven here")
+    return str(context.flow_run.id)

@@ -1,0 +1,106 @@
+"""Following a run to its end: its output as it comes, its cancellation, its result."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections import deque
+
+from kinetic_flows.errors import RunCancelled, WaitTimeout
+from kinetic_flows.job import ResultEnvelope, RunTicket
+from kinetic_flows.progress import Progress
+from kinetic_flows.protocols import Observation
+from kinetic_flows.reconciler import settle
+from kinetic_flows.results import LOG_TAIL_LINES, crash_error
+from kinetic_flows.session import Session
+
+FIRST_POLL_SECONDS = 0.02
+LAST_POLL_SECONDS = 0.25
+CANCEL_GRACE_SECONDS = 15.0
+
+
+def follow(
+    run: RunTicket,
+    session: Session,
+    progress: Progress,
+    *,
+    timeout_seconds: float | None = None,
+) -> ResultEnvelope:
+    """Wait until a run's process has ended and its state is settled.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+        progress: Told what the function prints.
+        timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+
+    Returns:
+        The result envelope.
+
+    Raises:
+        RunCrashed: The process ended without a result.
+        RunCancelled: It was cancelled before it could leave one.
+        WaitTimeout: The time is over; the run goes on.
+    """
+    output = _Output(progress)
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    pause = FIRST_POLL_SECONDS
+    while True:
+        seen = session.platform.launcher.observe(run.run_id, output.position)
+        output.take(seen)
+        if seen.phase.is_final:
+            break
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimeout(
+                f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
+                value=run.run_id,
+                hint="the run goes on; wait longer, or cancel it with .cancel()",
+            )
+        time.sleep(pause)
+        pause = FIRST_POLL_SECONDS if seen.output else min(pause * 1.5, LAST_POLL_SECONDS)
+    return _settled(run, session, seen, output.tail())
+
+
+def cancel(run: RunTicket, session: Session) -> None:
+    """Cancel a run: its function is asked to stop, then stopped, and its state says so.
+
+    Args:
+        run: The run; nothing happens when it has ended.
+        session: Where it runs and reports.
+    """
+    if session.api.read_run(run.run_id).is_final:
+        return
+    session.api.set_state(run.run_id, "CANCELLING", message="cancelled by its client")
+    session.platform.launcher.stop(run.run_id, CANCEL_GRACE_SECONDS)
+    settle(session.platform, session.api, run)
+
+
+def _settled(
+    run: RunTicket, session: Session, seen: Observation, log_tail: list[str]
+) -> ResultEnvelope:
+    envelope = settle(session.platform, session.api, run)
+    if envelope is not None:
+        return envelope
+    if session.api.read_run(run.run_id).state_type == "CANCELLED":
+        raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)
+    raise crash_error(seen, run, log_tail)
+
+
+class _Output:
+    """Decodes a process's output as it arrives, and remembers its last lines."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._recent: deque[str] = deque(maxlen=200)
+        self.position = 0
+
+    def take(self, seen: Observation) -> None:
+        self.position = seen.position
+        text = self._decoder.decode(seen.output)
+        if text:
+            self._recent.append(text)
+            self._progress.output(text)
+
+    def tail(self) -> list[str]:
+        return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]

@@ -1,0 +1,114 @@
+"""What `@kinetic.run(...)` accepts, validated where it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from kinetic_flows.errors import UsageError, suggest
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a function is to run; every field is a keyword of `kinetic.run`.
+
+    Attributes:
+        accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`.
+        container_image: `bundled` (also None), `prebuilt`, or an image reference.
+        base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
+        requirements: A dependency file, or requirements themselves; None to find the file.
+        name: Name of the runs; None for the function's own.
+        tags: Tags of the flow runs.
+        retries: How often the function is called again after it raised.
+        retry_delay_seconds: Pause before each retry.
+        timeout_seconds: Limit for the function, all tries together; None for no limit.
+        capture_env_vars: Names of environment variables to take along.
+    """
+
+    accelerator: str = "cpu"
+    container_image: str | None = None
+    base_image_repo: str | None = None
+    requirements: str | Path | tuple[str, ...] | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    retries: int = 0
+    retry_delay_seconds: float = 0.0
+    timeout_seconds: float | None = None
+    capture_env_vars: tuple[str, ...] = ()
+
+    def updated(self, changes: Mapping[str, Any]) -> RunOptions:
+        """Return options with some changed.
+
+        Raises:
+            UsageError: A name is not an option, or a value cannot be.
+        """
+        valid = {item.name for item in fields(self)}
+        for unknown in changes.keys() - valid:
+            raise UsageError(
+                f"kinetic.run() has no option {unknown!r}",
+                value=unknown,
+                hint=suggest(unknown, valid),
+            )
+        normalised = dict(changes)
+        for name in ("tags", "capture_env_vars"):
+            if name in changes:
+                normalised[name] = _names(name, changes[name])
+        if "requirements" in changes:
+            normalised["requirements"] = _requirements(changes["requirements"])
+        options = replace(self, **normalised)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        for name in ("accelerator", "container_image", "base_image_repo", "name"):
+            _check_text(name, getattr(self, name), required=name == "accelerator")
+        _check_count("retries", self.retries)
+        _check_seconds("retry_delay_seconds", self.retry_delay_seconds, minimum=0.0)
+        if self.timeout_seconds is not None:
+            _check_seconds("timeout_seconds", self.timeout_seconds, minimum=math.ulp(0.0))
+
+
+def _names(option: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise UsageError(
+            f"{option} is {value!r}", value=value, hint=f"give a list: {option}=[{value!r}]"
+        )
+    names = tuple(value)
+    for name in names:
+        _check_text(option, name, required=True)
+    return names
+
+
+def _requirements(value: Any) -> str | Path | tuple[str, ...] | None:
+    if value is None or isinstance(value, str | Path):
+        return value
+    if isinstance(value, Sequence):
+        return _names("requirements", value)
+    raise UsageError(
+        f"requirements is {value!r}",
+        value=value,
+        hint="give the path of a dependency file, or a list of requirements",
+    )
+
+
+def _check_text(option: str, value: Any, *, required: bool) -> None:
+    if value is None and not required:
+        return
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{option} is {value!r}", value=value, hint="give a text that says what")
+
+
+def _check_count(option: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"{option} is {value!r}", value=value, hint="give 0 or a whole number")
+
+
+def _check_seconds(option: str, value: Any, *, minimum: float) -> None:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < minimum:
+        wanted = "a positive number" if minimum else "0 or a positive number"
+        raise UsageError(f"{option} is {value!r}", value=value, hint=f"give {wanted} of seconds")

@@ -1,0 +1,27 @@
+"""This machine as a platform: nothing to configure, nothing in the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kinetic_flows.clients.local_store import LocalStore
+from kinetic_flows.platforms.local_environments import LocalEnvironments
+from kinetic_flows.platforms.local_processes import LocalProcesses
+
+
+class LocalPlatform:
+    """Directories under `KINETIC_HOME` stand in for a bucket, a registry and a cluster.
+
+    Args:
+        home: `KINETIC_HOME`.
+        environ: This process's variables.
+    """
+
+    name = "local"
+
+    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+        self.store = LocalStore(home / "store")
+        self.registry = LocalEnvironments(home / "environments", self.store, environ)
+        self.builder = self.registry
+        self.launcher = LocalProcesses(home / "runs", self.registry.python, environ)

@@ -1,0 +1,144 @@
+"""Child processes that stand in for pods on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from kinetic_flows.errors import LaunchError
+from kinetic_flows.processes import ProcessIdentity, exit_code, start_detached
+from kinetic_flows.protocols import LaunchRequest, Observation, Phase, ResolvedImage
+
+INHERITED = frozenset(
+    {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
+    | {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+    | {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
+)
+"""Variables a run gets without asking: what a pod would get from its image and its node.
+
+Everything else has to be named in `capture_env_vars`, here as on a cluster.
+"""
+
+_POLL_SECONDS = 0.05
+_RECORD = "process.json"
+_LOG = "output.log"
+
+
+class LocalProcesses:
+    """Launcher whose pods are child processes that outlive their client.
+
+    Args:
+        directory: Where each run's process is recorded and its output kept.
+        python: Finds the interpreter of an environment.
+        environ: This process's variables, of which runs get `INHERITED`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        python: Callable[[ResolvedImage], Path],
+        environ: Mapping[str, str],
+    ) -> None:
+        self._directory = directory
+        self._python = python
+        self._environ = environ
+
+    def start(self, request: LaunchRequest) -> None:
+        """Start the runner as a process of its own session.
+
+        Raises:
+            LaunchError: The run was started before and never became a process.
+        """
+        place = self._directory / request.run_id
+        if (place / _RECORD).exists():
+            return
+        place.mkdir(parents=True, exist_ok=True)
+        python = self._python(request.image)
+        with as_file(files("kinetic_flows.runner_image") / "remote_runner.py") as bootstrap:
+            try:
+                process = start_detached(
+                    [str(python), "-u", str(bootstrap)],
+                    environment=self._environment(python, request.environment),
+                    directory=place,
+                    log_file=place / _LOG,
+                )
+            except OSError as error:
+                raise LaunchError(
+                    f"the runner could not be started with {python}: {error}",
+                    value=str(python),
+                    hint="delete that environment's directory and run again",
+                ) from error
+        record = place / f"{_RECORD}.new"
+        record.write_text(json.dumps(asdict(process)))
+        record.rename(place / _RECORD)
+
+    def observe(self, run_id: str, position: int = 0) -> Observation:
+        """Look at the process, reading its output from a position on."""
+        process = self._process(run_id)
+        if process is None:
+            return Observation(phase=Phase.GONE, reason="no process of this run was ever recorded")
+        # Ask before reading, so that the last output of a process seen dead is complete.
+        alive = process.is_alive()
+        output = self._read_output(run_id, position)
+        code = None if alive else exit_code(process)
+        return Observation(
+            phase=_phase(alive=alive, code=code),
+            exit_code=code,
+            output=output,
+            position=position + len(output),
+        )
+
+    def stop(self, run_id: str, grace_seconds: float) -> None:
+        """Send SIGTERM to the runner, and SIGKILL to its session when the grace is over."""
+        process = self._process(run_id)
+        if process is None or not process.is_alive():
+            return
+        _signal(process, os.kill, signal.SIGTERM)
+        deadline = time.monotonic() + grace_seconds
+        while process.is_alive() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if process.is_alive():
+            _signal(process, os.killpg, signal.SIGKILL)
+
+    def _process(self, run_id: str) -> ProcessIdentity | None:
+        try:
+            return ProcessIdentity(**json.loads((self._directory / run_id / _RECORD).read_text()))
+        except FileNotFoundError:
+            return None
+
+    def _read_output(self, run_id: str, position: int) -> bytes:
+        with (self._directory / run_id / _LOG).open("rb") as log:
+            log.seek(position)
+            return log.read()
+
+    def _environment(self, python: Path, job: Mapping[str, str]) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in self._environ.items()
+            if name in INHERITED or name.startswith("LC_")
+        }
+        path = f"{python.parent}:{self._environ.get('PATH', os.defpath)}"
+        return {**inherited, "PATH": path, "VIRTUAL_ENV": str(python.parent.parent), **job}
+
+
+def _phase(*, alive: bool, code: int | None) -> Phase:
+    if alive:
+        return Phase.RUNNING
+    if code is None:
+        return Phase.GONE
+    return Phase.FAILED if code else Phase.SUCCEEDED
+
+
+def _signal(
+    process: ProcessIdentity, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    try:
+        send(process.pid, number)
+    except ProcessLookupError:
+        return

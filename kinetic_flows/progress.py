@@ -1,0 +1,46 @@
+"""What the pipeline says while it works, to whoever watches it.
+
+The library itself shows nothing: a terminal, a test or nobody listens through this protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+StepStatus = Literal["started", "done", "cached", "failed"]
+
+
+class Progress(Protocol):
+    """A listener to the progress of one call; every method may be called from any thread."""
+
+    def step(self, name: str, status: StepStatus, detail: str = "") -> None:
+        """A step of the pipeline started or ended."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """Something worth knowing."""
+        ...
+
+    def warning(self, text: str) -> None:
+        """Something that may not be what the person wants."""
+        ...
+
+    def output(self, text: str) -> None:
+        """The function printed something; the text may hold several lines or part of one."""
+        ...
+
+
+class Silence:
+    """A listener that shows nothing."""
+
+    def step(self, name: str, status: StepStatus, detail: str = "") -> None:
+        """Ignore a step."""
+
+    def notice(self, text: str) -> None:
+        """Ignore a notice."""
+
+    def warning(self, text: str) -> None:
+        """Ignore a warning."""
+
+    def output(self, text: str) -> None:
+        """Ignore output."""

@@ -1,0 +1,177 @@
+"""Settling runs: making Prefect's states agree with what happened to processes and results.
+
+A run's own runner reports its end. Where it could not (it was killed, or the API was out of
+its reach) or where nobody watched, this is what sets the final state: for a waiting client,
+for whoever attaches or lists runs, and for every new call on the same machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from socket import gethostname
+
+from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord
+from kinetic_flows.errors import ObjectRefusedError, RunNotFoundError
+from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
+from kinetic_flows.naming import RUN_KEY_VARIABLE, STORE_LABEL
+from kinetic_flows.processes import ProcessIdentity, current_process
+from kinetic_flows.protocols import Observation, Platform
+from kinetic_flows.results import LOG_TAIL_LINES, crash_error, failure_summary, read_result
+
+logger = logging.getLogger(__name__)
+
+LAUNCH_GRACE_SECONDS = 120.0
+"""How long a Pending run without a process is left to the client that is launching it."""
+
+STATE_OF_STATUS: dict[ResultStatus, str] = {
+    "returned": "COMPLETED",
+    "raised": "FAILED",
+    "unpicklable": "FAILED",
+    "timed_out": "FAILED",
+    "cancelled": "CANCELLED",
+    "crashed": "CRASHED",
+}
+
+
+def ticket_of(record: RunRecord) -> RunTicket:
+    """Return what is needed to follow a run, from what Prefect keeps of it."""
+    environment = record.job_variables.get("env") or {}
+    key = str(environment.get(RUN_KEY_VARIABLE, ""))
+    return RunTicket(run_id=record.id, name=record.name, run_key=key)
+
+
+def settle(platform: Platform, api: PrefectApi, run: RunTicket) -> ResultEnvelope | None:
+    """Settle a run whose process has ended; nothing happens while it lives.
+
+    Args:
+        platform: Where it was launched.
+        api: Where its state is kept.
+        run: The run.
+
+    Returns:
+        Its result envelope; None when it left none, or is not over.
+
+    Raises:
+        ObjectRefusedError: Its result is not genuine; its state says so too.
+    """
+    observation = platform.launcher.observe(run.run_id)
+    if not observation.phase.is_final:
+        return None
+    try:
+        envelope = read_result(platform.store, run)
+    except ObjectRefusedError as refusal:
+        api.set_state(run.run_id, "CRASHED", message=refusal.message)
+        raise
+    if envelope is None:
+        _settle_without_result(api, run, observation)
+    else:
+        status = envelope.header.status
+        message = "" if status == "returned" else failure_summary(envelope.header)
+        api.set_state(run.run_id, STATE_OF_STATUS[status], message=message)
+    return envelope
+
+
+def reconcile(platform: Platform, api: PrefectApi) -> int:
+    """Settle every unfinished run of this platform whose process is gone.
+
+    Args:
+        platform: Only runs whose objects are in its store are touched.
+        api: Where states are kept.
+
+    Returns:
+        How many runs were looked at.
+    """
+    unfinished = api.find_runs(state_types=("PENDING", "RUNNING", "CANCELLING"))
+    label = store_label(platform)
+    ours = [
+        run
+        for run in unfinished
+        if run.labels.get(STORE_LABEL) == label and not _is_being_launched(run)
+    ]
+    for run in ours:
+        try:
+            settle(platform, api, ticket_of(run))
+        except ObjectRefusedError:
+            logger.warning("the result of run %s is refused", run.id)
+    return len(ours)
+
+
+def _is_being_launched(run: RunRecord) -> bool:
+    """Whether a client may still be about to start the run's process."""
+    age = datetime.now(UTC) - run.created
+    return run.state_type == "PENDING" and age.total_seconds() < LAUNCH_GRACE_SECONDS
+
+
+def store_label(platform: Platform) -> str:
+    """Name the store that a run's objects are in; a directory's name includes its machine."""
+    uri = platform.store.uri
+    return f"{gethostname()}:{uri}" if uri.startswith("file:") else uri
+
+
+def _settle_without_result(api: PrefectApi, run: RunTicket, observation: Observation) -> None:
+    if api.read_run(run.run_id).state_type == "CANCELLING":
+        api.set_state(run.run_id, "CANCELLED", message="cancelled; its process is gone")
+        return
+    crash = crash_error(observation, run, tail_of(observation.output))
+    api.set_state(run.run_id, "CRASHED", message=crash.message)
+
+
+def tail_of(output: bytes) -> list[str]:
+    """Return the last lines of what a process printed."""
+    return output.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+
+
+class ClientLedger:
+    """Which processes of this machine drive which parent flow runs.
+
+    A client that dies cannot end its own flow run; the next one finds its entry here.
+
+    Args:
+        directory: Where the entries are, one file per parent flow run.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def entered(self, flow_run_id: str) -> Iterator[None]:
+        """Note that this process drives a flow run, for as long as it does."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        entry = self._directory / f"{flow_run_id}.json"
+        entry.write_text(json.dumps(asdict(current_process())))
+        try:
+            yield
+        finally:
+            entry.unlink(missing_ok=True)
+
+    def crash_orphans(self, api: PrefectApi) -> int:
+        """End the flow runs of dead clients; return how many there were."""
+        ended = 0
+        for entry in self._orphans():
+            with suppress(RunNotFoundError):
+                api.set_state(
+                    entry.stem, "CRASHED", message="the client that drove this run has died"
+                )
+            entry.unlink(missing_ok=True)
+            ended += 1
+        return ended
+
+    def _orphans(self) -> list[Path]:
+        if not self._directory.exists():
+            return []
+        return [entry for entry in self._directory.glob("*.json") if not _driver_lives(entry)]
+
+
+def _driver_lives(entry: Path) -> bool:
+    try:
+        return ProcessIdentity(**json.loads(entry.read_text())).is_alive()
+    except FileNotFoundError:
+        return True
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,148 @@
+"""From a result envelope in the store to a value returned, or an exception raised, here."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from kinetic_flows.errors import (
+    ObjectNotFoundError,
+    ObjectRefusedError,
+    ResultError,
+    RunCancelled,
+    RunCrashed,
+    RunError,
+    RunFailed,
+    RunTimedOut,
+)
+from kinetic_flows.job import (
+    EXIT_MEANINGS,
+    EXIT_RAISED,
+    EnvelopeRefused,
+    ResultEnvelope,
+    ResultHeader,
+    RunTicket,
+    open_result,
+)
+from kinetic_flows.naming import result_object
+from kinetic_flows.processes import describe_exit
+from kinetic_flows.protocols import ArtifactStore, Observation
+
+LOG_TAIL_LINES = 20
+
+
+def read_result(store: ArtifactStore, run: RunTicket) -> ResultEnvelope | None:
+    """Return a run's result envelope, checked but not unpickled; None while there is none.
+
+    Raises:
+        ObjectRefusedError: There is an object, and it is not this run's genuine result.
+    """
+    name = result_object(run.run_id)
+    try:
+        stored = store.get(name)
+    except ObjectNotFoundError:
+        return None
+    try:
+        return open_result(stored.data, run.run_key, run.run_id)
+    except EnvelopeRefused as refusal:
+        raise ObjectRefusedError(
+            f"the result object {name} is refused: {refusal}",
+            value=name,
+            hint="somebody wrote to the store, or the object is damaged; run again, and check "
+            "who may write there",
+        ) from refusal
+
+
+def unpack_result(envelope: ResultEnvelope, run: RunTicket) -> Any:
+    """Return the value that the function returned, or raise what it raised.
+
+    Raises:
+        Exception: The function's own exception, with the remote traceback as a note.
+        RunError: The function ended in another way, or its outcome cannot be rebuilt here.
+    """
+    header = envelope.header
+    if header.status == "returned":
+        return _load_value(envelope, run)
+    if header.status == "raised":
+        raise _load_exception(envelope, run)
+    raise _outcome_error(header, run)
+
+
+def failure_summary(header: ResultHeader) -> str:
+    """Say in one line how a run that did not return ended."""
+    if header.status == "raised":
+        return f"{header.type_name}: {header.message}" if header.message else header.type_name
+    return header.message or header.status
+
+
+def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -> RunCrashed:
+    """Describe a process that ended without leaving a result."""
+    code = observation.exit_code
+    if code is not None and code in EXIT_MEANINGS and code != EXIT_RAISED:
+        how = f"{EXIT_MEANINGS[code]} (exit code {code})"
+    else:
+        how = f"its process {describe_exit(code)} without leaving a result"
+    reason = f": {observation.reason}" if observation.reason else ""
+    return RunCrashed(
+        f"run {run.run_id} of {run.name} crashed: {how}{reason}",
+        value=run.run_id,
+        hint="nothing was lost but this run: calling the function again starts a new one",
+        log_tail=log_tail[-LOG_TAIL_LINES:],
+    )
+
+
+def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
+    try:
+        return pickle.loads(envelope.body)  # noqa: S301 - signed with this run's key
+    except Exception as error:
+        kind = envelope.header.type_name
+        raise ResultError(
+            f"{run.name} returned a {kind}, which cannot be unpickled here: {error}",
+            value=run.run_id,
+            hint=f"make the module of {kind} importable here, or return plain data",
+        ) from error
+
+
+def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
+    header = envelope.header
+    try:
+        error = pickle.loads(envelope.body) if envelope.body else None  # noqa: S301 - signed
+    except Exception:  # noqa: BLE001 - unpickling runs the types' own code
+        error = None
+    if not isinstance(error, Exception):
+        return RunFailed(
+            f"{run.name} raised {failure_summary(header)}",
+            value=run.run_id,
+            remote_traceback=header.traceback or None,
+        )
+    if header.traceback:
+        error.add_note(f"Remote traceback of run {run.run_id}:\n{header.traceback.rstrip()}")
+    return error
+
+
+def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
+    if header.status == "cancelled":
+        return RunCancelled(
+            f"run {run.run_id} of {run.name} was cancelled", value=run.run_id, hint=None
+        )
+    if header.status == "timed_out":
+        return RunTimedOut(
+            f"run {run.run_id} of {run.name} timed out: {header.message}",
+            value=run.run_id,
+            hint="raise timeout_seconds, or make the function do less",
+            log_tail=header.log_tail,
+        )
+    if header.status == "unpicklable":
+        return ResultError(
+            f"{run.name} returned a {header.type_name} that cannot be pickled: {header.message}",
+            value=run.run_id,
+            hint="return plain data (numbers, arrays, dicts), or write files to "
+            "KINETIC_OUTPUT_DIR and return their names",
+        )
+    return RunCrashed(
+        f"run {run.run_id} of {run.name} crashed: "
+        f"{header.message or 'its process ' + describe_exit(header.exit_code)}",
+        value=run.run_id,
+        hint="the last lines of its log are the best lead; SIGKILL often means out of memory",
+        log_tail=header.log_tail,
+    )

@@ -1,0 +1,195 @@
+"""The handle of one remote run: its state, its output, its result, from any process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kinetic_flows.errors import RunNotFoundError
+from kinetic_flows.job import RunTicket
+from kinetic_flows.progress import Progress, Silence
+from kinetic_flows.settings import load_settings, process_environment
+
+if TYPE_CHECKING:
+    from kinetic_flows.clients.prefect_api import PrefectApi
+    from kinetic_flows.session import Session
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Generic[R]):
+    """One run of a function, which goes on whatever becomes of this process.
+
+    A run can be pickled, and awaited in async code (`value = await run`).
+
+    Attributes:
+        ticket: What is needed to follow the run and to trust its result.
+        url: Where a browser shows the run.
+    """
+
+    ticket: RunTicket
+    url: str
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is its flow run's."""
+        return self.ticket.run_id
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.ticket.name
+
+    @property
+    def state(self) -> str:
+        """The name of the run's state in Prefect, such as `Running`."""
+        from kinetic_flows.reconciler import settle
+
+        with _session(Silence()) as session:
+            settle(session.platform, session.api, self.ticket)
+            return session.api.read_run(self.id).state_name
+
+    def wait(self, timeout_seconds: float | None = None) -> Run[R]:
+        """Wait until the run has ended, however it ended.
+
+        Args:
+            timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+
+        Raises:
+            WaitTimeout: It is not over yet; it goes on.
+        """
+        from kinetic_flows.errors import RunError
+        from kinetic_flows.following import follow
+
+        with _session(Silence()) as session:
+            try:
+                follow(self.ticket, session, Silence(), timeout_seconds=timeout_seconds)
+            except RunError:
+                return self
+        return self
+
+    def result(self, timeout_seconds: float | None = None) -> R:
+        """Wait for the run, and return what the function returned or raise what it raised.
+
+        Args:
+            timeout_seconds: When to stop waiting, which does not cancel the run; None to wait
+                for as long as it takes.
+
+        Raises:
+            WaitTimeout: It is not over yet; it goes on.
+            RunError: It ended without a value.
+            Exception: The function's own exception.
+        """
+        from kinetic_flows.following import follow
+        from kinetic_flows.results import unpack_result
+
+        with _session(Silence()) as session:
+            envelope = follow(self.ticket, session, Silence(), timeout_seconds=timeout_seconds)
+        value: R = unpack_result(envelope, self.ticket)
+        return value
+
+    def logs(self, tail: int | None = None) -> list[str]:
+        """Return what the run has printed so far, as Prefect keeps it.
+
+        Args:
+            tail: How many of the last lines; None for all.
+        """
+        with _session(Silence()) as session:
+            lines = [line.message for line in session.api.logs(self.id)]
+        return lines if tail is None else lines[-tail:] if tail else []
+
+    def cancel(self) -> None:
+        """Stop the function, kindly at first; nothing happens when it has ended."""
+        from kinetic_flows.following import cancel
+
+        with _session(Silence()) as session:
+            cancel(self.ticket, session)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the result without blocking the event loop."""
+        return asyncio.to_thread(self.result).__await__()
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, id={self.id!r})"
+
+
+def attach(run_id: str) -> Run[Any]:
+    """Return the handle of a run that was started anywhere with the same Prefect API and store.
+
+    Args:
+        run_id: The run's id, a shortened id that fits only one run, or its URL in the UI.
+
+    Raises:
+        RunNotFoundError: No run fits, or several do.
+    """
+    from kinetic_flows.reconciler import ticket_of
+
+    with _session(Silence()) as session:
+        record = session.api.read_run(_full_id(run_id, session.api))
+        ticket = ticket_of(record)
+        if not ticket.run_key:
+            raise RunNotFoundError(
+                f"flow run {record.id} is not a run of a remote function",
+                value=record.id,
+                hint="attach to the function's own flow run, not to `kinetic-run` above it",
+            )
+        return Run(ticket=ticket, url=session.api.run_url(record.id))
+
+
+def list_runs(
+    *,
+    state: str | None = None,
+    since: datetime | None = None,
+    name: str | None = None,
+    limit: int | None = 50,
+) -> list[Run[Any]]:
+    """Return runs of remote functions, newest first; what happened unseen is settled first.
+
+    Args:
+        state: Only runs in this state, such as `running`; None for all.
+        since: Only runs made later; None for any time.
+        name: Only runs whose name contains this; None for any.
+        limit: How many at most; None for all.
+    """
+    from kinetic_flows.reconciler import reconcile, ticket_of
+
+    with _session(Silence()) as session:
+        reconcile(session.platform, session.api)
+        records = session.api.find_runs(
+            state_types=(state.upper(),) if state else (), name=name, since=since, limit=limit
+        )
+        return [
+            Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
+        ]
+
+
+def _full_id(text: str, api: PrefectApi) -> str:
+    """Complete a shortened id, or take the id out of a URL."""
+    from uuid import UUID
+
+    wanted = text.strip().rstrip("/").rpartition("/")[2]
+    try:
+        return str(UUID(wanted))
+    except ValueError:
+        pass
+    fits = [record.id for record in api.find_runs() if record.id.startswith(wanted.lower())]
+    if len(fits) == 1 and wanted:
+        return fits[0]
+    count = f"{len(fits)} runs have an id that starts" if fits and wanted else "no run's id starts"
+    raise RunNotFoundError(
+        f"{count} with {wanted!r}",
+        value=text,
+        hint="give more characters of the id" if fits else "see `kinetic runs ls`",
+    )
+
+
+def _session(progress: Progress) -> AbstractContextManager[Session]:
+    """Open a session with this process's settings; imported late, as Prefect is heavy."""
+    from kinetic_flows.session import open_session
+
+    return open_session(load_settings(), process_environment(), progress)

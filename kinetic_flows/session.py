@@ -1,0 +1,82 @@
+"""A session: the platform to run on and the Prefect API to report to, opened together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kinetic_flows.clients.prefect_api import PrefectApi, connect, surrounding_api_url
+from kinetic_flows.platforms.choice import choose_platform
+from kinetic_flows.progress import Progress
+from kinetic_flows.protocols import Platform
+from kinetic_flows.reconciler import ClientLedger, reconcile
+from kinetic_flows.server import BackgroundServer
+from kinetic_flows.settings import Settings
+
+_reconciled: set[tuple[str, str]] = set()
+_reconciled_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What every operation on runs needs.
+
+    Attributes:
+        settings: The settings it was opened with.
+        environ: This process's variables.
+        platform: Where functions run.
+        api: The Prefect API, current in this thread while the session is open.
+        ledger: Which clients drive which parent flow runs.
+        progress: Who watches.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str]
+    platform: Platform
+    api: PrefectApi
+    ledger: ClientLedger
+    progress: Progress
+
+
+@contextmanager
+def open_session(
+    settings: Settings, environ: Mapping[str, str], progress: Progress
+) -> Iterator[Session]:
+    """Open a session, starting the background Prefect server when no API is configured.
+
+    The first session of a process also settles what dead clients and runs left behind.
+    """
+    platform = choose_platform(settings, environ)
+    with connect(_api_url(settings, environ, progress)) as api:
+        session = Session(
+            settings=settings,
+            environ=environ,
+            platform=platform,
+            api=api,
+            ledger=ClientLedger(settings.home / "clients"),
+            progress=progress,
+        )
+        if _is_first(platform.store.uri, api.url):
+            session.ledger.crash_orphans(api)
+            reconcile(platform, api)
+        yield session
+
+
+def _api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str | None:
+    """Return the API to use: None for the one that Prefect's own settings name."""
+    if environ.get("PREFECT_API_URL"):
+        return None
+    surrounding = surrounding_api_url()
+    if surrounding:
+        return surrounding
+    server = BackgroundServer(settings.home, environ)
+    return server.ensure(progress.notice).api_url
+
+
+def _is_first(store_uri: str, api_url: str) -> bool:
+    with _reconciled_lock:
+        known = (store_uri, api_url) in _reconciled
+        _reconciled.add((store_uri, api_url))
+        return not known

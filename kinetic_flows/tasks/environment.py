@@ -1,0 +1,73 @@
+"""Tasks that settle what a run's environment is, and make it exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
+from prefect.context import TaskRunContext
+
+from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.naming import (
+    TASK_BUILD_IMAGE,
+    TASK_LOCK_DEPENDENCIES,
+    TASK_RESOLVE_IMAGE,
+    build_cache_key,
+)
+from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+from kinetic_flows.planning import Draft
+from kinetic_flows.progress import Progress
+from kinetic_flows.protocols import ArtifactStore, Platform, ResolvedImage
+from kinetic_flows.tasks.reporting import step
+
+
+@task(name=TASK_LOCK_DEPENDENCIES, cache_policy=NO_CACHE)
+def lock_dependencies_task(
+    draft: Draft, store: ArtifactStore, environ: Mapping[str, str], progress: Progress
+) -> Lock:
+    """Resolve the project's dependencies, or find the lock that somebody resolved before."""
+    with step(progress, TASK_LOCK_DEPENDENCIES) as current:
+        lock = lock_dependencies(
+            draft.source, draft.target, store=store, home=draft.settings.home, environ=environ
+        )
+        for warning in lock.warnings:
+            current.warn(warning)
+        source = draft.source.path or "no dependency file"
+        how = "stored lock" if lock.from_cache else "resolved"
+        current.finish(f"{source}: {len(lock.packages)} packages ({how})")
+        return lock
+
+
+@task(name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+def resolve_image_task(
+    request: ImageRequest, platform: Platform, progress: Progress
+) -> ResolvedImage | None:
+    """Ask the registry whether the image exists."""
+    with step(progress, TASK_RESOLVE_IMAGE) as current:
+        resolved = platform.registry.resolve(request.reference)
+        current.finish(f"{request.reference} {'exists' if resolved else 'has to be built'}")
+        return resolved
+
+
+def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    request: ImageRequest = parameters["request"]
+    return build_cache_key(request.reference, request.dependency_hash or "")
+
+
+@task(
+    name=TASK_BUILD_IMAGE,
+    persist_result=True,
+    result_serializer="json",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=_build_cache_key),
+)
+def build_image_task(
+    request: ImageRequest, environment: EnvironmentSpec, platform: Platform, progress: Progress
+) -> dict[str, Any]:
+    """Build the image, or wait for whoever is building it; cached on the dependency hash."""
+    with step(progress, TASK_BUILD_IMAGE) as current:
+        image = platform.builder.build(request, environment, current.log)
+        current.finish(f"{image.reference} with {len(environment.packages)} packages")
+        return asdict(image)

@@ -1,0 +1,195 @@
+"""Tasks that ship the code, start the run and wait for its end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kinetic_flows.clients.prefect_api import NewRun
+from kinetic_flows.errors import KineticError
+from kinetic_flows.following import follow
+from kinetic_flows.job import (
+    CodeSpec,
+    JobSpec,
+    ObjectRef,
+    PrefectSpec,
+    ResultEnvelope,
+    RunTicket,
+    sha256_hex,
+)
+from kinetic_flows.naming import (
+    PLATFORM_LABEL,
+    RUN_KEY_VARIABLE,
+    RUN_TAG,
+    STORE_LABEL,
+    TASK_AWAIT_RUN,
+    TASK_LAUNCH_ACCELERATOR,
+    TASK_UPLOAD_CODE,
+    job_object,
+    output_prefix,
+    payload_object,
+    result_object,
+    runner_object,
+)
+from kinetic_flows.packaging.runner_bundle import runner_bundle
+from kinetic_flows.packaging.upload import code_spec, upload_code
+from kinetic_flows.planning import Draft
+from kinetic_flows.progress import Progress
+from kinetic_flows.protocols import ArtifactStore, LaunchRequest, ResolvedImage
+from kinetic_flows.reconciler import store_label
+from kinetic_flows.results import failure_summary
+from kinetic_flows.session import Session
+from kinetic_flows.tasks.reporting import step
+
+
+class RunDidNotReturn(KineticError):
+    """A run ended with an exception, a timeout or a crash; carries the envelope that tells.
+
+    Args:
+        ticket: The run.
+        envelope: Its result.
+    """
+
+    def __init__(self, ticket: RunTicket, envelope: ResultEnvelope) -> None:
+        super().__init__(failure_summary(envelope.header), value=ticket.run_id)
+        self.ticket = ticket
+        self.envelope = envelope
+
+
+@task(name=TASK_UPLOAD_CODE, cache_policy=NO_CACHE)
+def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> CodeSpec:
+    """Upload the packs of the project's code that the store does not have, and the runner."""
+    with step(progress, TASK_UPLOAD_CODE) as current:
+        bundle = runner_bundle()
+        store.put_if_absent(runner_object(bundle.sha256), bundle.data)
+        uploaded = upload_code(draft.snapshot, store)
+        current.finish(
+            f"{draft.snapshot.files} files, {_size(draft.snapshot.size_bytes)}; "
+            f"{_size(uploaded.bytes_uploaded)} new"
+        )
+        return code_spec(draft.snapshot, draft.root)
+
+
+@task(name=TASK_LAUNCH_ACCELERATOR, cache_policy=NO_CACHE)
+def launch_accelerator_task(
+    draft: Draft, image: ResolvedImage, code: CodeSpec, parent_flow_run_id: str, session: Session
+) -> RunTicket:
+    """Create the run's flow run, write its job, and start its process."""
+    with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
+        ticket = _create_run(draft, parent_flow_run_id, session)
+        try:
+            _write_job_and_start(draft, image, code, ticket, session)
+        except BaseException as error:
+            reason = error.message if isinstance(error, KineticError) else repr(error)
+            session.api.set_state(ticket.run_id, "CRASHED", message=f"not launched: {reason}")
+            raise
+        current.finish(f"{draft.accelerator.name} run {ticket.run_id}")
+        return ticket
+
+
+@task(name=TASK_AWAIT_RUN, cache_policy=NO_CACHE)
+def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
+    """Wait for the run to end, passing on what it prints, and return its result envelope.
+
+    Raises:
+        RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
+    """
+    with step(session.progress, TASK_AWAIT_RUN) as current:
+        envelope = follow(ticket, session, session.progress)
+        if envelope.header.status != "returned":
+            raise RunDidNotReturn(ticket, envelope)
+        current.finish(f"{ticket.name} returned {envelope.header.type_name or 'a value'}")
+        return envelope
+
+
+def _create_run(draft: Draft, parent_flow_run_id: str, session: Session) -> RunTicket:
+    run_key = secrets.token_hex(32)
+    run_id = session.api.create_run(
+        NewRun(
+            flow=draft.name,
+            name=draft.call.options.name,
+            parent_flow_run_id=parent_flow_run_id,
+            parameters=draft.argument_reprs,
+            tags=(RUN_TAG, *draft.call.options.tags),
+            labels={
+                PLATFORM_LABEL: session.platform.name,
+                STORE_LABEL: store_label(session.platform),
+            },
+            job_variables={"env": {RUN_KEY_VARIABLE: run_key}},
+        )
+    )
+    return RunTicket(run_id=run_id, name=draft.name, run_key=run_key)
+
+
+def _write_job_and_start(
+    draft: Draft, image: ResolvedImage, code: CodeSpec, ticket: RunTicket, session: Session
+) -> None:
+    store, run_id = session.platform.store, ticket.run_id
+    store.put_if_absent(payload_object(run_id), draft.payload.data)
+    job = _job(draft, code, run_id, session).to_json()
+    store.put_if_absent(job_object(run_id), job)
+    session.platform.launcher.start(
+        LaunchRequest(
+            run_id=run_id,
+            name=draft.name,
+            image=image,
+            environment={
+                "KINETIC_JOB": f"{store.uri}/{job_object(run_id)}",
+                "KINETIC_JOB_SHA256": sha256_hex(job),
+                RUN_KEY_VARIABLE: ticket.run_key,
+                **_prefect_credentials(session.environ),
+            },
+            job_variables={},
+        )
+    )
+
+
+def _job(draft: Draft, code: CodeSpec, run_id: str, session: Session) -> JobSpec:
+    bundle, options = runner_bundle(), draft.call.options
+    return JobSpec(
+        run_id=run_id,
+        name=draft.name,
+        python=draft.target.python,
+        runner=ObjectRef(
+            name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
+        ),
+        code=code,
+        payload=ObjectRef(
+            name=payload_object(run_id),
+            sha256=draft.payload.sha256,
+            size_bytes=len(draft.payload.data),
+        ),
+        result=result_object(run_id),
+        output_dir=_output_dir(session, run_id),
+        prefect=PrefectSpec(api_url=session.api.url, flow_run_id=run_id),
+        retries=options.retries,
+        retry_delay_seconds=options.retry_delay_seconds,
+        timeout_seconds=options.timeout_seconds,
+    )
+
+
+def _output_dir(session: Session, run_id: str) -> str:
+    """Return where a run keeps its outputs: a plain path where the store is a directory."""
+    base = session.settings.output_dir
+    if base:
+        return f"{base.rstrip('/')}/{run_id}"
+    uri = f"{session.platform.store.uri}/{output_prefix(run_id)}".rstrip("/")
+    return uri.removeprefix("file://")
+
+
+def _prefect_credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    names = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+    return {name: environ[name] for name in names if environ.get(name)}
+
+
+def _size(count: int) -> str:
+    """Write a number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

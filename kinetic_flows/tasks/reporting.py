@@ -1,0 +1,64 @@
+"""One way for every task to say, in the terminal and in Prefect's log, what it is doing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from kinetic_flows.progress import Progress
+
+
+class Step:
+    """A pipeline step at work.
+
+    Args:
+        progress: Who watches the call.
+        name: The step's name, which is its task's.
+    """
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._logger = _logger()
+        self.detail = ""
+
+    def log(self, line: str) -> None:
+        """Write a line to the task run's log."""
+        self._logger.info(line)
+
+    def warn(self, line: str) -> None:
+        """Write a warning to the task run's log and to whoever watches."""
+        self._logger.warning(line)
+        self._progress.warning(line)
+
+    def finish(self, detail: str) -> None:
+        """Say what came of the step."""
+        self.detail = detail
+        self._logger.info(detail)
+
+
+@contextmanager
+def step(progress: Progress, name: str) -> Iterator[Step]:
+    """Report a step's start and its end, whichever it is."""
+    progress.step(name, "started")
+    current = Step(progress, name)
+    try:
+        yield current
+    except BaseException as error:
+        progress.step(name, "failed", type(error).__name__)
+        raise
+    progress.step(name, "done", current.detail)
+
+
+def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
+
+
+OutputListener = Callable[[str], None]

@@ -1,0 +1,146 @@
+"""The one place where the library shows something: the progress of a call a person waits for.
+
+Rich and alive on a terminal, plain lines everywhere else, nothing with `KINETIC_QUIET=1`.
+Progress goes to standard error, what the function printed to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from kinetic_flows.progress import Progress, Silence, StepStatus
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+MARKS = {"done": "✓", "cached": "✓", "failed": "✗"}
+STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
+
+
+def terminal_progress(*, quiet: bool) -> Progress:
+    """Return the listener that fits where this process's output goes."""
+    if quiet:
+        return Silence()
+    return RichProgress() if sys.stderr.isatty() else PlainProgress(sys.stderr, sys.stdout)
+
+
+class PlainProgress:
+    """One line per event, for logs, pipes and notebooks.
+
+    Args:
+        events: Where progress is written.
+        output: Where the function's own output is written.
+    """
+
+    def __init__(self, events: TextIO, output: TextIO) -> None:
+        self._events = events
+        self._output = output
+        self._clock = StepClock()
+
+    def step(self, name: str, status: StepStatus, detail: str = "") -> None:
+        """Write a line when a step ends."""
+        took = self._clock.step(name, status)
+        if status != "started":
+            self._say(f"{MARKS[status]} {_step_line(name, status, detail, took)}")
+
+    def notice(self, text: str) -> None:
+        """Write a notice."""
+        self._say(text)
+
+    def warning(self, text: str) -> None:
+        """Write a warning."""
+        self._say(f"warning: {text}")
+
+    def output(self, text: str) -> None:
+        """Pass the function's output on unchanged."""
+        self._output.write(text)
+        self._output.flush()
+
+    def _say(self, line: str) -> None:
+        self._events.write(f"kinetic: {line}\n")
+        self._events.flush()
+
+
+class RichProgress:
+    """A spinner for the step at work, and a coloured line for each that ended."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console: Console = Console(stderr=True, highlight=False)
+        self._status: Status | None = None
+        self._clock = StepClock()
+        self._lock = threading.Lock()
+
+    def step(self, name: str, status: StepStatus, detail: str = "") -> None:
+        """Show what is at work, and leave a line when it ended."""
+        took = self._clock.step(name, status)
+        with self._lock:
+            if status != "started":
+                mark = f"[{STYLES[status]}]{MARKS[status]}[/]"
+                line = _step_line(name, status, detail, took).replace("[", r"\[")
+                self._console.print(f"{mark} {line}", soft_wrap=True)
+            self._spin()
+
+    def notice(self, text: str) -> None:
+        """Show a notice, dimmed."""
+        with self._lock:
+            self._console.print(text, style="dim", markup=False, soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        """Show a warning in yellow."""
+        with self._lock:
+            self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    def output(self, text: str) -> None:
+        """Pass the function's output on unchanged, with the spinner out of the way."""
+        with self._lock:
+            self._stop()
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def _spin(self) -> None:
+        at_work = self._clock.at_work()
+        if not at_work:
+            self._stop()
+            return
+        text = ", ".join(at_work)
+        if self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        else:
+            self._status.update(text)
+
+    def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+class StepClock:
+    """Knows which steps are at work and how long each took."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+
+    def step(self, name: str, status: StepStatus) -> float:
+        """Note a step's start or end; return how many seconds it has taken."""
+        now = time.monotonic()
+        if status == "started":
+            self._started[name] = now
+            return 0.0
+        return now - self._started.pop(name, now)
+
+    def at_work(self) -> list[str]:
+        """Return the names of the steps that have started and not ended, oldest first."""
+        return list(self._started)
+
+
+def _step_line(name: str, status: StepStatus, detail: str, took: float) -> str:
+    shown = f"{name}: {detail}" if detail else name
+    cached = ", cached" if status == "cached" else ""
+    return f"{shown} ({took:.1f} s{cached})"

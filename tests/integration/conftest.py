@@ -1,0 +1,35 @@
+"""Servers that the integration tests share: one of each for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kinetic_flows.server import BackgroundServer
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundServer]:
+    """A real Prefect server with a database of its own."""
+    server = BackgroundServer(tmp_path_factory.mktemp("prefect-server"), os.environ)
+    server.ensure()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_kinetic_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `KINETIC_HOME` whose environments tests may share, as runs of one person do."""
+    return tmp_path_factory.mktemp("kinetic-home")
+
+
+@pytest.fixture
+def prefect_api_url(prefect_server: BackgroundServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The API of the shared server, set as `PREFECT_API_URL` for this test."""
+    record = prefect_server.status()
+    assert record is not None, prefect_server.log_file.read_text()
+    monkeypatch.setenv("PREFECT_API_URL", record.api_url)
+    return record.api_url

@@ -1,0 +1,69 @@
+"""How the environment decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kinetic_flows.errors import ConfigurationError
+from kinetic_flows.settings import captured_environment, load_settings
+
+
+def test_with_nothing_configured_functions_run_on_this_machine() -> None:
+    settings = load_settings({})
+    assert settings.platform == "local"
+    assert not settings.platform_is_explicit
+    assert settings.home == Path.home() / ".kinetic"
+
+
+@pytest.mark.parametrize("variable", ["KINETIC_PROJECT", "KINETIC_PROFILE"])
+def test_a_project_or_a_profile_means_google_cloud(variable: str) -> None:
+    assert load_settings({variable: "mine"}).platform == "gke"
+
+
+def test_googles_own_project_variable_alone_changes_nothing() -> None:
+    settings = load_settings({"GOOGLE_CLOUD_PROJECT": "mine"})
+    assert (settings.platform, settings.project) == ("local", None)
+
+
+def test_googles_own_project_variable_fills_in_when_gke_was_chosen() -> None:
+    settings = load_settings({"KINETIC_PLATFORM": "gke", "GOOGLE_CLOUD_PROJECT": "mine"})
+    assert settings.project == "mine"
+
+
+def test_an_explicit_platform_beats_a_project() -> None:
+    settings = load_settings({"KINETIC_PLATFORM": "LOCAL", "KINETIC_PROJECT": "mine"})
+    assert (settings.platform, settings.platform_is_explicit) == ("local", True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "hint"),
+    [
+        ("KINETIC_PLATFORM", "gek", "did you mean 'gke'"),
+        ("KINETIC_HOME", "relative/path", "absolute"),
+        ("KINETIC_QUIET", "maybe", "1 or 0"),
+        ("KINETIC_MAX_CODE_SIZE_MB", "2GB", "whole number of megabytes"),
+        ("KINETIC_MAX_CODE_SIZE_MB", "0", "whole number of megabytes"),
+    ],
+)
+def test_a_malformed_value_is_refused_with_its_variable(
+    variable: str, value: str, hint: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({variable: value})
+    assert variable in caught.value.message
+    assert caught.value.value == value
+    assert hint in (caught.value.hint or "")
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert load_settings({"KINETIC_PROJECT": "", "KINETIC_QUIET": ""}).platform == "local"
+
+
+def test_captured_variables_are_returned_and_missing_ones_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANTED", "value")
+    assert captured_environment(("WANTED",)) == {"WANTED": "value"}
+    with pytest.raises(ConfigurationError, match="ABSENT"):
+        captured_environment(("WANTED", "ABSENT"))
