@@ -98,6 +98,11 @@ def build_cache_key(reference: str, dependency_hash: str) -> str:
     return f"kinetic-build-{slug(reference)}-{dependency_hash}"
 
 
+def run_name(text: str) -> str:
+    """Reduce a function's name to what Prefect accepts as a flow's: `<lambda>` is `lambda`."""
+    return re.sub(r"[/%&<>\s]+", " ", text).strip() or "function"
+
+
 def slug(text: str) -> str:
     """Reduce a text to lower-case letters, digits and dashes, for names and tags."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"

@@ -19,7 +19,7 @@ from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.locking import Lock, plan_lock
 from kinetic_flows.dependencies.targets import Target, local_target
 from kinetic_flows.errors import ConfigurationError, UsageError, suggest
-from kinetic_flows.naming import local_image_reference
+from kinetic_flows.naming import local_image_reference, run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.packaging.payload import Payload, argument_reprs, pack_call
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
@@ -50,7 +50,7 @@ class Call:
     def name(self) -> str:
         """The name of the run: the one asked for, else the function's."""
         given = self.options.name or getattr(self.function, "__name__", None)
-        return given or type(self.function).__name__
+        return run_name(given or type(self.function).__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

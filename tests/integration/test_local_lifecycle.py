@@ -1,0 +1,273 @@
+"""Whole programs: a project as a person has it, concurrent calls, and clients that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from projects import Project, make_project
+
+from kinetic_flows.clients.prefect_api import PrefectApi, connect
+
+MAIN = """
+    import sys
+
+    import kinetic
+    from helpers.text import shout
+
+    @kinetic.run()
+    def describe(count):
+        import humanize
+        from mathematics import double
+
+        return shout(humanize.intcomma(double(count))) + open("data/suffix.txt").read()
+
+    if __name__ == "__main__":
+        print("value:", describe(int(sys.argv[1])))
+"""
+
+PROJECT = {
+    "requirements.txt": "humanize==4.12.3\n",
+    "main.py": MAIN,
+    "helpers/__init__.py": "",
+    "helpers/text.py": "def shout(text):\n    return text.upper() + '!'\n",
+    "src/mathematics.py": "def double(value):\n    return 2 * value\n",
+    "data/suffix.txt": "?",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api_url: str) -> Project:
+    return make_project(tmp_path / "project", monkeypatch, PROJECT)
+
+
+def _environments(home: Path) -> list[Path]:
+    return [path for path in (home / "environments").glob("cpu-*") if path.is_dir()]
+
+
+def _home() -> Path:
+    return Path(os.environ["KINETIC_HOME"])
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _unfinished(api_url: str) -> int:
+    with connect(api_url) as api:
+        return _count_unfinished(api)
+
+
+def _count_unfinished(api: PrefectApi) -> int:
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    with get_client(sync_client=True) as client:
+        return len(client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(states)))
+
+
+def test_a_project_with_packages_a_src_layout_and_data_runs_as_a_script(project: Project) -> None:
+    first = project.python("main.py", "5000", PYTHONPATH="src")
+    assert first.stdout.endswith("value: 10,000!?\n"), first.stderr
+    second = project.python("main.py", "5001", PYTHONPATH="src")
+    assert second.stdout.endswith("value: 10,002!?\n"), second.stderr
+    assert "build-image" in second.stderr
+    assert "cached" in second.stderr
+    assert len(_environments(_home())) == 1
+
+
+def test_a_function_typed_into_python_c_runs(project: Project) -> None:
+    code = "import kinetic; f = kinetic.run(requirements=[])(lambda x: x * 2); print(f(21))"
+    shown = project.python("-c", code)
+    assert shown.stdout.endswith("42\n"), shown.stderr
+
+
+def test_a_module_of_a_package_run_with_m_runs(project: Project) -> None:
+    project.write(
+        {
+            "tools/__init__.py": "",
+            "tools/job.py": """
+                import kinetic
+                from helpers.text import shout
+
+                @kinetic.run(requirements=[])
+                def job(word):
+                    return shout(word)
+
+                if __name__ == "__main__":
+                    print(job("yes"))
+            """,
+        }
+    )
+    shown = project.python("-m", "tools.job")
+    assert shown.stdout.endswith("YES!\n"), shown.stderr
+
+
+def test_a_class_defined_in_the_script_survives_the_round_trip(project: Project) -> None:
+    project.write(
+        {
+            "main.py": """
+                from dataclasses import dataclass
+
+                import kinetic
+
+                @dataclass
+                class Point:
+                    x: int
+
+                @kinetic.run(requirements=[])
+                def move(point):
+                    return Point(point.x + 1)
+
+                if __name__ == "__main__":
+                    moved = move(Point(1))
+                    print(type(moved) is Point, moved)
+            """
+        }
+    )
+    shown = project.python("main.py")
+    assert shown.stdout.endswith("True Point(x=2)\n"), shown.stderr
+
+
+def test_twenty_concurrent_submissions_make_one_environment_and_all_return(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_QUIET", "1")
+    project.write(
+        {
+            "crowd.py": """
+                import kinetic
+
+                @kinetic.run()
+                def square(value):
+                    import humanize
+                    return value * value
+            """
+        }
+    )
+    square = project.module("crowd").square
+    with ThreadPoolExecutor(20) as pool:
+        runs = list(pool.map(square.submit, range(20)))
+    assert [run.result(timeout_seconds=120) for run in runs] == [n * n for n in range(20)]
+    assert len(_environments(_home())) == 1
+
+
+def test_a_client_killed_while_it_makes_the_environment_leaves_nothing_broken(
+    project: Project, prefect_api_url: str
+) -> None:
+    client = project.start("main.py", "1", PYTHONPATH="src")
+    _wait_until(lambda: any((_home() / "environments").glob(".making-*")))
+    _kill(client)
+    again = project.python("main.py", "2", PYTHONPATH="src")
+    assert again.stdout.endswith("value: 4!?\n"), again.stderr
+    assert not list((_home() / "environments").glob(".making-*"))
+    _wait_until(lambda: _unfinished(prefect_api_url) == 0)
+
+
+def test_a_client_killed_while_its_function_runs_does_not_stop_it(
+    project: Project, prefect_api_url: str
+) -> None:
+    project.write(
+        {
+            "main.py": """
+                import sys, time
+                from pathlib import Path
+
+                import kinetic
+
+                @kinetic.run(requirements=[])
+                def slow(directory):
+                    Path(directory, "started").touch()
+                    while not Path(directory, "go").exists():
+                        time.sleep(0.05)
+                    Path(directory, "done").touch()
+
+                if __name__ == "__main__":
+                    slow(sys.argv[1])
+            """
+        }
+    )
+    client = project.start("main.py", str(project.root))
+    _wait_until((project.root / "started").exists)
+    _kill(client)
+    (project.root / "go").touch()
+    _wait_until((project.root / "done").exists)
+    shown = project.python(
+        "-c", "import kinetic; print([r.state for r in kinetic.list_runs()][:1])"
+    )
+    assert shown.stdout.endswith("['Completed']\n"), shown.stderr
+    _wait_until(lambda: _unfinished(prefect_api_url) == 0)
+
+
+def test_a_runner_killed_unseen_ends_as_crashed_when_anyone_looks(
+    project: Project, prefect_api_url: str
+) -> None:
+    project.write(
+        {
+            "main.py": """
+                import sys, time
+                import kinetic
+
+                @kinetic.run(requirements=[])
+                def endless():
+                    time.sleep(600)
+
+                if __name__ == "__main__":
+                    print(endless.submit().id)
+            """
+        }
+    )
+    submitted = project.python("main.py")
+    run_id = submitted.stdout.split()[-1]
+    record = _home() / "runs" / run_id / "process.json"
+    import json
+
+    os.killpg(json.loads(record.read_text())["pid"], signal.SIGKILL)
+    shown = project.python("-c", f"import kinetic; print(kinetic.attach({run_id!r}).state)")
+    assert shown.stdout.endswith("Crashed\n"), shown.stderr
+    _wait_until(lambda: _unfinished(prefect_api_url) == 0)
+
+
+def test_ctrl_c_cancels_the_remote_run_and_says_so(project: Project, prefect_api_url: str) -> None:
+    project.write(
+        {
+            "main.py": """
+                import sys, time
+                from pathlib import Path
+
+                import kinetic
+
+                @kinetic.run(requirements=[])
+                def endless(path):
+                    Path(path).touch()
+                    time.sleep(600)
+
+                if __name__ == "__main__":
+                    endless(sys.argv[1])
+            """
+        }
+    )
+    client = project.start("main.py", str(project.root / "started"))
+    _wait_until((project.root / "started").exists)
+    client.send_signal(signal.SIGINT)
+    shown, _ = client.communicate(timeout=60)
+    assert "cancelling run" in shown
+    assert "KeyboardInterrupt" in shown
+    _wait_until(lambda: _unfinished(prefect_api_url) == 0)
+    with connect(prefect_api_url) as api:
+        assert api.find_runs(limit=1)[0].state_type == "CANCELLED"
+
+
+def _kill(client: subprocess.Popen[str]) -> None:
+    os.killpg(client.pid, signal.SIGKILL)
+    client.communicate()

@@ -1,0 +1,133 @@
+"""From a result envelope to a value or an exception."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kinetic_flows.clients.local_store import LocalStore
+from kinetic_flows.errors import (
+    ObjectRefusedError,
+    ResultError,
+    RunCancelled,
+    RunCrashed,
+    RunFailed,
+    RunTimedOut,
+)
+from kinetic_flows.job import (
+    EXIT_OBJECT_REFUSED,
+    ResultEnvelope,
+    ResultHeader,
+    RunTicket,
+    seal_result,
+)
+from kinetic_flows.protocols import Observation, Phase
+from kinetic_flows.results import crash_error, read_result, unpack_result
+
+KEY = "ab" * 32
+RUN = RunTicket(run_id="run-1", name="train", run_key=KEY)
+
+
+def _envelope(status: Any, body: bytes = b"", **fields: Any) -> ResultEnvelope:
+    return ResultEnvelope(header=ResultHeader(run_id="run-1", status=status, **fields), body=body)
+
+
+def _store(path: Path, data: bytes) -> LocalStore:
+    store = LocalStore(path)
+    store.put_if_absent("runs/run-1/result.pkl", data)
+    return store
+
+
+def test_a_run_without_a_result_has_none(tmp_path: Path) -> None:
+    assert read_result(LocalStore(tmp_path), RUN) is None
+
+
+def test_a_genuine_result_is_read_and_unpacked(tmp_path: Path) -> None:
+    sealed = seal_result(_envelope("returned", pickle.dumps({"loss": 0.1})), KEY)
+    envelope = read_result(_store(tmp_path, sealed), RUN)
+    assert envelope is not None
+    assert unpack_result(envelope, RUN) == {"loss": 0.1}
+
+
+@pytest.mark.parametrize("damage", ["other key", "flipped byte", "other run", "no envelope"])
+def test_a_result_that_is_not_genuine_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    sealed = seal_result(_envelope("returned", pickle.dumps(1)), KEY)
+    stored = {
+        "other key": seal_result(_envelope("returned", pickle.dumps(2)), "cd" * 32),
+        "flipped byte": sealed[:-1] + bytes([sealed[-1] ^ 1]),
+        "other run": seal_result(
+            ResultEnvelope(header=ResultHeader(run_id="run-2", status="returned"), body=b""), KEY
+        ),
+        "no envelope": b"hello",
+    }[damage]
+    with pytest.raises(ObjectRefusedError, match=r"runs/run-1/result\.pkl"):
+        read_result(_store(tmp_path, stored), RUN)
+
+
+def test_the_functions_own_exception_is_raised_with_the_remote_traceback() -> None:
+    envelope = _envelope(
+        "raised",
+        pickle.dumps(KeyError("missing")),
+        type_name="KeyError",
+        message="'missing'",
+        traceback="Traceback ...\n  File train.py, line 3",
+    )
+    with pytest.raises(KeyError) as caught:
+        unpack_result(envelope, RUN)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "Remote traceback of run run-1" in shown
+    assert "File train.py, line 3" in shown
+
+
+@pytest.mark.parametrize("body", [b"", b"not a pickle", pickle.dumps("not an exception")])
+def test_an_exception_that_cannot_be_rebuilt_is_still_told_sensibly(body: bytes) -> None:
+    envelope = _envelope(
+        "raised", body, type_name="lib.OddError", message="bad", traceback="the traceback"
+    )
+    with pytest.raises(RunFailed, match=r"train raised lib\.OddError: bad") as caught:
+        unpack_result(envelope, RUN)
+    assert caught.value.remote_traceback == "the traceback"
+    assert "the traceback" in str(caught.value)
+
+
+def test_system_exit_in_the_function_does_not_end_the_caller() -> None:
+    body = pickle.dumps(SystemExit(3))
+    with pytest.raises(RunFailed, match="SystemExit: 3"):
+        unpack_result(_envelope("raised", body, type_name="SystemExit", message="3"), RUN)
+
+
+def test_a_value_whose_type_is_missing_here_says_which() -> None:
+    body = pickle.dumps(RunTicket).replace(b"kinetic_flows.job", b"no_such_modul.job")
+    with pytest.raises(ResultError, match=r"returned a lib\.Thing.*cannot be unpickled here"):
+        unpack_result(_envelope("returned", body, type_name="lib.Thing"), RUN)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        ("cancelled", RunCancelled, "was cancelled"),
+        ("timed_out", RunTimedOut, "timed out: after 3 s"),
+        ("unpicklable", ResultError, "returned a Lock that cannot be pickled: after 3 s"),
+        ("crashed", RunCrashed, "crashed: after 3 s"),
+    ],
+)
+def test_every_other_end_has_its_own_error(status: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        unpack_result(_envelope(status, type_name="Lock", message="after 3 s"), RUN)
+
+
+def test_a_crash_without_a_message_names_the_signal() -> None:
+    with pytest.raises(RunCrashed, match="was killed by SIGSEGV"):
+        unpack_result(_envelope("crashed", exit_code=-signal.SIGSEGV), RUN)
+
+
+def test_a_process_that_left_no_result_is_described_by_its_exit() -> None:
+    killed = crash_error(Observation(phase=Phase.FAILED, exit_code=-9), RUN, ["last words"])
+    assert "its process was killed by SIGKILL without leaving a result" in killed.message
+    assert killed.log_tail == ("last words",)
+    refused = crash_error(Observation(phase=Phase.FAILED, exit_code=EXIT_OBJECT_REFUSED), RUN, [])
+    assert f"does not match its digest (exit code {EXIT_OBJECT_REFUSED})" in refused.message
