@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kinetic_flows import naming
 from kinetic_flows.dependencies.lockfile import PUBLIC_INDEX, LockedPackage, parse_lock
-from kinetic_flows.dependencies.targets import CORE_REQUIREMENTS, Target
+from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.job import ObjectRef, Sha256, canonical_json, sha256_hex
 from kinetic_flows.plan import EnvironmentSpec, Package
 
@@ -73,11 +73,4 @@ def environment_spec(lock_text: str, target: Target) -> EnvironmentSpec:
             for wheel in wheels
         ),
         dependency_hash=dependency_hash(packages, target),
-    )
-
-
-def base_identity(kind: str, python: str) -> str:
-    """Return the identity of a base: the digest of what it is made from."""
-    return sha256_hex(
-        canonical_json({"kind": kind, "python": python, "core": sorted(CORE_REQUIREMENTS)})
     )

@@ -6,36 +6,54 @@ change it. Credentials are not part of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kinetic_flows.dependencies.declaration import Declaration
-from kinetic_flows.dependencies.discovery import DependencySource
-from kinetic_flows.dependencies.redaction import without_credentials
+from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
 from kinetic_flows.dependencies.requirements_file import Line, normalized
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.dependencies.trees import tree_digest
+from kinetic_flows.dependencies.uv_settings import UvSettings
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 
 INPUTS_VERSION = 1
 
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_FILE_URL = re.compile(r"file://\S+")
+
 
 def inputs_digest(
     declared: Declaration,
-    source: DependencySource,
     target: Target,
     *,
+    settings: UvSettings,
     home: Path,
     environ: Mapping[str, str],
 ) -> Sha256:
     """Return the digest of what a lock is made from."""
+    places = {path: tree_digest(path, home=home) for path in declared.local_packages}
+
+    def lines(chosen: Iterable[Line]) -> list[str]:
+        return [_line(line, environ) for line in chosen]
+
+    options = [line for line in declared.lines if line.kind == "option"]
+    requirements = [line for line in declared.lines if line.kind != "option"]
     return sha256_hex(
         canonical_json(
             {
                 "version": INPUTS_VERSION,
                 "target": _target(target),
-                "lines": sorted({_line(line) for line in declared.lines if line.kind != "option"}),
-                "options": [_line(line) for line in declared.lines if line.kind == "option"],
-                "constraints": sorted({_line(line) for line in declared.constraints}),
+                "requirements": sorted(set(lines(requirements))),
+                "options": lines(options),
+                "constraints": sorted(set(lines(declared.constraints))),
+                "local": sorted(places.values()),
+                "links": [_links(line) for line in options],
+                "lock": _lock_file(declared.lock_file),
+                "selection": [declared.selection.extras, declared.selection.groups],
+                "uv": settings.identity(),
             }
         )
     )
@@ -54,5 +72,34 @@ def _target(target: Target) -> dict[str, object]:
     }
 
 
-def _line(line: Line) -> str:
-    return " ".join([without_credentials(normalized(line)), *sorted(line.hashes)])
+def _line(line: Line, environ: Mapping[str, str]) -> str:
+    """Return a line as everybody has it: no credential, and no place on this machine."""
+    text = without_credentials(normalized(line))
+    text = _VARIABLE.sub(lambda match: _value(match[1], environ), text)
+    if line.path is not None:
+        text = _FILE_URL.sub("file:", text).replace(str(line.path), "file:")
+    index = without_credentials(str(line.index.get("url"))) if line.index else ""
+    kept = "kept" if line.kept else ""
+    return " ".join(filter(None, [text, *sorted(line.hashes), index, kept]))
+
+
+def _value(variable: str, environ: Mapping[str, str]) -> str:
+    """Return a variable's value, unless its name says that it is a secret."""
+    if is_secret_name(variable):
+        return f"${{{variable}}}"
+    return without_credentials(environ.get(variable, ""))
+
+
+def _links(line: Line) -> list[str]:
+    """Return the names of the files in a directory of links."""
+    flag, _, value = line.text.partition(" ")
+    if flag not in ("-f", "--find-links"):
+        return []
+    directory = Path(urlsplit(value).path if value.startswith("file:") else value)
+    return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+
+def _lock_file(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    return [path.name, sha256_hex(path.read_bytes().replace(b"\r\n", b"\n"))]

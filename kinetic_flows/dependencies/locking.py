@@ -20,6 +20,7 @@ from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock, pars
 from kinetic_flows.dependencies.resolution import resolve
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
+from kinetic_flows.dependencies.uv_settings import uv_settings
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.errors import ObjectNotFoundError
 from kinetic_flows.job import Sha256
@@ -92,13 +93,14 @@ def lock_dependencies(
         LockError: They cannot be resolved.
     """
     declared = read_declaration(source, target, environ=environ)
-    digest = inputs_digest(declared, source, target, home=home, environ=environ)
+    settings = uv_settings(source.project_root, environ)
+    digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
     shelf = _Shelf(store=store, home=home, digest=digest)
     text = None if upgrade else shelf.stored() or shelf.cached()
     from_cache = text is not None
     if text is None:
         uv = Uv(cwd=source.project_root, environ=environ, run=run)
-        text = format_lock(resolve(declared, source, target, uv=uv, home=home))
+        text = format_lock(resolve(declared, target, uv=uv, home=home, settings=settings))
         shelf.cache(text)
     if write:
         text = shelf.publish(text, replace=upgrade)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,71 +20,148 @@ from kinetic_flows.dependencies.requirements_file import (
     RequirementLines,
     classify,
     decode,
+    read_requirements,
+    requirement_name,
 )
+from kinetic_flows.dependencies.uv_sources import ProjectSources, project_sources
 from kinetic_flows.errors import DependencyError, suggest
 
+_SELECTION_KEYS = ("extras", "groups", "requirements")
 
-def read_project(
-    path: Path, *, environ: Mapping[str, str]
-) -> tuple[RequirementLines, tuple[str, ...]]:
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What `[tool.kinetic]` selects beyond the project's own dependencies."""
+
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What a `pyproject.toml` or a script declares.
+
+    Attributes:
+        found: Its requirement lines and the files they came from.
+        selection: What `[tool.kinetic]` selects.
+        requires_python: The versions of Python it works with; None when it does not say.
+        warnings: Dependencies that are declared where nothing reads them.
+    """
+
+    found: RequirementLines
+    selection: Selection = field(default_factory=Selection)
+    requires_python: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def read_project(path: Path, *, environ: Mapping[str, str]) -> Project:
     """Read the dependencies a `pyproject.toml` declares, and warnings about those it hides.
 
     Raises:
         DependencyError: The file cannot be read or names what it does not have.
     """
     text = _read_text(path)
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DependencyError(
-            f"{path}: {error}", value=str(path), hint="mend the file's TOML"
-        ) from error
-    selection = document.get("tool", {}).get("kinetic", {})
-    project = document.get("project", {})
-    declared = [*project.get("dependencies", ())]
-    for extra in selection.get("extras", ()):
+    document = _toml(text, path)
+    project = _table(document, "project", path)
+    selection = _selection(document, path)
+    declared = list(_strings(project.get("dependencies", []), "dependencies", path))
+    for extra in selection.extras:
         declared += _named(project.get("optional-dependencies", {}), extra, "extra", path)
-    for group in selection.get("groups", ()):
+    for group in selection.groups:
         declared += _group(document.get("dependency-groups", {}), group, path)
-    lines = _lines(declared, text, path)
-    return RequirementLines(lines=lines, files=(path,)), _hidden(document, selection, path)
+    sources = project_sources(document, path.parent)
+    found = RequirementLines(lines=_lines(declared, text, path, sources), files=(path,))
+    return Project(
+        found=_with_more(found, selection, path, environ),
+        selection=selection,
+        requires_python=project.get("requires-python"),
+        warnings=_hidden(document, selection, path),
+    )
 
 
-def read_script(
-    path: Path, *, environ: Mapping[str, str]
-) -> tuple[RequirementLines, tuple[str, ...]]:
-    """Read the dependencies of a script's inline metadata."""
+def read_script(path: Path) -> Project:
+    """Read the dependencies of a script's inline metadata.
+
+    Raises:
+        DependencyError: The metadata cannot be read.
+    """
     text = _read_text(path)
-    metadata = inline_metadata(text) or {}
-    declared = metadata.get("dependencies", [])
-    if not isinstance(declared, list):
-        raise DependencyError(f"{path}: `dependencies` is not a list", value=str(path))
-    return RequirementLines(lines=_lines(declared, text, path), files=(path,)), ()
+    try:
+        metadata: dict[str, Any] = inline_metadata(text) or {}
+    except ValueError as error:
+        raise DependencyError(
+            f"{path}: its inline metadata cannot be read: {error}",
+            value=str(path),
+            hint="see PEP 723 for the form of a `# /// script` block",
+        ) from error
+    declared = _strings(metadata.get("dependencies", []), "dependencies", path)
+    lines = _lines(declared, text, path, project_sources(metadata, path.parent))
+    return Project(
+        found=RequirementLines(lines=lines, files=(path,)),
+        requires_python=metadata.get("requires-python"),
+    )
 
 
-def _lines(declared: Iterable[Any], text: str, path: Path) -> tuple[Line, ...]:
+def _lines(
+    declared: Iterable[str], text: str, path: Path, sources: ProjectSources
+) -> tuple[Line, ...]:
     raw = text.splitlines()
     directories = Directories(candidates=(path.parent,))
     lines = []
     for item in declared:
-        if not isinstance(item, str):
-            raise DependencyError(f"{path}: dependency {item!r} is not a text", value=str(path))
         number = next((n for n, line in enumerate(raw, start=1) if item in line), 1)
-        kept = KEEP_MARK in raw[number - 1] if raw else False
+        kept = bool(raw) and KEEP_MARK in raw[number - 1]
         origin = Origin(file=path, line=number)
-        lines.append(classify(item, origin, directories, kept=kept))
+        index = sources.index_of(requirement_name(item))
+        for alternative in sources.applied(item, origin):
+            line = classify(alternative, origin, directories, kept=kept)
+            lines.append(replace(line, index=index) if index else line)
     return tuple(lines)
 
 
-def _named(tables: Mapping[str, Any], name: str, what: str, path: Path) -> list[str]:
+def _selection(document: Mapping[str, Any], path: Path) -> Selection:
+    table = _table(_table(document, "tool", path), "kinetic", path)
+    for key in table:
+        if key not in _SELECTION_KEYS:
+            raise DependencyError(
+                f"{path}: [tool.kinetic] has no setting {key!r}",
+                value=key,
+                hint=suggest(key, _SELECTION_KEYS),
+            )
+    requirements = table.get("requirements", [])
+    if isinstance(requirements, str):
+        requirements = [requirements]
+    return Selection(
+        extras=_strings(table.get("extras", []), "extras", path),
+        groups=_strings(table.get("groups", []), "groups", path),
+        requirements=_strings(requirements, "requirements", path),
+    )
+
+
+def _with_more(
+    found: RequirementLines, selection: Selection, path: Path, environ: Mapping[str, str]
+) -> RequirementLines:
+    """Add the requirements files that `[tool.kinetic]` names."""
+    for name in selection.requirements:
+        more = read_requirements(path.parent / name, working_directory=path.parent, environ=environ)
+        found = RequirementLines(
+            lines=(*found.lines, *more.lines),
+            constraints=(*found.constraints, *more.constraints),
+            files=(*found.files, *more.files),
+        )
+    return found
+
+
+def _named(tables: Mapping[str, Any], name: str, what: str, path: Path) -> tuple[Any, ...]:
     by_name = {canonicalize_name(key): value for key, value in tables.items()}
     try:
-        return list(by_name[canonicalize_name(name)])
+        return tuple(by_name[canonicalize_name(name)])
     except KeyError:
         raise DependencyError(
             f"{path}: [tool.kinetic] names the {what} {name!r}, which it does not have",
             value=name,
-            hint=suggest(name, tables),
+            hint=suggest(name, tables) if tables else f"the file declares no {what} at all",
         ) from None
 
 
@@ -92,28 +170,35 @@ def _group(
 ) -> list[str]:
     """Return the requirements of a dependency group, its includes unfolded (PEP 735)."""
     if name in seen:
-        raise DependencyError(f"{path}: dependency group {name!r} includes itself", value=name)
+        raise DependencyError(
+            f"{path}: dependency group {name!r} includes itself",
+            value=name,
+            hint="break the circle",
+        )
     found: list[str] = []
     for item in _named(groups, name, "group", path):
-        if isinstance(item, Mapping):
+        if isinstance(item, Mapping) and isinstance(item.get("include-group"), str):
             found += _group(groups, item["include-group"], path, (*seen, name))
         else:
-            found.append(item)
+            found += _strings([item], f"group {name!r}", path)
     return found
 
 
-def _hidden(
-    document: Mapping[str, Any], selection: Mapping[str, Any], path: Path
-) -> tuple[str, ...]:
+def _hidden(document: Mapping[str, Any], selection: Selection, path: Path) -> tuple[str, ...]:
     """Name dependencies that are declared where nothing reads them."""
     warnings = []
     poetry = document.get("tool", {}).get("poetry", {})
-    if poetry.get("dependencies") and "project" not in document:
-        warnings.append(f"{path}: [tool.poetry.dependencies] is not read; use [project]")
+    if poetry.get("dependencies") and "dependencies" not in document.get("project", {}):
+        warnings.append(
+            f"{path}: [tool.poetry.dependencies] is not read; move them to [project] dependencies"
+        )
     if "dependencies" in document.get("project", {}).get("dynamic", ()):
-        warnings.append(f"{path}: its dependencies are dynamic and are not read")
+        warnings.append(
+            f"{path}: its dependencies are dynamic, decided by its build backend, and are not"
+            " read; name the file they are in with [tool.kinetic] requirements"
+        )
     groups = {canonicalize_name(name) for name in document.get("dependency-groups", {})}
-    unread = sorted(groups - {canonicalize_name(name) for name in selection.get("groups", ())})
+    unread = sorted(groups - {canonicalize_name(name) for name in selection.groups})
     if unread:
         warnings.append(
             f"{path}: dependency groups not selected by [tool.kinetic] groups: {', '.join(unread)}"
@@ -121,10 +206,36 @@ def _hidden(
     return tuple(warnings)
 
 
+def _table(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, Mapping):
+        raise DependencyError(f"{path}: {name!r} is not a table", value=name, hint="mend the file")
+    return table
+
+
+def _strings(value: Any, name: str, path: Path) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise DependencyError(
+        f"{path}: {name} is not a list of texts", value=name, hint='write it as ["numpy>=2", …]'
+    )
+
+
+def _toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        where = f"{path}:{line[1]}" if line else f"{path}"
+        raise DependencyError(f"{where}: {error}", value=str(path), hint="mend the TOML") from error
+
+
 def _read_text(path: Path) -> str:
     try:
         return re.sub(r"\r\n?", "\n", decode(path.read_bytes(), path))
     except OSError as error:
         raise DependencyError(
-            f"{path} cannot be read: {error.strerror}", value=str(path)
+            f"{path} cannot be read: {error.strerror}",
+            value=str(path),
+            hint="check the path and its permissions",
         ) from error

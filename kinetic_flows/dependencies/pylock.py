@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +67,14 @@ class PylockPackage:
             urlsplit(file.location).hostname in PUBLIC_HOSTS for file in files
         )
 
+    def relative_to(self, directory: Path) -> PylockPackage:
+        """Return the package with its relative paths made absolute from a directory."""
+        archive = self.archive
+        if archive is not None and "://" not in archive.location:
+            archive = replace(archive, location=str(directory / archive.location))
+        inside = str(directory / self.directory) if self.directory else None
+        return replace(self, directory=inside, archive=archive)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VcsSource:
@@ -77,13 +87,19 @@ class VcsSource:
 
 
 def read_pylock(
-    text: str, *, markers: Mapping[str, str] | None = None
+    text: str,
+    *,
+    markers: Mapping[str, str] | None = None,
+    extras: Iterable[str] = (),
+    groups: Iterable[str] = (),
 ) -> tuple[PylockPackage, ...]:
     """Read the packages of a lock.
 
     Args:
         text: The file's text.
         markers: The environment to evaluate markers for; None to take every package.
+        extras: Extras that are selected, for markers that ask.
+        groups: Dependency groups that are selected, for markers that ask.
 
     Raises:
         LockError: The text is not such a lock.
@@ -92,19 +108,25 @@ def read_pylock(
         document = tomllib.loads(text)
         if str(document["lock-version"]).split(".")[0] != "1":
             raise LockError(f"the lock has version {document['lock-version']}", hint="use 1.0")
-        found = [_package(item) for item in document.get("packages", ()) if _applies(item, markers)]
+        selected = {"extras": frozenset(extras), "dependency_groups": frozenset(groups)}
+        found = [
+            _package(item)
+            for item in document.get("packages", ())
+            if _applies(item, markers, selected)
+        ]
     except (tomllib.TOMLDecodeError, KeyError, TypeError, InvalidMarker) as error:
         raise LockError(f"the lock is not a pylock.toml: {error!r}") from error
     return tuple(found)
 
 
-def _applies(item: Mapping[str, Any], markers: Mapping[str, str] | None) -> bool:
+def _applies(
+    item: Mapping[str, Any],
+    markers: Mapping[str, str] | None,
+    selected: Mapping[str, AbstractSet[str]],
+) -> bool:
     if markers is None or "marker" not in item:
         return True
-    return Marker(item["marker"]).evaluate(
-        {**markers, "extras": frozenset(), "dependency_groups": frozenset()},
-        context="lock_file",
-    )
+    return Marker(item["marker"]).evaluate({**markers, **selected}, context="lock_file")
 
 
 def _package(item: Mapping[str, Any]) -> PylockPackage:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 HIDDEN = "****"
 
@@ -40,7 +40,7 @@ class Redactor:
         """Return a redactor that knows the secrets of an environment."""
         found: set[str] = set()
         for name, value in environ.items():
-            if _SECRET_VARIABLE.search(name.upper()):
+            if is_secret_name(name):
                 found.add(value)
             found.update(_url_secrets(value))
         long_enough = {item for item in found if len(item) >= _MIN_SECRET_CHARACTERS}
@@ -55,19 +55,18 @@ class Redactor:
         return text
 
 
-def without_credentials(url: str) -> str:
-    """Return a URL without user name and password.
+def without_credentials(text: str) -> str:
+    """Return a text whose URLs carry no user name, password or token any more.
 
     The user of an `ssh` URL (`git@`) stays: without it the URL means something else.
     """
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    userinfo, _, host = parts.netloc.rpartition("@")
-    user, _, _ = userinfo.partition(":")
-    if parts.scheme.endswith("ssh"):
-        host = f"{user}@{host}"
-    return urlunsplit(parts._replace(netloc=host))
+    text = _USERINFO.sub(_drop_userinfo, text)
+    return _SECRET_PARAMETER.sub(rf"\g<name>{HIDDEN}", text)
+
+
+def is_secret_name(variable: str) -> bool:
+    """Whether an environment variable's name says that its value is a secret."""
+    return _SECRET_VARIABLE.search(variable.upper()) is not None
 
 
 def written_credentials(text: str) -> str | None:
@@ -106,6 +105,12 @@ def _hide_userinfo(match: re.Match[str]) -> str:
     if match["userinfo"] == user and (user in _HARMLESS_USERS or _is_reference(user)):
         return match[0]
     return f"{match['scheme']}{HIDDEN}@"
+
+
+def _drop_userinfo(match: re.Match[str]) -> str:
+    user, _, _ = match["userinfo"].partition(":")
+    is_ssh = match["scheme"].removesuffix("://").endswith("ssh")
+    return f"{match['scheme']}{user}@" if is_ssh else match["scheme"]
 
 
 def _url_secrets(value: str) -> set[str]:

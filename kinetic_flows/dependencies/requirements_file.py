@@ -10,9 +10,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -65,6 +65,7 @@ class Line:
         hashes: Digests that the line allows, as `algorithm:hex`.
         path: The local package's directory or archive; None for the other kinds.
         kept: Whether its comment asks to keep it (`# kn:keep`).
+        index: The table of the index it must come from; None for any.
     """
 
     kind: LineKind
@@ -74,6 +75,7 @@ class Line:
     hashes: tuple[str, ...] = ()
     path: Path | None = None
     kept: bool = False
+    index: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,7 @@ def classify(text: str, origin: Origin, directories: Directories, *, kept: bool 
     target = editable["target"].strip().strip("'\"") if editable else bare
     local = _local_line(target, origin, directories)
     if local is not None:
-        return Line(**{**local.__dict__, "hashes": hashes, "kept": kept})
+        return replace(local, hashes=hashes, kept=kept)
     return Line(
         kind="requirement",
         text=_with_egg_name(target),

@@ -2,58 +2,182 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from kinetic_flows.dependencies.declaration import Declaration
-from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.fetch import Fetcher, index_options
 from kinetic_flows.dependencies.lockfile import LockedPackage
+from kinetic_flows.dependencies.project_lock import locked_by_project
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
 from kinetic_flows.dependencies.requirements_file import Line, normalized
-from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.dependencies.shipping import Shipper
+from kinetic_flows.dependencies.targets import Target, is_accelerator_package
 from kinetic_flows.dependencies.uv import Uv
-from kinetic_flows.dependencies.wheels import ship
+from kinetic_flows.dependencies.uv_failures import resolution_error
+from kinetic_flows.dependencies.uv_settings import Index, UvSettings
 from kinetic_flows.errors import LockError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What uv is asked to resolve.
+
+    Attributes:
+        options: Option lines of requirements files.
+        requirements: Requirements, in their normal form.
+        constraints: Pins and ranges that hold wherever they apply.
+        preferences: Pins to take where nothing asks for another version.
+        indexed: Requirements that must come from one index, with its table.
+    """
+
+    options: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    preferences: tuple[str, ...] = ()
+    indexed: tuple[Line, ...] = ()
+
+
 def resolve(
-    declared: Declaration, source: DependencySource, target: Target, *, uv: Uv, home: Path
+    declared: Declaration,
+    target: Target,
+    *,
+    uv: Uv,
+    home: Path,
+    settings: UvSettings,
 ) -> tuple[LockedPackage, ...]:
     """Resolve a declaration for a target, and prepare the wheels that ship.
 
     Raises:
         LockError: There is no solution; the message is uv's explanation.
     """
-    with tempfile.TemporaryDirectory(prefix="kinetic-lock-") as scratch:
-        answer = _compile(declared, target, uv=uv, scratch=Path(scratch))
-    return tuple(_locked(item, target, uv=uv, home=home) for item in read_pylock(answer))
-
-
-def _compile(declared: Declaration, target: Target, *, uv: Uv, scratch: Path) -> str:
-    requirements = scratch / "requirements.in"
-    constraints = scratch / "constraints.in"
-    _write(requirements, [*_passed_on(declared.lines), *target.runtime])
-    _write(constraints, [*_passed_on(declared.constraints), *target.constraints])
-    done = uv(
-        "pip",
-        "compile",
-        "--quiet",
-        "--no-header",
-        "--generate-hashes",
-        "--format=pylock.toml",
-        *_target_arguments(target),
-        "--constraints",
-        constraints,
-        "--",
-        requirements,
+    if declared.lock_file is not None:
+        found = _from_project_lock(declared, target, uv=uv)
+    else:
+        found = _ask(question(declared, target), declared, target, uv=uv)
+    options = index_options(line.text for line in declared.lines if line.kind == "option")
+    direct = (Index(url=line.text.partition("@")[2].strip()) for line in _direct(declared.lines))
+    indexes = (*options, *settings.indexes, *direct)
+    shipper = Shipper(
+        target=target, uv=uv, fetcher=Fetcher(indexes=indexes, environ=uv.environ), home=home
     )
-    if done.exit_code != 0:
-        raise LockError(
-            f"the dependencies cannot be resolved:\n{done.stderr}",
-            hint="change the requirement that uv names",
+    return tuple(_held_to_hashes(_locked(item, shipper), declared.lines) for item in found)
+
+
+def question(declared: Declaration, target: Target) -> Question:
+    """Return what uv is asked for a declaration."""
+    lines = [line for line in declared.lines if line.kind != "option"]
+    own = declared.keeps_accelerator
+    return Question(
+        options=tuple(line.text for line in declared.lines if line.kind == "option"),
+        requirements=_forms([line for line in lines if line.index is None]) + _runtime(target, own),
+        constraints=_forms(declared.constraints) + (() if own else target.constraints),
+        preferences=target.preferences,
+        indexed=tuple(line for line in lines if line.index is not None),
+    )
+
+
+def _from_project_lock(
+    declared: Declaration, target: Target, *, uv: Uv
+) -> tuple[PylockPackage, ...]:
+    """Take the project's own lock, and add what the environment needs besides."""
+    pinned = locked_by_project(declared, target, uv=uv)
+    if not target.keep_accelerator_packages and not declared.keeps_accelerator:
+        pinned = tuple(item for item in pinned if not is_accelerator_package(item.name))
+    names = {item.name for item in pinned}
+    runtime = _runtime(target, declared.keeps_accelerator)
+    if all(Requirement(item).name in names for item in runtime):
+        return pinned
+    public = [f"{item.name}=={item.version}" for item in pinned if item.version and item.is_public]
+    asked = Question(
+        requirements=(*runtime, *public),
+        constraints=() if declared.keeps_accelerator else target.constraints,
+        preferences=target.preferences,
+    )
+    more = _ask(asked, declared, target, uv=uv)
+    return (*pinned, *(item for item in more if item.name not in names))
+
+
+def _runtime(target: Target, keeps_accelerator: bool) -> tuple[str, ...]:
+    if not keeps_accelerator:
+        return target.runtime
+    return tuple(
+        item for item in target.runtime if not is_accelerator_package(Requirement(item).name)
+    )
+
+
+def _ask(
+    asked: Question, declared: Declaration, target: Target, *, uv: Uv
+) -> tuple[PylockPackage, ...]:
+    with tempfile.TemporaryDirectory(prefix="kinetic-lock-") as name:
+        scratch = Path(name)
+        inputs = _written(asked, scratch)
+        done = uv(
+            "pip",
+            "compile",
+            "--quiet",
+            "--no-header",
+            "--generate-hashes",
+            "--format=pylock.toml",
+            *_target_arguments(target),
+            "--output-file",
+            scratch / "pylock.toml",
+            "--constraints",
+            scratch / "constraints.in",
+            "--",
+            *inputs,
         )
-    return done.stdout
+        if done.exit_code != 0:
+            raise resolution_error(done.stderr, declared, target, scratch, uv.environ)
+        text = (scratch / "pylock.toml").read_text(encoding="utf-8")
+        return tuple(_absolute(item, scratch) for item in read_pylock(text))
+
+
+def _written(asked: Question, scratch: Path) -> list[Path]:
+    """Write uv's input files; return those that hold requirements."""
+    requirements = scratch / "requirements.in"
+    _write(requirements, [*asked.options, *asked.requirements])
+    _write(scratch / "constraints.in", asked.constraints)
+    if asked.preferences:
+        _write_preferences(scratch / "pylock.toml", asked.preferences)
+    if not asked.indexed:
+        return [requirements]
+    project = scratch / "pyproject.toml"
+    project.write_text(_project_for(asked.indexed), encoding="utf-8")
+    return [requirements, project]
+
+
+def _write_preferences(path: Path, pins: Iterable[str]) -> None:
+    """Write versions where uv looks for those it should not change without need."""
+    lines = ['lock-version = "1.0"', 'created-by = "kinetic"', ""]
+    for pin in pins:
+        name, _, version = pin.partition("==")
+        lines += ["[[packages]]", f"name = {json.dumps(name)}", f"version = {json.dumps(version)}"]
+    _write(path, lines)
+
+
+def _project_for(lines: Sequence[Line]) -> str:
+    """Return a project file for requirements that must come from a named index."""
+    requirements = [normalized(line) for line in lines]
+    text = ["[project]", 'name = "kinetic-requirements"', 'version = "0"']
+    text.append(f"dependencies = {json.dumps(requirements)}")
+    tables = {line.index["name"]: line.index for line in lines if line.index}
+    text.append("[tool.uv.sources]")
+    text += [
+        f"{json.dumps(line.name)} = {{ index = {json.dumps(line.index['name'])} }}"
+        for line in lines
+        if line.index and line.name
+    ]
+    for table in tables.values():
+        text.append("[[tool.uv.index]]")
+        values = ((k, v) for k, v in table.items() if isinstance(v, str | bool | int))
+        text += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values]
+    return "\n".join(text) + "\n"
 
 
 def _target_arguments(target: Target) -> list[str]:
@@ -62,16 +186,49 @@ def _target_arguments(target: Target) -> list[str]:
     return ["--python-version", target.python, "--python-platform", target.platform]
 
 
-def _passed_on(lines: Iterable[Line]) -> list[str]:
-    options = [line.text for line in lines if line.kind == "option"]
-    return options + sorted({normalized(line) for line in lines if line.kind != "option"})
+def _forms(lines: Iterable[Line]) -> tuple[str, ...]:
+    return tuple(sorted({normalized(line) for line in lines}))
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _locked(package: PylockPackage, target: Target, *, uv: Uv, home: Path) -> LockedPackage:
+def _absolute(package: PylockPackage, scratch: Path) -> PylockPackage:
+    """Make paths absolute: uv writes them relative to the file it wrote."""
+    return package.relative_to(scratch)
+
+
+def _locked(package: PylockPackage, shipper: Shipper) -> LockedPackage:
     if package.version is not None and package.is_public:
         return LockedPackage(name=package.name, version=package.version, hashes=package.hashes)
-    return ship(package, target, uv=uv, home=home)
+    return shipper.ship(package)
+
+
+def _held_to_hashes(package: LockedPackage, lines: Iterable[Line]) -> LockedPackage:
+    """Keep only the files that the requirement's own hashes allow."""
+    for line in lines:
+        if line.name != package.name or not line.hashes:
+            continue
+        allowed = tuple(item for item in package.hashes if item in line.hashes)
+        if not allowed:
+            raise LockError(
+                f"{line.origin}: none of its hashes belongs to {package.name} {package.version}",
+                value=package.name,
+                hint="the line pins other files than the index has: check its hashes",
+            )
+        package = LockedPackage(
+            name=package.name, version=package.version, hashes=allowed, wheel=package.wheel
+        )
+    return package
+
+
+def _direct(lines: Iterable[Line]) -> Iterable[Line]:
+    return (line for line in lines if line.kind == "requirement" and _has_url(line.text))
+
+
+def _has_url(text: str) -> bool:
+    try:
+        return Requirement(text).url is not None
+    except InvalidRequirement:
+        return "://" in text

@@ -1,12 +1,24 @@
-"""What a lock is made for: an interpreter, a platform, and what its base already holds."""
+"""What a lock is made for: an interpreter, a platform, and what its base already holds.
+
+A base's identity is the digest of what the base is made from, so it is known before the base
+has ever been built.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
+from packaging.markers import default_environment
+
+from kinetic_flows.dependencies.lockfile import LockedPackage
+from kinetic_flows.errors import DependencyError
+from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.plan import Category
 
 CLOUD_PLATFORM = "x86_64-manylinux_2_28"
@@ -17,6 +29,19 @@ ACCELERATOR_PACKAGES = frozenset({"jax", "jaxlib", "libtpu", "libtpu-nightly"})
 
 CORE_REQUIREMENTS = ("cloudpickle>=3.1",)
 """What the runner needs wherever it runs."""
+
+CLOUD_CORE_REQUIREMENTS = (*CORE_REQUIREMENTS, "google-cloud-storage>=3.1")
+"""What the runner needs in an image."""
+
+RUNTIME_REQUIREMENTS: Mapping[Category, str] = {
+    "cpu": "jax",
+    "gpu": "jax[cuda12]",
+    "tpu": "jax[tpu]",
+}
+"""The accelerator runtime of each category."""
+
+_PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
+_CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +72,131 @@ class Target:
     template_sha256: str = ""
     interpreter: Path | None = None
 
+    def markers(self) -> dict[str, str]:
+        """Return the values that requirement markers have in the environment."""
+        if self.interpreter is not None:
+            return {key: str(value) for key, value in default_environment().items()}
+        return {
+            "implementation_name": "cpython",
+            "implementation_version": f"{self.python}.0",
+            "os_name": "posix",
+            "platform_machine": "x86_64",
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": f"{self.python}.0",
+            "python_version": self.python,
+            "sys_platform": "linux",
+        }
+
 
 def local_target(category: Category = "cpu") -> Target:
-    """Return the target that is this machine and the running interpreter."""
-    from kinetic_flows.dependencies.identity import base_identity
+    """Return the target that is this machine and the running interpreter.
 
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    Nothing provides an accelerator runtime here, so the project's own requirements stay as
+    they are.
+    """
+    core = {"core": sorted(CORE_REQUIREMENTS)}
     return Target(
-        python=python,
+        python=_running_minor(),
         platform=sysconfig.get_platform(),
         category=category,
-        base_identity=base_identity("local", python),
+        base_identity=sha256_hex(canonical_json(core)),
         runtime=CORE_REQUIREMENTS,
         keep_accelerator_packages=True,
         interpreter=Path(sys.executable),
     )
+
+
+def cloud_target(
+    category: Category,
+    python: str,
+    *,
+    base_lock: str,
+    base_identity: str,
+    template: str = "",
+) -> Target:
+    """Return the target that is an image of Google Cloud.
+
+    Args:
+        category: Kind of accelerator.
+        python: Python minor version of the image.
+        base_lock: The base image's lock, as `read_base_lock` returns it.
+        base_identity: The base's identity: `identity_of_base`, or the digest of a base that
+            comes from somewhere else.
+        template: Text of the template that the project's image is built from.
+    """
+    pins = _pins(base_lock)
+    closure = accelerator_closure(base_lock)
+    return Target(
+        python=python,
+        platform=CLOUD_PLATFORM,
+        category=category,
+        base_identity=base_identity,
+        constraints=closure,
+        preferences=tuple(pin for pin in pins if pin not in closure),
+        runtime=(RUNTIME_REQUIREMENTS[category], *CLOUD_CORE_REQUIREMENTS),
+        template_sha256=sha256_hex(template.encode()) if template else "",
+    )
+
+
+def read_base_lock(category: Category, python: str) -> str:
+    """Return the lock of a category's base image, as it comes with this package.
+
+    Raises:
+        DependencyError: There is no base for that version of Python.
+    """
+    directory = files("kinetic_flows.runner_image") / "base-locks"
+    path = directory / base_lock_name(category, python)
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    raise DependencyError(
+        f"there is no base image for Python {python}",
+        value=python,
+        hint="run the client with a Python version that has one (3.11 to 3.13)",
+    )
+
+
+def base_lock_name(category: Category, python: str) -> str:
+    """Return the file name of a base image's lock."""
+    return f"{category}-py{python}.txt"
+
+
+def identity_of_base(*, lock: str, template: str, upstream: str) -> Sha256:
+    """Return the identity of a base image: the digest of what it is built from.
+
+    Args:
+        lock: The base's lock; its comments do not count.
+        template: Text of its Dockerfile template.
+        upstream: Reference of the image it starts from.
+    """
+    content = [line for line in lock.splitlines() if line.strip() and not _is_comment(line)]
+    return sha256_hex(canonical_json({"lock": content, "template": template, "upstream": upstream}))
+
+
+def accelerator_closure(base_lock: str) -> tuple[str, ...]:
+    """Return the pins of the accelerator's own packages: jax, its plugins, libtpu, CUDA."""
+    return tuple(pin for pin in _pins(base_lock) if _CLOSURE.match(pin.partition("==")[0]))
+
+
+def is_accelerator_package(name: str) -> bool:
+    """Whether a package belongs to the accelerator's closure."""
+    return _CLOSURE.match(name) is not None
+
+
+def runtime_versions(packages: Iterable[LockedPackage]) -> dict[str, str]:
+    """Return the versions of the accelerator's packages in a lock."""
+    return {item.name: item.version for item in packages if is_accelerator_package(item.name)}
+
+
+def _pins(lock: str) -> tuple[str, ...]:
+    return tuple(sorted(f"{match['name']}=={match['version']}" for match in _PIN.finditer(lock)))
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _running_minor() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,184 @@
+"""Downloading packages of private indexes, with the credentials uv itself would use.
+
+Credentials come from where uv takes them: the index URLs of its settings and of the
+requirements files (variables expanded), `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, and the
+netrc file. They are sent to the host they belong to, and to no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import netrc
+import re
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from kinetic_flows.dependencies.redaction import without_credentials
+from kinetic_flows.dependencies.uv_settings import Index
+from kinetic_flows.errors import LockError
+
+TIMEOUT_SECONDS = 60.0
+
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user name and password."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Login(****)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetcher:
+    """Downloads files from the indexes a project uses.
+
+    Attributes:
+        indexes: The indexes, with the credentials their URLs may carry.
+        environ: The person's environment.
+    """
+
+    indexes: tuple[Index, ...]
+    environ: Mapping[str, str]
+
+    def fetch(self, url: str) -> bytes:
+        """Return the content of a URL.
+
+        Raises:
+            LockError: It cannot be had; the message never carries the credentials.
+        """
+        shown = without_credentials(url)
+        try:
+            with self._opener().open(self._request(url), timeout=TIMEOUT_SECONDS) as response:
+                data: bytes = response.read()
+        except urllib.error.HTTPError as error:
+            raise _refused(shown, error.code) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise LockError(
+                f"{shown} cannot be downloaded: {without_credentials(str(error))}",
+                value=shown,
+                hint="check that its host can be reached, and try again",
+            ) from None
+        return data
+
+    def login(self, url: str) -> Login | None:
+        """Return the credentials for a URL: those of the closest index on its host."""
+        own = _login_in(url)
+        if own is not None:
+            return own
+        near = [index for index in self._expanded() if _origin(index.url) == _origin(url)]
+        near.sort(key=lambda index: -_common_length(index.url, url))
+        found = (login for index in near if (login := self._index_login(index)))
+        return next(found, None) or self._netrc_login(url)
+
+    def _request(self, url: str) -> urllib.request.Request:
+        request = urllib.request.Request(_bare(url), headers={"User-Agent": "kinetic-flows"})  # noqa: S310
+        login = self.login(url)
+        if login is not None:
+            token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+            # Unredirected: a redirect to another host must not take the credentials along.
+            request.add_unredirected_header("Authorization", f"Basic {token}")
+        return request
+
+    def _opener(self) -> urllib.request.OpenerDirector:
+        context = ssl.create_default_context(
+            cafile=self.environ.get("SSL_CERT_FILE") or None,
+            capath=self.environ.get("SSL_CERT_DIR") or None,
+        )
+        opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            urllib.request.HTTPHandler(),
+            urllib.request.HTTPSHandler(context=context),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPRedirectHandler(),
+            urllib.request.HTTPErrorProcessor(),
+        ):
+            opener.add_handler(handler)
+        return opener
+
+    def _expanded(self) -> Iterator[Index]:
+        for index in self.indexes:
+            url = expanded(index.url, self.environ)
+            yield Index(url=url, name=index.name)
+
+    def _index_login(self, index: Index) -> Login | None:
+        if index.name:
+            prefix = f"UV_INDEX_{re.sub(r'[^A-Z0-9]', '_', index.name.upper())}"
+            user = self.environ.get(f"{prefix}_USERNAME")
+            password = self.environ.get(f"{prefix}_PASSWORD")
+            if user or password:
+                return Login(user or "", password or "")
+        return _login_in(index.url)
+
+    def _netrc_login(self, url: str) -> Login | None:
+        path = Path(self.environ.get("NETRC") or Path(self.environ.get("HOME", "/")) / ".netrc")
+        host = urlsplit(url).hostname
+        if host is None or not path.is_file():
+            return None
+        try:
+            entry = netrc.netrc(path).authenticators(host)
+        except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
+            return None
+        return Login(entry[0], entry[2]) if entry else None
+
+
+def index_options(lines: Iterable[str]) -> Iterator[Index]:
+    """Yield the indexes that option lines of requirements files name."""
+    for line in lines:
+        flag, _, value = line.partition(" ")
+        known = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links")
+        if flag in known and "://" in value:
+            yield Index(url=value.strip())
+
+
+def expanded(text: str, environ: Mapping[str, str]) -> str:
+    """Return a text with its `${VARIABLES}` replaced."""
+    return _VARIABLE.sub(lambda match: environ.get(match[1], match[0]), text)
+
+
+def _refused(shown: str, code: int) -> LockError:
+    hint = "check that the file is still there"
+    if code in (401, 403):
+        hint = (
+            "give the credentials of its index in UV_INDEX_<NAME>_USERNAME and"
+            " UV_INDEX_<NAME>_PASSWORD, or in ~/.netrc"
+        )
+    return LockError(f"{shown} cannot be downloaded: HTTP {code}", value=shown, hint=hint)
+
+
+def _login_in(url: str) -> Login | None:
+    parts = urlsplit(url)
+    if parts.username is None and parts.password is None:
+        return None
+    return Login(unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def _bare(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _common_length(first: str, second: str) -> int:
+    pairs = zip(urlsplit(first).path, urlsplit(second).path, strict=False)
+    length = 0
+    for one, other in pairs:
+        if one != other:
+            break
+        length += 1
+    return length

@@ -1,0 +1,117 @@
+"""Using the lock a project keeps beside its `pyproject.toml` instead of resolving."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from packaging.markers import Marker
+from packaging.requirements import InvalidRequirement, Requirement
+
+from kinetic_flows.dependencies.declaration import Declaration
+from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
+from kinetic_flows.dependencies.requirements_file import Line, decode
+from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.dependencies.uv import Uv
+from kinetic_flows.errors import LockError
+
+
+def locked_by_project(
+    declared: Declaration, target: Target, *, uv: Uv
+) -> tuple[PylockPackage, ...]:
+    """Return the packages that a project's lock has for a target.
+
+    Raises:
+        LockError: The lock does not match its project, or cannot be read.
+    """
+    assert declared.lock_file is not None
+    path = declared.lock_file
+    if path.name == "uv.lock":
+        return _exported(declared, path, target, uv=uv)
+    found = _read(decode(path.read_bytes(), path), path, declared, target)
+    _check_satisfied(found, declared, path, target)
+    return found
+
+
+def _exported(
+    declared: Declaration, path: Path, target: Target, *, uv: Uv
+) -> tuple[PylockPackage, ...]:
+    selected = [f"--extra={name}" for name in declared.selection.extras]
+    selected += [f"--group={name}" for name in declared.selection.groups]
+    with tempfile.TemporaryDirectory(prefix="kinetic-export-") as scratch:
+        out = Path(scratch) / "pylock.toml"
+        done = uv(
+            "export",
+            "--quiet",
+            "--locked",
+            "--format=pylock.toml",
+            "--no-emit-project",
+            "--no-default-groups",
+            *selected,
+            "--project",
+            path.parent,
+            "--output-file",
+            out,
+        )
+        if done.exit_code != 0:
+            raise _export_error(path, done.stderr)
+        found = _read(out.read_text(encoding="utf-8"), path, declared, target)
+        return tuple(item.relative_to(out.parent) for item in found)
+
+
+def _export_error(path: Path, stderr: str) -> LockError:
+    if "needs to be updated" in stderr:
+        return LockError(
+            f"{path} does not match its pyproject.toml:\n{stderr}",
+            value=str(path),
+            hint=f"run `uv lock` in {path.parent}",
+        )
+    return LockError(f"{path} cannot be used:\n{stderr}", value=str(path), hint="run `uv lock`")
+
+
+def _read(
+    text: str, path: Path, declared: Declaration, target: Target
+) -> tuple[PylockPackage, ...]:
+    selection = declared.selection
+    try:
+        found = read_pylock(
+            text,
+            markers=target.markers(),
+            extras=selection.extras,
+            groups=selection.groups,
+        )
+    except LockError as error:
+        raise LockError(f"{path}: {error.message}", value=str(path), hint=error.hint) from error
+    return tuple(item.relative_to(path.parent) for item in found)
+
+
+def _check_satisfied(
+    found: tuple[PylockPackage, ...], declared: Declaration, path: Path, target: Target
+) -> None:
+    """Refuse a lock that lacks what the project asks for: nothing else ties it to the project."""
+    versions = {item.name: item.version for item in found}
+    for line in declared.lines:
+        wanted = _applicable(line, target)
+        if wanted is None or line.name is None:
+            continue
+        version = versions.get(line.name)
+        is_there = line.name in versions
+        fits = version is None or wanted.specifier.contains(version, prereleases=True)
+        if not (is_there and fits):
+            has = f"has {line.name} {version}" if is_there else f"has no {line.name}"
+            raise LockError(
+                f"{path} does not match {line.origin}: {line.text} is asked for, the lock {has}",
+                value=str(path),
+                hint="lock the project again",
+            )
+
+
+def _applicable(line: Line, target: Target) -> Requirement | None:
+    try:
+        requirement = Requirement(line.text)
+    except InvalidRequirement:
+        return None
+    marker: Marker | None = requirement.marker
+    if marker is not None and not marker.evaluate({**target.markers(), "extra": ""}):
+        return None
+    return requirement

@@ -1,0 +1,139 @@
+"""Turning uv's failures into errors that name the file and line that caused them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from kinetic_flows.dependencies.declaration import Declaration
+from kinetic_flows.dependencies.redaction import Redactor
+from kinetic_flows.dependencies.requirements_file import Line, normalized
+from kinetic_flows.dependencies.targets import Target, is_accelerator_package
+from kinetic_flows.errors import LockError
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NETWORK = re.compile(
+    r"Failed to fetch|Connect|dns error|timed out|error sending request|Could not connect|"
+    r"status code 5\d\d|operation timed out",
+    re.IGNORECASE,
+)
+_UNAUTHORIZED = re.compile(r"40[13] (?:Unauthorized|Forbidden)|authentication|credentials", re.I)
+_NOT_FOUND = re.compile(r"not found in the package registry")
+_NO_WHEEL = re.compile(r"no wheels? with a matching|no usable wheels")
+
+
+def resolution_error(
+    stderr: str,
+    declared: Declaration,
+    target: Target,
+    scratch: Path,
+    environ: Mapping[str, str],
+) -> LockError:
+    """Return the error for a failed resolution.
+
+    Args:
+        stderr: What uv said.
+        declared: What it was asked to resolve.
+        target: What for.
+        scratch: Directory of the files it was given, whose names mean nothing to a person.
+        environ: The person's environment, for its secrets.
+    """
+    redactor = Redactor.of(environ)
+    explanation = _in_own_words(stderr, scratch)
+    culprits = _culprits(stderr, declared)
+    places = [f"  {line.origin}: {line.text}" for line in culprits]
+    head = "the dependencies cannot be resolved"
+    if culprits:
+        head = f"{culprits[0].origin}: {culprits[0].text} cannot be resolved"
+    message = "\n".join([f"{head} for {_shown(target)}:", _indented(explanation)])
+    if len(places) > 1:
+        message = "\n".join([message, "  asked for in:", *(f"  {place}" for place in places)])
+    value = culprits[0].text if culprits else None
+    return LockError(
+        redactor(message), value=redactor(value) if value else None, hint=_hint(stderr, environ)
+    )
+
+
+def _culprits(stderr: str, declared: Declaration) -> list[Line]:
+    """Return the lines uv's explanation is about, those it cannot read first."""
+    lines = [*declared.lines, *declared.constraints]
+    quoted = [line for line in lines if line.text and _is_quoted(line, stderr)]
+    if "Couldn't parse" in stderr or "Unexpected" in stderr or "Unsupported" in stderr:
+        unreadable = [line for line in lines if not _is_readable(line)]
+        if quoted or unreadable:
+            return _unique([*[line for line in unreadable if line in quoted], *quoted, *unreadable])
+    words = {canonicalize_name(word.rstrip(".-_")) for word in _WORD.findall(_opening(stderr))}
+    named = [line for line in lines if line.name in words]
+    return _unique([*quoted, *named])
+
+
+def _opening(stderr: str) -> str:
+    """Return uv's explanation without its hints, which name packages of all kinds."""
+    return stderr.partition("\nhint:")[0]
+
+
+def _is_quoted(line: Line, stderr: str) -> bool:
+    text = re.escape(normalized(line))
+    return re.search(rf"(?<![\w.-]){text}(?![\w.-])", stderr) is not None and "==" in line.text
+
+
+def _is_readable(line: Line) -> bool:
+    if line.kind != "requirement":
+        return line.kind == "local"
+    try:
+        Requirement(line.text)
+    except InvalidRequirement:
+        return "://" in line.text
+    return True
+
+
+def _unique(lines: Iterable[Line]) -> list[Line]:
+    found: list[Line] = []
+    for line in lines:
+        if line not in found:
+            found.append(line)
+    return found
+
+
+def _in_own_words(stderr: str, scratch: Path) -> str:
+    """Remove the names of our own files, which mean nothing to a person."""
+    names = [f"{scratch}/{name}" for name in ("requirements.in", "constraints.in")]
+    for name in names:
+        stderr = stderr.replace(f" in `{name}`", "").replace(name, "the requirements")
+    return stderr.strip()
+
+
+def _hint(stderr: str, environ: Mapping[str, str]) -> str:
+    if _UNAUTHORIZED.search(stderr):
+        return (
+            "give the index's credentials in UV_INDEX_<NAME>_USERNAME and"
+            " UV_INDEX_<NAME>_PASSWORD, or in ~/.netrc"
+        )
+    if _NOT_FOUND.search(stderr):
+        return _not_found_hint(environ)
+    if _NO_WHEEL.search(stderr):
+        return "ask for a version that has a wheel for that platform and Python"
+    if _NETWORK.search(stderr):
+        return "check that the package index can be reached, and try again"
+    return "change the requirements that uv names"
+
+
+def _not_found_hint(environ: Mapping[str, str]) -> str:
+    hint = "check the name; for a private index, set UV_INDEX or [[tool.uv.index]]"
+    if environ.get("PIP_INDEX_URL") or environ.get("PIP_EXTRA_INDEX_URL"):
+        hint += " (uv does not read PIP_INDEX_URL and PIP_EXTRA_INDEX_URL)"
+    return hint
+
+
+def _shown(target: Target) -> str:
+    pins = [pin for pin in target.constraints if is_accelerator_package(pin.partition("==")[0])]
+    held = f", held to {', '.join(pins[:3])}" if pins else ""
+    return f"{target.platform}, Python {target.python}{held}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
