@@ -187,6 +187,11 @@ def normalized(line: Line) -> str:
     return head + body + (f" ; {requirement.marker}" if requirement.marker else "")
 
 
+def passed_on(line: Line) -> str:
+    """Return a line as uv is given it."""
+    return line.text if line.kind == "option" else normalized(line)
+
+
 def decode(data: bytes, path: Path) -> str:
     """Decode a dependency file: UTF-8, or UTF-16 with its byte order mark.
 
@@ -345,6 +350,12 @@ def _local_line(target: str, origin: Origin, directories: Directories) -> Line |
             f"{origin}: {without_secrets(target)} does not exist",
             value=str(path),
             hint=f"looked for {path}",
+        )
+    if not _is_package(path):
+        raise DependencyError(
+            f"{origin}: {path} is not a Python package",
+            value=str(path),
+            hint="it has neither pyproject.toml nor setup.py",
         )
     head = f"{named['name'].strip()} @ {path.as_uri()}" if named else str(path)
     extras = "" if named else parts["extras"] or ""

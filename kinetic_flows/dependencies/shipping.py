@@ -37,6 +37,7 @@ SOURCE_DATE_EPOCH = "315532800"
 
 _FIRST_ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
 _GIT_TIMEOUT_SECONDS = 300.0
+_SHOWN_BUILD_LINES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +123,11 @@ class Shipper:
         out = scratch / "built"
         environ = {**self.uv.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
         uv = Uv(cwd=self.uv.cwd, environ=environ, run=self.uv.run)
-        done = uv("build", "--quiet", "--wheel", *self._python(), "--out-dir", out, "--", source)
+        done = uv("build", "--wheel", *self._python(), "--out-dir", out, "--", source)
         wheels = sorted(out.glob("*.whl"))
         if done.exit_code != 0 or not wheels:
             raise LockError(
-                f"the package in {source} cannot be built:\n{done.stderr}",
+                f"the package in {source} cannot be built:\n{_last_lines(done.stderr)}",
                 value=str(source),
                 hint=f"make `uv build --wheel {source}` work",
             )
@@ -203,6 +204,10 @@ def normalized_wheel(data: bytes) -> bytes:
             info.create_system = 3
             target.writestr(info, source.read(member))
     return out.getvalue()
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines()[-_SHOWN_BUILD_LINES:])
 
 
 def _member_order(name: str) -> tuple[bool, str]:

@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.redaction import Redactor
-from kinetic_flows.dependencies.requirements_file import Line, normalized
+from kinetic_flows.dependencies.requirements_file import Line, normalized, passed_on
 from kinetic_flows.dependencies.targets import Target, is_accelerator_package
 from kinetic_flows.errors import LockError
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLACE = re.compile(
+    r"(?P<file>requirements\.in|constraints\.in)(?:`? at position (?P<position>\d+)|"
+    r"`? at line (?P<line_named>\d+)|:(?P<line>\d+))"
+)
 _NETWORK = re.compile(
     r"Failed to fetch|Connect|dns error|timed out|error sending request|Could not connect|"
     r"status code 5\d\d|operation timed out",
@@ -44,7 +47,7 @@ def resolution_error(
     """
     redactor = Redactor.of(environ)
     explanation = _in_own_words(stderr, scratch)
-    culprits = _culprits(stderr, declared)
+    culprits = _culprits(stderr, declared, scratch)
     places = [f"  {line.origin}: {line.text}" for line in culprits]
     head = "the dependencies cannot be resolved"
     if culprits:
@@ -58,17 +61,29 @@ def resolution_error(
     )
 
 
-def _culprits(stderr: str, declared: Declaration) -> list[Line]:
-    """Return the lines uv's explanation is about, those it cannot read first."""
+def _culprits(stderr: str, declared: Declaration, scratch: Path) -> list[Line]:
+    """Return the lines uv's explanation is about: the very line it names, else by package."""
     lines = [*declared.lines, *declared.constraints]
-    quoted = [line for line in lines if line.text and _is_quoted(line, stderr)]
-    if "Couldn't parse" in stderr or "Unexpected" in stderr or "Unsupported" in stderr:
-        unreadable = [line for line in lines if not _is_readable(line)]
-        if quoted or unreadable:
-            return _unique([*[line for line in unreadable if line in quoted], *quoted, *unreadable])
+    pointed_at = _pointed_at(stderr, scratch)
+    if pointed_at:
+        return _unique([line for line in lines if passed_on(line) in pointed_at])
     words = {canonicalize_name(word.rstrip(".-_")) for word in _WORD.findall(_opening(stderr))}
-    named = [line for line in lines if line.name in words]
-    return _unique([*quoted, *named])
+    named = [line for line in lines if line.name in words or _path_is_named(line, stderr)]
+    return _unique(sorted(named, key=lambda line: not _is_quoted(line, stderr)))
+
+
+def _pointed_at(stderr: str, scratch: Path) -> set[str]:
+    """Return the lines of our own files that uv points at, by line number or by position."""
+    found = set()
+    for match in _PLACE.finditer(stderr):
+        text = (scratch / match["file"]).read_text(encoding="utf-8")
+        if match["position"]:
+            start = len(text.encode()[: int(match["position"])].decode(errors="replace"))
+            found.add(text[start:].partition("\n")[0])
+        else:
+            number = int(match["line"] or match["line_named"])
+            found.update(text.split("\n")[number - 1 :][:1])
+    return found
 
 
 def _opening(stderr: str) -> str:
@@ -81,14 +96,8 @@ def _is_quoted(line: Line, stderr: str) -> bool:
     return re.search(rf"(?<![\w.-]){text}(?![\w.-])", stderr) is not None and "==" in line.text
 
 
-def _is_readable(line: Line) -> bool:
-    if line.kind != "requirement":
-        return line.kind == "local"
-    try:
-        Requirement(line.text)
-    except InvalidRequirement:
-        return "://" in line.text
-    return True
+def _path_is_named(line: Line, stderr: str) -> bool:
+    return line.path is not None and (str(line.path) in stderr or line.path.as_uri() in stderr)
 
 
 def _unique(lines: Iterable[Line]) -> list[Line]:
