@@ -1,0 +1,9 @@
+"""What a function can run on: the accelerators GKE offers, and how people write them."""
+
+from __future__ import annotations
+
+from kinetic_flows.accelerators.model import Accelerator, Category, NodePool
+from kinetic_flows.accelerators.parsing import parse_accelerator
+from kinetic_flows.accelerators.registry import list_accelerators
+
+__all__ = ["Accelerator", "Category", "NodePool", "list_accelerators", "parse_accelerator"]
