@@ -1,0 +1,33 @@
+"""The loopback cloud's servers as fixtures, one of each for the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from loopback.storage import StorageServer
+from loopback.storage_wire import WireStorage
+
+
+@pytest.fixture(scope="session")
+def storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageServer]:
+    """A real Cloud Storage server."""
+    server = StorageServer(tmp_path_factory.mktemp("storage")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def wire_storage() -> Iterator[WireStorage]:
+    """A strict Cloud Storage server whose answers can be spoiled."""
+    server = WireStorage().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket_name() -> str:
+    """The name of a bucket that nobody else uses."""
+    return f"bucket-{uuid4().hex[:12]}"
