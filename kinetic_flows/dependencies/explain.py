@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.dependencies.files import write_atomically
+from kinetic_flows.dependencies.lockfile import parse_lock
 from kinetic_flows.job import canonical_json, sha256_hex
 from kinetic_flows.plan import EnvironmentSpec
 
@@ -106,10 +107,30 @@ def changes_since(
     return min(differences, key=len, default=None)
 
 
+def package_table(
+    *, home: Path, project_root: Path, environment: EnvironmentSpec
+) -> list[dict[str, str]]:
+    """Return a row per package, for tables people read: what it is, was, and comes from.
+
+    `before` is empty for a package that the nearest earlier environment did not have, and
+    everywhere when there was none; a removed package is not in the table.
+    """
+    changes = changes_since(home=home, project_root=project_root, environment=environment)
+    changed = {item.name: item.before or "" for item in changes or ()}
+    shipped = {item.name for item in parse_lock(environment.lock) if item.wheel}
+    return [
+        {
+            "package": package.name,
+            "version": package.version,
+            "before": "" if changes is None else changed.get(package.name, package.version),
+            "from": "client" if package.name in shipped else "index",
+        }
+        for package in environment.packages
+    ]
+
+
 def snapshot_of(environment: EnvironmentSpec) -> Snapshot:
     """Return what is remembered of an environment."""
-    from kinetic_flows.dependencies.lockfile import parse_lock
-
     packages = parse_lock(environment.lock)
     return Snapshot(
         dependency_hash=environment.dependency_hash,

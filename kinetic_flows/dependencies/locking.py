@@ -21,8 +21,9 @@ from kinetic_flows.dependencies.resolution import resolve
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import uv_settings
+from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
-from kinetic_flows.errors import ObjectNotFoundError
+from kinetic_flows.errors import LockError, ObjectNotFoundError
 from kinetic_flows.job import Sha256
 from kinetic_flows.protocols import ArtifactStore
 
@@ -96,14 +97,16 @@ def lock_dependencies(
     settings = uv_settings(source.project_root, environ)
     digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
     shelf = _Shelf(store=store, home=home, digest=digest)
-    text = None if upgrade else shelf.stored() or shelf.cached()
+    stored = shelf.stored()
+    is_fit = stored is not None and _is_fit(stored, declared, target)
+    text = None if upgrade else (stored if is_fit else shelf.cached())
     from_cache = text is not None
     if text is None:
         uv = Uv(cwd=source.project_root, environ=environ, run=run)
         text = format_lock(resolve(declared, target, uv=uv, home=home, settings=settings))
         shelf.cache(text)
-    if write:
-        text = shelf.publish(text, replace=upgrade)
+    if write and (upgrade or not is_fit):
+        text = shelf.publish(text, replace=upgrade or not is_fit)
     return _lock(text, declared, digest, home=home, from_cache=from_cache)
 
 
@@ -122,6 +125,19 @@ def _lock(
     )
 
 
+def _is_fit(text: str, declared: Declaration, target: Target) -> bool:
+    """Whether a lock out of the store is one, and has what the project asks for.
+
+    The store is shared, so what comes out of it is a hint: its form and versions are checked
+    here, its hashes when the packages are installed.
+    """
+    try:
+        versions = {item.name: item.version for item in parse_lock(text)}
+    except LockError:
+        return False
+    return unsatisfied(declared.lines, versions, target) is None
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Shelf:
     """Where the lock of one digest is kept: for everyone in the store, and here."""
@@ -135,25 +151,27 @@ class _Shelf:
         return self.home / naming.lock_object(self.digest)
 
     def stored(self) -> str | None:
+        """Return the lock that everyone shares; None when there is none."""
         try:
-            text = self.store.get(naming.lock_object(self.digest)).data.decode()
+            return self.store.get(naming.lock_object(self.digest)).data.decode(errors="replace")
         except ObjectNotFoundError:
             return None
-        self.cache(text)
-        return text
 
     def cached(self) -> str | None:
+        """Return a lock that was made here and is complete; None when there is none."""
         try:
-            return self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+            text = self._path.read_text(encoding="utf-8")
+            wheels = local_wheels(parse_lock(text), home=self.home)
+        except (FileNotFoundError, LockError):
             return None
+        return text if all(wheel.path.is_file() for wheel in wheels) else None
 
     def cache(self, text: str) -> None:
-        if self.cached() != text:
-            write_atomically(self._path, text.encode())
+        """Keep a lock that was made here, so that a plan's work serves the run."""
+        write_atomically(self._path, text.encode())
 
     def publish(self, text: str, *, replace: bool) -> str:
-        """Store a lock with its wheels; return the one that is stored in the end."""
+        """Store a lock, its wheels first; return the one that is stored in the end."""
         name = naming.lock_object(self.digest)
         for wheel in local_wheels(parse_lock(text), home=self.home):
             if wheel.path.is_file():
@@ -163,7 +181,9 @@ class _Shelf:
         if self.store.put_if_absent(name, text.encode()):
             return text
         current = self.store.get(name)
-        if replace and current.data != text.encode():
-            self.store.replace_if_unchanged(name, text.encode(), current.generation)
-            return text
-        return text if replace else current.data.decode()
+        if not replace or current.data == text.encode():
+            return current.data.decode()
+        # Somebody who replaced it at the same moment was as right as we are: theirs stands.
+        if self.store.replace_if_unchanged(name, text.encode(), current.generation) is None:
+            return self.store.get(name).data.decode()
+        return text

@@ -5,14 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from packaging.markers import Marker
-from packaging.requirements import InvalidRequirement, Requirement
-
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
-from kinetic_flows.dependencies.requirements_file import Line, decode
+from kinetic_flows.dependencies.requirements_file import decode
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
+from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.errors import LockError
 
 
@@ -90,28 +88,13 @@ def _check_satisfied(
 ) -> None:
     """Refuse a lock that lacks what the project asks for: nothing else ties it to the project."""
     versions = {item.name: item.version for item in found}
-    for line in declared.lines:
-        wanted = _applicable(line, target)
-        if wanted is None or line.name is None:
-            continue
-        version = versions.get(line.name)
-        is_there = line.name in versions
-        fits = version is None or wanted.specifier.contains(version, prereleases=True)
-        if not (is_there and fits):
-            has = f"has {line.name} {version}" if is_there else f"has no {line.name}"
-            raise LockError(
-                f"{path} does not match {line.origin}: {line.text} is asked for, the lock {has}",
-                value=str(path),
-                hint="lock the project again",
-            )
-
-
-def _applicable(line: Line, target: Target) -> Requirement | None:
-    try:
-        requirement = Requirement(line.text)
-    except InvalidRequirement:
-        return None
-    marker: Marker | None = requirement.marker
-    if marker is not None and not marker.evaluate({**target.markers(), "extra": ""}):
-        return None
-    return requirement
+    line = unsatisfied(declared.lines, versions, target)
+    if line is None:
+        return
+    version = versions.get(line.name or "")
+    has = f"has {line.name} {version}" if version else f"has no {line.name}"
+    raise LockError(
+        f"{path} does not match {line.origin}: {line.text} is asked for, the lock {has}",
+        value=str(path),
+        hint="lock the project again",
+    )

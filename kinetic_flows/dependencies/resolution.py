@@ -60,6 +60,7 @@ def resolve(
         found = _from_project_lock(declared, target, uv=uv)
     else:
         found = _ask(question(declared, target), declared, target, uv=uv)
+    _refuse_unknown_directories(found, declared)
     options = index_options(line.text for line in declared.lines if line.kind == "option")
     direct = (Index(url=line.text.partition("@")[2].strip()) for line in _direct(declared.lines))
     indexes = (*options, *settings.indexes, *direct)
@@ -221,6 +222,18 @@ def _held_to_hashes(package: LockedPackage, lines: Iterable[Line]) -> LockedPack
             name=package.name, version=package.version, hashes=allowed, wheel=package.wheel
         )
     return package
+
+
+def _refuse_unknown_directories(found: Iterable[PylockPackage], declared: Declaration) -> None:
+    """Refuse local packages that a lock's name does not depend on: it would go stale unseen."""
+    known = set(declared.local_packages)
+    for item in found:
+        if item.directory is not None and Path(item.directory).resolve() not in known:
+            raise LockError(
+                f"{item.name} is in {item.directory}, which only another package's metadata names",
+                value=item.directory,
+                hint="name that directory in the project's own dependencies too",
+            )
 
 
 def _direct(lines: Iterable[Line]) -> Iterable[Line]:

@@ -1,7 +1,7 @@
 """Digests of files and directories, with a cache that spares reading what did not change.
 
 The cache is an optimisation that may be deleted at any time. An entry counts only when every
-file's size, modification time and inode are the same and no time is so recent that an edit
+file's size, times and inode are the same and no time is so recent that an edit
 could hide in the clock's resolution.
 """
 
@@ -89,7 +89,8 @@ def _is_source(entry: os.DirEntry[str], *, at_top: bool) -> bool:
 
 
 def _signature(relative: str, status: os.stat_result) -> list[str | int]:
-    return [relative, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino]
+    times = [status.st_mtime_ns, status.st_ctime_ns]
+    return [relative, status.st_mode, status.st_size, *times, status.st_ino]
 
 
 def _content(path: Path, status: os.stat_result) -> str:

@@ -1,0 +1,95 @@
+"""Which file declares a function's dependencies."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from kinetic_flows.dependencies.discovery import DependencySource, discover
+from kinetic_flows.errors import DependencyError
+
+PROJECT = '[project]\nname = "x"\nversion = "1"\n'
+SCRIPT = "# /// script\n# dependencies = ['numpy']\n# ///\n"
+
+
+def _discover(start: Path, *, home: Path | None = None, **more: object) -> DependencySource:
+    chosen = {"requirements": None, "entry_file": None, **more}
+    return discover(start=start, home_directory=home or start.parent.parent, **chosen)  # type: ignore[arg-type]
+
+
+def _tree(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_nothing_declared_is_fine(tmp_path: Path) -> None:
+    source = _discover(tmp_path, home=tmp_path)
+    assert (source.kind, source.path, source.project_root) == ("none", None, tmp_path)
+
+
+def test_the_decorators_word_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    (tmp_path / "main.py").write_text(SCRIPT)
+    source = _discover(tmp_path, requirements=["scipy"], entry_file=tmp_path / "main.py")
+    assert (source.kind, source.requirements) == ("list", ("scipy",))
+
+
+def test_an_empty_list_means_no_dependencies_at_all(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    source = _discover(tmp_path, requirements=[])
+    assert (source.kind, source.requirements) == ("list", ())
+
+
+def test_inline_metadata_comes_before_files(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    (tmp_path / "main.py").write_text(SCRIPT)
+    source = _discover(tmp_path, entry_file=tmp_path / "main.py")
+    assert (source.kind, source.path) == ("script", tmp_path / "main.py")
+
+
+def test_the_search_ends_after_the_directory_with_git(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    inner = tmp_path / "repository" / "package"
+    inner.mkdir(parents=True)
+    (tmp_path / "repository" / ".git").mkdir()
+    assert _discover(inner, home=tmp_path.parent).kind == "none"
+    (tmp_path / "repository" / "pyproject.toml").write_text(PROJECT)
+    assert _discover(inner, home=tmp_path.parent).path == tmp_path / "repository/pyproject.toml"
+
+
+def test_the_search_ends_at_the_home_directory(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    inner = tmp_path / "project"
+    inner.mkdir()
+    assert _discover(inner, home=tmp_path).kind == "none"
+
+
+def test_code_in_the_home_directory_itself_has_its_file(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    assert _discover(tmp_path, home=tmp_path).kind == "requirements"
+
+
+def test_a_lock_beside_the_project_is_noticed_uvs_own_first(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "pylock.toml").write_text("")
+    assert _discover(tmp_path).lock_file == tmp_path / "pylock.toml"
+    (tmp_path / "uv.lock").write_text("")
+    assert _discover(tmp_path).lock_file == tmp_path / "uv.lock"
+
+
+def test_a_named_directory_without_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    with pytest.raises(DependencyError, match="conf"):
+        _discover(tmp_path, requirements="conf")
+
+
+def test_the_choice_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    with caplog.at_level(logging.INFO, logger="kinetic_flows"):
+        _discover(tmp_path)
+    assert str(tmp_path / "requirements.txt") in caplog.text
