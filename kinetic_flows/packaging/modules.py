@@ -1,0 +1,84 @@
+"""Where a module comes from, which decides how what it defines travels."""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+OWN_PACKAGES = frozenset({"kinetic", "kinetic_flows"})
+"""Never the project's, even where they are installed from a checkout beside it."""
+
+_INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
+
+
+def module_file(module: ModuleType | None) -> Path | None:
+    """Return the file a module was loaded from; None when there is none on this disk."""
+    name = getattr(module, "__file__", None)
+    if not isinstance(name, str):
+        return None
+    path = Path(name).absolute()
+    return path if path.is_file() else None
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a path belongs to the Python installation or its site-packages."""
+    return not _INSTALLED_FOLDERS.isdisjoint(path.parts) or any(
+        path.is_relative_to(folder) for folder in _installation_folders()
+    )
+
+
+def import_base(name: str, file: Path) -> Path | None:
+    """Return the directory under which a file is importable by a module's name.
+
+    Args:
+        name: The module's full name.
+        file: The file it was loaded from.
+
+    Returns:
+        The directory, or None when the name does not follow from the file's path.
+    """
+    parts = name.split(".")
+    if file.name == "__init__.py":
+        found, rest = file.parent, parts
+    else:
+        found, rest = file.with_suffix(""), parts
+        # An extension module's file has tags between its name and its suffix.
+        found = found.with_name(file.name.partition(".")[0])
+    if len(found.parts) <= len(rest) or list(found.parts[-len(rest) :]) != rest:
+        return None
+    return found.parents[len(rest) - 1]
+
+
+def out_of_packages(folder: Path) -> Path:
+    """Return the nearest directory, from one upwards, that is not a regular package."""
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def loaded_bases() -> list[Path]:
+    """Return the directories under which the top-level modules loaded so far are importable.
+
+    They need not be on `sys.path`: editable installs may find modules by import hooks.
+    """
+    bases: dict[Path, None] = {}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name == "__main__" or name in OWN_PACKAGES:
+            continue
+        file = module_file(module) if isinstance(module, ModuleType) else None
+        base = import_base(name, file) if file and not is_installed(file) else None
+        if base:
+            bases[base.resolve()] = None
+    return list(bases)
+
+
+@cache
+def _installation_folders() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    named = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    named += [*site.getsitepackages(), site.getusersitepackages()]
+    return tuple({folder for name in named for folder in (Path(name), Path(name).resolve())})
