@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -91,21 +92,7 @@ class Fetcher:
         return request
 
     def _opener(self) -> urllib.request.OpenerDirector:
-        context = ssl.create_default_context(
-            cafile=self.environ.get("SSL_CERT_FILE") or None,
-            capath=self.environ.get("SSL_CERT_DIR") or None,
-        )
-        opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(context=context),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPRedirectHandler(),
-            urllib.request.HTTPErrorProcessor(),
-        ):
-            opener.add_handler(handler)
-        return opener
+        return _opener(self.environ.get("SSL_CERT_FILE"), self.environ.get("SSL_CERT_DIR"))
 
     def _expanded(self) -> Iterator[Index]:
         for index in self.indexes:
@@ -145,6 +132,22 @@ def index_options(lines: Iterable[str]) -> Iterator[Index]:
 def expanded(text: str, environ: Mapping[str, str]) -> str:
     """Return a text with its `${VARIABLES}` replaced."""
     return _VARIABLE.sub(lambda match: environ.get(match[1], match[0]), text)
+
+
+@lru_cache
+def _opener(ca_file: str | None, ca_directory: str | None) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context(cafile=ca_file or None, capath=ca_directory or None)
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
 
 
 def _refused(shown: str, code: int) -> LockError:

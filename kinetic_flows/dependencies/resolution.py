@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.dependencies.uv_failures import resolution_error
 from kinetic_flows.dependencies.uv_settings import Index, UvSettings
 from kinetic_flows.errors import LockError
+
+CONCURRENT_PACKAGES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,9 @@ def resolve(
     shipper = Shipper(
         target=target, uv=uv, fetcher=Fetcher(indexes=indexes, environ=uv.environ), home=home
     )
-    return tuple(_held_to_hashes(_locked(item, shipper), declared.lines) for item in found)
+    with ThreadPoolExecutor(CONCURRENT_PACKAGES) as pool:
+        locked = list(pool.map(lambda item: _locked(item, shipper), found))
+    return tuple(_held_to_hashes(item, declared.lines) for item in locked)
 
 
 def question(declared: Declaration, target: Target) -> Question:

@@ -103,6 +103,7 @@ class SimpleIndex:
     files: dict[str, dict[str, bytes]]
     login: tuple[str, str] | None = None
     port: int = 0
+    max_age_seconds: int = 0
     requests: list[str] = field(default_factory=list)
 
     @property
@@ -116,14 +117,17 @@ class SimpleIndex:
 
 @contextmanager
 def serve(
-    packages: Sequence[tuple[str, bytes]], *, login: tuple[str, str] | None = None
+    packages: Sequence[tuple[str, bytes]],
+    *,
+    login: tuple[str, str] | None = None,
+    max_age_seconds: int = 0,
 ) -> Iterator[SimpleIndex]:
     """Serve packages on a free port of loopback while the context lasts."""
     files: dict[str, dict[str, bytes]] = {}
     for filename, data in packages:
         name = filename.split("-")[0].lower().replace("_", "-").replace(".", "-")
         files.setdefault(name, {})[filename] = data
-    index = SimpleIndex(files=files, login=login)
+    index = SimpleIndex(files=files, login=login, max_age_seconds=max_age_seconds)
     server = _Server(index)
     index.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -176,6 +180,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(code)
         for key, value in (headers or {}).items():
             self.send_header(key, value)
+        self.send_header("Cache-Control", f"max-age={self.server.index.max_age_seconds}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

@@ -1,0 +1,531 @@
+"""Locks made by the real uv against real indexes on loopback: shared, private, local, explained."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from corpus.dependencies.simple_index import SimpleIndex, project_files, sdist, serve, wheel
+from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.dependencies.discovery import discover
+from kinetic_flows.dependencies.fetch import Fetcher
+from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
+from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
+from kinetic_flows.dependencies.uv import Completed, find_uv, run_process
+from kinetic_flows.dependencies.uv_settings import Index
+from kinetic_flows.dependencies.wheels import install_arguments
+from kinetic_flows.errors import DependencyError, LockError
+
+TOKEN = "tok-5ecret-0123456789"
+BASE_LOCK = "cloudpickle==3.1.2\njax==0.5.0\njaxlib==0.5.0\nlibtpu==0.1\n"
+
+PUBLIC = (
+    wheel("alpha", "1.0"),
+    wheel("beta", "1.0", ["alpha"]),
+    wheel("cloudpickle", "3.1.2"),
+    wheel("google-cloud-storage", "3.2"),
+    wheel("jax", "0.4.0", ["jaxlib==0.4.0"], extras={"tpu": ["libtpu"]}),
+    wheel("jax", "0.5.0", ["jaxlib==0.5.0"], extras={"tpu": ["libtpu"]}),
+    wheel("jaxlib", "0.4.0"),
+    wheel("jaxlib", "0.5.0"),
+    wheel("libtpu", "0.1"),
+    wheel("flaxlike", "1.0", ["jax>=0.4"]),
+    wheel("needs-new-jax", "1.0", ["jax>=0.6"]),
+)
+
+
+class Uvs:
+    """Runs programs, counting them."""
+
+    def __init__(self) -> None:
+        self.commands: list[Sequence[str]] = []
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        environ: Mapping[str, str],
+        timeout_seconds: float,
+    ) -> Completed:
+        self.commands.append(command)
+        return run_process(command, cwd=cwd, environ=environ, timeout_seconds=timeout_seconds)
+
+
+class Client:
+    """Somebody with a project, a home, and an environment."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str], store: MemoryStore) -> None:
+        self.project = root / "project"
+        self.home = root / "home"
+        self.project.mkdir(parents=True)
+        self.environ = dict(environ)
+        self.store = store
+        self.uv = Uvs()
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            path = self.project / {"requirements": "requirements.txt"}.get(name, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def add(self, files: Mapping[str, str], under: str = ".") -> None:
+        for name, text in files.items():
+            path = self.project / under / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def plan(self, target: Target | None = None) -> Lock:
+        source = discover(
+            requirements=None, entry_file=None, start=self.project, home_directory=self.home
+        )
+        return plan_lock(
+            source,
+            target or local_target(),
+            store=self.store,
+            home=self.home,
+            environ=self.environ,
+            run=self.uv,
+        )
+
+    def lock(self, target: Target | None = None, *, upgrade: bool = False) -> Lock:
+        source = discover(
+            requirements=None, entry_file=None, start=self.project, home_directory=self.home
+        )
+        return lock_dependencies(
+            source,
+            target or local_target(),
+            store=self.store,
+            home=self.home,
+            environ=self.environ,
+            upgrade=upgrade,
+            run=self.uv,
+        )
+
+
+@pytest.fixture(scope="module")
+def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("uv-cache")
+
+
+@pytest.fixture
+def index() -> Iterator[SimpleIndex]:
+    with serve(PUBLIC) as served:
+        yield served
+
+
+@pytest.fixture
+def private_index() -> Iterator[SimpleIndex]:
+    packages = (wheel("secretsauce", "1.0", ["alpha"]), sdist("secretsource", "2.0"))
+    with serve(packages, login=("joe", TOKEN)) as served:
+        yield served
+
+
+@pytest.fixture
+def environ(index: SimpleIndex, uv_cache: Path, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "nobody"),
+        "UV_CACHE_DIR": str(uv_cache),
+        "UV_DEFAULT_INDEX": index.url,
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def client(tmp_path: Path, environ: dict[str, str], store: MemoryStore) -> Client:
+    return Client(tmp_path / "one", environ, store)
+
+
+@pytest.fixture
+def colleague(tmp_path: Path, environ: dict[str, str], store: MemoryStore) -> Client:
+    return Client(tmp_path / "two", environ, store)
+
+
+def _versions(lock: Lock) -> dict[str, str]:
+    return {package.name: package.version for package in lock.packages}
+
+
+def _tpu() -> Target:
+    return cloud_target("tpu", "3.11", base_lock=BASE_LOCK, base_identity="base")
+
+
+# ---------------------------------------------------------------- shared locks
+
+
+def test_a_plan_writes_nothing_to_the_store(client: Client) -> None:
+    client.write(requirements="alpha\n")
+    client.plan()
+    assert client.store.objects == {}
+
+
+def test_a_plans_work_serves_the_run(client: Client) -> None:
+    client.write(requirements="alpha\n")
+    planned = client.plan()
+    before = len(client.uv.commands)
+    locked = client.lock()
+    assert locked.text == planned.text
+    assert len(client.uv.commands) == before
+    assert f"locks/{locked.inputs_sha256}.txt" in client.store.objects
+
+
+def test_an_unchanged_project_never_starts_uv_again(client: Client) -> None:
+    client.write(requirements="alpha\n")
+    client.lock()
+    client.uv.commands.clear()
+    assert client.plan().from_cache
+    client.write(requirements="# a comment\n\n  Alpha   # same\n")
+    assert client.plan().from_cache
+    assert client.uv.commands == []
+
+
+def test_a_floating_version_stays_until_somebody_upgrades(
+    client: Client, colleague: Client, index: SimpleIndex
+) -> None:
+    for person in (client, colleague):
+        person.write(requirements="alpha\n")
+    client.lock()
+    filename, data = wheel("alpha", "9.0")
+    index.files["alpha"][filename] = data
+    assert _versions(colleague.lock())["alpha"] == "1.0"
+    assert colleague.uv.commands == []
+    client.environ["UV_NO_CACHE"] = "1"
+    assert _versions(client.lock(upgrade=True))["alpha"] == "9.0"
+    assert _versions(colleague.plan())["alpha"] == "9.0"
+
+
+def test_concurrent_callers_end_with_one_lock(client: Client) -> None:
+    client.write(requirements="alpha\nbeta\n")
+    with ThreadPoolExecutor(6) as pool:
+        locks = list(pool.map(lambda _: client.lock(), range(6)))
+    assert len({lock.text for lock in locks}) == 1
+    assert len([name for name in client.store.objects if name.startswith("locks/")]) == 1
+
+
+@pytest.mark.parametrize("evil", [b"garbage", b"\xff\xfe", b"# kinetic lock 1\n"])
+def test_a_stored_lock_that_does_not_fit_is_replaced(
+    client: Client, colleague: Client, evil: bytes
+) -> None:
+    for person in (client, colleague):
+        person.write(requirements="alpha\n")
+    good = client.lock()
+    name = f"locks/{good.inputs_sha256}.txt"
+    client.store.objects[name] = evil
+    assert colleague.lock().text == good.text
+    assert client.store.objects[name] == good.text.encode()
+
+
+def test_a_lock_whose_wheels_were_deleted_is_made_again(client: Client) -> None:
+    client.write(requirements="alpha\n")
+    lock = client.plan()
+    lock.wheels[0].path.unlink()
+    assert all(item.path.is_file() for item in client.plan().wheels)
+
+
+def test_packages_of_the_public_index_are_pinned_by_hash_and_do_not_ship(client: Client) -> None:
+    del client.environ["UV_DEFAULT_INDEX"]
+    client.environ |= {name: os.environ[name] for name in os.environ if name.startswith("SSL_")}
+    client.write(requirements="six==1.17.0\n")
+    lock = client.lock()
+    six = next(package for package in lock.packages if package.name == "six")
+    assert six.hashes == (
+        "sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274",
+        "sha256:ff70335d468e7eb6ec65b95b99d3a2836546063f63acc5171de367e834932a81",
+    )
+    assert lock.wheels == ()
+
+
+# ---------------------------------------------------------------- private packages
+
+
+def _search_everything(token: str, client: Client, *texts: str) -> list[str]:
+    """Return the places that hold a token."""
+    found = [f"text {number}" for number, text in enumerate(texts) if token in text]
+    found += [name for name, data in client.store.objects.items() if token.encode() in data]
+    for path in client.home.rglob("*"):
+        if path.is_file() and token.encode() in path.read_bytes():
+            found.append(str(path))
+    return found
+
+
+@pytest.mark.parametrize("way", ["named index", "url in the environment", "variable in the file"])
+def test_private_packages_ship_and_their_token_goes_nowhere(
+    client: Client, private_index: SimpleIndex, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    text = "secretsauce\nsecretsource\n"
+    if way == "named index":
+        client.environ["UV_INDEX"] = f"sauce={private_index.url}"
+        client.environ["UV_INDEX_SAUCE_USERNAME"] = "joe"
+        client.environ["UV_INDEX_SAUCE_PASSWORD"] = TOKEN
+    elif way == "url in the environment":
+        client.environ["UV_EXTRA_INDEX_URL"] = private_index.url_with_login()
+    else:
+        address = private_index.url.replace("http://", "http://joe:${SAUCE_TOKEN}@")
+        text = f"--extra-index-url {address}\n{text}"
+        client.environ["SAUCE_TOKEN"] = TOKEN
+    client.write(requirements=text)
+
+    lock = client.lock()
+
+    assert _versions(lock)["secretsauce"] == "1.0"
+    assert _versions(lock)["secretsource"] == "2.0"
+    shipped = {item.filename: item for item in lock.wheels}
+    assert shipped["secretsauce-1.0-py3-none-any.whl"].path.is_file()
+    assert any(name.endswith("secretsource-2.0-py3-none-any.whl") for name in client.store.objects)
+    spec = environment_spec(lock.text, local_target())
+    assert _search_everything(TOKEN, client, lock.text, repr(lock), repr(spec), caplog.text) == []
+
+
+def test_the_token_is_no_part_of_the_inputs(
+    client: Client, colleague: Client, private_index: SimpleIndex
+) -> None:
+    for person in (client, colleague):
+        person.write(requirements="alpha\n")
+    client.environ["UV_INDEX"] = f"sauce={private_index.url_with_login()}"
+    colleague.environ["UV_INDEX"] = f"sauce={private_index.url}"
+    colleague.environ["UV_INDEX_SAUCE_USERNAME"] = "joe"
+    colleague.environ["UV_INDEX_SAUCE_PASSWORD"] = TOKEN
+    assert client.lock().inputs_sha256 == colleague.lock().inputs_sha256
+
+
+def test_a_refused_login_is_an_error_without_the_token(
+    client: Client, private_index: SimpleIndex
+) -> None:
+    wrong = TOKEN + "-wrong"
+    client.environ["UV_EXTRA_INDEX_URL"] = private_index.url_with_login().replace(TOKEN, wrong)
+    client.write(requirements="secretsauce\n")
+    with pytest.raises(LockError) as caught:
+        client.lock()
+    assert TOKEN not in str(caught.value)
+    assert "requirements.txt:1" in caught.value.message
+    assert "UV_INDEX_<NAME>_USERNAME" in (caught.value.hint or "")
+
+
+def test_a_redirect_takes_no_login_to_another_host(
+    private_index: SimpleIndex, tmp_path: Path
+) -> None:
+    seen: list[str | None] = []
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/start":
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{self.server.server_port}/end")  # type: ignore[attr-defined]
+                self.end_headers()
+                return
+            seen.append(self.headers.get("Authorization"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"data")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        start = f"http://127.0.0.1:{server.server_port}"
+        index = Index(url=start.replace("http://", f"http://joe:{TOKEN}@"))
+        data = Fetcher(indexes=(index,), environ={}).fetch(f"{start}/start")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert data == b"data"
+    assert seen == [None]
+
+
+# ---------------------------------------------------------------- local packages
+
+
+def test_the_same_source_gives_the_same_lock_wherever_it_is(
+    client: Client, colleague: Client
+) -> None:
+    locks = []
+    for person, mask in ((client, 0o022), (colleague, 0o077)):
+        person.write(requirements="-e ./libs/mine\n")
+        before = os.umask(mask)
+        person.add(project_files("mine", "0.1"), "libs/mine")
+        os.umask(before)
+        person.store = MemoryStore()
+        locks.append(person.lock())
+    assert locks[0].text == locks[1].text
+    assert locks[0].inputs_sha256 == locks[1].inputs_sha256
+
+
+def test_an_edit_of_a_local_package_changes_the_lock_and_nothing_else_does(client: Client) -> None:
+    client.write(requirements="./libs/mine\n")
+    client.add(project_files("mine", "0.1"), "libs/mine")
+    first = client.lock()
+    client.add({"libs/mine/build/lib/junk.py": "x", "unrelated.py": "x"})
+    assert client.plan().from_cache
+    client.add({"libs/mine/mine/__init__.py": "VERSION = 'edited'\n"})
+    second = client.lock()
+    assert not second.from_cache
+    assert second.text != first.text
+
+
+def test_a_commit_of_a_repository_ships_as_a_wheel(client: Client, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    for name, text in project_files("fromgit", "0.7", ["alpha"]).items():
+        (repository / "sub" / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / "sub" / name).write_text(text)
+    git = ["git", "-c", "user.email=a@b", "-c", "user.name=n", "-c", "init.defaultBranch=main"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *arguments], cwd=repository, check=True)
+    client.write(requirements=f"fromgit @ git+{repository.as_uri()}@main#subdirectory=sub\n")
+    lock = client.lock()
+    assert _versions(lock)["fromgit"] == "0.7"
+    assert _versions(lock)["alpha"] == "1.0"
+    assert [item.filename for item in lock.wheels if "git" in item.filename] == [
+        "fromgit-0.7-py3-none-any.whl"
+    ]
+
+
+def test_a_lock_installs_offline_and_a_shipped_wheel_wins_over_the_index(
+    client: Client, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """The index has an `alpha 1.0` too, with other content: the lock's hash decides."""
+    client.write(requirements="./libs/alpha\nbeta\n")
+    client.add(project_files("alpha", "1.0"), "libs/alpha")
+    client.add({"libs/alpha/alpha/__init__.py": "ORIGIN = 'client'\n"})
+    lock = client.lock()
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for item in lock.wheels:
+        (wheels / item.filename).write_bytes(item.path.read_bytes())
+    (tmp_path / "lock.txt").write_text(lock.text)
+    uv = find_uv()
+    subprocess.run(
+        [uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"],
+        env=environ,
+        check=True,
+    )
+    arguments = install_arguments(tmp_path / "lock.txt", wheels)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([uv, *arguments, "--quiet", "--python", python], env=environ, check=True)
+    code = "import alpha, beta, cloudpickle; print(alpha.ORIGIN)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "client\n"
+
+
+# ---------------------------------------------------------------- project locks
+
+
+def _project(client: Client, dependencies: str) -> None:
+    client.add(
+        {
+            "pyproject.toml": '[project]\nname = "demo"\nversion = "1"\n'
+            'requires-python = ">=3.11"\n'
+            f"dependencies = {dependencies}\n"
+            "[dependency-groups]\ndev = ['beta']\n"
+        }
+    )
+
+
+def _uv_lock(client: Client) -> None:
+    subprocess.run(
+        [find_uv(), "lock", "--quiet"], cwd=client.project, env=client.environ, check=True
+    )
+
+
+def test_a_uv_lock_is_used_as_it_is(client: Client, index: SimpleIndex) -> None:
+    _project(client, '["alpha"]')
+    _uv_lock(client)
+    filename, data = wheel("alpha", "9.0")
+    index.files["alpha"][filename] = data
+    assert _versions(client.lock()) == {"alpha": "1.0", "cloudpickle": "3.1.2"}
+
+
+def test_a_stale_uv_lock_is_an_error_with_the_remedy(client: Client) -> None:
+    _project(client, '["alpha"]')
+    _uv_lock(client)
+    _project(client, '["alpha", "flaxlike"]')
+    with pytest.raises(LockError) as caught:
+        client.lock()
+    assert "uv.lock does not match" in caught.value.message
+    assert "uv lock" in (caught.value.hint or "")
+
+
+def test_the_accelerator_of_a_uv_lock_is_the_bases(client: Client) -> None:
+    _project(client, '["flaxlike", "jax<0.5"]')
+    _uv_lock(client)
+    lock = client.lock(_tpu())
+    assert _versions(lock) == {
+        "cloudpickle": "3.1.2",
+        "flaxlike": "1.0",
+        "google-cloud-storage": "3.2",
+        "jax": "0.5.0",
+        "jaxlib": "0.5.0",
+        "libtpu": "0.1",
+    }
+    assert "pyproject.toml:5" in lock.filtered[0]
+
+
+def test_a_conflict_with_the_base_shows_uvs_explanation(client: Client) -> None:
+    client.write(requirements="alpha\nneeds-new-jax\n")
+    with pytest.raises(LockError) as caught:
+        client.lock(_tpu())
+    assert "requirements.txt:2" in caught.value.message
+    assert "jax>=0.6" in caught.value.message
+    assert "jax==0.5.0" in caught.value.message
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_an_index_that_is_down_is_an_error_that_says_so(client: Client) -> None:
+    client.environ |= {
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:1/simple",
+        "UV_HTTP_RETRIES": "0",
+        "UV_NO_CACHE": "1",
+    }
+    client.write(requirements="alpha\n")
+    with pytest.raises(LockError) as caught:
+        client.lock()
+    assert "127.0.0.1:1" in caught.value.message
+    assert "can be reached" in (caught.value.hint or "")
+
+
+def test_uv_that_hangs_is_an_error_after_its_limit(client: Client) -> None:
+    client.write(requirements="alpha\n")
+
+    def hanging(*_: object, **__: object) -> Completed:
+        raise TimeoutError("uv took over 600 s")
+
+    client.uv = hanging  # type: ignore[assignment]
+    with pytest.raises(LockError, match="600 s"):
+        client.lock()
+
+
+def test_nothing_a_requirements_file_says_becomes_an_option_of_uv(client: Client) -> None:
+    marker = client.project / "was-here"
+    for line in (
+        f"--output-file={marker}",
+        f"--python {marker}",
+        f"--config-settings=a={marker}",
+        f"alpha --config-settings=a={marker}",
+        f"-o {marker}",
+    ):
+        client.write(requirements=f"alpha\n{line}\n")
+        with pytest.raises(DependencyError):
+            client.lock()
+        assert not marker.exists()
+    assert not any(str(marker) in part for command in client.uv.commands for part in command)
