@@ -12,10 +12,10 @@ import functools
 import io
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
-from typing import IO, Any
+from typing import Any, Protocol, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
 
@@ -23,6 +23,17 @@ from kinetic_flows.packaging.modules import OWN_PACKAGES, import_base, is_instal
 from kinetic_flows.packaging.root import PackageRoot
 
 PROTOCOL = 5
+
+
+class Writable(Protocol):
+    """A file, as far as pickle needs one."""
+
+    def write(self, data: Any, /) -> Any:
+        """Take some bytes."""
+        ...
+
+
+F = TypeVar("F", bound=Writable)
 
 _by_value_lock = threading.RLock()
 
@@ -63,7 +74,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         root: The package root, which decides what a run can import.
     """
 
-    def __init__(self, file: IO[bytes], root: PackageRoot) -> None:
+    def __init__(self, file: Writable, root: PackageRoot) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self._root = root
         self._judged: dict[str, bool] = {}
@@ -119,30 +130,33 @@ def pickle_call(value: Any, root: PackageRoot) -> tuple[bytes, frozenset[str]]:
         The pickle, and the names of the modules whose functions and classes went by value
         because no run could import them.
     """
-    by_value: frozenset[str] = frozenset()
-    while True:
-        sink = io.BytesIO()
-        met = write_pickle(value, sink, root, by_value)
-        if met <= by_value:
-            return sink.getvalue(), by_value
-        by_value |= met
+    sink, by_value = pickle_into(io.BytesIO, value, root)
+    return sink.getvalue(), by_value
 
 
-def write_pickle(
-    value: Any, file: IO[bytes], root: PackageRoot, by_value: frozenset[str] = frozenset()
-) -> frozenset[str]:
-    """Write a value's pickle to a file; returns the modules met that no run can import.
+def pickle_into(
+    new_file: Callable[[], F], value: Any, root: PackageRoot
+) -> tuple[F, frozenset[str]]:
+    """Pickle a value for a run into a file of the caller's kind.
 
     Args:
+        new_file: Makes an empty file; it is called again when a module that no run can import
+            comes to light, and everything is pickled anew with that module by value.
         value: What to pickle.
-        file: Where to.
         root: The package root.
-        by_value: Modules whose functions and classes go by value.
+
+    Returns:
+        The file, and the modules that went by value.
     """
-    with _registered(by_value):
-        pickler = CallPickler(file, root)
-        pickler.dump(value)
-    return frozenset(pickler.met_here_only)
+    by_value: frozenset[str] = frozenset()
+    while True:
+        file = new_file()
+        with _registered(by_value):
+            pickler = CallPickler(file, root)
+            pickler.dump(value)
+        if pickler.met_here_only <= by_value:
+            return file, by_value
+        by_value |= pickler.met_here_only
 
 
 @contextmanager

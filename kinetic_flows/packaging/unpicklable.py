@@ -12,7 +12,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
 from kinetic_flows.errors import UnpicklableError
-from kinetic_flows.packaging.pickling import write_pickle
+from kinetic_flows.packaging.pickling import PROTOCOL, pickle_into
 from kinetic_flows.packaging.reprs import short_repr
 from kinetic_flows.packaging.root import PackageRoot
 
@@ -29,7 +29,7 @@ class _Counter:
     def __init__(self) -> None:
         self.size_bytes = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Any, /) -> int:
         size = memoryview(data).nbytes
         self.size_bytes += size
         return size
@@ -100,15 +100,14 @@ def _trace(
 
 def _failure(value: Any, root: PackageRoot) -> BaseException | None:
     try:
-        write_pickle(value, _Counter(), root)  # type: ignore[arg-type]
+        pickle_into(_Counter, value, root)
     except Exception as error:  # noqa: BLE001 - pickling runs other people's code
         return error
     return None
 
 
 def _pickled_bytes(value: Any, root: PackageRoot) -> int:
-    counter = _Counter()
-    write_pickle(value, counter, root)  # type: ignore[arg-type]
+    counter, _ = pickle_into(_Counter, value, root)
     return counter.size_bytes
 
 
@@ -184,27 +183,39 @@ def _class_parts(path: str, value: Any) -> Iterator[Part]:
 
 
 def _object_parts(path: str, value: Any) -> Iterator[Part]:
-    """Yield an object's contents, its attributes, and its class."""
+    """Yield what an object's own reduction says that it is made of, and its class."""
     if isinstance(value, type):
         yield from _class_parts(path, value)
         return
-    if isinstance(value, dict):
-        yield from _mapping_parts(path, value)
-    elif isinstance(value, list | tuple):
-        yield from _sequence_parts(path, value)
-    for name, item in _attributes(value).items():
+    arguments, state, items, pairs = _reduction(value)
+    for name, item in _named_state(state).items():
         yield f"{path}.{name}", item
+    yield from _sequence_parts(path, items)
+    for key, item in pairs:
+        yield f"{path}[{short_repr(key)}]", item
+    for index, item in enumerate(arguments):
+        yield f"argument {index} of the reduction of {path}", item
     yield f"the class of {path}", type(value)
 
 
-def _attributes(value: Any) -> dict[str, Any]:
-    found = dict(getattr(value, "__dict__", None) or {})
-    for kind in type(value).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if hasattr(value, name):
-                found.setdefault(name, getattr(value, name))
-    return found
+def _reduction(value: Any) -> tuple[tuple[Any, ...], Any, list[Any], list[tuple[Any, Any]]]:
+    """Return constructor arguments, state, items and pairs of an object, as pickle sees them."""
+    try:
+        reduced = value.__reduce_ex__(PROTOCOL)
+    except Exception:  # noqa: BLE001 - pickling runs other people's code
+        return (), getattr(value, "__dict__", None), [], []
+    if isinstance(reduced, str):
+        return (), None, [], []
+    _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    return tuple(arguments), state, list(items or ()), list(pairs or ())
+
+
+def _named_state(state: Any) -> dict[str, Any]:
+    """Return a state's attributes, those in slots included."""
+    parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+    if all(part is None or isinstance(part, dict) for part in parts):
+        return {str(name): item for part in parts for name, item in (part or {}).items()}
+    return {"__getstate__()": state}
 
 
 def _names_in(code: CodeType) -> set[str]:
