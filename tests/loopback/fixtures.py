@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
 
@@ -31,3 +32,27 @@ def wire_storage() -> Iterator[WireStorage]:
 def bucket_name() -> str:
     """The name of a bucket that nobody else uses."""
     return f"bucket-{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    """A real registry, open to everyone."""
+    server = DockerRegistry(tmp_path_factory.mktemp("registry")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def artifact_registry(docker_registry: DockerRegistry) -> Iterator[RegistryFront]:
+    """The registry with Artifact Registry's manners."""
+    front = RegistryFront(docker_registry.url, "artifact-registry").start()
+    yield front
+    front.stop()
+
+
+@pytest.fixture
+def docker_hub(docker_registry: DockerRegistry) -> Iterator[RegistryFront]:
+    """The registry with Docker Hub's manners."""
+    front = RegistryFront(docker_registry.url, "docker-hub").start()
+    yield front
+    front.stop()

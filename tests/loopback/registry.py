@@ -1,0 +1,199 @@
+"""An image registry: Debian's docker-registry, with the token flows of the big ones in front.
+
+The front answers as Artifact Registry and Docker Hub do where they differ from docker-registry:
+who may ask, and what a missing repository looks like.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+from urllib.request import urlopen
+from uuid import uuid4
+
+from loopback.proxy import forward_to
+from loopback.storage import free_port
+from loopback.tools import find_tool
+from loopback.wire import Request, Response, WireServer, wait_until
+
+Flavour = Literal["artifact-registry", "docker-hub"]
+
+_CONFIG = """\
+version: 0.1
+log: {{level: warn, accesslog: {{disabled: true}}}}
+storage:
+  cache: {{blobdescriptor: inmemory}}
+  filesystem: {{rootdirectory: {directory}}}
+  delete: {{enabled: true}}
+http:
+  addr: 127.0.0.1:{port}
+  relativeurls: true
+"""
+
+
+class DockerRegistry:
+    """docker-registry on a free port, open to everyone.
+
+    Args:
+        directory: Where it keeps its images and its configuration.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.host = f"127.0.0.1:{self.port}"
+
+    def start(self) -> DockerRegistry:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        config = self._directory / "config.yml"
+        config.write_text(_CONFIG.format(directory=self._directory / "data", port=self.port))
+        with (self._directory / "registry.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [find_tool("docker-registry"), "serve", str(config)],
+                env={"PATH": "/usr/bin:/bin"},  # REGISTRY_* variables would change its settings
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self._answers, 15, "the start of docker-registry")
+        return self
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            urlopen(f"{self.url}/v2/", timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+
+class RegistryFront:
+    """A registry with a token server, as `flavour` has it.
+
+    Attributes:
+        accounts: User names and passwords that are let in.
+        repositories: Artifact Registry's repositories, as `project/repository`; elsewhere the
+            images that exist publicly. A repository that is not here does not exist.
+        private: Repositories that only accounts may read.
+        token_life_seconds: How long tokens are good for.
+        server: Where requests can be seen and answers spoiled.
+
+    Args:
+        upstream: URL of the registry behind it.
+        flavour: Whose manners it has.
+    """
+
+    def __init__(self, upstream: str, flavour: Flavour = "artifact-registry") -> None:
+        self.accounts: dict[str, str] = {}
+        self.repositories: set[str] = set()
+        self.private: set[str] = set()
+        self.token_life_seconds = 300.0
+        self._flavour = flavour
+        self._forward = forward_to(upstream)
+        self._tokens: dict[str, tuple[float, bool]] = {}
+        self._lock = threading.Lock()
+        self.server = WireServer(self._answer)
+        self.url = self.server.url
+        self.host = f"127.0.0.1:{self.server.port}"
+
+    def start(self) -> RegistryFront:
+        self.server.start()
+        return self
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def expire_tokens(self) -> None:
+        """Make every token that was given out worthless, before its time."""
+        with self._lock:
+            self._tokens.clear()
+
+    def _answer(self, request: Request) -> Response:
+        if request.path == "/token":
+            return self._give_token(request)
+        account = self._account(request)
+        if account is None:
+            return self._challenge(request, "authentication required")
+        segments = request.segments[1:]
+        if len(segments) < 3:
+            return self._forward(request)
+        return self._about_repository(request, "/".join(segments), account)
+
+    def _about_repository(self, request: Request, path: str, account: bool) -> Response:
+        repository = self._repository_of(path)
+        exists = repository in self.repositories
+        readable = account or repository not in self.private
+        if self._flavour == "docker-hub" and not (exists and readable):
+            return self._challenge(request, "insufficient_scope")
+        if not exists:
+            return _error(404, "NAME_UNKNOWN", f'Repository "{repository}" not found')
+        if not readable or (request.method not in ("GET", "HEAD") and not account):
+            return _error(403, "DENIED", "Permission denied")
+        return _name_known(self._forward(request))
+
+    def _repository_of(self, path: str) -> str:
+        """Return the part of a path that names what has to be created first."""
+        return "/".join(path.split("/")[:2])
+
+    def _give_token(self, request: Request) -> Response:
+        account = self._check_login(request.headers.get("Authorization", ""))
+        if account is None:
+            return _error(401, "UNAUTHORIZED", "incorrect username or password")
+        text = uuid4().hex
+        with self._lock:
+            self._tokens[text] = (time.monotonic() + self.token_life_seconds, account)
+        content = {"token": text, "expires_in": int(self.token_life_seconds)}
+        return Response(body=json.dumps(content).encode())
+
+    def _check_login(self, header: str) -> bool | None:
+        """Return whether an account asks (True), nobody (False), or an impostor (None)."""
+        if not header:
+            return False
+        login = base64.b64decode(header.removeprefix("Basic ")).decode()
+        name, _, password = login.partition(":")
+        return True if self.accounts.get(name) == password else None
+
+    def _account(self, request: Request) -> bool | None:
+        """Return whose token a request carries; None for none that is good."""
+        text = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        with self._lock:
+            expires, account = self._tokens.get(text, (0.0, False))
+        return account if time.monotonic() < expires else None
+
+    def _challenge(self, request: Request, why: str) -> Response:
+        segments = request.segments
+        name = "/".join(segments[1:-2])
+        scope = f',scope="repository:{name}:pull,push"' if name else ""
+        header = f'Bearer realm="{self.url}/token",service="{self.host}"{scope}'
+        if why == "insufficient_scope":
+            header += ',error="insufficient_scope"'
+        return _error(401, "UNAUTHORIZED", why, {"WWW-Authenticate": header})
+
+
+def _error(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    return Response(
+        status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=body
+    )
+
+
+def _name_known(response: Response) -> Response:
+    """Let a repository that was created but never pushed to lack manifests, not its name."""
+    if response.status == 404 and b"NAME_UNKNOWN" in response.body:
+        return replace(response, body=response.body.replace(b"NAME_UNKNOWN", b"MANIFEST_UNKNOWN"))
+    return response
