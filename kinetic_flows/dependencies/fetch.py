@@ -11,6 +11,7 @@ import base64
 import http.client
 import netrc
 import re
+import shutil
 import ssl
 import urllib.error
 import urllib.request
@@ -52,16 +53,20 @@ class Fetcher:
     indexes: tuple[Index, ...]
     environ: Mapping[str, str]
 
-    def fetch(self, url: str) -> bytes:
-        """Return the content of a URL.
+    def fetch(self, url: str, target: Path) -> None:
+        """Write the content of a URL to a file.
 
         Raises:
             LockError: It cannot be had; the message never carries the credentials.
         """
         shown = without_credentials(url)
         try:
-            with self._opener().open(self._request(url), timeout=TIMEOUT_SECONDS) as response:
-                data: bytes = response.read()
+            with (
+                self._opener().open(self._request(url), timeout=TIMEOUT_SECONDS) as response,
+                target.open("wb") as file,
+            ):
+                shutil.copyfileobj(response, file)
+                _check_length(response, file.tell())
         except urllib.error.HTTPError as error:
             raise _refused(shown, error.code) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -70,7 +75,6 @@ class Fetcher:
                 value=shown,
                 hint="check that its host can be reached, and try again",
             ) from None
-        return data
 
     def login(self, url: str) -> Login | None:
         """Return the credentials for a URL: those of the closest index on its host."""
@@ -158,6 +162,13 @@ def _refused(shown: str, code: int) -> LockError:
             " UV_INDEX_<NAME>_PASSWORD, or in ~/.netrc"
         )
     return LockError(f"{shown} cannot be downloaded: HTTP {code}", value=shown, hint=hint)
+
+
+def _check_length(response: http.client.HTTPResponse, received: int) -> None:
+    """Notice a connection that ended early, which reading in pieces does not."""
+    announced = response.headers.get("Content-Length")
+    if announced is not None and int(announced) != received:
+        raise http.client.HTTPException(f"{received} of {announced} bytes arrived")
 
 
 def _login_in(url: str) -> Login | None:

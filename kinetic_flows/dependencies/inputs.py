@@ -47,10 +47,10 @@ def inputs_digest(
                 "version": INPUTS_VERSION,
                 "target": _target(target),
                 "requirements": sorted(set(lines(requirements))),
-                "options": lines(options),
+                "options": [_portable(text) for text in lines(options)],
                 "constraints": sorted(set(lines(declared.constraints))),
                 "local": sorted(places.values()),
-                "links": [_links(line) for line in options],
+                "links": [_links(line, home) for line in options],
                 "lock": _lock_file(declared.lock_file),
                 "selection": [declared.selection.extras, declared.selection.groups],
                 "uv": settings.identity(),
@@ -83,6 +83,12 @@ def _line(line: Line, environ: Mapping[str, str]) -> str:
     return " ".join(filter(None, [text, *sorted(line.hashes), index, kept]))
 
 
+def _portable(option: str) -> str:
+    """Return an option without a place on this machine: its content counts, not its address."""
+    flag, _, value = option.partition(" ")
+    return flag if value.startswith(("/", "file:")) else option
+
+
 def _value(variable: str, environ: Mapping[str, str]) -> str:
     """Return a variable's value, unless its name says that it is a secret."""
     if is_secret_name(variable):
@@ -90,13 +96,13 @@ def _value(variable: str, environ: Mapping[str, str]) -> str:
     return without_credentials(environ.get(variable, ""))
 
 
-def _links(line: Line) -> list[str]:
-    """Return the names of the files in a directory of links."""
+def _links(line: Line, home: Path) -> str:
+    """Return the digest of a directory of links; empty where a line names none."""
     flag, _, value = line.text.partition(" ")
     if flag not in ("-f", "--find-links"):
-        return []
+        return ""
     directory = Path(urlsplit(value).path if value.startswith("file:") else value)
-    return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    return tree_digest(directory, home=home) if directory.is_dir() else ""
 
 
 def _lock_file(path: Path | None) -> list[str]:

@@ -21,6 +21,7 @@ from kinetic_flows.dependencies.requirements_file import (
     classify,
     decode,
     read_requirements,
+    refuse_credentials,
     requirement_name,
 )
 from kinetic_flows.dependencies.uv_sources import ProjectSources, project_sources
@@ -63,6 +64,7 @@ def read_project(path: Path, *, environ: Mapping[str, str]) -> Project:
     """
     text = _read_text(path)
     document = _toml(text, path)
+    _refuse_written_credentials(text, path)
     project = _table(document, "project", path)
     selection = _selection(document, path)
     declared = list(_strings(project.get("dependencies", []), "dependencies", path))
@@ -101,6 +103,13 @@ def read_script(path: Path) -> Project:
         found=RequirementLines(lines=lines, files=(path,)),
         requires_python=metadata.get("requires-python"),
     )
+
+
+def _refuse_written_credentials(text: str, path: Path) -> None:
+    """Refuse credentials anywhere in the file: indexes and sources have URLs as well."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if "://" in line and not line.lstrip().startswith("#"):
+            refuse_credentials(line.strip(), Origin(file=path, line=number))
 
 
 def _lines(

@@ -88,7 +88,10 @@ def _check_satisfied(
 ) -> None:
     """Refuse a lock that lacks what the project asks for: nothing else ties it to the project."""
     versions = {item.name: item.version for item in found}
-    line = unsatisfied(declared.lines, versions, target)
+    covered = [
+        line for line in declared.lines if line.origin.file == path.parent / "pyproject.toml"
+    ]
+    line = unsatisfied(covered, versions, target)
     if line is None:
         return
     version = versions.get(line.name or "")

@@ -143,7 +143,9 @@ def _package(item: Mapping[str, Any]) -> PylockPackage:
 
 
 def _file(item: Mapping[str, Any]) -> RemoteFile:
-    hashes = tuple(sorted(f"{name}:{value.lower()}" for name, value in item["hashes"].items()))
+    hashes = tuple(
+        sorted(f"{name}:{value.lower()}" for name, value in item.get("hashes", {}).items())
+    )
     return RemoteFile(location=item.get("url") or item["path"], hashes=hashes)
 
 

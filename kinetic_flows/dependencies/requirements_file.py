@@ -147,7 +147,7 @@ def classify(text: str, origin: Origin, directories: Directories, *, kept: bool 
     Raises:
         DependencyError: The line carries a credential.
     """
-    _refuse_credentials(text, origin)
+    refuse_credentials(text, origin)
     hashes = tuple(match["hash"].lower() for match in _HASH.finditer(text))
     bare = _HASH.sub("", text).strip()
     editable = _EDITABLE.match(bare)
@@ -190,6 +190,22 @@ def normalized(line: Line) -> str:
 def passed_on(line: Line) -> str:
     """Return a line as uv is given it."""
     return line.text if line.kind == "option" else normalized(line)
+
+
+def refuse_credentials(text: str, origin: Origin) -> None:
+    """Refuse a text with a credential written into a URL.
+
+    Raises:
+        DependencyError: It has one; the message names the place, never the credential.
+    """
+    found = written_credentials(text)
+    if found is not None:
+        raise DependencyError(
+            f"{origin}: a credential is written in {found}",
+            value=str(origin),
+            hint="take it out of the file: use ${VARIABLE} in its place, ~/.netrc, or"
+            " UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD for a named index",
+        )
 
 
 def decode(data: bytes, path: Path) -> str:
@@ -261,7 +277,7 @@ class _Reader:
         self.read(path, included_from=origin, as_constraint=is_constraint)
 
     def _option(self, text: str, origin: Origin) -> Line:
-        _refuse_credentials(text, origin)
+        refuse_credentials(text, origin)
         flag, _, value = re.sub(r"[=\s]+", " ", text, count=1).partition(" ")
         value = value.strip().strip("'\"")
         if flag in ("-f", "--find-links") and "://" not in self._expanded(value):
@@ -323,17 +339,6 @@ def _check_list_item(item: object, origin: Origin) -> None:
             value=text,
             hint="write 'numpy>=2', 'package @ https://…' or './libs/package'",
         ) from error
-
-
-def _refuse_credentials(text: str, origin: Origin) -> None:
-    found = written_credentials(text)
-    if found is not None:
-        raise DependencyError(
-            f"{origin}: a credential is written in {found}",
-            value=str(origin),
-            hint="take it out of the file: use ${VARIABLE} in its place, ~/.netrc, or"
-            " UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD for a named index",
-        )
 
 
 def _local_line(target: str, origin: Origin, directories: Directories) -> Line | None:

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -37,6 +37,7 @@ class Question:
         constraints: Pins and ranges that hold wherever they apply.
         preferences: Pins to take where nothing asks for another version.
         indexed: Requirements that must come from one index, with its table.
+        refresh: Whether to ask the indexes again about what uv has cached.
     """
 
     options: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Question:
     constraints: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
     indexed: tuple[Line, ...] = ()
+    refresh: bool = False
 
 
 def resolve(
@@ -53,8 +55,17 @@ def resolve(
     uv: Uv,
     home: Path,
     settings: UvSettings,
+    refresh: bool = False,
 ) -> tuple[LockedPackage, ...]:
     """Resolve a declaration for a target, and prepare the wheels that ship.
+
+    Args:
+        declared: What to resolve.
+        target: What for.
+        uv: Resolves and builds.
+        home: Directory of this machine's caches.
+        settings: uv's configuration.
+        refresh: Whether to ask the indexes again about what uv has cached.
 
     Raises:
         LockError: There is no solution; the message is uv's explanation.
@@ -62,7 +73,8 @@ def resolve(
     if declared.lock_file is not None:
         found = _from_project_lock(declared, target, uv=uv)
     else:
-        found = _ask(question(declared, target), declared, target, uv=uv)
+        asked = replace(question(declared, target), refresh=refresh)
+        found = _ask(asked, declared, target, uv=uv)
     _refuse_unknown_directories(found, declared)
     options = index_options(line.text for line in declared.lines if line.kind == "option")
     direct = (Index(url=line.text.partition("@")[2].strip()) for line in _direct(declared.lines))
@@ -97,16 +109,25 @@ def _from_project_lock(
         pinned = tuple(item for item in pinned if not is_accelerator_package(item.name))
     names = {item.name for item in pinned}
     runtime = _runtime(target, declared.keeps_accelerator)
-    if all(Requirement(item).name in names for item in runtime):
+    beyond = [line for line in declared.lines if _is_beyond_lock(line, declared)]
+    if not beyond and all(Requirement(item).name in names for item in runtime):
         return pinned
     public = [f"{item.name}=={item.version}" for item in pinned if item.version and item.is_public]
     asked = Question(
-        requirements=(*runtime, *public),
+        options=tuple(line.text for line in beyond if line.kind == "option"),
+        requirements=(*runtime, *public, *_forms(line for line in beyond if line.kind != "option")),
         constraints=() if declared.keeps_accelerator else target.constraints,
         preferences=target.preferences,
     )
     more = _ask(asked, declared, target, uv=uv)
     return (*pinned, *(item for item in more if item.name not in names))
+
+
+def _is_beyond_lock(line: Line, declared: Declaration) -> bool:
+    """Whether a line comes from a file that the project's lock does not cover."""
+    return declared.lock_file is not None and line.origin.file != (
+        declared.lock_file.parent / "pyproject.toml"
+    )
 
 
 def _runtime(target: Target, keeps_accelerator: bool) -> tuple[str, ...]:
@@ -130,6 +151,7 @@ def _ask(
             "--no-header",
             "--generate-hashes",
             "--format=pylock.toml",
+            *(["--refresh"] if asked.refresh else []),
             *_target_arguments(target),
             "--output-file",
             scratch / "pylock.toml",

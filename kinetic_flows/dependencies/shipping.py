@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from kinetic_flows import naming
 from kinetic_flows.dependencies.fetch import Fetcher, expanded
-from kinetic_flows.dependencies.files import write_atomically
+from kinetic_flows.dependencies.files import copy_atomically
 from kinetic_flows.dependencies.fit import best_wheel, misfit
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel
 from kinetic_flows.dependencies.pylock import PylockPackage, RemoteFile, VcsSource
@@ -98,20 +98,33 @@ class Shipper:
         )
 
     def _from_file(self, file: RemoteFile, scratch: Path) -> Path:
-        data = self._read(file.location)
-        _check_hashes(data, file)
+        kept = self._kept(file)
+        if kept is not None:
+            return kept
         path = scratch / file.filename
-        path.write_bytes(data)
+        self._read(file.location, path)
+        _check_hashes(path, file)
         return path if path.suffix == ".whl" else self._built(path, scratch)
 
-    def _read(self, location: str) -> bytes:
+    def _kept(self, file: RemoteFile) -> Path | None:
+        """Return the wheel with this digest if it was downloaded before."""
+        digests = [item.removeprefix("sha256:") for item in file.hashes if "sha256:" in item]
+        if not digests or not file.filename.endswith(".whl"):
+            return None
+        path = self.home / naming.wheel_object(digests[0], file.filename)
+        return path if path.is_file() and _digest(path, "sha256") == digests[0] else None
+
+    def _read(self, location: str, target: Path) -> None:
         if "://" in location and not location.startswith("file:"):
-            return self.fetcher.fetch(expanded(location, self.uv.environ))
+            self.fetcher.fetch(expanded(location, self.uv.environ), target)
+            return
         try:
-            return self._here(location).read_bytes()
+            shutil.copyfile(self._here(location), target)
         except OSError as error:
             raise LockError(
-                f"{location} cannot be read: {error.strerror}", value=location
+                f"{location} cannot be read: {error.strerror}",
+                value=location,
+                hint="check the path and its permissions",
             ) from error
 
     def _here(self, location: str) -> Path:
@@ -169,8 +182,7 @@ class Shipper:
             )
 
     def _keep(self, package: PylockPackage, wheel: Path) -> LockedPackage:
-        data = wheel.read_bytes()
-        digest = Sha256(hashlib.sha256(data).hexdigest())
+        digest = Sha256(_digest(wheel, "sha256"))
         name, version, _, _ = parse_wheel_filename(wheel.name)
         if canonicalize_name(name) != package.name:
             raise LockError(
@@ -180,8 +192,9 @@ class Shipper:
             )
         kept = self.home / naming.wheel_object(digest, wheel.name)
         if not kept.is_file():
-            write_atomically(kept, data)
-        shipped = ShippedWheel(filename=wheel.name, sha256=digest, size_bytes=len(data))
+            copy_atomically(wheel, kept)
+        size_bytes = wheel.stat().st_size
+        shipped = ShippedWheel(filename=wheel.name, sha256=digest, size_bytes=size_bytes)
         return LockedPackage(
             name=name, version=str(version), hashes=(f"sha256:{digest}",), wheel=shipped
         )
@@ -215,14 +228,17 @@ def _member_order(name: str) -> tuple[bool, str]:
     return ".dist-info/" in name, name
 
 
-def _check_hashes(data: bytes, file: RemoteFile) -> None:
-    known: Mapping[str, str] = dict(item.split(":", 1) for item in file.hashes)
-    for algorithm, expected in known.items():
-        if algorithm in hashlib.algorithms_guaranteed:
-            actual = hashlib.new(algorithm, data).hexdigest()
-            if actual != expected:
-                raise LockError(
-                    f"{file.filename} does not match its {algorithm} digest",
-                    value=file.filename,
-                    hint="it was changed on its way, or its index was",
-                )
+def _check_hashes(path: Path, file: RemoteFile) -> None:
+    for item in file.hashes:
+        algorithm, _, expected = item.partition(":")
+        if algorithm in hashlib.algorithms_guaranteed and _digest(path, algorithm) != expected:
+            raise LockError(
+                f"{file.filename} does not match its {algorithm} digest",
+                value=file.filename,
+                hint="it was changed on its way, or its index was",
+            )
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

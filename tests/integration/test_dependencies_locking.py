@@ -204,7 +204,6 @@ def test_a_floating_version_stays_until_somebody_upgrades(
     index.files["alpha"][filename] = data
     assert _versions(colleague.lock())["alpha"] == "1.0"
     assert colleague.uv.commands == []
-    client.environ["UV_NO_CACHE"] = "1"
     assert _versions(client.lock(upgrade=True))["alpha"] == "9.0"
     assert _versions(colleague.plan())["alpha"] == "9.0"
 
@@ -343,12 +342,12 @@ def test_a_redirect_takes_no_login_to_another_host(
     try:
         start = f"http://127.0.0.1:{server.server_port}"
         index = Index(url=start.replace("http://", f"http://joe:{TOKEN}@"))
-        data = Fetcher(indexes=(index,), environ={}).fetch(f"{start}/start")
+        Fetcher(indexes=(index,), environ={}).fetch(f"{start}/start", tmp_path / "file")
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
-    assert data == b"data"
+    assert (tmp_path / "file").read_bytes() == b"data"
     assert seen == [None]
 
 
@@ -452,6 +451,16 @@ def test_a_uv_lock_is_used_as_it_is(client: Client, index: SimpleIndex) -> None:
     filename, data = wheel("alpha", "9.0")
     index.files["alpha"][filename] = data
     assert _versions(client.lock()) == {"alpha": "1.0", "cloudpickle": "3.1.2"}
+
+
+def test_requirements_beyond_a_uv_lock_are_resolved_against_it(client: Client) -> None:
+    _project(client, '["alpha"]')
+    _uv_lock(client)
+    client.add({"more.txt": "beta\n"})
+    text = (client.project / "pyproject.toml").read_text()
+    client.add({"pyproject.toml": f'{text}[tool.kinetic]\nrequirements = "more.txt"\n'})
+    versions = {"alpha": "1.0", "beta": "1.0", "cloudpickle": "3.1.2"}
+    assert _versions(client.lock()) == versions
 
 
 def test_a_stale_uv_lock_is_an_error_with_the_remedy(client: Client) -> None:
