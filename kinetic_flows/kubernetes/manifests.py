@@ -1,0 +1,65 @@
+"""Manifests that stand beside the runs' Jobs, and the work pool's template, as pure values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from kinetic_flows.naming import HEADLESS_SERVICE, RUN_ID_POD_LABEL
+
+WORK_POOL_TYPE = "kubernetes"
+
+
+def base_job_template() -> dict[str, Any]:
+    """Return the base job template of the `kinetic-gke` work pool."""
+    folder = resources.files("kinetic_flows.deployments")
+    text = folder.joinpath("work_pools", "kinetic-gke.json").read_text(encoding="utf-8")
+    template: dict[str, Any] = json.loads(text)
+    return template
+
+
+def headless_service(namespace: str) -> dict[str, Any]:
+    """Return the Service by which hosts of slices find one another.
+
+    It has no address of its own and selects no pods by run, so that one serves all runs of a
+    namespace. Names resolve before the pods are ready, because they wait for one another.
+    https://kubernetes.io/docs/concepts/services-networking/service/#headless-services
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": HEADLESS_SERVICE, "namespace": namespace},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"app.kubernetes.io/managed-by": "prefect"},
+        },
+    }
+
+
+def run_secret(name: str, namespace: str, run_id: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the Secret that hands a run its keys; values are in plain text here."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {RUN_ID_POD_LABEL: run_id, "app.kubernetes.io/managed-by": "kinetic"},
+        },
+        "stringData": dict(values),
+    }
+
+
+def owned_by_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the patch that makes Kubernetes delete an object together with a Job."""
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": job["metadata"]["name"],
+        "uid": job["metadata"]["uid"],
+    }
+    return {"metadata": {"ownerReferences": [owner]}}
