@@ -1,0 +1,214 @@
+"""How a run on Kubernetes ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kinetic_flows.job import EXIT_CANCELLED, EXIT_MEANINGS, EXIT_TERMINATED
+from kinetic_flows.kubernetes.diagnosis import (
+    Cause,
+    Diagnosis,
+    KubernetesObject,
+    condition,
+    container_state,
+    container_status,
+    events_about,
+    latest,
+    pod_phase,
+)
+
+_KILLED = 137
+_STOPPED = (EXIT_CANCELLED, EXIT_TERMINATED)
+_SPOT_LABEL = "cloud.google.com/gke-spot"
+_INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
+_DISRUPTIONS = {
+    "PreemptionByScheduler": (Cause.PREEMPTED, "a pod of higher priority took its place"),
+    "DeletionByTaintManager": (Cause.NODE_LOST, "its node became unfit or unreachable"),
+    "EvictionByEvictionAPI": (Cause.EVICTED, "its node is being drained"),
+    "DeletionByPodGC": (Cause.NODE_LOST, "its node is gone"),
+}
+"""Reasons of the DisruptionTarget condition.
+
+https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
+"""
+
+
+def explain_end(
+    job: KubernetesObject,
+    pods: Sequence[KubernetesObject],
+    events: Iterable[KubernetesObject] = (),
+) -> Diagnosis | None:
+    """Say how a Job ended.
+
+    Args:
+        job: The Job.
+        pods: Those of its pods that are still there, of every attempt.
+        events: Events of the namespace.
+
+    Returns:
+        The finding; None while the Job has not ended.
+    """
+    failed = condition(job, "Failed") or condition(job, "FailureTarget")
+    if failed is None:
+        done = condition(job, "Complete") or condition(job, "SuccessCriteriaMet")
+        return _succeeded() if done else None
+    if failed.get("reason") == "DeadlineExceeded":
+        seconds = job["spec"].get("activeDeadlineSeconds")
+        return Diagnosis(
+            cause=Cause.DEADLINE,
+            message=f"the Job was ended after its active deadline of {seconds} seconds",
+            hint="raise the deadline; the time a run waits for its node counts too",
+            permanent=True,
+        )
+    known = tuple(events)
+    ended = (explain_pod(pod, events_about(known, pod)) for pod in _newest_first(pods))
+    found = _decisive([each for each in ended if each and each.cause is not Cause.SUCCEEDED])
+    if found is None:
+        return _unexplained(failed)
+    if failed.get("reason") == "BackoffLimitExceeded" and job["spec"].get("backoffLimit"):
+        return _exhausted(found, int(job["spec"]["backoffLimit"]))
+    return found
+
+
+def explain_pod(pod: KubernetesObject, events: Sequence[KubernetesObject] = ()) -> Diagnosis | None:
+    """Say how a pod ended; None while it lives.
+
+    Args:
+        pod: The pod.
+        events: Its events, oldest first.
+    """
+    disturbed = condition(pod, "DisruptionTarget")
+    if disturbed is not None:
+        return _disrupted(pod, disturbed)
+    if pod_phase(pod) not in ("Succeeded", "Failed"):
+        return None
+    terminated = container_state(pod, "terminated") or {}
+    exit_code = terminated.get("exitCode")
+    if terminated.get("reason") == "OOMKilled":
+        return _out_of_memory(pod)
+    if (pod.get("status") or {}).get("reason") == "DeadlineExceeded":
+        return Diagnosis(cause=Cause.DEADLINE, message="the pod ran into its active deadline")
+    if pod_phase(pod) == "Succeeded":
+        return _succeeded()
+    if exit_code == _KILLED and latest(events, "OOMKilling", "SystemOOM"):
+        return _out_of_memory(pod)
+    return _failed(pod, exit_code)
+
+
+def _decisive(newest_first: Sequence[Diagnosis]) -> Diagnosis | None:
+    """Choose the finding that ended the Job.
+
+    A failure of its own ends a Job at once, and the pods of other hosts are stopped after it.
+    Without one, the last disturbance is what was too much.
+    """
+    own = [each for each in newest_first if each.exit_code not in (None, *_STOPPED)]
+    if own:
+        return own[-1]
+    return newest_first[0] if newest_first else None
+
+
+def _succeeded() -> Diagnosis:
+    return Diagnosis(cause=Cause.SUCCEEDED, message="the Job completed", exit_code=0)
+
+
+def _unexplained(failed: KubernetesObject) -> Diagnosis:
+    detail = failed.get("message") or failed.get("reason") or "Kubernetes does not say why"
+    return Diagnosis(
+        cause=Cause.DELETED,
+        message=f"the Job failed and its pods are gone: {detail}",
+        hint="pods are deleted with their node; its log may still be in Cloud Logging",
+        permanent=True,
+    )
+
+
+def _exhausted(found: Diagnosis, limit: int) -> Diagnosis:
+    times = "once" if limit == 1 else f"{limit} times"
+    return Diagnosis(
+        cause=found.cause,
+        message=f"{found.message}; it had been started again {times}, which is the limit",
+        hint="raise max_preemptions, or leave out `:spot`",
+        permanent=True,
+        exit_code=found.exit_code,
+    )
+
+
+def _disrupted(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagnosis:
+    reason = str(disturbed.get("reason") or "")
+    if reason == "TerminationByKubelet":
+        return _ended_by_node(pod, disturbed)
+    cause, words = _DISRUPTIONS.get(
+        reason, (Cause.EVICTED, str(disturbed.get("message") or reason or "it was disturbed"))
+    )
+    return Diagnosis(cause=cause, message=f"{_who(pod)} was stopped: {words}")
+
+
+def _ended_by_node(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagnosis:
+    """Tell pressure on the node from its shutdown, which on Spot VMs is a preemption."""
+    status = pod.get("status") or {}
+    detail = str(status.get("message") or disturbed.get("message") or "")
+    if status.get("reason") == "Evicted":
+        if "ephemeral" in detail.lower():
+            return Diagnosis(
+                cause=Cause.OUT_OF_DISK,
+                message=f"{_who(pod)} was evicted: {detail.strip()}",
+                hint="ask for more ephemeral storage, or write to KINETIC_OUTPUT_DIR",
+            )
+        return Diagnosis(
+            cause=Cause.EVICTED,
+            message=f"{_who(pod)} was evicted: {detail.strip()}",
+            hint="request the memory and disk it needs, so that it gets a node with enough",
+        )
+    if (pod["spec"].get("nodeSelector") or {}).get(_SPOT_LABEL) == "true":
+        return Diagnosis(
+            cause=Cause.PREEMPTED, message=f"{_who(pod)} was preempted: Google took its Spot VM"
+        )
+    return Diagnosis(cause=Cause.NODE_LOST, message=f"{_who(pod)} was stopped: its node shut down")
+
+
+def _out_of_memory(pod: KubernetesObject) -> Diagnosis:
+    limits = (pod["spec"]["containers"][0].get("resources") or {}).get("limits") or {}
+    limit = limits.get("memory")
+    beyond = f"its limit of {limit}" if limit else "what its node has"
+    return Diagnosis(
+        cause=Cause.OUT_OF_MEMORY,
+        message=f"{_who(pod)} was killed for using more memory than {beyond}",
+        hint="raise the memory limit or take a larger machine; this is never retried",
+        permanent=True,
+        exit_code=_KILLED,
+    )
+
+
+def _failed(pod: KubernetesObject, exit_code: int | None) -> Diagnosis:
+    status = pod.get("status") or {}
+    if exit_code is None:
+        detail = status.get("message") or status.get("reason") or "its node does not say why"
+        return Diagnosis(cause=Cause.NODE_LOST, message=f"{_who(pod)} was lost: {detail}")
+    meaning = EXIT_MEANINGS.get(exit_code) or _signal(exit_code)
+    return Diagnosis(
+        cause=Cause.FAILED,
+        message=f"{_who(pod)} ended with exit code {exit_code}"
+        + (f": {meaning}" if meaning else ""),
+        permanent=True,
+        exit_code=exit_code,
+    )
+
+
+def _signal(exit_code: int) -> str:
+    return f"killed by signal {exit_code - 128}" if 128 < exit_code < 160 else ""
+
+
+def _who(pod: KubernetesObject) -> str:
+    annotations = pod["metadata"].get("annotations") or {}
+    index = annotations.get(_INDEX_ANNOTATION)
+    return f"host {index}" if index is not None else "the pod"
+
+
+def _newest_first(pods: Sequence[KubernetesObject]) -> list[KubernetesObject]:
+    return sorted(pods, key=_ended_at, reverse=True)
+
+
+def _ended_at(pod: KubernetesObject) -> str:
+    terminated = (container_status(pod).get("state") or {}).get("terminated") or {}
+    moment = terminated.get("finishedAt") or pod["metadata"].get("creationTimestamp")
+    return str(moment or "")
