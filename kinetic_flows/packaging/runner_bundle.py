@@ -1,0 +1,70 @@
+"""The runner as it is sent: one archive whose bytes depend on its sources alone."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from kinetic_flows.job import Sha256, sha256_hex
+
+RESOURCES = "kinetic_flows.runner_image"
+BOOTSTRAP = "remote_runner.py"
+
+PACKAGE = "_kinetic_runner"
+"""The runner's name in the pod, where a project may have a package called `runner`."""
+
+_STUB = "stub.py"
+_STUB_PACKAGES = ("kinetic", "kinetic_flows")
+_MAIN = f"""\
+from {PACKAGE}.entry import main
+
+if __name__ == "__main__":
+    main(globals().get("KINETIC_LAUNCH"))
+"""
+_FIRST_ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
+_MODE = 0o100644
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerBundle:
+    """The runner's archive and its digest, by which jobs name it."""
+
+    data: bytes
+    sha256: Sha256
+
+
+@cache
+def runner_bundle() -> RunnerBundle:
+    """Return the runner as an archive that Python runs; the same sources give the same bytes."""
+    buffer = io.BytesIO()
+    # Stored, because what zlib makes of the same bytes differs between its builds.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, source in sorted(_members()):
+            info = zipfile.ZipInfo(name, date_time=_FIRST_ZIP_MOMENT)
+            info.external_attr = _MODE << 16
+            info.create_system = 3
+            archive.writestr(info, source)
+    data = buffer.getvalue()
+    return RunnerBundle(data=data, sha256=sha256_hex(data))
+
+
+@cache
+def bootstrap_source() -> str:
+    """Return the bootstrap's source, for images that do not carry it: `python3 -u -c`."""
+    return (files(RESOURCES) / BOOTSTRAP).read_text(encoding="utf-8")
+
+
+def _members() -> Iterator[tuple[str, bytes]]:
+    yield "__main__.py", _MAIN.encode()
+    for item in (files(RESOURCES) / "runner").iterdir():
+        if not item.name.endswith(".py"):
+            continue
+        if item.name == _STUB:
+            for package in _STUB_PACKAGES:
+                yield f"stubs/{package}/__init__.py", item.read_bytes()
+        else:
+            yield f"{PACKAGE}/{item.name}", item.read_bytes()

@@ -1,0 +1,90 @@
+"""The runner's side of the contract with the client: exit codes, faults and result envelopes.
+
+The client's side is `kinetic_flows/job.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+JOB_VERSION = 1
+RESULT_MAGIC = b"kinetic-result-1"
+
+EXIT_RETURNED = 0
+EXIT_RAISED = 1
+EXIT_BAD_LAUNCH = 40
+EXIT_OBJECT_UNAVAILABLE = 41
+EXIT_OBJECT_REFUSED = 42
+EXIT_RUNTIME_UNFIT = 43
+EXIT_CODE_NOT_RESTORED = 44
+EXIT_REQUIREMENTS_FAILED = 45
+EXIT_PAYLOAD_UNREADABLE = 46
+EXIT_RESULT_NOT_WRITTEN = 47
+EXIT_CANCELLED = 130
+EXIT_TERMINATED = 143
+SIGNAL_BASE = 128
+
+READ_BYTES = 1 << 20
+
+
+class Fault(Exception):
+    """A phase that failed before or after the function: its exit code and what happened."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.message = message
+
+
+def make_header(run_id: str, status: str, attempt: int, **fields: Any) -> dict[str, Any]:
+    """Return a result's header with every field the client expects."""
+    return {
+        "run_id": run_id,
+        "status": status,
+        "attempt": attempt,
+        "type_name": "",
+        "message": "",
+        "traceback": "",
+        "log_tail": [],
+        "exit_code": None,
+        **fields,
+    }
+
+
+def seal(header: dict[str, Any], body: IO[bytes] | None, run_key: str) -> bytes:
+    """Return what precedes the body in a result envelope: magic, HMAC and header.
+
+    Args:
+        header: What `make_header` returned.
+        body: The pickled value or exception, read once; None for an empty body.
+        run_key: The run's key, in hexadecimal.
+    """
+    line = json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    signature = hmac.new(bytes.fromhex(run_key), line, hashlib.sha256)
+    for piece in pieces_of(body) if body else ():
+        signature.update(piece)
+    return b"\n".join([RESULT_MAGIC, signature.hexdigest().encode(), line])
+
+
+def read_header(data: bytes, run_key: str, run_id: str) -> dict[str, Any] | None:
+    """Return the header of a sealed envelope; None when it is not this run's genuine one."""
+    magic, _, rest = data.partition(b"\n")
+    signature, _, signed = rest.partition(b"\n")
+    expected = hmac.new(bytes.fromhex(run_key), signed, hashlib.sha256).hexdigest().encode()
+    if magic != RESULT_MAGIC or not hmac.compare_digest(signature, expected):
+        return None
+    header: dict[str, Any] = json.loads(signed.partition(b"\n")[0])
+    return header if header["run_id"] == run_id else None
+
+
+def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield a file's content in pieces of bounded size."""
+    while True:
+        piece = file.read(READ_BYTES)
+        if not piece:
+            return
+        yield piece

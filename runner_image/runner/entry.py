@@ -1,0 +1,24 @@
+"""Where the zip archive begins: as the supervisor, or as a worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+def main(launch: Mapping[str, Any] | None) -> None:
+    """Be the supervisor of a launch that the bootstrap handed over, or the worker of a task."""
+    if launch is None:
+        from .worker import main as work
+
+        work(sys.argv[2])
+        return
+    from .supervisor import run
+
+    code = run(launch, dict(os.environ))
+    # Threads that still wait for a server must not hold this process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,158 @@
+"""What the worker leaves for the supervisor: how the call ended, and the pickled value.
+
+Two files in the worker's directory: the body, and then, renamed into place when all is
+written, a JSON object of header fields. An outcome that is there is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import IO, Any
+
+OUTCOME_FILE = "outcome.json"
+BODY_FILE = "outcome.body"
+REPR_CHARACTERS = 200
+MESSAGE_CHARACTERS = 10_000
+
+
+def read_outcome(directory: str) -> dict[str, Any] | None:
+    """Return the outcome the worker left; None when it left none."""
+    try:
+        with open(os.path.join(directory, OUTCOME_FILE), encoding="utf-8") as file:
+            outcome: dict[str, Any] = json.load(file)
+    except FileNotFoundError:
+        return None
+    return outcome
+
+
+def leave_value(directory: str, value: Any) -> None:
+    """Leave a returned value, or that it cannot be pickled."""
+    from cloudpickle import CloudPickler
+
+    try:
+        with _body(directory) as body:
+            CloudPickler(body, protocol=5).dump(value)
+    except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
+        with _body(directory):
+            pass
+        why = f"{type(error).__name__}: {error}"
+        message = f"{_short_repr(value)} ({why[:MESSAGE_CHARACTERS]})"
+        _leave(directory, status="unpicklable", type_name=type_name(value), message=message)
+    else:
+        _leave(directory, status="returned", type_name=type_name(value))
+
+
+def leave_exception(directory: str, error: BaseException, traceback: str) -> None:
+    """Leave what the function raised, pickled where that is possible."""
+    with _body(directory) as body:
+        body.write(_pickled(error))
+    _leave(
+        directory,
+        status="raised",
+        type_name=type_name(error),
+        message=safe_str(error)[:MESSAGE_CHARACTERS],
+        traceback=traceback,
+    )
+
+
+def leave_fault(directory: str, exit_code: int, message: str, traceback: str = "") -> None:
+    """Leave that the call never began, with the exit code of the phase that failed."""
+    _leave(directory, status="fault", message=message, traceback=traceback, exit_code=exit_code)
+
+
+def type_name(value: Any) -> str:
+    """Return the qualified name of a value's type, without `builtins`."""
+    kind = type(value)
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def safe_str(value: BaseException) -> str:
+    """Return an exception's text, whatever its own code does."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a text that cannot be had must not hide the error
+        return "<no text: its __str__ raised>"
+
+
+def _body(directory: str) -> IO[bytes]:
+    return open(os.path.join(directory, BODY_FILE), "wb")
+
+
+def _leave(directory: str, **fields: Any) -> None:
+    path = os.path.join(directory, OUTCOME_FILE)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(fields, file)
+    os.replace(path + ".new", path)
+
+
+def _short_repr(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - as above
+        return f"<{type_name(value)}>"
+    return text if len(text) <= REPR_CHARACTERS else text[:REPR_CHARACTERS] + "…"
+
+
+def _pickled(error: BaseException) -> bytes:
+    """Pickle an exception with what caused it, or alone, or not at all."""
+    try:
+        return _pickled_with_causes(error)
+    except Exception:  # noqa: BLE001 - pickling runs the exception's own code
+        try:
+            return _pickled_alone(error)
+        except Exception:  # noqa: BLE001 - as above
+            return b""
+
+
+def _pickled_alone(error: BaseException) -> bytes:
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(error, protocol=5)
+    return data
+
+
+def _pickled_with_causes(error: BaseException) -> bytes:
+    """Pickle an exception whose state carries its cause.
+
+    Exceptions pickle without `__cause__` and `__context__`, but their `__setstate__` sets every
+    attribute it is given, so the reader needs nothing but pickle.
+    """
+    import io
+
+    from cloudpickle import CloudPickler
+
+    class Pickler(CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, BaseException) and _takes_any_state(obj):
+                causes = _causes(obj)
+                if causes:
+                    return _with_state(obj.__reduce_ex__(5), causes)
+            return super().reducer_override(obj)
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=5).dump(error)
+    return buffer.getvalue()
+
+
+def _takes_any_state(error: BaseException) -> bool:
+    return type(error).__setstate__ is BaseException.__setstate__
+
+
+def _causes(error: BaseException) -> dict[str, BaseException]:
+    if error.__cause__ is not None:
+        return {"__cause__": error.__cause__}
+    if error.__context__ is not None and not error.__suppress_context__:
+        return {"__context__": error.__context__}
+    return {}
+
+
+def _with_state(reduced: Any, extra: dict[str, Any]) -> Any:
+    """Add to the state of a reduction whose state is a dictionary or none."""
+    if not isinstance(reduced, tuple):
+        return reduced
+    state = reduced[2] if len(reduced) > 2 else None
+    if state is None or isinstance(state, dict):
+        return (*reduced[:2], {**(state or {}), **extra}, *reduced[3:])
+    return reduced

@@ -1,0 +1,143 @@
+"""The part of Prefect's REST API that a run needs, over urllib.
+
+Facts from Prefect's API reference (https://docs.prefect.io/v3/api-ref/rest-api) and its
+settings reference: `PREFECT_API_AUTH_STRING` is `user:password` of basic authentication and
+comes before `PREFECT_API_KEY`; a server with CSRF protection answers 403 until a token of
+`GET csrf-token?client=…` is sent along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+TIMEOUT_SECONDS = 10.0
+
+_RETRIED_CODES = (408, 425, 429)
+
+
+class ApiError(Exception):
+    """A request failed.
+
+    Attributes:
+        is_final: Whether the same request can only fail again.
+    """
+
+    def __init__(self, message: str, *, is_final: bool) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+
+
+class PrefectApi:
+    """A connection to one Prefect API for one flow run.
+
+    Args:
+        url: The API's URL.
+        flow_run_id: The flow run.
+        environ: Where the credentials are.
+    """
+
+    def __init__(self, url: str, flow_run_id: str, environ: Mapping[str, str]) -> None:
+        self._url = url.rstrip("/")
+        self._flow_run_id = flow_run_id
+        self._authorization = _authorization(environ)
+        self._client = os.urandom(16).hex()
+        self._csrf_token: str | None = None
+
+    def set_state(
+        self, state_type: str, name: str, message: str, timeout_seconds: float
+    ) -> Mapping[str, Any]:
+        """Propose a state; return the server's answer (`status`, `state`)."""
+        state = {"type": state_type, "name": name, "message": message or None}
+        path = f"flow_runs/{self._flow_run_id}/set_state"
+        answer: Mapping[str, Any] = self._post(path, {"state": state}, timeout_seconds)
+        return answer
+
+    def send_logs(self, lines: list[tuple[float, str]], timeout_seconds: float) -> None:
+        """Send log lines, each with the time it was printed."""
+        logs = [
+            {
+                "name": "kinetic",
+                "level": 20,
+                "message": text,
+                "timestamp": _iso(seconds),
+                "flow_run_id": self._flow_run_id,
+            }
+            for seconds, text in lines
+        ]
+        self._post("logs/", logs, timeout_seconds)
+
+    def read_state(self, timeout_seconds: float) -> str:
+        """Return the type of the flow run's state."""
+        answer = self._request("GET", f"flow_runs/{self._flow_run_id}", None, timeout_seconds)
+        return str((answer.get("state") or {}).get("type") or "")
+
+    def _post(self, path: str, body: Any, timeout_seconds: float) -> Any:
+        data = json.dumps(body).encode()
+        try:
+            return self._request("POST", path, data, timeout_seconds)
+        except _CsrfTokenWanted:
+            self._csrf_token = None
+        token = self._request("GET", f"csrf-token?client={self._client}", None, timeout_seconds)
+        self._csrf_token = str(token["token"])
+        return self._request("POST", path, data, timeout_seconds)
+
+    def _request(self, method: str, path: str, data: bytes | None, timeout_seconds: float) -> Any:
+        # Imported late: these cost more than the rest of the runner together.
+        import http.client
+        import urllib.error
+        import urllib.request
+
+        request = urllib.request.Request(f"{self._url}/{path}", data, method=method)  # noqa: S310
+        for name, value in self._headers(method).items():
+            request.add_unredirected_header(name, value)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_seconds) as response:  # noqa: S310
+                text = response.read()
+            return json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            raise _refusal(error.code, error.read(2000).decode(errors="replace")) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise ApiError(f"{reason}", is_final=False) from error
+
+    def _headers(self, method: str) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "User-Agent": "kinetic-runner"}
+        if self._authorization:
+            headers["Authorization"] = self._authorization
+        if self._csrf_token and method == "POST":
+            headers["Prefect-Csrf-Token"] = self._csrf_token
+            headers["Prefect-Csrf-Client"] = self._client
+        return headers
+
+
+class _CsrfTokenWanted(ApiError):
+    """The server protects itself against cross-site requests, or the token is too old."""
+
+
+def _refusal(code: int, text: str) -> ApiError:
+    message = f"HTTP {code}: {text[:300]}"
+    if code == 403 and "CSRF" in text:
+        return _CsrfTokenWanted(message, is_final=False)
+    if code == 403 and "client identifier" in text:
+        return _CsrfTokenWanted(message, is_final=False)
+    return ApiError(message, is_final=400 <= code < 500 and code not in _RETRIED_CODES)
+
+
+def _authorization(environ: Mapping[str, str]) -> str | None:
+    user_and_password = environ.get("PREFECT_API_AUTH_STRING")
+    if user_and_password:
+        from binascii import b2a_base64
+
+        return "Basic " + b2a_base64(user_and_password.encode(), newline=False).decode()
+    key = environ.get("PREFECT_API_KEY")
+    return f"Bearer {key}" if key else None
+
+
+def _iso(seconds: float) -> str:
+    from time import gmtime, strftime
+
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(whole)) + f".{micros:06d}+00:00"

@@ -1,0 +1,216 @@
+"""Reading and writing the artifact store from inside a run."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterable
+from typing import IO, Any
+
+from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RESULT_NOT_WRITTEN, Fault, pieces_of
+
+STREAMED_FROM_BYTES = 64 << 20
+"""Objects larger than this are read and written in pieces rather than in memory."""
+
+INCOMING = ".incoming"
+LOCK = ".lock"
+
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class DirectoryStore:
+    """A store in a directory, shared with `kinetic_flows.clients.local_store`.
+
+    Args:
+        root: The directory.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def open(self, name: str, size_bytes: int) -> IO[bytes]:
+        """Open an object for reading; raise `Fault` when it cannot be read."""
+        del size_bytes
+        try:
+            return open(self._path(name), "rb")
+        except OSError as error:
+            raise _unavailable(name, error.strerror) from error
+
+    def read(self, name: str) -> bytes | None:
+        """Return an object, or None when there is none."""
+        try:
+            with open(self._path(name), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unavailable(name, error.strerror) from error
+
+    def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
+        """Write an object unless its name is taken; return whether this call wrote it.
+
+        Args:
+            name: The object's name.
+            head: Its content, or the first part of it.
+            body: Path of a file with the rest; None when there is none.
+        """
+        target = self._path(name)
+        try:
+            if os.path.exists(target):
+                return False
+            written = self._write_unnamed(head, body)
+            try:
+                os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+                return self._claim(written, target)
+            finally:
+                _remove(written)
+        except OSError as error:
+            raise _unwritten(name, error.strerror) from error
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, name)
+
+    def _write_unnamed(self, head: bytes, body: str | None) -> str:
+        folder = os.path.join(self._root, INCOMING)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path = os.path.join(folder, os.urandom(8).hex())
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(handle, "wb") as file:
+                file.write(head)
+                if body:
+                    with open(body, "rb") as rest:
+                        file.writelines(pieces_of(rest))
+        except BaseException:
+            _remove(path)
+            raise
+        return path
+
+    def _claim(self, written: str, target: str) -> bool:
+        """Give a written file its name in one step, unless the name is taken."""
+        try:
+            os.link(written, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+        else:
+            return True
+        return self._claim_under_lock(written, target)
+
+    def _claim_under_lock(self, written: str, target: str) -> bool:
+        import fcntl
+
+        with open(os.path.join(self._root, LOCK), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.exists(target):
+                return False
+            os.replace(written, target)
+            return True
+
+
+class BucketStore:
+    """A store in a Cloud Storage bucket.
+
+    Args:
+        client: A `google.cloud.storage.Client`.
+        bucket: The bucket's name.
+        prefix: What every object's name starts with; empty for nothing.
+    """
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self._bucket = client.bucket(bucket)
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    def open(self, name: str, size_bytes: int) -> IO[bytes]:
+        """Open an object for reading; raise `Fault` when it cannot be read."""
+        blob = self._blob(name)
+        try:
+            if size_bytes > STREAMED_FROM_BYTES:
+                streamed: IO[bytes] = blob.open("rb", chunk_size=STREAMED_FROM_BYTES // 4)
+                return streamed
+            return io.BytesIO(blob.download_as_bytes())
+        except Exception as error:
+            raise _unavailable(name, str(error)) from error
+
+    def read(self, name: str) -> bytes | None:
+        """Return an object, or None when there is none."""
+        from google.api_core.exceptions import NotFound
+
+        try:
+            data: bytes = self._blob(name).download_as_bytes()
+        except NotFound:
+            return None
+        except Exception as error:
+            raise _unavailable(name, str(error)) from error
+        return data
+
+    def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
+        """Write an object unless its name is taken; return whether this call wrote it.
+
+        Args:
+            name: The object's name.
+            head: Its content, or the first part of it.
+            body: Path of a file with the rest; None when there is none.
+        """
+        from google.api_core.exceptions import PreconditionFailed
+
+        try:
+            self._upload(self._blob(name), head, body)
+        except PreconditionFailed:
+            return False
+        except Exception as error:
+            raise _unwritten(name, str(error)) from error
+        return True
+
+    def _upload(self, blob: Any, head: bytes, body: str | None) -> None:
+        if body is None:
+            blob.upload_from_string(head, if_generation_match=0)
+        elif os.path.getsize(body) <= STREAMED_FROM_BYTES:
+            with open(body, "rb") as rest:
+                blob.upload_from_string(head + rest.read(), if_generation_match=0)
+        else:
+            with open(body, "rb") as rest, blob.open("wb", if_generation_match=0) as target:
+                _write_all(target, head, pieces_of(rest))
+
+    def _blob(self, name: str) -> Any:
+        return self._bucket.blob(self._prefix + name)
+
+
+def open_store(uri: str, client: Any) -> DirectoryStore | BucketStore:
+    """Return the store at a URI that the bootstrap has accepted.
+
+    Args:
+        uri: `file:///…` or `gs://bucket/prefix`.
+        client: The bootstrap's Cloud Storage client; None for a directory.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "file":
+        from urllib.parse import unquote
+
+        return DirectoryStore(unquote(rest))
+    bucket, _, prefix = rest.partition("/")
+    return BucketStore(client, bucket, prefix)
+
+
+def _write_all(target: IO[bytes], head: bytes, pieces: Iterable[bytes]) -> None:
+    target.write(head)
+    for piece in pieces:
+        target.write(piece)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _unavailable(name: str, reason: str | None) -> Fault:
+    return Fault(EXIT_OBJECT_UNAVAILABLE, f"the object {name} cannot be fetched: {reason}")
+
+
+def _unwritten(name: str, reason: str | None) -> Fault:
+    return Fault(EXIT_RESULT_NOT_WRITTEN, f"the object {name} cannot be written: {reason}")

@@ -1,0 +1,217 @@
+"""The worker: the process in which the function runs, and nothing else does.
+
+It is told what to do by `task.json` in its directory and leaves an outcome there. When it
+dies, the supervisor is still there to say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
+from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+TASK_FILE = "task.json"
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Terminated(SystemExit):
+    """The worker was asked to end; raised in the function so that it can clean up."""
+
+
+class _PayloadRefused(Exception):
+    """The payload is not made of plain data."""
+
+
+def main(directory: str) -> None:
+    """Do the task in a directory."""
+    with open(os.path.join(directory, TASK_FILE), encoding="utf-8") as file:
+        task = json.load(file)
+    _die_with(task["parent"])
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _work(directory, task)
+    except Terminated:
+        _end_as_asked()
+    sys.stdout.flush()
+
+
+def _work(directory: str, task: Mapping[str, Any]) -> None:
+    """Call the function; whatever happens is left as an outcome."""
+    try:
+        payload = _read_payload(task["payload"])
+        _settle_in(task, payload["environment"])
+        import cloudpickle  # noqa: F401 - without it nothing can be unpickled
+
+        function, args, kwargs = _load_call(payload)
+    except Exception as error:  # noqa: BLE001 - importing runs the project's own code
+        _leave_unreadable(directory, error)
+        return
+    try:
+        value = _call(function, args, kwargs)
+    except Terminated:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
+        leave_exception(directory, error, _show(error))
+        return
+    leave_value(directory, value)
+
+
+def _leave_unreadable(directory: str, error: Exception) -> None:
+    if isinstance(error, ImportError) and error.name == "cloudpickle":
+        message = "the image lacks cloudpickle; add cloudpickle to the image"
+        leave_fault(directory, EXIT_RUNTIME_UNFIT, message)
+        return
+    what = f"{type_name(error)}: {safe_str(error)}"
+    message = f"the function and its arguments could not be unpickled: {what}"
+    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error))
+
+
+def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Make this process what the function would find on the client."""
+    import faulthandler
+    from types import ModuleType
+
+    faulthandler.enable(all_threads=False)
+    os.environ.update(environment)
+    os.environ.update(task["variables"])
+    _set_path(task)
+    place = os.path.join(task["workspace"], task["working_directory"])
+    os.makedirs(place, exist_ok=True)
+    os.chdir(place)
+    sys.argv = [task["name"]]
+    # Started processes (multiprocessing's spawn) look for this module's file and run it.
+    sys.modules["__main__"] = ModuleType("__main__")
+
+
+def _set_path(task: Mapping[str, Any]) -> None:
+    """Make the project's code and packages importable, here and in processes started from here."""
+    archive = sys.path.pop(0)
+    own = [os.path.normpath(os.path.join(task["workspace"], item)) for item in task["sys_path"]]
+    sys.path[:0] = own
+    if task["packages"]:
+        _add_packages(task["packages"], len(own))
+        own.append(task["packages"])
+        os.environ["PATH"] = os.pathsep.join(
+            [task["packages"] + "/bin", os.environ.get("PATH", "")]
+        )
+    if not _is_installed("kinetic"):
+        own.append(os.path.join(archive, "stubs"))
+        sys.path.append(own[-1])
+    own += filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(own)
+
+
+def _add_packages(directory: str, position: int) -> None:
+    """Put installed packages before the image's own, their `.pth` files included."""
+    import site
+
+    before = len(sys.path)
+    site.addsitedir(directory)
+    added = sys.path[before:]
+    del sys.path[before:]
+    sys.path[position:position] = added
+
+
+def _is_installed(package: str) -> bool:
+    from importlib.machinery import PathFinder
+
+    return PathFinder.find_spec(package) is not None
+
+
+def _read_payload(path: str) -> dict[str, Any]:
+    """Read the frame around the call, which is made of plain data."""
+    import pickle
+
+    class PlainUnpickler(pickle.Unpickler):
+        def find_class(self, module_name: str, global_name: str) -> Any:
+            raise _PayloadRefused(f"the payload names {module_name}.{global_name}")
+
+    with open(path, "rb") as file:
+        payload: dict[str, Any] = PlainUnpickler(file).load()
+    return payload
+
+
+def _load_call(payload: Mapping[str, Any]) -> Any:
+    import pickle
+
+    function = _find_function(payload["function"]) if payload["function"] else None
+    sent, args, kwargs = pickle.loads(payload["call"])  # noqa: S301 - checked against its digest
+    return _plain(function or sent), args, kwargs
+
+
+def _find_function(reference: Mapping[str, str]) -> Any:
+    from importlib import import_module
+
+    found: Any = import_module(reference["module"])
+    for part in reference["qualname"].split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _plain(function: Any) -> Any:
+    """Return the plain function of one that is decorated, where kinetic is installed."""
+    is_ours = type(function).__module__.partition(".")[0] in ("kinetic", "kinetic_flows")
+    return function.fn if is_ours else function
+
+
+def _call(function: Any, args: Any, kwargs: Any) -> Any:
+    from collections.abc import Coroutine
+
+    value = function(*args, **kwargs)
+    if isinstance(value, Coroutine):
+        import asyncio
+
+        return asyncio.run(value)
+    return value
+
+
+def _show(error: BaseException) -> str:
+    """Print the function's own part of a traceback, and return it."""
+    import traceback
+
+    here = os.path.dirname(__file__)
+    trace = error.__traceback__
+    while trace and _is_frame_of_runner(trace.tb_frame, here):
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    sys.stdout.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    return text
+
+
+def _is_frame_of_runner(frame: FrameType, here: str) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return frame.f_code.co_filename.startswith(here) or module.startswith("asyncio.")
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    raise Terminated(EXIT_TERMINATED)
+
+
+def _end_as_asked() -> None:
+    """End by SIGTERM, so that the supervisor sees what happened."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends; see prctl(2)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(EXIT_TERMINATED)
