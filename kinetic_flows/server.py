@@ -182,11 +182,12 @@ class BackgroundServer:
         """Stop a server's whole process group, kindly at first."""
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
             if not record.process.is_alive():
-                return
+                break
             os.killpg(record.process.pid, signal_number)
             deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
             while record.process.is_alive() and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
+        exit_code(record.process)
 
 
 def _answers(port: int) -> bool:

@@ -17,6 +17,7 @@ from kinetic_flows.errors import PrefectServerError, RunNotFoundError
 from kinetic_flows.naming import RUN_TAG
 
 if TYPE_CHECKING:
+    import httpx
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, Log
 
@@ -25,6 +26,9 @@ R = TypeVar("R")
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 PAGE_SIZE = 200
+HTTP_UNAVAILABLE = 503
+BUSY_RETRY_SECONDS = (0.02, 0.1, 0.3, 1.0, 3.0, 5.0)
+"""Pauses before each further try of a request that the server was too busy for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +331,18 @@ def _run_filter(
     return wanted
 
 
+def _retry_soon(response: httpx.Response) -> None:
+    """Ask Prefect's client for an early retry when the server was merely busy.
+
+    A server on SQLite answers 503 when two transactions collide, which is over in
+    milliseconds; the client would wait two seconds and more.
+    """
+    if response.status_code == HTTP_UNAVAILABLE and "Retry-After" not in response.headers:
+        tries = response.request.extensions.setdefault("kinetic_tries", 0)
+        response.request.extensions["kinetic_tries"] = tries + 1
+        response.headers["Retry-After"] = str(BUSY_RETRY_SECONDS[min(tries, 5)])
+
+
 @contextmanager
 def connect(api_url: str | None) -> Iterator[PrefectApi]:
     """Make a Prefect API current for this thread, and yield a connection to it.
@@ -338,7 +354,11 @@ def connect(api_url: str | None) -> Iterator[PrefectApi]:
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
     changes = {PREFECT_API_URL: api_url} if api_url else {}
-    with temporary_settings(changes), get_client(sync_client=True) as client:
+    hooks: dict[str, Any] = {"event_hooks": {"response": [_retry_soon]}}
+    with (
+        temporary_settings(changes),
+        get_client(sync_client=True, httpx_settings=hooks) as client,
+    ):
         url = api_url or str(PREFECT_API_URL.value())
         ui_url = url.removesuffix("/api") if api_url else PREFECT_UI_URL.value()
         yield PrefectApi(client, url, ui_url)

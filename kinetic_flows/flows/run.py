@@ -8,7 +8,11 @@ from typing import Any
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOCAL_STORAGE_PATH,
+    temporary_settings,
+)
 from prefect.states import Cancelled, Completed
 
 from kinetic_flows.errors import RunCancelled
@@ -86,8 +90,7 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         flow_run_name="{function} on {accelerator}",
         validate_parameters=False,
     )
-    storage = {PREFECT_LOCAL_STORAGE_PATH: session.settings.home / "store" / "results"}
-    with quiet_console(), temporary_settings(storage):
+    with quiet_console(), temporary_settings(_prefect_settings(session)):
         flow(draft.name, draft.accelerator.name, dict(draft.argument_reprs), return_state=True)
     last = ended[-1]
     if isinstance(last, RunDidNotReturn):
@@ -95,6 +98,16 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
     if isinstance(last, BaseException):
         raise last
     return last
+
+
+def _prefect_settings(session: Session) -> dict[Any, Any]:
+    """Return the Prefect settings that our flow runs under."""
+    return {
+        PREFECT_LOCAL_STORAGE_PATH: session.settings.home / "store" / "results",
+        # A flow shorter than a second waits for its heartbeat's thread (Prefect 3.8.8). The
+        # ledger of clients and the reconciler find flow runs whose client has died.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
 
 
 def _launch(draft: Draft, session: Session) -> RunTicket:
