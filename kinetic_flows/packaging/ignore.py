@@ -165,6 +165,11 @@ def read_rules(root: Path, *, default_excludes: bool = True) -> IgnoreRules:
     )
 
 
+def looks_secret(path: str) -> bool:
+    """Whether a file's own name, wherever it is, is that of a secret."""
+    return _SECRETS.match_file(path.rpartition("/")[2])
+
+
 def may_hold_secret(path: str, size_bytes: int) -> bool:
     """Whether a file is worth looking into for keys and credentials."""
     name = path.rpartition("/")[2]

@@ -14,6 +14,7 @@ from kinetic_flows.packaging.ignore import (
     IgnoreRules,
     Verdict,
     holds_secret,
+    looks_secret,
     may_hold_secret,
 )
 from kinetic_flows.packaging.wording import listed
@@ -173,11 +174,19 @@ class _Walk:
         if self._is_inside(os.path.realpath(full)):
             self.pending_links.append(path)
         elif not is_directory:
-            self._add_file(path, found)
+            self._follow_to_file(path, found)
         elif (found.st_dev, found.st_ino) in folder.identities or self._leads_above(full):
             self.tree.cycles.append(path)
         else:
             yield self._enter(folder, path, found)
+
+    def _follow_to_file(self, path: str, found: os.stat_result) -> None:
+        """Ship what a link leads to, unless its real name is that of a secret."""
+        real = os.path.realpath(self._full(path))
+        if looks_secret(real) and not self.rules.brings_back(path):
+            self.tree.secrets.append(path)
+        else:
+            self._add_file(path, found)
 
     def _enter(self, folder: _Folder, path: str, found: os.stat_result) -> _Folder:
         self.tree.directories[path] = found.st_mode & PERMISSION_BITS | 0o700
