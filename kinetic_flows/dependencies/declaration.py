@@ -9,12 +9,9 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.project import Project, Selection, read_project, read_script
-from kinetic_flows.dependencies.requirements_file import (
-    Line,
-    read_requirements,
-    requirement_list,
-)
+from kinetic_flows.dependencies.requirements_file import read_requirements, requirement_list
 from kinetic_flows.dependencies.targets import ACCELERATOR_PACKAGES, Target
 from kinetic_flows.dependencies.uv_sources import local_closure
 from kinetic_flows.errors import DependencyError

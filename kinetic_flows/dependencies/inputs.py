@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinetic_flows.dependencies.declaration import Declaration
+from kinetic_flows.dependencies.lines import Line, normalized
 from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
-from kinetic_flows.dependencies.requirements_file import Line, normalized
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.trees import tree_digest
 from kinetic_flows.dependencies.uv_settings import UvSettings

@@ -12,17 +12,19 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.dependencies.discovery import inline_metadata
-from kinetic_flows.dependencies.requirements_file import (
-    KEEP_MARK,
+from kinetic_flows.dependencies.lines import (
     Directories,
     Line,
     Origin,
-    RequirementLines,
     classify,
-    decode,
-    read_requirements,
     refuse_credentials,
     requirement_name,
+)
+from kinetic_flows.dependencies.requirements_file import (
+    KEEP_MARK,
+    RequirementLines,
+    decode,
+    read_requirements,
 )
 from kinetic_flows.dependencies.uv_sources import ProjectSources, project_sources
 from kinetic_flows.errors import DependencyError, suggest

@@ -13,10 +13,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher, index_options
+from kinetic_flows.dependencies.lines import Line, normalized
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.project_lock import locked_by_project
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
-from kinetic_flows.dependencies.requirements_file import Line, normalized
 from kinetic_flows.dependencies.shipping import Shipper
 from kinetic_flows.dependencies.targets import Target, is_accelerator_package
 from kinetic_flows.dependencies.uv import Uv

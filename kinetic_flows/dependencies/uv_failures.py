@@ -9,8 +9,8 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.dependencies.declaration import Declaration
+from kinetic_flows.dependencies.lines import Line, normalized, passed_on
 from kinetic_flows.dependencies.redaction import Redactor
-from kinetic_flows.dependencies.requirements_file import Line, normalized, passed_on
 from kinetic_flows.dependencies.targets import Target, is_accelerator_package
 from kinetic_flows.errors import LockError
 

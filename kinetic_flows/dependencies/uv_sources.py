@@ -15,7 +15,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from kinetic_flows.dependencies.requirements_file import Origin
+from kinetic_flows.dependencies.lines import Origin
 from kinetic_flows.errors import DependencyError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from kinetic_flows.dependencies.requirements_file import Line
+from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.targets import Target
 
 
