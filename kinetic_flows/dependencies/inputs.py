@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kinetic_flows.dependencies.declaration import Declaration
-from kinetic_flows.dependencies.lines import Line, normalized
+from kinetic_flows.dependencies.lines import Line, file_path, normalized
 from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.trees import tree_digest
 from kinetic_flows.dependencies.uv_settings import UvSettings
+from kinetic_flows.errors import DependencyError
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 
 INPUTS_VERSION = 1
@@ -34,7 +34,7 @@ def inputs_digest(
     environ: Mapping[str, str],
 ) -> Sha256:
     """Return the digest of what a lock is made from."""
-    places = {path: tree_digest(path, home=home) for path in declared.local_packages}
+    places = [_tree(path, home) for path in declared.local_packages]
 
     def lines(chosen: Iterable[Line]) -> list[str]:
         return [_line(line, environ) for line in chosen]
@@ -49,7 +49,7 @@ def inputs_digest(
                 "requirements": sorted(set(lines(requirements))),
                 "options": [_portable(text) for text in lines(options)],
                 "constraints": sorted(set(lines(declared.constraints))),
-                "local": sorted(places.values()),
+                "local": sorted(places),
                 "links": [_links(line, home) for line in options],
                 "lock": _lock_file(declared.lock_file),
                 "selection": [declared.selection.extras, declared.selection.groups],
@@ -101,8 +101,19 @@ def _links(line: Line, home: Path) -> str:
     flag, _, value = line.text.partition(" ")
     if flag not in ("-f", "--find-links"):
         return ""
-    directory = Path(urlsplit(value).path if value.startswith("file:") else value)
-    return tree_digest(directory, home=home) if directory.is_dir() else ""
+    directory = Path(file_path(value))
+    return _tree(directory, home) if directory.is_dir() else ""
+
+
+def _tree(path: Path, home: Path) -> Sha256:
+    try:
+        return tree_digest(path, home=home)
+    except OSError as error:
+        raise DependencyError(
+            f"{error.filename or path} cannot be read: {error.strerror}",
+            value=str(path),
+            hint="check its permissions; if it is being written, try again",
+        ) from error
 
 
 def _lock_file(path: Path | None) -> list[str]:

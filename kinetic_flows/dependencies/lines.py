@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -78,7 +78,7 @@ class Directories:
 
     def resolve(self, text: str) -> Path:
         """Return the path that is there, else the most likely one."""
-        options = [lexical_path(base / Path(text).expanduser()) for base in self.candidates]
+        options = [lexical_path(base / expanded_user(text)) for base in self.candidates]
         return next((path for path in options if _is_package(path)), options[0])
 
 
@@ -173,12 +173,21 @@ def file_path(text: str) -> str:
     """Return the path in a `file:` URL, or a path as it is."""
     if not text.startswith("file:"):
         return text
-    return unquote(urlsplit(text).path) if text.startswith("file://") else unquote(text[5:])
+    without_host = re.sub(r"^file://[^/]*", "", text) if text.startswith("file://") else text[5:]
+    return unquote(without_host.partition("#")[0])
 
 
 def lexical_path(path: Path) -> Path:
     """Return an absolute path without `..`, symlinks left as they are named."""
     return Path(os.path.normpath(path.absolute()))
+
+
+def expanded_user(text: str) -> Path:
+    """Return a path with `~` expanded, where there is such a user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _local_line(target: str, origin: Origin, directories: Directories) -> Line | None:
@@ -188,7 +197,8 @@ def _local_line(target: str, origin: Origin, directories: Directories) -> Line |
         return None
     rest = target[named.end() :] if named else ""
     parts = _PATH_PARTS.match(url + rest)
-    assert parts is not None
+    if parts is None or "\0" in url:
+        return None
     path = directories.resolve(file_path(parts["path"].strip()))
     if not path.exists():
         raise DependencyError(

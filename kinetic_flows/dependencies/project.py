@@ -71,15 +71,15 @@ def read_project(path: Path, *, environ: Mapping[str, str]) -> Project:
     selection = _selection(document, path)
     declared = list(_strings(project.get("dependencies", []), "dependencies", path))
     for extra in selection.extras:
-        declared += _named(project.get("optional-dependencies", {}), extra, "extra", path)
+        declared += _named(_table(project, "optional-dependencies", path), extra, "extra", path)
     for group in selection.groups:
-        declared += _group(document.get("dependency-groups", {}), group, path)
+        declared += _group(_table(document, "dependency-groups", path), group, path)
     sources = project_sources(document, path.parent)
     found = RequirementLines(lines=_lines(declared, text, path, sources), files=(path,))
     return Project(
         found=_with_more(found, selection, path, environ),
         selection=selection,
-        requires_python=project.get("requires-python"),
+        requires_python=_text_or_none(project.get("requires-python"), path),
         warnings=_hidden(document, selection, path),
     )
 
@@ -103,7 +103,7 @@ def read_script(path: Path) -> Project:
     lines = _lines(declared, text, path, project_sources(metadata, path.parent))
     return Project(
         found=RequirementLines(lines=lines, files=(path,)),
-        requires_python=metadata.get("requires-python"),
+        requires_python=_text_or_none(metadata.get("requires-python"), path),
     )
 
 
@@ -121,7 +121,7 @@ def _lines(
     directories = Directories(candidates=(path.parent,))
     lines = []
     for item in declared:
-        number = next((n for n, line in enumerate(raw, start=1) if item in line), 1)
+        number = _line_number(item, raw)
         kept = bool(raw) and KEEP_MARK in raw[number - 1]
         origin = Origin(file=path, line=number)
         index = sources.index_of(requirement_name(item))
@@ -129,6 +129,15 @@ def _lines(
             line = classify(alternative, origin, directories, kept=kept)
             lines.append(replace(line, index=index) if index else line)
     return tuple(lines)
+
+
+def _line_number(item: str, raw: list[str]) -> int:
+    """Return the line that a dependency stands on; the first where it cannot be told."""
+    quoted = (f'"{item}"', f"'{item}'")
+    for number, line in enumerate(raw, start=1):
+        if any(text in line for text in quoted):
+            return number
+    return 1
 
 
 def _selection(document: Mapping[str, Any], path: Path) -> Selection:
@@ -166,14 +175,14 @@ def _with_more(
 
 def _named(tables: Mapping[str, Any], name: str, what: str, path: Path) -> tuple[Any, ...]:
     by_name = {canonicalize_name(key): value for key, value in tables.items()}
-    try:
-        return tuple(by_name[canonicalize_name(name)])
-    except KeyError:
+    if canonicalize_name(name) not in by_name:
         raise DependencyError(
             f"{path}: [tool.kinetic] names the {what} {name!r}, which it does not have",
             value=name,
             hint=suggest(name, tables) if tables else f"the file declares no {what} at all",
-        ) from None
+        )
+    found = by_name[canonicalize_name(name)]
+    return tuple(found) if isinstance(found, list) else _strings(found, f"{what} {name!r}", path)
 
 
 def _group(
@@ -198,17 +207,18 @@ def _group(
 def _hidden(document: Mapping[str, Any], selection: Selection, path: Path) -> tuple[str, ...]:
     """Name dependencies that are declared where nothing reads them."""
     warnings = []
-    poetry = document.get("tool", {}).get("poetry", {})
-    if poetry.get("dependencies") and "dependencies" not in document.get("project", {}):
+    project = _table(document, "project", path)
+    poetry = _table(_table(document, "tool", path), "poetry", path)
+    if poetry.get("dependencies") and "dependencies" not in project:
         warnings.append(
             f"{path}: [tool.poetry.dependencies] is not read; move them to [project] dependencies"
         )
-    if "dependencies" in document.get("project", {}).get("dynamic", ()):
+    if "dependencies" in _strings(project.get("dynamic", []), "dynamic", path):
         warnings.append(
             f"{path}: its dependencies are dynamic, decided by its build backend, and are not"
             " read; name the file they are in with [tool.kinetic] requirements"
         )
-    groups = {canonicalize_name(name) for name in document.get("dependency-groups", {})}
+    groups = {canonicalize_name(name) for name in _table(document, "dependency-groups", path)}
     unread = sorted(groups - {canonicalize_name(name) for name in selection.groups})
     if unread:
         warnings.append(
@@ -229,6 +239,14 @@ def _strings(value: Any, name: str, path: Path) -> tuple[str, ...]:
         return tuple(value)
     raise DependencyError(
         f"{path}: {name} is not a list of texts", value=name, hint='write it as ["numpy>=2", …]'
+    )
+
+
+def _text_or_none(value: Any, path: Path) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise DependencyError(
+        f"{path}: requires-python is {value!r}", value=value, hint="write it as in '>=3.11'"
     )
 
 

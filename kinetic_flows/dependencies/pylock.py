@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.markers import InvalidMarker, Marker
+from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.errors import LockError
@@ -28,7 +28,8 @@ class RemoteFile:
     @property
     def filename(self) -> str:
         """The file's own name."""
-        return unquote(urlsplit(self.location).path.rpartition("/")[2])
+        # Unquoted first: a quoted slash must not become part of a name.
+        return unquote(urlsplit(self.location).path).rpartition("/")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,16 @@ class PylockPackage:
         return bool(files) and all(
             urlsplit(file.location).hostname in PUBLIC_HOSTS for file in files
         )
+
+    def allowed(self, hashes: Collection[str]) -> PylockPackage | None:
+        """Return the package with only the files that have one of the hashes; None for none."""
+        if self.directory is not None or self.vcs is not None:
+            return self
+        if self.archive is not None:
+            return self if set(hashes) & set(self.archive.hashes) else None
+        wheels = tuple(item for item in self.wheels if set(hashes) & set(item.hashes))
+        sdist = self.sdist if self.sdist and set(hashes) & set(self.sdist.hashes) else None
+        return replace(self, wheels=wheels, sdist=sdist) if wheels or sdist else None
 
     def relative_to(self, directory: Path) -> PylockPackage:
         """Return the package with its relative paths made absolute from a directory."""
@@ -114,8 +125,9 @@ def read_pylock(
             for item in document.get("packages", ())
             if _applies(item, markers, selected)
         ]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, InvalidMarker) as error:
-        raise LockError(f"the lock is not a pylock.toml: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # TOML, markers and every field's type: the one meaning is that it is no such file.
+        raise LockError(f"the lock is not a pylock.toml: {error!r}", hint="lock again") from error
     return tuple(found)
 
 

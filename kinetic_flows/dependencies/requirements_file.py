@@ -23,6 +23,7 @@ from kinetic_flows.dependencies.lines import (
     Line,
     Origin,
     classify,
+    expanded_user,
     file_path,
     lexical_path,
     looks_local,
@@ -171,7 +172,7 @@ class _Reader:
                 " so that everybody locks the same",
             )
         assert origin.file is not None
-        path = lexical_path(origin.file.parent / Path(file_path(name)).expanduser())
+        path = lexical_path(origin.file.parent / expanded_user(file_path(name)))
         is_constraint = as_constraint or include["flag"] in ("-c", "--constraint")
         self.read(path, included_from=origin, as_constraint=is_constraint)
 
@@ -221,10 +222,11 @@ def _check_list_item(item: object, origin: Origin) -> None:
 def _read_bytes(path: Path, included_from: Origin | None) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         where = f"{included_from}: " if included_from else ""
+        reason = error.strerror if isinstance(error, OSError) else error
         raise DependencyError(
-            f"{where}{path} cannot be read: {error.strerror}",
+            f"{where}{path} cannot be read: {reason}",
             value=str(path),
             hint="check the path and its permissions",
         ) from error

@@ -82,9 +82,9 @@ def resolve(
     shipper = Shipper(
         target=target, uv=uv, fetcher=Fetcher(indexes=indexes, environ=uv.environ), home=home
     )
+    held = [_held_to_hashes(item, declared.lines) for item in found]
     with ThreadPoolExecutor(CONCURRENT_PACKAGES) as pool:
-        locked = list(pool.map(lambda item: _locked(item, shipper), found))
-    return tuple(_held_to_hashes(item, declared.lines) for item in locked)
+        return tuple(pool.map(lambda item: _locked(item, shipper), held))
 
 
 def question(declared: Declaration, target: Target) -> Question:
@@ -163,7 +163,8 @@ def _ask(
         if done.exit_code != 0:
             raise resolution_error(done.stderr, declared, target, scratch, uv.environ)
         text = (scratch / "pylock.toml").read_text(encoding="utf-8")
-        return tuple(_absolute(item, scratch) for item in read_pylock(text))
+        found = read_pylock(text, markers=target.markers())
+        return tuple(item.relative_to(scratch) for item in found)
 
 
 def _written(asked: Question, scratch: Path) -> list[Path]:
@@ -222,33 +223,36 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _absolute(package: PylockPackage, scratch: Path) -> PylockPackage:
-    """Make paths absolute: uv writes them relative to the file it wrote."""
-    return package.relative_to(scratch)
-
-
 def _locked(package: PylockPackage, shipper: Shipper) -> LockedPackage:
     if package.version is not None and package.is_public:
         return LockedPackage(name=package.name, version=package.version, hashes=package.hashes)
     return shipper.ship(package)
 
 
-def _held_to_hashes(package: LockedPackage, lines: Iterable[Line]) -> LockedPackage:
+def _held_to_hashes(package: PylockPackage, lines: Iterable[Line]) -> PylockPackage:
     """Keep only the files that the requirement's own hashes allow."""
     for line in lines:
-        if line.name != package.name or not line.hashes:
+        if not line.hashes or not _is_about(line, package):
             continue
-        allowed = tuple(item for item in package.hashes if item in line.hashes)
-        if not allowed:
+        allowed = package.allowed(line.hashes)
+        if allowed is None:
             raise LockError(
                 f"{line.origin}: none of its hashes belongs to {package.name} {package.version}",
                 value=package.name,
                 hint="the line pins other files than the index has: check its hashes",
             )
-        package = LockedPackage(
-            name=package.name, version=package.version, hashes=allowed, wheel=package.wheel
-        )
+        package = allowed
     return package
+
+
+def _is_about(line: Line, package: PylockPackage) -> bool:
+    """Whether a line is what asked for a package: by its name, or by the file it names."""
+    if line.name is not None:
+        return line.name == package.name
+    if package.archive is None:
+        return False
+    location = package.archive.location
+    return location == str(line.path) if line.path else location.split("#")[0] in line.text
 
 
 def _refuse_unknown_directories(found: Iterable[PylockPackage], declared: Declaration) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ SOURCE_DATE_EPOCH = "315532800"
 _FIRST_ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
 _GIT_TIMEOUT_SECONDS = 300.0
 _SHOWN_BUILD_LINES = 30
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +158,21 @@ class Shipper:
     def _checkout(self, vcs: VcsSource, scratch: Path) -> Path:
         if vcs.kind != "git":
             raise LockError(f"{vcs.url} is a {vcs.kind} repository", hint="only git is supported")
+        if not _COMMIT.fullmatch(vcs.commit):
+            raise LockError(f"{vcs.commit!r} is not a commit", value=vcs.commit, hint="lock again")
         directory = scratch / "repository"
         url = expanded(vcs.url, self.uv.environ)
         self._git(scratch, "clone", "--quiet", "--no-checkout", "--", url, str(directory))
         self._git(directory, "checkout", "--quiet", "--detach", vcs.commit, "--")
         self._git(directory, "submodule", "--quiet", "update", "--init", "--recursive")
-        return directory / (vcs.subdirectory or ".")
+        inside = (directory / (vcs.subdirectory or ".")).resolve()
+        if not inside.is_relative_to(directory.resolve()):
+            raise LockError(
+                f"{vcs.subdirectory!r} is not inside its repository",
+                value=vcs.subdirectory,
+                hint="name a directory of the repository itself",
+            )
+        return inside
 
     def _git(self, cwd: Path, *arguments: str) -> None:
         redactor = Redactor.of(self.uv.environ)

@@ -18,6 +18,9 @@ from kinetic_flows.errors import LockError
 
 RESOLVE_TIMEOUT_SECONDS = 600.0
 
+_NOT_PASSED_ON = frozenset({"FORCE_COLOR", "RUST_LOG", "UV_FROZEN", "UV_LOCKED"})
+"""Variables that would change what uv prints, or contradict what it is asked."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
@@ -125,5 +128,5 @@ def find_uv() -> str:
 
 def _uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the person's environment, with uv's output made plain."""
-    plain = {key: value for key, value in environ.items() if key not in ("FORCE_COLOR", "RUST_LOG")}
+    plain = {key: value for key, value in environ.items() if key not in _NOT_PASSED_ON}
     return {**plain, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}

@@ -102,7 +102,7 @@ def _tables(project_root: Path, environ: Mapping[str, str]) -> Iterator[Mapping[
         return
     for directory in (project_root, *project_root.parents):
         table = _toml(directory / "uv.toml")
-        table = table or _toml(directory / "pyproject.toml").get("tool", {}).get("uv", {})
+        table = table or _project_table(directory / "pyproject.toml")
         if table:
             yield {key: value for key, value in table.items() if key not in _IRRELEVANT}
             break
@@ -126,14 +126,20 @@ def _environment_indexes(environ: Mapping[str, str]) -> Iterator[Index]:
 
 def _configured_indexes(tables: tuple[Mapping[str, Any], ...]) -> Iterator[Index]:
     for table in tables:
-        for item in table.get("index", ()):
+        for item in _listed(table.get("index")):
             if isinstance(item, Mapping) and isinstance(item.get("url"), str):
-                yield Index(url=item["url"], name=item.get("name"))
-        for scope in (table, table.get("pip", {})):
+                yield Index(url=item["url"], name=str(item["name"]) if "name" in item else None)
+        pip = table.get("pip")
+        for scope in (table, pip if isinstance(pip, Mapping) else {}):
             for key in ("index-url", "extra-index-url", "find-links"):
-                value = scope.get(key, ())
-                for url in [value] if isinstance(value, str) else value:
-                    yield Index(url=url)
+                for url in _listed(scope.get(key)):
+                    yield Index(url=str(url))
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def _clean(value: Any) -> Any:
@@ -143,6 +149,12 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     return value if isinstance(value, bool | int) else without_credentials(str(value))
+
+
+def _project_table(path: Path) -> dict[str, Any]:
+    tool = _toml(path).get("tool")
+    table = tool.get("uv") if isinstance(tool, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class ProjectSources:
     def index_of(self, name: str | None) -> Mapping[str, Any] | None:
         """Return the table of the index that a package must come from; None for any."""
         for entry in self.entries.get(name or "", ()):
-            if "index" in entry:
+            if isinstance(entry.get("index"), str):
                 return self.indexes.get(entry["index"])
         return None
 
@@ -58,7 +58,7 @@ class ProjectSources:
         """Yield the local packages that the sources name."""
         for name, entries in self.entries.items():
             for entry in entries:
-                if "path" in entry:
+                if isinstance(entry.get("path"), str):
                     yield self.directory / entry["path"]
                 elif entry.get("workspace"):
                     member = workspace_member(name, self.directory)
@@ -84,7 +84,7 @@ class ProjectSources:
             return str(url) + _subdirectory(entry)
         if "url" in entry:
             return str(entry["url"]) + _subdirectory(entry)
-        if "path" in entry:
+        if isinstance(entry.get("path"), str):
             return Path(self.directory, entry["path"]).resolve().as_uri()
         if entry.get("workspace"):
             member = workspace_member(requirement.name, self.directory)
@@ -107,9 +107,13 @@ def project_sources(document: Mapping[str, Any], directory: Path) -> ProjectSour
     entries: dict[str, tuple[Mapping[str, Any], ...]] = {}
     indexes: dict[str, Mapping[str, Any]] = {}
     for table in tables:
-        for name, value in table.get("sources", {}).items():
-            entries[canonicalize_name(name)] = tuple(value if isinstance(value, list) else [value])
-        indexes |= {item["name"]: item for item in table.get("index", ()) if "name" in item}
+        for name, value in _mapping(table.get("sources")).items():
+            entries[canonicalize_name(name)] = _mappings(value)
+        indexes |= {
+            item["name"]: item
+            for item in _mappings(table.get("index"))
+            if isinstance(item.get("name"), str)
+        }
     return ProjectSources(directory=directory, entries=entries, indexes=indexes)
 
 
@@ -140,11 +144,12 @@ def workspace_member(name: str, directory: Path) -> Path | None:
     root = workspace_root(directory)
     if root is None:
         return None
-    patterns = _uv_table(_document(root))["workspace"].get("members", ())
-    members = [root, *(path for pattern in patterns for path in sorted(root.glob(pattern)))]
+    patterns = _mapping(_uv_table(_document(root))["workspace"]).get("members")
+    listed = [item for item in patterns if isinstance(item, str)] if patterns else []
+    members = [root, *(path for pattern in listed for path in sorted(root.glob(pattern)))]
     for member in members:
-        project = _document(member).get("project", {})
-        if canonicalize_name(project.get("name", "")) == canonicalize_name(name):
+        project = _mapping(_document(member).get("project"))
+        if canonicalize_name(str(project.get("name", ""))) == canonicalize_name(name):
             return member.resolve()
     return None
 
@@ -154,8 +159,17 @@ def _subdirectory(entry: Mapping[str, Any]) -> str:
 
 
 def _uv_table(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    table = document.get("tool", {}).get("uv", {})
-    return table if isinstance(table, Mapping) else {}
+    return _mapping(_mapping(document.get("tool")).get("uv"))
+
+
+# What is wrong with uv's tables is uv's to say; here a wrong shape is as good as none.
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: Any) -> tuple[Mapping[str, Any], ...]:
+    items = value if isinstance(value, list) else [value]
+    return tuple(item for item in items if isinstance(item, Mapping))
 
 
 def _document(directory: Path) -> dict[str, Any]:
