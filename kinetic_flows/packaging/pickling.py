@@ -62,8 +62,11 @@ def found_by_name(function: Any) -> Any:
 
 
 def is_reachable_by_name(function: Any, found: Any) -> bool:
-    """Whether a name leads to a function, directly or as what a decorated one runs."""
-    return found is function or (found is not None and getattr(found, "fn", None) is function)
+    """Whether a name leads to a function, directly or to its decorated form.
+
+    In a run the decorated form is the plain function.
+    """
+    return found is function or (_is_remote_function(found) and found.fn is function)
 
 
 class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows.errors import PackagingError, ProjectTooLargeError
+from kinetic_flows.errors import PackageRootError, PackagingError, ProjectTooLargeError
 from kinetic_flows.job import ObjectRef, Sha256, sha256_hex
 from kinetic_flows.naming import manifest_object, pack_object
 from kinetic_flows.packaging.ignore import IGNORE_FILE, IgnoreRules, read_rules
@@ -98,9 +98,16 @@ def take_snapshot(
 
     Raises:
         ProjectTooLargeError: It exceeds a limit.
+        PackageRootError: The root is not a directory.
         PackagingError: A file kept changing while it was read, or `.kineticignore` is bad.
     """
     chosen, real = options or SnapshotOptions(), root.resolve()
+    if not real.is_dir():
+        raise PackageRootError(
+            f"{root} is not a directory",
+            value=str(root),
+            hint="run from the project's directory, or set KINETIC_PACKAGE_ROOT to it",
+        )
     rules = read_rules(real, default_excludes=chosen.default_excludes)
     for left in reversed(range(ATTEMPTS)):
         cache = StatCache.of_root(real, cache_home)

@@ -373,7 +373,16 @@ DECORATED = {
         def outer(x):
             return inner(x) + lib.train(x)
 
+        class Local:
+            @kinetic.run
+            def fit(self, x):
+                return self.twice(x) + 1
+            @kinetic.run
+            def twice(self, x):
+                return 2 * x
+
         case("importable", lib.train, 1)
+        case("decorated method in main", Local.fit, Local(), 4)
         case("main calls decorated ones", outer, 1)
         case("decorated method", lib.Trainer.fit, lib.Trainer(), 5)
         case("decorated argument", lambda f, x: f(x), inner, 1)
@@ -387,6 +396,7 @@ def test_a_decorated_function_is_the_plain_one_in_a_run(tmp_path: Path) -> None:
     ran = run_elsewhere(tmp_path, DECORATED)
     assert {name: text for name, (_, text) in ran.results.items()} == {
         "importable": "3",
+        "decorated method in main": "9",
         "main calls decorated ones": "5",
         "decorated method": "15",
         "decorated argument": "2",

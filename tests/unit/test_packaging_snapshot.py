@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.errors import ProjectTooLargeError
+from kinetic_flows.errors import PackageRootError, ProjectTooLargeError
 from kinetic_flows.packaging.snapshot import SnapshotOptions, take_snapshot
+from kinetic_flows.packaging.stat_cache import StatCache
+from kinetic_flows.packaging.tree import FoundFile
 from shipping import names_under, run_python, ship, ship_and_restore, write_project
 
 
@@ -289,6 +291,11 @@ def test_too_many_files_are_refused_naming_where_they_are(project: Path) -> None
     assert "most are in cache" in str(caught.value)
 
 
+def test_a_root_that_is_gone_is_an_error_that_says_so(project: Path) -> None:
+    with pytest.raises(PackageRootError, match="nowhere is not a directory"):
+        take_snapshot(project / "nowhere", cache_home=None)
+
+
 def test_an_empty_project_ships(project: Path, tmp_path: Path) -> None:
     snapshot, spec = ship(project, tmp_path / "store")
     assert (snapshot.files, snapshot.size_bytes, spec.packs) == (0, 0, ())
@@ -339,6 +346,26 @@ class TestStatCache:
         assert self.agree(project, home)
         cached = next(home.rglob("*.json"), None)
         assert cached is None or '"m.py"' not in cached.read_text()
+
+    @pytest.mark.parametrize(
+        ("changed_ns", "read_ns", "remembered"),
+        [
+            (10**18 + 7, 10**18 + 8, False),  # read in the tick of the change
+            (10**18 + 7, 10**18 - 10**12, False),  # the clock was set back before the read
+            (10**18 + 7, 10**18 + 10**9, True),
+            (10**18, 10**18 + 10**9, False),  # whole seconds: a file system with long ticks
+            (10**18, 10**18 + 3 * 10**9, True),
+        ],
+    )
+    def test_only_what_cannot_change_unseen_is_remembered(
+        self, tmp_path: Path, changed_ns: int, read_ns: int, remembered: bool
+    ) -> None:
+        file = FoundFile("m.py", 0o644, 4, changed_ns, changed_ns, 1)
+        cache = StatCache(tmp_path / "cache.json")
+        cache.remember(file, "digest", read_ns)
+        cache.save()
+        known = StatCache(tmp_path / "cache.json").digest(file)
+        assert known == ("digest" if remembered else None)
 
     def test_a_mode_that_changes_is_seen(self, project: Path, home: Path) -> None:
         write_project(project, {"run.sh": "x"})
