@@ -12,11 +12,15 @@ launch in the global `KINETIC_LAUNCH`. Exit codes: 40 no usable job, 41 an objec
 fetched, 42 an object does not match its digest, 43 the image lacks what is needed.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import runpy
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 VERSION = "1"
 
@@ -30,7 +34,7 @@ class Stop(Exception):
     """The run cannot go on: an exit code and a line that says why."""
 
 
-def main(arguments, environ):
+def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run the job that the environment names; return only when that fails."""
     if arguments == ["--version"]:
         print(VERSION)
@@ -38,12 +42,12 @@ def main(arguments, environ):
     try:
         return launch(environ)
     except Stop as stop:
-        code, message = stop.args
-        print(f"kinetic: {message}", file=sys.stderr, flush=True)
+        code: int = stop.args[0]
+        print(f"kinetic: {stop.args[1]}", file=sys.stderr, flush=True)
         return code
 
 
-def launch(environ):
+def launch(environ: Mapping[str, str]) -> int:
     """Fetch and check the job and its runner, and become the runner."""
     job_uri, digest = environ.get("KINETIC_JOB", ""), environ.get("KINETIC_JOB_SHA256", "")
     if not job_uri or not digest:
@@ -67,7 +71,7 @@ def launch(environ):
     return EXIT_BAD_LAUNCH  # A runner ends the process itself.
 
 
-def checked(fetch, name, digest):
+def checked(fetch: Callable[[str], bytes], name: str, digest: str) -> bytes:
     """Return an object's bytes, which have the digest they must have."""
     data = fetch(name)
     found = hashlib.sha256(data).hexdigest()
@@ -79,7 +83,7 @@ def checked(fetch, name, digest):
     return data
 
 
-def opened(store_uri, environ):
+def opened(store_uri: str, environ: Mapping[str, str]) -> tuple[Callable[[str], bytes], Any]:
     """Return how objects of a store are fetched, and the storage client when it has one."""
     scheme, _, rest = store_uri.partition("://")
     if scheme == "file":
@@ -95,7 +99,7 @@ def opened(store_uri, environ):
     return lambda name: read_blob(bucket, prefix + "/" + name if prefix else name), client
 
 
-def storage_client(environ):
+def storage_client(environ: Mapping[str, str]) -> Any:
     """Return a Cloud Storage client; anonymous for an emulator."""
     emulator = environ.get("STORAGE_EMULATOR_HOST") or environ.get("KINETIC_STORAGE_EMULATOR")
     try:
@@ -114,7 +118,7 @@ def storage_client(environ):
         raise Stop(EXIT_OBJECT_UNAVAILABLE, message) from error
 
 
-def read_file(path, name):
+def read_file(path: str, name: str) -> bytes:
     """Return the content of a file."""
     try:
         with open(path, "rb") as file:
@@ -124,16 +128,17 @@ def read_file(path, name):
         raise Stop(EXIT_OBJECT_UNAVAILABLE, message) from error
 
 
-def read_blob(bucket, name):
+def read_blob(bucket: Any, name: str) -> bytes:
     """Return the content of an object in a bucket."""
     try:
-        return bucket.blob(name).download_as_bytes()
+        data: bytes = bucket.blob(name).download_as_bytes()
     except Exception as error:
         message = f"the object {name} cannot be fetched: {error}"
         raise Stop(EXIT_OBJECT_UNAVAILABLE, message) from error
+    return data
 
 
-def scratch_directory(environ):
+def scratch_directory(environ: Mapping[str, str]) -> str:
     """Make a directory that only this process uses, where one can be made."""
     name = "kinetic-" + os.urandom(8).hex()
     for parent in (environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm", "."):  # noqa: S108

@@ -55,18 +55,20 @@ def make_header(run_id: str, status: str, attempt: int, **fields: Any) -> dict[s
     }
 
 
-def seal(header: dict[str, Any], body: IO[bytes] | None, run_key: str) -> bytes:
+def seal(header: dict[str, Any], body: str | None, run_key: str) -> bytes:
     """Return what precedes the body in a result envelope: magic, HMAC and header.
 
     Args:
         header: What `make_header` returned.
-        body: The pickled value or exception, read once; None for an empty body.
+        body: Path of the pickled value or exception; None for an empty body.
         run_key: The run's key, in hexadecimal.
     """
     line = json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     signature = hmac.new(bytes.fromhex(run_key), line, hashlib.sha256)
-    for piece in pieces_of(body) if body else ():
-        signature.update(piece)
+    if body:
+        with open(body, "rb") as file:
+            for piece in pieces_of(file):
+                signature.update(piece)
     return b"\n".join([RESULT_MAGIC, signature.hexdigest().encode(), line])
 
 

@@ -71,7 +71,8 @@ def fetch_pack(store: Store, ref: Ref, path: str) -> IO[bytes]:
 
 def in_parallel(jobs: Iterable[Callable[[], None]]) -> None:
     """Run some jobs in a few threads; raise the first error that one of them raised."""
-    waiting, errors = list(jobs), []
+    waiting = list(jobs)
+    errors: list[BaseException] = []
 
     def work() -> None:
         while waiting and not errors:

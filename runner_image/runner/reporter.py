@@ -7,8 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
+from .endings import State
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 
 BATCH_SECONDS = 1.0
@@ -25,14 +25,6 @@ FAREWELL_SECONDS = 10.0
 """How long a run that has ended waits for its last lines and its state to be taken."""
 
 CANCELLED_TYPES = ("CANCELLING", "CANCELLED")
-
-
-class State(NamedTuple):
-    """A state of a flow run."""
-
-    type: str
-    name: str
-    message: str = ""
 
 
 class SilentReporter:

@@ -1,0 +1,146 @@
+"""Having the function called, and called again, until it returns or its chances are over."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .endings import (
+    Ending,
+    State,
+    cancelled,
+    crashed,
+    describe_exception,
+    from_outcome,
+    terminated,
+    timed_out,
+)
+from .interrupts import Interrupts
+from .outcome import BODY_FILE, read_outcome
+from .output import Output
+from .processes import Worker
+from .reporter import Reporter, SilentReporter
+from .worker import TASK_FILE
+
+REASON_CHARACTERS = 300
+
+
+class Surroundings(NamedTuple):
+    """What calls are made with.
+
+    Attributes:
+        archive: The runner's zip archive.
+        scratch: A directory for the workers' files.
+        environ: The workers' environment variables.
+        output: What takes everything the workers print.
+        reporter: Told of states.
+        interrupts: What asks for a stop.
+    """
+
+    archive: str
+    scratch: str
+    environ: Mapping[str, str]
+    output: Output
+    reporter: Reporter | SilentReporter
+    interrupts: Interrupts
+
+
+class Calls:
+    """The calls of one start of a run.
+
+    Args:
+        job: The job.
+        task: What every worker is told.
+        surroundings: What calls are made with.
+    """
+
+    def __init__(
+        self, job: Mapping[str, Any], task: Mapping[str, Any], surroundings: Surroundings
+    ) -> None:
+        self._task = task
+        self._around = surroundings
+        self._grace_seconds: float = job["grace_seconds"]
+        self._delay_seconds: float = job["retry_delay_seconds"]
+        # One host of several cannot try again alone.
+        self._tries: int = 1 + (job["retries"] if job["hosts"] == 1 else 0)
+        self._limit_seconds: float | None = job["timeout_seconds"]
+        self._deadline: float | None = None
+
+    def run(self) -> Ending:
+        """Call the function until it returns, and return how that ended."""
+        if self._limit_seconds is not None:
+            self._deadline = time.monotonic() + self._limit_seconds
+        number = 0
+        while True:
+            ending = self._try(number)
+            number += 1
+            if ending.status != "raised" or number == self._tries:
+                return ending
+            self._announce_next(ending, number)
+            stopped = self._pause()
+            if stopped:
+                return stopped
+
+    def _try(self, number: int) -> Ending:
+        directory = os.path.join(self._around.scratch, f"try-{number}")
+        os.mkdir(directory)
+        variables = {**self._task["variables"], "KINETIC_RETRY": str(number)}
+        with open(os.path.join(directory, TASK_FILE), "w", encoding="utf-8") as file:
+            json.dump({**self._task, "variables": variables}, file)
+        around = self._around
+        worker = Worker(around.archive, directory, around.environ, around.output, around.interrupts)
+        self._watch(worker)
+        is_late = worker.exit_code is None and not around.interrupts.is_stopping
+        if worker.exit_code is None:
+            worker.stop(self._grace_seconds)
+        worker.finish()
+        return self._ending(worker, directory, is_late=is_late)
+
+    def _watch(self, worker: Worker) -> None:
+        """Wait until the worker has ended or has to be stopped."""
+        interrupts = self._around.interrupts
+        while worker.exit_code is None and not interrupts.is_stopping and not self._is_late():
+            interrupts.wait_until(self._deadline)
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _ending(self, worker: Worker, directory: str, *, is_late: bool) -> Ending:
+        tail = self._around.output.tail
+        if is_late:
+            return timed_out(self._limit_seconds or 0.0, tail)
+        outcome = read_outcome(directory)
+        ending = (
+            from_outcome(outcome, os.path.join(directory, BODY_FILE), tail) if outcome else None
+        )
+        if self._around.interrupts.is_stopping:
+            return self._interrupted(ending)
+        return ending or crashed(worker.exit_code or 0, tail)
+
+    def _interrupted(self, ending: Ending | None) -> Ending:
+        """Return how a run ended that was asked to stop while the function ran."""
+        if self._around.reporter.is_cancelling():
+            return cancelled("while the function ran")
+        return ending if ending and ending.status == "returned" else terminated()
+
+    def _announce_next(self, ending: Ending, number: int) -> None:
+        what = describe_exception(ending.fields, REASON_CHARACTERS)
+        message = f"try {number} of {self._tries} raised {what}"
+        self._around.output.say(f"{message}; the next begins in {self._delay_seconds:g} s")
+        self._around.reporter.set_state(State("RUNNING", "Retrying", message))
+
+    def _pause(self) -> Ending | None:
+        """Wait before the next try; return how the run ended if it ends meanwhile."""
+        interrupts = self._around.interrupts
+        begin = time.monotonic() + self._delay_seconds
+        until = begin if self._deadline is None else min(begin, self._deadline)
+        while time.monotonic() < until and not interrupts.is_stopping:
+            interrupts.wait_until(until)
+        if interrupts.is_stopping:
+            return self._interrupted(None)
+        if self._is_late():
+            return timed_out(self._limit_seconds or 0.0, self._around.output.tail)
+        return None
