@@ -1,8 +1,9 @@
 """Downloading packages of private indexes, with the credentials uv itself would use.
 
 Credentials come from where uv takes them: the index URLs of its settings and of the
-requirements files (variables expanded), `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, and the
-netrc file. They are sent to the host they belong to, and to no other.
+requirements files (variables expanded), `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, the netrc
+file, and the `keyring` program where uv is told to ask it. They are sent to the host they
+belong to, and to no other.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kinetic_flows.dependencies.redaction import without_credentials
+from kinetic_flows.dependencies.uv import Runner, run_process
 from kinetic_flows.dependencies.uv_settings import Index
 from kinetic_flows.errors import LockError
 
 TIMEOUT_SECONDS = 60.0
+KEYRING_TIMEOUT_SECONDS = 30.0
 
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
@@ -48,10 +51,14 @@ class Fetcher:
     Attributes:
         indexes: The indexes, with the credentials their URLs may carry.
         environ: The person's environment.
+        asks_keyring: Whether uv asks the `keyring` program for passwords, and so shall we.
+        run: What starts that program.
     """
 
     indexes: tuple[Index, ...]
     environ: Mapping[str, str]
+    asks_keyring: bool = False
+    run: Runner = run_process
 
     def fetch(self, url: str, target: Path) -> None:
         """Write the content of a URL to a file.
@@ -83,7 +90,7 @@ class Fetcher:
             return own
         near = [index for index in self._expanded() if _origin(index.url) == _origin(url)]
         near.sort(key=lambda index: -_common_length(index.url, url))
-        found = (login for index in near if (login := self._index_login(index)))
+        found = (login for index in near if (login := self._whole_login(index)))
         return next(found, None) or self._netrc_login(url)
 
     def _request(self, url: str) -> urllib.request.Request:
@@ -112,6 +119,30 @@ class Fetcher:
                 return Login(user or "", password or "")
         return _login_in(index.url)
 
+    def _whole_login(self, index: Index) -> Login | None:
+        """Return the login of an index, its password from the keyring where only that has it."""
+        login = self._index_login(index)
+        if login is None or login.password or not self.asks_keyring:
+            return login
+        for service in (_bare(index.url), urlsplit(index.url).hostname or ""):
+            password = self._keyring(service, login.user)
+            if password:
+                return Login(login.user, password)
+        return login
+
+    def _keyring(self, service: str, user: str) -> str | None:
+        command = ["keyring", "get", service, user]
+        try:
+            done = self.run(
+                command,
+                cwd=Path.cwd(),
+                environ=self.environ,
+                timeout_seconds=KEYRING_TIMEOUT_SECONDS,
+            )
+        except (OSError, TimeoutError):
+            return None
+        return done.stdout.strip() if done.exit_code == 0 else None
+
     def _netrc_login(self, url: str) -> Login | None:
         path = Path(self.environ.get("NETRC") or Path(self.environ.get("HOME", "/")) / ".netrc")
         host = urlsplit(url).hostname
@@ -129,7 +160,7 @@ def index_options(lines: Iterable[str]) -> Iterator[Index]:
     for line in lines:
         flag, _, value = line.partition(" ")
         known = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links")
-        if flag in known and "://" in value:
+        if flag in known and ("://" in value or "${" in value):
             yield Index(url=value.strip())
 
 

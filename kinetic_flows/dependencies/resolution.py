@@ -79,9 +79,10 @@ def resolve(
     options = index_options(line.text for line in declared.lines if line.kind == "option")
     direct = (Index(url=line.text.partition("@")[2].strip()) for line in _direct(declared.lines))
     indexes = (*options, *settings.indexes, *direct)
-    shipper = Shipper(
-        target=target, uv=uv, fetcher=Fetcher(indexes=indexes, environ=uv.environ), home=home
+    fetcher = Fetcher(
+        indexes=indexes, environ=uv.environ, asks_keyring=settings.asks_keyring, run=uv.run
     )
+    shipper = Shipper(target=target, uv=uv, fetcher=fetcher, home=home)
     held = [_held_to_hashes(item, declared.lines) for item in found]
     with ThreadPoolExecutor(CONCURRENT_PACKAGES) as pool:
         return tuple(pool.map(lambda item: _locked(item, shipper), held))

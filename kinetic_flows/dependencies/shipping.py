@@ -27,7 +27,7 @@ from kinetic_flows.dependencies.files import copy_atomically
 from kinetic_flows.dependencies.fit import best_wheel, misfit
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel
 from kinetic_flows.dependencies.pylock import PylockPackage, RemoteFile, VcsSource
-from kinetic_flows.dependencies.redaction import Redactor
+from kinetic_flows.dependencies.redaction import Redactor, without_credentials
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.errors import LockError
@@ -157,7 +157,11 @@ class Shipper:
 
     def _checkout(self, vcs: VcsSource, scratch: Path) -> Path:
         if vcs.kind != "git":
-            raise LockError(f"{vcs.url} is a {vcs.kind} repository", hint="only git is supported")
+            raise LockError(
+                f"{without_credentials(vcs.url)} is a {vcs.kind} repository",
+                value=vcs.kind,
+                hint="only git is supported",
+            )
         if not _COMMIT.fullmatch(vcs.commit):
             raise LockError(f"{vcs.commit!r} is not a commit", value=vcs.commit, hint="lock again")
         directory = scratch / "repository"

@@ -67,11 +67,21 @@ class UvSettings:
     Attributes:
         variables: Environment variables that decide, without credentials.
         tables: Contents of uv's configuration files, outermost last.
+        indexes: Every index they name, with the credentials its URL may carry.
+        keyring_provider: What the environment says of the `keyring` program.
     """
 
     variables: Mapping[str, str]
     tables: tuple[Mapping[str, Any], ...]
     indexes: tuple[Index, ...]
+    keyring_provider: str = ""
+
+    @property
+    def asks_keyring(self) -> bool:
+        """Whether uv asks the `keyring` program for passwords."""
+        scopes = [item for table in self.tables for item in (table, table.get("pip"))]
+        named = [item.get("keyring-provider") for item in scopes if isinstance(item, Mapping)]
+        return "subprocess" in (self.keyring_provider, *named)
 
     def identity(self) -> object:
         """Return what decides, as JSON values without credentials."""
@@ -90,7 +100,12 @@ def uv_settings(project_root: Path, environ: Mapping[str, str]) -> UvSettings:
         for part in environ.get(name, "").split():
             variables[f"{name}:{part}"] = _text(project_root / part)
     indexes = (*_environment_indexes(environ), *_configured_indexes(tables))
-    return UvSettings(variables=variables, tables=tables, indexes=indexes)
+    return UvSettings(
+        variables=variables,
+        tables=tables,
+        indexes=indexes,
+        keyring_provider=environ.get("UV_KEYRING_PROVIDER", ""),
+    )
 
 
 def _tables(project_root: Path, environ: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:

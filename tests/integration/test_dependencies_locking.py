@@ -14,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from corpus.dependencies.simple_index import SimpleIndex, project_files, sdist, serve, wheel
+from corpus.dependencies.simple_index import (
+    SimpleIndex,
+    project_files,
+    sdist,
+    serve,
+    serve_directory,
+    wheel,
+)
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
@@ -262,7 +269,10 @@ def _search_everything(token: str, client: Client, *texts: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("way", ["named index", "url in the environment", "variable in the file"])
+WAYS = ["named index", "url in the environment", "variable in the file", "variable url", "keyring"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_private_packages_ship_and_their_token_goes_nowhere(
     client: Client, private_index: SimpleIndex, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,6 +284,13 @@ def test_private_packages_ship_and_their_token_goes_nowhere(
         client.environ["UV_INDEX_SAUCE_PASSWORD"] = TOKEN
     elif way == "url in the environment":
         client.environ["UV_EXTRA_INDEX_URL"] = private_index.url_with_login()
+    elif way == "variable url":
+        text = "--extra-index-url ${SAUCE_INDEX}\n" + text
+        client.environ["SAUCE_INDEX"] = private_index.url_with_login()
+    elif way == "keyring":
+        _fake_keyring(client, service=private_index.url, user="joe", password=TOKEN)
+        url = private_index.url.replace("http://", "http://joe@")
+        client.environ |= {"UV_EXTRA_INDEX_URL": url, "UV_KEYRING_PROVIDER": "subprocess"}
     else:
         address = private_index.url.replace("http://", "http://joe:${SAUCE_TOKEN}@")
         text = f"--extra-index-url {address}\n{text}"
@@ -289,6 +306,32 @@ def test_private_packages_ship_and_their_token_goes_nowhere(
     assert any(name.endswith("secretsource-2.0-py3-none-any.whl") for name in client.store.objects)
     spec = environment_spec(lock.text, local_target())
     assert _search_everything(TOKEN, client, lock.text, repr(lock), repr(spec), caplog.text) == []
+
+
+def _fake_keyring(client: Client, *, service: str, user: str, password: str) -> None:
+    """Put a program on the path that knows one password."""
+    directory = client.project.parent / "bin"
+    directory.mkdir()
+    script = directory / "keyring"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'if [ "$1 $2 $3" = "get {service} {user}" ]; then echo "{password}"; else exit 1; fi\n'
+    )
+    script.chmod(0o755)
+    client.environ["PATH"] = f"{directory}:{client.environ['PATH']}"
+
+
+def test_a_private_repository_ships_and_its_token_goes_nowhere(
+    client: Client, tmp_path: Path
+) -> None:
+    bare = _repository(tmp_path, under=".", bare=True)
+    with serve_directory(bare.parent, login=("joe", TOKEN)) as address:
+        url = address.replace("http://", "http://${GIT_USER_NAME}:${GIT_USER_TOKEN}@")
+        client.write(requirements=f"fromgit @ git+{url}/{bare.name}\n")
+        client.environ |= {"GIT_USER_NAME": "joe", "GIT_USER_TOKEN": TOKEN}
+        lock = client.lock()
+    assert _versions(lock)["fromgit"] == "0.7"
+    assert _search_everything(TOKEN, client, lock.text, repr(lock)) == []
 
 
 def test_the_token_is_no_part_of_the_inputs(
@@ -381,14 +424,25 @@ def test_an_edit_of_a_local_package_changes_the_lock_and_nothing_else_does(clien
     assert second.text != first.text
 
 
-def test_a_commit_of_a_repository_ships_as_a_wheel(client: Client, tmp_path: Path) -> None:
+def _repository(tmp_path: Path, *, under: str, bare: bool = False) -> Path:
+    """Return a repository with one commit that holds a package."""
     repository = tmp_path / "repository"
     for name, text in project_files("fromgit", "0.7", ["alpha"]).items():
-        (repository / "sub" / name).parent.mkdir(parents=True, exist_ok=True)
-        (repository / "sub" / name).write_text(text)
+        (repository / under / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / under / name).write_text(text)
     git = ["git", "-c", "user.email=a@b", "-c", "user.name=n", "-c", "init.defaultBranch=main"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
         subprocess.run([*git, *arguments], cwd=repository, check=True)
+    if not bare:
+        return repository
+    copy = tmp_path / "served" / "bare.git"
+    subprocess.run(["git", "clone", "-q", "--bare", repository, copy], check=True)
+    subprocess.run(["git", "update-server-info"], cwd=copy, check=True)
+    return copy
+
+
+def test_a_commit_of_a_repository_ships_as_a_wheel(client: Client, tmp_path: Path) -> None:
+    repository = _repository(tmp_path, under="sub")
     client.write(requirements=f"fromgit @ git+{repository.as_uri()}@main#subdirectory=sub\n")
     lock = client.lock()
     assert _versions(lock)["fromgit"] == "0.7"

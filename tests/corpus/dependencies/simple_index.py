@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import http.server
@@ -10,9 +11,10 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 BACKEND = """
 import base64, hashlib, os, zipfile
@@ -144,9 +146,24 @@ def serve(
         thread.join()
 
 
+@contextmanager
+def serve_directory(directory: Path, *, login: tuple[str, str]) -> Iterator[str]:
+    """Serve plain files to those who log in; yield the address."""
+    index = SimpleIndex(files={}, login=login)
+    server = _Server(index, functools.partial(_FileHandler, directory=str(directory)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 class _Server(http.server.ThreadingHTTPServer):
-    def __init__(self, index: SimpleIndex) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, index: SimpleIndex, handler: Callable[..., object] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or _Handler)  # type: ignore[arg-type]
         self.index = index
 
 
@@ -174,11 +191,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def _may_enter(self) -> bool:
-        login = self.server.index.login
-        if login is None:
-            return True
-        token = base64.b64encode(":".join(login).encode()).decode()
-        return self.headers.get("Authorization") == f"Basic {token}"
+        return _may_enter(self.server.index, self.headers.get("Authorization"))
 
     def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)
@@ -189,6 +202,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class _FileHandler(http.server.SimpleHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        if _may_enter(self.server.index, self.headers.get("Authorization")):
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="files"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def _may_enter(index: SimpleIndex, authorization: str | None) -> bool:
+    if index.login is None:
+        return True
+    token = base64.b64encode(":".join(index.login).encode()).decode()
+    return authorization == f"Basic {token}"
 
 
 def _page(index: SimpleIndex, name: str) -> bytes:
