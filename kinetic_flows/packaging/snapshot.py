@@ -16,7 +16,7 @@ from pathlib import Path
 from kinetic_flows.errors import PackageRootError, PackagingError, ProjectTooLargeError
 from kinetic_flows.job import ObjectRef, Sha256, sha256_hex
 from kinetic_flows.naming import manifest_object, pack_object
-from kinetic_flows.packaging.ignore import IGNORE_FILE, IgnoreRules, read_rules
+from kinetic_flows.packaging.ignore import IGNORE_FILE, IgnoreRules, may_hold_secret, read_rules
 from kinetic_flows.packaging.manifest import Entry, decode_manifest, encode_manifest
 from kinetic_flows.packaging.packs import (
     ChangedWhileRead,
@@ -137,7 +137,7 @@ def _try_snapshot(
     )
     size_bytes = sum(file.size_bytes for file in tree.files)
     warnings = (*tree.warnings(), *_guard_size(tree, size_bytes, options))
-    reader = _Reader(root, tree, cache)
+    reader = _Reader(root, tree, rules, cache)
     packs = reader.packs()
     return CodeSnapshot(
         root=root,
@@ -152,8 +152,9 @@ def _try_snapshot(
 class _Reader:
     """Finds the digests of files and of the packs they make, reading what is not known."""
 
-    def __init__(self, root: Path, tree: Tree, cache: StatCache) -> None:
+    def __init__(self, root: Path, tree: Tree, rules: IgnoreRules, cache: StatCache) -> None:
         self.root = root
+        self.rules = rules
         self.cache = cache
         self.files = {file.path: file for file in tree.files}
         self.tree = tree
@@ -215,7 +216,9 @@ class _Reader:
         if not _is_version(read, file):
             raise ChangedWhileRead(read.path)
         self.digests[read.path] = read.sha256
-        self.cache.remember(file, read.sha256, read.read_at_ns)
+        # What is remembered counts as harmless, and the rule that lets a secret ship may go.
+        if not (may_hold_secret(file.path, file.size_bytes) and self.rules.brings_back(file.path)):
+            self.cache.remember(file, read.sha256, read.read_at_ns)
 
 
 def _is_version(read: FileRead, file: FoundFile) -> bool:

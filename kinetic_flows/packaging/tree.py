@@ -23,6 +23,10 @@ PERMISSION_BITS = 0o777
 """What of a mode ships: never setuid, setgid or the sticky bit."""
 
 
+LISTED = 20
+"""How many paths a warning names; it is one warning, and each path in it may matter."""
+
+
 class FoundFile(NamedTuple):
     """A regular file as a walk saw it; its `stat` names the version that was seen."""
 
@@ -78,7 +82,9 @@ class Tree:
             (self.unreadable, "not shipped, because you may not read them: {}"),
             (self.special, "not shipped, because they are sockets, pipes or devices: {}"),
         )
-        return tuple(text.format(listed(sorted(paths))) for paths, text in sentences if paths)
+        return tuple(
+            text.format(listed(sorted(paths), limit=LISTED)) for paths, text in sentences if paths
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-LISTED = 5
-
 
 def printable(path: str) -> str:
     """Write a file name so that it fits on a line, whatever its bytes are."""
@@ -14,7 +12,7 @@ def printable(path: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def listed(paths: Sequence[str], *, limit: int = LISTED) -> str:
+def listed(paths: Sequence[str], *, limit: int) -> str:
     """Write the first few of many paths, and how many more there are."""
     shown = ", ".join(printable(path) for path in paths[:limit])
     more = len(paths) - limit

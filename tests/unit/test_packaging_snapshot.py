@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -419,9 +420,25 @@ class TestStatCache:
         path.write_text("{}")
         os.utime(path, (0, 0))
         assert take_snapshot(project, cache_home=home).files == 1
-        path.write_text('{"type": "service_account", "private_key": "x"}')
+        path.write_text(SERVICE_ACCOUNT)
         assert take_snapshot(project, cache_home=home).files == 0
 
+    def test_a_secret_stays_once_the_rule_that_let_it_ship_is_gone(
+        self, project: Path, home: Path
+    ) -> None:
+        files = {".kineticignore": "!sa.json", "sa.json": SERVICE_ACCOUNT}
+        write_project(project, files)
+        for name in files:
+            os.utime(project / name, (1, 1))
+        time.sleep(0.2)  # until the change of times has left the clock's tick
+        assert take_snapshot(project, cache_home=home).files == 2
+        (project / ".kineticignore").unlink()
+        snapshot = take_snapshot(project, cache_home=home)
+        assert snapshot.files == 0
+        assert "sa.json" in snapshot.warnings[0]
+
+
+SERVICE_ACCOUNT = '{"type": "service_account", "private_key": "x"}'
 
 COUNT_OPENED = """
 import os, pathlib, sys, time
