@@ -42,15 +42,13 @@ def import_base(name: str, file: Path) -> Path | None:
         The directory, or None when the name does not follow from the file's path.
     """
     parts = name.split(".")
-    if file.name == "__init__.py":
-        found, rest = file.parent, parts
-    else:
-        found, rest = file.with_suffix(""), parts
-        # An extension module's file has tags between its name and its suffix.
-        found = found.with_name(file.name.partition(".")[0])
-    if len(found.parts) <= len(rest) or list(found.parts[-len(rest) :]) != rest:
+    # An extension module's file has tags between its name and its suffix.
+    stem = file.name.partition(".")[0]
+    found = file.parent.parts if stem == "__init__" else (*file.parent.parts, stem)
+    depth = len(parts)
+    if len(found) <= depth or list(found[-depth:]) != parts:
         return None
-    return found.parents[len(rest) - 1]
+    return Path(*found[:-depth])
 
 
 def out_of_packages(folder: Path) -> Path:

@@ -410,10 +410,17 @@ def test_a_decorated_function_is_the_plain_one_in_a_run(tmp_path: Path) -> None:
 def test_a_module_that_no_run_can_import_goes_by_value_with_a_warning(tmp_path: Path) -> None:
     elsewhere = {
         "shared_tools.py": """
+            import kinetic
             import more_tools
             class Tool:
                 def use(self, x):
                     return more_tools.double(x)
+            @kinetic.run
+            def decorated(x):
+                return inner(x) + 1
+            @kinetic.run
+            def inner(x):
+                return 10 * x
         """,
         "more_tools.py": "def double(x):\n    return 2 * x",
     }
@@ -421,15 +428,17 @@ def test_a_module_that_no_run_can_import_goes_by_value_with_a_warning(tmp_path: 
     main = """
         import cloudpickle
         from client import case
-        from shared_tools import Tool
+        from shared_tools import Tool, decorated
         case("by value", lambda tool: tool.use(4), Tool())
         case("its method", lambda: Tool().use(5))
+        case("decorated", lambda f, x: (type(f).__name__, f(x)), decorated, 2)
         assert not cloudpickle.list_registry_pickle_by_value()
     """
     files = {"requirements.txt": "", "main.py": main}
     env = {"PYTHONPATH": str(tmp_path / "elsewhere")}
     ran = run_elsewhere(tmp_path, files, env={**env, "OVERRIDE": str(tmp_path / "project")})
     assert (ran["by value"], ran["its method"]) == ("8", "10")
+    assert ran["decorated"] == "('function', 21)"
     (warning,) = ran.cases["by value"]["warnings"]
     assert "more_tools, shared_tools" in warning
     assert "KINETIC_PACKAGE_ROOT" in warning

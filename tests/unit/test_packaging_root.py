@@ -100,6 +100,20 @@ def test_a_module_run_with_m_keeps_its_package_importable(tools: Path, project: 
     assert found["entry_file"] == str(project / "pkg" / "mod.py")
 
 
+def test_a_package_run_with_m_ships_what_holds_it(tools: Path, project: Path) -> None:
+    write_project(project, {"pkg/__init__.py": "", "pkg/__main__.py": MAIN})
+    found = probe(tools, project, "-m", "pkg")
+    assert found["path"] == str(project)
+    assert found["entry_file"] == str(project / "pkg" / "__main__.py")
+
+
+def test_a_directory_run_as_a_program_ships(tools: Path, project: Path) -> None:
+    write_project(project, {"app/__main__.py": MAIN, "app/lib.py": ""})
+    found = probe(tools, project, "app")
+    assert found["path"] == str(project / "app")
+    assert found["sys_path"] == ["."]
+
+
 def test_a_namespace_package_keeps_its_name(tools: Path, project: Path) -> None:
     write_project(project, {"space/team/mod.py": MAIN})
     found = probe(tools, project, "-m", "space.team.mod")
