@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 SHELL_SIGNAL_BASE = 128
 """Exit codes above this one tell of a signal, by the convention of shells and of Kubernetes."""
 
-_children: dict[int, subprocess.Popen[bytes]] = {}
-"""Processes started here, kept so that their exit codes can be collected."""
+_children: dict[int, int | None] = {}
+"""Exit codes of the processes that were started here; None while they are not collected."""
+
+_children_lock = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,28 +71,34 @@ def current_process() -> ProcessIdentity:
 
 
 def start_detached(
-    arguments: Sequence[str], *, environment: Mapping[str, str], directory: Path, log_file: Path
+    arguments: Sequence[str], *, environment: Mapping[str, str], log_file: Path
 ) -> ProcessIdentity:
     """Start a process that goes on when this one ends, its output appended to a file.
 
     Args:
-        arguments: The program and its arguments.
+        arguments: The program's path and its arguments.
         environment: All of its environment variables.
-        directory: Where it runs.
         log_file: File that receives what it prints on standard output and error.
+
+    Raises:
+        OSError: The program cannot be started.
     """
-    with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            list(arguments),
-            env=dict(environment),
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    _children[process.pid] = process
-    return ProcessIdentity.of(process.pid)
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    # Not subprocess.Popen, which warns about a process that it did not see ending.
+    pid = os.posix_spawn(
+        arguments[0],
+        list(arguments),
+        dict(environment),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_file), append, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    with _children_lock:
+        _children[pid] = None
+    return ProcessIdentity.of(pid)
 
 
 def exit_code(process: ProcessIdentity) -> int | None:
@@ -97,8 +106,12 @@ def exit_code(process: ProcessIdentity) -> int | None:
 
     A negative code is the signal that ended it.
     """
-    child = _children.get(process.pid)
-    return child.poll() if child else None
+    with _children_lock:
+        if process.pid in _children and _children[process.pid] is None:
+            ended, status = os.waitpid(process.pid, os.WNOHANG)
+            if ended:
+                _children[process.pid] = os.waitstatus_to_exitcode(status)
+        return _children.get(process.pid)
 
 
 def describe_exit(code: int | None) -> str:

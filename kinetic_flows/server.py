@@ -137,7 +137,6 @@ class BackgroundServer:
                 str(port),
             ],
             environment=self._server_environment(port),
-            directory=self.directory,
             log_file=self.log_file,
         )
         record = ServerRecord(process=process, port=port, prefect_version=version("prefect"))

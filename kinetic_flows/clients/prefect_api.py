@@ -5,6 +5,7 @@ Prefect is imported when a connection is made, not before: its import takes seco
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ R = TypeVar("R")
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 PAGE_SIZE = 200
 HTTP_UNAVAILABLE = 503
-BUSY_RETRY_SECONDS = (0.02, 0.1, 0.3, 1.0, 3.0, 5.0)
+BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
 """Pauses before each further try of a request that the server was too busy for."""
 
 
@@ -340,7 +341,9 @@ def _retry_soon(response: httpx.Response) -> None:
     if response.status_code == HTTP_UNAVAILABLE and "Retry-After" not in response.headers:
         tries = response.request.extensions.setdefault("kinetic_tries", 0)
         response.request.extensions["kinetic_tries"] = tries + 1
-        response.headers["Retry-After"] = str(BUSY_RETRY_SECONDS[min(tries, 5)])
+        pause = BUSY_RETRY_SECONDS[min(tries, len(BUSY_RETRY_SECONDS) - 1)]
+        # Callers that collided once would collide again if they all waited equally long.
+        response.headers["Retry-After"] = str(pause * random.uniform(0.5, 1.5))  # noqa: S311
 
 
 @contextmanager

@@ -65,7 +65,6 @@ class LocalProcesses:
                 process = start_detached(
                     [str(python), "-u", str(bootstrap)],
                     environment=self._environment(python, request.environment),
-                    directory=place,
                     log_file=place / _LOG,
                 )
             except OSError as error:

@@ -24,6 +24,10 @@ from kinetic_flows.protocols import ArtifactStore, Platform, ResolvedImage
 from kinetic_flows.tasks.reporting import step
 
 
+NAMELESS_SOURCES = {"list": "requirements=", "none": "no dependency file"}
+"""What to call a source of dependencies that is not a file."""
+
+
 @task(name=TASK_LOCK_DEPENDENCIES, cache_policy=NO_CACHE)
 def lock_dependencies_task(
     draft: Draft, store: ArtifactStore, environ: Mapping[str, str], progress: Progress
@@ -35,7 +39,7 @@ def lock_dependencies_task(
         )
         for warning in lock.warnings:
             current.warn(warning)
-        source = draft.source.path or "no dependency file"
+        source = draft.source.path or NAMELESS_SOURCES[draft.source.kind]
         how = "stored lock" if lock.from_cache else "resolved"
         current.finish(f"{source}: {len(lock.packages)} packages ({how})")
         return lock

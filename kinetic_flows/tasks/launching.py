@@ -54,7 +54,10 @@ class RunDidNotReturn(KineticError):
     """
 
     def __init__(self, ticket: RunTicket, envelope: ResultEnvelope) -> None:
-        super().__init__(failure_summary(envelope.header), value=ticket.run_id)
+        how = "raised " if envelope.header.status == "raised" else ""
+        super().__init__(
+            f"{ticket.name} {how}{failure_summary(envelope.header)}", value=ticket.run_id
+        )
         self.ticket = ticket
         self.envelope = envelope
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from kinetic_flows.errors import KineticError
 from kinetic_flows.progress import Progress
 
 
@@ -49,9 +50,15 @@ def step(progress: Progress, name: str) -> Iterator[Step]:
     try:
         yield current
     except BaseException as error:
-        progress.step(name, "failed", type(error).__name__)
+        progress.step(name, "failed", _summary(error))
         raise
     progress.step(name, "done", current.detail)
+
+
+def _summary(error: BaseException) -> str:
+    """Say in one line what ended a step."""
+    text = error.message if isinstance(error, KineticError) else str(error)
+    return text.partition("\n")[0] or type(error).__name__
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
@@ -60,5 +67,3 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     except MissingContextError:
         return logging.getLogger(__name__)
 
-
-OutputListener = Callable[[str], None]

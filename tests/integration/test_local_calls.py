@@ -208,6 +208,7 @@ def _steps_of_parent(child: RunRecord, api_url: str) -> dict[str, str]:
 
     from prefect import get_client
     from prefect.client.schemas.filters import TaskRunFilter
+    from prefect.client.schemas.sorting import TaskRunSort
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
@@ -217,7 +218,9 @@ def _steps_of_parent(child: RunRecord, api_url: str) -> dict[str, str]:
         deadline = time.monotonic() + 30
         # Prefect records task runs from events, a moment after they happened.
         while time.monotonic() < deadline:
-            found = client.read_task_runs(task_run_filter=wanted)
+            found = client.read_task_runs(
+                task_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=50
+            )
             states = {
                 run.name.rpartition("-")[0] if "-" in run.name else run.name: run.state_name or ""
                 for run in found

@@ -70,10 +70,16 @@ def _unfinished(api_url: str) -> int:
 def _count_unfinished(api: PrefectApi) -> int:
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
 
     states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
     with get_client(sync_client=True) as client:
-        return len(client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(states)))
+        found = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate(states),
+            sort=FlowRunSort.NAME_ASC,
+            limit=200,
+        )
+        return len(found)
 
 
 def test_a_project_with_packages_a_src_layout_and_data_runs_as_a_script(project: Project) -> None:

@@ -1,0 +1,130 @@
+"""A warm call of an empty function on this machine, against a plain Prefect flow.
+
+The alternative is a flow with as many empty tasks as `kinetic-run` has, in the same process,
+against the same server, in turn. What remains is what this library adds: planning, packaging,
+starting a process with a clean interpreter, and reading its result.
+
+    python benchmarks/local_call.py [--json] [--rounds 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from _report import Row, report
+from prefect import flow, task
+
+from kinetic_flows.decorators import RemoteFunction
+from kinetic_flows.flows.run import execute
+from kinetic_flows.options import RunOptions
+from kinetic_flows.planning import Call, draft_call
+from kinetic_flows.progress import Silence, StepStatus
+from kinetic_flows.results import unpack_result
+from kinetic_flows.session import open_session
+from kinetic_flows.settings import load_settings, process_environment
+
+STEPS = 6
+
+
+def nothing() -> None:
+    """Do nothing, elsewhere."""
+
+
+@task
+def empty_task() -> None:
+    """Do nothing, here."""
+
+
+@flow
+def plain_flow() -> None:
+    """Run as many empty tasks as a call has steps, two of them concurrently."""
+    for _ in range(STEPS - 2):
+        empty_task()
+    for future in [empty_task.submit() for _ in range(2)]:
+        future.result()
+
+
+class Stopwatch(Silence):
+    """Adds up how long each step took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._started: dict[str, float] = {}
+
+    def step(self, name: str, status: StepStatus, detail: str = "") -> None:  # noqa: ARG002
+        now = time.perf_counter()
+        if status == "started":
+            self._started[name] = now
+        else:
+            self.seconds[name].append(now - self._started.get(name, now))
+
+
+def call(function: RemoteFunction[..., Any], watch: Stopwatch) -> None:
+    """Call a function as `function()` does, with the steps timed."""
+    settings, environ = load_settings(), process_environment()
+    watch.step("draft (before the flow)", "started")
+    draft = draft_call(
+        Call(function=function.fn, args=(), kwargs={}, options=function.options),
+        settings,
+        cwd=Path.cwd(),
+        sys_path=sys.path,
+    )
+    watch.step("draft (before the flow)", "done")
+    with open_session(settings, environ, watch) as session:
+        launched = execute(draft, session, wait=True)
+    if launched.envelope is None:
+        raise SystemExit("the call left no result")
+    unpack_result(launched.envelope, launched.ticket)
+
+
+def seconds(work: Any) -> float:
+    """Time one piece of work."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--json", action="store_true")
+    arguments.add_argument("--rounds", type=int, default=10)
+    options = arguments.parse_args()
+    function = RemoteFunction(nothing, RunOptions().updated({"requirements": []}))
+    with tempfile.TemporaryDirectory() as directory:
+        process_environment()  # the caller's settings stay in force; only the project is ours
+        Path(directory, "requirements.txt").touch()
+        ours, alternative, watch = measure(function, options.rounds)
+    rows = [
+        Row(name="warm call, median", ours=ours, alternative=alternative, unit="s"),
+        *(
+            Row(name=f"  {name}", ours=statistics.median(taken), alternative=None, unit="s")
+            for name, taken in watch.seconds.items()
+        ),
+    ]
+    report(rows, as_json=options.json)
+
+
+def measure(
+    function: RemoteFunction[..., Any], rounds: int
+) -> tuple[float, float, Stopwatch]:
+    """Time both in turn, after one round of each that warms everything up."""
+    settings = load_settings()
+    with open_session(settings, process_environment(), Silence()):
+        call(function, Stopwatch())
+        plain_flow()
+        watch, ours, alternative = Stopwatch(), [], []
+        for _ in range(rounds):
+            ours.append(seconds(lambda: call(function, watch)))
+            alternative.append(seconds(plain_flow))
+    return statistics.median(ours), statistics.median(alternative), watch
+
+
+if __name__ == "__main__":
+    main()
