@@ -14,11 +14,13 @@ import netrc
 import re
 import shutil
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -29,8 +31,15 @@ from kinetic_flows.errors import LockError
 
 TIMEOUT_SECONDS = 60.0
 KEYRING_TIMEOUT_SECONDS = 30.0
+RETRY_PAUSES_SECONDS = (0.3, 1.5)
+
+_SERVER_ERRORS = 500
 
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+
+
+class _Transient(Exception):
+    """A download failed in a way that may not happen again."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +75,19 @@ class Fetcher:
         Raises:
             LockError: It cannot be had; the message never carries the credentials.
         """
-        shown = without_credentials(url)
+        for pause_seconds in RETRY_PAUSES_SECONDS:
+            try:
+                self._attempt(url, target)
+            except _Transient:
+                time.sleep(pause_seconds)
+            else:
+                return
         try:
-            with (
-                self._opener().open(self._request(url), timeout=TIMEOUT_SECONDS) as response,
-                target.open("wb") as file,
-            ):
-                shutil.copyfileobj(response, file)
-                _check_length(response, file.tell())
-        except urllib.error.HTTPError as error:
-            raise _refused(shown, error.code) from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._attempt(url, target)
+        except _Transient as error:
             raise LockError(
-                f"{shown} cannot be downloaded: {without_credentials(str(error))}",
-                value=shown,
+                f"{without_credentials(url)} cannot be downloaded: {error}",
+                value=without_credentials(url),
                 hint="check that its host can be reached, and try again",
             ) from None
 
@@ -92,6 +100,22 @@ class Fetcher:
         near.sort(key=lambda index: -_common_length(index.url, url))
         found = (login for index in near if (login := self._whole_login(index)))
         return next(found, None) or self._netrc_login(url)
+
+    def _attempt(self, url: str, target: Path) -> None:
+        try:
+            with (
+                self._opener().open(self._request(url), timeout=TIMEOUT_SECONDS) as response,
+                target.open("wb") as file,
+            ):
+                shutil.copyfileobj(response, file)
+                _check_length(response, file.tell())
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= _SERVER_ERRORS:
+                raise _Transient(f"HTTP {error.code}") from None
+            raise _refused(without_credentials(url), error.code) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _Transient(without_credentials(str(error))) from None
 
     def _request(self, url: str) -> urllib.request.Request:
         request = urllib.request.Request(_bare(url), headers={"User-Agent": "kinetic-flows"})  # noqa: S310

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Iterator
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
@@ -64,5 +63,4 @@ def _cloud_platforms() -> Iterator[str]:
         if minor in _OLD_NAMES:
             yield _OLD_NAMES[minor]
     # A wheel built from source on such a machine has no better name than this.
-    if platform.system() == "Linux":
-        yield "linux_x86_64"
+    yield "linux_x86_64"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from packaging.markers import default_environment
 
-from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.errors import DependencyError
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.plan import Category
@@ -183,11 +182,6 @@ def accelerator_closure(base_lock: str) -> tuple[str, ...]:
 def is_accelerator_package(name: str) -> bool:
     """Whether a package belongs to the accelerator's closure."""
     return _CLOSURE.match(name) is not None
-
-
-def runtime_versions(packages: Iterable[LockedPackage]) -> dict[str, str]:
-    """Return the versions of the accelerator's packages in a lock."""
-    return {item.name: item.version for item in packages if is_accelerator_package(item.name)}
 
 
 def _pins(lock: str) -> tuple[str, ...]:

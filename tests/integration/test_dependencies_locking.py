@@ -567,6 +567,22 @@ def test_an_index_that_is_down_is_an_error_that_says_so(client: Client) -> None:
     assert "can be reached" in (caught.value.hint or "")
 
 
+def test_a_download_is_tried_again_when_the_index_stumbles(
+    index: SimpleIndex, tmp_path: Path
+) -> None:
+    index.failures += [503, 429]
+    url = f"{index.url.removesuffix('/simple')}/files/alpha/alpha-1.0-py3-none-any.whl"
+    Fetcher(indexes=(), environ={}).fetch(url, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == index.files["alpha"]["alpha-1.0-py3-none-any.whl"]
+
+
+def test_a_download_that_keeps_failing_says_how(index: SimpleIndex, tmp_path: Path) -> None:
+    index.failures += [503] * 3
+    url = f"{index.url.removesuffix('/simple')}/files/alpha/alpha-1.0-py3-none-any.whl"
+    with pytest.raises(LockError, match="HTTP 503"):
+        Fetcher(indexes=(), environ={}).fetch(url, tmp_path / "file")
+
+
 def test_uv_that_hangs_is_an_error_after_its_limit(client: Client) -> None:
     client.write(requirements="alpha\n")
 

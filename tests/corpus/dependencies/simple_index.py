@@ -104,13 +104,14 @@ def sdist(name: str, version: str, requires: Sequence[str] = ()) -> tuple[str, b
 
 @dataclass
 class SimpleIndex:
-    """What an index serves, where, and to whom."""
+    """What an index serves, where, and to whom; `failures` answer its next files."""
 
     files: dict[str, dict[str, bytes]]
     login: tuple[str, str] | None = None
     port: int = 0
     max_age_seconds: int = 0
     requests: list[str] = field(default_factory=list)
+    failures: list[int] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -175,7 +176,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         index = self.server.index
         index.requests.append(self.path)
         parts = self.path.strip("/").split("/")
-        if not self._may_enter():
+        if parts[0] == "files" and index.failures:
+            self._answer(index.failures.pop(0), b"not now")
+        elif not self._may_enter():
             self._answer(401, b"login", {"WWW-Authenticate": 'Basic realm="index"'})
         elif parts[0] == "simple" and len(parts) == 2 and parts[1] in index.files:
             self._answer(200, _page(index, parts[1]), {"Content-Type": "text/html"})
