@@ -1,0 +1,128 @@
+"""What the API server checks before it takes an object."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import kubernetes_validate
+
+from loopback.kubernetes.errors import ApiError
+from loopback.kubernetes.store import KINDS, Kind, Object, Store
+
+Webhook = Callable[[str, Object], str | None]
+"""Given the plural and the object, says why it is refused; None to let it pass."""
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_IGNORED_POD_FIELDS = ("parallelism", "completions")
+"""Fields that Prefect's worker writes into pod specs.
+
+A real API server drops unknown fields with a warning; so are these two. Any other is refused.
+"""
+
+
+@dataclass
+class Admission:
+    """The checks of one cluster.
+
+    Attributes:
+        store: The cluster's objects.
+        version: Kubernetes version whose schemas are used.
+        webhooks: Further checks, as admission webhooks and quotas make them.
+    """
+
+    store: Store
+    version: str = "1.31"
+    webhooks: list[Webhook] = field(default_factory=list)
+
+    def check(self, plural: str, namespace: str, body: Object) -> Object:
+        """Return the object as it is to be stored, or refuse it."""
+        kind = KINDS[plural]
+        item = copy.deepcopy(body)
+        item.setdefault("apiVersion", kind.api_version)
+        item.setdefault("kind", kind.name)
+        if kind.namespaced:
+            self._check_namespace(namespace, item)
+        if plural == "jobs":
+            for name in _IGNORED_POD_FIELDS:
+                item.get("spec", {}).get("template", {}).get("spec", {}).pop(name, None)
+        self._check_schema(kind, item)
+        if plural == "jobs":
+            check_job(item)
+        for webhook in self.webhooks:
+            if refusal := webhook(plural, item):
+                raise ApiError(403, refusal)
+        return item
+
+    def check_pod(self, namespace: str, pod: Object) -> None:
+        """Refuse a pod that the Job controller wants to make."""
+        account = pod["spec"].get("serviceAccountName", "default")
+        name = pod["metadata"].get("name", "")
+        if not any(
+            item["metadata"]["name"] == account
+            for item in self.store.list("serviceaccounts", namespace)
+        ):
+            raise ApiError(
+                403,
+                f'pods "{name}" is forbidden: error looking up service account '
+                f'{namespace}/{account}: serviceaccount "{account}" not found',
+            )
+        for webhook in self.webhooks:
+            if refusal := webhook("pods", pod):
+                raise ApiError(403, refusal)
+
+    def _check_namespace(self, namespace: str, item: Object) -> None:
+        self.store.get("namespaces", "", namespace)
+        inside = item.get("metadata", {}).get("namespace", namespace)
+        if inside != namespace:
+            raise ApiError(
+                400,
+                f"the namespace of the provided object does not match the namespace sent on "
+                f"the request: {inside!r}, {namespace!r}",
+            )
+
+    def _check_schema(self, kind: Kind, item: Object) -> None:
+        metadata = item.get("metadata") or {}
+        if not metadata.get("name") and not metadata.get("generateName"):
+            raise ApiError(422, f"{kind.name} is invalid: metadata.name: Required value")
+        try:
+            kubernetes_validate.validate(item, self.version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            raise ApiError(400, f"strict decoding error: {error.message}") from error
+
+
+def check_job(job: Object) -> None:
+    """Check the rules of Jobs that no schema can say.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/job/
+    """
+    spec: dict[str, Any] = job["spec"]
+    pod = spec["template"]["spec"]
+    problems = []
+    if pod.get("restartPolicy") not in ("Never", "OnFailure"):
+        problems.append('spec.template.spec.restartPolicy: Required value: "OnFailure", "Never"')
+    if spec.get("podFailurePolicy") and pod.get("restartPolicy") != "Never":
+        problems.append("spec.podFailurePolicy: only with restartPolicy Never")
+    if spec.get("completionMode") == "Indexed":
+        host = f"{job['metadata'].get('name', '')}-{spec.get('completions', 1) - 1}"
+        if job["metadata"].get("name") and not _DNS_LABEL.fullmatch(host):
+            problems.append(f"metadata.name: {host!r} cannot be the host name of a pod")
+    problems += _resource_problems(pod["containers"])
+    if problems:
+        name = job["metadata"].get("name", "")
+        raise ApiError(422, f'Job.batch "{name}" is invalid: {"; ".join(problems)}')
+
+
+def _resource_problems(containers: list[Object]) -> list[str]:
+    """Extended resources cannot be overcommitted: requests must be the limits."""
+    problems = []
+    for container in containers:
+        resources = container.get("resources", {})
+        limits, requests = resources.get("limits", {}), resources.get("requests", {})
+        for name, amount in requests.items():
+            if "/" in name and str(limits.get(name)) != str(amount):
+                problems.append(f"resources.limits: must be set to requests of {name}")
+    return problems

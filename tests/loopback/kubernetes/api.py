@@ -1,0 +1,303 @@
+"""The HTTP face of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import jsonpatch
+from aiohttp import web
+
+from loopback.kubernetes.access import Access
+from loopback.kubernetes.admission import Admission
+from loopback.kubernetes.errors import ApiError, not_found
+from loopback.kubernetes.jobs import delete_job, mark_deleted
+from loopback.kubernetes.kubelet import Kubelet
+from loopback.kubernetes.selectors import Matches, field_selector, label_selector
+from loopback.kubernetes.store import KINDS, Change, Object, Store
+
+LOG_POLL_SECONDS = 0.05
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Api:
+    """Serves the objects of a cluster to Kubernetes clients."""
+
+    def __init__(
+        self, store: Store, admission: Admission, access: Access, kubelet: Kubelet
+    ) -> None:
+        self._store = store
+        self._admission = admission
+        self._access = access
+        self._kubelet = kubelet
+        self.requests: list[str] = []
+
+    def application(self) -> web.Application:
+        """Return the web application."""
+        app = web.Application(middlewares=[self._answer_errors])
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/api", self._core_versions)
+        app.router.add_get("/apis", self._groups)
+        app.router.add_get("/{root:api|apis/batch}/v1", self._resources)
+        app.router.add_post(REVIEWS, self._review)
+        for prefix in ("/{root:api|apis/batch}/v1", "/{root:api|apis/batch}/v1/namespaces/{ns}"):
+            app.router.add_get(f"{prefix}/{{plural}}", self._list_or_watch)
+            app.router.add_post(f"{prefix}/{{plural}}", self._create)
+            app.router.add_delete(f"{prefix}/{{plural}}", self._delete_all)
+            one = f"{prefix}/{{plural}}/{{name}}"
+            for path in (one, f"{one}/status"):
+                app.router.add_get(path, self._get)
+                app.router.add_put(path, self._replace)
+                app.router.add_patch(path, self._patch)
+            app.router.add_delete(one, self._delete)
+            app.router.add_get(f"{one}/log", self._log)
+        return app
+
+    @web.middleware
+    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.path_qs}")
+        try:
+            return await handler(request)
+        except ApiError as error:
+            return web.json_response(error.status(), status=error.code)
+
+    # Discovery
+
+    async def _version(self, request: web.Request) -> web.Response:
+        major, minor = self._admission.version.split(".")[:2]
+        return web.json_response(
+            {"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0"}
+        )
+
+    async def _core_versions(self, request: web.Request) -> web.Response:
+        return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
+
+    async def _groups(self, request: web.Request) -> web.Response:
+        version = {"groupVersion": "batch/v1", "version": "v1"}
+        group = {"name": "batch", "versions": [version], "preferredVersion": version}
+        return web.json_response({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
+
+    async def _resources(self, request: web.Request) -> web.Response:
+        version = "v1" if request.match_info["root"] == "api" else "batch/v1"
+        verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        found = [
+            {
+                "name": kind.plural,
+                "singularName": kind.name.lower(),
+                "kind": kind.name,
+                "namespaced": kind.namespaced,
+                "verbs": verbs,
+            }
+            for kind in KINDS.values()
+            if kind.api_version == version
+        ]
+        return web.json_response(
+            {
+                "kind": "APIResourceList",
+                "apiVersion": "v1",
+                "groupVersion": version,
+                "resources": found,
+            }
+        )
+
+    async def _review(self, request: web.Request) -> web.Response:
+        user = self._access.user(request.headers.get("Authorization", ""))
+        body = await request.json()
+        wanted = body["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (wanted["resource"], wanted.get("subresource"))))
+        allowed = self._access.allows(user, wanted["verb"], resource, wanted.get("namespace", ""))
+        return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
+
+    # Objects
+
+    async def _get(self, request: web.Request) -> web.Response:
+        plural, namespace = self._allowed(request, "get")
+        return web.json_response(self._store.get(plural, namespace, request.match_info["name"]))
+
+    async def _create(self, request: web.Request) -> web.Response:
+        plural, namespace = self._allowed(request, "create")
+        body = self._admission.check(plural, namespace, await request.json())
+        return web.json_response(self._store.create(plural, namespace, body), status=201)
+
+    async def _replace(self, request: web.Request) -> web.Response:
+        plural, namespace = self._allowed(request, "update")
+        body = await request.json()
+        name = request.match_info["name"]
+
+        def replace(item: Object) -> None:
+            version = body["metadata"].get("resourceVersion")
+            if version not in (None, item["metadata"]["resourceVersion"]):
+                raise ApiError(409, f'Operation cannot be fulfilled on {plural} "{name}"')
+            kept = item["metadata"]
+            item.clear()
+            item.update({**body, "metadata": {**kept, **body["metadata"]}})
+
+        return web.json_response(self._store.edit(plural, namespace, name, replace))
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        plural, namespace = self._allowed(request, "patch")
+        patch = json.loads(await request.text())
+
+        def change(item: Object) -> None:
+            if isinstance(patch, list):
+                patched = jsonpatch.apply_patch(item, patch)
+                item.clear()
+                item.update(patched)
+            else:
+                _merge(item, patch)
+
+        name = request.match_info["name"]
+        return web.json_response(self._store.edit(plural, namespace, name, change))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        plural, namespace = self._allowed(request, "delete")
+        item = self._store.get(plural, namespace, request.match_info["name"])
+        self._delete_one(plural, item, await _delete_options(request))
+        return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    async def _delete_all(self, request: web.Request) -> web.Response:
+        plural, namespace = self._allowed(request, "deletecollection")
+        options = await _delete_options(request)
+        for item in self._selected(request, plural, namespace):
+            self._delete_one(plural, item, options)
+        return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    def _delete_one(self, plural: str, item: Object, options: Object) -> None:
+        grace = options.get("gracePeriodSeconds")
+        if plural == "jobs":
+            # Of Jobs alone the default is still to leave their pods alone.
+            delete_job(self._store, item, options.get("propagationPolicy") or "Orphan")
+        elif plural == "pods":
+            mark_deleted(self._store, item, None if grace is None else float(grace))
+        else:
+            metadata = item["metadata"]
+            self._store.remove(plural, metadata.get("namespace", ""), metadata["name"])
+
+    # Lists and watches
+
+    async def _list_or_watch(self, request: web.Request) -> web.StreamResponse:
+        watch = request.query.get("watch", "").lower() in ("true", "1")
+        plural, namespace = self._allowed(request, "watch" if watch else "list")
+        if watch:
+            return await self._watch(request, plural, namespace)
+        kind = KINDS[plural]
+        return web.json_response(
+            {
+                "kind": f"{kind.name}List",
+                "apiVersion": kind.api_version,
+                "metadata": {"resourceVersion": str(self._store.version)},
+                "items": self._selected(request, plural, namespace),
+            }
+        )
+
+    def _selected(self, request: web.Request, plural: str, namespace: str) -> list[Object]:
+        matches = _selection(request)
+        items = self._store.list(plural, namespace or None)
+        return [item for item in items if matches(item)]
+
+    async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        matches = _selection(request)
+        try:
+            async with asyncio.timeout(float(request.query.get("timeoutSeconds", "3600"))):
+                async for change in self._changes(request.query.get("resourceVersion")):
+                    inside = namespace in ("", change.object["metadata"].get("namespace"))
+                    if change.plural == plural and inside and matches(change.object):
+                        line = json.dumps({"type": change.type, "object": change.object})
+                        await response.write(line.encode() + b"\n")
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return response
+
+    async def _changes(self, since: str | None) -> AsyncIterator[Change]:
+        """Yield changes after a version, then those to come; "0" and None begin with all."""
+        with self._store.watching() as queue:
+            if since in (None, "", "0"):
+                for plural in KINDS:
+                    for item in self._store.list(plural):
+                        yield Change(version=0, type="ADDED", plural=plural, object=item)
+            else:
+                for change in [c for c in self._store.history if c.version > int(since or 0)]:
+                    yield change
+            while True:
+                yield await queue.get()
+
+    # Logs
+
+    async def _log(self, request: web.Request) -> web.StreamResponse:
+        namespace, name = request.match_info["ns"], request.match_info["name"]
+        user = self._access.user(request.headers.get("Authorization", ""))
+        self._access.check(user, "get", "pods/log", "", namespace)
+        pod = self._store.get("pods", namespace, name)
+        log = self._kubelet.log_file(pod)
+        if not log.exists():
+            container = pod["spec"]["containers"][0]["name"]
+            raise ApiError(400, f'container "{container}" in pod "{name}" is waiting to start')
+        text = log.read_bytes()
+        tail = request.query.get("tailLines")
+        shown = b"".join(text.splitlines(keepends=True)[-int(tail) :]) if tail else text
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        await response.write(shown)
+        if request.query.get("follow", "").lower() in ("true", "1"):
+            await self._follow(response, pod, len(text))
+        return response
+
+    async def _follow(self, response: web.StreamResponse, pod: Object, position: int) -> None:
+        log = self._kubelet.log_file(pod)
+        while True:
+            ended = self._has_ended(pod)
+            text = log.read_bytes()[position:]
+            position += len(text)
+            if text:
+                await response.write(text)
+            if ended:
+                return
+            await asyncio.sleep(LOG_POLL_SECONDS)
+
+    def _has_ended(self, pod: Object) -> bool:
+        metadata = pod["metadata"]
+        try:
+            current = self._store.get("pods", metadata["namespace"], metadata["name"])
+        except ApiError:
+            return True
+        return current["status"].get("phase") in ("Succeeded", "Failed")
+
+    def _allowed(self, request: web.Request, verb: str) -> tuple[str, str]:
+        """Check who asks, and return the plural and the namespace asked about."""
+        user = self._access.user(request.headers.get("Authorization", ""))
+        plural, namespace = request.match_info["plural"], request.match_info.get("ns", "")
+        group = "" if request.match_info["root"] == "api" else "batch"
+        kind = KINDS.get(plural)
+        if kind is None or kind.group != group:
+            raise not_found(plural, request.match_info.get("name", ""))
+        self._access.check(user, verb, plural, group, namespace)
+        return plural, namespace
+
+
+def _selection(request: web.Request) -> Matches:
+    labels = label_selector(request.query.get("labelSelector", ""))
+    fields = field_selector(request.query.get("fieldSelector", ""))
+    return lambda item: labels(item) and fields(item)
+
+
+async def _delete_options(request: web.Request) -> dict[str, Any]:
+    body = await request.text()
+    options: dict[str, Any] = json.loads(body) if body else {}
+    return {**options, **request.query}
+
+
+def _merge(item: Object, patch: Object) -> None:
+    """Apply a JSON merge patch (RFC 7386)."""
+    for key, value in patch.items():
+        if value is None:
+            item.pop(key, None)
+        elif isinstance(value, dict) and isinstance(item.get(key), dict):
+            _merge(item[key], value)
+        else:
+            item[key] = value

@@ -1,0 +1,235 @@
+"""The whole cluster, in a thread of its own, for tests of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from loopback.kubernetes.access import TOKEN, Access
+from loopback.kubernetes.admission import Admission
+from loopback.kubernetes.api import Api
+from loopback.kubernetes.jobs import JobController
+from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
+from loopback.kubernetes.runtime import ProcessRuntime, Runtime
+from loopback.kubernetes.scheduler import NodeGroup, Scheduler
+from loopback.kubernetes.store import Object, Store
+
+Result = TypeVar("Result")
+
+
+class LoopbackCluster:
+    """A Kubernetes cluster that lives in a thread; usable as a context manager.
+
+    Args:
+        directory: Where its kubeconfig, logs and working directories go.
+        runtime: What runs containers; None for child processes.
+        pull_image: What checks images; every image is there by default.
+        version: Kubernetes version whose schemas are used.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        runtime: Runtime | None = None,
+        pull_image: PullImage = any_image,
+        version: str = "1.31",
+    ) -> None:
+        self.directory = directory
+        self.store = Store()
+        self.access = Access()
+        self.admission = Admission(self.store, version)
+        self._kubelet = Kubelet(
+            self.store, runtime or ProcessRuntime(), directory, pull_image, self._spawn
+        )
+        self._scheduler = Scheduler(self.store, self._spawn)
+        self._jobs = JobController(self.store, self.admission, self._spawn)
+        self._api = Api(self.store, self.admission, self.access, self._kubelet)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._failures: list[BaseException] = []
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    def __enter__(self) -> LoopbackCluster:
+        self._thread.start()
+        self._wait(self._start())
+        self.add_namespace("default")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._wait(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._failures:
+            raise self._failures[0]
+
+    # What tests do to the cluster
+
+    @property
+    def requests(self) -> list[str]:
+        """Every request so far, as method and path with query."""
+        return self._api.requests
+
+    def kubeconfig(self, token: str = TOKEN, namespace: str = "default") -> Path:
+        """Write a kubeconfig for this cluster and return where it is."""
+        path = self.directory / f"kubeconfig-{token}-{namespace}.json"
+        context = {"cluster": "loopback", "user": "tester", "namespace": namespace}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "loopback", "cluster": {"server": self.url}}],
+            "users": [{"name": "tester", "user": {"token": token}}],
+            "contexts": [{"name": "loopback", "context": context}],
+            "current-context": "loopback",
+        }
+        path.write_text(json.dumps(config))
+        return path
+
+    def add_namespace(self, name: str) -> None:
+        """Make a namespace with its default service account."""
+
+        def add() -> None:
+            self.store.create("namespaces", "", {"metadata": {"name": name}})
+            self.store.create("serviceaccounts", name, {"metadata": {"name": "default"}})
+
+        self._call(add)
+
+    def add_nodes(self, group: NodeGroup) -> None:
+        """Make a node pool, or change what the autoscaler may do with it."""
+        self._call(lambda: self._scheduler.add_group(group))
+
+    def remove_node(self, name: str) -> None:
+        """Let a node vanish with everything that runs on it."""
+
+        def remove() -> None:
+            self.store.remove("nodes", "", name)
+            for pod in self.store.list("pods"):
+                if pod["spec"].get("nodeName") == name:
+                    self._kubelet.lose(pod)
+
+        self._call(remove)
+
+    def run_out_of_memory(self, pod: str, namespace: str = "default") -> None:
+        """Kill a running pod for its use of memory."""
+        self._call(lambda: self._kubelet.run_out_of_memory(self._pod(pod, namespace)))
+
+    def evict(self, pod: str, message: str, namespace: str = "default") -> None:
+        """Evict a running pod for pressure on its node."""
+        self._call(lambda: self._kubelet.evict(self._pod(pod, namespace), message))
+
+    def preempt(self, pod: str, namespace: str = "default") -> None:
+        """Take the Spot VM of a running pod back, and its node out of the cluster."""
+
+        def preempt() -> None:
+            item = self._pod(pod, namespace)
+            self.store.remove("nodes", "", item["spec"]["nodeName"])
+            self._kubelet.preempt(item)
+
+        self._call(preempt)
+
+    def displace(self, pod: str, namespace: str = "default") -> None:
+        """Give a running pod's place to one of higher priority."""
+        self._call(lambda: self._kubelet.displace(self._pod(pod, namespace)))
+
+    def list(self, plural: str, namespace: str | None = None) -> list[Object]:
+        """Return objects of a kind, without asking the API."""
+        return self._call(lambda: self.store.list(plural, namespace))
+
+    def event_reasons(self) -> list[str]:
+        """Return the reasons of all events, oldest first."""
+        history = self._call(lambda: list(self.store.history))
+        return [change.object["reason"] for change in history if change.plural == "events"]
+
+    def wait_for(
+        self, plural: str, holds: Callable[[Object], object], *, timeout_seconds: float = 20
+    ) -> Object:
+        """Wait until an object of a kind is as a test wants it, and return it."""
+        return self._wait(self._until(plural, holds, timeout_seconds))
+
+    # Inside
+
+    async def _start(self) -> None:
+        self._runner = web.AppRunner(self._api.application(), access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        self._spawn(self._control())
+        await asyncio.sleep(0)
+
+    async def _stop(self) -> None:
+        self._kubelet.kill_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _control(self) -> None:
+        """Let every controller look whenever something changed."""
+        stale = False
+        with self.store.watching() as queue:
+            while True:
+                change = await queue.get()
+                stale = stale or change.plural in ("pods", "jobs", "nodes")
+                if change.plural == "pods":
+                    self._jobs.account(change.object)
+                if stale and queue.empty():
+                    stale = False
+                    self._jobs.reconcile()
+                    self._scheduler.reconcile()
+                    self._kubelet.reconcile()
+                    self._collect()
+
+    def _collect(self) -> None:
+        """Take Jobs away that were deleted in the foreground, once their pods are gone."""
+        for job in self.store.list("jobs"):
+            if job["metadata"].get("deletionTimestamp") and not self.store.owned("pods", job):
+                self.store.remove("jobs", job["metadata"]["namespace"], job["metadata"]["name"])
+
+    def _pod(self, name: str, namespace: str) -> Object:
+        return self.store.get("pods", namespace, name)
+
+    async def _until(
+        self, plural: str, holds: Callable[[Object], object], timeout_seconds: float
+    ) -> Object:
+        with self.store.watching() as queue:
+            for item in self.store.list(plural):
+                if holds(item):
+                    return item
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    change = await queue.get()
+                    if change.plural == plural and holds(change.object):
+                        return change.object
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()):
+            self._failures.append(failure)
+
+    def _call(self, act: Callable[[], Result]) -> Result:
+        async def call() -> Result:
+            return act()
+
+        return self._wait(call())
+
+    def _wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+        future: Future[Result] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return future.result()

@@ -1,0 +1,291 @@
+"""The Job controller: pods for Jobs, and Jobs' ends.
+
+https://kubernetes.io/docs/concepts/workloads/controllers/job/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopback.kubernetes.admission import Admission
+from loopback.kubernetes.errors import ApiError
+from loopback.kubernetes.store import (
+    Object,
+    Store,
+    has_condition,
+    is_finished,
+    now,
+    random_suffix,
+    set_condition,
+)
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass
+class _Tally:
+    """What the controller has counted of one Job."""
+
+    accounted: set[str] = field(default_factory=set)
+    failed: int = 0
+    succeeded: set[str] = field(default_factory=set)
+    timers: set[str] = field(default_factory=set)
+
+
+class JobController:
+    """Makes the pods that Jobs want, and decides when Jobs have ended."""
+
+    def __init__(self, store: Store, admission: Admission, spawn: Callable[[Any], object]) -> None:
+        self._store = store
+        self._admission = admission
+        self._spawn = spawn
+        self._tallies: dict[str, _Tally] = {}
+
+    def account(self, pod: Object) -> None:
+        """Count a pod that has ended; called for every version of every pod, in order."""
+        job = self._owner(pod)
+        if job is None or is_finished(job) or has_condition(job, "FailureTarget"):
+            return
+        tally, uid = self._tally(job), pod["metadata"]["uid"]
+        phase = pod["status"].get("phase")
+        if phase not in ("Succeeded", "Failed") or uid in tally.accounted:
+            return
+        tally.accounted.add(uid)
+        if phase == "Succeeded":
+            tally.succeeded.add(_index(pod) or uid)
+            return
+        self._account_failure(job, pod, tally)
+
+    def reconcile(self) -> None:
+        """Bring every Job nearer to what its specification wants."""
+        for job in self._store.list("jobs"):
+            if is_finished(job):
+                self._expire(job)
+            elif not job["metadata"].get("deletionTimestamp"):
+                self._advance(job)
+
+    def _advance(self, job: Object) -> None:
+        pods = self._store.owned("pods", job)
+        active = [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
+        tally, spec = self._tally(job), job["spec"]
+        self._count(job, active)
+        if has_condition(job, "FailureTarget"):
+            self._finish_failing(job, active)
+        elif spec.get("suspend"):
+            self._stop(active)
+            self._edit(job, lambda item: set_condition(item, "Suspended", "True", "JobSuspended"))
+        elif len(tally.succeeded) >= spec.get("completions", 1):
+            self._complete(job)
+        else:
+            self._watch_deadline(job)
+            self._make_missing(job, active)
+
+    def _make_missing(self, job: Object, active: list[Object]) -> None:
+        spec, tally = job["spec"], self._tally(job)
+        missing = spec.get("completions", 1) - len(tally.succeeded)
+        if spec.get("completionMode") == "Indexed":
+            taken = {_index(pod) for pod in active} | tally.succeeded
+            wanted = [str(i) for i in range(spec.get("completions", 1)) if str(i) not in taken]
+            indexes: list[str | None] = [*wanted]
+        else:
+            indexes = [None] * max(0, min(missing, spec.get("parallelism", 1)) - len(active))
+        room = spec.get("parallelism", 1) - len(active)
+        for index in indexes[:room]:
+            self._make_pod(job, index)
+
+    def _make_pod(self, job: Object, index: str | None) -> None:
+        pod = _pod_of(job, index)
+        try:
+            self._admission.check_pod(job["metadata"]["namespace"], pod)
+        except ApiError as refusal:
+            self._refused(job, refusal.message)
+            return
+        self._store.create("pods", job["metadata"]["namespace"], pod)
+        name = pod["metadata"]["name"]
+        self._store.record_event(job, "Normal", "SuccessfulCreate", f"Created pod: {name}")
+
+    def _refused(self, job: Object, message: str) -> None:
+        tally = self._tally(job)
+        if f"refused {message}" not in tally.timers:
+            tally.timers.add(f"refused {message}")
+            text = f"Error creating: {message}"
+            self._store.record_event(job, "Warning", "FailedCreate", text)
+
+    def _account_failure(self, job: Object, pod: Object, tally: _Tally) -> None:
+        action, index = _policy(job, pod)
+        if action == "Ignore":
+            return
+        if action == "FailJob":
+            status = pod["status"]["containerStatuses"][0]
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            self._fail(
+                job,
+                "PodFailurePolicy",
+                f"Container {status['name']} for pod {name} failed with exit code "
+                f"{_exit_code(pod)} matching FailJob rule at index {index}",
+            )
+            return
+        tally.failed += 1
+        if tally.failed > job["spec"].get("backoffLimit", 6):
+            self._fail(job, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+
+    def _fail(self, job: Object, reason: str, message: str) -> None:
+        self._edit(job, lambda item: set_condition(item, "FailureTarget", "True", reason, message))
+
+    def _finish_failing(self, job: Object, active: list[Object]) -> None:
+        """Say that a Job has failed once all its pods have ended."""
+        self._stop(active)
+        if active:
+            return
+        cause = next(c for c in job["status"]["conditions"] if c["type"] == "FailureTarget")
+        reason, message = cause["reason"], cause["message"]
+        self._edit(job, lambda item: set_condition(item, "Failed", "True", reason, message))
+        self._store.record_event(job, "Warning", reason, message)
+
+    def _complete(self, job: Object) -> None:
+        def complete(item: Object) -> None:
+            set_condition(item, "Complete", "True", "CompletionsReached")
+            item["status"]["completionTime"] = now()
+
+        self._edit(job, complete)
+        self._store.record_event(job, "Normal", "Completed", "Job completed")
+
+    def _stop(self, pods: list[Object]) -> None:
+        for pod in pods:
+            mark_deleted(self._store, pod)
+
+    def _count(self, job: Object, active: list[Object]) -> None:
+        tally = self._tally(job)
+        counts = {
+            "active": len(active),
+            "failed": tally.failed,
+            "succeeded": len(tally.succeeded),
+        }
+
+        def write(item: Object) -> None:
+            status = item.setdefault("status", {})
+            status.setdefault("startTime", now())
+            status.update({name: count for name, count in counts.items() if count})
+            for name in [name for name, count in counts.items() if not count]:
+                status.pop(name, None)
+
+        self._edit(job, write)
+
+    def _watch_deadline(self, job: Object) -> None:
+        seconds = job["spec"].get("activeDeadlineSeconds")
+        if seconds is not None:
+            message = "Job was active longer than specified deadline"
+            self._once(
+                job, "deadline", seconds, lambda: self._fail(job, "DeadlineExceeded", message)
+            )
+
+    def _expire(self, job: Object) -> None:
+        seconds = job["spec"].get("ttlSecondsAfterFinished")
+        if seconds is not None:
+            self._once(job, "ttl", seconds, lambda: delete_job(self._store, job))
+
+    def _once(self, job: Object, name: str, seconds: float, act: Callable[[], None]) -> None:
+        tally = self._tally(job)
+        if name not in tally.timers:
+            tally.timers.add(name)
+            self._spawn(self._later(job, name, seconds, act))
+
+    async def _later(self, job: Object, name: str, seconds: float, act: Callable[[], None]) -> None:
+        await asyncio.sleep(seconds)
+        current = self._current(job)
+        if current is not None and (name == "ttl" or not is_finished(current)):
+            act()
+
+    def _current(self, job: Object) -> Object | None:
+        metadata = job["metadata"]
+        jobs = self._store.list("jobs", metadata["namespace"])
+        return next((j for j in jobs if j["metadata"]["uid"] == metadata["uid"]), None)
+
+    def _owner(self, pod: Object) -> Object | None:
+        owners = pod["metadata"].get("ownerReferences") or []
+        jobs = self._store.list("jobs", pod["metadata"]["namespace"]) if owners else []
+        return next((j for j in jobs if j["metadata"]["uid"] == owners[0]["uid"]), None)
+
+    def _tally(self, job: Object) -> _Tally:
+        return self._tallies.setdefault(job["metadata"]["uid"], _Tally())
+
+    def _edit(self, job: Object, change: Callable[[Object], None]) -> None:
+        metadata = job["metadata"]
+        self._store.edit("jobs", metadata["namespace"], metadata["name"], change)
+
+
+def mark_deleted(store: Store, item: Object, grace_seconds: float | None = None) -> None:
+    """Ask for an object's end; the kubelet takes pods away once they have stopped."""
+    metadata = item["metadata"]
+    given = item.get("spec", {}).get("terminationGracePeriodSeconds", 30)
+
+    def mark(stored: Object) -> None:
+        if not stored["metadata"].get("deletionTimestamp"):
+            stored["metadata"]["deletionTimestamp"] = now()
+            grace = given if grace_seconds is None else grace_seconds
+            stored["metadata"]["deletionGracePeriodSeconds"] = grace
+
+    store.edit(item["kind"].lower() + "s", metadata["namespace"], metadata["name"], mark)
+
+
+def delete_job(store: Store, job: Object, policy: str = "Background") -> None:
+    """Delete a Job, and what belongs to it as the policy says."""
+    owned = [] if policy == "Orphan" else store.owned("pods", job)
+    for pod in owned:
+        mark_deleted(store, pod)
+    if owned and policy == "Foreground":
+        mark_deleted(store, job, 0)
+        return
+    metadata = job["metadata"]
+    store.remove("jobs", metadata["namespace"], metadata["name"])
+    for plural in ("secrets", "configmaps") if policy != "Orphan" else ():
+        for item in store.owned(plural, job):
+            store.remove(plural, item["metadata"]["namespace"], item["metadata"]["name"])
+
+
+def _pod_of(job: Object, index: str | None) -> Object:
+    template = copy.deepcopy(job["spec"]["template"])
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+    labels = {"batch.kubernetes.io/job-name": name, "job-name": name, "controller-uid": uid}
+    metadata = template.get("metadata") or {}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    metadata["name"] = f"{name}-{random_suffix()}"
+    if index is not None:
+        metadata["name"] = f"{name}-{index}-{random_suffix()}"
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), INDEX: index}
+        metadata["labels"][INDEX] = index
+        template["spec"]["hostname"] = f"{name}-{index}"
+        for container in template["spec"]["containers"]:
+            container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "value": index})
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
+    metadata["ownerReferences"] = [owner]
+    return {"metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}}
+
+
+def _policy(job: Object, pod: Object) -> tuple[str, int | None]:
+    """Return what the first fitting rule of the pod failure policy says, and its index."""
+    rules = job["spec"].get("podFailurePolicy", {}).get("rules", ())
+    for index, rule in enumerate(rules):
+        conditions = rule.get("onPodConditions") or ()
+        if any(has_condition(pod, each["type"]) for each in conditions):
+            return rule["action"], index
+        codes, code = rule.get("onExitCodes"), _exit_code(pod)
+        if codes and code and (code in codes["values"]) is (codes["operator"] == "In"):
+            return rule["action"], index
+    return "Count", None
+
+
+def _exit_code(pod: Object) -> int | None:
+    statuses = pod["status"].get("containerStatuses") or [{}]
+    terminated = statuses[0].get("state", {}).get("terminated") or {}
+    return terminated.get("exitCode")
+
+
+def _index(pod: Object) -> str | None:
+    annotations = pod["metadata"].get("annotations") or {}
+    value: str | None = annotations.get(INDEX)
+    return value

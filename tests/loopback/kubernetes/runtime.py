@@ -1,0 +1,115 @@
+"""What runs the container of a pod: by default a child process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+Rewrite = Callable[[Sequence[str]], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSpec:
+    """A container to be run.
+
+    Attributes:
+        pod: The pod's name.
+        image: The image's reference.
+        command: Program and arguments.
+        environment: Its variables.
+        log_file: Where its output goes.
+        directory: A directory of its own.
+    """
+
+    pod: str
+    image: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    log_file: Path
+    directory: Path
+
+
+class Container(Protocol):
+    """A container that was started."""
+
+    async def wait(self) -> int:
+        """Return its exit code once it has ended, 128 and more for a signal."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to everything in it."""
+        ...
+
+
+class Runtime(Protocol):
+    """Starts containers."""
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        """Start one; raise `OSError` when its program cannot be run."""
+        ...
+
+
+@dataclass
+class ProcessContainer:
+    """A container that is a process group."""
+
+    process: asyncio.subprocess.Process
+
+    async def wait(self) -> int:
+        code = await self.process.wait()
+        return code if code >= 0 else 128 - code
+
+    def signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+def use_this_python(command: Sequence[str]) -> list[str]:
+    """Run `python3` with the interpreter of the tests."""
+    program, *arguments = command
+    is_python = program in ("python", "python3")
+    return [sys.executable if is_python else program, *arguments]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessRuntime:
+    """Runs containers as child processes of this machine; the image is not looked at.
+
+    Attributes:
+        rewrite: Turns the container's command into one that this machine has.
+        environment: Variables besides the pod's own.
+    """
+
+    rewrite: Rewrite = use_this_python
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.defpath})
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        command = self.rewrite(spec.command)
+        with spec.log_file.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self.environment, **spec.environment},
+                cwd=spec.directory,
+                start_new_session=True,
+            )
+        return ProcessContainer(process)
+
+
+async def stop(container: Container, grace_seconds: float) -> int:
+    """Ask a container to end, and end it when the grace period is over."""
+    container.signal(signal.SIGTERM)
+    try:
+        return await asyncio.wait_for(asyncio.shield(container.wait()), grace_seconds)
+    except TimeoutError:
+        container.signal(signal.SIGKILL)
+        return await container.wait()

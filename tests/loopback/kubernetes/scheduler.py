@@ -1,0 +1,207 @@
+"""Nodes, the scheduler that gives them pods, and the autoscaler that adds nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopback.kubernetes.store import Object, Store, now, random_suffix, set_condition
+
+NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
+_MISMATCH = "node(s) didn't match Pod's node affinity/selector"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeGroup:
+    """A node pool: what its nodes are like, and how many there may be.
+
+    Attributes:
+        name: The pool's name.
+        labels: Labels of its nodes, besides the pool's own.
+        capacity: Extended resources of each node, such as `google.com/tpu`. Others are
+            without bound.
+        taints: Taints of its nodes.
+        nodes: How many there are from the start.
+        max_nodes: How many the autoscaler may make of them.
+        delay_seconds: Time until a new node is ready.
+        failure: What the cloud answers instead of a node, such as `GCE quota exceeded`.
+    """
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    taints: tuple[Mapping[str, str], ...] = ()
+    nodes: int = 0
+    max_nodes: int = 1
+    delay_seconds: float = 0.1
+    failure: str | None = None
+
+
+class Scheduler:
+    """Binds pods to nodes, and asks for nodes that are missing."""
+
+    def __init__(self, store: Store, spawn: Callable[[Any], object]) -> None:
+        self._store = store
+        self._spawn = spawn
+        self._groups: dict[str, NodeGroup] = {}
+        self._coming: Counter[str] = Counter()
+        self._said: dict[str, set[str]] = {}
+
+    def add_group(self, group: NodeGroup) -> None:
+        """Add a node pool, or change what the autoscaler may do with it."""
+        known = group.name in self._groups
+        self._groups[group.name] = group
+        for _ in range(0 if known else group.nodes):
+            self._add_node(group)
+
+    def reconcile(self) -> None:
+        """Look at every pod that has no node."""
+        for pod in self._store.list("pods"):
+            waiting = pod["status"].get("phase") == "Pending" and not pod["spec"].get("nodeName")
+            if waiting and not pod["metadata"].get("deletionTimestamp"):
+                self._place(pod)
+
+    def _place(self, pod: Object) -> None:
+        nodes = self._store.list("nodes")
+        problems: Counter[str] = Counter()
+        for node in nodes:
+            problem = _misfit(pod, node["metadata"]["labels"], node["spec"].get("taints", ()))
+            problem = problem or _shortage(pod, self._free(node))
+            if problem is None:
+                self._bind(pod, node["metadata"]["name"])
+                return
+            problems[problem] += 1
+        reasons = ", ".join(f"{count} {problem}" for problem, count in sorted(problems.items()))
+        message = f"0/{len(nodes)} nodes are available" + (f": {reasons}." if reasons else ".")
+        self._unschedulable(pod, message)
+        self._scale_up(pod)
+
+    def _free(self, node: Object) -> dict[str, int]:
+        free = {name: int(amount) for name, amount in node["status"]["capacity"].items()}
+        for pod in self._store.list("pods"):
+            here = pod["spec"].get("nodeName") == node["metadata"]["name"]
+            if here and pod["status"].get("phase") not in ("Succeeded", "Failed"):
+                for name, amount in requested(pod).items():
+                    free[name] = free.get(name, 0) - amount
+        return free
+
+    def _bind(self, pod: Object, node: str) -> None:
+        def bind(item: Object) -> None:
+            item["spec"]["nodeName"] = node
+            set_condition(item, "PodScheduled", "True", "Scheduled")
+
+        metadata = pod["metadata"]
+        self._store.edit("pods", metadata["namespace"], metadata["name"], bind)
+        self._store.record_event(
+            pod, "Normal", "Scheduled", f"assigned {metadata['name']} to {node}"
+        )
+
+    def _unschedulable(self, pod: Object, message: str) -> None:
+        metadata = pod["metadata"]
+        self._store.edit(
+            "pods",
+            metadata["namespace"],
+            metadata["name"],
+            lambda item: set_condition(item, "PodScheduled", "False", "Unschedulable", message),
+        )
+        self._say(pod, "FailedScheduling", message)
+
+    def _scale_up(self, pod: Object) -> None:
+        refusals = Counter[str]()
+        for group in self._groups.values():
+            problem = _misfit(pod, _labels(group), group.taints) or _shortage(pod, group.capacity)
+            if problem is None and self._size(group) >= group.max_nodes:
+                if self._coming[group.name]:
+                    return
+                problem = "max node group size reached"
+            if problem is None:
+                self._ask_for(pod, group)
+                return
+            refusals[problem] += 1
+        reasons = ", ".join(f"{count} {problem}" for problem, count in sorted(refusals.items()))
+        self._say(pod, "NotTriggerScaleUp", f"pod didn't trigger scale-up: {reasons}")
+
+    def _ask_for(self, pod: Object, group: NodeGroup) -> None:
+        if group.failure:
+            self._say(
+                pod,
+                "FailedScaleUp",
+                f"Node scale up associated with this pod failed: {group.failure}",
+            )
+            return
+        self._coming[group.name] += 1
+        size = self._size(group)
+        self._say(
+            pod, "TriggeredScaleUp", f"pod triggered scale-up: [{group.name} {size - 1}->{size}]"
+        )
+        self._spawn(self._arrive(group))
+
+    async def _arrive(self, group: NodeGroup) -> None:
+        await asyncio.sleep(group.delay_seconds)
+        self._coming[group.name] -= 1
+        self._add_node(group)
+
+    def _size(self, group: NodeGroup) -> int:
+        nodes = self._store.list("nodes")
+        made = sum(node["metadata"]["labels"][NODE_POOL_LABEL] == group.name for node in nodes)
+        return made + self._coming[group.name]
+
+    def _add_node(self, group: NodeGroup) -> None:
+        name = f"gke-{group.name}-{random_suffix()}"
+        body = {
+            "metadata": {
+                "name": name,
+                "labels": {"kubernetes.io/hostname": name, **_labels(group)},
+            },
+            "spec": {"taints": [dict(taint) for taint in group.taints]},
+            "status": {
+                "capacity": {key: str(amount) for key, amount in group.capacity.items()},
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now()}],
+            },
+        }
+        self._store.create("nodes", "", body)
+
+    def _say(self, pod: Object, reason: str, message: str) -> None:
+        """Write an event once for each pod and message."""
+        said = self._said.setdefault(pod["metadata"]["uid"], set())
+        if f"{reason} {message}" not in said:
+            said.add(f"{reason} {message}")
+            kind = "Normal" if reason == "TriggeredScaleUp" else "Warning"
+            self._store.record_event(pod, kind, reason, message)
+
+
+def requested(pod: Object) -> dict[str, int]:
+    """Return the extended resources a pod asks for."""
+    limits = pod["spec"]["containers"][0].get("resources", {}).get("limits", {})
+    return {name: int(amount) for name, amount in limits.items() if "/" in name}
+
+
+def _labels(group: NodeGroup) -> dict[str, str]:
+    return {**group.labels, NODE_POOL_LABEL: group.name}
+
+
+def _misfit(pod: Object, labels: Mapping[str, str], taints: Any) -> str | None:
+    selector = pod["spec"].get("nodeSelector") or {}
+    if any(labels.get(name) != value for name, value in selector.items()):
+        return _MISMATCH
+    for taint in taints:
+        if not any(_tolerates(item, taint) for item in pod["spec"].get("tolerations") or ()):
+            return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+    return None
+
+
+def _shortage(pod: Object, free: Mapping[str, int]) -> str | None:
+    lacking = [name for name, amount in requested(pod).items() if free.get(name, 0) < amount]
+    return f"Insufficient {lacking[0]}" if lacking else None
+
+
+def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
+    exists = toleration.get("operator", "Equal") == "Exists"
+    return (
+        toleration.get("key") in (None, taint["key"])
+        and toleration.get("effect") in (None, taint["effect"])
+        and (exists or toleration.get("value", "") == taint.get("value", ""))
+    )
