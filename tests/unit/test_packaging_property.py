@@ -66,6 +66,7 @@ def test_any_tree_comes_back_as_it_was(tree: dict[bytes, Node]) -> None:
         make(project, tree)
         restored = ship_and_restore(project, Path(folder), options=ANYTHING)
         assert described(restored) == described(project)
+        assert not any(is_broken(path) for path in restored.rglob("*"))
 
 
 def make(project: Path, tree: dict[bytes, Node]) -> None:
@@ -98,6 +99,7 @@ def write(path: Path, node: File | Directory) -> None:
 
 
 def make_link(path: Path, target: Path, absolute: bool) -> None:
+    """Make a link; below another link, a relative one may lead nowhere."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target if absolute else os.path.relpath(target, path.parent))
@@ -106,13 +108,15 @@ def make_link(path: Path, target: Path, absolute: bool) -> None:
 
 
 def described(root: Path) -> dict[str, tuple[object, ...]]:
-    """Describe every file, directory and link under a root, but links by where they lead."""
+    """Describe all that is under a root, links by where they lead, without broken ones."""
     found: dict[str, tuple[object, ...]] = {}
     for folder, folders, files in os.walk(root):
         for name in [*folders, *files]:
             path = Path(folder) / name
             status = path.lstat()
             relative = str(path.relative_to(root))
+            if is_broken(path):
+                continue
             if path.is_symlink():
                 found[relative] = ("link", str(path.resolve().relative_to(root.resolve())))
             elif path.is_dir():
@@ -120,3 +124,8 @@ def described(root: Path) -> dict[str, tuple[object, ...]]:
             else:
                 found[relative] = ("file", stat.S_IMODE(status.st_mode), path.read_bytes())
     return found
+
+
+def is_broken(path: Path) -> bool:
+    """Whether a path is a link that leads nowhere, or to itself."""
+    return path.is_symlink() and not path.exists()
