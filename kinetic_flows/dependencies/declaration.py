@@ -25,6 +25,7 @@ class Declaration:
         lines: Requirements, local packages and options.
         constraints: Lines of constraint files.
         files: Every file that was read, in order.
+        project_file: The file that declares; None where there is none.
         lock_file: The lock to use instead of resolving; None for none.
         selection: What `[tool.kinetic]` selects.
         filtered: Accelerator packages that were left out, a sentence each.
@@ -35,6 +36,7 @@ class Declaration:
     lines: tuple[Line, ...] = ()
     constraints: tuple[Line, ...] = ()
     files: tuple[Path, ...] = ()
+    project_file: Path | None = None
     lock_file: Path | None = None
     selection: Selection = field(default_factory=Selection)
     filtered: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ def read_declaration(
         lines=project.found.lines,
         constraints=project.found.constraints,
         files=project.found.files,
+        project_file=source.path,
         lock_file=source.lock_file,
         selection=project.selection,
         warnings=(*source.warnings, *project.warnings),

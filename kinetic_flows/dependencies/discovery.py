@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from kinetic_flows.dependencies.uv_sources import workspace_root
 from kinetic_flows.errors import DependencyError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,11 @@ def _file_source(path: Path) -> DependencySource:
 
 
 def _lock_beside(pyproject: Path) -> Path | None:
-    candidates = (pyproject.parent / name for name in LOCK_FILE_NAMES)
+    """Return the lock beside a project, or that of the uv workspace it is a member of."""
+    candidates = [pyproject.parent / name for name in LOCK_FILE_NAMES]
+    workspace = workspace_root(pyproject.parent)
+    if workspace is not None:
+        candidates.append(workspace / "uv.lock")
     return next((path for path in candidates if path.is_file()), None)
 
 

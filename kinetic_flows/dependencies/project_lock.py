@@ -28,7 +28,7 @@ def locked_by_project(
         return _exported(declared, path, target, uv=uv)
     found = _read(decode(path.read_bytes(), path), path, declared, target)
     _check_satisfied(found, declared, path, target)
-    return found
+    return tuple(item.relative_to(path.parent) for item in found)
 
 
 def _exported(
@@ -47,14 +47,15 @@ def _exported(
             "--no-default-groups",
             *selected,
             "--project",
-            path.parent,
+            uv.cwd,
             "--output-file",
             out,
         )
         if done.exit_code != 0:
             raise _export_error(path, done.stderr)
         found = _read(out.read_text(encoding="utf-8"), path, declared, target)
-        return tuple(item.relative_to(out.parent) for item in found)
+        # uv writes paths relative to the file it writes.
+        return tuple(item.relative_to(out.parent.resolve()) for item in found)
 
 
 def _export_error(path: Path, stderr: str) -> LockError:
@@ -80,7 +81,7 @@ def _read(
         )
     except LockError as error:
         raise LockError(f"{path}: {error.message}", value=str(path), hint=error.hint) from error
-    return tuple(item.relative_to(path.parent) for item in found)
+    return found
 
 
 def _check_satisfied(
@@ -88,9 +89,7 @@ def _check_satisfied(
 ) -> None:
     """Refuse a lock that lacks what the project asks for: nothing else ties it to the project."""
     versions = {item.name: item.version for item in found}
-    covered = [
-        line for line in declared.lines if line.origin.file == path.parent / "pyproject.toml"
-    ]
+    covered = [line for line in declared.lines if line.origin.file == declared.project_file]
     line = unsatisfied(covered, versions, target)
     if line is None:
         return

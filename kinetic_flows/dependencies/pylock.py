@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -79,11 +80,14 @@ class PylockPackage:
         return replace(self, wheels=wheels, sdist=sdist) if wheels or sdist else None
 
     def relative_to(self, directory: Path) -> PylockPackage:
-        """Return the package with its relative paths made absolute from a directory."""
+        """Return the package with its relative paths made absolute from a directory.
+
+        The directory may be gone afterwards: no `..` is left that would lead through it.
+        """
         archive = self.archive
         if archive is not None and "://" not in archive.location:
-            archive = replace(archive, location=str(directory / archive.location))
-        inside = str(directory / self.directory) if self.directory else None
+            archive = replace(archive, location=os.path.normpath(directory / archive.location))
+        inside = os.path.normpath(directory / self.directory) if self.directory else None
         return replace(self, directory=inside, archive=archive)
 
 

@@ -126,9 +126,7 @@ def _from_project_lock(
 
 def _is_beyond_lock(line: Line, declared: Declaration) -> bool:
     """Whether a line comes from a file that the project's lock does not cover."""
-    return declared.lock_file is not None and line.origin.file != (
-        declared.lock_file.parent / "pyproject.toml"
-    )
+    return line.origin.file != declared.project_file
 
 
 def _runtime(target: Target, keeps_accelerator: bool) -> tuple[str, ...]:
@@ -165,7 +163,7 @@ def _ask(
             raise resolution_error(done.stderr, declared, target, scratch, uv.environ)
         text = (scratch / "pylock.toml").read_text(encoding="utf-8")
         found = read_pylock(text, markers=target.markers())
-        return tuple(item.relative_to(scratch) for item in found)
+        return tuple(item.relative_to(scratch.resolve()) for item in found)
 
 
 def _written(asked: Question, scratch: Path) -> list[Path]:

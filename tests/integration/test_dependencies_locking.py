@@ -517,6 +517,29 @@ def test_requirements_beyond_a_uv_lock_are_resolved_against_it(client: Client) -
     assert _versions(client.lock()) == versions
 
 
+def test_the_lock_of_a_workspace_serves_its_members(client: Client, index: SimpleIndex) -> None:
+    client.add({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['app', 'mine']\n"})
+    client.add(project_files("mine", "0.1", ["beta"]), "mine")
+    client.add(
+        {
+            "app/pyproject.toml": '[project]\nname = "app"\nversion = "1"\n'
+            'requires-python = ">=3.11"\ndependencies = ["mine"]\n'
+            "[tool.uv.sources]\nmine = { workspace = true }\n"
+        }
+    )
+    _uv_lock(client)
+    filename, data = wheel("alpha", "9.0")
+    index.files["alpha"][filename] = data
+    client.project = client.project / "app"
+    lock = client.lock()
+    assert _versions(lock) == {
+        "alpha": "1.0",
+        "beta": "1.0",
+        "cloudpickle": "3.1.2",
+        "mine": "0.1",
+    }
+
+
 def test_a_stale_uv_lock_is_an_error_with_the_remedy(client: Client) -> None:
     _project(client, '["alpha"]')
     _uv_lock(client)
