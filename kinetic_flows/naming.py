@@ -32,6 +32,16 @@ PLATFORM_LABEL = "kinetic.platform"
 
 HASH_CHARACTERS_IN_TAG = 12
 
+LABEL_CATEGORY = "kinetic.category"
+LABEL_PYTHON = "kinetic.python"
+LABEL_DEPENDENCY_HASH = "kinetic.dependency-hash"
+LABEL_LOCK_DIGEST = "kinetic.lock-digest"
+LABEL_BASE_IDENTITY = "kinetic.base-identity"
+LABEL_VERSION = "kinetic.version"
+LABEL_KIND = "kinetic.kind"
+LABEL_BASE_NAME = "org.opencontainers.image.base.name"
+LABEL_TITLE = "org.opencontainers.image.title"
+
 
 def pack_object(sha256: str) -> str:
     """Name of a code pack, by the digest of its uncompressed content."""
@@ -56,6 +66,48 @@ def wheel_object(sha256: str, filename: str) -> str:
 def runner_object(sha256: str) -> str:
     """Name of the runner's zipapp."""
     return f"runners/{sha256}.pyz"
+
+
+def build_source_object(sha256: str) -> str:
+    """Name of a build's source archive, by its digest."""
+    return f"builds/{sha256}.tar.gz"
+
+
+BUILD_LOGS = "logs"
+"""Where the logs of builds are."""
+
+
+def lease_object(subject: str) -> str:
+    """Name of the lease of whoever builds a subject: a dependency hash, or a base."""
+    return f"leases/{subject}.json"
+
+
+def lease_followers_prefix(subject: str) -> str:
+    """Common prefix of the marks of those who wait for a build."""
+    return f"leases/{subject}/"
+
+
+def base_image(repository: str, category: str) -> str:
+    """Name of a category's base image in a repository, without a tag.
+
+    Docker Hub's names have exactly two parts, so `user/name` becomes `user/name-base-cpu`,
+    while `user` becomes `user/base-cpu`; a registry of one's own takes paths.
+    """
+    first, _, rest = repository.strip("/").partition("/")
+    on_docker_hub = not (set(first) & set(".:") or first == "localhost") or first == "docker.io"
+    path = rest if first == "docker.io" else f"{first}/{rest}".rstrip("/")
+    joint = "-" if on_docker_hub and "/" in path else "/"
+    return f"{repository.strip('/')}{joint}base-{category}"
+
+
+def base_tag(python: str, identity: str) -> str:
+    """Tag of a base image that was built for one Python version from known inputs."""
+    return f"py{python}-{identity[:HASH_CHARACTERS_IN_TAG]}"
+
+
+def build_tag(reference: str, subject: str) -> str:
+    """Tag by which the builds of one image in one repository are found (128 characters fit)."""
+    return f"kinetic-{subject[:HASH_CHARACTERS_IN_TAG]}-{slug(reference)}"[:128].rstrip("-")
 
 
 def run_prefix(run_id: str) -> str:

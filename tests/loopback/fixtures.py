@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from loopback.cloud import LoopbackCloud, start_cloud
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
@@ -56,3 +57,11 @@ def docker_hub(docker_registry: DockerRegistry) -> Iterator[RegistryFront]:
     front = RegistryFront(docker_registry.url, "docker-hub").start()
     yield front
     front.stop()
+
+
+@pytest.fixture(scope="session")
+def loopback_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCloud]:
+    """Storage, registry and Cloud Build, with real builds."""
+    cloud = start_cloud(tmp_path_factory.mktemp("cloud"))
+    yield cloud
+    cloud.stop()

@@ -1,0 +1,86 @@
+"""Following a running build: its log as it grows, and its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kinetic_flows import naming
+from kinetic_flows.clients.cloud_build import CloudBuild
+from kinetic_flows.errors import ObjectNotFoundError
+from kinetic_flows.images.builds import BuildState, log_object
+from kinetic_flows.protocols import ArtifactStore
+
+LOG_GRACE_SECONDS = 3.0
+"""How long the end of a log may come after the end of its build."""
+
+
+class GrowingLog:
+    """Reads the log object of a build, which Cloud Build rewrites as the build prints.
+
+    Args:
+        store: The bucket that Cloud Build writes logs to.
+        build_id: Whose log.
+        on_output: Called with each line, once.
+    """
+
+    def __init__(
+        self, store: ArtifactStore, build_id: str, on_output: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._name = log_object(naming.BUILD_LOGS, build_id)
+        self._on_output = on_output
+        self._generation = ""
+        self.lines: list[str] = []
+
+    def read(self, *, at_end: bool = False) -> bool:
+        """Pass on the lines that are new; True when there is a log at all.
+
+        Args:
+            at_end: Whether the last line counts although nothing ends it.
+        """
+        try:
+            stored = self._store.get(self._name)
+        except ObjectNotFoundError:
+            return False
+        if stored.generation == self._generation and not at_end:
+            return True
+        self._generation = stored.generation
+        text = stored.data.decode(errors="replace")
+        lines = text.splitlines()
+        if not at_end and not text.endswith("\n"):
+            lines = lines[:-1]
+        for line in lines[len(self.lines) :]:
+            self._on_output(line)
+        self.lines = lines
+        return True
+
+
+def follow_build(
+    builds: CloudBuild,
+    state: BuildState,
+    log: GrowingLog,
+    *,
+    poll_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> BuildState:
+    """Wait until a build has ended, passing on its log.
+
+    Args:
+        builds: Who knows about it.
+        state: What is known of it.
+        log: Its log.
+        poll_seconds: How often to look.
+        sleep: Waits between looks.
+
+    Returns:
+        How it ended.
+    """
+    while state.is_running:
+        sleep(poll_seconds)
+        state = builds.get(state.id)
+        log.read()
+    deadline = time.monotonic() + LOG_GRACE_SECONDS
+    while not log.read(at_end=True) and time.monotonic() < deadline:
+        sleep(min(poll_seconds, 0.5))
+    return state

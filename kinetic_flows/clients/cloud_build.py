@@ -1,0 +1,306 @@
+"""Cloud Build over gRPC: submit a build, look at it, find it, cancel it.
+
+See https://cloud.google.com/build/docs/api/reference/rpc.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
+from kinetic_flows.clients.google_errors import LOGIN_HINT, is_credential_error, status_of
+from kinetic_flows.errors import BuildError, KineticError
+from kinetic_flows.images.builds import (
+    BuildSpec,
+    BuildState,
+    BuildStep,
+    build_secrets,
+    build_steps,
+)
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.cloud.devtools.cloudbuild_v1 import Build, CloudBuildClient
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+SUBMISSION_TRIES = 3
+TRANSIENT_CODES = frozenset({429, 500, 502, 503, 504})
+
+
+class CloudBuild:
+    """One project's builds.
+
+    Nothing is sent, and no SDK is imported, before the first call.
+
+    Args:
+        project: The Google Cloud project.
+        location: Where builds run: `global` or a region.
+        endpoint: `host:port` of another Cloud Build endpoint; with `http://` in front it is
+            asked in plain text and without credentials; None for Google's.
+        credentials: Who asks; None for Application Default Credentials.
+        call_seconds: Limit for a call, all its tries together.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        *,
+        location: str = "global",
+        endpoint: str | None = None,
+        credentials: Credentials | None = None,
+        call_seconds: float = 60.0,
+    ) -> None:
+        self._project = project
+        self._parent = f"projects/{project}/locations/{location}"
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._call_seconds = call_seconds
+        self._client: CloudBuildClient | None = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        with self._lock:
+            if self._client is not None:
+                self._client.transport.close()  # type: ignore[no-untyped-call]
+                self._client = None
+
+    def submit(self, spec: BuildSpec) -> BuildState:
+        """Start a build, once: an answer that was lost is looked up before trying again.
+
+        Raises:
+            BuildError: Cloud Build does not take it.
+        """
+        mark = f"kinetic-submission-{uuid4().hex}"
+        for number in range(1, SUBMISSION_TRIES + 1):
+            try:
+                return self._submit(spec, mark)
+            except _Unavailable as error:
+                logger.info("Cloud Build did not answer a submission: %s", error)
+                found = self.find_running(mark)
+                if found is not None:
+                    return found
+                if number == SUBMISSION_TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+    def get(self, build_id: str) -> BuildState:
+        """Return what is known of a build.
+
+        Raises:
+            BuildError: It does not exist, or Cloud Build cannot be asked.
+        """
+        request = {
+            "name": f"{self._parent}/builds/{build_id}",
+            "project_id": self._project,
+            "id": build_id,
+        }
+        return _state(
+            self._call(lambda client, options: client.get_build(request=request, **options))
+        )
+
+    def find_running(self, tag: str) -> BuildState | None:
+        """Return a build with a tag that has not ended; None when there is none.
+
+        Raises:
+            BuildError: Cloud Build cannot be asked.
+        """
+        request = {
+            "parent": self._parent,
+            "project_id": self._project,
+            "filter": f'tags="{tag}"',
+            "page_size": 20,
+        }
+
+        def first_page(client: CloudBuildClient, options: dict[str, Any]) -> list[Build]:
+            pages = client.list_builds(request=request, **options).pages
+            return list(next(iter(pages)).builds)
+
+        states = [_state(build) for build in self._call(first_page)]
+        return next((state for state in states if state.is_running), None)
+
+    def cancel(self, build_id: str) -> None:
+        """Cancel a build; nothing happens when it has ended.
+
+        Raises:
+            BuildError: Cloud Build cannot be asked.
+        """
+        request = {
+            "name": f"{self._parent}/builds/{build_id}",
+            "project_id": self._project,
+            "id": build_id,
+        }
+        try:
+            self._call(lambda client, options: client.cancel_build(request=request, **options))
+        except _AlreadyEnded:
+            return
+
+    def _submit(self, spec: BuildSpec, mark: str) -> BuildState:
+        request = {
+            "parent": self._parent,
+            "project_id": self._project,
+            "build": _build(spec, mark),
+        }
+
+        def create(client: CloudBuildClient, options: dict[str, Any]) -> Build:
+            operation = client.create_build(request=request, **{**options, "retry": None})
+            build: Build = operation.metadata.build
+            return build
+
+        return _state(self._call(create))
+
+    def _call(self, call: Callable[[CloudBuildClient, dict[str, Any]], T]) -> T:
+        """Make a call in this library's terms: limited in time, its errors translated."""
+        options = {"timeout": self._call_seconds / 2, "retry": _retry(self._call_seconds)}
+        try:
+            return call_with_deadline(lambda: call(self._connect(), options), self._call_seconds)
+        except KineticError:
+            raise
+        except Exception as error:
+            raise _translate(error, self._project) from error
+
+    def _connect(self) -> CloudBuildClient:
+        with self._lock:
+            if self._client is None:
+                self._client = _client(self._endpoint, self._credentials)
+            return self._client
+
+
+class _Unavailable(BuildError):
+    """Cloud Build did not answer, so nobody knows what it did."""
+
+
+class _AlreadyEnded(BuildError):
+    """The build has ended."""
+
+
+def _client(endpoint: str | None, credentials: Credentials | None) -> CloudBuildClient:
+    from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
+
+    if endpoint is None or not endpoint.startswith("http://"):
+        options = {"api_endpoint": endpoint.removeprefix("https://")} if endpoint else None
+        return CloudBuildClient(credentials=credentials, client_options=options)
+    import grpc  # type: ignore[import-untyped]
+    from google.cloud.devtools.cloudbuild_v1.services.cloud_build.transports import (
+        CloudBuildGrpcTransport,
+    )
+
+    address = endpoint.removeprefix("http://").rstrip("/")
+    channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    return CloudBuildClient(transport=CloudBuildGrpcTransport(channel=channel))
+
+
+def _retry(seconds: float) -> Any:
+    """Return how calls that change nothing are repeated."""
+    from google.api_core.retry import Retry
+
+    return Retry(
+        predicate=lambda error: status_of(error) in TRANSIENT_CODES,
+        initial=0.2,
+        maximum=5.0,
+        timeout=seconds * 0.9,
+    )
+
+
+def _build(spec: BuildSpec, mark: str) -> dict[str, Any]:
+    """Return a build in the API's own shape."""
+    options = spec.options
+    secrets = [
+        {"version_name": version, "env": variable}
+        for variable, version in build_secrets(spec).items()
+    ]
+    return {
+        "source": {
+            "storage_source": {"bucket": spec.bucket, "object_": spec.source_object},
+        },
+        "steps": [_step(step) for step in build_steps(spec)],
+        "images": [spec.image],
+        "tags": [*spec.tags, mark],
+        "timeout": {"seconds": options.timeout_seconds},
+        "service_account": _service_account(options.service_account),
+        "logs_bucket": f"gs://{spec.bucket}/{spec.logs_prefix}".rstrip("/"),
+        "options": {
+            "logging": "GCS_ONLY",
+            "log_streaming_option": "STREAM_ON",
+            # A name that this version of the client does not know is passed on as it is.
+            **({"machine_type": options.machine_type} if options.machine_type else {}),
+            **({"disk_size_gb": options.disk_size_gb} if options.disk_size_gb else {}),
+        },
+        **({"available_secrets": {"secret_manager": secrets}} if secrets else {}),
+    }
+
+
+def _service_account(name: str) -> str:
+    """Return a service account as the API names it."""
+    return (
+        name if not name or name.startswith("projects/") else f"projects/-/serviceAccounts/{name}"
+    )
+
+
+def _step(step: BuildStep) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "args": list(step.args),
+        "entrypoint": step.entrypoint,
+        "env": list(step.environment),
+        "secret_env": list(step.secret_variables),
+    }
+
+
+def _state(build: Build) -> BuildState:
+    status: Any = build.status.name
+    return BuildState(
+        id=build.id,
+        status=status,
+        log_url=build.log_url,
+        images={image.name: image.digest for image in build.results.images},
+        detail=build.failure_info.detail or build.status_detail,
+        step_statuses=tuple((step.name, step.status.name) for step in build.steps),
+    )
+
+
+def _translate(error: Exception, project: str) -> BuildError:
+    status, words = status_of(error), " ".join(str(error).split())[:300]
+    if status == 401 or is_credential_error(error):
+        return BuildError(
+            f"Cloud Build does not accept the credentials: {words}", value=project, hint=LOGIN_HINT
+        )
+    if status == 403:
+        return _no_permission(words, project)
+    if status == 404:
+        return BuildError(
+            f"Cloud Build does not know it: {words}",
+            value=project,
+            hint=f"check the project {project!r} and the builds' location",
+        )
+    if status == 400 and "finished" in words:
+        return _AlreadyEnded(words, value=project)
+    if status is None or status in TRANSIENT_CODES or isinstance(error, DeadlineExceeded):
+        return _Unavailable(
+            f"Cloud Build cannot be reached: {words or type(error).__name__}",
+            value=project,
+            hint="check the network; builds that were started go on, and are joined when you "
+            "run again",
+        )
+    return BuildError(f"Cloud Build refused: {words}", value=project, hint="see its own words")
+
+
+def _no_permission(words: str, project: str) -> BuildError:
+    if "has not been used" in words or "is disabled" in words:
+        hint = (
+            "switch it on with: gcloud services enable cloudbuild.googleapis.com "
+            f"--project={project}"
+        )
+    else:
+        hint = (
+            f"grant it with: gcloud projects add-iam-policy-binding {project} "
+            "--member=user:YOU --role=roles/cloudbuild.builds.editor"
+        )
+    return BuildError(f"no access to Cloud Build in {project}: {words}", value=project, hint=hint)

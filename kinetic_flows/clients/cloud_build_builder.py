@@ -1,0 +1,347 @@
+"""Images made by Cloud Build: each is built once, however many ask for it at once.
+
+A bundled image is a base image plus one layer. Both are made the same way: whoever holds the
+image's lease submits a build, everyone else follows that build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from kinetic_flows import naming
+from kinetic_flows.clients.build_following import GrowingLog, follow_build
+from kinetic_flows.clients.cloud_build import CloudBuild
+from kinetic_flows.errors import BuildError, KineticError
+from kinetic_flows.images.base_lookup import check_base
+from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_project_template
+from kinetic_flows.images.builds import (
+    TRANSIENT,
+    BuildOptions,
+    BuildSpec,
+    BuildState,
+    build_error,
+)
+from kinetic_flows.images.decision import Follow, Reuse, Wait, decide
+from kinetic_flows.images.dockerfiles import BuildContext, base_context, project_context
+from kinetic_flows.images.lease import TERM_SECONDS, Lease
+from kinetic_flows.images.references import parse_reference
+from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+from kinetic_flows.protocols import ArtifactStore, ImageRegistry, ResolvedImage
+
+OnOutput: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuilderSettings:
+    """Where images go and how builds run.
+
+    Attributes:
+        repository: The cluster's own repository, where bases are built to.
+        base_repository: The configured repository of base images; None when there is none, so
+            that bases are looked up in, and built into, the cluster's own.
+        version: This product's version.
+        options: How builds run.
+        poll_seconds: How often a running build is looked at.
+        term_seconds: How long a lease is believed that nobody renews.
+    """
+
+    repository: str
+    base_repository: str | None
+    version: str
+    options: BuildOptions = field(default_factory=BuildOptions)
+    poll_seconds: float = 2.0
+    term_seconds: float = TERM_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """One image that must exist.
+
+    Attributes:
+        reference: Its name, with a tag.
+        subject: What its lease and its builds are called after.
+        context: Makes its build context, when it has to be built after all.
+    """
+
+    reference: str
+    subject: str
+    context: Callable[[], BuildContext]
+
+
+class CloudBuildBuilder:
+    """Makes images with Cloud Build.
+
+    Args:
+        builds: Cloud Build.
+        store: Where leases and shipped wheels are.
+        build_store: The bucket of sources and logs, which the build's service account reads
+            and writes.
+        registry: Where images are looked up.
+        settings: Where images go and how builds run.
+        on_build: Called with each build that is started or followed, for links to it.
+    """
+
+    def __init__(
+        self,
+        *,
+        builds: CloudBuild,
+        store: ArtifactStore,
+        build_store: ArtifactStore,
+        registry: ImageRegistry,
+        settings: BuilderSettings,
+        on_build: Callable[[BuildState], None] = lambda _: None,
+    ) -> None:
+        self._builds = builds
+        self._store = store
+        self._build_store = build_store
+        self._registry = registry
+        self._settings = settings
+        self._on_build = on_build
+
+    def build(
+        self, request: ImageRequest, environment: EnvironmentSpec, on_output: OnOutput
+    ) -> ResolvedImage:
+        """Return the image of an environment, built unless it exists or is being built.
+
+        Raises:
+            BuildError: The build failed.
+            ImageError: The registry cannot be asked, or the base image does not fit.
+            StoreError: The source cannot be uploaded.
+        """
+
+        def context() -> BuildContext:
+            base = self.ensure_base(environment, on_output)
+            return project_context(
+                environment,
+                base=base.reference,
+                template=read_project_template(),
+                wheels=self._wheels(environment),
+                version=self._settings.version,
+            )
+
+        order = _Order(
+            reference=request.reference, subject=environment.dependency_hash, context=context
+        )
+        return self._ensure(order, on_output)
+
+    def ensure_base(self, environment: EnvironmentSpec, on_output: OnOutput) -> ResolvedImage:
+        """Return the base image of an environment, built if nobody has built it yet.
+
+        Raises:
+            BuildError: The build failed, or this version of the product makes another base.
+            ImageError: The configured base does not exist or does not fit.
+        """
+        if environment.base_identity.startswith("sha256:"):
+            return self._configured_base(environment)
+        inputs = read_base_inputs(environment.category, environment.python)
+        if inputs.identity != environment.base_identity:
+            raise BuildError(
+                f"this version makes the {environment.category} base {inputs.identity[:12]}, "
+                f"and the environment was locked for {environment.base_identity[:12]}",
+                value=environment.base_identity,
+                hint="plan the run again with this version",
+            )
+        tag = naming.base_tag(inputs.python, inputs.identity)
+        order = _Order(
+            reference=f"{naming.base_image(self._settings.repository, inputs.category)}:{tag}",
+            subject=f"base-{inputs.identity}",
+            context=lambda: base_context(
+                inputs, bootstrap=read_bootstrap(), version=self._settings.version
+            ),
+        )
+        return self._ensure(order, on_output)
+
+    def build_context(
+        self, reference: str, context: BuildContext, on_output: OnOutput
+    ) -> ResolvedImage:
+        """Build and push an image of any context, even if its tag exists already.
+
+        Raises:
+            BuildError: The build failed.
+        """
+        digest = hashlib.sha256(context.archive()).hexdigest()
+        order = _Order(reference=reference, subject=digest, context=lambda: context)
+        state, lines = self._follow(self._submit(order), on_output)
+        return self._result(order, state, lines)
+
+    def _configured_base(self, environment: EnvironmentSpec) -> ResolvedImage:
+        repository = self._settings.base_repository or self._settings.repository
+        name = naming.base_image(repository, environment.category)
+        reference = str(parse_reference(name).at(environment.base_identity))
+        image = self._registry.resolve(reference)
+        if image is None:
+            raise BuildError(
+                f"the base image {reference} is gone",
+                value=reference,
+                hint="build it anew with: kinetic build-image "
+                f"--repo {repository} --category {environment.category}",
+            )
+        return check_base(
+            image,
+            repository=repository,
+            category=environment.category,
+            python=environment.python,
+            tag=self._settings.version,
+        )
+
+    def _ensure(self, order: _Order, on_output: OnOutput) -> ResolvedImage:
+        """Return an image, whoever makes it."""
+        image = self._registry.resolve(order.reference)
+        if image is not None:
+            return image
+        lease = Lease(
+            self._store,
+            naming.lease_object(order.subject),
+            term_seconds=self._settings.term_seconds,
+        )
+        with self._counted(order, lease.holder):
+            while True:
+                if lease.acquire():
+                    with lease.kept():
+                        return self._make(order, lease, on_output)
+                image = self._join(order, lease, on_output)
+                if image is not None:
+                    return image
+
+    def _make(self, order: _Order, lease: Lease, on_output: OnOutput) -> ResolvedImage:
+        """Make an image as the holder of its lease; a transient failure is tried once more."""
+        for is_last in (False, True):
+            decision = decide(
+                image=self._registry.resolve(order.reference),
+                holds_lease=True,
+                leased_build=lease.build,
+                running_build=self._running_build(order, lease),
+            )
+            if isinstance(decision, Reuse):
+                return decision.image
+            if isinstance(decision, Follow):
+                state = self._builds.get(decision.build)
+            else:
+                state = self._submit(order)
+            lease.record_build(state.id)
+            with self._cancelled_if_abandoned(order, lease.holder, state.id):
+                state, lines = self._follow(state, on_output)
+            if state.status not in TRANSIENT or is_last:
+                return self._result(order, state, lines)
+            on_output(f"build {state.id} ended as {state.status}: trying once more")
+        raise AssertionError("unreachable")
+
+    def _join(self, order: _Order, lease: Lease, on_output: OnOutput) -> ResolvedImage | None:
+        """Follow the build of whoever holds the lease; None to look again."""
+        decision = decide(
+            image=self._registry.resolve(order.reference),
+            holds_lease=False,
+            leased_build=lease.build,
+            running_build="",
+        )
+        if isinstance(decision, Reuse):
+            return decision.image
+        if isinstance(decision, Wait):
+            time.sleep(self._settings.poll_seconds)
+            return None
+        state = self._builds.get(lease.build)
+        with self._cancelled_if_abandoned(order, lease.holder, state.id):
+            state, lines = self._follow(state, on_output)
+        if state.status in TRANSIENT or state.status == "CANCELLED":
+            time.sleep(self._settings.poll_seconds)
+            return None
+        return self._result(order, state, lines)
+
+    def _running_build(self, order: _Order, lease: Lease) -> str:
+        """Return the running build of an image, as the lease or Cloud Build's tags know it."""
+        if lease.build:
+            state = self._builds.get(lease.build)
+            if state.is_running:
+                return state.id
+        found = self._builds.find_running(naming.build_tag(order.reference, order.subject))
+        return found.id if found else ""
+
+    def _submit(self, order: _Order) -> BuildState:
+        archive = order.context().archive()
+        source = naming.build_source_object(hashlib.sha256(archive).hexdigest())
+        self._build_store.put_if_absent(source, archive)
+        bucket, _, prefix = self._build_store.uri.removeprefix("gs://").partition("/")
+        folder = f"{prefix}/" if prefix else ""
+        spec = BuildSpec(
+            image=order.reference,
+            bucket=bucket,
+            source_object=f"{folder}{source}",
+            logs_prefix=f"{folder}{naming.BUILD_LOGS}",
+            tags=("kinetic", naming.build_tag(order.reference, order.subject)),
+            options=self._settings.options,
+        )
+        return self._builds.submit(spec)
+
+    def _follow(self, state: BuildState, on_output: OnOutput) -> tuple[BuildState, list[str]]:
+        self._on_build(state)
+        on_output(f"Cloud Build {state.id}: {state.log_url}")
+        log = GrowingLog(self._build_store, state.id, on_output)
+        ended = follow_build(self._builds, state, log, poll_seconds=self._settings.poll_seconds)
+        return ended, log.lines
+
+    def _result(self, order: _Order, state: BuildState, lines: list[str]) -> ResolvedImage:
+        """Return the image that a build has pushed, by the digest that it reports."""
+        if state.status != "SUCCESS":
+            raise build_error(state, lines)
+        digest = state.images.get(order.reference)
+        name = parse_reference(order.reference)
+        image = self._registry.resolve(str(name.at(digest) if digest else name))
+        if image is None:
+            raise BuildError(
+                f"build {state.id} succeeded, and {order.reference} is not in the registry",
+                value=order.reference,
+                hint="something deletes it: look at the repository's cleanup policies",
+            )
+        return image
+
+    def _wheels(self, environment: EnvironmentSpec) -> dict[str, bytes]:
+        """Fetch the wheels that ship, each checked against its digest."""
+        wheels = {}
+        for wheel in environment.wheels:
+            data = self._store.get(wheel.name).data
+            if hashlib.sha256(data).hexdigest() != wheel.sha256:
+                raise BuildError(
+                    f"the stored wheel {wheel.name} does not match its digest",
+                    value=wheel.name,
+                    hint="delete it from the store and run again",
+                )
+            wheels[wheel.name.rpartition("/")[2]] = data
+        return wheels
+
+    @contextlib.contextmanager
+    def _counted(self, order: _Order, holder: str) -> Iterator[None]:
+        """Count among those who wait for an image as long as the block runs."""
+        mark = naming.lease_followers_prefix(order.subject) + holder
+        self._store.put_if_absent(mark, b"")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(KineticError):  # it grows old
+                self._store.delete(mark)
+
+    @contextlib.contextmanager
+    def _cancelled_if_abandoned(self, order: _Order, holder: str, build: str) -> Iterator[None]:
+        """Cancel a build when its last follower is interrupted."""
+        try:
+            yield
+        except KineticError:
+            raise
+        except BaseException:
+            with contextlib.suppress(KineticError):  # the interruption matters more
+                if not self._others_wait(order, holder):
+                    self._builds.cancel(build)
+            raise
+
+    def _others_wait(self, order: _Order, holder: str) -> bool:
+        prefix = naming.lease_followers_prefix(order.subject)
+        oldest = datetime.now(UTC) - timedelta(seconds=self._settings.options.timeout_seconds)
+        return any(
+            item.name != prefix + holder and item.updated > oldest
+            for item in self._store.list(prefix)
+        )

@@ -1,0 +1,141 @@
+"""Base images: what each is built from, and its identity before it has ever been built.
+
+The inputs come with this package, under `runner_image/`; `refresh_base_locks.py` there writes
+the locks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from kinetic_flows.errors import ImageError, suggest
+from kinetic_flows.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.plan import Category
+
+UPSTREAM = "docker.io/library/python:{python}-slim"
+"""The image that bases start from (https://hub.docker.com/_/python)."""
+
+VARIABLES: Mapping[Category, str] = {
+    "cpu": "JAX_PLATFORMS=cpu",
+    # Where GKE puts the driver's libraries and tools:
+    # https://cloud.google.com/kubernetes-engine/docs/how-to/gpus#cuda
+    "gpu": "LD_LIBRARY_PATH=/usr/local/nvidia/lib64 PATH=$PATH:/usr/local/nvidia/bin",
+    "tpu": "TF_CPP_MIN_LOG_LEVEL=2",
+}
+"""Environment variables of each category's images, as Dockerfiles write them."""
+
+_PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
+_CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseInputs:
+    """Everything a base image is built from, but for the runner's bootstrap.
+
+    Attributes:
+        category: Kind of accelerator.
+        python: Python minor version, such as `3.11`.
+        lock: The locked packages with their hashes.
+        template: Text of the Dockerfile's template, the category's variables filled in.
+        upstream: Reference of the image it starts from.
+    """
+
+    category: Category
+    python: str
+    lock: str
+    template: str
+    upstream: str
+
+    @property
+    def identity(self) -> Sha256:
+        """Digest of the inputs; the lock's comments do not count."""
+        return identity_of_base(lock=self.lock, template=self.template, upstream=self.upstream)
+
+
+def read_base_inputs(category: Category, python: str) -> BaseInputs:
+    """Return the inputs of a base image, as they come with this package.
+
+    Args:
+        category: Kind of accelerator.
+        python: Python minor version.
+
+    Raises:
+        ImageError: There is no base for that version of Python.
+    """
+    lock = _resources().joinpath("base-locks", base_lock_name(category, python))
+    if not lock.is_file():
+        raise ImageError(
+            f"there is no {category} base image for Python {python}",
+            value=python,
+            hint=f"run the client with a Python that has one: {suggest(python, base_pythons())}",
+        )
+    return BaseInputs(
+        category=category,
+        python=python,
+        lock=lock.read_text(encoding="utf-8"),
+        template=_read("base.Dockerfile.template").replace("{{variables}}", VARIABLES[category]),
+        upstream=UPSTREAM.format(python=python),
+    )
+
+
+def read_project_template() -> str:
+    """Return the template of project images, which is part of their identity."""
+    return _read("project.Dockerfile.template")
+
+
+def read_bootstrap() -> bytes:
+    """Return the bootstrap that images carry at `/app/remote_runner.py`."""
+    return _resources().joinpath("remote_runner.py").read_bytes()
+
+
+def base_pythons() -> tuple[str, ...]:
+    """Return the Python versions that have base images."""
+    names = [item.name for item in _resources().joinpath("base-locks").iterdir()]
+    return tuple(sorted({match[1] for n in names if (match := re.match(r"cpu-py(.*)\.txt", n))}))
+
+
+def base_lock_name(category: Category, python: str) -> str:
+    """Return the file name of a base image's lock."""
+    return f"{category}-py{python}.txt"
+
+
+def identity_of_base(*, lock: str, template: str, upstream: str) -> Sha256:
+    """Return the identity of a base image: the digest of what it is built from.
+
+    Args:
+        lock: The base's lock; its comments do not count.
+        template: Text of its Dockerfile template.
+        upstream: Reference of the image it starts from.
+    """
+    lines = [line for line in lock.splitlines() if line.strip()]
+    content = [line for line in lines if not line.lstrip().startswith("#")]
+    return sha256_hex(canonical_json({"lock": content, "template": template, "upstream": upstream}))
+
+
+def accelerator_closure(lock: str) -> tuple[str, ...]:
+    """Return the pins of the accelerator's own packages: jax, its plugins, libtpu, CUDA."""
+    return tuple(sorted(f"{n}=={v}" for n, v in _PIN.findall(lock) if _CLOSURE.match(n)))
+
+
+def pin_of(lock: str, name: str) -> str:
+    r"""Return one package's part of a lock: its pin and its hashes, joined by `\`."""
+    lines = iter(lock.splitlines())
+    found: list[str] = []
+    for line in lines:
+        if found or line.startswith(f"{name}=="):
+            found.append(line)
+            if not line.endswith("\\"):
+                return "\n".join(found) + "\n"
+    raise ImageError(f"the base image's lock lacks {name}", value=name)
+
+
+def _resources() -> Traversable:
+    return files("kinetic_flows.runner_image")
+
+
+def _read(name: str) -> str:
+    return _resources().joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,133 @@
+"""Build contexts: Dockerfiles rendered from templates, with the files they copy. Pure."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kinetic_flows import naming
+from kinetic_flows.errors import ImageError
+from kinetic_flows.images.bases import BaseInputs, accelerator_closure, pin_of
+from kinetic_flows.job import sha256_hex
+from kinetic_flows.plan import EnvironmentSpec
+
+DOCKERFILE = "Dockerfile"
+
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildContext:
+    """The files of a build, by their path; one of them is the Dockerfile."""
+
+    files: Mapping[str, bytes]
+
+    def archive(self) -> bytes:
+        """Return the files as a tar.gz: equal files give equal bytes."""
+        plain = io.BytesIO()
+        with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for path in sorted(self.files):
+                entry = tarfile.TarInfo(path)
+                entry.size = len(self.files[path])
+                entry.mode = 0o644
+                tar.addfile(entry, io.BytesIO(self.files[path]))
+        return gzip.compress(plain.getvalue(), mtime=0)
+
+
+def base_context(inputs: BaseInputs, *, bootstrap: bytes, version: str) -> BuildContext:
+    """Return the build context of a base image.
+
+    Args:
+        inputs: What it is built from.
+        bootstrap: The runner's bootstrap.
+        version: This product's version, for the labels.
+    """
+    labels = {
+        naming.LABEL_KIND: "base",
+        naming.LABEL_CATEGORY: inputs.category,
+        naming.LABEL_PYTHON: inputs.python,
+        naming.LABEL_BASE_IDENTITY: inputs.identity,
+        naming.LABEL_LOCK_DIGEST: _digest(inputs.lock),
+        naming.LABEL_VERSION: version,
+        naming.LABEL_TITLE: f"kinetic base for {inputs.category}, Python {inputs.python}",
+        naming.LABEL_BASE_NAME: inputs.upstream,
+    }
+    values = {"upstream": inputs.upstream, "labels": _pairs(labels)}
+    constraints = "".join(f"{pin}\n" for pin in accelerator_closure(inputs.lock))
+    return BuildContext(
+        files={
+            DOCKERFILE: render(inputs.template, values).encode(),
+            "lock.txt": inputs.lock.encode(),
+            "uv.txt": pin_of(inputs.lock, "uv").encode(),
+            "constraints.txt": constraints.encode(),
+            "remote_runner.py": bootstrap,
+        }
+    )
+
+
+def project_context(
+    environment: EnvironmentSpec,
+    *,
+    base: str,
+    template: str,
+    wheels: Mapping[str, bytes],
+    version: str,
+) -> BuildContext:
+    """Return the build context of a project's image.
+
+    Args:
+        environment: What the image contains.
+        base: The base image, by digest.
+        template: Text of the Dockerfile's template.
+        wheels: The wheels that ship, by file name.
+        version: This product's version, for the labels.
+    """
+    labels = {
+        naming.LABEL_KIND: "project",
+        naming.LABEL_CATEGORY: environment.category,
+        naming.LABEL_PYTHON: environment.python,
+        naming.LABEL_BASE_IDENTITY: environment.base_identity,
+        naming.LABEL_DEPENDENCY_HASH: environment.dependency_hash,
+        naming.LABEL_LOCK_DIGEST: _digest(environment.lock),
+        naming.LABEL_VERSION: version,
+        naming.LABEL_TITLE: f"kinetic project on {environment.category}",
+        naming.LABEL_BASE_NAME: base,
+    }
+    dockerfile = render(template, {"base": base, "labels": _pairs(labels)})
+    shipped = {f"wheels/{name}": content for name, content in wheels.items()}
+    return BuildContext(
+        files={
+            DOCKERFILE: dockerfile.encode(),
+            "lock.txt": environment.lock.encode(),
+            # uv refuses to look for wheels in a directory that does not exist.
+            "wheels/.keep": b"",
+            **shipped,
+        }
+    )
+
+
+def render(template: str, values: Mapping[str, str]) -> str:
+    """Fill a template's `{{placeholders}}`.
+
+    Raises:
+        ImageError: A placeholder has no value, or a value has no placeholder.
+    """
+    wanted = set(_PLACEHOLDER.findall(template))
+    if wanted != set(values):
+        odd = ", ".join(sorted(wanted ^ set(values)))
+        raise ImageError(f"the Dockerfile template and its values disagree about: {odd}", value=odd)
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    """Return `name="value"` pairs, one a line, as ENV and LABEL take them."""
+    return " \\\n    ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{sha256_hex(text.encode())}"

@@ -1,0 +1,258 @@
+"""Executes Cloud Build builds: buildah does what their docker steps ask for.
+
+A log object grows in the build's bucket as the build prints; images are pushed to the
+registry that stands for theirs, and their digests are reported.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from google.cloud.devtools import cloudbuild_v1 as api
+
+from loopback.cloud_build import RunningBuild, Status
+from loopback.containers import Containers
+from loopback.secret_manager import SecretManager
+
+DOCKER_STEP = "gcr.io/cloud-builders/docker"
+LOG_PAUSE_SECONDS = 0.2
+
+_DOCKER_FOR_SCRIPTS = """\
+#!/bin/sh
+command=$1
+shift
+exec buildah "$command" --tls-verify=false "$@"
+"""
+
+
+class BuildWorker:
+    """Runs builds one after the other or at once, as they come.
+
+    Args:
+        containers: Who builds and pushes.
+        storage_url: Where sources and logs are.
+        registries: Address of the registry that stands for a host.
+        secrets: Where secrets are.
+        directory: Where sources are unpacked.
+    """
+
+    def __init__(
+        self,
+        *,
+        containers: Containers,
+        storage_url: str,
+        registries: Mapping[str, str],
+        secrets: SecretManager,
+        directory: Path,
+    ) -> None:
+        self._containers = containers
+        self._storage_url = storage_url
+        self._registries = registries
+        self._secrets = secrets
+        self._directory = directory
+        self._bin = directory / "bin"
+        self._bin.mkdir(parents=True)
+        (self._bin / "docker").write_text(_DOCKER_FOR_SCRIPTS)
+        (self._bin / "docker").chmod(0o755)
+        self.credentials = ""
+
+    def __call__(self, running: RunningBuild) -> Any:
+        """Execute a build, and return its final status."""
+        folder = Path(tempfile.mkdtemp(dir=self._directory))
+        log = GrowingLog(self._storage_url, running.build)
+        log.start()
+        try:
+            return _Execution(self, running, folder, log).run()
+        finally:
+            log.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def fetch(self, bucket: str, name: str) -> bytes:
+        where = f"{self._storage_url}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+        with urlopen(f"{where}?alt=media", timeout=30) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def address_of(self, image: str) -> str:
+        """Return where an image is really pushed to."""
+        host, _, rest = image.partition("/")
+        return f"{self._registries.get(host, host)}/{rest}"
+
+    def environment_of(self, step: Any | None, secrets: Mapping[str, str]) -> dict[str, str]:
+        environment = dict(self._containers.environment)
+        environment["PATH"] = f"{self._bin}:{environment['PATH']}"
+        if step is None:
+            return environment
+        for pair in step.env:
+            name, _, value = pair.partition("=")
+            environment[name] = value
+        for name in step.secret_env:
+            environment[name] = self._secrets.content(secrets[name]).decode()
+        return environment
+
+    def docker_command(self, step: Any) -> list[str]:
+        """Return the command that does what a step of the docker builder asks for."""
+        arguments = [argument.replace("$$", "$") for argument in step.args]
+        if step.entrypoint:
+            return [step.entrypoint, *arguments]
+        if arguments[0] == "build":
+            options = ["--layers=false", "--format", "docker", "--network", "host"]
+            return self._containers.command("buildah", "bud", *options, *arguments[1:])
+        if arguments[0] == "push":
+            return self.push_command(arguments[-1], Path(os.devnull))
+        return self._containers.command("buildah", *arguments)
+
+    def push_command(self, image: str, digest_file: Path) -> list[str]:
+        # Uncompressed, because compressing takes longer than anything else on loopback.
+        options = ["--tls-verify=false", "--disable-compression", "--digestfile", str(digest_file)]
+        if self.credentials:
+            options += ["--creds", self.credentials]
+        target = f"docker://{self.address_of(image)}"
+        return self._containers.command("buildah", "push", *options, image, target)
+
+
+class _Execution:
+    """One build being executed."""
+
+    def __init__(
+        self, worker: BuildWorker, running: RunningBuild, folder: Path, log: GrowingLog
+    ) -> None:
+        self._worker = worker
+        self._running = running
+        self._build = running.build
+        self._folder = folder
+        self._log = log
+        self._deadline = time.monotonic() + (self._build.timeout.total_seconds() or 3600)
+        self._secrets = {
+            secret.env: secret.version_name
+            for secret in self._build.available_secrets.secret_manager
+        }
+
+    def run(self) -> Any:
+        self._log.write(f'starting build "{self._build.id}"\n\nFETCHSOURCE\n')
+        source = self._build.source.storage_source
+        archive = self._worker.fetch(source.bucket, source.object_)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(self._folder, filter="data")
+        self._log.write("BUILD\n")
+        status = self._run_steps()
+        if status == Status.SUCCESS:
+            self._log.write("PUSH\n")
+            status = self._push()
+        self._log.write("DONE\n" if status == Status.SUCCESS else f"{status.name}\n")
+        return status
+
+    def _run_steps(self) -> Any:
+        for number, step in enumerate(self._build.steps):
+            step.status = Status.WORKING
+            environment = self._worker.environment_of(step, self._secrets)
+            code, status = self._execute(self._worker.docker_command(step), environment)
+            step.status = status
+            if status != Status.SUCCESS:
+                words = f'build step {number} "{step.name}" failed: step exited with '
+                self._fail(f"{words}non-zero status: {code}")
+                return status
+        return Status.SUCCESS
+
+    def _push(self) -> Any:
+        environment = self._worker.environment_of(None, {})
+        for image in self._build.images:
+            digest_file = self._folder / "digest"
+            command = self._worker.push_command(image, digest_file)
+            code, status = self._execute(command, environment)
+            if status != Status.SUCCESS:
+                self._fail(f"failed to push {image}: exit status {code}")
+                return status
+            digest = digest_file.read_text().strip()
+            self._build.results.images.append(api.BuiltImage(name=image, digest=digest))
+            self._log.write(f"{image}: digest: {digest}\n")
+        return Status.SUCCESS
+
+    def _fail(self, words: str) -> None:
+        self._log.write(f"ERROR: {words}\n")
+        self._build.failure_info = api.Build.FailureInfo(detail=words)
+
+    def _execute(self, command: list[str], environment: Mapping[str, str]) -> tuple[int, Any]:
+        """Run a command to its end, its time limit, or its cancellation."""
+        with subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            reader = threading.Thread(target=self._copy_output, args=(process,), daemon=True)
+            reader.start()
+            status = self._wait(process)
+            reader.join(10)
+        return process.returncode, status
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> Any:
+        while process.poll() is None:
+            status = None
+            if self._running.cancelled.wait(0.05):
+                status = Status.CANCELLED
+            elif time.monotonic() > self._deadline:
+                status = Status.TIMEOUT
+            if status is not None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return status
+        return Status.SUCCESS if process.returncode == 0 else Status.FAILURE
+
+    def _copy_output(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._log.write(line.decode(errors="replace"))
+
+
+class GrowingLog:
+    """A build's log, uploaded again whenever it has grown."""
+
+    def __init__(self, storage_url: str, build: Any) -> None:
+        bucket, _, prefix = build.logs_bucket.removeprefix("gs://").partition("/")
+        name = f"{prefix}/log-{build.id}.txt".lstrip("/")
+        self._url = f"{storage_url}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}"
+        self._text = ""
+        self._uploaded = ""
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._keep_uploading, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._finished.set()
+        self._thread.join()
+
+    def write(self, text: str) -> None:
+        self._text += text
+
+    def _keep_uploading(self) -> None:
+        while not self._finished.wait(LOG_PAUSE_SECONDS):
+            self._upload()
+        self._upload()
+
+    def _upload(self) -> None:
+        text = self._text
+        if text == self._uploaded:
+            return
+        request = Request(self._url, data=text.encode(), method="POST")
+        request.add_header("Content-Type", "text/plain")
+        urlopen(request, timeout=30).close()
+        self._uploaded = text

@@ -1,0 +1,104 @@
+"""The whole loopback cloud: storage, registry, Cloud Build with real builds."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopback.build_worker import BuildWorker
+from loopback.cloud_build import CloudBuildServer
+from loopback.containers import Containers
+from loopback.lifted_python import lift_python_image
+from loopback.registry import DockerRegistry, RegistryFront
+from loopback.storage import StorageServer
+
+REGISTRY_HOST = "us-docker.pkg.dev"
+ACCESS_TOKEN = "ya29.loopback"
+USERNAME = "oauth2accesstoken"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopbackCloud:
+    """Servers that stand for Google's, on free ports of the loopback interface.
+
+    Attributes:
+        storage: Cloud Storage.
+        registry: What is behind Artifact Registry: open, for looking inside.
+        front: Artifact Registry itself, which wants a token.
+        builds: Cloud Build and Secret Manager.
+        containers: Builds images, and runs them as a node would.
+        worker: Executes builds.
+        directory: Where all of it is kept.
+    """
+
+    storage: StorageServer
+    registry: DockerRegistry
+    front: RegistryFront
+    builds: CloudBuildServer
+    containers: Containers
+    worker: BuildWorker
+    directory: Path
+
+    def stop(self) -> None:
+        """Stop every server and leave nothing behind."""
+        self.builds.stop()
+        self.front.stop()
+        self.registry.stop()
+        self.storage.stop()
+        self.containers.tear_down()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def create_repository(self, project: str, name: str) -> str:
+        """Make an Artifact Registry repository, and return it as references name it."""
+        self.front.repositories.add(f"{project}/{name}")
+        return f"{REGISTRY_HOST}/{project}/{name}"
+
+
+def start_cloud(directory: Path) -> LoopbackCloud:
+    """Start everything, with the image that bases start from in its registry.
+
+    Args:
+        directory: Where everything is kept; deleted by `stop`.
+    """
+    storage = StorageServer(directory / "storage").start()
+    registry = DockerRegistry(directory / "registry").start()
+    front = RegistryFront(registry.url, "artifact-registry").start()
+    front.accounts[USERNAME] = ACCESS_TOKEN
+    containers = _containers(directory / "containers", registry, front)
+    builds = CloudBuildServer(lambda running: worker(running))
+    worker = BuildWorker(
+        containers=containers,
+        storage_url=storage.url,
+        registries={REGISTRY_HOST: front.host},
+        secrets=builds.secrets,
+        directory=directory / "builds",
+    )
+    worker.credentials = f"{USERNAME}:{ACCESS_TOKEN}"
+    builds.start()
+    return LoopbackCloud(
+        storage=storage,
+        registry=registry,
+        front=front,
+        builds=builds,
+        containers=containers,
+        worker=worker,
+        directory=directory,
+    )
+
+
+def _containers(directory: Path, registry: DockerRegistry, front: RegistryFront) -> Containers:
+    containers = Containers(directory).set_up()
+    containers.mirror("docker.io/library", f"{registry.host}/library")
+    containers.mirror(REGISTRY_HOST, front.host)
+    login = base64.b64encode(f"{USERNAME}:{ACCESS_TOKEN}".encode()).decode()
+    logins = {host: {"auth": login} for host in (front.host, REGISTRY_HOST)}
+    (directory / "auth.json").write_text(json.dumps({"auths": logins}))
+    workspace = directory / "lift"
+    workspace.mkdir()
+    image = lift_python_image(containers, workspace)
+    target = f"docker://{registry.host}/{image.removeprefix('docker.io/')}"
+    containers.run("buildah", "push", "--tls-verify=false", image, target)
+    return containers

@@ -1,0 +1,84 @@
+"""Secret Manager's secrets and versions, in memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import google_crc32c
+import grpc
+from google.cloud import secretmanager_v1 as api
+from google.protobuf import empty_pb2
+
+from loopback.grpc_services import Refusal
+
+SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
+
+
+class SecretManager:
+    """Every secret, with the contents of its versions in order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._contents: dict[str, list[bytes]] = {}
+
+    def methods(self) -> dict[str, tuple[Any, Any]]:
+        return {
+            "CreateSecret": (api.CreateSecretRequest, self._create),
+            "GetSecret": (api.GetSecretRequest, self._get),
+            "ListSecrets": (api.ListSecretsRequest, self._list),
+            "DeleteSecret": (api.DeleteSecretRequest, self._delete),
+            "AddSecretVersion": (api.AddSecretVersionRequest, self._add_version),
+            "AccessSecretVersion": (api.AccessSecretVersionRequest, self._access),
+        }
+
+    def content(self, version_name: str) -> bytes:
+        """Return what a version holds; `latest` is a version too."""
+        name, _, version = version_name.partition("/versions/")
+        versions = self._versions(name)
+        number = len(versions) if version == "latest" else int(version)
+        if not 0 < number <= len(versions):
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Secret Version [{version_name}] not found.")
+        return versions[number - 1]
+
+    def _versions(self, name: str) -> list[bytes]:
+        with self._lock:
+            if name not in self._contents:
+                raise Refusal(grpc.StatusCode.NOT_FOUND, f"Secret [{name}] not found.")
+            return self._contents[name]
+
+    def _create(self, request: Any) -> Any:
+        name = f"{request.parent}/secrets/{request.secret_id}"
+        with self._lock:
+            if name in self._contents:
+                raise Refusal(grpc.StatusCode.ALREADY_EXISTS, f"Secret [{name}] already exists.")
+            self._contents[name] = []
+        return api.Secret(name=name, replication=request.secret.replication)
+
+    def _get(self, request: Any) -> Any:
+        self._versions(request.name)
+        return api.Secret(name=request.name)
+
+    def _list(self, request: Any) -> Any:
+        with self._lock:
+            names = [n for n in sorted(self._contents) if n.startswith(f"{request.parent}/")]
+        return api.ListSecretsResponse(secrets=[api.Secret(name=name) for name in names])
+
+    def _delete(self, request: Any) -> Any:
+        self._versions(request.name)
+        with self._lock:
+            del self._contents[request.name]
+        return empty_pb2.Empty()
+
+    def _add_version(self, request: Any) -> Any:
+        versions = self._versions(request.parent)
+        with self._lock:
+            versions.append(request.payload.data)
+            name = f"{request.parent}/versions/{len(versions)}"
+        return api.SecretVersion(name=name, state=api.SecretVersion.State.ENABLED)
+
+    def _access(self, request: Any) -> Any:
+        data = self.content(request.name)
+        checksum = int.from_bytes(google_crc32c.Checksum(data).digest(), "big")
+        payload = api.SecretPayload(data=data, data_crc32c=checksum)
+        return api.AccessSecretVersionResponse(name=request.name, payload=payload)
