@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import threading
 from collections.abc import Callable, Coroutine
@@ -143,7 +144,7 @@ class LoopbackCluster:
 
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
         """Return objects of a kind, without asking the API."""
-        return self._call(lambda: self.store.list(plural, namespace))
+        return self._call(lambda: copy.deepcopy(self.store.list(plural, namespace)))
 
     def event_reasons(self) -> list[str]:
         """Return the reasons of all events, oldest first."""
@@ -207,7 +208,7 @@ class LoopbackCluster:
         with self.store.watching() as queue:
             for item in self.store.list(plural):
                 if holds(item):
-                    return item
+                    return copy.deepcopy(item)
             async with asyncio.timeout(timeout_seconds):
                 while True:
                     change = await queue.get()

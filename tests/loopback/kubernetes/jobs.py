@@ -196,14 +196,9 @@ class JobController:
 
     async def _later(self, job: Object, name: str, seconds: float, act: Callable[[], None]) -> None:
         await asyncio.sleep(seconds)
-        current = self._current(job)
+        current = self._store.current("jobs", job)
         if current is not None and (name == "ttl" or not is_finished(current)):
             act()
-
-    def _current(self, job: Object) -> Object | None:
-        metadata = job["metadata"]
-        jobs = self._store.list("jobs", metadata["namespace"])
-        return next((j for j in jobs if j["metadata"]["uid"] == metadata["uid"]), None)
 
     def _owner(self, pod: Object) -> Object | None:
         owners = pod["metadata"].get("ownerReferences") or []

@@ -252,8 +252,7 @@ class Kubelet:
             self._store.remove("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
 
     def _lives(self, pod: Object) -> bool:
-        pods = self._store.list("pods", pod["metadata"]["namespace"])
-        return any(item["metadata"]["uid"] == pod["metadata"]["uid"] for item in pods)
+        return self._store.current("pods", pod) is not None
 
     def _edit(self, pod: Object, change: Callable[[Object], object]) -> None:
         if self._lives(pod):

@@ -72,7 +72,7 @@ class Store:
     """Every object, by kind, namespace and name; every change, in order."""
 
     def __init__(self) -> None:
-        self._objects: dict[tuple[str, str, str], Object] = {}
+        self._objects: dict[str, dict[tuple[str, str], Object]] = {plural: {} for plural in KINDS}
         self._watchers: set[asyncio.Queue[Change]] = set()
         self.history: list[Change] = []
         self.version = 0
@@ -83,8 +83,8 @@ class Store:
         metadata = item.setdefault("metadata", {})
         if not metadata.get("name"):
             metadata["name"] = metadata.get("generateName", "") + random_suffix()
-        key = (plural, namespace, metadata["name"])
-        if key in self._objects:
+        key = (namespace, metadata["name"])
+        if key in self._objects[plural]:
             raise ApiError(409, f'{plural} "{metadata["name"]}" already exists')
         if kind.namespaced:
             metadata["namespace"] = namespace
@@ -94,19 +94,24 @@ class Store:
             _encode_secret(item)
         elif plural in _NEW_STATUS:
             item.setdefault("status", dict(_NEW_STATUS[plural]))
-        self._objects[key] = item
+        self._objects[plural][key] = item
         return self._publish("ADDED", plural, item)
 
     def get(self, plural: str, namespace: str, name: str) -> Object:
         return copy.deepcopy(self._stored(plural, namespace, name))
 
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
-        """Return the objects of a kind, of one namespace or of all."""
-        return [
-            copy.deepcopy(item)
-            for (kind, place, _), item in sorted(self._objects.items())
-            if kind == plural and namespace in (None, place)
-        ]
+        """Return the objects of a kind, of one namespace or of all; not to be changed."""
+        items = self._objects[plural].items()
+        return [item for (place, _), item in items if namespace in (None, place)]
+
+    def current(self, plural: str, seen: Object) -> Object | None:
+        """Return an object seen earlier as it is now; None when it is gone."""
+        metadata = seen["metadata"]
+        key = (metadata.get("namespace", ""), metadata["name"])
+        item = self._objects[plural].get(key)
+        same = item is not None and item["metadata"]["uid"] == metadata["uid"]
+        return item if same else None
 
     def owned(self, plural: str, owner: Object) -> list[Object]:
         """Return the objects that belong to another."""
@@ -128,7 +133,7 @@ class Store:
     def remove(self, plural: str, namespace: str, name: str) -> Object:
         """Take an object away at once."""
         item = self._stored(plural, namespace, name)
-        del self._objects[plural, namespace, name]
+        del self._objects[plural][namespace, name]
         return self._publish("DELETED", plural, item)
 
     @contextmanager
@@ -170,7 +175,7 @@ class Store:
 
     def _stored(self, plural: str, namespace: str, name: str) -> Object:
         try:
-            return self._objects[plural, namespace, name]
+            return self._objects[plural][namespace, name]
         except KeyError:
             raise not_found(plural, name) from None
 
