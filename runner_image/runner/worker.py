@@ -123,9 +123,9 @@ def _add_packages(directory: str, position: int) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    from importlib.machinery import PathFinder
+    from importlib.util import find_spec
 
-    return PathFinder.find_spec(package) is not None
+    return find_spec(package) is not None
 
 
 def _read_payload(path: str) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _load_call(payload: Mapping[str, Any]) -> Any:
 
     function = _find_function(payload["function"]) if payload["function"] else None
     sent, args, kwargs = pickle.loads(payload["call"])  # noqa: S301 - checked against its digest
-    return _plain(function or sent), args, kwargs
+    return function or sent, args, kwargs
 
 
 def _find_function(reference: Mapping[str, str]) -> Any:
@@ -156,12 +156,6 @@ def _find_function(reference: Mapping[str, str]) -> Any:
     for part in reference["qualname"].split("."):
         found = getattr(found, part)
     return found
-
-
-def _plain(function: Any) -> Any:
-    """Return the plain function of one that is decorated, where kinetic is installed."""
-    is_ours = type(function).__module__.partition(".")[0] in ("kinetic", "kinetic_flows")
-    return function.fn if is_ours else function
 
 
 def _call(function: Any, args: Any, kwargs: Any) -> Any:

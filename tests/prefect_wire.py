@@ -1,0 +1,133 @@
+"""A small HTTP server with the part of Prefect's API that a run uses, whose answers can be set.
+
+Facts from https://docs.prefect.io/v3/api-ref/rest-api; the integration tests hold the runner
+against the real server.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CSRF_TOKEN = "t0ken"
+
+
+@dataclass
+class PrefectWire:
+    """What the server was told, and how it is to answer.
+
+    Attributes:
+        states: Every state that was set, in order.
+        batches: Every batch of logs, in order.
+        requests: Method, path and headers of every request, in order.
+        current_type: The flow run's state type.
+        wanted_authorization: The only `Authorization` that is let in; None for any.
+        wants_csrf: Whether a CSRF token is wanted.
+        failures: Status codes to answer the next requests with, by the start of their path.
+        delay_seconds: How long each answer takes.
+    """
+
+    states: list[dict[str, Any]] = field(default_factory=list)
+    batches: list[list[dict[str, Any]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    current_type: str = "PENDING"
+    wanted_authorization: str | None = None
+    wants_csrf: bool = False
+    csrf_tokens: int = 0
+    failures: dict[str, list[int]] = field(default_factory=dict)
+    delay_seconds: float = 0.0
+    url: str = ""
+
+    @property
+    def messages(self) -> list[str]:
+        """All log messages."""
+        return [log["message"] for batch in self.batches for log in batch]
+
+    @property
+    def state_names(self) -> list[str]:
+        """The names of all states that were set."""
+        return [state["name"] for state in self.states]
+
+    def cancel(self) -> None:
+        """Do what a person does in the UI."""
+        self.current_type = "CANCELLING"
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Answer a request."""
+        self.requests.append((method, path, headers))
+        time.sleep(self.delay_seconds)
+        for start, codes in self.failures.items():
+            if path.startswith(start) and codes:
+                return codes.pop(0), {"detail": "as the test wished"}
+        wanted = self.wanted_authorization
+        if wanted and headers.get("Authorization") != wanted:
+            return 401, {"detail": "Unauthorized"}
+        if path.startswith("/api/csrf-token?client="):
+            self.csrf_tokens += 1
+            return 200, {"token": f"{CSRF_TOKEN}{self.csrf_tokens}"}
+        if method == "POST" and self.wants_csrf and not self._has_token(headers):
+            detail = "Invalid CSRF token or client identifier."
+            missing = "Prefect-Csrf-Token" not in headers
+            return 403, {"detail": "Missing CSRF token." if missing else detail}
+        return self._served(path, body)
+
+    def _has_token(self, headers: dict[str, str]) -> bool:
+        token = headers.get("Prefect-Csrf-Token")
+        return token == f"{CSRF_TOKEN}{self.csrf_tokens}" and "Prefect-Csrf-Client" in headers
+
+    def _served(self, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/api/logs/":
+            self.batches.append(body)
+            return 201, None
+        if path.endswith("/set_state"):
+            return 201, self._set_state(body["state"])
+        return 200, {"id": path.rpartition("/")[2], "state": {"type": self.current_type}}
+
+    def _set_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        if self.current_type == "CANCELLING" and state["type"] == "RUNNING":
+            return {"status": "REJECT", "state": {"type": self.current_type}}
+        self.states.append(state)
+        self.current_type = state["type"]
+        return {"status": "ACCEPT", "state": state}
+
+
+@contextmanager
+def serve() -> Iterator[PrefectWire]:
+    """Serve on a free port until the end of the block."""
+    wire = PrefectWire()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(None)
+
+        def do_POST(self) -> None:
+            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _answer(self, body: Any) -> None:
+            code, value = wire.answer(self.command, self.path, dict(self.headers), body)
+            data = json.dumps(value).encode() if value is not None else b""
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    wire.url = f"http://127.0.0.1:{server.server_port}/api"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield wire
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

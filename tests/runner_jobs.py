@@ -1,0 +1,264 @@
+"""Jobs for the runner, made by hand, and the runner started for real as a process."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import cloudpickle
+
+from kinetic_flows.job import (
+    CodeSpec,
+    JobSpec,
+    ObjectRef,
+    PrefectSpec,
+    ResultEnvelope,
+    canonical_json,
+    open_result,
+    sha256_hex,
+)
+from kinetic_flows.packaging.runner_bundle import runner_bundle
+
+BOOTSTRAP = Path(__file__).parent.parent / "runner_image" / "remote_runner.py"
+RUN_KEY = "5e" * 32
+RUN_ID = "11111111-2222-3333-4444-555555555555"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A runner that has ended."""
+
+    exit_code: int
+    output: str
+    errors: str
+    seconds: float
+
+
+@dataclass
+class Job:
+    """A job in a store on disk.
+
+    Args:
+        root: The store's directory.
+        source: Source of the module `app`, which ships.
+        function: Name of the function in it.
+    """
+
+    root: Path
+    source: str = ""
+    function: str = "main"
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    code_changes: dict[str, Any] = field(default_factory=dict)
+    call: bytes | None = None
+    frame: bytes | None = None
+    code: CodeSpec | None = None
+    prefect_url: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def result_path(self) -> Path:
+        """Where the result is written."""
+        return self.root / "runs" / RUN_ID / "result.pkl"
+
+    @property
+    def job_path(self) -> Path:
+        """Where the job is."""
+        return self.root / "runs" / RUN_ID / "job.json"
+
+    def put(self, name: str, data: bytes) -> ObjectRef:
+        """Write an object."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return ObjectRef(name=name, sha256=sha256_hex(data), size_bytes=len(data))
+
+    def write(self) -> dict[str, str]:
+        """Write the job and all it names; return the variables that start it."""
+        bundle = runner_bundle()
+        payload = self.frame if self.frame is not None else self._frame()
+        job = JobSpec(
+            run_id=RUN_ID,
+            name=self.function,
+            python=PYTHON,
+            runner=self.put(f"runners/{bundle.sha256}.pyz", bundle.data),
+            code=replace(self.code or self._code(), **self.code_changes),
+            payload=self.put(f"runs/{RUN_ID}/payload.pkl", payload),
+            result=f"runs/{RUN_ID}/result.pkl",
+            output_dir=str(self.root / "outputs" / RUN_ID),
+            prefect=PrefectSpec(api_url=self.prefect_url, flow_run_id=RUN_ID)
+            if self.prefect_url
+            else None,
+        )
+        data = replace(job, **self.changes).to_json()
+        self.put(f"runs/{RUN_ID}/job.json", data)
+        return {
+            "KINETIC_JOB": self.job_path.as_uri(),
+            "KINETIC_JOB_SHA256": sha256_hex(data),
+            "KINETIC_RUN_KEY": RUN_KEY,
+        }
+
+    def start(self, **variables: str) -> subprocess.Popen[bytes]:
+        """Write the job and start its runner."""
+        return start_runner({**self.write(), **self.variables, **variables})
+
+    def run(self, **variables: str) -> Ended:
+        """Write the job and run its runner to the end."""
+        return wait(self.start(**variables))
+
+    def again(self, **variables: str) -> Ended:
+        """Start the runner of the job that was written before, as Kubernetes does."""
+        launch = {
+            "KINETIC_JOB": self.job_path.as_uri(),
+            "KINETIC_JOB_SHA256": sha256_hex(self.job_path.read_bytes()),
+            "KINETIC_RUN_KEY": RUN_KEY,
+        }
+        return wait(start_runner({**launch, **self.variables, **variables}))
+
+    def envelope(self) -> ResultEnvelope:
+        """Return the result, its signature checked."""
+        return open_result(self.result_path.read_bytes(), RUN_KEY, RUN_ID)
+
+    def value(self) -> Any:
+        """Return the value or exception in the result."""
+        return pickle.loads(self.envelope().body)
+
+    def _frame(self) -> bytes:
+        call = self.call or cloudpickle.dumps((None, self.args, self.kwargs))
+        reference = None if self.call else {"module": "app", "qualname": self.function}
+        frame = {"environment": self.environment, "function": reference, "call": call}
+        return pickle.dumps(frame, protocol=5)
+
+    def _code(self) -> CodeSpec:
+        files = {"app.py": dedent(self.source), **self.files}
+        return ship(self, [Member.file(name, text) for name, text in files.items()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A member of a pack, and its entry in the manifest."""
+
+    info: tarfile.TarInfo
+    data: bytes
+    entry: dict[str, Any] | None
+
+    @classmethod
+    def file(cls, path: str, text: str | bytes, mode: int = 0o644) -> Member:
+        """Return a regular file."""
+        data = text.encode() if isinstance(text, str) else text
+        info = tarfile.TarInfo(path)
+        info.mode, info.size = mode, len(data)
+        entry = {"path": path, "mode": mode, "size": len(data), "sha256": sha256_hex(data)}
+        return cls(info=info, data=data, entry=entry)
+
+    @classmethod
+    def link(cls, path: str, target: str) -> Member:
+        """Return a symbolic link."""
+        info = tarfile.TarInfo(path)
+        info.type, info.linkname = tarfile.SYMTYPE, target
+        return cls(info=info, data=b"", entry={"path": path, "link": target})
+
+    @classmethod
+    def directory(cls, path: str, mode: int = 0o755) -> Member:
+        """Return a directory."""
+        info = tarfile.TarInfo(path)
+        info.type, info.mode = tarfile.DIRTYPE, mode
+        return cls(info=info, data=b"", entry={"path": path, "dir": True, "mode": mode})
+
+    def only_packed(self) -> Member:
+        """Return this member without its entry in the manifest."""
+        return replace(self, entry=None)
+
+    def with_info(self, **changes: Any) -> Member:
+        """Return this member with other properties in the archive."""
+        info = tarfile.TarInfo.frombuf(self.info.tobuf(), "utf-8", "surrogateescape")
+        for name, value in changes.items():
+            setattr(info, name, value)
+        return replace(self, info=info)
+
+
+def ship(job: Job, *packs: list[Member]) -> CodeSpec:
+    """Put packs and their manifest into a job's store."""
+    entries = [member.entry for pack in packs for member in pack if member.entry]
+    manifest = canonical_json({"version": 1, "files": entries})
+    return CodeSpec(
+        packs=tuple(put_pack(job, archive(members)) for members in packs),
+        manifest=job.put(f"packs/{sha256_hex(manifest)}.json", manifest),
+    )
+
+
+def put_pack(job: Job, content: bytes) -> ObjectRef:
+    """Put a pack into a job's store, named by its uncompressed content."""
+    digest = sha256_hex(content)
+    job.put(f"packs/{digest}", gzip.compress(content, mtime=0))
+    return ObjectRef(name=f"packs/{digest}", sha256=digest, size_bytes=len(content))
+
+
+def archive(members: list[Member]) -> bytes:
+    """Return a tar archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(
+        fileobj=buffer, mode="w", encoding="utf-8", errors="surrogateescape"
+    ) as target:
+        for member in members:
+            target.addfile(member.info, io.BytesIO(member.data))
+    return buffer.getvalue()
+
+
+def start_runner(
+    variables: Mapping[str, str], *command: str, python: str = sys.executable
+) -> subprocess.Popen[bytes]:
+    """Start the bootstrap with these variables."""
+    return subprocess.Popen(
+        [python, "-u", *(command or (str(BOOTSTRAP),))],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float = 60) -> Ended:
+    """Wait for a runner to end."""
+    begun = time.monotonic()
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return Ended(
+        exit_code=process.returncode,
+        output=output.decode(errors="replace"),
+        errors=errors.decode(),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.01)
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value in a file."""
+    return json.loads(path.read_text())
