@@ -239,6 +239,14 @@ def test_a_multi_host_job_has_a_pod_for_each_host():
     assert container(job)["resources"]["limits"] == {"google.com/tpu": 4}
 
 
+def test_the_headless_service_selects_the_pods_of_every_run():
+    job = rendered(job_variables(request("tpu-v6e-4x4")))
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    service = headless_service("default")
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
+
+
 def test_the_container_runs_the_entrypoint_and_then_the_arguments():
     source = "import sys; print('it''s', \"$HOME\", sys.argv)\n# \\ done"
     job = validated(rendered(job_variables(request("cpu", arguments=("-c", source)))))
