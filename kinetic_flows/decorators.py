@@ -157,6 +157,7 @@ class RemoteFunction(Generic[P, R]):
         """Decide everything about a call and do nothing of it.
 
         Reads files and stored locks and runs uv; writes only caches under `KINETIC_HOME`.
+        Arguments may be left out: they change nothing but the payload.
 
         Raises:
             KineticError: The call cannot be planned.
@@ -164,7 +165,7 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.planning import plan_call
         from kinetic_flows.platforms.choice import choose_platform
 
-        draft, _ = self._draft(args, kwargs)
+        draft, _ = self._draft(args, kwargs, may_lack_arguments=True)
         environ = process_environment()
         return plan_call(draft, choose_platform(draft.settings, environ), environ)
 
@@ -214,12 +215,18 @@ class RemoteFunction(Generic[P, R]):
             raise LookupError("a run that was waited for has no result envelope")
         return unpack_result(launched.envelope, launched.ticket)
 
-    def _draft(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Draft, Progress]:
+    def _draft(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack_arguments: bool = False
+    ) -> tuple[Draft, Progress]:
         """Decide what can be decided at once, telling the person what they should know."""
         from kinetic_flows.planning import Call, draft_call
 
         call = Call(
-            function=self.fn, args=(*self._bound, *args), kwargs=kwargs, options=self.options
+            function=self.fn,
+            args=(*self._bound, *args),
+            kwargs=kwargs,
+            options=self.options,
+            may_lack_arguments=may_lack_arguments,
         )
         settings = load_settings()
         progress = terminal_progress(quiet=settings.quiet)

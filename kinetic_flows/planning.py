@@ -7,6 +7,7 @@ all of it for `train.plan()`, where the flow does it step by step in tasks.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from kinetic_flows.accelerators import Accelerator, parse_accelerator
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.identity import environment_spec
-from kinetic_flows.dependencies.locking import Lock, plan_lock
+from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
 from kinetic_flows.dependencies.targets import Target, local_target
 from kinetic_flows.errors import ConfigurationError, UsageError, suggest
 from kinetic_flows.naming import local_image_reference, run_name
@@ -39,12 +40,21 @@ IMAGE_MODES: tuple[ImageMode, ...] = ("bundled", "prebuilt")
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A function, what it is called with, and how it is to run."""
+    """A function, what it is called with, and how it is to run.
+
+    Attributes:
+        function: The plain function.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        options: How it is to run.
+        may_lack_arguments: Whether it is only planned, so that any argument may be missing.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     options: RunOptions
+    may_lack_arguments: bool = False
 
     @property
     def name(self) -> str:
@@ -150,6 +160,30 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
     )
 
 
+def lock_draft(
+    draft: Draft, platform: Platform, environ: Mapping[str, str], *, upgrade: bool = False
+) -> Lock:
+    """Lock the dependencies of a call, and store the lock for everyone.
+
+    Args:
+        draft: The call.
+        platform: Whose store keeps locks.
+        environ: Variables for uv.
+        upgrade: Whether to resolve again and replace the stored lock.
+
+    Raises:
+        DependencyError: The dependencies cannot be read or resolved.
+    """
+    return lock_dependencies(
+        draft.source,
+        draft.target,
+        store=platform.store,
+        home=draft.settings.home,
+        environ=environ,
+        upgrade=upgrade,
+    )
+
+
 def describe_environment(draft: Draft, lock: Lock) -> EnvironmentSpec:
     """Return what the environment of a call contains, and its identity."""
     return environment_spec(lock.text, draft.target)
@@ -214,9 +248,9 @@ def assemble_plan(
 
 
 def _check_arguments(call: Call) -> None:
-    import inspect
-
-    inspect.signature(call.function).bind(*call.args, **call.kwargs)
+    signature = inspect.signature(call.function)
+    bind = signature.bind_partial if call.may_lack_arguments else signature.bind
+    bind(*call.args, **call.kwargs)
 
 
 def _check_accelerator(accelerator: Accelerator, settings: Settings) -> None:

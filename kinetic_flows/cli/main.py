@@ -6,12 +6,15 @@ never do.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
 from cyclopts import App
 
 from kinetic_flows import __version__
+from kinetic_flows.cli.accelerators import accelerators
+from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
 from kinetic_flows.cli.server import server_app
 from kinetic_flows.errors import KineticError
@@ -23,6 +26,8 @@ app = App(
     version_flags=["--version"],
 )
 app.command(plan)
+app.command(lock)
+app.command(accelerators)
 app.command(server_app)
 
 
@@ -39,4 +44,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output (`| head`) has enough; the flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     sys.exit(0)

@@ -115,13 +115,13 @@ def _launch(draft: Draft, session: Session) -> RunTicket:
     flow_run_id = _current_flow_run_id()
     platform, progress = session.platform, session.progress
     with session.ledger.entered(flow_run_id):
-        lock = lock_dependencies_task(draft, platform.store, session.environ, progress)
+        lock = lock_dependencies_task(draft, platform, session.environ, progress)
         environment = describe_environment(draft, lock)
         request = request_image(draft, environment)
         found = resolve_image_task(request, platform, progress)
         # Prefect's cache answers for a build; only the registry knows whether it is still there.
         build = build_image_task if found else build_image_task.with_options(refresh_cache=True)
-        building = build.submit(request, environment, platform, progress)
+        building = build.submit(request, environment, draft, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
         made = building.result()
         if building.state.name == "Cached":

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 from prefect import task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
-from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.dependencies.explain import explain_change, package_table, remember
+from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.naming import (
     TASK_BUILD_IMAGE,
     TASK_LOCK_DEPENDENCIES,
@@ -18,25 +21,29 @@ from kinetic_flows.naming import (
     build_cache_key,
 )
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
-from kinetic_flows.planning import Draft
+from kinetic_flows.planning import Draft, lock_draft
 from kinetic_flows.progress import Progress
-from kinetic_flows.protocols import ArtifactStore, Platform, ResolvedImage
+from kinetic_flows.protocols import Platform, ResolvedImage
 from kinetic_flows.tasks.reporting import step
-
 
 NAMELESS_SOURCES = {"list": "requirements=", "none": "no dependency file"}
 """What to call a source of dependencies that is not a file."""
 
 
+class Project(TypedDict):
+    """Whose environment it is, as the history of environments is told."""
+
+    home: Path
+    project_root: Path
+
+
 @task(name=TASK_LOCK_DEPENDENCIES, cache_policy=NO_CACHE)
 def lock_dependencies_task(
-    draft: Draft, store: ArtifactStore, environ: Mapping[str, str], progress: Progress
+    draft: Draft, platform: Platform, environ: Mapping[str, str], progress: Progress
 ) -> Lock:
     """Resolve the project's dependencies, or find the lock that somebody resolved before."""
     with step(progress, TASK_LOCK_DEPENDENCIES) as current:
-        lock = lock_dependencies(
-            draft.source, draft.target, store=store, home=draft.settings.home, environ=environ
-        )
+        lock = lock_draft(draft, platform, environ)
         for warning in lock.warnings:
             current.warn(warning)
         source = draft.source.path or NAMELESS_SOURCES[draft.source.kind]
@@ -56,6 +63,17 @@ def resolve_image_task(
         return resolved
 
 
+def _publish_environment(
+    environment: EnvironmentSpec, project: Project, changes: tuple[str, ...]
+) -> None:
+    """Show in Prefect what the environment contains, and what changed since the last one."""
+    create_table_artifact(
+        table=[dict(row) for row in package_table(environment=environment, **project)],
+        key="environment",
+        description="\n- ".join([f"Environment `{environment.dependency_hash}`", *changes]),
+    )
+
+
 def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     request: ImageRequest = parameters["request"]
     return build_cache_key(request.reference, request.dependency_hash or "")
@@ -68,10 +86,20 @@ def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> st
     cache_policy=CacheKeyFnPolicy(cache_key_fn=_build_cache_key),
 )
 def build_image_task(
-    request: ImageRequest, environment: EnvironmentSpec, platform: Platform, progress: Progress
+    request: ImageRequest,
+    environment: EnvironmentSpec,
+    draft: Draft,
+    platform: Platform,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Build the image, or wait for whoever is building it; cached on the dependency hash."""
     with step(progress, TASK_BUILD_IMAGE) as current:
+        project = Project(home=draft.settings.home, project_root=draft.source.project_root)
+        changes = explain_change(environment=environment, **project)
+        for change in changes:
+            current.log(f"because: {change}")
+        _publish_environment(environment, project, changes)
         image = platform.builder.build(request, environment, current.log)
+        remember(environment=environment, **project)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")
         return asdict(image)

@@ -192,6 +192,7 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
     functions.same(1)
     functions.same(1)
     states = _steps_of_parent(_newest(api), prefect_api_url)
+    assert _artifact_packages(prefect_api_url) >= {"cloudpickle"}
     assert states == {
         "lock-dependencies": "Completed",
         "resolve-image": "Completed",
@@ -201,6 +202,23 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
         "await-run": "Completed",
         "same": "Completed",
     }
+
+
+def _artifact_packages(api_url: str) -> set[str]:
+    """Return the packages in the newest artifact that shows an environment."""
+    import json
+
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter
+    from prefect.client.schemas.sorting import ArtifactSort
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    wanted = ArtifactFilter.model_validate({"key": {"any_": ["environment"]}})
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1
+        )
+    return {row["package"] for row in json.loads(found[0].data)}
 
 
 def _steps_of_parent(child: RunRecord, api_url: str) -> dict[str, str]:

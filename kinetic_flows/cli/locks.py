@@ -1,0 +1,35 @@
+"""`kinetic lock`: what a function's dependencies resolve to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kinetic_flows.cli.targets import load_function
+
+
+def lock(target: str, /, *, upgrade: bool = False) -> None:
+    """Print the lock of a function's dependencies, and store it for everyone.
+
+    Args:
+        target: FILE:FUNCTION, such as train.py:train.
+        upgrade: Resolve again, and replace the stored lock.
+    """
+    from kinetic_flows.planning import Call, draft_call, lock_draft
+    from kinetic_flows.platforms.choice import choose_platform
+    from kinetic_flows.settings import load_settings, process_environment
+
+    function = load_function(target)
+    settings, environ = load_settings(), process_environment()
+    call = Call(
+        function=function.fn,
+        args=(),
+        kwargs={},
+        options=function.options,
+        may_lack_arguments=True,
+    )
+    draft = draft_call(call, settings, cwd=Path.cwd(), sys_path=sys.path)
+    locked = lock_draft(draft, choose_platform(settings, environ), environ, upgrade=upgrade)
+    for warning in (*draft.warnings, *locked.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    print(locked.text, end="")

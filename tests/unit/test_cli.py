@@ -1,0 +1,140 @@
+"""The `kinetic` command: what it prints, and the codes it exits with."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from kinetic_flows.cli import main
+from kinetic_flows.errors import AcceleratorError, UsageError
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "requirements.txt").write_text("")
+    (root / "cli_job.py").write_text(
+        dedent(
+            """
+            import kinetic
+
+            @kinetic.run()
+            def train(rate, steps=3):
+                return rate
+
+            @kinetic.run(accelerator="tpu-v99-8")
+            def unknown():
+                pass
+
+            def plain():
+                pass
+            """
+        )
+    )
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.delitem(__import__("sys").modules, "cli_job", raising=False)
+    return root
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--version") == 0
+    assert capsys.readouterr().out.strip() == version("kinetic-flows")
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "plan" in shown
+    assert "server" in shown
+
+
+def test_a_plan_is_printed_for_people_and_for_machines(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("plan", "cli_job.py:train") == 0
+    text = capsys.readouterr().out
+    assert "has to be built" in text
+    assert "requirements.txt" in text
+    assert _run("plan", "cli_job.py:train", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["platform"] == "local"
+    assert plan["mode"] == "bundled"
+    assert plan["image"].startswith("local/cpu-")
+    assert plan["dependency_file"] == str(project / "requirements.txt")
+    assert plan["image"].endswith(plan["dependency_hash"][:12])
+    assert plan["cached"] is False
+    assert "cloudpickle" in plan["packages"]
+    assert plan["accelerator"] == "cpu"
+    assert plan["code"]["files"] == 2
+    assert plan["code"]["bytes"] > 100
+    assert plan["warnings"] == []
+    assert plan["why"]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("cli_job.py", "does not say which function"),
+        ("missing.py:train", "there is no Python file 'missing.py'"),
+        ("cli_job.py:trian", "did you mean 'train'"),
+        ("cli_job.py:plain", "is not decorated"),
+    ],
+)
+def test_a_function_that_cannot_be_found_is_an_error_with_a_hint(
+    project: Path, capsys: pytest.CaptureFixture[str], target: str, words: str
+) -> None:
+    assert _run("plan", target) == UsageError.exit_code
+    assert words in capsys.readouterr().err
+
+
+def test_an_error_of_the_plan_is_printed_with_its_hint_and_its_exit_code(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("plan", "cli_job.py:unknown") == AcceleratorError.exit_code
+    shown = capsys.readouterr().err
+    assert shown.startswith("kinetic: ")
+    assert "tpu-v99-8" in shown
+    assert "hint:" in shown
+
+
+def test_a_lock_is_printed_and_can_be_upgraded(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("lock", "cli_job.py:train") == 0
+    first = capsys.readouterr().out
+    assert "cloudpickle==" in first
+    assert "--hash=sha256:" in first
+    assert _run("lock", "cli_job.py:train", "--upgrade") == 0
+    assert capsys.readouterr().out == first
+
+
+def test_accelerators_are_listed_for_people_and_for_machines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run("accelerators") == 0
+    assert "tpu-v6e-8 " in capsys.readouterr().out
+    assert _run("accelerators", "--json") == 0
+    by_name = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert by_name["tpu-v6e-8"]["machine_type"] == "ct6e-standard-8t"
+    assert by_name["tpu-v6e-8"]["resources"] == {"google.com/tpu": "8"}
+
+
+def test_no_server_runs_in_a_new_home(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("server", "status") == 0
+    assert "not running" in capsys.readouterr().out
+    assert _run("server", "stop") == 0
+    assert "not running" in capsys.readouterr().out

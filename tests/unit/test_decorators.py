@@ -1,0 +1,154 @@
+"""Decorating: what is accepted, what is refused with a remedy, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import cloudpickle
+import pytest
+
+import kinetic
+from kinetic_flows.decorators import RemoteFunction
+from kinetic_flows.errors import FunctionNotSupportedError, UsageError
+
+
+@kinetic.run(accelerator="l4", tags=["a"])
+def by_name(value: int) -> int:
+    """Double a value."""
+    return 2 * value
+
+
+class Model:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @kinetic.run()
+    def scale(self, value: int) -> int:
+        return self.factor * value
+
+
+def test_a_decorated_function_keeps_its_name_documentation_and_signature() -> None:
+    assert by_name.__name__ == "by_name"
+    assert by_name.__doc__ == "Double a value."
+    assert list(inspect.signature(by_name).parameters) == ["value"]
+    assert by_name.fn(21) == 42
+
+
+def test_the_decorator_works_without_parentheses() -> None:
+    bare = kinetic.run(lambda value: value + 1)
+    assert isinstance(bare, RemoteFunction)
+    assert bare.options.accelerator == "cpu"
+    assert bare.fn(1) == 2
+
+
+def test_changed_options_make_another_function() -> None:
+    other = by_name.with_options(accelerator="cpu", retries=3)
+    assert (other.options.accelerator, other.options.retries) == ("cpu", 3)
+    assert by_name.options.accelerator == "l4"
+    with pytest.raises(UsageError, match="no option 'acelerator'"):
+        by_name.with_options(acelerator="cpu")
+
+
+def test_it_pickles_by_name_as_whatever_is_found_there() -> None:
+    assert pickle.loads(pickle.dumps(by_name)) is by_name
+    assert b"RemoteFunction" not in pickle.dumps(by_name)
+
+
+def test_a_function_without_a_name_to_find_it_by_pickles_as_its_plain_function() -> None:
+    def local(value: int) -> int:
+        return value + 1
+
+    restored = cloudpickle.loads(cloudpickle.dumps(kinetic.run()(local)))
+    assert restored(1) == 2
+    assert not isinstance(restored, RemoteFunction)
+
+
+def test_a_method_knows_its_instance_and_the_class_shows_the_function() -> None:
+    model = Model(3)
+    assert model.scale._bound == (model,)
+    assert isinstance(Model.scale, RemoteFunction)
+    assert Model.scale.fn(model, 2) == 6
+
+
+def test_inside_a_run_the_decorator_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINETIC_RUN_ID", "some-run")
+
+    def function() -> int:
+        return 1
+
+    assert kinetic.run()(function) is function
+    assert kinetic.run(function) is function
+
+
+async def _coroutine() -> None:
+    await asyncio.sleep(0)
+
+
+def test_coroutine_functions_are_accepted() -> None:
+    assert isinstance(kinetic.run()(_coroutine), RemoteFunction)
+
+
+def _generator() -> Any:
+    yield 1
+
+
+async def _async_generator() -> Any:
+    yield 1
+
+
+@functools.cache
+def _cached() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("target", "what", "remedy"),
+    [
+        (staticmethod(_generator), "staticmethod object", "put @staticmethod above"),
+        (classmethod(_generator), "classmethod object", "put @classmethod above"),
+        (_cached, "functools.cache wrapper", "above @kinetic.run"),
+        (_generator, "generator function _generator", "return a list"),
+        (_async_generator, "generator function _async_generator", "return a list"),
+        (Model, "the class Model", "decorate a function"),
+        (42, "42, which is not callable", "decorate a function"),
+    ],
+)
+def test_what_cannot_run_remotely_is_refused_with_the_remedy(
+    target: Any, what: str, remedy: str
+) -> None:
+    with pytest.raises(FunctionNotSupportedError) as caught:
+        kinetic.run()(target)
+    assert what in caught.value.message
+    assert remedy in (caught.value.hint or "")
+
+
+HEAVY = ("prefect", "google", "kubernetes", "kubernetes_asyncio", "pydantic", "httpx", "rich")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import kinetic",
+        "import kinetic_flows",
+        "import kinetic; kinetic.run()(lambda: 1)",
+        "from kinetic_flows.cli import main; main(['--version'])",
+        "from kinetic_flows.cli import main; main(['server', 'status'])",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
+    allowed = {"rich"} if "cli" in program else set()
+    script = (
+        f"import sys, atexit; heavy = {sorted(set(HEAVY) - allowed)}\n"
+        "atexit.register(lambda: print('heavy:', [n for n in heavy if n in sys.modules]))\n"
+        f"{program}\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.endswith("heavy: []\n"), shown.stdout
