@@ -1,0 +1,124 @@
+"""The product's clients, pointed at the loopback cloud.
+
+As a program, `python -m loopback.clients` asks for one image like any client would and prints
+its digest, so that tests can have many clients and kill them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+
+from kinetic_flows.clients.cloud_build import CloudBuild
+from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.oci_registry import OciRegistry
+from kinetic_flows.clients.registry_credentials import GoogleRegistryCredentials
+from kinetic_flows.images.bases import read_base_inputs
+from kinetic_flows.images.builds import BuildOptions
+from kinetic_flows.job import Sha256, sha256_hex
+from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+
+REGISTRY_HOST = "us-docker.pkg.dev"
+PYTHON = "3.11"
+
+INICONFIG_LOCK = """\
+# kinetic lock 1
+iniconfig==2.1.0 \\
+    --hash=sha256:9deba5723312380e77435581c6bf4935c94cbfab9b1ed33ef8d238ea168eb760
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudAddress:
+    """Where the loopback cloud is, and what of it one test uses."""
+
+    storage_url: str
+    registry_url: str
+    build_endpoint: str
+    access_token: str
+    project: str
+    repository: str
+    jobs_bucket: str
+    builds_bucket: str
+    timeout_seconds: int = 600
+    term_seconds: float = 3.0
+    poll_seconds: float = 0.1
+
+
+def registry_of(cloud: CloudAddress) -> OciRegistry:
+    """A registry client that asks with an access token."""
+    return OciRegistry(
+        credentials=GoogleRegistryCredentials(token=lambda: cloud.access_token),
+        endpoints={REGISTRY_HOST: cloud.registry_url},
+    )
+
+
+@contextmanager
+def builder_of(cloud: CloudAddress) -> Iterator[CloudBuildBuilder]:
+    """A builder for the test's repository, its connections closed afterwards."""
+    with (
+        closing(
+            CloudBuild(cloud.project, endpoint=cloud.build_endpoint, call_seconds=20)
+        ) as builds,
+        closing(GoogleStore(cloud.jobs_bucket, endpoint=cloud.storage_url)) as store,
+        closing(
+            GoogleStore(cloud.builds_bucket, prefix="b", endpoint=cloud.storage_url)
+        ) as sources,
+        closing(registry_of(cloud)) as registry,
+    ):
+        settings = BuilderSettings(
+            repository=cloud.repository,
+            base_repository=None,
+            version="0.1.0",
+            options=BuildOptions(timeout_seconds=cloud.timeout_seconds),
+            poll_seconds=cloud.poll_seconds,
+            term_seconds=cloud.term_seconds,
+        )
+        yield CloudBuildBuilder(
+            builds=builds, store=store, build_store=sources, registry=registry, settings=settings
+        )
+
+
+def environment_named(name: str, lock: str = INICONFIG_LOCK) -> EnvironmentSpec:
+    """An environment with one small package; equal names give equal hashes."""
+    return EnvironmentSpec(
+        category="cpu",
+        python=PYTHON,
+        platform="x86_64-manylinux_2_28",
+        base_identity=read_base_inputs("cpu", PYTHON).identity,
+        lock=lock,
+        packages=(),
+        wheels=(),
+        dependency_hash=sha256_hex(name.encode()),
+    )
+
+
+def request_for(cloud: CloudAddress, environment: EnvironmentSpec) -> ImageRequest:
+    """The request that goes with an environment."""
+    digest: Sha256 = environment.dependency_hash
+    reference = f"{cloud.repository}/app:cpu-{digest[:12]}"
+    return ImageRequest(reference=reference, mode="bundled", dependency_hash=digest)
+
+
+def arguments_for(cloud: CloudAddress, name: str) -> list[str]:
+    """The command line of a client that asks for the environment of a name."""
+    return [sys.executable, "-m", "loopback.clients", json.dumps(asdict(cloud)), name]
+
+
+def main(address: str, name: str) -> None:
+    """Ask for one image; print the build's output and, last, the digest."""
+    cloud = CloudAddress(**json.loads(address))
+    environment = environment_named(name)
+    with builder_of(cloud) as builder:
+        image = builder.build(
+            request_for(cloud, environment), environment, lambda line: print(line, flush=True)
+        )
+    print(image.digest, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
