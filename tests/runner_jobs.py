@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import venv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,11 +224,11 @@ def archive(members: list[Member]) -> bytes:
 
 
 def start_runner(
-    variables: Mapping[str, str], *command: str, python: str = sys.executable
+    variables: Mapping[str, str], *command: str, python: str | Path = sys.executable
 ) -> subprocess.Popen[bytes]:
     """Start the bootstrap with these variables."""
     return subprocess.Popen(
-        [python, "-u", *(command or (str(BOOTSTRAP),))],
+        [str(python), "-u", *(command or (str(BOOTSTRAP),))],
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -257,6 +258,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited for too long"
         time.sleep(0.01)
+
+
+def make_bare_python(directory: Path, *, with_cloudpickle: bool) -> Path:
+    """Make an environment without packages, or with cloudpickle alone; return its interpreter."""
+    venv.create(directory, symlinks=True)
+    python = directory / "bin" / "python"
+    if with_cloudpickle:
+        (packages,) = directory.glob("lib/python*/site-packages")
+        (packages / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
+    return python
 
 
 def read_json(path: Path) -> Any:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 import kinetic
 from kinetic_flows.job import EXIT_PAYLOAD_UNREADABLE
-from runner_jobs import RUN_ID, Job, Member, read_json, ship, start_runner, wait, wait_until
+from runner_jobs import (
+    RUN_ID,
+    Job,
+    Member,
+    make_bare_python,
+    read_json,
+    ship,
+    start_runner,
+    wait,
+    wait_until,
+)
 
 
 def run(tmp_path: Path, source: str, *args: object, **options: object) -> Job:
@@ -521,18 +530,14 @@ class TestHosts:
 class TestKineticInside:
     """The package `kinetic` where it is not installed."""
 
-    def run(self, tmp_path: Path, source: str) -> Job:
-        """Run with an interpreter that has cloudpickle and no kinetic."""
-        import cloudpickle
+    @pytest.fixture(scope="class")
+    def python(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """An interpreter that has cloudpickle and no kinetic."""
+        return make_bare_python(tmp_path_factory.mktemp("venv"), with_cloudpickle=True)
 
-        bare = tmp_path / "bare"
-        bare.mkdir()
-        (bare / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
-        job = Job(tmp_path / "store", source=source)
-        job.variables = {"PYTHONPATH": str(bare)}
-        return job
-
-    def test_decorators_of_every_form_leave_the_plain_function(self, tmp_path: Path) -> None:
+    def test_decorators_of_every_form_leave_the_plain_function(
+        self, tmp_path: Path, python: Path
+    ) -> None:
         source = """
             import kinetic, kinetic_flows
             from kinetic import KineticError, Run, run
@@ -547,14 +552,17 @@ class TestKineticInside:
                 except KineticError:
                     return None
         """
-        job = self.run(tmp_path, source)
-        assert _run_bare(job) == 0, job.envelope()
+        job = Job(tmp_path / "store", source=source)
+        ended = wait(start_runner(job.write(), python=python))
+        assert ended.exit_code == 0, ended.output
         assert job.value() == (3, "function")
 
     @pytest.mark.parametrize("use", ["attach('x')", "settings.home", "Run()", "RunFailed('x')"])
-    def test_everything_else_says_that_it_cannot_be_used(self, tmp_path: Path, use: str) -> None:
-        job = self.run(tmp_path, f"import kinetic\ndef main():\n kinetic.{use}")
-        assert _run_bare(job) == 1
+    def test_everything_else_says_that_it_cannot_be_used(
+        self, tmp_path: Path, python: Path, use: str
+    ) -> None:
+        job = Job(tmp_path / "store", source=f"import kinetic\ndef main():\n kinetic.{use}")
+        assert wait(start_runner(job.write(), python=python)).exit_code == 1
         header = job.envelope().header
         assert header.type_name == "RuntimeError"
         assert "cannot be used inside a run" in header.message
@@ -573,12 +581,6 @@ def test_a_project_file_that_is_executable_stays_so(tmp_path: Path) -> None:
     )
     assert job.run().exit_code == 0
     assert job.value() == b"hi\n"
-
-
-def _run_bare(job: Job) -> int:
-    """Run with the interpreter that this environment was made with: no kinetic there."""
-    python: str = getattr(sys, "_base_executable", sys.executable)
-    return wait(start_runner({**job.write(), **job.variables}, python=python)).exit_code
 
 
 def _is_alive(pid: int) -> bool:
