@@ -122,9 +122,10 @@ class Calls:
 
     def _interrupted(self, ending: Ending | None) -> Ending:
         """Return how a run ended that was asked to stop while the function ran."""
+        when = "while the function ran"
         if self._around.reporter.is_cancelling():
-            return cancelled("while the function ran")
-        return ending if ending and ending.status == "returned" else terminated()
+            return cancelled(when)
+        return ending if ending and ending.status == "returned" else terminated(when)
 
     def _announce_next(self, ending: Ending, number: int) -> None:
         what = describe_exception(ending.fields, REASON_CHARACTERS)

@@ -85,15 +85,22 @@ def cancelled(when: str) -> Ending:
     return Ending(EXIT_CANCELLED, "cancelled", {"message": f"cancelled {when}"})
 
 
-def terminated() -> Ending:
+def terminated(when: str) -> Ending:
     """Return the ending of a run that was stopped from outside and may start again."""
-    return Ending(EXIT_TERMINATED)
+    return Ending(EXIT_TERMINATED, None, {"message": f"terminated {when}"})
 
 
 def failed(fault: Fault, log_tail: list[str]) -> Ending:
     """Return the ending of a run of which a phase around the function failed."""
     fields = {"message": fault.message, "exit_code": fault.exit_code, "log_tail": log_tail}
     return Ending(fault.exit_code, "crashed", fields)
+
+
+def announcement(ending: Ending) -> str | None:
+    """Return what the log should say of an ending; None when the function has said it itself."""
+    if ending.status in ("returned", "raised", "unpicklable"):
+        return None
+    return str(ending.fields["message"])
 
 
 def state_of(header: Mapping[str, Any]) -> State:

@@ -21,8 +21,10 @@ MAX_WAITING_CHARACTERS = 20_000_000
 POLL_SECONDS = 3.0
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
-FAREWELL_SECONDS = 10.0
-"""How long a run that has ended waits for its last lines and its state to be taken."""
+_PATIENCE_SECONDS = {True: 10.0, None: 5.0, False: 0.5}
+"""How long a run that has ended waits for its last lines and its state to be taken, by whether
+the API has answered: it has, it has not been asked yet or has not answered yet, it has not.
+"""
 
 CANCELLED_TYPES = ("CANCELLING", "CANCELLED")
 
@@ -105,8 +107,7 @@ class Reporter:
         """
         with self._changed:
             self._final = state
-            # An API that never answered is asked once more; it is not waited for.
-            patience = FAREWELL_SECONDS if self._is_reachable is not False else 0.5
+            patience = _PATIENCE_SECONDS[self._is_reachable]
             self._deadline = time.monotonic() + patience
             self._changed.notify()
         self._thread.join(patience)
@@ -114,7 +115,8 @@ class Reporter:
     def _work(self) -> None:
         while not self._is_over():
             with self._changed:
-                self._changed.wait_for(self._is_due, self._seconds_to_wait())
+                while not self._is_due():
+                    self._changed.wait(self._seconds_to_wait())
                 batch = self._lines.take() if self._lines_are_due() else []
                 state = self._next_state(batch)
                 is_done = bool(self._deadline) and not batch and not state

@@ -18,7 +18,7 @@ from .contract import EXIT_CODE_NOT_RESTORED, READ_BYTES, Fault
 from .fetching import Store, fetch, fetch_pack, in_parallel
 
 MANIFEST_VERSION = 1
-MAX_ENTRIES = 2_000_000
+MAX_ENTRIES = 1_000_000
 PERMISSION_BITS = 0o777
 DIRECTORY_MODE = 0o755
 

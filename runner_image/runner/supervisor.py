@@ -24,7 +24,16 @@ from .contract import (
     read_header,
     seal,
 )
-from .endings import Ending, State, cancelled, exit_code_of, failed, state_of, terminated
+from .endings import (
+    Ending,
+    State,
+    announcement,
+    cancelled,
+    exit_code_of,
+    failed,
+    state_of,
+    terminated,
+)
 from .fetching import fetch_to_file
 from .interrupts import Interrupted, Interrupts
 from .output import Output
@@ -170,22 +179,20 @@ class Supervisor:
 
     def _failed(self, fault: Fault) -> Ending:
         self._interrupts.hold()
-        tail = self._output.tail
-        self._output.say(fault.message)
-        return failed(fault, tail)
+        return failed(fault, self._output.tail)
 
     def _interrupted(self) -> Ending:
         """Return how a run ended that was asked to stop before the function was called."""
         when = "before the function was called"
-        if self._reporter.is_cancelling():
-            return cancelled(when)
-        self._output.say(f"terminated {when}")
-        return terminated()
+        return cancelled(when) if self._reporter.is_cancelling() else terminated(when)
 
     # After the function
 
     def _end(self, ending: Ending) -> int:
         """Leave the result, and report it; return the exit code."""
+        message = announcement(ending)
+        if message:
+            self._output.say(message)
         if ending.status is None:
             self._reporter.finish(None)
             return ending.exit_code

@@ -172,7 +172,7 @@ class TestLogs:
         self, tmp_path: Path, prefect: PrefectWire
     ) -> None:
         _, process = _start_sleepy(tmp_path, prefect.url)
-        wait_until(lambda: prefect.messages == ["begun"], seconds=5)
+        wait_until(lambda: prefect.messages == ["begun"], seconds=2)
         process.kill()  # type: ignore[attr-defined]
         wait(process)  # type: ignore[arg-type]
 
@@ -334,7 +334,8 @@ class TestStopping:
         assert ended.exit_code == 130
         assert job.envelope().header.status == "cancelled"
         assert prefect.state_names == ["Running", "Cancelled"]
-        assert prefect.messages == ["begun", "cleaned up"]
+        last = "kinetic: cancelled while the function ran"
+        assert prefect.messages == ["begun", "cleaned up", last]
 
     def test_a_function_that_will_not_stop_is_killed_after_the_grace(
         self, tmp_path: Path, prefect: PrefectWire
@@ -383,7 +384,8 @@ class TestStopping:
         assert ended.exit_code == 143
         assert not job.result_path.exists()
         assert prefect.state_names == ["Running"]
-        assert prefect.messages == ["begun", "cleaned up"]
+        last = "kinetic: terminated while the function ran"
+        assert prefect.messages == ["begun", "cleaned up", last]
 
     def test_sigterm_for_a_run_that_is_cancelled_ends_it_as_cancelled_at_once(
         self, tmp_path: Path, prefect: PrefectWire
