@@ -527,16 +527,17 @@ class TestHosts:
         assert "JOB_COMPLETION_INDEX must be set for a run on 2 hosts" in ended.errors
 
 
+@pytest.fixture
+def bare_python(tmp_path: Path) -> Path:
+    """An interpreter that has cloudpickle and no kinetic."""
+    return make_bare_python(tmp_path / "venv", with_cloudpickle=True)
+
+
 class TestKineticInside:
     """The package `kinetic` where it is not installed."""
 
-    @pytest.fixture(scope="class")
-    def python(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """An interpreter that has cloudpickle and no kinetic."""
-        return make_bare_python(tmp_path_factory.mktemp("venv"), with_cloudpickle=True)
-
     def test_decorators_of_every_form_leave_the_plain_function(
-        self, tmp_path: Path, python: Path
+        self, tmp_path: Path, bare_python: Path
     ) -> None:
         source = """
             import kinetic, kinetic_flows
@@ -553,16 +554,16 @@ class TestKineticInside:
                     return None
         """
         job = Job(tmp_path / "store", source=source)
-        ended = wait(start_runner(job.write(), python=python))
+        ended = wait(start_runner(job.write(), python=bare_python))
         assert ended.exit_code == 0, ended.output
         assert job.value() == (3, "function")
 
     @pytest.mark.parametrize("use", ["attach('x')", "settings.home", "Run()", "RunFailed('x')"])
     def test_everything_else_says_that_it_cannot_be_used(
-        self, tmp_path: Path, python: Path, use: str
+        self, tmp_path: Path, bare_python: Path, use: str
     ) -> None:
         job = Job(tmp_path / "store", source=f"import kinetic\ndef main():\n kinetic.{use}")
-        assert wait(start_runner(job.write(), python=python)).exit_code == 1
+        assert wait(start_runner(job.write(), python=bare_python)).exit_code == 1
         header = job.envelope().header
         assert header.type_name == "RuntimeError"
         assert "cannot be used inside a run" in header.message
