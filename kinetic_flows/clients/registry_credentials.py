@@ -137,10 +137,15 @@ class GoogleRegistryCredentials:
         Raises:
             ImageError: There are no credentials.
         """
-        if artifact_registry_location(registry) is None and not registry.endswith("gcr.io"):
+        if not _is_googles(registry):
             return None
         token = (self.token or _application_default_token)()
         return RegistryCredentials(username="oauth2accesstoken", password=token)
+
+
+def _is_googles(registry: str) -> bool:
+    container_registry = registry == "gcr.io" or registry.endswith(".gcr.io")
+    return container_registry or artifact_registry_location(registry) is not None
 
 
 def _application_default_token() -> str:

@@ -1,0 +1,153 @@
+"""A bundled image from nothing to a running container, with nothing pretended in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from kinetic_flows import naming
+from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.errors import BuildError
+from kinetic_flows.images.bases import read_bootstrap
+from kinetic_flows.protocols import ResolvedImage
+from loopback.clients import (
+    CloudAddress,
+    builder_of,
+    environment_named,
+    request_for,
+)
+from loopback.cloud import ACCESS_TOKEN, REGISTRY_HOST, LoopbackCloud
+
+pytest_plugins = ["loopback.fixtures"]
+
+OTHER_LOCK = """\
+# kinetic lock 1
+iniconfig==2.1.0 \\
+    --hash=sha256:9deba5723312380e77435581c6bf4935c94cbfab9b1ed33ef8d238ea168eb760
+toolz==1.0.0 \\
+    --hash=sha256:292c8f1c4e7516bf9086f8850935c799a874039c8bcf959d47b600e4c44a6236
+"""
+
+
+@pytest.fixture(scope="module")
+def address(loopback_cloud: LoopbackCloud) -> CloudAddress:
+    """A project with buckets and a repository of its own."""
+    name = uuid4().hex[:10]
+    loopback_cloud.create_repository("project", f"kn-{name}")
+    loopback_cloud.front.private.add(f"project/kn-{name}")
+    return CloudAddress(
+        storage_url=loopback_cloud.storage.url,
+        registry_url=loopback_cloud.front.url,
+        build_endpoint=loopback_cloud.builds.endpoint,
+        access_token=ACCESS_TOKEN,
+        project="project",
+        repository=f"{REGISTRY_HOST}/project/kn-{name}",
+        jobs_bucket=loopback_cloud.storage.create_bucket(f"jobs-{name}"),
+        builds_bucket=loopback_cloud.storage.create_bucket(f"builds-{name}"),
+        poll_seconds=0.3,
+    )
+
+
+@pytest.fixture(scope="module")
+def image(address: CloudAddress) -> ResolvedImage:
+    """A project's image, built with its base."""
+    environment = environment_named("one")
+    with builder_of(address) as builder:
+        return builder.build(request_for(address, environment), environment, lambda _: None)
+
+
+@pytest.fixture
+def layers(loopback_cloud: LoopbackCloud) -> Iterator[httpx.Client]:
+    """A client for looking at the layers of images."""
+    with httpx.Client(
+        base_url=f"{loopback_cloud.registry.url}/v2/",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+    ) as client:
+        yield client
+
+
+def layers_of(client: httpx.Client, image: ResolvedImage) -> list[str]:
+    path, _, digest = image.reference.partition("/")[2].partition("@")
+    answer = client.get(f"{path}/manifests/{digest}")
+    return [layer["digest"] for layer in answer.json()["layers"]]
+
+
+def test_the_image_explains_itself(image: ResolvedImage) -> None:
+    environment = environment_named("one")
+
+    assert image.labels[naming.LABEL_DEPENDENCY_HASH] == environment.dependency_hash
+    assert image.labels[naming.LABEL_CATEGORY] == "cpu"
+    assert image.labels[naming.LABEL_PYTHON] == environment.python
+    assert image.labels[naming.LABEL_BASE_IDENTITY] == environment.base_identity
+    assert image.labels[naming.LABEL_VERSION] == "0.1.0"
+
+
+def test_a_container_of_the_digest_has_runtime_packages_and_bootstrap_for_any_user(
+    loopback_cloud: LoopbackCloud, image: ResolvedImage
+) -> None:
+    script = (
+        "import hashlib, json, os, pathlib\n"
+        "import cloudpickle, google.cloud.storage, iniconfig, jax\n"
+        "bootstrap = pathlib.Path('/app/remote_runner.py').read_bytes()\n"
+        "constraints = pathlib.Path('/app/constraints.txt').read_text()\n"
+        "print(json.dumps({'user': os.getuid(), 'jax': jax.__version__,\n"
+        "    'device': jax.devices()[0].platform, 'constraints': constraints,\n"
+        "    'bootstrap': hashlib.sha256(bootstrap).hexdigest()}))\n"
+    )
+
+    done = loopback_cloud.containers.run_container(
+        image.reference, ["python3", "-c", script], environment={}, user="65534"
+    )
+
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["user"] == 65534
+    assert seen["device"] == "cpu"
+    assert f"jax=={seen['jax']}\n" in seen["constraints"]
+    assert "numpy" not in seen["constraints"]
+    assert seen["bootstrap"] == sha256(read_bootstrap()).hexdigest()
+
+
+def test_another_requirement_rebuilds_only_the_layer_of_the_project(
+    loopback_cloud: LoopbackCloud,
+    address: CloudAddress,
+    image: ResolvedImage,
+    layers: httpx.Client,
+) -> None:
+    builds_before = len(loopback_cloud.builds.builds)
+    environment = environment_named("two", OTHER_LOCK)
+    with builder_of(address) as builder:
+        other = builder.build(request_for(address, environment), environment, lambda _: None)
+
+    assert len(loopback_cloud.builds.builds) == builds_before + 1
+    before, after = layers_of(layers, image), layers_of(layers, other)
+    assert before[:-1] == after[:-1]
+    assert before[-1] != after[-1]
+
+
+def test_a_package_whose_bytes_are_not_the_locked_ones_fails_the_build_by_name(
+    address: CloudAddress, image: ResolvedImage
+) -> None:
+    spoiled = environment_named("spoiled", OTHER_LOCK.replace("292c8f1c", "00000000"))
+
+    with builder_of(address) as builder, pytest.raises(BuildError) as raised:
+        builder.build(request_for(address, spoiled), spoiled, lambda _: None)
+
+    assert "failing package: toolz==1.0.0" in str(raised.value)
+    assert "hint: see whether toolz==1.0.0 is right" in str(raised.value)
+
+
+def test_nothing_that_builds_leave_behind_holds_the_access_token(
+    address: CloudAddress, image: ResolvedImage
+) -> None:
+    for bucket in (address.jobs_bucket, address.builds_bucket):
+        with closing(GoogleStore(bucket, endpoint=address.storage_url)) as store:
+            contents = [store.get(item.name).data for item in store.list("")]
+        assert contents
+        assert not [data for data in contents if ACCESS_TOKEN.encode() in data]

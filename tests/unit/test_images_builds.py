@@ -1,0 +1,160 @@
+"""Builds as values: their steps, their secrets, and the words for their ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from kinetic_flows import naming
+from kinetic_flows.errors import ImageError
+from kinetic_flows.images.base_lookup import configured_base
+from kinetic_flows.images.builds import (
+    BuildOptions,
+    BuildSpec,
+    BuildState,
+    RegistryLogin,
+    build_error,
+    build_secrets,
+    build_steps,
+    failed_package,
+    log_object,
+)
+from kinetic_flows.protocols import ResolvedImage
+
+LOGIN = RegistryLogin(
+    registry="", username="someone", secret_version="projects/p/secrets/hub/versions/latest"
+)
+
+
+def spec(*logins: RegistryLogin) -> BuildSpec:
+    return BuildSpec(
+        image="us-docker.pkg.dev/p/r/app:cpu-1",
+        bucket="b",
+        source_object="builds/1.tar.gz",
+        logs_prefix="logs",
+        tags=("kinetic",),
+        options=BuildOptions(logins=logins),
+    )
+
+
+def test_a_build_is_one_docker_step() -> None:
+    (step,) = build_steps(spec())
+
+    assert step.name == "gcr.io/cloud-builders/docker"
+    assert step.args == ("build", "--tag", "us-docker.pkg.dev/p/r/app:cpu-1", ".")
+    assert "DOCKER_BUILDKIT=1" in step.environment
+
+
+def test_a_login_comes_first_and_its_password_is_a_secret_and_never_an_argument() -> None:
+    login, build = build_steps(spec(LOGIN))
+
+    assert login.args == (
+        "-c",
+        'echo "$$REGISTRY_PASSWORD_0" | docker login --username someone --password-stdin',
+    )
+    assert login.secret_variables == ("REGISTRY_PASSWORD_0",)
+    assert build_secrets(spec(LOGIN)) == {
+        "REGISTRY_PASSWORD_0": "projects/p/secrets/hub/versions/latest"
+    }
+    assert build.secret_variables == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "package"),
+    [
+        ("  x Failed to build `numpy==1.0`", "numpy==1.0"),
+        ("  x Failed to download `torch==2.0`", "torch==2.0"),
+        ("error: Failed to fetch: `https://pypi.org/simple/a/`", "https://pypi.org/simple/a/"),
+        ("error: Failed to install: `x` from wheel", "x"),
+        ("Hash mismatch for `toolz==1.0.0`", "toolz==1.0.0"),
+        ("all is well", None),
+    ],
+)
+def test_the_package_that_uv_could_not_install_is_found(line: str, package: str | None) -> None:
+    assert failed_package(["STEP 1/4", line]) == package
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "hint"),
+    [
+        ("FAILURE", "failed", "the log's last lines"),
+        ("TIMEOUT", "time limit", "KINETIC_BUILD_MACHINE_TYPE"),
+        ("CANCELLED", "was cancelled", "run again"),
+        ("INTERNAL_ERROR", "twice", "status.cloud.google.com"),
+        ("EXPIRED", "queue", "quota"),
+    ],
+)
+def test_every_end_without_an_image_has_its_own_words(status: str, words: str, hint: str) -> None:
+    state = BuildState(id="b1", status=status, log_url="https://console/b1")  # type: ignore[arg-type]
+    error = build_error(state, [f"line {number}" for number in range(100)])
+
+    assert words in error.message.splitlines()[0]
+    assert hint in str(error.hint)
+    assert error.value == "b1"
+    assert "line 99" in error.message
+    assert "line 79" not in error.message
+    assert error.message.endswith("log: https://console/b1")
+
+
+def test_the_failing_step_is_taken_from_the_log_when_cloud_build_does_not_mark_it() -> None:
+    line = 'ERROR: build step 1 "gcr.io/cloud-builders/docker" failed: exit status 1'
+    error = build_error(BuildState(id="b", status="FAILURE"), [line])
+
+    assert "failing step: 1 (gcr.io/cloud-builders/docker)" in error.message
+
+
+def test_logs_are_where_cloud_build_puts_them() -> None:
+    assert log_object("logs", "abc") == "logs/log-abc.txt"
+    assert log_object("", "abc") == "log-abc.txt"
+
+
+@pytest.mark.parametrize(
+    ("repository", "name"),
+    [
+        ("kinetic", "kinetic/base-cpu"),
+        ("myuser/kinetic", "myuser/kinetic-base-cpu"),
+        ("docker.io/myuser/kinetic", "docker.io/myuser/kinetic-base-cpu"),
+        ("docker.io/kinetic", "docker.io/kinetic/base-cpu"),
+        ("us-docker.pkg.dev/p/r", "us-docker.pkg.dev/p/r/base-cpu"),
+        ("localhost:5000/a/b", "localhost:5000/a/b/base-cpu"),
+    ],
+)
+def test_base_images_have_names_that_their_registry_allows(repository: str, name: str) -> None:
+    assert naming.base_image(repository, "cpu") == name
+
+
+def test_the_tag_of_a_build_is_one_that_cloud_build_takes() -> None:
+    tag = naming.build_tag("us-docker.pkg.dev/" + "p" * 200 + ":cpu-1", "a" * 64)
+
+    assert tag.startswith("kinetic-aaaaaaaaaaaa-us-docker-pkg-dev")
+    assert len(tag) <= 128
+
+
+class OneImage:
+    """A registry with one image, or none."""
+
+    def __init__(self, labels: dict[str, str] | None) -> None:
+        self._labels = labels
+
+    def resolve(self, reference: str) -> ResolvedImage | None:
+        if self._labels is None:
+            return None
+        return ResolvedImage(
+            reference="r/base-gpu@sha256:1", digest="sha256:1", labels=self._labels
+        )
+
+
+def test_a_configured_repository_without_the_base_names_the_command_that_builds_it() -> None:
+    with pytest.raises(ImageError, match=r"kinetic build-image --repo r\.io/a --category gpu"):
+        configured_base(OneImage(None), "r.io/a", "gpu", "3.11", "1.0")
+
+
+@pytest.mark.parametrize("labels", [{naming.LABEL_PYTHON: "3.12"}, {naming.LABEL_CATEGORY: "cpu"}])
+def test_a_configured_base_that_does_not_fit_is_refused(labels: dict[str, str]) -> None:
+    with pytest.raises(ImageError, match="is needed"):
+        configured_base(OneImage(labels), "r.io/a", "gpu", "3.11", "1.0")
+
+
+def test_a_configured_base_without_our_labels_is_taken_at_its_word() -> None:
+    image = configured_base(OneImage({}), "r.io/a", "gpu", "3.11", "1.0")
+
+    assert image.digest == "sha256:1"
