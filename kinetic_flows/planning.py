@@ -8,6 +8,7 @@ all of it for `train.plan()`, where the flow does it step by step in tasks.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,12 @@ from kinetic_flows.dependencies.targets import Target, local_target
 from kinetic_flows.errors import ConfigurationError, UsageError, suggest
 from kinetic_flows.naming import local_image_reference, run_name
 from kinetic_flows.options import RunOptions
-from kinetic_flows.packaging.payload import Payload, argument_reprs, pack_call
+from kinetic_flows.packaging.payload import (
+    Payload,
+    argument_reprs,
+    pack_call,
+    require_same_python,
+)
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.plan import (
@@ -128,6 +134,8 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
         start=root.entry_file.parent if root.entry_file else cwd,
         home_directory=Path.home(),
     )
+    target = local_target(accelerator.category)
+    require_same_python(f"{sys.version_info.major}.{sys.version_info.minor}", target.python)
     payload = pack_call(
         call.function, call.args, dict(call.kwargs), environment=captured, root=root
     )
@@ -146,7 +154,7 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
         mode=mode,
         root=root,
         source=source,
-        target=local_target(accelerator.category),
+        target=target,
         snapshot=snapshot,
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),

@@ -71,7 +71,7 @@ def pack_call(
     try:
         data, by_value = pickle_call(call, root)
     except Exception as error:  # pickling runs other people's code
-        raise unpicklable_error(call, error, root) from error
+        raise unpicklable_error(function, call, error, root) from error
     framed = {"environment": dict(environment), "function": reference, "call": data}
     payload = pickle.dumps(framed, protocol=PROTOCOL)
     return Payload(

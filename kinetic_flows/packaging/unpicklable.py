@@ -7,6 +7,7 @@ its own parts fails: that object is named by the path that leads to it.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
@@ -35,10 +36,13 @@ class _Counter:
         return size
 
 
-def unpicklable_error(call: Call, error: BaseException, root: PackageRoot) -> UnpicklableError:
+def unpicklable_error(
+    function: Callable[..., Any], call: Call, error: BaseException, root: PackageRoot
+) -> UnpicklableError:
     """Say which part of a call cannot be pickled.
 
     Args:
+        function: The function, whose parameters name its positional arguments.
         call: The function (None if it goes by name), its arguments and keyword arguments.
         error: Why the whole cannot be pickled.
         root: The package root.
@@ -47,8 +51,9 @@ def unpicklable_error(call: Call, error: BaseException, root: PackageRoot) -> Un
         reason = _failure(value, root)
         if reason is not None:
             path, culprit, why = _trace(name, value, reason, root)
+            whose = _parameter_name(function, name)
             return UnpicklableError(
-                f"{path} cannot be pickled: {type(culprit).__name__}: {_sentence(why)}",
+                f"{path}{whose} cannot be pickled: {type(culprit).__name__}: {_sentence(why)}",
                 value=path,
                 hint=_hint(path),
             )
@@ -77,6 +82,17 @@ def _call_parts(call: Call) -> Iterator[Part]:
         yield f"kwargs[{name!r}]", value
     if function is not None:
         yield _function_name(function), function
+
+
+def _parameter_name(function: Callable[..., Any], argument: str) -> str:
+    """Return ` (argument 'x')` for a positional argument of a known name, else nothing."""
+    index = argument.removeprefix("args[").removesuffix("]")
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind in named]
+    if not index.isdigit() or int(index) >= len(names):
+        return ""
+    return f" (argument {names[int(index)]!r})"
 
 
 def _trace(

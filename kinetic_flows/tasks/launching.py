@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -180,7 +181,7 @@ def _output_dir(session: Session, run_id: str) -> str:
     if base:
         return f"{base.rstrip('/')}/{run_id}"
     uri = f"{session.platform.store.uri}/{output_prefix(run_id)}".rstrip("/")
-    return uri.removeprefix("file://")
+    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
 
 
 def _prefect_credentials(environ: Mapping[str, str]) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pickle
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -206,19 +208,15 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
 
 def _artifact_packages(api_url: str) -> set[str]:
     """Return the packages in the newest artifact that shows an environment."""
-    import json
-
-    from prefect import get_client
-    from prefect.client.schemas.filters import ArtifactFilter
-    from prefect.client.schemas.sorting import ArtifactSort
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    wanted = ArtifactFilter.model_validate({"key": {"any_": ["environment"]}})
-    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
-        found = client.read_artifacts(
-            artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1
-        )
-    return {row["package"] for row in json.loads(found[0].data)}
+    wanted = {"artifacts": {"key": {"any_": ["environment"]}}, "sort": "CREATED_DESC", "limit": 1}
+    request = urllib.request.Request(
+        f"{api_url}/artifacts/filter",
+        json.dumps(wanted).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as response:
+        found = json.load(response)
+    return {row["package"] for row in json.loads(found[0]["data"])}
 
 
 def _steps_of_parent(child: RunRecord, api_url: str) -> dict[str, str]:
