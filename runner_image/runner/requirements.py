@@ -39,7 +39,7 @@ def install_requirements(
     target = os.path.join(scratch, "packages")
     os.mkdir(target)
     wanted = without_installed(lock, installed_version)
-    if not _PIN.search(wanted) and "==" not in wanted:
+    if not any(_PIN.match(line) for line in wanted.splitlines()):
         return target
     lock_file = os.path.join(scratch, "requirements.lock")
     with open(lock_file, "w", encoding="utf-8") as file:
