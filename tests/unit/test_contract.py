@@ -1,0 +1,123 @@
+"""The client's side and the runner's side of the contract, held together."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from kinetic_flows.runner_image import remote_runner
+from kinetic_flows.runner_image.runner import contract, endings, restoring, stores
+from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
+
+from kinetic_flows import job
+from kinetic_flows.job import ResultEnvelope, ResultHeader, open_result, seal_result
+from kinetic_flows.packaging.manifest import Entry, encode_manifest
+from kinetic_flows.packaging.packs import Member, archive
+
+KEY, RUN = "ab" * 32, "run-1"
+
+
+def _exit_codes(module: object) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith("EXIT_") and isinstance(value, int)
+    }
+
+
+def test_both_sides_know_the_same_exit_codes() -> None:
+    assert _exit_codes(contract) == _exit_codes(job)
+    assert _exit_codes(remote_runner).items() <= _exit_codes(job).items()
+    assert set(job.EXIT_MEANINGS) == set(_exit_codes(job).values())
+
+
+def test_both_sides_speak_the_same_version() -> None:
+    assert contract.JOB_VERSION == job.JOB_VERSION
+    assert contract.RESULT_MAGIC == job.RESULT_MAGIC
+
+
+def test_the_runners_header_has_the_clients_fields() -> None:
+    header = make_header(RUN, "raised", 3)
+    assert list(header) == [field.name for field in fields(ResultHeader)]
+    assert header == {
+        **asdict(ResultHeader(run_id=RUN, status="raised", attempt=3)),
+        "log_tail": [],
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b"body\nwith\nlines", bytes(range(256)) * 9000])
+def test_what_the_runner_seals_the_client_opens(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "body").write_bytes(body)
+    header = make_header(RUN, "returned", 1, type_name="häh", log_tail=["a", "b"], exit_code=-9)
+    sealed = seal(header, str(tmp_path / "body"), KEY) + body
+    envelope = open_result(sealed, KEY, RUN)
+    assert envelope.body == body
+    assert asdict(envelope.header) == {**header, "log_tail": ("a", "b")}
+    assert sealed == seal_result(envelope, KEY)
+
+
+def test_what_the_client_seals_the_runner_reads() -> None:
+    header = ResultHeader(run_id=RUN, status="crashed", log_tail=("x",), exit_code=3)
+    sealed = seal_result(ResultEnvelope(header=header, body=b"..."), KEY)
+    assert read_header(sealed, KEY, RUN) == {**asdict(header), "log_tail": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "run", "spoil"),
+    [("cd" * 32, RUN, b""), (KEY, "run-2", b""), (KEY, RUN, b"!")],
+)
+def test_the_runner_reads_no_result_that_is_not_its_own(key: str, run: str, spoil: bytes) -> None:
+    envelope = ResultEnvelope(header=ResultHeader(run_id=RUN, status="returned"), body=b"x")
+    assert read_header(seal_result(envelope, KEY) + spoil, key, run) is None
+    assert read_header(b"something else", key, run) is None
+
+
+def test_every_status_has_a_state_and_an_exit_code() -> None:
+    for status in get_args(job.ResultStatus):
+        header = make_header(RUN, status, 0, message="m", exit_code=-9)
+        assert endings.state_of(header).type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        assert 0 <= endings.exit_code_of(header) < 256
+
+
+def test_what_the_client_packs_the_runner_restores(tmp_path: Path) -> None:
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    (tmp_path / "root" / "sub" / "a.py").write_text("print(1)")
+    members = [
+        Member("sub/a.py", 0o640, 8),
+        Member("sub/link", 0, 0, link="a.py"),
+        Member("void", 0o750, 0, is_directory=True),
+    ]
+    pack = b"".join(archive(tmp_path / "root", members))
+    entries = [
+        Entry("sub/a.py", 0o640, 8, "0" * 64),
+        Entry("sub/link", link="a.py"),
+        Entry("void", 0o750),
+    ]
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    restoring.restore(
+        restoring.read_manifest(encode_manifest(entries)),
+        [("pack", lambda: io.BytesIO(pack))],
+        str(workspace),
+    )
+    assert (workspace / "sub" / "link").read_text() == "print(1)"
+    assert (workspace / "sub" / "a.py").stat().st_mode & 0o777 == 0o640
+    assert (workspace / "void").stat().st_mode & 0o777 == 0o750
+
+
+def test_both_sides_write_to_the_same_places_of_a_store_on_disk(tmp_path: Path) -> None:
+    from kinetic_flows.clients import local_store
+
+    assert (stores.INCOMING, stores.LOCK) == (local_store.INCOMING, local_store.LOCK)
+    ours, theirs = stores.DirectoryStore(str(tmp_path)), local_store.LocalStore(tmp_path)
+    assert ours.put_if_absent("runs/1/x", b"first")
+    assert not theirs.put_if_absent("runs/1/x", b"second")
+    assert theirs.put_if_absent("runs/1/y", b"first")
+    assert not ours.put_if_absent("runs/1/y", b"second")
+    assert [item.name for item in theirs.list("")] == ["runs/1/x", "runs/1/y"]
+    assert not list((tmp_path / stores.INCOMING).iterdir())
+    assert theirs.get("runs/1/x").data == ours.read("runs/1/x") == b"first"
+    assert ours.read("runs/1/z") is None

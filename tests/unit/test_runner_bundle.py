@@ -1,0 +1,68 @@
+"""The runner as it is sent."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import subprocess
+import sys
+import zipfile
+
+from kinetic_flows.job import sha256_hex
+from kinetic_flows.packaging.runner_bundle import PACKAGE, bootstrap_source, runner_bundle
+
+SHOW_DIGEST = (
+    "from kinetic_flows.packaging.runner_bundle import runner_bundle; print(runner_bundle().sha256)"
+)
+ALLOWED = frozenset(sys.stdlib_module_names) | {"cloudpickle", "google"}
+
+
+def _sources() -> dict[str, str]:
+    with zipfile.ZipFile(io.BytesIO(runner_bundle().data)) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def test_another_process_at_another_time_makes_the_same_bytes() -> None:
+    environ = {**os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"}
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW_DIGEST], capture_output=True, text=True, check=True, env=environ
+    )
+    assert shown.stdout.strip() == runner_bundle().sha256 == sha256_hex(runner_bundle().data)
+
+
+def test_members_are_sorted_and_carry_no_time() -> None:
+    with zipfile.ZipFile(io.BytesIO(runner_bundle().data)) as archive:
+        members = archive.infolist()
+    assert [item.filename for item in members] == sorted(item.filename for item in members)
+    assert {item.date_time for item in members} == {(1980, 1, 1, 0, 0, 0)}
+    assert not any(item.filename.endswith(".pyc") for item in members)
+
+
+def test_the_runner_imports_the_standard_library_cloudpickle_and_google_alone() -> None:
+    imported = set()
+    for name, source in {**_sources(), "bootstrap": bootstrap_source()}.items():
+        for node in ast.walk(ast.parse(source, name)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").partition(".")[0])
+    assert imported - ALLOWED == {PACKAGE}
+
+
+def test_cloud_storage_is_imported_only_where_it_is_used() -> None:
+    for name, source in {**_sources(), "bootstrap": bootstrap_source()}.items():
+        for node in ast.parse(source, name).body:
+            names = ast.dump(node) if isinstance(node, ast.Import | ast.ImportFrom) else ""
+            assert "google" not in names
+            assert "cloudpickle" not in names
+
+
+def test_the_sources_say_what_an_old_python_understands() -> None:
+    for name, source in {**_sources(), "bootstrap": bootstrap_source()}.items():
+        ast.parse(source, name, feature_version=(3, 9))
+
+
+def test_the_bootstrap_is_small_enough_for_a_command_line() -> None:
+    # Linux takes at most 128 KiB in one argument: MAX_ARG_STRLEN in execve(2).
+    assert len(bootstrap_source()) < 10_000

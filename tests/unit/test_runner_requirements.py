@@ -1,0 +1,177 @@
+"""Requirements that the runner installs: with uv, checked, beside the image's own packages."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinetic_flows.dependencies.uv import find_uv
+from kinetic_flows.job import (
+    EXIT_OBJECT_REFUSED,
+    EXIT_REQUIREMENTS_FAILED,
+    EXIT_RUNTIME_UNFIT,
+    ObjectRef,
+    RequirementsSpec,
+)
+from runner_jobs import Ended, Job, make_bare_python, start_runner, wait
+
+SOURCE = """
+    import subprocess
+    import paint
+    def main():
+        return paint.COLOUR, subprocess.run(["paint-it"], capture_output=True, text=True).stdout
+"""
+
+
+def _wheel(version: str = "1.0") -> bytes:
+    """Return a wheel of a package `paint` with a module and a command."""
+    info = f"paint-{version}.dist-info"
+    files = {
+        "paint.py": f"COLOUR = 'red {version}'\ndef main():\n    print(COLOUR)\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: paint\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[console_scripts]\npaint-it = paint:main\n",
+    }
+    record = "".join(
+        f"{name},sha256={_record_digest(text)},{len(text)}\n" for name, text in files.items()
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
+    return buffer.getvalue()
+
+
+def _record_digest(text: str) -> str:
+    return urlsafe_b64encode(sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+def _lock(wheel: bytes, version: str = "1.0") -> str:
+    digest = sha256(wheel).hexdigest()
+    return f"# kinetic lock 1\npaint=={version} \\\n    --hash=sha256:{digest}\n"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path / "store", source=SOURCE)
+
+
+def _require(job: Job, lock: str, wheel: bytes, **changes: Any) -> None:
+    name = f"wheels/{sha256(wheel).hexdigest()}/paint-1.0-py3-none-any.whl"
+    spec: dict[str, Any] = {
+        "lock": job.put("locks/1.txt", lock.encode()),
+        "wheels": (job.put(name, wheel),),
+        "offline": True,
+        **changes,
+    }
+    job.changes = {"requirements": RequirementsSpec(**spec)}
+
+
+def _run(job: Job, python: Path) -> Ended:
+    variables = {"PATH": f"{Path(find_uv()).parent}:/usr/bin:/bin"}
+    return wait(start_runner({**job.write(), **variables}, python=python))
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """The interpreter of an image with cloudpickle."""
+    return make_bare_python(tmp_path / "image", with_cloudpickle=True)
+
+
+def test_a_wheel_of_the_job_is_installed_beside_the_image(job: Job, python: Path) -> None:
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    ended = _run(job, python)
+    assert ended.exit_code == 0, ended.output
+    assert job.value() == ("red 1.0", "red 1.0\n")
+    assert "+ paint==1.0" in ended.output
+    assert not list(python.parent.parent.rglob("paint*"))
+
+
+def test_a_package_that_the_image_has_in_this_version_is_not_installed(
+    job: Job, python: Path
+) -> None:
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    zipfile.ZipFile(io.BytesIO(_wheel())).extractall(packages)
+    job.source = "import paint\ndef main():\n return paint.COLOUR"
+    _require(job, _lock(b"not needed"), b"not needed")
+    ended = _run(job, python)
+    assert (ended.exit_code, ended.output) == (0, "")
+    assert job.value() == "red 1.0"
+
+
+def test_another_version_than_the_images_comes_first(job: Job, python: Path) -> None:
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    zipfile.ZipFile(io.BytesIO(_wheel("0.9"))).extractall(packages)
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    assert _run(job, python).exit_code == 0
+    assert job.value()[0] == "red 1.0"
+
+
+def test_a_wheel_whose_hash_the_lock_does_not_have_is_not_installed(job: Job, python: Path) -> None:
+    wheel = _wheel()
+    _require(job, _lock(b"another"), wheel)
+    ended = _run(job, python)
+    assert ended.exit_code == EXIT_REQUIREMENTS_FAILED
+    message = job.envelope().header.message
+    assert "uv could not install the requirements" in message
+    assert "paint" in message
+
+
+def test_a_tampered_wheel_is_refused(job: Job, python: Path) -> None:
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    spec = job.changes["requirements"]
+    ref = spec.wheels[0]
+    wrong = ObjectRef(name=ref.name, sha256="0" * 64, size_bytes=ref.size_bytes)  # type: ignore[arg-type]
+    job.changes = {"requirements": RequirementsSpec(lock=spec.lock, wheels=(wrong,))}
+    ended = _run(job, python)
+    assert ended.exit_code == EXIT_OBJECT_REFUSED
+    assert f"the object {ref.name} is refused" in ended.output
+
+
+def test_a_lock_that_contradicts_the_images_constraints_is_refused(
+    job: Job, python: Path, tmp_path: Path
+) -> None:
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("paint==0.9\n")
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel, constraints=str(constraints))
+    assert _run(job, python).exit_code == EXIT_REQUIREMENTS_FAILED
+    assert "paint==0.9" in job.envelope().header.message
+
+
+def test_an_image_without_uv_is_told_so(job: Job, python: Path) -> None:
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    ended = wait(start_runner({**job.write(), "PATH": "/nowhere"}, python=python))
+    assert ended.exit_code == EXIT_RUNTIME_UNFIT
+    assert "the image lacks uv" in ended.output
+
+
+def test_uv_is_found_where_it_is_a_package_of_the_image(job: Job, python: Path) -> None:
+    import uv
+
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    (packages / "uv").symlink_to(Path(uv.__file__).parent)
+    (python.parent / "uv").symlink_to(find_uv())
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    ended = wait(start_runner({**job.write(), "PATH": "/nowhere"}, python=python))
+    assert ended.exit_code == 0, ended.output
+
+
+def test_an_empty_lock_needs_no_uv(job: Job, python: Path) -> None:
+    job.source = "def main():\n return 1"
+    spec = RequirementsSpec(lock=job.put("locks/1.txt", b"# kinetic lock 1\n"))
+    job.changes = {"requirements": spec}
+    ended = wait(start_runner({**job.write(), "PATH": "/nowhere"}, python=python))
+    assert ended.exit_code == 0, ended.output
