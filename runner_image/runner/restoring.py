@@ -179,7 +179,7 @@ def _write_file(
         handle = os.open(target, flags, 0o600)
     except FileExistsError as error:
         raise _fault(f"{member.name!r} is in the packs twice") from error
-    with open(handle, "wb", buffering=0) as file:
+    with open(handle, "wb") as file:
         source = archive.extractfile(member)
         while source:
             piece = source.read(READ_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -493,6 +494,34 @@ def test_a_result_that_cannot_be_written_has_its_own_exit_code(tmp_path: Path) -
     ended = job.run()
     assert ended.exit_code == 47
     assert "blocked/result.pkl cannot be written" in ended.output
+
+
+def test_a_reader_of_the_output_that_goes_away_does_not_stop_the_function(tmp_path: Path) -> None:
+    source = """
+        import time
+        def main():
+            for number in range(50):
+                print("line", number, flush=True)
+                time.sleep(0.01)
+            return "done"
+    """
+    job = Job(tmp_path / "store", source=source)
+    process = job.start()
+    assert process.stdout
+    assert process.stdout.readline() == b"line 0\n"
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert job.value() == "done"
+
+
+def test_ctrl_c_stops_the_run_as_sigterm_does(tmp_path: Path) -> None:
+    source = "import time\ndef main(path):\n open(path, 'w').close()\n time.sleep(600)"
+    marker = tmp_path / "begun"
+    process = Job(tmp_path / "store", source=source, args=(str(marker),)).start()
+    wait_until(marker.exists)
+    process.send_signal(signal.SIGINT)
+    ended = wait(process)
+    assert (ended.exit_code, ended.errors) == (143, "")
 
 
 class TestHosts:
