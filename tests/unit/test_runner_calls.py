@@ -506,11 +506,11 @@ def test_a_reader_of_the_output_that_goes_away_does_not_stop_the_function(tmp_pa
             return "done"
     """
     job = Job(tmp_path / "store", source=source)
-    process = job.start()
-    assert process.stdout
-    assert process.stdout.readline() == b"line 0\n"
-    process.stdout.close()
-    assert process.wait(30) == 0
+    with job.start() as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"line 0\n"
+        process.stdout.close()
+        assert process.wait(30) == 0
     assert job.value() == "done"
 
 
