@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kinetic_flows.clients.prefect_api import PrefectApi, connect, surrounding_api_url
+from kinetic_flows.clients.prefect_api import (
+    PrefectApi,
+    configured_api_url,
+    connect,
+    surrounding_api_url,
+)
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform
@@ -64,15 +69,11 @@ def open_session(
         yield session
 
 
-def _api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str | None:
-    """Return the API to use: None for the one that Prefect's own settings name."""
-    if environ.get("PREFECT_API_URL"):
-        return None
-    surrounding = surrounding_api_url()
-    if surrounding:
-        return surrounding
-    server = BackgroundServer(settings.home, environ)
-    return server.ensure(progress.notice).api_url
+def _api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:
+    """Return the API to use: the one around us, the configured one, or the background server."""
+    # The variable may have been set after Prefect was imported, which read it only then.
+    known = surrounding_api_url() or environ.get("PREFECT_API_URL") or configured_api_url()
+    return known or BackgroundServer(settings.home, environ).ensure(progress.notice).api_url
 
 
 def _is_first(store_uri: str, api_url: str) -> bool:

@@ -347,36 +347,37 @@ def _retry_soon(response: httpx.Response) -> None:
 
 
 @contextmanager
-def connect(api_url: str | None) -> Iterator[PrefectApi]:
+def connect(api_url: str) -> Iterator[PrefectApi]:
     """Make a Prefect API current for this thread, and yield a connection to it.
 
     Args:
-        api_url: The API to use; None for the one that Prefect's own settings name.
+        api_url: The API to use; credentials come from Prefect's own settings.
     """
     from prefect import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-    changes = {PREFECT_API_URL: api_url} if api_url else {}
     hooks: dict[str, Any] = {"event_hooks": {"response": [_retry_soon]}}
     with (
-        temporary_settings(changes),
+        temporary_settings({PREFECT_API_URL: api_url}),
         get_client(sync_client=True, httpx_settings=hooks) as client,
     ):
-        url = api_url or str(PREFECT_API_URL.value())
-        ui_url = url.removesuffix("/api") if api_url else PREFECT_UI_URL.value()
-        yield PrefectApi(client, url, ui_url)
+        yield PrefectApi(client, api_url, PREFECT_UI_URL.value())
 
 
 def surrounding_api_url() -> str | None:
-    """Return the API of the flow run this code is part of, else the active profile's, else None.
+    """Return the API of the flow run that this code is part of; None outside of any.
 
     A flow run may be driven by Prefect's ephemeral server, which no setting names.
     """
     from prefect.context import FlowRunContext
-    from prefect.settings import PREFECT_API_URL
 
     flow_run = FlowRunContext.get()
-    if flow_run and flow_run.client:
-        return str(flow_run.client.api_url).rstrip("/")
-    configured: str | None = PREFECT_API_URL.value()
-    return configured
+    return str(flow_run.client.api_url).rstrip("/") if flow_run and flow_run.client else None
+
+
+def configured_api_url() -> str | None:
+    """Return the API that Prefect's active profile names; None when it names none."""
+    from prefect.settings import PREFECT_API_URL
+
+    url: str | None = PREFECT_API_URL.value()
+    return url

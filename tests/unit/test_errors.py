@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import pytest
+
 from kinetic_flows import errors
 from kinetic_flows.errors import KineticError, RunCrashed, suggest
 

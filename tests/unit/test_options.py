@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kinetic_flows.errors import UsageError
 from kinetic_flows.options import RunOptions
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.errors import (
     ObjectRefusedError,
