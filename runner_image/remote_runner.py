@@ -155,4 +155,7 @@ def scratch_directory(environ: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        # Nothing in the current directory may stand in for the standard library.
+        del sys.path[0]
     sys.exit(main(sys.argv[1:], dict(os.environ)))

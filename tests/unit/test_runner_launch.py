@@ -57,6 +57,16 @@ def test_the_bootstrap_works_as_source_on_the_command_line(job: Job) -> None:
     assert job.value() == "here"
 
 
+def test_what_lies_in_the_current_directory_is_not_imported(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tarfile", "shutil", "select", "hmac", "subprocess"):
+        (tmp_path / f"{name}.py").write_text("raise AssertionError('not the real one')")
+    monkeypatch.chdir(tmp_path)
+    ended = wait(start_runner(job.write(), "-c", bootstrap_source()))
+    assert ended.exit_code == 0, ended.errors
+
+
 @pytest.mark.parametrize("name", ["KINETIC_JOB", "KINETIC_JOB_SHA256"])
 def test_without_a_job_nothing_starts(job: Job, name: str) -> None:
     ended = wait(start_runner({**job.write(), name: ""}))
