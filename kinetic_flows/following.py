@@ -16,6 +16,7 @@ from kinetic_flows.session import Session
 
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
+POLL_FRACTION = 0.05
 CANCEL_GRACE_SECONDS = 15.0
 
 
@@ -43,8 +44,8 @@ def follow(
         WaitTimeout: The time is over; the run goes on.
     """
     output = _Output(progress)
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    pause = FIRST_POLL_SECONDS
+    started = time.monotonic()
+    deadline = None if timeout_seconds is None else started + timeout_seconds
     while True:
         seen = session.platform.launcher.observe(run.run_id, output.position)
         output.take(seen)
@@ -56,8 +57,7 @@ def follow(
                 value=run.run_id,
                 hint="the run goes on; wait longer, or cancel it with .cancel()",
             )
-        time.sleep(pause)
-        pause = FIRST_POLL_SECONDS if seen.output else min(pause * 1.5, LAST_POLL_SECONDS)
+        time.sleep(_pause_seconds(time.monotonic() - started))
     return _settled(run, session, seen, output.tail())
 
 
@@ -84,6 +84,11 @@ def _settled(
     if session.api.read_run(run.run_id).state_type == "CANCELLED":
         raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)
     raise crash_error(seen, run, log_tail)
+
+
+def _pause_seconds(waited_seconds: float) -> float:
+    """Return how long to wait before looking again: a short run is noticed at once."""
+    return min(max(waited_seconds * POLL_FRACTION, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
 
 
 class _Output:

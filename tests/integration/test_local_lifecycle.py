@@ -180,6 +180,21 @@ def test_a_client_killed_while_it_makes_the_environment_leaves_nothing_broken(
     _wait_until(lambda: _unfinished(prefect_api_url) == 0)
 
 
+def test_a_client_killed_while_it_uploads_leaves_nothing_broken(
+    project: Project, prefect_api_url: str
+) -> None:
+    for number in range(12):
+        (project.root / f"asset-{number}.bin").write_bytes(os.urandom(16_000_000))
+    packs = _home() / "store" / "packs"
+    client = project.start("main.py", "1", PYTHONPATH="src")
+    _wait_until(lambda: packs.exists() and any(packs.iterdir()))
+    _kill(client)
+    assert len(list(packs.iterdir())) < 12, "the client was killed too late to prove anything"
+    again = project.python("main.py", "2", PYTHONPATH="src")
+    assert again.stdout.endswith("value: 4!?\n"), again.stderr
+    _wait_until(lambda: _unfinished(prefect_api_url) == 0)
+
+
 def test_a_client_killed_while_its_function_runs_does_not_stop_it(
     project: Project, prefect_api_url: str
 ) -> None:
