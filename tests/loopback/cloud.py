@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,9 @@ def start_cloud(directory: Path) -> LoopbackCloud:
     registry = DockerRegistry(directory / "registry").start()
     front = RegistryFront(registry.url, "artifact-registry").start()
     front.accounts[USERNAME] = ACCESS_TOKEN
-    containers = _containers(directory / "containers", registry, front)
+    # podman 4.3 waits 20 s for the end of each container when this path is long.
+    short = Path(tempfile.mkdtemp(prefix="kn-", dir="/tmp"))
+    containers = _containers(short, registry, front)
     builds = CloudBuildServer(lambda running: worker(running))
     worker = BuildWorker(
         containers=containers,

@@ -38,6 +38,7 @@ volumes = [
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
+lock_type = "file"
 tmp_dir = "{directory}/engine"
 """
 
@@ -53,7 +54,7 @@ class Containers:
     """The programs that make and run containers, all their state under one directory.
 
     Args:
-        directory: Where images, containers and configuration are kept.
+        directory: Where images, containers and configuration are kept; a short path.
     """
 
     def __init__(self, directory: Path) -> None:
