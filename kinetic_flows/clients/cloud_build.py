@@ -20,6 +20,7 @@ from kinetic_flows.images.builds import (
     BuildStep,
     build_secrets,
     build_steps,
+    pushed_images,
 )
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _build(spec: BuildSpec, mark: str) -> dict[str, Any]:
             "storage_source": {"bucket": spec.bucket, "object_": spec.source_object},
         },
         "steps": [_step(step) for step in build_steps(spec)],
-        "images": [spec.image],
+        "images": list(pushed_images(spec)),
         "tags": [*spec.tags, mark],
         "timeout": {"seconds": options.timeout_seconds},
         "service_account": _service_account(options.service_account),

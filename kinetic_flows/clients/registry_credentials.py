@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from kinetic_flows.clients.google_errors import LOGIN_HINT, is_credential_error
 from kinetic_flows.errors import ImageError
-from kinetic_flows.images.references import DOCKER_HUB, artifact_registry_location
+from kinetic_flows.images.references import DOCKER_HUB, is_googles
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,25 @@ class FirstFound:
             if found is not None:
                 return found
         return None
+
+
+def default_credentials(
+    docker_config: Path, environment: Mapping[str, str], endpoints: Mapping[str, str]
+) -> FirstFound:
+    """Return the sources that are asked when nothing else is configured.
+
+    Args:
+        docker_config: Docker's configuration, usually `~/.docker/config.json`.
+        environment: Variables that credential helpers are started with.
+        endpoints: Other URLs for registries, by host; those that are plain http are emulated.
+    """
+    emulated = frozenset(host for host, url in endpoints.items() if url.startswith("http://"))
+    return FirstFound(
+        sources=(
+            DockerConfig(path=docker_config, environment=environment),
+            GoogleRegistryCredentials(emulated=emulated),
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +144,11 @@ class GoogleRegistryCredentials:
 
     Attributes:
         token: Returns an access token; None for Application Default Credentials'.
+        emulated: Hosts that something else stands for, which is not to see a token.
     """
 
     token: Callable[[], str] | None = None
+    emulated: frozenset[str] = frozenset()
 
     def find(self, registry: str) -> RegistryCredentials | None:
         """Return the token in the form Artifact Registry takes it.
@@ -137,15 +158,10 @@ class GoogleRegistryCredentials:
         Raises:
             ImageError: There are no credentials.
         """
-        if not _is_googles(registry):
+        if registry in self.emulated or not is_googles(registry):
             return None
         token = (self.token or _application_default_token)()
         return RegistryCredentials(username="oauth2accesstoken", password=token)
-
-
-def _is_googles(registry: str) -> bool:
-    container_registry = registry == "gcr.io" or registry.endswith(".gcr.io")
-    return container_registry or artifact_registry_location(registry) is not None
 
 
 def _application_default_token() -> str:

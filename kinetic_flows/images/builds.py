@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kinetic_flows.errors import BuildError
+from kinetic_flows.images.references import is_googles, parse_reference
 
 BuildStatus = Literal[
     "STATUS_UNKNOWN",
@@ -139,10 +140,7 @@ class BuildState:
 
 
 def build_steps(spec: BuildSpec) -> tuple[BuildStep, ...]:
-    """Return a build's steps: the logins, then the one that builds.
-
-    Cloud Build itself pushes what a build lists under `images`, as the build's service account.
-    """
+    """Return a build's steps: the logins, then the one that builds, then a push if need be."""
     logins = tuple(
         BuildStep(
             name=DOCKER_STEP,
@@ -162,7 +160,17 @@ def build_steps(spec: BuildSpec) -> tuple[BuildStep, ...]:
         args=("build", "--tag", spec.image, "."),
         environment=("DOCKER_BUILDKIT=1", "BUILDKIT_PROGRESS=plain"),
     )
-    return (*logins, build)
+    push = BuildStep(name=DOCKER_STEP, args=("push", spec.image))
+    return (*logins, build) if pushed_images(spec) else (*logins, build, push)
+
+
+def pushed_images(spec: BuildSpec) -> tuple[str, ...]:
+    """Return the images that Cloud Build itself pushes, as the build's service account.
+
+    It can do so to Google's registries; to others a step pushes, with the login of a step
+    before it (https://cloud.google.com/build/docs/interacting-with-dockerhub-images).
+    """
+    return (spec.image,) if is_googles(parse_reference(spec.image).registry) else ()
 
 
 def build_secrets(spec: BuildSpec) -> dict[str, str]:

@@ -93,6 +93,12 @@ def artifact_registry_location(registry: str) -> str | None:
     return registry.removesuffix(suffix) if registry.endswith(suffix) else None
 
 
+def is_googles(registry: str) -> bool:
+    """Whether a host is one of Artifact Registry's or Container Registry's."""
+    container_registry = registry == "gcr.io" or registry.endswith(".gcr.io")
+    return container_registry or artifact_registry_location(registry) is not None
+
+
 def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     if not slash:

@@ -23,6 +23,7 @@ from kinetic_flows.errors import BuildError
 from kinetic_flows.images.lease import LeaseRecord
 from kinetic_flows.protocols import ResolvedImage
 from loopback.clients import (
+    PYTHON,
     CloudAddress,
     arguments_for,
     builder_of,
@@ -125,7 +126,7 @@ def test_an_image_is_built_on_a_base_that_is_built_first_and_both_are_reused(
     cloud.ask("b")
 
     base, *projects = cloud.built
-    assert base.startswith("base-cpu:py3.11-")
+    assert base.startswith(f"base-cpu:py{PYTHON}-")
     assert len(projects) == 2
     assert first == again
     assert first.reference == f"{cloud.address.repository}/app@{first.digest}"

@@ -21,9 +21,10 @@ from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.images.builds import BuildOptions
 from kinetic_flows.job import Sha256, sha256_hex
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+from loopback.lifted_python import MINOR
 
 REGISTRY_HOST = "us-docker.pkg.dev"
-PYTHON = "3.11"
+PYTHON = MINOR
 
 INICONFIG_LOCK = """\
 # kinetic lock 1

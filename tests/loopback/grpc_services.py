@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class CallFault:
         message: The error's words.
         times: How many calls to spoil.
         handled: Whether the call takes effect, and only its answer is lost.
+        stall_seconds: How long the answer is held back.
     """
 
     method: str
@@ -37,6 +39,7 @@ class CallFault:
     message: str = "injected"
     times: int = 1
     handled: bool = False
+    stall_seconds: float = 0.0
 
 
 class GrpcServer:
@@ -92,6 +95,8 @@ class GrpcServer:
     def _handler(self, name: str, request_type: Any, call: Any) -> Any:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             fault = self._fault_for(name)
+            if fault:
+                time.sleep(fault.stall_seconds)
             if fault and not fault.handled:
                 context.abort(fault.code, fault.message)
             try:

@@ -13,6 +13,7 @@ from kinetic_flows.clients.registry_credentials import (
     FirstFound,
     GoogleRegistryCredentials,
     RegistryCredentials,
+    default_credentials,
 )
 from kinetic_flows.errors import ImageError
 
@@ -101,6 +102,13 @@ def test_the_first_source_that_knows_a_registry_is_believed(tmp_path: Path) -> N
     assert sources.find("gcr.io") == RegistryCredentials(username="me", password="mine")
     assert sources.find("eu.gcr.io") is not None
     assert sources.find("r.io") is None
+
+
+def test_a_registry_that_something_else_stands_for_sees_no_access_token(tmp_path: Path) -> None:
+    endpoints = {"us-docker.pkg.dev": "http://127.0.0.1:5000"}
+    sources = default_credentials(tmp_path / "none.json", {}, endpoints)
+
+    assert sources.find("us-docker.pkg.dev") is None
 
 
 def test_credentials_do_not_show_in_their_repr() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kinetic_flows import naming
@@ -17,6 +19,7 @@ from kinetic_flows.images.builds import (
     build_steps,
     failed_package,
     log_object,
+    pushed_images,
 )
 from kinetic_flows.protocols import ResolvedImage
 
@@ -56,6 +59,14 @@ def test_a_login_comes_first_and_its_password_is_a_secret_and_never_an_argument(
         "REGISTRY_PASSWORD_0": "projects/p/secrets/hub/versions/latest"
     }
     assert build.secret_variables == ()
+
+
+def test_cloud_build_pushes_to_googles_registries_and_a_step_to_others() -> None:
+    hub = replace(spec(LOGIN), image="someone/kinetic-base-cpu:1")
+
+    assert pushed_images(spec()) == ("us-docker.pkg.dev/p/r/app:cpu-1",)
+    assert pushed_images(hub) == ()
+    assert build_steps(hub)[-1].args == ("push", "someone/kinetic-base-cpu:1")
 
 
 @pytest.mark.parametrize(
