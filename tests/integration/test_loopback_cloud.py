@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -15,6 +17,7 @@ from kinetic_flows import naming
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.errors import BuildError
 from kinetic_flows.images.bases import read_bootstrap
+from kinetic_flows.job import open_result
 from kinetic_flows.protocols import ResolvedImage
 from loopback.clients import (
     CloudAddress,
@@ -23,6 +26,7 @@ from loopback.clients import (
     request_for,
 )
 from loopback.cloud import ACCESS_TOKEN, REGISTRY_HOST, LoopbackCloud
+from runner_jobs import RUN_ID, RUN_KEY, Job
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -112,6 +116,37 @@ def test_a_container_of_the_digest_has_runtime_packages_and_bootstrap_for_any_us
     assert f"jax=={seen['jax']}\n" in seen["constraints"]
     assert "numpy" not in seen["constraints"]
     assert seen["bootstrap"] == sha256(read_bootstrap()).hexdigest()
+
+
+JOB_SOURCE = """
+    import os
+    import iniconfig, jax
+
+    def main(name):
+        return f"{name} on {jax.default_backend()}", os.getuid(), iniconfig.__name__
+"""
+
+
+def test_a_job_in_the_bucket_runs_in_a_container_of_the_digest_and_leaves_its_result(
+    loopback_cloud: LoopbackCloud, address: CloudAddress, image: ResolvedImage, tmp_path: Path
+) -> None:
+    job = Job(tmp_path, source=JOB_SOURCE, args=("hello",), changes={"output_dir": "/tmp/out"})
+    variables = job.write()
+    variables["KINETIC_JOB"] = f"gs://{address.jobs_bucket}/runs/{RUN_ID}/job.json"
+    variables["STORAGE_EMULATOR_HOST"] = address.storage_url
+    with closing(GoogleStore(address.jobs_bucket, endpoint=address.storage_url)) as store:
+        for path in filter(Path.is_file, tmp_path.rglob("*")):
+            store.put_if_absent(path.relative_to(tmp_path).as_posix(), path)
+
+        done = loopback_cloud.containers.run_container(
+            image.reference, [], environment=variables, user="65534"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        result = store.get(f"runs/{RUN_ID}/result.pkl").data
+
+    envelope = open_result(result, RUN_KEY, RUN_ID)
+    assert envelope.header.status == "returned"
+    assert pickle.loads(envelope.body) == ("hello on cpu", 65534, "iniconfig")
 
 
 def test_another_requirement_rebuilds_only_the_layer_of_the_project(
