@@ -14,8 +14,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,10 @@ from kinetic_flows.planning import Call, draft_call
 from kinetic_flows.progress import Silence, StepStatus
 from kinetic_flows.results import unpack_result
 from kinetic_flows.session import open_session
-from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.settings import Settings, load_settings, process_environment
 
 STEPS = 6
-
-
-def nothing() -> None:
-    """Do nothing, elsewhere."""
+SETTLE_SECONDS = 1.0
 
 
 @task
@@ -68,9 +68,9 @@ class Stopwatch(Silence):
             self.seconds[name].append(now - self._started.get(name, now))
 
 
-def call(function: RemoteFunction[..., Any], watch: Stopwatch) -> None:
+def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatch) -> None:
     """Call a function as `function()` does, with the steps timed."""
-    settings, environ = load_settings(), process_environment()
+    environ = process_environment()
     watch.step("draft (before the flow)", "started")
     draft = draft_call(
         Call(function=function.fn, args=(), kwargs={}, options=function.options),
@@ -86,8 +86,18 @@ def call(function: RemoteFunction[..., Any], watch: Stopwatch) -> None:
     unpack_result(launched.envelope, launched.ticket)
 
 
+def empty_project(root: Path) -> RemoteFunction[..., Any]:
+    """Make a project of one file and return its function, which does nothing."""
+    (root / "empty_project.py").write_text("def nothing():\n    pass\n")
+    (root / "requirements.txt").touch()
+    sys.path.insert(0, str(root))
+    function: Callable[[], None] = import_module("empty_project").nothing
+    return RemoteFunction(function, RunOptions())
+
+
 def seconds(work: Any) -> float:
-    """Time one piece of work."""
+    """Time one piece of work, when the server has digested the events of the one before."""
+    time.sleep(SETTLE_SECONDS)
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -98,8 +108,7 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true")
     arguments.add_argument("--rounds", type=int, default=10)
     options = arguments.parse_args()
-    function = RemoteFunction(nothing, RunOptions().updated({"requirements": []}))
-    ours, plain, without_heartbeat, watch = measure(function, options.rounds)
+    ours, plain, without_heartbeat, watch = measure(options.rounds)
     rows = [
         Row(name="warm call", ours=ours, alternative=plain, unit="s"),
         Row(name="warm call, no heartbeat", ours=ours, alternative=without_heartbeat, unit="s"),
@@ -111,16 +120,19 @@ def main() -> None:
     report(rows, options.json)
 
 
-def measure(
-    function: RemoteFunction[..., Any], rounds: int
-) -> tuple[float, float, float, Stopwatch]:
+def measure(rounds: int) -> tuple[float, float, float, Stopwatch]:
     """Time all three in turn, after one round of each that warms everything up."""
     watch, ours, plain, without_heartbeat = Stopwatch(), [], [], []
-    with open_session(load_settings(), process_environment(), Silence()):
-        call(function, Stopwatch())
+    with (
+        tempfile.TemporaryDirectory() as project,
+        open_session(load_settings(), process_environment(), Silence()),
+    ):
+        function = empty_project(Path(project))
+        settings = load_settings()
+        call(function, settings, Stopwatch())
         plain_flow()
         for _ in range(rounds):
-            ours.append(seconds(lambda: call(function, watch)))
+            ours.append(seconds(lambda: call(function, settings, watch)))
             plain.append(seconds(plain_flow))
             with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 without_heartbeat.append(seconds(plain_flow))

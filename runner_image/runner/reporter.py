@@ -19,7 +19,8 @@ MAX_MESSAGE_BYTES = 24_000
 MAX_WAITING_LINES = 20_000
 MAX_WAITING_CHARACTERS = 20_000_000
 POLL_SECONDS = 3.0
-FIRST_BACKOFF_SECONDS = 0.5
+FIRST_BACKOFF_SECONDS = 0.05
+"""Short at first: a server on SQLite answers 503 when two transactions collide."""
 LAST_BACKOFF_SECONDS = 10.0
 _PATIENCE_SECONDS = {True: 10.0, None: 5.0, False: 0.5}
 """How long a run that has ended waits for its last lines and its state to be taken, by whether

@@ -232,7 +232,7 @@ class TestLogs:
     def test_what_is_too_much_for_a_slow_api_is_left_out_and_counted(
         self, tmp_path: Path, prefect: PrefectWire
     ) -> None:
-        prefect.failures["/api/logs/"] = [503]
+        prefect.failures["/api/logs/"] = [503] * 6
         _, ended = _run(
             tmp_path, prefect.url, "def main():\n for n in range(30_000): print(n, 'x' * 1000)"
         )
