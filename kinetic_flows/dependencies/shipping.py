@@ -136,7 +136,11 @@ class Shipper:
 
     def _built(self, source: Path, scratch: Path) -> Path:
         out = scratch / "built"
-        environ = {**self.uv.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
+        environ = {
+            "DIST_EXTRA_CONFIG": str(_setuptools_config(scratch)),
+            **self.uv.environ,
+            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+        }
         uv = Uv(cwd=self.uv.cwd, environ=environ, run=self.uv.run)
         done = uv("build", "--wheel", *self._python(), "--out-dir", out, "--", source)
         wheels = sorted(out.glob("*.whl"))
@@ -232,6 +236,21 @@ def normalized_wheel(data: bytes) -> bytes:
             info.create_system = 3
             target.writestr(info, source.read(member))
     return out.getvalue()
+
+
+def _setuptools_config(scratch: Path) -> Path:
+    """Write what keeps setuptools from building inside the project.
+
+    There it would also ship what an earlier build left in `build`, modules that are long gone
+    included (https://github.com/pypa/setuptools/issues/1871).
+    """
+    path = scratch / "setuptools.cfg"
+    egg_base = scratch / "egg-info"
+    egg_base.mkdir()
+    path.write_text(
+        f"[build]\nbuild_base = {scratch / 'build'}\n[egg_info]\negg_base = {egg_base}\n"
+    )
+    return path
 
 
 def _last_lines(text: str) -> str:

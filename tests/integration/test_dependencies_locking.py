@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -422,6 +423,28 @@ def test_an_edit_of_a_local_package_changes_the_lock_and_nothing_else_does(clien
     second = client.lock()
     assert not second.from_cache
     assert second.text != first.text
+
+
+def test_a_build_leaves_nothing_in_the_project_and_takes_nothing_of_an_earlier_one(
+    client: Client,
+) -> None:
+    # The build backend itself comes from the index that the tests' own environment names.
+    client.environ = dict(os.environ)
+    table = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    files = {
+        "pyproject.toml": f'{table}[project]\nname = "mine"\nversion = "0.1"\n',
+        "mine/__init__.py": "",
+        "build/lib/mine/gone.py": "",
+    }
+    client.write(requirements="./libs/mine\n")
+    client.add(files, "libs/mine")
+    [shipped] = client.lock().wheels
+    with zipfile.ZipFile(shipped.path) as wheel_file:
+        modules = [name for name in wheel_file.namelist() if name.endswith(".py")]
+    assert modules == ["mine/__init__.py"]
+    project = client.project / "libs" / "mine"
+    left = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+    assert left == set(files)
 
 
 def _repository(tmp_path: Path, *, under: str, bare: bool = False) -> Path:
