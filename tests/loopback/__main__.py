@@ -10,10 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loopback.cloud import REGISTRY_HOST, LoopbackCloud, start_cloud
+from loopback.cloud import REGISTRY_HOST, REGISTRY_HOSTS, LoopbackCloud, start_cloud
 
 PROJECT = "loopback"
 CLUSTER = "kinetic-cluster"
+JOBS_BUCKET = f"{PROJECT}-kn-{CLUSTER}-jobs"
+BUILDS_BUCKET = f"{PROJECT}-kn-{CLUSTER}-builds"
 
 
 def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
@@ -22,9 +24,14 @@ def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
         "KINETIC_PLATFORM": "gke",
         "KINETIC_PROJECT": PROJECT,
         "KINETIC_CLUSTER": CLUSTER,
+        "KINETIC_JOBS_BUCKET": JOBS_BUCKET,
+        "KINETIC_BUILDS_BUCKET": BUILDS_BUCKET,
+        "KINETIC_IMAGE_REPO": f"{REGISTRY_HOST}/{PROJECT}/kn-{CLUSTER}",
         "KINETIC_CLOUD_BUILD_ENDPOINT": cloud.builds.endpoint,
         "KINETIC_SECRET_MANAGER_ENDPOINT": cloud.builds.endpoint,
-        "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={cloud.front.url}",
+        "KINETIC_REGISTRY_ENDPOINTS": ",".join(
+            f"{host}={cloud.front.url}" for host in REGISTRY_HOSTS
+        ),
         "STORAGE_EMULATOR_HOST": cloud.storage.url,
     }
 
@@ -35,8 +42,8 @@ def main() -> int:
     cloud = start_cloud(directory)
     try:
         cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
-        for purpose in ("jobs", "builds"):
-            cloud.storage.create_bucket(f"{PROJECT}-kn-{CLUSTER}-{purpose}")
+        for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
+            cloud.storage.create_bucket(bucket)
         for name, value in environment_of(cloud).items():
             print(f"export {name}={value}", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})

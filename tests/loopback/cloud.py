@@ -17,6 +17,9 @@ from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 
 REGISTRY_HOST = "us-docker.pkg.dev"
+REGISTRY_HOSTS = (REGISTRY_HOST, "us-central1-docker.pkg.dev")
+"""The hosts of Artifact Registry that the loopback registry stands for."""
+
 ACCESS_TOKEN = "ya29.loopback"
 USERNAME = "oauth2accesstoken"
 
@@ -75,7 +78,7 @@ def start_cloud(directory: Path) -> LoopbackCloud:
     worker = BuildWorker(
         containers=containers,
         storage_url=storage.url,
-        registries={REGISTRY_HOST: front.host},
+        registries=dict.fromkeys(REGISTRY_HOSTS, front.host),
         secrets=builds.secrets,
         directory=directory / "builds",
     )
@@ -95,9 +98,10 @@ def start_cloud(directory: Path) -> LoopbackCloud:
 def _containers(directory: Path, registry: DockerRegistry, front: RegistryFront) -> Containers:
     containers = Containers(directory).set_up()
     containers.mirror("docker.io/library", f"{registry.host}/library")
-    containers.mirror(REGISTRY_HOST, front.host)
+    for host in REGISTRY_HOSTS:
+        containers.mirror(host, front.host)
     login = base64.b64encode(f"{USERNAME}:{ACCESS_TOKEN}".encode()).decode()
-    logins = {host: {"auth": login} for host in (front.host, REGISTRY_HOST)}
+    logins = {host: {"auth": login} for host in (front.host, *REGISTRY_HOSTS)}
     (directory / "auth.json").write_text(json.dumps({"auths": logins}))
     workspace = directory / "lift"
     workspace.mkdir()
