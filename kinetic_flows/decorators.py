@@ -50,6 +50,9 @@ def run(
     retry_delay_seconds: float = 0.0,
     timeout_seconds: float | None = None,
     capture_env_vars: Sequence[str] = (),
+    project: str | None = None,
+    zone: str | None = None,
+    cluster: str | None = None,
 ) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
 
 
@@ -73,6 +76,9 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             retry_delay_seconds: Pause before each retry.
             timeout_seconds: Limit for the function, all tries together; None for no limit.
             capture_env_vars: Names of environment variables to take along.
+            project: Google Cloud project; None for `KINETIC_PROJECT`.
+            zone: Zone of the cluster; None for `KINETIC_ZONE`.
+            cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
 
     Returns:
         The function as a `RemoteFunction`.
@@ -219,6 +225,7 @@ class RemoteFunction(Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack_arguments: bool = False
     ) -> tuple[Draft, Progress]:
         """Decide what can be decided at once, telling the person what they should know."""
+        from kinetic_flows.configuration import configure
         from kinetic_flows.planning import Call, draft_call
 
         call = Call(
@@ -228,8 +235,8 @@ class RemoteFunction(Generic[P, R]):
             options=self.options,
             may_lack_arguments=may_lack_arguments,
         )
-        settings = load_settings()
-        progress = terminal_progress(quiet=settings.quiet)
+        progress = terminal_progress(quiet=load_settings().quiet)
+        settings = configure(process_environment(), progress, self.options.cloud)
         draft = draft_call(call, settings, cwd=Path.cwd(), sys_path=sys.path)
         for notice in draft.notices:
             progress.notice(notice)

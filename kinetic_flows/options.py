@@ -11,6 +11,8 @@ from typing import Any
 
 from kinetic_flows.errors import UsageError, suggest
 
+_CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -27,6 +29,9 @@ class RunOptions:
         retry_delay_seconds: Pause before each retry.
         timeout_seconds: Limit for the function, all tries together; None for no limit.
         capture_env_vars: Names of environment variables to take along.
+        project: Google Cloud project; None for `KINETIC_PROJECT`.
+        zone: Zone of the cluster; None for `KINETIC_ZONE`.
+        cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
     """
 
     accelerator: str = "cpu"
@@ -39,6 +44,15 @@ class RunOptions:
     retry_delay_seconds: float = 0.0
     timeout_seconds: float | None = None
     capture_env_vars: tuple[str, ...] = ()
+    project: str | None = None
+    zone: str | None = None
+    cluster: str | None = None
+
+    @property
+    def cloud(self) -> dict[str, str]:
+        """What is said of Google Cloud, by the name of the setting."""
+        said = {name: getattr(self, name) for name in _CLOUD_OPTIONS}
+        return {name: value for name, value in said.items() if value is not None}
 
     def updated(self, changes: Mapping[str, Any]) -> RunOptions:
         """Return options with some changed.
@@ -64,7 +78,7 @@ class RunOptions:
         return options
 
     def _check(self) -> None:
-        for name in ("accelerator", "container_image", "base_image_repo", "name"):
+        for name in ("accelerator", "container_image", "name", *_CLOUD_OPTIONS):
             _check_text(name, getattr(self, name), required=name == "accelerator")
         _check_count("retries", self.retries)
         _check_seconds("retry_delay_seconds", self.retry_delay_seconds, minimum=0.0)

@@ -54,7 +54,7 @@ def open_session(
     The first session of a process also settles what dead clients and runs left behind.
     """
     platform = choose_platform(settings, environ)
-    with connect(_api_url(settings, environ, progress)) as api:
+    with connect(prefect_api_url(settings, environ, progress)) as api:
         session = Session(
             settings=settings,
             environ=environ,
@@ -69,7 +69,7 @@ def open_session(
         yield session
 
 
-def _api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:
+def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:
     """Return the API to use: the one around us, the configured one, or the background server."""
     # The variable may have been set after Prefect was imported, which read it only then.
     known = surrounding_api_url() or environ.get("PREFECT_API_URL") or configured_api_url()

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from kinetic_flows.cloud_settings import (
+    DEFAULT,
+    CloudSettings,
+    Profile,
+    Profiles,
+    Source,
+    resolve_cloud,
+)
 from kinetic_flows.errors import ConfigurationError, suggest
 
 PlatformName = Literal["local", "gke"]
@@ -38,6 +46,9 @@ class Settings:
         no_default_excludes: `KINETIC_NO_DEFAULT_EXCLUDES`: ship what is excluded by default.
         max_code_size_bytes: `KINETIC_MAX_CODE_SIZE_MB`: refuse to ship more code than this.
         inside_run: Whether this process is itself a run (the runner sets `KINETIC_RUN_ID`).
+        cloud: What decides where on Google Cloud things are; None on this machine, and until
+            `resolve_settings` has asked for it.
+        sources: Where the values came from, by field; what is missing is a default.
     """
 
     platform: PlatformName = "local"
@@ -53,10 +64,27 @@ class Settings:
     no_default_excludes: bool = False
     max_code_size_bytes: int = 2_000_000_000
     inside_run: bool = False
+    cloud: CloudSettings | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSetting:
+    """One setting as it came out.
+
+    Attributes:
+        name: Its name.
+        value: Its value; None where None means something.
+        source: Where the value came from.
+    """
+
+    name: str
+    value: object
+    source: Source
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings.
+    """Read the settings that the environment alone decides.
 
     Args:
         environ: Variables to read; None for this process's environment.
@@ -85,7 +113,69 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         no_default_excludes=_flag(env, "NO_DEFAULT_EXCLUDES"),
         max_code_size_bytes=_megabytes(env, "MAX_CODE_SIZE_MB", default=2000),
         inside_run="KINETIC_RUN_ID" in env,
+        sources=_sources(env),
     )
+
+
+def resolve_settings(
+    profiles: Profiles,
+    *,
+    arguments: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings, and those of Google Cloud where functions run there.
+
+    On this machine nothing is asked of `profiles`.
+
+    Args:
+        profiles: Where profiles are saved.
+        arguments: What the decorator says: `project`, `zone`, `cluster`, `base_image_repo`.
+            A cluster may be the name of a profile.
+        environ: Variables to read; None for this process's environment.
+
+    Raises:
+        ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
+    """
+    env = os.environ if environ is None else environ
+    given = dict(arguments or {})
+    settings = load_settings(env)
+    chooses = next((name for name in ("project", "cluster") if name in given), None)
+    if settings.platform == "local" and (settings.platform_is_explicit or chooses is None):
+        return settings
+    sources = dict(settings.sources)
+    if settings.platform == "local":
+        sources["platform"] = Source("argument", f"{chooses}=")
+    profile = _active_profile(profiles, given, settings, sources)
+    cloud = resolve_cloud(arguments=given, environ=env, profile=profile)
+    return replace(
+        settings,
+        platform="gke",
+        project=cloud.project,
+        profile=profile.name if profile else None,
+        base_image_repo=cloud.base_image_repo,
+        cloud=cloud,
+        sources=sources,
+    )
+
+
+def describe_settings(settings: Settings) -> tuple[ResolvedSetting, ...]:
+    """Return every setting in force, with where its value came from."""
+    hidden = {"platform_is_explicit", "inside_run", "cloud", "sources", "credentials"}
+    cloud = settings.cloud
+    in_cloud = [item.name for item in fields(cloud)] if cloud else []
+    rows = [
+        _row(settings, settings.sources, item.name)
+        for item in fields(settings)
+        if item.name not in hidden.union(in_cloud)
+    ]
+    if cloud:
+        rows += [_row(cloud, cloud.sources, name) for name in in_cloud if name not in hidden]
+        saved = cloud.credentials
+        source = Source("profile", settings.profile or "") if saved else DEFAULT
+        rows.append(
+            ResolvedSetting(name="credentials", value=saved.name if saved else None, source=source)
+        )
+    return tuple(rows)
 
 
 def process_environment() -> Mapping[str, str]:
@@ -112,6 +202,54 @@ def captured_environment(names: tuple[str, ...]) -> dict[str, str]:
 def setting_names() -> tuple[str, ...]:
     """Return the names of all settings, as fields of `Settings`."""
     return tuple(item.name for item in fields(Settings))
+
+
+def _active_profile(
+    profiles: Profiles, given: dict[str, str], settings: Settings, sources: dict[str, Source]
+) -> Profile | None:
+    """Return the profile in force; a cluster that turns out to name it is taken out of `given`."""
+    cluster = given.get("cluster")
+    named = profiles.load(cluster) if cluster else None
+    if named:
+        del given["cluster"]
+        sources["profile"] = Source("argument", "cluster=")
+        return named
+    if settings.profile is None:
+        return None
+    found = profiles.load(settings.profile)
+    if found is None:
+        saved = profiles.names()
+        raise ConfigurationError(
+            f"KINETIC_PROFILE is {settings.profile!r}, and no profile of that name is saved",
+            value=settings.profile,
+            hint=suggest(settings.profile, saved)
+            if saved
+            else "save one: kinetic_flows.blocks.KineticCluster(project=...)"
+            f".save({settings.profile!r})",
+        )
+    return found
+
+
+def _row(holder: object, sources: Mapping[str, Source], name: str) -> ResolvedSetting:
+    return ResolvedSetting(
+        name=name, value=getattr(holder, name), source=sources.get(name, DEFAULT)
+    )
+
+
+_VARIABLES = {"max_code_size_bytes": "KINETIC_MAX_CODE_SIZE_MB"}
+
+
+def _sources(env: Mapping[str, str]) -> dict[str, Source]:
+    """Return which fields a variable decides."""
+    sources = {}
+    for item in fields(Settings):
+        name = _VARIABLES.get(item.name, PREFIX + item.name.upper())
+        if env.get(name, "").strip():
+            sources[item.name] = Source("environment", name)
+    chooser = next((name for name in ("platform", "project", "profile") if name in sources), None)
+    if chooser:
+        sources["platform"] = sources[chooser]
+    return sources
 
 
 def _text(env: Mapping[str, str], name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from kinetic_flows.errors import ConfigurationError
 from kinetic_flows.settings import captured_environment, load_settings
 

@@ -1,0 +1,161 @@
+"""The block that saves where functions run."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from prefect.blocks.core import Block
+from prefect_gcp.credentials import GcpCredentials
+from pydantic import Field, HttpUrl, ValidationInfo, field_validator
+
+from kinetic_flows.cloud_settings import KINDS, check_value
+from kinetic_flows.errors import ConfigurationError
+
+
+class KineticCluster(Block):
+    """A GKE cluster to run Python functions on, and everything that belongs to it.
+
+    Saved under a name, it is a profile: `KINETIC_PROFILE=NAME`, or
+    `@kinetic.run(cluster="NAME")`. What it leaves out is a default; what an argument of
+    `@kinetic.run` or a `KINETIC_*` variable says wins over it.
+
+    Example:
+        Save a cluster, and load it again:
+        ```python
+        from kinetic_flows.blocks import KineticCluster
+
+        KineticCluster(project="my-project", zone="us-central1-a").save("BLOCK_NAME")
+        cluster = KineticCluster.load("BLOCK_NAME")
+        ```
+    """
+
+    _block_type_name: ClassVar[str | None] = "Kinetic Cluster"
+    _block_type_slug: ClassVar[str | None] = "kinetic-cluster"
+    _description: ClassVar[str | None] = (
+        "A GKE cluster on which `@kinetic.run` runs Python functions, with its buckets, its "
+        "images and the way they are built."
+    )
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://kinetic-flows.readthedocs.io/configuration/"
+    )
+    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://cdn.sanity.io/images/3ugk85nk/production/"
+        "10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png"
+    )
+
+    project: str = Field(
+        description="The Google Cloud project's id.",
+        examples=["my-project-123"],
+    )
+    zone: str | None = Field(
+        default=None,
+        description="The cluster's zone, or the region of a regional cluster; empty for "
+        "us-central1-a.",
+        examples=["us-central1-a"],
+    )
+    cluster: str | None = Field(
+        default=None,
+        description="The name of the GKE cluster; empty for kinetic-cluster.",
+        examples=["kinetic-cluster"],
+    )
+    namespace: str | None = Field(
+        default=None,
+        description="The Kubernetes namespace of runs; empty for default.",
+        examples=["training"],
+    )
+    work_pool: str | None = Field(
+        default=None,
+        description="The Prefect work pool of runs, of type kubernetes; empty for kinetic-gke.",
+        examples=["kinetic-gke"],
+    )
+    base_image_repo: str | None = Field(
+        default=None,
+        description="The repository of prebuilt base images; empty for kinetic on Docker Hub.",
+        examples=["us-docker.pkg.dev/my-project-123/kinetic"],
+    )
+    jobs_bucket: str | None = Field(
+        default=None,
+        description="The bucket of code, payloads and results; empty for "
+        "{project}-kn-{cluster}-jobs.",
+        examples=["my-project-123-kn-kinetic-cluster-jobs"],
+    )
+    builds_bucket: str | None = Field(
+        default=None,
+        description="The bucket of build sources and logs; empty for "
+        "{project}-kn-{cluster}-builds.",
+        examples=["my-project-123-kn-kinetic-cluster-builds"],
+    )
+    image_repo: str | None = Field(
+        default=None,
+        description="The Artifact Registry repository of built images; empty for "
+        "{region}-docker.pkg.dev/{project}/kn-{cluster}.",
+        examples=["us-central1-docker.pkg.dev/my-project-123/kn-kinetic-cluster"],
+    )
+    build_location: str | None = Field(
+        default=None,
+        description="Where Cloud Build runs builds: a region; empty for global.",
+        examples=["us-central1"],
+    )
+    build_service_account: str | None = Field(
+        default=None,
+        description="The service account that builds run as; empty for the project's default.",
+        examples=["builder@my-project-123.iam.gserviceaccount.com"],
+    )
+    build_machine_type: str | None = Field(
+        default=None,
+        description="Cloud Build's machine type for builds; empty for its default.",
+        examples=["E2_HIGHCPU_8"],
+    )
+    build_timeout_seconds: int | None = Field(
+        default=None,
+        description="The limit for a build, in seconds; empty for 3600.",
+        examples=[3600],
+    )
+    cloud_build_endpoint: str | None = Field(
+        default=None,
+        description="Another Cloud Build endpoint, as host:port; empty for Google's.",
+        examples=["cloudbuild.internal.example.com:443"],
+    )
+    secret_manager_endpoint: str | None = Field(
+        default=None,
+        description="Another Secret Manager endpoint, as host:port; empty for Google's.",
+        examples=["secretmanager.internal.example.com:443"],
+    )
+    storage_endpoint: str | None = Field(
+        default=None,
+        description="The URL of another Cloud Storage endpoint; empty for Google's.",
+        examples=["https://storage.internal.example.com"],
+    )
+    registry_endpoints: dict[str, str] | None = Field(
+        default=None,
+        description="The URLs of registries that are reached elsewhere than at their host, by "
+        "host.",
+        examples=[{"us-docker.pkg.dev": "https://registry.internal.example.com"}],
+    )
+    retention_days: int | None = Field(
+        default=None,
+        description="After how many days a finished run's own objects expire; empty for 30.",
+        examples=[30],
+    )
+    dispatch: Literal["auto", "client", "worker"] | None = Field(
+        default=None,
+        description="Who creates the Kubernetes Job: the client, a Prefect worker, or auto for "
+        "the client where it has the cluster's credentials.",
+        examples=["worker"],
+    )
+    gcp_credentials: GcpCredentials | None = Field(
+        default=None,
+        description="Google credentials to use; empty for Application Default Credentials.",
+        examples=[{"service_account_file": "~/keys/kinetic.json"}],
+    )
+
+    @field_validator(*KINDS, mode="before")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what could not be used later; an empty form field is one left out."""
+        if value is None or value in ("", {}):
+            return None
+        try:
+            return check_value(str(info.field_name), value)
+        except ConfigurationError as error:
+            raise ValueError(f"{error.message} ({error.hint})") from error
