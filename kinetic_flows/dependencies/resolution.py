@@ -18,11 +18,12 @@ from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.project_lock import locked_by_project
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
 from kinetic_flows.dependencies.shipping import Shipper
-from kinetic_flows.dependencies.targets import Target, is_accelerator_package
+from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.dependencies.uv_failures import resolution_error
 from kinetic_flows.dependencies.uv_settings import Index, UvSettings
 from kinetic_flows.errors import LockError
+from kinetic_flows.images.bases import is_accelerator_package
 
 CONCURRENT_PACKAGES = 8
 

@@ -6,18 +6,16 @@ has ever been built.
 
 from __future__ import annotations
 
-import re
 import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from packaging.markers import default_environment
 
-from kinetic_flows.errors import DependencyError
-from kinetic_flows.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.images.bases import accelerator_closure, pins_of
+from kinetic_flows.job import canonical_json, sha256_hex
 from kinetic_flows.plan import Category
 
 CLOUD_PLATFORM = "x86_64-manylinux_2_28"
@@ -38,9 +36,6 @@ RUNTIME_REQUIREMENTS: Mapping[Category, str] = {
     "tpu": "jax[tpu]",
 }
 """The accelerator runtime of each category."""
-
-_PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
-_CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +116,12 @@ def cloud_target(
     Args:
         category: Kind of accelerator.
         python: Python minor version of the image.
-        base_lock: The base image's lock, as `read_base_lock` returns it.
-        base_identity: The base's identity: `identity_of_base`, or the digest of a base that
-            comes from somewhere else.
+        base_lock: The base image's lock.
+        base_identity: The identity of its inputs, or the digest of a base that comes from
+            somewhere else.
         template: Text of the template that the project's image is built from.
     """
-    pins = _pins(base_lock)
+    pins = pins_of(base_lock)
     closure = accelerator_closure(base_lock)
     return Target(
         python=python,
@@ -138,58 +133,6 @@ def cloud_target(
         runtime=(RUNTIME_REQUIREMENTS[category], *CLOUD_CORE_REQUIREMENTS),
         template_sha256=sha256_hex(template.encode()) if template else "",
     )
-
-
-def read_base_lock(category: Category, python: str) -> str:
-    """Return the lock of a category's base image, as it comes with this package.
-
-    Raises:
-        DependencyError: There is no base for that version of Python.
-    """
-    directory = files("kinetic_flows.runner_image") / "base-locks"
-    path = directory / base_lock_name(category, python)
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    raise DependencyError(
-        f"there is no base image for Python {python}",
-        value=python,
-        hint="run the client with a Python version that has one (3.11 to 3.13)",
-    )
-
-
-def base_lock_name(category: Category, python: str) -> str:
-    """Return the file name of a base image's lock."""
-    return f"{category}-py{python}.txt"
-
-
-def identity_of_base(*, lock: str, template: str, upstream: str) -> Sha256:
-    """Return the identity of a base image: the digest of what it is built from.
-
-    Args:
-        lock: The base's lock; its comments do not count.
-        template: Text of its Dockerfile template.
-        upstream: Reference of the image it starts from.
-    """
-    content = [line for line in lock.splitlines() if line.strip() and not _is_comment(line)]
-    return sha256_hex(canonical_json({"lock": content, "template": template, "upstream": upstream}))
-
-
-def accelerator_closure(base_lock: str) -> tuple[str, ...]:
-    """Return the pins of the accelerator's own packages: jax, its plugins, libtpu, CUDA."""
-    return tuple(pin for pin in _pins(base_lock) if _CLOSURE.match(pin.partition("==")[0]))
-
-
-def is_accelerator_package(name: str) -> bool:
-    """Whether a package belongs to the accelerator's closure."""
-    return _CLOSURE.match(name) is not None
-
-
-def _pins(lock: str) -> tuple[str, ...]:
-    return tuple(sorted(f"{match['name']}=={match['version']}" for match in _PIN.finditer(lock)))
-
-
-def _is_comment(line: str) -> bool:
-    return line.lstrip().startswith("#")
 
 
 def _running_minor() -> str:

@@ -118,7 +118,17 @@ def identity_of_base(*, lock: str, template: str, upstream: str) -> Sha256:
 
 def accelerator_closure(lock: str) -> tuple[str, ...]:
     """Return the pins of the accelerator's own packages: jax, its plugins, libtpu, CUDA."""
-    return tuple(sorted(f"{n}=={v}" for n, v in _PIN.findall(lock) if _CLOSURE.match(n)))
+    return tuple(pin for pin in pins_of(lock) if is_accelerator_package(pin.partition("==")[0]))
+
+
+def is_accelerator_package(name: str) -> bool:
+    """Whether a package belongs to the accelerator's closure."""
+    return _CLOSURE.match(name) is not None
+
+
+def pins_of(lock: str) -> tuple[str, ...]:
+    """Return every pin of a lock, sorted, without hashes."""
+    return tuple(sorted(f"{name}=={version}" for name, version in _PIN.findall(lock)))
 
 
 def pin_of(lock: str, name: str) -> str:
