@@ -1,0 +1,295 @@
+"""Runs as Jobs of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from kinetic_flows.accelerators import NodePool
+from kinetic_flows.clients.kubernetes_client import (
+    KubernetesClient,
+    KubernetesRefused,
+    core_path,
+    jobs_path,
+)
+from kinetic_flows.clients.kubernetes_rendering import render_job
+from kinetic_flows.errors import KineticError, LaunchError
+from kinetic_flows.kubernetes.diagnosis import condition
+from kinetic_flows.kubernetes.manifests import base_job_template, owned_by_job, run_secret
+from kinetic_flows.kubernetes.refusal import explain_refusal
+from kinetic_flows.naming import (
+    RUN_KEY_VARIABLE,
+    kubernetes_job_name,
+    run_secret_name,
+)
+from kinetic_flows.platforms.kubernetes_output import PodOutputs
+from kinetic_flows.platforms.kubernetes_phase import Patience, Verdict, gives_up, judge
+from kinetic_flows.platforms.kubernetes_state import RunView
+from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, NamespaceWatcher
+from kinetic_flows.protocols import LaunchRequest, Observation, Phase
+
+SECRET_VARIABLES = frozenset({RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"})
+"""Variables of a run that are handed over in its Secret, never in its Job."""
+
+OUTPUT_SECONDS = 10.0
+FORCED_END_SECONDS = 10.0
+CLOCK_SKEW_SECONDS = 30.0
+CONFLICT, MISSING = 409, 404
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesPlace:
+    """Where and how runs are launched.
+
+    Attributes:
+        namespace: Namespace of their Jobs.
+        template: Base job template of the work pool; None for the one that ships.
+        patience: How long runs may wait for their pods.
+    """
+
+    namespace: str = "default"
+    template: Mapping[str, Any] | None = None
+    patience: Patience = field(default_factory=Patience)
+
+
+class KubernetesLauncher:
+    """Launcher whose processes are pods, each run's being one Job.
+
+    Args:
+        client: The cluster.
+        place: Where and how runs are launched.
+        node_pools: Asked for the cluster's node pools when a run waits for a node; returns
+            None while they are not known.
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        place: KubernetesPlace | None = None,
+        *,
+        node_pools: Callable[[], Sequence[NodePool] | None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._place = place or KubernetesPlace()
+        self._node_pools = node_pools
+        self._watcher = NamespaceWatcher(client, self._place.namespace)
+        self._outputs = PodOutputs(client, self._place.namespace, self._watcher.state)
+        self._guard = threading.Lock()
+        self._verdicts: dict[str, tuple[RunView, Verdict]] = {}
+        self._given_up: dict[str, str] = {}
+        self._began: dict[str, tuple[str, float]] = {}
+
+    def start(self, request: LaunchRequest) -> None:
+        """Create the run's Secret and Job; whatever of them exists already is kept.
+
+        Raises:
+            LaunchError: The cluster refuses, or cannot be reached.
+        """
+        job_name = kubernetes_job_name(request.name, request.run_id)
+        manifest = render_job(
+            self._place.template or base_job_template(),
+            launch_variables(request, job_name, self._place.namespace),
+            run_id=request.run_id,
+            name=request.name,
+        )
+        # The Secret is there before the Job, so that no pod ever waits for it; it is given to
+        # the Job afterwards, whose deletion takes it along.
+        secret = run_secret(
+            run_secret_name(job_name),
+            self._place.namespace,
+            request.run_id,
+            _secrets(request.environment),
+        )
+        self._create(core_path(self._place.namespace, "secrets"), secret, "create the run's Secret")
+        try:
+            job = self._create_job(manifest, job_name)
+        except KineticError:
+            self._delete_quietly(self._secret_path(job_name))
+            raise
+        self._ask(
+            "PATCH",
+            self._secret_path(job_name),
+            "hand the run's Secret to its Job",
+            body=owned_by_job(job),
+        )
+        self._watcher.state.made(job)
+
+    def observe(self, run_id: str, position: int = 0) -> Observation:
+        """Look at the run's Job and pods, reading the first host's output from a position on.
+
+        Raises:
+            LaunchError: The cluster does not tell.
+        """
+        view = self._watcher.view(run_id)
+        verdict = self._verdict(run_id, view)
+        if verdict.phase.is_final and verdict.phase is not Phase.GONE:
+            self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
+        output, end = self._outputs.read(run_id, view, position)
+        return Observation(
+            phase=verdict.phase,
+            exit_code=verdict.exit_code,
+            reason=self._reason(verdict),
+            output=output,
+            position=end,
+        )
+
+    def stop(self, run_id: str, grace_seconds: float) -> None:
+        """Delete the run's Job, and wait until its pods have ended.
+
+        Args:
+            run_id: The run; nothing happens when it has no Job, or its Job has ended.
+            grace_seconds: Time between SIGTERM and SIGKILL.
+
+        Raises:
+            LaunchError: The cluster refuses, or cannot be reached.
+        """
+        job = self._watcher.view(run_id).job
+        if job is None or condition(job, "Failed") or condition(job, "Complete"):
+            return
+        self._delete_job(job)
+        state = self._watcher.state
+
+        def is_gone() -> bool:
+            view = state.view(run_id)
+            return view.job is None and not view.pods
+
+        self._end_pods(run_id, grace_seconds)
+        if not state.wait(is_gone, grace_seconds + FORCED_END_SECONDS):
+            # A node that is gone never confirms the end of its pods.
+            self._end_pods(run_id, 0)
+            state.wait(is_gone, FORCED_END_SECONDS)
+
+    def _verdict(self, run_id: str, view: RunView) -> Verdict:
+        given_up = self._given_up.get(run_id)
+        if given_up:
+            return Verdict(phase=Phase.FAILED, reason=given_up)
+        known = self._verdicts.get(run_id)
+        if known is None or known[0] is not view:
+            known = (view, judge(view, self._node_pools()))
+            self._verdicts[run_id] = known
+        verdict = known[1]
+        if verdict.phase is Phase.GONE:
+            self._verdicts.pop(run_id, None)
+        reason = gives_up(verdict, self._place.patience, self._waited(run_id, verdict))
+        return self._give_up(run_id, reason) if reason else verdict
+
+    def _waited(self, run_id: str, verdict: Verdict) -> float:
+        """Return for how long a run has waited, by this machine's clock where it saw all of it."""
+        if verdict.waiting_since is None:
+            return 0.0
+        mark = verdict.waiting_since.isoformat()
+        now = time.monotonic()
+        known = self._began.get(run_id)
+        if known is None or known[0] != mark:
+            # Clocks differ: of a wait that has just begun this one alone is asked.
+            age = (datetime.now(UTC) - verdict.waiting_since).total_seconds()
+            known = (mark, now - (age if age > CLOCK_SKEW_SECONDS else 0.0))
+            self._began[run_id] = known
+        return now - known[1]
+
+    def _give_up(self, run_id: str, reason: str) -> Verdict:
+        with self._guard:
+            self._given_up.setdefault(run_id, reason)
+        job = self._watcher.state.view(run_id).job
+        if job is not None:
+            self._delete_job(job)
+        return Verdict(phase=Phase.FAILED, reason=self._given_up[run_id])
+
+    def _reason(self, verdict: Verdict) -> str:
+        trouble = self._watcher.state.trouble(REQUIRED)
+        if trouble is None or verdict.phase.is_final or not self._watcher.state.is_stale():
+            return verdict.reason
+        return f"nothing is heard of the cluster: {trouble.message}"
+
+    def _create_job(self, manifest: dict[str, Any], job_name: str) -> dict[str, Any]:
+        created = self._create(jobs_path(self._place.namespace), manifest, "create the Job")
+        path = jobs_path(self._place.namespace, job_name)
+        return created or self._ask("GET", path, "read the Job")
+
+    def _create(self, path: str, body: dict[str, Any], action: str) -> dict[str, Any] | None:
+        """Create an object; None when it exists, as names are a run's own."""
+        try:
+            return self._client.ask("POST", path, body=body)
+        except KubernetesRefused as refusal:
+            if refusal.status != CONFLICT:
+                raise _explained(refusal, action) from refusal
+            return None
+
+    def _delete_job(self, job: Mapping[str, Any]) -> None:
+        """Delete a Job in the foreground: it stays, making no more pods, until they have ended."""
+        path = jobs_path(self._place.namespace, job["metadata"]["name"])
+        # Never one of the same name that was made since.
+        options = {
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": job["metadata"]["uid"]},
+        }
+        self._delete(path, options, "delete the Job")
+
+    def _end_pods(self, run_id: str, grace_seconds: float) -> None:
+        """Give a deleted Job's pods another grace period than their own."""
+        for pod in self._watcher.state.view(run_id).pods:
+            path = core_path(self._place.namespace, "pods", pod["metadata"]["name"])
+            options = {
+                "gracePeriodSeconds": int(grace_seconds),
+                "preconditions": {"uid": pod["metadata"]["uid"]},
+            }
+            self._delete(path, options, "end the pod")
+
+    def _delete(self, path: str, options: Mapping[str, Any], action: str) -> None:
+        try:
+            self._client.ask("DELETE", path, body=options)
+        except KubernetesRefused as refusal:
+            if refusal.status not in (MISSING, CONFLICT):
+                raise _explained(refusal, action) from refusal
+
+    def _delete_quietly(self, path: str) -> None:
+        """Clean up behind a failure that is told already."""
+        try:
+            self._client.ask("DELETE", path)
+        except KineticError:
+            return
+
+    def _ask(self, method: str, path: str, action: str, body: Any = None) -> dict[str, Any]:
+        try:
+            return self._client.ask(method, path, body=body)
+        except KubernetesRefused as refusal:
+            raise _explained(refusal, action) from refusal
+
+    def _secret_path(self, job_name: str) -> str:
+        return core_path(self._place.namespace, "secrets", run_secret_name(job_name))
+
+
+def launch_variables(request: LaunchRequest, job_name: str, namespace: str) -> dict[str, Any]:
+    """Return the template's variables for one run: what is asked for, and its image and keys.
+
+    Args:
+        request: What to start; its own job variables come from `job_variables`.
+        job_name: Name of the Job.
+        namespace: Where the Job is created.
+    """
+    asked = dict(request.job_variables)
+    public = {
+        name: value for name, value in request.environment.items() if name not in SECRET_VARIABLES
+    }
+    secret = {"secretRef": {"name": run_secret_name(job_name)}}
+    return {
+        **asked,
+        "job_name": job_name,
+        "namespace": namespace,
+        "image": request.image.reference,
+        "env": {**(asked.get("env") or {}), **public},
+        "env_from": [*(asked.get("env_from") or ()), secret],
+    }
+
+
+def _secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name in SECRET_VARIABLES}
+
+
+def _explained(refusal: KubernetesRefused, action: str) -> LaunchError:
+    found = explain_refusal(refusal.status, refusal.body, action)
+    return LaunchError(found.message, value=refusal.status, hint=found.hint)

@@ -1,0 +1,190 @@
+"""What pods print, as bytes with a position, read while somebody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kinetic_flows.clients.kubernetes_client import (
+    KubernetesClient,
+    KubernetesRefused,
+    StreamBroken,
+    core_path,
+)
+from kinetic_flows.errors import KineticError
+from kinetic_flows.kubernetes.diagnosis import container_state, pod_phase
+from kinetic_flows.platforms.kubernetes_state import NamespaceState, Object, RunView
+
+logger = logging.getLogger(__name__)
+
+UNREAD_BYTES = 1 << 20
+"""Reading pauses while so much is unread: a run that prints without end fills no memory."""
+
+KEPT_BYTES = 64 << 10
+"""How much of what was read stays for those who ask for the last lines."""
+
+SILENCE_SECONDS = 600.0
+FULL_PAUSE_SECONDS = 0.05
+TRIES = 4
+RUNS_KEPT = 1000
+_INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+class RunOutput:
+    """The output of one run's first host, over all its pods; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self.pods: set[str] = set()
+        self.busy = False
+        self.draining = False
+        self._guard = threading.Lock()
+        self._data = bytearray()
+        self._start = 0
+        self._read_to = 0
+
+    def append(self, chunk: bytes) -> None:
+        """Add output."""
+        with self._guard:
+            self._data += chunk
+            if self.draining:
+                self._drop(len(self._data) - KEPT_BYTES - UNREAD_BYTES)
+
+    def read(self, position: int) -> tuple[bytes, int]:
+        """Return what there is from a position on, and the position after it.
+
+        Of what was read before, only the last `KEPT_BYTES` can be read again.
+        """
+        with self._guard:
+            end = self._start + len(self._data)
+            found = bytes(self._data[max(position - self._start, 0) :])
+            self._read_to = end
+            self._drop(len(self._data) - KEPT_BYTES)
+            return found, max(end, position)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether reading on has to wait for somebody to look."""
+        unread = self._start + len(self._data) - self._read_to
+        return not self.draining and unread >= UNREAD_BYTES
+
+    def _drop(self, count: int) -> None:
+        if count > 0:
+            del self._data[:count]
+            self._start += count
+
+
+class _Incomplete(Exception):
+    """A pod's output could not be read to its end."""
+
+    def __init__(self, received: int) -> None:
+        super().__init__(received)
+        self.received = received
+
+
+class PodOutputs:
+    """Follows the output of runs' pods.
+
+    Args:
+        client: The cluster.
+        namespace: Where the pods are.
+        state: Told when output has come to its end.
+    """
+
+    def __init__(self, client: KubernetesClient, namespace: str, state: NamespaceState) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._state = state
+        self._guard = threading.Lock()
+        self._runs: dict[str, RunOutput] = {}
+
+    def read(self, run_id: str, view: RunView, position: int) -> tuple[bytes, int]:
+        """Return a run's output from a position on, as far as it is known by now."""
+        output = self._runs.setdefault(run_id, RunOutput())
+        self._start_next(output, view)
+        self._forget_oldest()
+        return output.read(position)
+
+    def finish(self, run_id: str, view: Callable[[], RunView], seconds: float) -> None:
+        """Fetch the rest of an ended run's output, for no longer than a limit."""
+        output = self._runs.setdefault(run_id, RunOutput())
+        output.draining = True
+
+        def is_fetched() -> bool:
+            self._start_next(output, view())
+            return not output.busy
+
+        self._state.wait(is_fetched, seconds)
+
+    def _forget_oldest(self) -> None:
+        if len(self._runs) > RUNS_KEPT:
+            with self._guard:
+                idle = [run_id for run_id, output in self._runs.items() if not output.busy]
+                for run_id in idle[: len(self._runs) - RUNS_KEPT]:
+                    del self._runs[run_id]
+
+    def _start_next(self, output: RunOutput, view: RunView) -> None:
+        """Follow the next pod whose output was not followed yet, unless one is being followed."""
+        with self._guard:
+            pod = None if output.busy else _next_pod(view, output.pods)
+            if pod is not None:
+                output.busy = True
+                output.pods.add(pod["metadata"]["uid"])
+                self._client.spawn(self._follow(output, pod["metadata"]["name"]))
+
+    async def _follow(self, output: RunOutput, pod: str) -> None:
+        received, failures = 0, 0
+        try:
+            while failures < TRIES:
+                before = received
+                try:
+                    received = await self._stream(output, pod, received)
+                    break
+                except _Incomplete as incomplete:
+                    received = incomplete.received
+                failures = 0 if received > before else failures + 1
+                await asyncio.sleep(0.2 * 2**failures)
+        finally:
+            output.busy = False
+            self._state.notify()
+
+    async def _stream(self, output: RunOutput, pod: str, skip: int) -> int:
+        """Read a pod's output on from where an earlier connection broke off."""
+        path = core_path(self._namespace, "pods", pod) + "/log"
+        stream = self._client.open_stream(path, {"follow": "true"}, silence_seconds=SILENCE_SECONDS)
+        received = 0
+        try:
+            async with stream as chunks:
+                async for chunk in chunks:
+                    fresh = chunk[max(0, skip - received) :]
+                    received += len(chunk)
+                    if fresh:
+                        output.append(fresh)
+                    while output.is_full:
+                        await asyncio.sleep(FULL_PAUSE_SECONDS)
+        except (KineticError, StreamBroken) as error:
+            # A pod that is gone took its output with it; another may only not be ready yet.
+            if not (isinstance(error, KubernetesRefused) and error.status == 404):
+                logger.debug("output of pod %s: %s", pod, error)
+                raise _Incomplete(max(skip, received)) from error
+        return max(skip, received)
+
+
+def _next_pod(view: RunView, known: set[str]) -> Object | None:
+    """Return the oldest pod of the first host whose output was not asked for yet."""
+    pods = [
+        pod
+        for pod in view.pods
+        if _host(pod) in (None, "0") and pod["metadata"]["uid"] not in known and _has_begun(pod)
+    ]
+    return min(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
+
+
+def _has_begun(pod: Object) -> bool:
+    return pod_phase(pod) == "Running" or container_state(pod, "terminated") is not None
+
+
+def _host(pod: Object) -> Any:
+    return (pod["metadata"].get("annotations") or {}).get(_INDEX)

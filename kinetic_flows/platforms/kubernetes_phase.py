@@ -1,0 +1,143 @@
+"""Where a run on Kubernetes is in its life, as a pure function of what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kinetic_flows.accelerators import NodePool
+from kinetic_flows.kubernetes.diagnosis import Cause, Diagnosis, condition, events_about, pod_phase
+from kinetic_flows.kubernetes.ending import explain_end, explain_pod
+from kinetic_flows.kubernetes.waiting import explain_waiting
+from kinetic_flows.platforms.kubernetes_state import RunView
+from kinetic_flows.protocols import Phase
+
+UNKNOWN_JOB = "the cluster has no Job of this run: it was deleted, or never made"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a run may wait for its pods.
+
+    Attributes:
+        schedule_timeout_seconds: Limit for any reason; None for no limit.
+        hopeless_timeout_seconds: Limit for a reason that waiting cannot help.
+    """
+
+    schedule_timeout_seconds: float | None = 3600.0
+    hopeless_timeout_seconds: float = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a run's objects say.
+
+    Attributes:
+        phase: Where it is in its life.
+        exit_code: Its exit code, where there is one.
+        reason: Why it is in this phase.
+        waiting_since: Since when it waits, by the cluster's clock; None when it does not.
+        waiting: What it waits for; None when it does not wait, or has just begun.
+    """
+
+    phase: Phase
+    exit_code: int | None = None
+    reason: str = ""
+    waiting_since: datetime | None = None
+    waiting: Diagnosis | None = None
+
+
+def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
+    """Say where a run is in its life.
+
+    Args:
+        view: What is known of it.
+        pools: The cluster's node pools; None when they are not known.
+    """
+    if view.job is None:
+        return Verdict(phase=Phase.GONE, reason=UNKNOWN_JOB)
+    # While a failing Job stops its other pods, one of them may still write the result.
+    if condition(view.job, "Failed") or condition(view.job, "Complete"):
+        return _ended(view, view.job)
+    if view.job["metadata"].get("deletionTimestamp"):
+        return Verdict(phase=Phase.RUNNING, reason="the Job is being deleted")
+    waiting = explain_waiting(view.job, view.pods, view.events, pools=pools)
+    if waiting is None and view.pods:
+        return _running(view)
+    reason = "; ".join(part for part in (_restarted(view), str(waiting or "")) if part)
+    return Verdict(
+        phase=Phase.PENDING, reason=reason, waiting_since=_waiting_since(view), waiting=waiting
+    )
+
+
+def gives_up(verdict: Verdict, patience: Patience, waited_seconds: float) -> str:
+    """Say why a waiting run is to be given up; empty when it is not.
+
+    Args:
+        verdict: Where it is in its life.
+        patience: How long it may wait.
+        waited_seconds: How long it has waited.
+    """
+    if verdict.phase is not Phase.PENDING:
+        return ""
+    limit = patience.schedule_timeout_seconds
+    if limit is not None and waited_seconds >= limit:
+        why = verdict.reason or "Kubernetes does not say why"
+        return f"it did not start within {limit:g} seconds: {why}"
+    hopeless = verdict.waiting is not None and verdict.waiting.permanent
+    if hopeless and waited_seconds >= patience.hopeless_timeout_seconds:
+        return f"it cannot start: {verdict.reason}"
+    return ""
+
+
+def _ended(view: RunView, job: dict[str, Any]) -> Verdict:
+    found = explain_end(job, (*view.departed, *view.pods), view.events)
+    if found is None or found.cause is Cause.SUCCEEDED:
+        return Verdict(phase=Phase.SUCCEEDED, exit_code=0)
+    return Verdict(phase=Phase.FAILED, exit_code=found.exit_code, reason=str(found))
+
+
+def _running(view: RunView) -> Verdict:
+    alive = [pod for pod in view.pods if pod_phase(pod) == "Running"]
+    if not alive and all(pod_phase(pod) == "Failed" for pod in view.pods):
+        return Verdict(
+            phase=Phase.PENDING,
+            reason=_restarted(view) or "Kubernetes is making the next pod",
+            waiting_since=_moment(view.job),
+        )
+    return Verdict(phase=Phase.RUNNING, reason=_restarted(view))
+
+
+def _restarted(view: RunView) -> str:
+    """Say why there was a start before this one; empty when there was none."""
+    ended = [
+        found
+        for pod in sorted((*view.departed, *view.pods), key=_created)
+        if (found := explain_pod(pod, events_about(view.events, pod)))
+        and found.cause is not Cause.SUCCEEDED
+    ]
+    if not ended:
+        return ""
+    limit = ((view.job or {}).get("spec") or {}).get("backoffLimit")
+    times = f" (disturbance {len(ended)} of at most {limit})" if limit else ""
+    return f"{ended[-1].message}; it starts again{times}"
+
+
+def _waiting_since(view: RunView) -> datetime | None:
+    """Return since when a run waits: since its Job, or the pod that replaces another, was made."""
+    ended = [pod for pod in view.pods if pod_phase(pod) in ("Failed", "Succeeded", "Running")]
+    pending = [pod for pod in view.pods if pod_phase(pod) == "Pending"]
+    if pending and (ended or view.departed):
+        return _moment(max(pending, key=_created))
+    return _moment(view.job)
+
+
+def _created(item: dict[str, Any]) -> str:
+    return str(item["metadata"].get("creationTimestamp") or "")
+
+
+def _moment(item: dict[str, Any] | None) -> datetime | None:
+    text = _created(item) if item else ""
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,112 @@
+"""Runs for the Kubernetes launcher, whose pods are processes of this machine."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.kubernetes_access import Kubeconfig
+from kinetic_flows.clients.kubernetes_client import KubernetesClient
+from kinetic_flows.kubernetes.job_variables import PodPlacement, PodRequest, job_variables
+from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.protocols import LaunchRequest, Observation, Phase, ResolvedImage
+from loopback.kubernetes.cluster import LoopbackCluster
+
+IMAGE = ResolvedImage(
+    reference="registry/image@sha256:" + "0" * 64, digest="sha256:" + "0" * 64, labels={}
+)
+WAIT_FOR_EVER = "import time; print('up', flush=True); time.sleep(600)"
+
+
+@dataclass
+class Launched:
+    """A run that was started, and what its output was so far."""
+
+    launcher: KubernetesLauncher
+    run_id: str
+    output: bytes = b""
+    position: int = 0
+    seen: list[Observation] = field(default_factory=list)
+
+    def look(self) -> Observation:
+        """Look at it once."""
+        seen = self.launcher.observe(self.run_id, self.position)
+        self.output += seen.output
+        self.position = seen.position
+        self.seen.append(seen)
+        return seen
+
+    def until(self, *phases: Phase, reason: str = "", seconds: float = 30) -> Observation:
+        """Look at it until it is in one of these phases, for a reason that contains a text."""
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = self.look()
+            if seen.phase in phases and reason in seen.reason:
+                return seen
+            assert not seen.phase.is_final, seen
+            assert time.monotonic() < deadline, seen
+            time.sleep(0.02)
+
+    def end(self, seconds: float = 30) -> Observation:
+        """Look at it until it has ended."""
+        return self.until(Phase.SUCCEEDED, Phase.FAILED, Phase.GONE, seconds=seconds)
+
+
+@contextmanager
+def a_launcher(
+    cluster: LoopbackCluster, place: KubernetesPlace | None = None, **options: Any
+) -> Iterator[KubernetesLauncher]:
+    """Yield a launcher on a cluster."""
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+    try:
+        yield KubernetesLauncher(client, place, **options)
+    finally:
+        client.close()
+
+
+def a_request(
+    source: str,
+    *,
+    accelerator: str = "cpu",
+    environment: Mapping[str, str] | None = None,
+    placement: PodPlacement | None = None,
+    grace_seconds: int = 5,
+    **options: Any,
+) -> LaunchRequest:
+    """Return a request for a run of a script."""
+    run_id = str(uuid.uuid4())
+    pod = PodRequest(
+        run_id=run_id,
+        name="train",
+        image=IMAGE.reference,
+        accelerator=parse_accelerator(accelerator),
+        arguments=("-c", source),
+        placement=placement or PodPlacement(),
+        grace_seconds=grace_seconds,
+        **options,
+    )
+    return LaunchRequest(
+        run_id=run_id,
+        name="train",
+        image=IMAGE,
+        environment={"KINETIC_RUN_KEY": "5e" * 32, **(environment or {})},
+        job_variables=job_variables(pod),
+    )
+
+
+def launch(launcher: KubernetesLauncher, request: LaunchRequest) -> Launched:
+    """Start a run."""
+    launcher.start(request)
+    return Launched(launcher=launcher, run_id=request.run_id)
+
+
+def here(name: str) -> Path:
+    """Return where a program of this interpreter is."""
+    return Path(sys.executable).parent / name
