@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class LoopbackCloud:
         builds: Cloud Build and Secret Manager.
         containers: Builds images, and runs them as a node would.
         worker: Executes builds.
-        directory: Where all of it is kept.
+        running: What `stop` stops.
     """
 
     storage: StorageServer
@@ -44,16 +45,11 @@ class LoopbackCloud:
     builds: CloudBuildServer
     containers: Containers
     worker: BuildWorker
-    directory: Path
+    running: ExitStack
 
     def stop(self) -> None:
         """Stop every server and leave nothing behind."""
-        self.builds.stop()
-        self.front.stop()
-        self.registry.stop()
-        self.storage.stop()
-        self.containers.tear_down()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.running.close()
 
     def create_repository(self, project: str, name: str) -> str:
         """Make an Artifact Registry repository, and return it as references name it."""
@@ -67,36 +63,43 @@ def start_cloud(directory: Path) -> LoopbackCloud:
     Args:
         directory: Where everything is kept; deleted by `stop`.
     """
-    storage = StorageServer(directory / "storage").start()
-    registry = DockerRegistry(directory / "registry").start()
-    front = RegistryFront(registry.url, "artifact-registry").start()
-    front.accounts[USERNAME] = ACCESS_TOKEN
+    with ExitStack() as starting:
+        starting.callback(shutil.rmtree, directory, ignore_errors=True)
+        storage = StorageServer(directory / "storage").start()
+        starting.callback(storage.stop)
+        registry = DockerRegistry(directory / "registry").start()
+        starting.callback(registry.stop)
+        front = RegistryFront(registry.url, "artifact-registry").start()
+        starting.callback(front.stop)
+        front.accounts[USERNAME] = ACCESS_TOKEN
+        containers = _containers(registry, front, starting)
+        builds = CloudBuildServer(lambda running: worker(running))
+        worker = BuildWorker(
+            containers=containers,
+            storage_url=storage.url,
+            registries=dict.fromkeys(REGISTRY_HOSTS, front.host),
+            secrets=builds.secrets,
+            directory=directory / "builds",
+        )
+        worker.credentials = f"{USERNAME}:{ACCESS_TOKEN}"
+        builds.start()
+        starting.callback(builds.stop)
+        return LoopbackCloud(
+            storage=storage,
+            registry=registry,
+            front=front,
+            builds=builds,
+            containers=containers,
+            worker=worker,
+            running=starting.pop_all(),
+        )
+
+
+def _containers(registry: DockerRegistry, front: RegistryFront, starting: ExitStack) -> Containers:
     # podman 4.3 waits 20 s for the end of each container when this path is long.
-    short = Path(tempfile.mkdtemp(prefix="kn-", dir="/tmp"))
-    containers = _containers(short, registry, front)
-    builds = CloudBuildServer(lambda running: worker(running))
-    worker = BuildWorker(
-        containers=containers,
-        storage_url=storage.url,
-        registries=dict.fromkeys(REGISTRY_HOSTS, front.host),
-        secrets=builds.secrets,
-        directory=directory / "builds",
-    )
-    worker.credentials = f"{USERNAME}:{ACCESS_TOKEN}"
-    builds.start()
-    return LoopbackCloud(
-        storage=storage,
-        registry=registry,
-        front=front,
-        builds=builds,
-        containers=containers,
-        worker=worker,
-        directory=directory,
-    )
-
-
-def _containers(directory: Path, registry: DockerRegistry, front: RegistryFront) -> Containers:
+    directory = Path(tempfile.mkdtemp(prefix="kn-", dir="/tmp"))
     containers = Containers(directory).set_up()
+    starting.callback(containers.tear_down)
     containers.mirror("docker.io/library", f"{registry.host}/library")
     for host in REGISTRY_HOSTS:
         containers.mirror(host, front.host)
