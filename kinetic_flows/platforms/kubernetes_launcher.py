@@ -126,7 +126,7 @@ class KubernetesLauncher:
         """
         view = self._watcher.view(run_id)
         verdict = self._verdict(run_id, view)
-        if verdict.phase.is_final and verdict.phase is not Phase.GONE:
+        if verdict.phase.is_final:
             self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
         output, end = self._outputs.read(run_id, view, position)
         return Observation(

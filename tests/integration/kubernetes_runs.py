@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kinetic_flows.accelerators import parse_accelerator
@@ -105,8 +103,3 @@ def launch(launcher: KubernetesLauncher, request: LaunchRequest) -> Launched:
     """Start a run."""
     launcher.start(request)
     return Launched(launcher=launcher, run_id=request.run_id)
-
-
-def here(name: str) -> Path:
-    """Return where a program of this interpreter is."""
-    return Path(sys.executable).parent / name

@@ -16,7 +16,7 @@ from aiohttp import web
 from loopback.kubernetes.access import TOKEN, Access
 from loopback.kubernetes.admission import Admission
 from loopback.kubernetes.api import Api
-from loopback.kubernetes.jobs import JobController
+from loopback.kubernetes.jobs import JobController, delete_job
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
 from loopback.kubernetes.scheduler import NodeGroup, Scheduler
@@ -197,7 +197,7 @@ class LoopbackCluster:
         """Take Jobs away that were deleted in the foreground, once their pods are gone."""
         for job in self.store.list("jobs"):
             if job["metadata"].get("deletionTimestamp") and not self.store.owned("pods", job):
-                self.store.remove("jobs", job["metadata"]["namespace"], job["metadata"]["name"])
+                delete_job(self.store, job)
 
     def _pod(self, name: str, namespace: str) -> Object:
         return self.store.get("pods", namespace, name)
