@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kinetic_flows.cloud_settings import Profile
 from kinetic_flows.errors import ConfigurationError, PrefectServerError
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
 
 BLOCK_TYPE_SLUG = "kinetic-cluster"
 MAX_LISTED = 200
@@ -59,12 +56,12 @@ class SavedProfiles:
         from prefect.blocks.core import Block, UnknownBlockType
         from prefect.exceptions import ObjectNotFound
 
-        # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told; the
-        # type it declares knows neither the argument nor the synchronous client.
+        # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
+        # to, by an argument that its declared type does not know.
         load: Any = Block.load
-        with self._client() as client:
+        with self._api():
             try:
-                block = load(f"{BLOCK_TYPE_SLUG}/{name}", client=client, _sync=True)
+                block = load(f"{BLOCK_TYPE_SLUG}/{name}", _sync=True)
             except ValueError as error:
                 if isinstance(error.__cause__, ObjectNotFound):
                     return None
@@ -79,9 +76,10 @@ class SavedProfiles:
         Raises:
             PrefectServerError: Prefect cannot be asked.
         """
+        from prefect import get_client
         from prefect.exceptions import ObjectNotFound
 
-        with self._client() as client:
+        with self._api(), get_client(sync_client=True) as client:
             try:
                 documents = client.read_block_documents_by_type(BLOCK_TYPE_SLUG, limit=MAX_LISTED)
             except ObjectNotFound:
@@ -89,18 +87,15 @@ class SavedProfiles:
             return tuple(sorted(document.name for document in documents if document.name))
 
     @contextmanager
-    def _client(self) -> Iterator[SyncPrefectClient]:
+    def _api(self) -> Iterator[None]:
+        """Make the API current, and translate what goes wrong with it."""
         import httpx
-        from prefect import get_client
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         url = self._api_url()
         try:
-            with (
-                temporary_settings({PREFECT_API_URL: url}),
-                get_client(sync_client=True) as client,
-            ):
-                yield client
+            with temporary_settings({PREFECT_API_URL: url}):
+                yield
         except httpx.HTTPError as error:
             raise PrefectServerError(
                 f"profiles cannot be read from Prefect at {url}: {error}",

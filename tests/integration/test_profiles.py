@@ -1,0 +1,153 @@
+"""Clusters saved in a real Prefect server, and used as profiles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from uuid import uuid4
+
+import pytest
+from kinetic_flows.blocks import KineticCluster
+from prefect_gcp import GcpCredentials
+
+import kinetic
+from kinetic_flows.cli import main
+from kinetic_flows.cloud_settings import Source
+from kinetic_flows.configuration import configure
+from kinetic_flows.errors import ConfigurationError, PrefectServerError
+from kinetic_flows.progress import Silence
+from kinetic_flows.settings import Settings
+
+ACCOUNT = "runner@my-project-1.iam.gserviceaccount.com"
+
+
+@pytest.fixture
+def profile(prefect_api_url: str) -> str:
+    """A saved cluster, by its name."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    name = f"team-{uuid4().hex[:8]}"
+    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
+        credentials = GcpCredentials(service_account_info=_service_account_info())
+        credentials.save(f"{name}-credentials")
+        saved = GcpCredentials.load(f"{name}-credentials")
+        KineticCluster.register_type_and_schema()
+        KineticCluster(
+            project="my-project-1",
+            zone="europe-west4-b",
+            cluster="training",
+            retention_days=7,
+            registry_endpoints={"europe-west4-docker.pkg.dev": "https://10.0.0.5"},
+            gcp_credentials=saved,
+        ).save(name)
+    return name
+
+
+def _configured(api_url: str, *, arguments: dict[str, str] | None = None, **env: str) -> Settings:
+    return configure({"PREFECT_API_URL": api_url, **env}, Silence(), arguments)
+
+
+def test_a_profile_named_by_the_environment_decides_what_nothing_else_does(
+    profile: str, prefect_api_url: str
+) -> None:
+    settings = _configured(prefect_api_url, KINETIC_PROFILE=profile, KINETIC_ZONE="us-east5-a")
+    cloud = settings.cloud
+    assert cloud is not None
+    assert (settings.platform, settings.profile) == ("gke", profile)
+    assert (cloud.project, cloud.cluster, cloud.retention_days) == ("my-project-1", "training", 7)
+    assert cloud.registry_endpoints == {"europe-west4-docker.pkg.dev": "https://10.0.0.5"}
+    assert cloud.jobs_bucket == "my-project-1-kn-training-jobs"
+    assert cloud.sources["project"] == Source("profile", profile)
+    assert cloud.sources["zone"] == Source("environment", "KINETIC_ZONE")
+    assert cloud.sources["namespace"] == Source("default")
+
+
+def test_a_profile_named_as_the_cluster_is_found(profile: str, prefect_api_url: str) -> None:
+    settings = _configured(prefect_api_url, arguments={"cluster": profile})
+    assert settings.profile == profile
+    assert settings.sources["profile"] == Source("argument", "cluster=")
+    assert settings.cloud is not None
+    assert settings.cloud.cluster == "training"
+
+
+def test_a_cluster_that_is_no_profile_is_a_cluster(prefect_api_url: str) -> None:
+    settings = _configured(
+        prefect_api_url, arguments={"cluster": "plain"}, KINETIC_PROJECT="my-project-1"
+    )
+    assert settings.cloud is not None
+    assert (settings.cloud.cluster, settings.profile) == ("plain", None)
+
+
+def test_a_profile_brings_its_google_credentials_and_shows_nothing_of_them(
+    profile: str, prefect_api_url: str
+) -> None:
+    settings = _configured(prefect_api_url, KINETIC_PROFILE=profile)
+    assert settings.cloud is not None
+    credentials = settings.cloud.credentials
+    assert credentials is not None
+    assert credentials.name == f"{profile}-credentials"
+    assert credentials.load().service_account_email == ACCOUNT
+    assert "PRIVATE KEY" not in repr(settings) + repr(settings.cloud) + repr(credentials)
+
+
+def test_a_misspelt_profile_is_refused_with_the_saved_ones(
+    profile: str, prefect_api_url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="no profile of that name") as caught:
+        _configured(prefect_api_url, KINETIC_PROFILE=f"{profile}x")
+    assert f"did you mean '{profile}'" in str(caught.value.hint)
+
+
+def test_a_prefect_that_does_not_answer_is_not_a_missing_profile() -> None:
+    with pytest.raises(PrefectServerError, match=r"127\.0\.0\.1:9"):
+        _configured("http://127.0.0.1:9/api", KINETIC_PROFILE="team")
+
+
+def test_a_profile_can_be_named_inside_an_event_loop(profile: str, prefect_api_url: str) -> None:
+    async def inside() -> Settings:
+        return _configured(prefect_api_url, KINETIC_PROFILE=profile)
+
+    assert asyncio.run(inside()).profile == profile
+
+
+def test_kinetic_config_shows_the_profile_as_the_source(
+    profile: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KINETIC_PROFILE", profile)
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "--json"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    shown = json.loads(text)
+    from_profile = {"kind": "profile", "name": profile}
+    assert shown["project"] == {"value": "my-project-1", "source": from_profile}
+    assert shown["credentials"] == {"value": f"{profile}-credentials", "source": from_profile}
+    assert shown["retention_days"]["value"] == 7
+    assert "PRIVATE KEY" not in text
+
+
+def test_a_decorator_can_name_the_profile(profile: str, prefect_api_url: str) -> None:
+    @kinetic.run(cluster=profile, zone="mars")
+    def train() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="zone= is 'mars'"):
+        train.plan()
+
+
+def _service_account_info() -> dict[str, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    return {
+        "type": "service_account",
+        "project_id": "my-project-1",
+        "private_key": private.decode(),
+        "client_email": ACCOUNT,
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
