@@ -30,6 +30,7 @@ from kinetic_flows.decorators import RemoteFunction
 from kinetic_flows.flows.run import execute
 from kinetic_flows.options import RunOptions
 from kinetic_flows.planning import Call, draft_call
+from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Silence, StepStatus
 from kinetic_flows.results import unpack_result
 from kinetic_flows.session import open_session
@@ -75,6 +76,7 @@ def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatc
     draft = draft_call(
         Call(function=function.fn, args=(), kwargs={}, options=function.options),
         settings,
+        choose_platform(settings, environ).registry,
         cwd=Path.cwd(),
         sys_path=sys.path,
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kinetic_flows.plan import RunPlan
     from kinetic_flows.planning import Draft
     from kinetic_flows.progress import Progress
+    from kinetic_flows.protocols import Platform
     from kinetic_flows.runs import Run
 
 P = ParamSpec("P")
@@ -154,8 +155,9 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.runs import Run
         from kinetic_flows.session import open_session
 
-        draft, progress = self._draft(args, kwargs)
-        with open_session(draft.settings, process_environment(), progress) as session:
+        draft, platform, progress = self._draft(args, kwargs)
+        environ = process_environment()
+        with open_session(draft.settings, environ, progress, platform) as session:
             ticket = execute(draft, session, wait=False).ticket
             return Run(ticket=ticket, url=session.api.run_url(ticket.run_id))
 
@@ -169,11 +171,9 @@ class RemoteFunction(Generic[P, R]):
             KineticError: The call cannot be planned.
         """
         from kinetic_flows.planning import plan_call
-        from kinetic_flows.platforms.choice import choose_platform
 
-        draft, _ = self._draft(args, kwargs, may_lack_arguments=True)
-        environ = process_environment()
-        return plan_call(draft, choose_platform(draft.settings, environ), environ)
+        draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
+        return plan_call(draft, platform, process_environment())
 
     def with_options(self, **changes: Any) -> RemoteFunction[P, R]:
         """Return the same function with some options changed; this one stays as it is.
@@ -214,8 +214,9 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.results import unpack_result
         from kinetic_flows.session import open_session
 
-        draft, progress = self._draft(args, kwargs)
-        with open_session(draft.settings, process_environment(), progress) as session:
+        draft, platform, progress = self._draft(args, kwargs)
+        environ = process_environment()
+        with open_session(draft.settings, environ, progress, platform) as session:
             launched = execute(draft, session, wait=True)
         if launched.envelope is None:
             raise LookupError("a run that was waited for has no result envelope")
@@ -223,10 +224,11 @@ class RemoteFunction(Generic[P, R]):
 
     def _draft(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack_arguments: bool = False
-    ) -> tuple[Draft, Progress]:
+    ) -> tuple[Draft, Platform, Progress]:
         """Decide what can be decided at once, telling the person what they should know."""
         from kinetic_flows.configuration import configure
         from kinetic_flows.planning import Call, draft_call
+        from kinetic_flows.platforms.choice import choose_platform
 
         call = Call(
             function=self.fn,
@@ -236,13 +238,15 @@ class RemoteFunction(Generic[P, R]):
             may_lack_arguments=may_lack_arguments,
         )
         progress = terminal_progress(quiet=load_settings().quiet)
-        settings = configure(process_environment(), progress, self.options.cloud)
-        draft = draft_call(call, settings, cwd=Path.cwd(), sys_path=sys.path)
+        environ = process_environment()
+        settings = configure(environ, progress, self.options.cloud)
+        platform = choose_platform(settings, environ)
+        draft = draft_call(call, settings, platform.registry, cwd=Path.cwd(), sys_path=sys.path)
         for notice in draft.notices:
             progress.notice(notice)
         for warning in draft.warnings:
             progress.warning(warning)
-        return draft, progress
+        return draft, platform, progress
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # By name where it has one: what is found there in a run is the plain function.

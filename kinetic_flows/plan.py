@@ -75,10 +75,13 @@ class RunPlan:
         image: The image's reference.
         cached: Whether the image exists already; None when nobody has looked.
         dependency_file: The file that declares the dependencies; None when there is none.
+        dependency_source: What to call what declares them: that file, or what there is instead.
         environment: What the image contains; None in custom mode.
         code: How much code ships; None when none does.
         job_variables: What the work pool's job template is given.
-        warnings: What the person should know, a sentence each.
+        filtered: Requirements that are left out because the image has the accelerator's own
+            version, a sentence each.
+        warnings: What else the person should know, a sentence each.
         why: Why the image has to be built; None when it need not be, or nobody knows.
     """
 
@@ -89,9 +92,11 @@ class RunPlan:
     image: str
     cached: bool | None
     dependency_file: str | None
+    dependency_source: str
     environment: EnvironmentSpec | None
     code: CodeSummary | None
     job_variables: Mapping[str, Any]
+    filtered: tuple[str, ...]
     warnings: tuple[str, ...]
     why: tuple[str, ...] | None
 
@@ -106,6 +111,7 @@ class RunPlan:
             "image": self.image,
             "cached": self.cached,
             "dependency_file": self.dependency_file,
+            "dependency_source": self.dependency_source,
             "dependency_hash": environment.dependency_hash if environment else None,
             "packages": {item.name: item.version for item in environment.packages}
             if environment
@@ -113,6 +119,7 @@ class RunPlan:
             "code": {"files": self.code.files, "bytes": self.code.size_bytes}
             if self.code
             else {"files": 0, "bytes": 0},
+            "filtered": list(self.filtered),
             "warnings": list(self.warnings),
             "why": list(self.why) if self.why is not None else None,
         }
@@ -124,7 +131,7 @@ class RunPlan:
             ("function", self.name),
             ("runs on", f"{self.accelerator}, {_PLATFORM_WORDS.get(self.platform, self.platform)}"),
             ("image", f"{self.image} ({self.mode}, {_CACHED_WORDS[self.cached]})"),
-            ("dependencies", self.dependency_file or "none declared"),
+            ("dependencies", self.dependency_source),
         ]
         if environment:
             rows.append(("packages", f"{len(environment.packages)} locked"))
@@ -133,6 +140,7 @@ class RunPlan:
             size = f"{self.code.size_bytes / 1e6:.1f} MB"
             rows.append(("code", f"{self.code.files} files, {size}"))
         rows += [("why", line) for line in self.why or ()]
+        rows += [("left out", line) for line in self.filtered]
         rows += [("warning", line) for line in self.warnings]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)

@@ -19,9 +19,8 @@ from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
-from kinetic_flows.dependencies.targets import Target, local_target
-from kinetic_flows.errors import ConfigurationError, UsageError, suggest
-from kinetic_flows.naming import local_image_reference, run_name
+from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.packaging.payload import (
     Payload,
@@ -31,6 +30,7 @@ from kinetic_flows.packaging.payload import (
 )
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
+from kinetic_flows.places import CloudPlace, LocalPlace, Place
 from kinetic_flows.plan import (
     CodeSummary,
     EnvironmentSpec,
@@ -38,10 +38,11 @@ from kinetic_flows.plan import (
     ImageRequest,
     RunPlan,
 )
-from kinetic_flows.protocols import Platform, ResolvedImage
+from kinetic_flows.protocols import ImageRegistry, Platform, ResolvedImage
 from kinetic_flows.settings import Settings, captured_environment
 
-IMAGE_MODES: tuple[ImageMode, ...] = ("bundled", "prebuilt")
+PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
+"""Stands for the id that a planned run has not got yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ class Draft:
     Attributes:
         call: The call.
         settings: The settings it was made under.
+        place: Where it will run.
         accelerator: What it runs on.
         mode: How its image comes to be.
         root: What of this machine's files is the project.
@@ -90,6 +92,7 @@ class Draft:
 
     call: Call
     settings: Settings
+    place: Place
     accelerator: Accelerator
     mode: ImageMode
     root: PackageRoot
@@ -107,12 +110,20 @@ class Draft:
         return self.call.name
 
 
-def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[str]) -> Draft:
-    """Decide what can be decided about a call without asking anybody.
+def draft_call(
+    call: Call,
+    settings: Settings,
+    registry: ImageRegistry,
+    *,
+    cwd: Path,
+    sys_path: Sequence[str],
+) -> Draft:
+    """Decide what can be decided about a call before its dependencies are locked.
 
     Args:
         call: The call.
         settings: The settings in force.
+        registry: Where a base image of one's own is looked up.
         cwd: The working directory.
         sys_path: This process's `sys.path`.
 
@@ -122,8 +133,9 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
     """
     _check_arguments(call)
     accelerator = parse_accelerator(call.options.accelerator)
-    _check_accelerator(accelerator, settings)
-    mode, mode_notices = _image_mode(call.options, settings)
+    place = place_of(settings, registry)
+    place.check(accelerator)
+    mode = place.image_mode(settings.container_image or call.options.container_image)
     captured = captured_environment(call.options.capture_env_vars)
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
@@ -134,7 +146,7 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
         start=root.entry_file.parent if root.entry_file else cwd,
         home_directory=Path.home(),
     )
-    target = local_target(accelerator.category)
+    target = place.target(accelerator)
     require_same_python(f"{sys.version_info.major}.{sys.version_info.minor}", target.python)
     payload = pack_call(
         call.function, call.args, dict(call.kwargs), environment=captured, root=root
@@ -147,9 +159,11 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
             default_excludes=not settings.no_default_excludes,
         ),
     )
+    advice = place.advise(accelerator, mode)
     return Draft(
         call=call,
         settings=settings,
+        place=place,
         accelerator=accelerator,
         mode=mode,
         root=root,
@@ -158,14 +172,28 @@ def draft_call(call: Call, settings: Settings, *, cwd: Path, sys_path: Sequence[
         snapshot=snapshot,
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
-        notices=(*_place_notices(settings), *mode_notices),
+        notices=advice.notices,
         warnings=(
-            *_place_warnings(accelerator, settings),
-            *source.warnings,
+            *advice.warnings,
             *snapshot.warnings,
             *payload.warnings,
         ),
     )
+
+
+def place_of(settings: Settings, registry: ImageRegistry) -> Place:
+    """Return where the settings say that functions run.
+
+    Args:
+        settings: The settings in force.
+        registry: Where a base image of one's own is looked up.
+
+    Raises:
+        ConfigurationError: Google Cloud was chosen and is not configured.
+    """
+    if settings.platform == "local":
+        return LocalPlace(is_explicit=settings.platform_is_explicit)
+    return CloudPlace(cloud=settings.required_cloud(), registry=registry)
 
 
 def lock_draft(
@@ -199,7 +227,7 @@ def describe_environment(draft: Draft, lock: Lock) -> EnvironmentSpec:
 
 def request_image(draft: Draft, environment: EnvironmentSpec) -> ImageRequest:
     """Return the image a call needs, by the name that its content gives it."""
-    reference = local_image_reference(environment.category, environment.dependency_hash)
+    reference = draft.place.image_reference(environment)
     return ImageRequest(
         reference=reference, mode=draft.mode, dependency_hash=environment.dependency_hash
     )
@@ -242,15 +270,24 @@ def assemble_plan(
     return RunPlan(
         name=draft.name,
         platform=draft.settings.platform,
-        accelerator=draft.accelerator.name,
+        accelerator=str(draft.accelerator),
         mode=draft.mode,
         image=request_image(draft, environment).reference,
         cached=image is not None,
         dependency_file=str(draft.source.path) if draft.source.path else None,
+        dependency_source=draft.source.label,
         environment=environment,
         code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
-        job_variables={},
-        warnings=(*draft.warnings, *lock.warnings),
+        job_variables=(
+            draft.place.job_variables(PLANNED_RUN_ID, draft.name, image, draft.accelerator)
+            if image
+            else {}
+        ),
+        filtered=lock.filtered,
+        warnings=(
+            *draft.warnings,
+            *(line for line in lock.warnings if line not in lock.filtered),
+        ),
         why=None if image else why,
     )
 
@@ -259,50 +296,3 @@ def _check_arguments(call: Call) -> None:
     signature = inspect.signature(call.function)
     bind = signature.bind_partial if call.may_lack_arguments else signature.bind
     bind(*call.args, **call.kwargs)
-
-
-def _check_accelerator(accelerator: Accelerator, settings: Settings) -> None:
-    """Refuse to pretend that this machine is an accelerator, unless told to."""
-    runs_here = settings.platform == "local"
-    if runs_here and accelerator.category != "cpu" and not settings.platform_is_explicit:
-        raise ConfigurationError(
-            f"accelerator {accelerator.name!r} needs a cluster, and none is configured",
-            value=accelerator.name,
-            hint="set KINETIC_PROJECT (and KINETIC_CLUSTER, KINETIC_ZONE) to run on GKE; or set "
-            "KINETIC_PLATFORM=local to run on this machine's CPU all the same",
-        )
-
-
-def _image_mode(options: RunOptions, settings: Settings) -> tuple[ImageMode, tuple[str, ...]]:
-    """Return the image mode, and what to say about it."""
-    wanted = settings.container_image or options.container_image or "bundled"
-    if wanted == "bundled":
-        return "bundled", ()
-    if wanted == "prebuilt":
-        return "prebuilt", (
-            "container_image='prebuilt': on this machine it uses the same environment as bundled",
-        )
-    if "/" in wanted or ":" in wanted:
-        raise UsageError(
-            f"container_image {wanted!r} is an image, and this machine runs none",
-            value=wanted,
-            hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
-        )
-    raise UsageError(
-        f"container_image is {wanted!r}",
-        value=wanted,
-        hint=f"{suggest(wanted, IMAGE_MODES)}, or an image URI such as "
-        "us-docker.pkg.dev/my-project/my-repo/my-image:v1",
-    )
-
-
-def _place_notices(settings: Settings) -> tuple[str, ...]:
-    if settings.platform == "local" and not settings.platform_is_explicit:
-        return ("no cluster is configured: running on this machine",)
-    return ()
-
-
-def _place_warnings(accelerator: Accelerator, settings: Settings) -> tuple[str, ...]:
-    if settings.platform == "local" and accelerator.category != "cpu":
-        return (f"{accelerator.name} was asked for; KINETIC_PLATFORM=local runs on the CPU here",)
-    return ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from kinetic_flows.errors import RunNotFoundError
 from kinetic_flows.job import RunTicket
 from kinetic_flows.progress import Progress, Silence
-from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.settings import process_environment
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.prefect_api import PrefectApi
@@ -190,6 +190,8 @@ def _full_id(text: str, api: PrefectApi) -> str:
 
 def _session(progress: Progress) -> AbstractContextManager[Session]:
     """Open a session with this process's settings; imported late, as Prefect is heavy."""
+    from kinetic_flows.configuration import configure
     from kinetic_flows.session import open_session
 
-    return open_session(load_settings(), process_environment(), progress)
+    environ = process_environment()
+    return open_session(configure(environ, progress), environ, progress)

@@ -47,13 +47,16 @@ class Session:
 
 @contextmanager
 def open_session(
-    settings: Settings, environ: Mapping[str, str], progress: Progress
+    settings: Settings,
+    environ: Mapping[str, str],
+    progress: Progress,
+    platform: Platform | None = None,
 ) -> Iterator[Session]:
     """Open a session, starting the background Prefect server when no API is configured.
 
     The first session of a process also settles what dead clients and runs left behind.
     """
-    platform = choose_platform(settings, environ)
+    platform = platform or choose_platform(settings, environ)
     with connect(prefect_api_url(settings, environ, progress)) as api:
         session = Session(
             settings=settings,

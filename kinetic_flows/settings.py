@@ -67,6 +67,20 @@ class Settings:
     cloud: CloudSettings | None = None
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
+    def required_cloud(self) -> CloudSettings:
+        """Return the settings of Google Cloud.
+
+        Raises:
+            ConfigurationError: They have not been resolved.
+        """
+        if self.cloud is None:
+            raise ConfigurationError(
+                "Google Cloud was chosen and its settings are not known",
+                value=self.platform,
+                hint="see `kinetic config` for what is set and what is missing",
+            )
+        return self.cloud
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedSetting:

@@ -15,12 +15,16 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         target: FILE:FUNCTION, such as train.py:train.
         upgrade: Resolve again, and replace the stored lock.
     """
+    from kinetic_flows.configuration import configure
     from kinetic_flows.planning import Call, draft_call, lock_draft
     from kinetic_flows.platforms.choice import choose_platform
-    from kinetic_flows.settings import load_settings, process_environment
+    from kinetic_flows.progress import Silence
+    from kinetic_flows.settings import process_environment
 
     function = load_function(target)
-    settings, environ = load_settings(), process_environment()
+    environ = process_environment()
+    settings = configure(environ, Silence())
+    platform = choose_platform(settings, environ)
     call = Call(
         function=function.fn,
         args=(),
@@ -28,8 +32,9 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         options=function.options,
         may_lack_arguments=True,
     )
-    draft = draft_call(call, settings, cwd=Path.cwd(), sys_path=sys.path)
-    locked = lock_draft(draft, choose_platform(settings, environ), environ, upgrade=upgrade)
+    draft = draft_call(call, settings, platform.registry, cwd=Path.cwd(), sys_path=sys.path)
+    locked = lock_draft(draft, platform, environ, upgrade=upgrade)
+    print(f"dependencies: {draft.source.label}", file=sys.stderr)
     for warning in (*draft.warnings, *locked.warnings):
         print(f"warning: {warning}", file=sys.stderr)
     print(locked.text, end="")

@@ -53,6 +53,14 @@ class DependencySource:
     working_directory: Path | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """What to call it: the file's path, or what it is instead of a file."""
+        return str(self.path) if self.path else _NAMELESS[self.kind]
+
+
+_NAMELESS = {"list": "requirements=", "none": "no dependency file"}
+
 
 def discover(
     *,
@@ -75,7 +83,7 @@ def discover(
     source = _chosen(requirements, start) or _from_script(entry_file)
     source = source or _nearest(start.resolve(), home_directory.resolve())
     source = source or DependencySource(kind="none", path=None, project_root=start.resolve())
-    logger.info("dependencies: %s", source.path or source.kind)
+    logger.info("dependencies: %s", source.label)
     return source
 
 

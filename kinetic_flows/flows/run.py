@@ -25,7 +25,9 @@ from kinetic_flows.protocols import ResolvedImage
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.environment import (
     build_image_task,
+    environment_artifact,
     lock_dependencies_task,
+    publish_environment,
     resolve_image_task,
 )
 from kinetic_flows.tasks.launching import (
@@ -91,7 +93,7 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         validate_parameters=False,
     )
     with quiet_console(), temporary_settings(_prefect_settings(session)):
-        flow(draft.name, draft.accelerator.name, dict(draft.argument_reprs), return_state=True)
+        flow(draft.name, str(draft.accelerator), dict(draft.argument_reprs), return_state=True)
     last = ended[-1]
     if isinstance(last, RunDidNotReturn):
         return Launched(ticket=last.ticket, envelope=last.envelope)
@@ -119,10 +121,12 @@ def _launch(draft: Draft, session: Session) -> RunTicket:
         environment = describe_environment(draft, lock)
         request = request_image(draft, environment)
         found = resolve_image_task(request, platform, progress)
+        artifact = environment_artifact(environment, draft)
         # Prefect's cache answers for a build; only the registry knows whether it is still there.
         build = build_image_task if found else build_image_task.with_options(refresh_cache=True)
         building = build.submit(request, environment, draft, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
+        publish_environment(artifact)
         made = building.result()
         if building.state.name == "Cached":
             progress.step(TASK_BUILD_IMAGE, "cached", request.reference)

@@ -26,9 +26,6 @@ from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform, ResolvedImage
 from kinetic_flows.tasks.reporting import step
 
-NAMELESS_SOURCES = {"list": "requirements=", "none": "no dependency file"}
-"""What to call a source of dependencies that is not a file."""
-
 
 class Project(TypedDict):
     """Whose environment it is, as the history of environments is told."""
@@ -46,9 +43,8 @@ def lock_dependencies_task(
         lock = lock_draft(draft, platform, environ)
         for warning in lock.warnings:
             current.warn(warning)
-        source = draft.source.path or NAMELESS_SOURCES[draft.source.kind]
         how = "stored lock" if lock.from_cache else "resolved"
-        current.finish(f"{source}: {len(lock.packages)} packages ({how})")
+        current.finish(f"{draft.source.label}: {len(lock.packages)} packages ({how})")
         return lock
 
 
@@ -63,15 +59,31 @@ def resolve_image_task(
         return resolved
 
 
-def _publish_environment(
-    environment: EnvironmentSpec, project: Project, changes: tuple[str, ...]
-) -> None:
-    """Show in Prefect what the environment contains, and what changed since the last one."""
-    create_table_artifact(
-        table=[dict(row) for row in package_table(environment=environment, **project)],
-        key="environment",
-        description="\n- ".join([f"Environment `{environment.dependency_hash}`", *changes]),
-    )
+def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str, Any]:
+    """Describe what the environment contains, and what changed since the last one.
+
+    To be taken before the environment is made: from then on it is its own nearest earlier one.
+
+    Returns:
+        The arguments of `publish_environment`.
+    """
+    project = _project(draft)
+    changes = [f"`{change}`" for change in explain_change(environment=environment, **project)]
+    return {
+        "table": [dict(row) for row in package_table(environment=environment, **project)],
+        "description": "\n- ".join(
+            [f"Environment `{environment.dependency_hash}` of {draft.source.label}\n", *changes]
+        ),
+    }
+
+
+def publish_environment(artifact: dict[str, Any]) -> None:
+    """Show an environment in Prefect, on the run that is being driven."""
+    create_table_artifact(key="environment", **artifact)
+
+
+def _project(draft: Draft) -> Project:
+    return Project(home=draft.settings.home, project_root=draft.source.project_root)
 
 
 def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -94,11 +106,9 @@ def build_image_task(
 ) -> dict[str, Any]:
     """Build the image, or wait for whoever is building it; cached on the dependency hash."""
     with step(progress, TASK_BUILD_IMAGE) as current:
-        project = Project(home=draft.settings.home, project_root=draft.source.project_root)
-        changes = explain_change(environment=environment, **project)
-        for change in changes:
+        project = _project(draft)
+        for change in explain_change(environment=environment, **project):
             current.log(f"because: {change}")
-        _publish_environment(environment, project, changes)
         image = platform.builder.build(request, environment, current.log)
         remember(environment=environment, **project)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")

@@ -90,7 +90,7 @@ def launch_accelerator_task(
             reason = error.message if isinstance(error, KineticError) else repr(error)
             session.api.set_state(ticket.run_id, "CRASHED", message=f"not launched: {reason}")
             raise
-        current.finish(f"{draft.accelerator.name} run {ticket.run_id}")
+        current.finish(f"{draft.accelerator} run {ticket.run_id}")
         return ticket
 
 
@@ -146,7 +146,7 @@ def _write_job_and_start(
                 RUN_KEY_VARIABLE: ticket.run_key,
                 **_prefect_credentials(session.environ),
             },
-            job_variables={},
+            job_variables=draft.place.job_variables(run_id, draft.name, image, draft.accelerator),
         )
     )
 

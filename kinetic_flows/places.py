@@ -1,0 +1,201 @@
+"""What planning a call depends on where it will run: this machine, or Google Cloud."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from kinetic_flows.accelerators import Accelerator
+from kinetic_flows.cloud_settings import CloudSettings
+from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
+from kinetic_flows.errors import AcceleratorError, ConfigurationError, UsageError
+from kinetic_flows.images.base_lookup import configured_base
+from kinetic_flows.images.bases import read_base_inputs, read_project_template
+from kinetic_flows.images.modes import mode_of
+from kinetic_flows.kubernetes.job_variables import PodPlacement, PodRequest, job_variables
+from kinetic_flows.naming import local_image_reference, project_image
+from kinetic_flows.plan import EnvironmentSpec, ImageMode
+from kinetic_flows.protocols import ImageRegistry, ResolvedImage
+
+NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
+PREBUILT_HERE = "container_image='prebuilt' uses the same environment as bundled on this machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What to tell the person before anything happens."""
+
+    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Place(Protocol):
+    """Where a call will run, as far as its plan is concerned."""
+
+    def check(self, accelerator: Accelerator) -> None:
+        """Refuse an accelerator that is not to be had here."""
+        ...
+
+    def image_mode(self, container_image: str | None) -> ImageMode:
+        """Return the image mode that is asked for; refuse what is not to be had here."""
+        ...
+
+    def advise(self, accelerator: Accelerator, mode: ImageMode) -> Advice:
+        """Return what the person should know about running this here."""
+        ...
+
+    def target(self, accelerator: Accelerator) -> Target:
+        """Return what dependencies are locked for."""
+        ...
+
+    def image_reference(self, environment: EnvironmentSpec) -> str:
+        """Return the name that an environment's image has or will get."""
+        ...
+
+    def job_variables(
+        self, run_id: str, name: str, image: ResolvedImage, accelerator: Accelerator
+    ) -> Mapping[str, Any]:
+        """Return what the work pool's template is given for a run."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalPlace:
+    """This machine.
+
+    Attributes:
+        is_explicit: Whether somebody chose it; else it is what remains.
+    """
+
+    is_explicit: bool
+
+    def check(self, accelerator: Accelerator) -> None:
+        """Refuse to pretend that this machine is an accelerator, unless told to."""
+        if accelerator.category != "cpu" and not self.is_explicit:
+            raise ConfigurationError(
+                f"accelerator {str(accelerator)!r} needs a cluster, and none is configured",
+                value=str(accelerator),
+                hint="set KINETIC_PROJECT (and KINETIC_CLUSTER, KINETIC_ZONE) to run on GKE; or "
+                "set KINETIC_PLATFORM=local to run on this machine's CPU all the same",
+            )
+
+    def image_mode(self, container_image: str | None) -> ImageMode:
+        """Return the mode; an image cannot be run here."""
+        mode = mode_of(container_image)
+        if mode == "custom":
+            raise UsageError(
+                f"container_image {container_image!r} is an image, and this machine runs none",
+                value=container_image,
+                hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
+            )
+        return mode
+
+    def advise(self, accelerator: Accelerator, mode: ImageMode) -> Advice:
+        """Say that it runs here, and how that differs from what was asked for."""
+        notices = [] if self.is_explicit else [NOTHING_CONFIGURED]
+        notices += [PREBUILT_HERE] if mode == "prebuilt" else []
+        is_cpu = accelerator.category == "cpu"
+        warning = f"{accelerator} was asked for; KINETIC_PLATFORM=local runs on the CPU here"
+        return Advice(notices=tuple(notices), warnings=() if is_cpu else (warning,))
+
+    def target(self, accelerator: Accelerator) -> Target:
+        """Return the running interpreter on this machine."""
+        return local_target(accelerator.category)
+
+    def image_reference(self, environment: EnvironmentSpec) -> str:
+        """Return the name of an environment's directory."""
+        return local_image_reference(environment.category, environment.dependency_hash)
+
+    def job_variables(
+        self,
+        run_id: str,  # noqa: ARG002 - a child process needs none
+        name: str,  # noqa: ARG002
+        image: ResolvedImage,  # noqa: ARG002
+        accelerator: Accelerator,  # noqa: ARG002
+    ) -> Mapping[str, Any]:
+        """Return nothing: a child process is no Job."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudPlace:
+    """A GKE cluster.
+
+    Attributes:
+        cloud: The settings of Google Cloud.
+        registry: Where a configured base image is looked up.
+    """
+
+    cloud: CloudSettings
+    registry: ImageRegistry
+
+    def check(self, accelerator: Accelerator) -> None:
+        """Refuse what our x86-64 images cannot run on."""
+        if accelerator.architecture != "amd64":
+            raise AcceleratorError(
+                f"{accelerator} nodes are {accelerator.architecture}, and images are built for "
+                "x86-64",
+                value=str(accelerator),
+                hint="choose an accelerator whose nodes are x86-64: kinetic accelerators",
+            )
+
+    def image_mode(self, container_image: str | None) -> ImageMode:
+        """Return the mode; only bundled images are supported yet."""
+        mode = mode_of(container_image)
+        if mode != "bundled":
+            raise UsageError(
+                f"container_image={container_image!r} ({mode}) is not supported by this version",
+                value=container_image,
+                hint="drop container_image: a bundled image holds your dependencies",
+            )
+        return mode
+
+    def advise(
+        self,
+        accelerator: Accelerator,  # noqa: ARG002 - what was asked for is what is used
+        mode: ImageMode,  # noqa: ARG002
+    ) -> Advice:
+        """Say nothing: it is as the person asked."""
+        return Advice()
+
+    def target(self, accelerator: Accelerator) -> Target:
+        """Return the image of this Python minor version on the category's base."""
+        category, python = (
+            accelerator.category,
+            f"{sys.version_info.major}.{sys.version_info.minor}",
+        )
+        inputs = read_base_inputs(category, python)
+        repository, identity = self.cloud.base_repository, str(inputs.identity)
+        if repository:
+            tag = version("kinetic-flows")
+            identity = configured_base(self.registry, repository, category, python, tag).digest
+        return cloud_target(
+            category,
+            python,
+            base_lock=inputs.lock,
+            base_identity=identity,
+            template=read_project_template(),
+        )
+
+    def image_reference(self, environment: EnvironmentSpec) -> str:
+        """Return the image's name in the cluster's repository."""
+        return project_image(
+            self.cloud.image_repo, environment.category, environment.dependency_hash
+        )
+
+    def job_variables(
+        self, run_id: str, name: str, image: ResolvedImage, accelerator: Accelerator
+    ) -> Mapping[str, Any]:
+        """Return the variables of the work pool `kinetic-gke`."""
+        return job_variables(
+            PodRequest(
+                run_id=run_id,
+                name=name,
+                image=image.reference,
+                accelerator=accelerator,
+                placement=PodPlacement(namespace=self.cloud.namespace),
+            )
+        )

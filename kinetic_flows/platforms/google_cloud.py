@@ -1,0 +1,107 @@
+"""Google Cloud as a platform: buckets, Artifact Registry, Cloud Build and a GKE cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinetic_flows.clients.cloud_build import CloudBuild
+from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.kubernetes_access import GkeCluster, find_access
+from kinetic_flows.clients.kubernetes_client import KubernetesClient
+from kinetic_flows.clients.oci_registry import OciRegistry
+from kinetic_flows.clients.registry_credentials import default_credentials
+from kinetic_flows.images.builds import BuildOptions
+from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from kinetic_flows.cloud_settings import CloudSettings
+
+
+class GoogleCloudPlatform:
+    """One cluster with its buckets and its image repository.
+
+    Nothing is asked, and no SDK is imported, before the first use of each part.
+
+    Args:
+        cloud: The settings of Google Cloud.
+        environ: This process's variables: Kubernetes' and Docker's own configuration count.
+    """
+
+    name = "gke"
+
+    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str]) -> None:
+        self._credentials: Credentials | None = (
+            cloud.credentials.load() if cloud.credentials else None
+        )
+        self.store = _bucket(cloud.jobs_bucket, cloud, self._credentials)
+        self.registry = OciRegistry(
+            credentials=default_credentials(
+                _docker_config(environ), environ, cloud.registry_endpoints
+            ),
+            endpoints=cloud.registry_endpoints,
+        )
+        self.builder = CloudBuildBuilder(
+            builds=CloudBuild(
+                cloud.project,
+                location=cloud.build_location,
+                endpoint=cloud.cloud_build_endpoint,
+                credentials=self._credentials,
+            ),
+            store=self.store,
+            build_store=_bucket(cloud.builds_bucket, cloud, self._credentials),
+            registry=self.registry,
+            settings=_builder_settings(cloud),
+        )
+        self._cloud = cloud
+        self._environ = environ
+        self._launcher: KubernetesLauncher | None = None
+
+    @property
+    def launcher(self) -> KubernetesLauncher:
+        """What starts runs: Jobs of the cluster.
+
+        Raises:
+            ConfigurationError: Nothing says how to reach the cluster.
+        """
+        if self._launcher is None:
+            cluster = GkeCluster(
+                project=self._cloud.project,
+                location=self._cloud.zone,
+                name=self._cloud.cluster,
+                credentials=self._credentials,
+            )
+            client = KubernetesClient(find_access(self._environ, cluster))
+            place = KubernetesPlace(namespace=self._cloud.namespace)
+            self._launcher = KubernetesLauncher(client, place)
+        return self._launcher
+
+
+def _bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
+    return GoogleStore(
+        name, project=cloud.project, endpoint=cloud.storage_endpoint, credentials=credentials
+    )
+
+
+def _builder_settings(cloud: CloudSettings) -> BuilderSettings:
+    return BuilderSettings(
+        repository=cloud.image_repo,
+        base_repository=cloud.base_repository,
+        version=version("kinetic-flows"),
+        options=BuildOptions(
+            machine_type=cloud.build_machine_type or "",
+            timeout_seconds=cloud.build_timeout_seconds,
+            service_account=cloud.build_service_account or "",
+        ),
+    )
+
+
+def _docker_config(environ: Mapping[str, str]) -> Path:
+    """Return Docker's configuration file: https://docs.docker.com/reference/cli/docker/."""
+    directory = environ.get("DOCKER_CONFIG")
+    return (Path(directory) if directory else Path.home() / ".docker") / "config.json"
