@@ -17,6 +17,7 @@ from kinetic_flows.cli.accelerators import accelerators
 from kinetic_flows.cli.configuration import config
 from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
+from kinetic_flows.cli.pools import pool_app
 from kinetic_flows.cli.server import server_app
 from kinetic_flows.errors import KineticError
 
@@ -30,6 +31,7 @@ app.command(plan)
 app.command(lock)
 app.command(accelerators)
 app.command(config)
+app.command(pool_app)
 app.command(server_app)
 
 

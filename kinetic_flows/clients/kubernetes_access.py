@@ -37,10 +37,13 @@ class Kubeconfig:
     Attributes:
         path: The file, or several joined by `:`, as in `KUBECONFIG`.
         context: Context in it; None for the current one.
+        expected: The GKE cluster that the settings name; its context wins over the current
+            one if gcloud wrote it into the file.
     """
 
     path: str
     context: str | None = None
+    expected: GkeCluster | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,11 @@ class GkeCluster:
         """Its full name in the Kubernetes Engine API."""
         return f"projects/{self.project}/locations/{self.location}/clusters/{self.name}"
 
+    @property
+    def context(self) -> str:
+        """Name of the context that `gcloud container clusters get-credentials` makes for it."""
+        return f"gke_{self.project}_{self.location}_{self.name}"
+
 
 ClusterAccess: TypeAlias = InCluster | Kubeconfig | GkeCluster
 
@@ -73,21 +81,20 @@ ClusterAccess: TypeAlias = InCluster | Kubeconfig | GkeCluster
 def find_access(environ: Mapping[str, str], gke: GkeCluster | None = None) -> ClusterAccess:
     """Choose how to reach the cluster.
 
+    `KUBECONFIG` is somebody's explicit word, so it wins. A cluster that is configured wins over
+    the one around this process, which may be another.
+
     Args:
         environ: This process's variables.
         gke: The cluster that is configured; None when none is.
 
-    Returns:
-        The cluster that is configured, else the one this process is a pod of, else the one
-        that kubectl would use.
-
     Raises:
-        ConfigurationError: There is none of these.
+        ConfigurationError: Nothing says which cluster.
     """
+    if environ.get("KUBECONFIG"):
+        return Kubeconfig(path=environ["KUBECONFIG"], expected=gke)
     if gke is not None:
         return gke
-    if environ.get("KUBECONFIG"):
-        return Kubeconfig(path=environ["KUBECONFIG"])
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return InCluster()
     usual = Path(environ.get("HOME") or Path.home()) / ".kube" / "config"
@@ -122,11 +129,24 @@ async def _kubernetes_configuration(access: InCluster | Kubeconfig) -> Configura
         else:
             # The path is always given: the library reads KUBECONFIG once, at its import.
             await config.load_kube_config(
-                config_file=access.path, context=access.context, client_configuration=found
+                config_file=access.path,
+                context=access.context or expected_context(access),
+                client_configuration=found,
             )
     except (config.ConfigException, OSError, ValueError, TypeError) as error:
         raise _unreadable(access, error) from error
     return found
+
+
+def expected_context(access: Kubeconfig) -> str | None:
+    """Return the context of the GKE cluster that the settings name, if the file has it."""
+    from kubernetes_asyncio import config
+
+    if access.expected is None:
+        return None
+    contexts, _ = config.list_kube_config_contexts(config_file=access.path)
+    names = {str(each["name"]) for each in contexts}
+    return access.expected.context if access.expected.context in names else None
 
 
 def _unreadable(access: InCluster | Kubeconfig, error: Exception) -> ConfigurationError:

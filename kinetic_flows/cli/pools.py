@@ -1,0 +1,118 @@
+"""`kinetic pool`: the work pool that runs go to, and what it needs in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from kinetic_flows.naming import HEADLESS_SERVICE
+from kinetic_flows.settings import Settings, load_settings, process_environment
+
+if TYPE_CHECKING:
+    from kinetic_flows.clients.kubernetes_client import KubernetesClient
+    from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+
+DEFAULT_POOL = "kinetic-gke"
+
+pool_app = App(name="pool", help="The Prefect work pool that runs on GKE go to.")
+
+
+@pool_app.command
+def create(*, name: str | None = None, namespace: str | None = None, cluster: bool = True) -> None:
+    """Create the work pool, or bring it up to date, and say what changed.
+
+    Also makes the Service by which the hosts of a slice find one another. Doing it again is
+    harmless.
+
+    Args:
+        name: The work pool; the configured one, or `kinetic-gke`, by default.
+        namespace: Kubernetes namespace of the runs; the configured one, or `default`.
+        cluster: Whether to make the Service in the cluster, too.
+    """
+    from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service, install_work_pool
+
+    settings = _settings()
+    pool, place = name or _pool(settings), namespace or _namespace(settings)
+    change = install_work_pool(_work_pools(settings), pool)
+    print(f"work pool {pool}: {change.action}")
+    for line in change.changes:
+        print(f"  {line}")
+    if cluster:
+        with _cluster(settings) as client:
+            made = ensure_headless_service(client, place)
+        print(f"service {place}/{HEADLESS_SERVICE}: {'created' if made else 'unchanged'}")
+
+
+@pool_app.command
+def show(*, name: str | None = None, namespace: str | None = None, cluster: bool = True) -> None:
+    """Say whether the work pool and the Service are there, and up to date.
+
+    Args:
+        name: The work pool; the configured one, or `kinetic-gke`, by default.
+        namespace: Kubernetes namespace of the runs; the configured one, or `default`.
+        cluster: Whether to look into the cluster, too.
+    """
+    from kinetic_flows.platforms.kubernetes_pool import has_headless_service, pending_changes
+
+    settings = _settings()
+    pool, place = name or _pool(settings), namespace or _namespace(settings)
+    changes = pending_changes(_work_pools(settings), pool)
+    if changes is None:
+        print(f"work pool {pool}: missing (`kinetic pool create` makes it)")
+    elif changes:
+        print(f"work pool {pool}: differs from the template of this version")
+        for line in changes:
+            print(f"  {line}")
+    else:
+        print(f"work pool {pool}: up to date")
+    if cluster:
+        with _cluster(settings) as client:
+            there = has_headless_service(client, place)
+        print(f"service {place}/{HEADLESS_SERVICE}: {'there' if there else 'missing'}")
+
+
+def _settings() -> Settings:
+    from kinetic_flows.configuration import configure
+    from kinetic_flows.terminal import terminal_progress
+
+    environ = process_environment()
+    return configure(environ, terminal_progress(quiet=load_settings(environ).quiet))
+
+
+def _pool(settings: Settings) -> str:
+    return settings.cloud.work_pool if settings.cloud else DEFAULT_POOL
+
+
+def _namespace(settings: Settings) -> str:
+    return settings.cloud.namespace if settings.cloud else "default"
+
+
+def _work_pools(settings: Settings) -> WorkPools:
+    from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+    from kinetic_flows.session import prefect_api_url
+    from kinetic_flows.terminal import terminal_progress
+
+    progress = terminal_progress(quiet=settings.quiet)
+    return WorkPools(prefect_api_url(settings, process_environment(), progress))
+
+
+@contextmanager
+def _cluster(settings: Settings) -> Iterator[KubernetesClient]:
+    """Open the cluster of the settings, or the one that kubectl would use."""
+    from kinetic_flows.clients.kubernetes_access import GkeCluster, find_access
+    from kinetic_flows.clients.kubernetes_client import KubernetesClient
+
+    cloud = settings.cloud
+    gke = (
+        GkeCluster(project=cloud.project, location=cloud.zone, name=cloud.cluster)
+        if cloud
+        else None
+    )
+    client = KubernetesClient(find_access(process_environment(), gke))
+    try:
+        yield client
+    finally:
+        client.close()
