@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.cloud_settings import Profile
 from kinetic_flows.errors import ConfigurationError, PrefectServerError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 BLOCK_TYPE_SLUG = "kinetic-cluster"
 MAX_LISTED = 200
@@ -32,8 +35,21 @@ class BlockCredentials:
     block: Any = field(repr=False)
 
     def load(self) -> Any:
-        """Return them as `google.auth` credentials."""
-        return self.block.get_credentials_from_service_account()
+        """Return them as `google.auth` credentials.
+
+        Raises:
+            ConfigurationError: What is saved cannot be used.
+        """
+        from google.auth.exceptions import GoogleAuthError
+
+        try:
+            return self.block.get_credentials_from_service_account()
+        except (GoogleAuthError, OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"the Google credentials saved as {self.name!r} cannot be used: {error}",
+                value=self.name,
+                hint="save the GcpCredentials block again, with a whole service account key",
+            ) from error
 
 
 class SavedProfiles:
@@ -53,8 +69,10 @@ class SavedProfiles:
             ConfigurationError: The block cannot be read by this version.
             PrefectServerError: Prefect cannot be asked.
         """
+        from google.auth.exceptions import GoogleAuthError
         from prefect.blocks.core import Block, UnknownBlockType
         from prefect.exceptions import ObjectNotFound
+        from pydantic import ValidationError
 
         # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
         # to, by an argument that its declared type does not know.
@@ -62,12 +80,18 @@ class SavedProfiles:
         with self._api():
             try:
                 block = load(f"{BLOCK_TYPE_SLUG}/{name}", _sync=True)
+            except RuntimeError as error:
+                if not isinstance(error.__cause__, ValidationError):
+                    raise
+                # Neither the error's own text nor a traceback may show values: some are secret.
+                raise _unreadable(name, _without_values(error.__cause__)) from None
             except ValueError as error:
                 if isinstance(error.__cause__, ObjectNotFound):
                     return None
-                raise _unreadable(name, error) from error
-            except UnknownBlockType as error:
-                raise _unreadable(name, error) from error
+                raise _unreadable(name, str(error)) from error
+            except (GoogleAuthError, UnknownBlockType) as error:
+                # A block of credentials tries them as it is loaded.
+                raise _unreadable(name, str(error)) from error
         return _profile(name, block)
 
     def names(self) -> tuple[str, ...]:
@@ -118,9 +142,17 @@ def _profile(name: str, block: Any) -> Profile:
     )
 
 
-def _unreadable(name: str, error: Exception) -> ConfigurationError:
+def _without_values(error: ValidationError) -> str:
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems
+    )
+
+
+def _unreadable(name: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"profile {name!r} cannot be used: {error}",
+        f"profile {name!r} cannot be used: {why}",
         value=name,
-        hint=f"save it again with this version: KineticCluster(...).save({name!r}, overwrite=True)",
+        hint="check it with `prefect block inspect "
+        f"{BLOCK_TYPE_SLUG}/{name}`, or save it again with overwrite=True",
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from kinetic_flows.blocks import KineticCluster
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_gcp import GcpCredentials
 
 import kinetic
@@ -24,13 +27,14 @@ ACCOUNT = "runner@my-project-1.iam.gserviceaccount.com"
 @pytest.fixture
 def profile(prefect_api_url: str) -> str:
     """A saved cluster, by its name."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    return _saved(prefect_api_url, GcpCredentials(service_account_info=_service_account_info()))
 
+
+def _saved(api_url: str, credentials: GcpCredentials) -> str:
+    """Save a cluster with credentials of its own, and return its name."""
     name = f"team-{uuid4().hex[:8]}"
-    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
-        credentials = GcpCredentials(service_account_info=_service_account_info())
+    with temporary_settings({PREFECT_API_URL: api_url}):
         credentials.save(f"{name}-credentials")
-        saved = GcpCredentials.load(f"{name}-credentials")
         KineticCluster.register_type_and_schema()
         KineticCluster(
             project="my-project-1",
@@ -38,7 +42,7 @@ def profile(prefect_api_url: str) -> str:
             cluster="training",
             retention_days=7,
             registry_endpoints={"europe-west4-docker.pkg.dev": "https://10.0.0.5"},
-            gcp_credentials=saved,
+            gcp_credentials=GcpCredentials.load(f"{name}-credentials"),
         ).save(name)
     return name
 
@@ -88,6 +92,54 @@ def test_a_profile_brings_its_google_credentials_and_shows_nothing_of_them(
     assert credentials.name == f"{profile}-credentials"
     assert credentials.load().service_account_email == ACCOUNT
     assert "PRIVATE KEY" not in repr(settings) + repr(settings.cloud) + repr(credentials)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A service account's key."""
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(_service_account_info()))
+    return path
+
+
+def test_a_profile_whose_key_file_is_not_here_is_refused_without_showing_values(
+    prefect_api_url: str, key_file: Path
+) -> None:
+    name = _saved(prefect_api_url, GcpCredentials(service_account_file=key_file))
+    key_file.unlink()
+    with pytest.raises(ConfigurationError, match=f"profile '{name}' cannot be used") as caught:
+        _configured(prefect_api_url, KINETIC_PROFILE=name)
+    assert "gcp_credentials.service_account_file" in caught.value.message
+    assert str(key_file) not in caught.value.message
+    assert "overwrite=True" in str(caught.value.hint)
+
+
+def test_a_profile_whose_credentials_are_found_nowhere_is_refused(
+    prefect_api_url: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
+    name = _saved(prefect_api_url, GcpCredentials(project="my-project-1"))
+    key_file.unlink()
+    with pytest.raises(ConfigurationError, match=f"profile '{name}' cannot be used"):
+        _configured(prefect_api_url, KINETIC_PROFILE=name)
+
+
+def test_credentials_that_break_after_they_were_loaded_are_refused_by_name(
+    prefect_api_url: str, key_file: Path
+) -> None:
+    name = _saved(prefect_api_url, GcpCredentials(service_account_file=key_file))
+    cloud = _configured(prefect_api_url, KINETIC_PROFILE=name).cloud
+    assert cloud is not None
+    assert cloud.credentials is not None
+    key_file.write_text("{}")
+    with pytest.raises(ConfigurationError, match=f"'{name}-credentials' cannot be used"):
+        cloud.credentials.load()
+
+
+def test_settings_with_credentials_can_be_pickled(profile: str, prefect_api_url: str) -> None:
+    cloud = _configured(prefect_api_url, KINETIC_PROFILE=profile).cloud
+    restored = pickle.loads(pickle.dumps(cloud))
+    assert restored.credentials.load().service_account_email == ACCOUNT
 
 
 def test_a_misspelt_profile_is_refused_with_the_saved_ones(
