@@ -11,16 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+
 from kinetic_flows import naming
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.files import write_atomically
 from kinetic_flows.dependencies.inputs import inputs_digest
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock, parse_lock
-from kinetic_flows.dependencies.resolution import resolve
+from kinetic_flows.dependencies.resolution import may_ship, resolve
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
-from kinetic_flows.dependencies.uv_settings import uv_settings
+from kinetic_flows.dependencies.uv_settings import UvSettings, uv_settings
 from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.errors import LockError, ObjectNotFoundError
@@ -98,12 +101,13 @@ def lock_dependencies(
     digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
     shelf = _Shelf(store=store, home=home, digest=digest)
     stored = shelf.stored()
-    is_fit = stored is not None and _is_fit(stored, declared, target)
+    is_fit = stored is not None and _is_fit(stored, declared, target, settings)
     text = None if upgrade else (stored if is_fit else shelf.cached())
     from_cache = text is not None
     if text is None:
         uv = Uv(cwd=source.project_root, environ=environ, run=run)
-        text = format_lock(resolve(declared, target, uv=uv, home=home, settings=settings))
+        found = resolve(declared, target, uv=uv, home=home, settings=settings, refresh=upgrade)
+        text = format_lock(found)
         shelf.cache(text)
     if write and (upgrade or not is_fit):
         text = shelf.publish(text, replace=upgrade or not is_fit)
@@ -125,17 +129,32 @@ def _lock(
     )
 
 
-def _is_fit(text: str, declared: Declaration, target: Target) -> bool:
+def _is_fit(text: str, declared: Declaration, target: Target, settings: UvSettings) -> bool:
     """Whether a lock out of the store is one, and has what the project asks for.
 
     The store is shared, so what comes out of it is a hint: its form and versions are checked
-    here, its hashes when the packages are installed.
+    here, its hashes when the packages are installed. A wheel that ships must be of the package
+    it ships for, and only a project that has packages from elsewhere than the public index
+    has any.
     """
     try:
-        versions = {item.name: item.version for item in parse_lock(text)}
+        packages = parse_lock(text)
     except LockError:
         return False
-    return unsatisfied(declared.lines, versions, target) is None
+    shipped = [item for item in packages if item.wheel]
+    if shipped and not may_ship(declared, settings):
+        return False
+    if not all(item.wheel and _is_wheel_of(item.wheel.filename, item) for item in shipped):
+        return False
+    return unsatisfied(declared.lines, {i.name: i.version for i in packages}, target) is None
+
+
+def _is_wheel_of(filename: str, package: LockedPackage) -> bool:
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except (InvalidWheelFilename, InvalidVersion):
+        return False
+    return name == package.name and str(version) == package.version
 
 
 @dataclass(frozen=True, kw_only=True)

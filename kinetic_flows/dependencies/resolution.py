@@ -89,6 +89,21 @@ def resolve(
         return tuple(pool.map(lambda item: _locked(item, shipper), held))
 
 
+def may_ship(declared: Declaration, settings: UvSettings) -> bool:
+    """Whether anything could come from elsewhere than the public index, and so ship as a wheel.
+
+    Without a local package, a URL, an option, a lock or any configuration of uv, nothing can.
+    """
+    lines = (*declared.lines, *declared.constraints)
+    return bool(
+        declared.lock_file
+        or settings.variables
+        or settings.indexes
+        or any(settings.tables)
+        or any(line.kind == "option" or line.path or "://" in line.text for line in lines)
+    )
+
+
 def question(declared: Declaration, target: Target) -> Question:
     """Return what uv is asked for a declaration."""
     lines = [line for line in declared.lines if line.kind != "option"]

@@ -216,6 +216,18 @@ def test_a_floating_version_stays_until_somebody_upgrades(
     assert _versions(colleague.plan())["alpha"] == "9.0"
 
 
+def test_an_upgrade_asks_indexes_whose_pages_may_be_cached(
+    client: Client,
+) -> None:
+    with serve(PUBLIC, max_age_seconds=600) as index:
+        client.environ["UV_DEFAULT_INDEX"] = index.url
+        client.write(requirements="alpha\n")
+        assert _versions(client.lock())["alpha"] == "1.0"
+        filename, data = wheel("alpha", "9.0")
+        index.files["alpha"][filename] = data
+        assert _versions(client.lock(upgrade=True))["alpha"] == "9.0"
+
+
 def test_concurrent_callers_end_with_one_lock(client: Client) -> None:
     client.write(requirements="alpha\nbeta\n")
     with ThreadPoolExecutor(6) as pool:
@@ -224,7 +236,22 @@ def test_concurrent_callers_end_with_one_lock(client: Client) -> None:
     assert len([name for name in client.store.objects if name.startswith("locks/")]) == 1
 
 
-@pytest.mark.parametrize("evil", [b"garbage", b"\xff\xfe", b"# kinetic lock 1\n"])
+def _lock_that_ships(filename: str, package: str) -> bytes:
+    digest = f"    --hash=sha256:{'0' * 64}"
+    return f"# kinetic lock 1\n# ships: {filename} 10\n{package} \\\n{digest}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        b"garbage",
+        b"\xff\xfe",
+        b"# kinetic lock 1\n",
+        _lock_that_ships("other-1.0-py3-none-any.whl", "alpha==1.0"),
+        _lock_that_ships("alpha-2.0-py3-none-any.whl", "alpha==1.0"),
+        _lock_that_ships("alpha.whl", "alpha==1.0"),
+    ],
+)
 def test_a_stored_lock_that_does_not_fit_is_replaced(
     client: Client, colleague: Client, evil: bytes
 ) -> None:
@@ -237,6 +264,25 @@ def test_a_stored_lock_that_does_not_fit_is_replaced(
     assert client.store.objects[name] == good.text.encode()
 
 
+def test_a_stored_lock_cannot_ship_a_wheel_to_a_project_of_public_packages(
+    client: Client,
+) -> None:
+    _use_the_public_index(client)
+    client.write(requirements="six==1.17.0\n")
+    good = client.lock()
+    name = f"locks/{good.inputs_sha256}.txt"
+    evil = _lock_that_ships("six-1.17.0-py2.py3-none-any.whl", "six==1.17.0")
+    client.store.objects[name] = evil
+    assert client.plan().text == good.text
+    assert client.lock().wheels == ()
+    assert client.store.objects[name] == good.text.encode()
+
+
+def _use_the_public_index(client: Client) -> None:
+    del client.environ["UV_DEFAULT_INDEX"]
+    client.environ |= {name: os.environ[name] for name in os.environ if name.startswith("SSL_")}
+
+
 def test_a_lock_whose_wheels_were_deleted_is_made_again(client: Client) -> None:
     client.write(requirements="alpha\n")
     lock = client.plan()
@@ -245,8 +291,7 @@ def test_a_lock_whose_wheels_were_deleted_is_made_again(client: Client) -> None:
 
 
 def test_packages_of_the_public_index_are_pinned_by_hash_and_do_not_ship(client: Client) -> None:
-    del client.environ["UV_DEFAULT_INDEX"]
-    client.environ |= {name: os.environ[name] for name in os.environ if name.startswith("SSL_")}
+    _use_the_public_index(client)
     client.write(requirements="six==1.17.0\n")
     lock = client.lock()
     six = next(package for package in lock.packages if package.name == "six")
