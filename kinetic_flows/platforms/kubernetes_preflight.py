@@ -17,6 +17,7 @@ from kinetic_flows.clients.kubernetes_access import (
 from kinetic_flows.clients.kubernetes_client import (
     KubernetesClient,
     KubernetesRefused,
+    KubernetesUnreachable,
     core_path,
 )
 from kinetic_flows.errors import KineticError, LaunchError
@@ -135,6 +136,7 @@ def preflight(client: KubernetesClient, request: PreflightRequest) -> Preflight:
 
 
 async def _look(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    await _reach(client)
     checks = (_check_namespace, _check_permissions, _check_node_pools, _check_service)
     found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
     return Preflight(
@@ -142,6 +144,22 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         warnings=tuple(warning for each in found for warning in each.warnings),
         node_pools=next((each.node_pools for each in found if each.node_pools is not None), None),
     )
+
+
+async def _reach(client: KubernetesClient) -> None:
+    """Ask something that everybody may ask, so that what nobody answers is told once."""
+    try:
+        async with asyncio.timeout(PREFLIGHT_SECONDS):
+            await client.ask_within("GET", "/version")
+    except TimeoutError as error:
+        raise KubernetesUnreachable(
+            f"the cluster's API server did not answer within {PREFLIGHT_SECONDS:g} seconds",
+            hint="is this network among the cluster's authorised networks?",
+        ) from error
+    except KubernetesRefused as refusal:
+        if refusal.status != FORBIDDEN:
+            found = explain_refusal(refusal.status, refusal.body, "look at it")
+            raise LaunchError(found.message, value=refusal.status, hint=found.hint) from refusal
 
 
 async def _bounded(check: Check, client: KubernetesClient, request: PreflightRequest) -> Preflight:

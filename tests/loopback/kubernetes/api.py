@@ -68,6 +68,7 @@ class Api:
     # Discovery
 
     async def _version(self, request: web.Request) -> web.Response:
+        self._access.user(request.headers.get("Authorization", ""))
         major, minor = self._admission.version.split(".")[:2]
         return web.json_response(
             {"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0"}

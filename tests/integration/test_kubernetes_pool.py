@@ -1,0 +1,91 @@
+"""`kinetic pool` on a real Prefect server and the loopback cluster."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kinetic_flows.cli.main import main
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+from kinetic_flows.errors import PrefectServerError
+from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
+from loopback.kubernetes.cluster import LoopbackCluster
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackCluster]:
+    with LoopbackCluster(tmp_path) as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig()))
+        yield running
+
+
+@pytest.fixture
+def name() -> str:
+    return f"kinetic-gke-{uuid.uuid4().hex[:6]}"
+
+
+@pytest.fixture
+def kinetic(capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        assert ended.value.code == 0, captured.err
+        return captured.out
+
+    return run
+
+
+def test_creating_twice_makes_everything_once_and_says_so(prefect_api_url, cluster, name, kinetic):
+    first = kinetic("pool", "create", "--name", name)
+    assert f"work pool {name}: created" in first
+    assert "service default/kinetic-hosts: created" in first
+    second = kinetic("pool", "create", "--name", name)
+    assert second == f"work pool {name}: unchanged\nservice default/kinetic-hosts: unchanged\n"
+    (service,) = cluster.list("services")
+    assert service["spec"]["clusterIP"] == "None"
+
+
+def test_an_old_template_is_brought_up_to_date_and_the_difference_is_told(
+    prefect_api_url, name, kinetic
+):
+    old = base_job_template()
+    del old["job_configuration"]["job_manifest"]["spec"]["podFailurePolicy"]
+    old["variables"]["properties"]["shared_memory"]["default"] = "64Mi"
+    pools = WorkPools(prefect_api_url)
+    pools.create(name, WORK_POOL_TYPE, old)
+    shown = kinetic("pool", "show", "--name", name, "--no-cluster")
+    told = kinetic("pool", "create", "--name", name, "--no-cluster")
+    for words in (shown, told):
+        assert "job_configuration.job_manifest.spec.podFailurePolicy: added" in words
+        assert "variables.properties.shared_memory.default: '64Mi' is now '2Gi'" in words
+    assert pools.read_template(name, WORK_POOL_TYPE) == base_job_template()
+    assert "up to date" in kinetic("pool", "show", "--name", name, "--no-cluster")
+
+
+def test_defaults_that_the_template_leaves_open_stay_as_they_were_set(
+    prefect_api_url, name, kinetic
+):
+    changed = base_job_template()
+    changed["variables"]["properties"]["service_account_name"]["default"] = "trainer"
+    pools = WorkPools(prefect_api_url)
+    pools.create(name, WORK_POOL_TYPE, changed)
+    assert kinetic("pool", "create", "--name", name, "--no-cluster") == (
+        f"work pool {name}: unchanged\n"
+    )
+
+
+def test_what_is_missing_is_shown_as_missing(prefect_api_url, cluster, name, kinetic):
+    shown = kinetic("pool", "show", "--name", name)
+    assert f"work pool {name}: missing (`kinetic pool create` makes it)" in shown
+    assert "service default/kinetic-hosts: missing" in shown
+
+
+def test_a_work_pool_of_another_type_is_left_alone(prefect_api_url, name):
+    pools = WorkPools(prefect_api_url)
+    pools.create(name, "process", {})
+    with pytest.raises(PrefectServerError, match="is of type 'process', not 'kubernetes'"):
+        pools.read_template(name, WORK_POOL_TYPE)

@@ -1,0 +1,121 @@
+"""What is found out about a cluster before anything is built for a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.kubernetes_access import Kubeconfig
+from kinetic_flows.clients.kubernetes_client import KubernetesClient, KubernetesUnreachable
+from kinetic_flows.errors import LaunchError
+from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
+from kinetic_flows.platforms.kubernetes_preflight import Preflight, PreflightRequest, preflight
+from loopback.kubernetes.access import Denial
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.scheduler import NodeGroup
+
+V6E_8 = parse_accelerator("tpu-v6e-8")
+CPU = parse_accelerator("cpu")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LoopbackCluster]:
+    with LoopbackCluster(tmp_path) as running:
+        running.add_nodes(NodeGroup(name="default", nodes=1))
+        yield running
+
+
+@pytest.fixture
+def client(cluster: LoopbackCluster) -> Iterator[KubernetesClient]:
+    made = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+    yield made
+    made.close()
+
+
+def test_a_ready_cluster_has_no_problems(cluster, client):
+    cluster.add_nodes(
+        NodeGroup(name="v6e", labels=V6E_8.node_selector, capacity={"google.com/tpu": 8}, nodes=1)
+    )
+    found = preflight(client, PreflightRequest(accelerator=V6E_8))
+    assert (found.problems, found.warnings) == ((), ())
+    found.raise_for_problems()
+
+
+def test_every_problem_is_listed_at_once_and_soon(cluster, client):
+    cluster.access.denials += [
+        Denial(resource="jobs", verb="create"),
+        Denial(resource="secrets", verb="patch"),
+    ]
+    request = PreflightRequest(
+        accelerator=parse_accelerator("tpu-v5p-2x2x2"), service_account="trainer"
+    )
+    begun = time.monotonic()
+    found = preflight(client, request)
+    assert time.monotonic() - begun < 5
+    with pytest.raises(LaunchError) as caught:
+        found.raise_for_problems()
+    told = str(caught.value)
+    assert "4 problems" in told
+    assert "you may not create jobs.batch in namespace 'default', which is needed to launch" in told
+    assert "you may not patch secrets" in told
+    assert "there is no service account 'trainer' in namespace 'default'" in told
+    assert "create it with `kinetic pool create --namespace default`" in told
+
+
+def test_a_missing_namespace_is_told_from_a_missing_service_account(client):
+    found = preflight(client, PreflightRequest(accelerator=CPU, namespace="research"))
+    (problem,) = found.problems
+    assert problem.startswith("the cluster has no namespace 'research'; create it with `kubectl")
+
+
+def test_nodes_that_are_not_there_yet_are_a_warning_that_lists_what_is(client):
+    # Kubernetes itself knows nothing of node pools that are scaled to zero.
+    found = preflight(client, PreflightRequest(accelerator=V6E_8))
+    assert not found.problems
+    assert found.warnings == ("no node yet has tpu-v6e-8; there are: default (no accelerator)",)
+
+
+def test_somebody_who_may_not_see_nodes_is_not_stopped(cluster, client):
+    cluster.access.denials.append(Denial(resource="nodes"))
+    assert preflight(client, PreflightRequest(accelerator=V6E_8)) == Preflight()
+
+
+def test_what_only_explains_is_a_warning_where_it_is_not_allowed(cluster, client):
+    cluster.access.denials.append(Denial(resource="pods/log"))
+    found = preflight(client, PreflightRequest(accelerator=CPU))
+    assert not found.problems
+    assert "you may not get pods/log" in found.warnings[0]
+    assert "which is needed to show what runs print" in found.warnings[0]
+
+
+def test_a_slice_of_several_hosts_needs_the_service_that_pool_create_makes(client):
+    request = PreflightRequest(accelerator=parse_accelerator("tpu-v5p-2x2x2"))
+    assert "no Service 'kinetic-hosts'" in preflight(client, request).problems[0]
+    assert ensure_headless_service(client, "default")
+    assert not preflight(client, request).problems
+    assert not ensure_headless_service(client, "default")
+
+
+def test_an_unreachable_cluster_is_one_error(tmp_path, cluster):
+    text = cluster.kubeconfig().read_text().replace(cluster.url, "http://127.0.0.1:9")
+    (tmp_path / "dead").write_text(text)
+    client = KubernetesClient(Kubeconfig(path=str(tmp_path / "dead")))
+    try:
+        with pytest.raises(KubernetesUnreachable, match=r"http://127\.0\.0\.1:9 cannot be reached"):
+            preflight(client, PreflightRequest(accelerator=CPU))
+    finally:
+        client.close()
+
+
+def test_credentials_that_are_not_accepted_are_one_error(cluster):
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig(token="expired"))))
+    try:
+        with pytest.raises(LaunchError, match="does not accept the credentials") as caught:
+            preflight(client, PreflightRequest(accelerator=CPU))
+    finally:
+        client.close()
+    assert "gcloud auth application-default login" in (caught.value.hint or "")
