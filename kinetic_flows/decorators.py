@@ -6,7 +6,6 @@ called, submitted or planned.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from kinetic_flows.errors import FunctionNotSupportedError
+from kinetic_flows.interruption import in_thread
 from kinetic_flows.options import RunOptions
 from kinetic_flows.settings import load_settings, process_environment
 from kinetic_flows.terminal import terminal_progress
@@ -121,29 +121,29 @@ class RemoteFunction(Generic[P, R]):
             return self
         return RemoteFunction(self.fn, self.options, bound=(instance,))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function remotely, show its output, and return its value.
 
-        For a coroutine function this returns an awaitable, as the plain function does.
+        For a coroutine function this returns an awaitable, as the plain function does; when
+        the task that awaits it is cancelled, so is the run.
 
         Raises:
             Exception: What the function raised, with the remote traceback as a note.
             KineticError: The run could not be planned, built, launched or followed.
         """
         if inspect.iscoroutinefunction(self.fn):
-            waiting = asyncio.to_thread(self._call, args, kwargs)
-            return cast("R", waiting)
+            return cast("R", in_thread(functools.partial(self._call, args, kwargs)))
         return cast("R", self._call(args, kwargs))
 
     @overload
     def submit(
-        self: RemoteFunction[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+        self: RemoteFunction[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Run[T]: ...
 
     @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
 
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, /, *args: Any, **kwargs: Any) -> Any:
         """Launch the function and return the handle of its run, without waiting for its end.
 
         Returns when the run is launched: from then on it does not need this process.
@@ -161,7 +161,7 @@ class RemoteFunction(Generic[P, R]):
             ticket = execute(draft, session, wait=False).ticket
             return Run(ticket=ticket, url=session.api.run_url(ticket.run_id))
 
-    def plan(self, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
+    def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
         """Decide everything about a call and do nothing of it.
 
         Reads files and stored locks and runs uv; writes only caches under `KINETIC_HOME`.

@@ -7,6 +7,7 @@ import time
 from collections import deque
 
 from kinetic_flows.errors import RunCancelled, WaitTimeout
+from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Observation
@@ -57,7 +58,7 @@ def follow(
                 value=run.run_id,
                 hint="the run goes on; wait longer, or cancel it with .cancel()",
             )
-        time.sleep(_pause_seconds(time.monotonic() - started))
+        pause(_pause_seconds(time.monotonic() - started))
     return _settled(run, session, seen, output.tail())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kinetic_flows.errors import RunNotFoundError
+from kinetic_flows.interruption import in_thread
 from kinetic_flows.job import RunTicket
 from kinetic_flows.progress import Progress, Silence
 from kinetic_flows.settings import process_environment
@@ -111,8 +111,8 @@ class Run(Generic[R]):
             cancel(self.ticket, session)
 
     def __await__(self) -> Generator[Any, None, R]:
-        """Wait for the result without blocking the event loop."""
-        return asyncio.to_thread(self.result).__await__()
+        """Wait for the result without blocking the event loop; giving up leaves the run alone."""
+        return in_thread(self.result).__await__()
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, id={self.id!r})"

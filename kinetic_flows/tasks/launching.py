@@ -114,7 +114,7 @@ def _create_run(draft: Draft, parent_flow_run_id: str, session: Session) -> RunT
     run_id = session.api.create_run(
         NewRun(
             flow=draft.name,
-            name=draft.call.options.name,
+            name=draft.name,
             parent_flow_run_id=parent_flow_run_id,
             parameters=draft.argument_reprs,
             tags=(RUN_TAG, *draft.call.options.tags),

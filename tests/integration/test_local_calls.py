@@ -58,6 +58,10 @@ FUNCTIONS = """
     def same(value):
         return value
 
+    @kinetic.run
+    def keywords(**given):
+        return given
+
     @kinetic.run()
     def bad(code):
         raise TooBad(code)
@@ -382,6 +386,17 @@ def test_a_run_can_be_pickled_and_attached(functions: ModuleType) -> None:
     assert kinetic.attach(run.id).result() == 3
     assert kinetic.attach(run.url).id == run.id
     assert run.id in {listed.id for listed in kinetic.list_runs(limit=5)}
+
+
+def test_a_run_is_known_by_its_functions_name(functions: ModuleType) -> None:
+    run = functions.add.submit(1, 2)
+    named = functions.add.with_options(name="nightly-sum").submit(1, 2)
+    assert kinetic.attach(run.id).name == run.name == "add"
+    assert [listed.id for listed in kinetic.list_runs(name="nightly-s", limit=1)] == [named.id]
+
+
+def test_parameters_may_have_any_name(functions: ModuleType) -> None:
+    assert functions.keywords(self=1, args=2) == {"self": 1, "args": 2}
 
 
 def test_waiting_is_bounded_and_cancelling_ends_the_run(

@@ -259,11 +259,14 @@ def test_a_runner_killed_unseen_ends_as_crashed_when_anyone_looks(
     _wait_until(lambda: _unfinished(prefect_api_url) == 0)
 
 
-def test_ctrl_c_cancels_the_remote_run_and_says_so(project: Project, prefect_api_url: str) -> None:
+@pytest.mark.parametrize("mode", ["blocking", "async"])
+def test_ctrl_c_cancels_the_remote_run_and_says_so(
+    mode: str, project: Project, prefect_api_url: str
+) -> None:
     project.write(
         {
             "main.py": """
-                import sys, time
+                import asyncio, sys, time
                 from pathlib import Path
 
                 import kinetic
@@ -273,12 +276,19 @@ def test_ctrl_c_cancels_the_remote_run_and_says_so(project: Project, prefect_api
                     Path(path).touch()
                     time.sleep(600)
 
+                @kinetic.run(requirements=[])
+                async def endless_async(path):
+                    Path(path).touch()
+                    await asyncio.sleep(600)
+
                 if __name__ == "__main__":
+                    if sys.argv[2] == "async":
+                        asyncio.run(endless_async(sys.argv[1]))
                     endless(sys.argv[1])
             """
         }
     )
-    client = project.start("main.py", str(project.root / "started"))
+    client = project.start("main.py", str(project.root / "started"), mode)
     _wait_until((project.root / "started").exists)
     client.send_signal(signal.SIGINT)
     shown, _ = client.communicate(timeout=60)
