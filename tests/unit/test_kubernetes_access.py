@@ -1,0 +1,215 @@
+"""How a cluster is found and reached."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.oauth2.credentials import Credentials
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.kubernetes_access import (
+    GkeCluster,
+    InCluster,
+    Kubeconfig,
+    describe_gke_cluster,
+    expected_context,
+    find_access,
+    gke_node_pools,
+    load_configuration,
+)
+from kinetic_flows.errors import ConfigurationError, LaunchError
+from kinetic_flows.platforms.kubernetes_preflight import loopback_warning
+
+GKE = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+def test_an_explicit_kubeconfig_wins_over_everything():
+    found = find_access({"KUBECONFIG": "/k", **IN_A_POD}, GKE)
+    assert found == Kubeconfig(path="/k", expected=GKE)
+
+
+def test_the_configured_cluster_wins_over_the_one_around_the_process():
+    assert find_access(IN_A_POD, GKE) == GKE
+
+
+def test_a_pod_with_nothing_configured_uses_its_own_cluster(tmp_path):
+    assert find_access({"HOME": str(tmp_path), **IN_A_POD}) == InCluster()
+
+
+def test_kubectls_usual_file_is_the_last_resort(tmp_path):
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").touch()
+    assert find_access({"HOME": str(tmp_path)}) == Kubeconfig(path=str(tmp_path / ".kube/config"))
+
+
+def test_without_any_cluster_the_error_says_what_to_set(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        find_access({"HOME": str(tmp_path)})
+    assert caught.value.hint == "name the GKE cluster, or set KUBECONFIG"
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [(["minikube", GKE.context], "gke_my-project_us-central1-a_tpus"), (["minikube"], None)],
+)
+def test_the_configured_clusters_context_wins_over_the_current_one(tmp_path, names, chosen):
+    contexts = [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in names]
+    config = {
+        "current-context": "minikube",
+        "contexts": contexts,
+        "clusters": [{"name": "c", "cluster": {"server": "https://10.0.0.1"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    path = tmp_path / "config"
+    path.write_text(json.dumps(config))
+    assert expected_context(Kubeconfig(path=str(path), expected=GKE)) == chosen
+
+
+class ContainerApi(HTTPServer):
+    """Describes one cluster, or refuses to."""
+
+    status = 200
+    described: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.described = {}
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: ContainerApi
+
+    def do_GET(self) -> None:
+        expected = "/v1/projects/my-project/locations/us-central1-a/clusters/tpus"
+        status = self.server.status if self.path == expected else 500
+        body = json.dumps(self.server.described).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Print nothing."""
+
+
+@pytest.fixture
+def container_api() -> Iterator[ContainerApi]:
+    with ContainerApi() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def gke(api: ContainerApi) -> GkeCluster:
+    token = Credentials("a-token")  # type: ignore[no-untyped-call]
+    return replace(GKE, endpoint=api.endpoint, credentials=token)
+
+
+def test_a_gke_cluster_is_reached_by_its_address_and_certificate_with_a_google_token(container_api):
+    certificate = b"-----BEGIN CERTIFICATE-----"
+    container_api.described = {
+        "endpoint": "34.1.2.3",
+        "masterAuth": {"clusterCaCertificate": base64.b64encode(certificate).decode()},
+    }
+    found = asyncio.run(load_configuration(gke(container_api)))
+    assert found.host == "https://34.1.2.3"
+    assert Path(found.ssl_ca_cert).read_bytes() == certificate
+    token = asyncio.run(found.get_api_key_with_prefix("BearerToken"))
+    assert token == "Bearer a-token"
+    Path(found.ssl_ca_cert).unlink()
+
+
+def test_the_dns_endpoint_is_preferred_where_it_may_be_reached(container_api):
+    container_api.described = {
+        "endpoint": "10.0.0.2",
+        "controlPlaneEndpointsConfig": {
+            "dnsEndpointConfig": {
+                "endpoint": "gke-1.us-central1-a.gke.goog",
+                "allowExternalTraffic": True,
+            }
+        },
+    }
+    found = asyncio.run(load_configuration(gke(container_api)))
+    assert found.host == "https://gke-1.us-central1-a.gke.goog"
+    assert found.ssl_ca_cert is None
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "hint"),
+    [
+        (404, "project my-project has no GKE cluster 'tpus' in us-central1-a", "clusters list"),
+        (403, "Google does not describe the GKE cluster 'tpus'", "roles/container.developer"),
+    ],
+)
+def test_a_cluster_that_google_does_not_describe_is_named(container_api, status, words, hint):
+    container_api.status = status
+    access = replace(
+        gke(container_api),
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+    )
+    with pytest.raises(LaunchError, match=words) as caught:
+        describe_gke_cluster(access)
+    assert hint in (caught.value.hint or "")
+
+
+def test_gkes_node_pools_offer_what_their_machines_have_even_without_nodes():
+    described = {
+        "nodePools": [
+            {"name": "cpus", "config": {"machineType": "e2-standard-4"}},
+            {
+                "name": "l4s",
+                "config": {
+                    "machineType": "g2-standard-4",
+                    "accelerators": [{"acceleratorType": "nvidia-l4", "acceleratorCount": "1"}],
+                },
+            },
+            {"name": "v6e", "config": {"machineType": "ct6e-standard-8t", "spot": True}},
+            {
+                "name": "v5p",
+                "config": {"machineType": "ct5p-hightpu-4t"},
+                "placementPolicy": {"tpuTopology": "2x2x2"},
+            },
+        ]
+    }
+    pools = {pool.name: pool for pool in gke_node_pools(described)}
+    assert pools["l4s"].offers(parse_accelerator("l4"))
+    assert pools["v6e"].offers(parse_accelerator("tpu-v6e-8:spot"))
+    assert pools["v5p"].offers(parse_accelerator("tpu-v5p-2x2x2"))
+    assert not pools["cpus"].offers(parse_accelerator("l4"))
+    assert not pools["v5p"].offers(parse_accelerator("tpu-v5p-2x2x4"))
+
+
+@pytest.mark.parametrize(
+    ("api", "cluster", "warns"),
+    [
+        ("http://127.0.0.1:4200/api", "https://34.1.2.3", True),
+        ("http://localhost:4200/api", "https://34.1.2.3", True),
+        ("http://[::1]:4200/api", "https://34.1.2.3", True),
+        ("https://prefect.example/api", "https://34.1.2.3", False),
+        ("http://127.0.0.1:4200/api", "http://127.0.0.1:8001", False),
+        (None, "https://34.1.2.3", False),
+    ],
+)
+def test_a_prefect_api_that_pods_cannot_reach_is_warned_about(api, cluster, warns):
+    warning = loopback_warning(api, cluster)
+    assert (warning is not None) is warns
+    if warning:
+        assert "out of the pods' reach" in warning
+        assert "set PREFECT_API_URL to a server that pods can reach" in warning
