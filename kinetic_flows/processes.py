@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,13 +105,16 @@ def start_detached(
 def exit_code(process: ProcessIdentity) -> int | None:
     """Return the exit code of an ended process that was started here, else None.
 
-    A negative code is the signal that ended it.
+    A negative code is the signal that ended it. None, too, when somebody else collected it.
     """
     with _children_lock:
         if process.pid in _children and _children[process.pid] is None:
-            ended, status = os.waitpid(process.pid, os.WNOHANG)
-            if ended:
-                _children[process.pid] = os.waitstatus_to_exitcode(status)
+            # A fork of the process that started it, or one that ignores SIGCHLD, has no such
+            # child: who else looks for children here may have taken its exit code, too.
+            with suppress(ChildProcessError):
+                ended, status = os.waitpid(process.pid, os.WNOHANG)
+                if ended:
+                    _children[process.pid] = os.waitstatus_to_exitcode(status)
         return _children.get(process.pid)
 
 

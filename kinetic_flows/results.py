@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 from kinetic_flows.errors import (
@@ -17,6 +18,8 @@ from kinetic_flows.errors import (
 )
 from kinetic_flows.job import (
     EXIT_MEANINGS,
+    EXIT_OBJECT_REFUSED,
+    EXIT_PAYLOAD_UNREADABLE,
     EXIT_RAISED,
     EnvelopeRefused,
     ResultEnvelope,
@@ -29,6 +32,12 @@ from kinetic_flows.processes import describe_exit
 from kinetic_flows.protocols import ArtifactStore, Observation
 
 LOG_TAIL_LINES = 20
+REFUSED_HINT = (
+    "somebody wrote to the store, or the object is damaged: delete that object, and the next "
+    "call uploads it again; check who may write there"
+)
+
+_MISSING_MODULE = re.compile(r"No module named '([^']+)'")
 
 
 def read_result(store: ArtifactStore, run: RunTicket) -> ResultEnvelope | None:
@@ -86,7 +95,9 @@ def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -
     return RunCrashed(
         f"run {run.run_id} of {run.name} crashed: {how}{reason}",
         value=run.run_id,
-        hint="nothing was lost but this run: calling the function again starts a new one",
+        hint=REFUSED_HINT
+        if code == EXIT_OBJECT_REFUSED
+        else "nothing was lost but this run: calling the function again starts a new one",
         log_tail=log_tail[-LOG_TAIL_LINES:],
     )
 
@@ -143,6 +154,22 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
         f"run {run.run_id} of {run.name} crashed: "
         f"{header.message or 'its process ' + describe_exit(header.exit_code)}",
         value=run.run_id,
-        hint="the last lines of its log are the best lead; SIGKILL often means out of memory",
+        hint=_crash_hint(header),
         log_tail=header.log_tail,
     )
+
+
+def _crash_hint(header: ResultHeader) -> str:
+    """Say what to do about a function that did not get to its end."""
+    missing = _MISSING_MODULE.search(header.message)
+    if header.exit_code == EXIT_PAYLOAD_UNREADABLE and missing:
+        package = missing.group(1).partition(".")[0]
+        return (
+            f"add the package that has {package!r} to the project's dependencies; if it is "
+            "a module of your own, move it below the project's root (KINETIC_PACKAGE_ROOT)"
+        )
+    if header.exit_code == EXIT_OBJECT_REFUSED:
+        return REFUSED_HINT
+    if header.exit_code in EXIT_MEANINGS and header.exit_code != EXIT_RAISED:
+        return "the function was never called; the last lines of the log say why"
+    return "the last lines of its log are the best lead; SIGKILL often means out of memory"

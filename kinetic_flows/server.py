@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from kinetic_flows.processes import ProcessIdentity, exit_code, start_detached
 
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 15.0
+BUSY_TIMEOUT_SECONDS = 60.0
 HEALTH_TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.1
 PREFERRED_PORT = 4242
@@ -96,7 +97,7 @@ class BackgroundServer:
             record = self._read_record()
             if record and record.prefect_version != installed:
                 self._end(record)
-            elif record and record.is_healthy():
+            elif record and _answers_while_it_lives(record):
                 return record
             elif record:
                 self._end(record)
@@ -182,11 +183,22 @@ class BackgroundServer:
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
             if not record.process.is_alive():
                 break
-            os.killpg(record.process.pid, signal_number)
+            with suppress(ProcessLookupError):
+                os.killpg(record.process.pid, signal_number)
             deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
             while record.process.is_alive() and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         exit_code(record.process)
+
+
+def _answers_while_it_lives(record: ServerRecord) -> bool:
+    """Whether a server answers at last: a busy one carries others' runs and is not replaced."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while record.process.is_alive() and time.monotonic() < deadline:
+        if _answers(record.port):
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
 
 
 def _answers(port: int) -> bool:

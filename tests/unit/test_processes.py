@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,14 @@ def test_a_killed_process_tells_its_signal(tmp_path: Path) -> None:
     )
     _wait_for_end(process)
     assert exit_code(process) == -signal.SIGKILL
+
+
+def test_the_exit_of_a_process_that_somebody_else_collected_is_unknown(tmp_path: Path) -> None:
+    process = start_detached(
+        [sys.executable, "-S", "-c", ""], environment={}, log_file=tmp_path / "log"
+    )
+    os.waitpid(process.pid, 0)
+    assert exit_code(process) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from kinetic_flows.errors import (
     RunTimedOut,
 )
 from kinetic_flows.job import (
+    EXIT_CODE_NOT_RESTORED,
     EXIT_OBJECT_REFUSED,
+    EXIT_PAYLOAD_UNREADABLE,
     ResultEnvelope,
     ResultHeader,
     RunTicket,
@@ -126,9 +128,27 @@ def test_a_crash_without_a_message_names_the_signal() -> None:
         unpack_result(_envelope("crashed", exit_code=-signal.SIGSEGV), RUN)
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "message", "hint"),
+    [
+        (EXIT_PAYLOAD_UNREADABLE, "No module named 'yaml.nodes'", "that has 'yaml' to the proj"),
+        (EXIT_PAYLOAD_UNREADABLE, "AttributeError: gone", "never called"),
+        (EXIT_OBJECT_REFUSED, "the payload does not match", "delete that object"),
+        (EXIT_CODE_NOT_RESTORED, "no space left on device", "never called"),
+        (-9, "its process was killed by SIGKILL", "out of memory"),
+        (1, "its process exited with 1 while the function ran", "best lead"),
+    ],
+)
+def test_a_crash_hints_at_what_to_do(exit_code: int, message: str, hint: str) -> None:
+    with pytest.raises(RunCrashed) as caught:
+        unpack_result(_envelope("crashed", message=message, exit_code=exit_code), RUN)
+    assert hint in str(caught.value.hint)
+
+
 def test_a_process_that_left_no_result_is_described_by_its_exit() -> None:
     killed = crash_error(Observation(phase=Phase.FAILED, exit_code=-9), RUN, ["last words"])
     assert "its process was killed by SIGKILL without leaving a result" in killed.message
     assert killed.log_tail == ("last words",)
     refused = crash_error(Observation(phase=Phase.FAILED, exit_code=EXIT_OBJECT_REFUSED), RUN, [])
     assert f"does not match its digest (exit code {EXIT_OBJECT_REFUSED})" in refused.message
+    assert "delete that object" in str(refused.hint)
