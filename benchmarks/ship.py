@@ -89,7 +89,7 @@ def ship_packs(project: Path, store: Path, home: Path) -> tuple[float, int]:
 
     started = time.perf_counter()
     snapshot = take_snapshot(project, cache_home=home)
-    sent = upload_code(snapshot, LocalStore(store)).bytes_uploaded
+    sent = upload_code(snapshot, LocalStore(store), home=home).bytes_uploaded
     return time.perf_counter() - started, sent
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.job import CodeSpec
 from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.snapshot import CodeSnapshot, take_snapshot
-from kinetic_flows.packaging.upload import code_spec, upload_code
+from kinetic_flows.packaging.upload import UploadSummary, code_spec, upload_code
+from kinetic_flows.protocols import ArtifactStore
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -67,10 +69,16 @@ def plain_root(path: Path) -> PackageRoot:
     )
 
 
+def upload(snapshot: CodeSnapshot, store: ArtifactStore) -> UploadSummary:
+    """Upload a snapshot from a home that nothing else is in."""
+    with tempfile.TemporaryDirectory() as home:
+        return upload_code(snapshot, store, home=Path(home))
+
+
 def ship(project: Path, store_folder: Path, **options: Any) -> tuple[CodeSnapshot, CodeSpec]:
     """Take a snapshot of a project and upload it."""
     snapshot = take_snapshot(project, cache_home=None, **options)
-    upload_code(snapshot, LocalStore(store_folder))
+    upload(snapshot, LocalStore(store_folder))
     return snapshot, code_spec(snapshot, plain_root(project))
 
 

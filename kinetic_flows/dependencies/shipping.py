@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
+from kinetic_flows.scratch import scratch_directory
 
 SOURCE_DATE_EPOCH = "315532800"
 """The first moment a zip archive can name, so that a build does not depend on the clock."""
@@ -64,8 +64,7 @@ class Shipper:
         Raises:
             LockError: It cannot be built or downloaded, or does not fit the target.
         """
-        with tempfile.TemporaryDirectory(prefix="kinetic-wheel-") as name:
-            scratch = Path(name)
+        with scratch_directory(self.home) as scratch:
             wheel = self._wheel(package, scratch)
             reason = misfit(wheel.name, self.target)
             if reason is not None:

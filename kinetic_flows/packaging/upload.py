@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.snapshot import CodeSnapshot
 from kinetic_flows.packaging.wording import printable
 from kinetic_flows.protocols import ArtifactStore
+from kinetic_flows.scratch import scratch_directory
 
 UPLOADERS = 4
 COMPRESSION_LEVEL = 6
@@ -40,12 +40,13 @@ class UploadSummary:
     bytes_uploaded: int
 
 
-def upload_code(snapshot: CodeSnapshot, store: ArtifactStore) -> UploadSummary:
+def upload_code(snapshot: CodeSnapshot, store: ArtifactStore, *, home: Path) -> UploadSummary:
     """Put those packs of a snapshot into the store that it lacks, then the manifest.
 
     Args:
         snapshot: What to upload; its files are read again as far as they are needed.
         store: Where to.
+        home: `KINETIC_HOME`, where packs are made.
 
     Raises:
         PackagingError: A file changed since the snapshot was taken.
@@ -60,8 +61,8 @@ def upload_code(snapshot: CodeSnapshot, store: ArtifactStore) -> UploadSummary:
             for pack, members in zip(snapshot.packs, snapshot.members(), strict=True)
             if pack.name in missing
         ]
-        with tempfile.TemporaryDirectory(prefix="kinetic-packs-") as folder:
-            uploader = _PackUploader(snapshot.root, store, Path(folder))
+        with scratch_directory(home) as folder:
+            uploader = _PackUploader(snapshot.root, store, folder)
             with ThreadPoolExecutor(UPLOADERS) as pool:
                 sent = list(pool.map(uploader.upload, wanted))
     # The manifest comes last: where it is, its packs are.

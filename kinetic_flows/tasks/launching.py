@@ -69,7 +69,7 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
     with step(progress, TASK_UPLOAD_CODE) as current:
         bundle = runner_bundle()
         store.put_if_absent(runner_object(bundle.sha256), bundle.data)
-        uploaded = upload_code(draft.snapshot, store)
+        uploaded = upload_code(draft.snapshot, store, home=draft.settings.home)
         current.finish(
             f"{draft.snapshot.files} files, {_size(draft.snapshot.size_bytes)}; "
             f"{_size(uploaded.bytes_uploaded)} new"

@@ -17,7 +17,7 @@ from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.errors import PackagingError
 from kinetic_flows.packaging.snapshot import CodeSnapshot, take_snapshot
 from kinetic_flows.packaging.upload import code_spec, upload_code
-from shipping import names_under, plain_root, restore, run_python, write_project
+from shipping import names_under, plain_root, restore, run_python, upload, write_project
 
 SOURCES = 600
 
@@ -48,8 +48,8 @@ def changed_packs(before: CodeSnapshot, after: CodeSnapshot) -> int:
 
 
 def test_an_unchanged_project_uploads_nothing(project: Path, store: LocalStore) -> None:
-    first = upload_code(snap(project), store)
-    second = upload_code(snap(project), store)
+    first = upload(snap(project), store)
+    second = upload(snap(project), store)
     assert first.bytes_uploaded > 6_000_000
     assert first.objects_uploaded == len(snap(project).packs) + 1
     assert (second.bytes_uploaded, second.objects_uploaded) == (0, 0)
@@ -93,7 +93,7 @@ def test_growing_file_by_file_splits_packs_one_at_a_time(project: Path) -> None:
 
 def test_a_pack_is_named_by_its_uncompressed_content(project: Path, store: LocalStore) -> None:
     snapshot = snap(project)
-    upload_code(snapshot, store)
+    upload(snapshot, store)
     for pack in snapshot.packs:
         content = gzip.decompress(store.get(pack.name).data)
         assert pack.name == f"packs/{hashlib.sha256(content).hexdigest()}"
@@ -102,7 +102,7 @@ def test_a_pack_is_named_by_its_uncompressed_content(project: Path, store: Local
 
 def test_packs_name_no_person_and_no_time(project: Path, store: LocalStore) -> None:
     snapshot = snap(project)
-    upload_code(snapshot, store)
+    upload(snapshot, store)
     content = gzip.decompress(store.get(snapshot.packs[0].name).data)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = archive.getmembers()
@@ -114,14 +114,14 @@ def test_a_file_that_changed_after_planning_is_refused(project: Path, store: Loc
     asset = project / "assets" / "a.bin"
     asset.write_bytes(bytes(asset.stat().st_size))
     with pytest.raises(PackagingError, match=r"assets/a\.bin.* changed after"):
-        upload_code(snapshot, store)
+        upload(snapshot, store)
     assert store.missing([snapshot.manifest_ref.name]) == {snapshot.manifest_ref.name}
 
 
 def test_what_does_not_compress_is_stored_as_it_is(project: Path, store: LocalStore) -> None:
     write_project(project, {"assets/text.csv": "1,2,3\n" * 600_000})
     snapshot = snap(project)
-    upload_code(snapshot, store)
+    upload(snapshot, store)
     sizes = {
         members[0].path: len(store.get(pack.name).data) / pack.size_bytes
         for pack, members in zip(snapshot.packs, snapshot.members(), strict=True)
@@ -134,7 +134,7 @@ def test_two_clients_at_once_upload_each_pack_once(project: Path, tmp_path: Path
     stores = [LocalStore(tmp_path / "store") for _ in range(4)]
     snapshot = snap(project)
     with ThreadPoolExecutor(4) as pool:
-        summaries = list(pool.map(lambda store: upload_code(snapshot, store), stores))
+        summaries = list(pool.map(lambda store: upload(snapshot, store), stores))
     assert sum(item.objects_uploaded for item in summaries) == len(snapshot.packs) + 1
 
 
@@ -162,6 +162,7 @@ from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.packaging.snapshot import take_snapshot
 from kinetic_flows.packaging.upload import upload_code
 
+HOME = pathlib.Path(os.environ["KINETIC_HOME"])
 STEPS = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 project, stores = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 snapshot = take_snapshot(project, cache_home=None)
@@ -171,7 +172,7 @@ def client(store, arm):
     pid = os.fork()
     if pid == 0:
         arm()
-        upload_code(snapshot, LocalStore(store))
+        upload_code(snapshot, LocalStore(store), home=HOME)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -229,8 +230,11 @@ def test_a_client_killed_at_any_write_leaves_no_partial_object(tmp_path: Path) -
                 content = gzip.decompress(content)
             digest = hashlib.sha256(content).hexdigest()
             assert item.name.removeprefix("packs/").removesuffix(".json") == digest
-        upload_code(snapshot, store)
+        upload(snapshot, store)
         spec = code_spec(snapshot, plain_root(project))
         workspace = restore(spec, folder, tmp_path / "restored" / folder.name)
         assert names_under(workspace) == names_under(project)
+    home = tmp_path / "kinetic-home"
+    upload_code(snapshot, LocalStore(stores / "last"), home=home)
+    assert [path.name for path in (home / "scratch").iterdir()] == [".lock"]
     assert whole > 1
