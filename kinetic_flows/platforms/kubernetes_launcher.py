@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kinetic_flows.accelerators import NodePool
+from kinetic_flows.accelerators import Accelerator, NodePool
 from kinetic_flows.clients.kubernetes_client import (
     KubernetesClient,
     KubernetesRefused,
@@ -28,6 +28,7 @@ from kinetic_flows.naming import (
 )
 from kinetic_flows.platforms.kubernetes_output import PodOutputs
 from kinetic_flows.platforms.kubernetes_phase import Patience, Verdict, gives_up, judge
+from kinetic_flows.platforms.kubernetes_preflight import Preflight, PreflightRequest, preflight
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, NamespaceWatcher
 from kinetic_flows.protocols import LaunchRequest, Observation, Phase
@@ -35,6 +36,7 @@ from kinetic_flows.protocols import LaunchRequest, Observation, Phase
 SECRET_VARIABLES = frozenset({RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"})
 """Variables of a run that are handed over in its Secret, never in its Job."""
 
+PREFLIGHT_HOLDS_SECONDS = 120.0
 OUTPUT_SECONDS = 10.0
 FORCED_END_SECONDS = 10.0
 CLOCK_SKEW_SECONDS = 30.0
@@ -62,26 +64,57 @@ class KubernetesLauncher:
     Args:
         client: The cluster.
         place: Where and how runs are launched.
-        node_pools: Asked for the cluster's node pools when a run waits for a node; returns
-            None while they are not known.
     """
 
-    def __init__(
-        self,
-        client: KubernetesClient,
-        place: KubernetesPlace | None = None,
-        *,
-        node_pools: Callable[[], Sequence[NodePool] | None] = lambda: None,
-    ) -> None:
+    def __init__(self, client: KubernetesClient, place: KubernetesPlace | None = None) -> None:
         self._client = client
         self._place = place or KubernetesPlace()
-        self._node_pools = node_pools
+        self._node_pools: tuple[NodePool, ...] | None = None
+        self._checked: dict[PreflightRequest, tuple[float, Preflight]] = {}
         self._watcher = NamespaceWatcher(client, self._place.namespace)
         self._outputs = PodOutputs(client, self._place.namespace, self._watcher.state)
         self._guard = threading.Lock()
+        self._checking = threading.Lock()
         self._verdicts: dict[str, tuple[RunView, Verdict]] = {}
         self._given_up: dict[str, str] = {}
         self._began: dict[str, tuple[str, float]] = {}
+
+    def preflight(
+        self,
+        accelerator: Accelerator,
+        *,
+        service_account: str | None = None,
+        prefect_api_url: str | None = None,
+    ) -> Preflight:
+        """Find out what speaks against launching a run, before anything is built for it.
+
+        Runs that are launched together are looked into once.
+
+        Args:
+            accelerator: What the run is to run on.
+            service_account: Kubernetes service account of its pods; None for the default one.
+            prefect_api_url: Where its pods are to report; None when that is not known.
+
+        Raises:
+            LaunchError: The cluster cannot be reached.
+        """
+        request = PreflightRequest(
+            accelerator=accelerator,
+            namespace=self._place.namespace,
+            service_account=service_account,
+            prefect_api_url=prefect_api_url,
+        )
+        with self._checking:
+            checked, found = self._checked.get(request, (0.0, None))
+            if (
+                found is None
+                or found.problems
+                or time.monotonic() - checked > PREFLIGHT_HOLDS_SECONDS
+            ):
+                found = preflight(self._client, request)
+                self._checked[request] = (time.monotonic(), found)
+                self._node_pools = found.node_pools
+        return found
 
     def start(self, request: LaunchRequest) -> None:
         """Create the run's Secret and Job; whatever of them exists already is kept.
@@ -169,7 +202,7 @@ class KubernetesLauncher:
             return Verdict(phase=Phase.FAILED, reason=given_up)
         known = self._verdicts.get(run_id)
         if known is None or known[0] is not view:
-            known = (view, judge(view, self._node_pools()))
+            known = (view, judge(view, self._node_pools))
             self._verdicts[run_id] = known
         verdict = known[1]
         if verdict.phase is Phase.GONE:

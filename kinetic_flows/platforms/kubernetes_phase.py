@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from kinetic_flows.accelerators import NodePool
-from kinetic_flows.kubernetes.diagnosis import Cause, Diagnosis, condition, events_about, pod_phase
+from kinetic_flows.kubernetes.diagnosis import (
+    Cause,
+    Diagnosis,
+    condition,
+    container_state,
+    events_about,
+    pod_phase,
+)
 from kinetic_flows.kubernetes.ending import explain_end, explain_pod
 from kinetic_flows.kubernetes.waiting import explain_waiting
 from kinetic_flows.platforms.kubernetes_state import RunView
@@ -63,7 +70,7 @@ def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
         return _ended(view, view.job)
     if view.job["metadata"].get("deletionTimestamp"):
         return Verdict(phase=Phase.RUNNING, reason="the Job is being deleted")
-    waiting = explain_waiting(view.job, view.pods, view.events, pools=pools)
+    waiting = _unspoken(view, explain_waiting(view.job, view.pods, view.events, pools=pools))
     if waiting is None and view.pods:
         return _running(view)
     reason = "; ".join(part for part in (_restarted(view), str(waiting or "")) if part)
@@ -92,6 +99,21 @@ def gives_up(verdict: Verdict, patience: Patience, waited_seconds: float) -> str
     return ""
 
 
+def _unspoken(view: RunView, found: Diagnosis | None) -> Diagnosis | None:
+    """Doubt that no node pool fits until the autoscaler has said so.
+
+    The scheduler, which speaks first, knows nothing of node pools that are scaled to zero.
+    """
+    spoken = any(event.get("reason") == "NotTriggerScaleUp" for event in view.events)
+    if found is None or found.cause is not Cause.NO_NODE_POOL or spoken:
+        return found
+    return Diagnosis(
+        cause=Cause.STARTING,
+        message="no node fits yet, and the autoscaler has not said whether it adds one "
+        f"({found.message})",
+    )
+
+
 def _ended(view: RunView, job: dict[str, Any]) -> Verdict:
     found = explain_end(job, (*view.departed, *view.pods), view.events)
     if found is None or found.cause is Cause.SUCCEEDED:
@@ -105,7 +127,7 @@ def _running(view: RunView) -> Verdict:
         return Verdict(
             phase=Phase.PENDING,
             reason=_restarted(view) or "Kubernetes is making the next pod",
-            waiting_since=_moment(view.job),
+            waiting_since=_last_end(view),
         )
     return Verdict(phase=Phase.RUNNING, reason=_restarted(view))
 
@@ -126,18 +148,28 @@ def _restarted(view: RunView) -> str:
 
 
 def _waiting_since(view: RunView) -> datetime | None:
-    """Return since when a run waits: since its Job, or the pod that replaces another, was made."""
-    ended = [pod for pod in view.pods if pod_phase(pod) in ("Failed", "Succeeded", "Running")]
+    """Return since when a run waits: for its first pods, or for those that replace others."""
     pending = [pod for pod in view.pods if pod_phase(pod) == "Pending"]
-    if pending and (ended or view.departed):
-        return _moment(max(pending, key=_created))
-    return _moment(view.job)
+    if len(pending) < len(view.pods) or view.departed:
+        newest = max(pending, key=_created, default=None)
+        return _moment(_created(newest)) if newest else _last_end(view)
+    return _moment(_created(view.job)) if view.job else None
+
+
+def _last_end(view: RunView) -> datetime | None:
+    """Return when the last pod ended or was disturbed; None when no pod says."""
+    ends = []
+    for pod in (*view.departed, *view.pods):
+        terminated = container_state(pod, "terminated") or {}
+        disturbed = condition(pod, "DisruptionTarget") or {}
+        ends += [terminated.get("finishedAt"), disturbed.get("lastTransitionTime")]
+    moments = [moment for end in ends if end and (moment := _moment(end))]
+    return max(moments, default=None)
 
 
 def _created(item: dict[str, Any]) -> str:
     return str(item["metadata"].get("creationTimestamp") or "")
 
 
-def _moment(item: dict[str, Any] | None) -> datetime | None:
-    text = _created(item) if item else ""
+def _moment(text: str) -> datetime | None:
     return datetime.fromisoformat(text) if text else None

@@ -59,12 +59,12 @@ class Launched:
 
 @contextmanager
 def a_launcher(
-    cluster: LoopbackCluster, place: KubernetesPlace | None = None, **options: Any
+    cluster: LoopbackCluster, place: KubernetesPlace | None = None
 ) -> Iterator[KubernetesLauncher]:
     """Yield a launcher on a cluster."""
     client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
     try:
-        yield KubernetesLauncher(client, place, **options)
+        yield KubernetesLauncher(client, place)
     finally:
         client.close()
 

@@ -1,0 +1,144 @@
+"""Where a run is in its life, and when its wait is over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from kinetic_flows.accelerators import NodePool
+from kinetic_flows.platforms.kubernetes_phase import Patience, gives_up, judge
+from kinetic_flows.platforms.kubernetes_state import RunView
+from kinetic_flows.protocols import Phase
+
+NOON = "2026-01-01T12:00:00Z"
+FIVE = "2026-01-01T17:00:00Z"
+LATER = "2026-01-01T17:00:05Z"
+
+
+def job(*conditions: tuple[str, str], **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "train", "uid": "j", "creationTimestamp": NOON, **metadata},
+        "spec": {"backoffLimit": 3},
+        "status": {
+            "conditions": [
+                {"type": kind, "status": "True", "reason": reason} for kind, reason in conditions
+            ]
+        },
+    }
+
+
+def pod(phase: str, created: str = NOON, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"pod-{created}", "uid": created, "creationTimestamp": created},
+        "spec": {"containers": [{}], "nodeSelector": {"cloud.google.com/gke-spot": "true"}},
+        "status": {"phase": phase, **status},
+    }
+
+
+def said(what: str) -> dict[str, Any]:
+    about = {"name": f"pod-{NOON}", "uid": NOON}
+    return {"reason": f"{what}TriggerScaleUp", "message": "no", "involvedObject": about}
+
+
+def preempted(ended: str = FIVE) -> dict[str, Any]:
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "TerminationByKubelet",
+        "lastTransitionTime": ended,
+    }
+    return pod("Failed", reason="Terminated", conditions=[condition])
+
+
+def test_a_run_waits_since_its_job_was_made():
+    verdict = judge(RunView(job=job(), pods=(pod("Pending"),)))
+    assert verdict.phase is Phase.PENDING
+    assert verdict.waiting_since == datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def test_a_preempted_runs_wait_begins_with_its_end_and_not_with_the_job():
+    verdict = judge(RunView(job=job(), pods=(preempted(),)))
+    assert verdict.phase is Phase.PENDING
+    assert verdict.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
+    assert verdict.reason == (
+        "the pod was preempted: Google took its Spot VM; it starts again "
+        "(disturbance 1 of at most 3)"
+    )
+
+
+def test_a_preempted_runs_wait_goes_on_with_the_pod_that_replaces_it():
+    verdict = judge(RunView(job=job(), pods=(preempted(), pod("Pending", LATER))))
+    assert verdict.waiting_since == datetime(2026, 1, 1, 17, 0, 5, tzinfo=UTC)
+
+
+def test_a_pod_that_went_with_its_node_still_says_why_the_run_waits():
+    verdict = judge(RunView(job=job(), departed=(preempted(),)))
+    assert verdict.phase is Phase.PENDING
+    assert "Google took its Spot VM" in verdict.reason
+    assert verdict.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
+
+
+def test_a_restarted_run_that_runs_says_why_it_was_restarted():
+    verdict = judge(RunView(job=job(), pods=(preempted(), pod("Running", LATER))))
+    assert verdict.phase is Phase.RUNNING
+    assert "Google took its Spot VM" in verdict.reason
+
+
+def test_a_slice_runs_only_when_all_its_hosts_do():
+    verdict = judge(RunView(job=job(), pods=(pod("Running"), pod("Pending", LATER))))
+    assert verdict.phase is Phase.PENDING
+
+
+def test_a_failing_job_is_not_over_while_its_other_pods_stop():
+    view = RunView(job=job(("FailureTarget", "PodFailurePolicy")), pods=(pod("Running"),))
+    assert judge(view).phase is Phase.RUNNING
+
+
+def test_a_deleted_job_is_not_over_while_its_pods_stop():
+    view = RunView(job=job(deletionTimestamp=FIVE), pods=(pod("Running"),))
+    assert judge(view).phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("patience", "waited_seconds", "words"),
+    [
+        (Patience(schedule_timeout_seconds=60), 59, ""),
+        (Patience(schedule_timeout_seconds=60), 60, "it did not start within 60 seconds: "),
+        (Patience(schedule_timeout_seconds=None), 1e9, ""),
+    ],
+)
+def test_a_wait_ends_with_the_reason_it_had(patience, waited_seconds, words):
+    verdict = judge(RunView(job=job(), pods=(pod("Pending"),)))
+    said = gives_up(verdict, patience, waited_seconds)
+    assert said.startswith(words) if words else not said
+
+
+def test_a_wait_that_cannot_help_ends_sooner():
+    message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": message}
+    view = RunView(
+        job=job(), pods=(pod("Pending", conditions=[unscheduled]),), events=(said("Not"),)
+    )
+    pools = (NodePool(name="gpus", accelerator="nvidia-l4", machine_type="g2-standard-4"),)
+    assert gives_up(judge(view, pools), Patience(), 120) == (
+        "it cannot start: no node pool has gke-spot=true; the cluster has: "
+        "gpus (nvidia-l4 g2-standard-4); create such a node pool, or take an accelerator that "
+        "the cluster has"
+    )
+    assert not gives_up(judge(view), Patience(), 120), "nobody knows the node pools"
+
+
+def test_before_the_autoscaler_has_spoken_no_node_pool_is_said_to_be_missing():
+    message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": message}
+    view = RunView(job=job(), pods=(pod("Pending", conditions=[unscheduled]),))
+    verdict = judge(view, ())
+    assert verdict.reason.startswith("no node fits yet, and the autoscaler has not said whether")
+    assert not gives_up(verdict, Patience(), 120)
+
+
+def test_what_runs_is_never_given_up():
+    verdict = judge(RunView(job=job(), pods=(pod("Running"),)))
+    assert not gives_up(verdict, Patience(schedule_timeout_seconds=1), 1e9)
