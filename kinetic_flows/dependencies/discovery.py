@@ -25,6 +25,8 @@ SourceKind = Literal["requirements", "list", "script", "pyproject", "none"]
 
 LOCK_FILE_NAMES = ("uv.lock", "pylock.toml")
 
+_OTHER_TOOLS = ("Pipfile", "environment.yml", "environment.yaml", "setup.py", "setup.cfg")
+
 _SCRIPT_BLOCK = re.compile(
     r"(?m)^# /// script[ \t]*\r?$\n(?P<body>(?:^#(?: .*)?\r?$\n)+?)^# ///[ \t]*\r?$"
 )
@@ -82,7 +84,7 @@ def discover(
     """
     source = _chosen(requirements, start) or _from_script(entry_file)
     source = source or _nearest(start.resolve(), home_directory.resolve())
-    source = source or DependencySource(kind="none", path=None, project_root=start.resolve())
+    source = source or _nothing(start.resolve())
     logger.info("dependencies: %s", source.label)
     return source
 
@@ -180,10 +182,36 @@ def _nearest(start: Path, home_directory: Path) -> DependencySource | None:
 
 def _in_directory(directory: Path) -> DependencySource | None:
     """Return what a directory declares; a directory with a file's name is no file."""
-    for name in ("requirements.txt", "pyproject.toml"):
-        if (directory / name).is_file():
-            return _file_source(directory / name)
-    return None
+    requirements, pyproject = directory / "requirements.txt", directory / "pyproject.toml"
+    if requirements.is_file():
+        return replace(_file_source(requirements), warnings=_passed_over(pyproject))
+    return _file_source(pyproject) if pyproject.is_file() else None
+
+
+def _passed_over(pyproject: Path) -> tuple[str, ...]:
+    """Warn when a `pyproject.toml` was written for us and its neighbour is read instead."""
+    try:
+        document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    tool = document.get("tool")
+    if not isinstance(tool, dict) or "kinetic" not in tool:
+        return ()
+    warning = (
+        f"{pyproject}: [tool.kinetic] is not read, because requirements.txt is beside it; to use"
+        " both, say requirements='pyproject.toml' and name the other in [tool.kinetic] requirements"
+    )
+    return (warning,)
+
+
+def _nothing(start: Path) -> DependencySource:
+    """Return that nothing declares dependencies, naming files of other tools that may."""
+    others = [name for name in _OTHER_TOOLS if (start / name).is_file()]
+    warnings = [
+        f"{start / name} is not read; list its packages in requirements.txt or pyproject.toml"
+        for name in others
+    ]
+    return DependencySource(kind="none", path=None, project_root=start, warnings=tuple(warnings))
 
 
 def _upwards(start: Path, home_directory: Path) -> Iterator[Path]:

@@ -206,13 +206,12 @@ def _group(
 
 def _hidden(document: Mapping[str, Any], selection: Selection, path: Path) -> tuple[str, ...]:
     """Name dependencies that are declared where nothing reads them."""
-    warnings = []
+    warnings = [
+        f"{path}: [{name}] is not read; move what it lists to [project] dependencies, or to a"
+        " group of [dependency-groups] that [tool.kinetic] groups selects"
+        for name in _unread_tables(document, path)
+    ]
     project = _table(document, "project", path)
-    poetry = _table(_table(document, "tool", path), "poetry", path)
-    if poetry.get("dependencies") and "dependencies" not in project:
-        warnings.append(
-            f"{path}: [tool.poetry.dependencies] is not read; move them to [project] dependencies"
-        )
     if "dependencies" in _strings(project.get("dynamic", []), "dynamic", path):
         warnings.append(
             f"{path}: its dependencies are dynamic, decided by its build backend, and are not"
@@ -225,6 +224,22 @@ def _hidden(document: Mapping[str, Any], selection: Selection, path: Path) -> tu
             f"{path}: dependency groups not selected by [tool.kinetic] groups: {', '.join(unread)}"
         )
     return tuple(warnings)
+
+
+def _unread_tables(document: Mapping[str, Any], path: Path) -> Iterable[str]:
+    """Yield the tables of tools of their own that list packages."""
+    tool = _table(document, "tool", path)
+    poetry = _table(tool, "poetry", path)
+    wanted = {**_table(poetry, "dependencies", path)}
+    wanted.pop("python", None)
+    if wanted and "dependencies" not in _table(document, "project", path):
+        yield "tool.poetry.dependencies"
+    for group, table in _table(poetry, "group", path).items():
+        if isinstance(table, Mapping) and table.get("dependencies"):
+            yield f"tool.poetry.group.{group}.dependencies"
+    for name, key in (("poetry", "dev-dependencies"), ("pdm", "dev-dependencies")):
+        if _table(tool, name, path).get(key):
+            yield f"tool.{name}.{key}"
 
 
 def _table(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:

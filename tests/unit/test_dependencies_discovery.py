@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.dependencies.discovery import DependencySource, discover
+from kinetic_flows.dependencies.project import read_project
 from kinetic_flows.errors import DependencyError
 
 PROJECT = '[project]\nname = "x"\nversion = "1"\n'
@@ -93,3 +94,45 @@ def test_the_choice_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO, logger="kinetic_flows"):
         _discover(tmp_path)
     assert str(tmp_path / "requirements.txt") in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ('[tool.poetry.dependencies]\npython = "^3.11"\nnumpy = "*"\n', "tool.poetry.dependencies"),
+        ('[tool.poetry.group.dev.dependencies]\nx = "*"\n', "tool.poetry.group.dev.dependencies"),
+        ('[tool.poetry.dev-dependencies]\nx = "*"\n', "tool.poetry.dev-dependencies"),
+        ('[tool.pdm.dev-dependencies]\ntest = ["x"]\n', "tool.pdm.dev-dependencies"),
+    ],
+)
+def test_packages_in_tables_of_other_tools_are_warned_about(
+    tmp_path: Path, table: str, named: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(table)
+    [warning] = read_project(tmp_path / "pyproject.toml", environ={}).warnings
+    assert f"[{named}] is not read" in warning
+
+
+def test_a_poetry_table_that_lists_python_alone_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.poetry.dependencies]\npython = "^3.11"\n')
+    assert read_project(tmp_path / "pyproject.toml", environ={}).warnings == ()
+
+
+def test_settings_of_ours_beside_a_requirements_file_are_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy")
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    assert _discover(tmp_path).warnings == ()
+    (tmp_path / "pyproject.toml").write_text(PROJECT + '[tool.kinetic]\nextras = ["x"]\n')
+    [warning] = _discover(tmp_path).warnings
+    assert "[tool.kinetic] is not read, because requirements.txt is beside it" in warning
+
+
+@pytest.mark.parametrize("name", ["Pipfile", "environment.yml", "setup.py"])
+def test_a_file_of_another_tool_is_warned_about_where_nothing_else_declares(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("")
+    [warning] = _discover(tmp_path, home=tmp_path).warnings
+    assert warning.startswith(f"{tmp_path / name} is not read")
+    (tmp_path / "requirements.txt").write_text("numpy")
+    assert _discover(tmp_path, home=tmp_path).warnings == ()

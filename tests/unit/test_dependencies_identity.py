@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import kinetic_flows.runner_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +57,36 @@ def test_the_hash_is_the_sha256_of_the_documented_json() -> None:
 
 def test_the_hash_never_changes_between_versions_of_this_library() -> None:
     assert dependency_hash([NUMPY, SHIPPED], TARGET) == GOLDEN
+
+
+def test_another_runner_does_not_change_the_hash(tmp_path: Path) -> None:
+    """Every source file of the runner is edited, and an environment keeps its identity."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import kinetic_flows\n"
+        "assert kinetic_flows.__file__.startswith(sys.argv[1])\n"
+        "from kinetic_flows.dependencies.identity import environment_spec\n"
+        "from kinetic_flows.dependencies.targets import cloud_target, local_target\n"
+        "from kinetic_flows.packaging.runner_bundle import runner_bundle\n"
+        "print(runner_bundle().sha256)\n"
+        "for target in (local_target(),"
+        " cloud_target('cpu', '3.11', base_lock='jax==0.5.0\\n', base_identity='base')):\n"
+        "    print(environment_spec('# kinetic lock 1\\n', target).dependency_hash)\n"
+    )
+    library = tmp_path / "kinetic_flows"
+    runner = library / "runner_image"
+    ignored = shutil.ignore_patterns("__pycache__", "runner_image")
+    shutil.copytree(Path(kinetic_flows.__file__).parent, library, ignore=ignored)
+    shutil.copytree(Path(kinetic_flows.runner_image.__file__).parent, runner)
+    told = []
+    for _ in range(2):
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        told.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for source in (runner / "runner").glob("*.py"):
+            source.write_text(source.read_text() + "\n# another runner\n")
+    before, after = (text.split() for text in told)
+    assert before[0] != after[0]
+    assert before[1:] == after[1:]
 
 
 def test_a_lock_gives_the_same_hash_in_whatever_order_it_was_made() -> None:
