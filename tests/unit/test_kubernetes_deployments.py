@@ -1,0 +1,64 @@
+"""The manifests that ship for a worker in the cluster."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from prefect.settings import Settings
+from prefect_kubernetes.settings import KubernetesSettings
+
+from kinetic_flows.platforms.kubernetes_preflight import HELPFUL, NEEDED
+
+FILES = ("rbac.yaml", "worker.yaml")
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    folder = resources.files("kinetic_flows.deployments")
+    return list(yaml.safe_load_all(folder.joinpath("worker", name).read_text()))
+
+
+def worker_container() -> dict[str, Any]:
+    (deployment,) = read("worker.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+@pytest.mark.parametrize("name", FILES)
+def test_every_manifest_is_valid(name, version):
+    for manifest in read(name):
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_role_allows_all_that_launching_does():
+    (role,) = (each for each in read("rbac.yaml") if each["kind"] == "Role")
+    allowed = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    for each in (*NEEDED, *HELPFUL):
+        resource = f"{each.resource}/{each.subresource}" if each.subresource else each.resource
+        assert (each.group, resource, each.verb) in allowed
+
+
+def test_the_workers_settings_are_ones_that_prefect_knows(monkeypatch):
+    for variable in worker_container()["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    assert Settings().worker.enable_cancellation
+    assert Settings().worker.cancellation_poll_seconds == 10
+    kubernetes = KubernetesSettings()
+    assert kubernetes.worker.store_env_as_secret
+    assert kubernetes.worker.create_job_retry.max_retries == 1
+    assert kubernetes.observer.namespaces == {"default"}
+
+
+def test_the_worker_serves_the_pool_that_runs_go_to():
+    arguments = worker_container()["args"]
+    assert arguments[arguments.index("--pool") + 1] == "kinetic-gke"
