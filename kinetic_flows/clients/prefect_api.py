@@ -381,3 +381,14 @@ def configured_api_url() -> str | None:
 
     url: str | None = PREFECT_API_URL.value()
     return url
+
+
+def configured_credentials() -> dict[str, str]:
+    """Return the credentials of Prefect's settings by variable, empty where there are none.
+
+    `prefect cloud login` keeps them in the active profile, where no variable shows them.
+    """
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+
+    settings = (PREFECT_API_KEY, PREFECT_API_AUTH_STRING)
+    return {setting.name: setting.value() or "" for setting in settings}

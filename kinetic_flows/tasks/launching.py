@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import unquote
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from kinetic_flows.clients.prefect_api import NewRun
-from kinetic_flows.errors import KineticError
+from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
+from kinetic_flows.errors import ConfigurationError, KineticError
 from kinetic_flows.following import follow
 from kinetic_flows.job import (
     CodeSpec,
@@ -176,8 +177,21 @@ def _job(draft: Draft, code: CodeSpec, run_id: str, session: Session) -> JobSpec
 
 
 def _output_dir(session: Session, run_id: str) -> str:
-    """Return where a run keeps its outputs: a plain path where the store is a directory."""
+    """Return where a run keeps its outputs: a plain path where the store is a directory.
+
+    Raises:
+        ConfigurationError: The outputs of runs on this machine were to go to a URI.
+    """
     base = session.settings.output_dir
+    if base and session.platform.store.uri.startswith("file:"):
+        if "://" in base:
+            raise ConfigurationError(
+                f"KINETIC_OUTPUT_DIR is {base}, and runs on this machine write to a directory",
+                value=base,
+                hint="set it to a directory, or unset it to keep outputs under KINETIC_HOME",
+            )
+        # The function works in a copy of the project, which does not outlive it.
+        return str(Path(base).expanduser().absolute() / run_id)
     if base:
         return f"{base.rstrip('/')}/{run_id}"
     uri = f"{session.platform.store.uri}/{output_prefix(run_id)}".rstrip("/")
@@ -185,8 +199,10 @@ def _output_dir(session: Session, run_id: str) -> str:
 
 
 def _prefect_credentials(environ: Mapping[str, str]) -> dict[str, str]:
-    names = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
-    return {name: environ[name] for name in names if environ.get(name)}
+    """Return what the runner presents to the API: the variables', else the profile's."""
+    configured = configured_credentials()
+    given = {name: environ.get(name) or configured[name] for name in configured}
+    return {name: value for name, value in given.items() if value}
 
 
 def _size(count: int) -> str:

@@ -395,6 +395,24 @@ def test_a_run_is_known_by_its_functions_name(functions: ModuleType) -> None:
     assert [listed.id for listed in kinetic.list_runs(name="nightly-s", limit=1)] == [named.id]
 
 
+def test_an_output_directory_may_be_relative_and_outlives_the_run(
+    functions: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KINETIC_OUTPUT_DIR", "outputs")
+    directory, run_id = functions.where()
+    assert Path(directory) == tmp_path / "outputs" / run_id
+    assert (Path(directory) / "model.txt").read_text() == "weights"
+
+
+def test_an_output_uri_is_refused_on_this_machine(
+    functions: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_OUTPUT_DIR", "gs://bucket/outputs")
+    with pytest.raises(ConfigurationError, match="gs://bucket/outputs"):
+        functions.add(1)
+
+
 def test_parameters_may_have_any_name(functions: ModuleType) -> None:
     assert functions.keywords(self=1, args=2) == {"self": 1, "args": 2}
 
