@@ -22,6 +22,7 @@ from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_loc
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
+from kinetic_flows.packaging.ignored_imports import ignored_import_warnings
 from kinetic_flows.packaging.payload import (
     Payload,
     argument_reprs,
@@ -176,6 +177,7 @@ def draft_call(
         warnings=(
             *advice.warnings,
             *snapshot.warnings,
+            *ignored_import_warnings(snapshot),
             *payload.warnings,
         ),
     )

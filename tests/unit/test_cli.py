@@ -85,6 +85,21 @@ def test_a_plan_is_printed_for_people_and_for_machines(
     assert plan["why"]
 
 
+def test_a_plan_warns_that_a_module_in_use_does_not_ship(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / ".kineticignore").write_text("cli_job.py\n")
+    assert _run("plan", "cli_job.py:train") == 0
+    assert ".kineticignore: cli_job; a run cannot import them" in capsys.readouterr().out
+
+
+def test_a_lock_says_where_the_requirements_are_from(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("lock", "cli_job.py:train") == 0
+    assert f"dependencies: {project / 'requirements.txt'}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [
