@@ -45,6 +45,7 @@ def follow(
         WaitTimeout: The time is over; the run goes on.
     """
     output = _Output(progress)
+    reason = ""
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
     while True:
@@ -52,6 +53,10 @@ def follow(
         output.take(seen)
         if seen.phase.is_final:
             break
+        if seen.reason != reason:
+            reason = seen.reason
+            if reason:
+                progress.notice(f"{run.name} is {seen.phase.value}: {reason}")
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeout(
                 f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",

@@ -55,6 +55,10 @@ class Place(Protocol):
         """Return the name that an environment's image has or will get."""
         ...
 
+    def runner_environment(self) -> Mapping[str, str]:
+        """Return the variables by which the runner finds what is not where it usually is."""
+        ...
+
     def job_variables(
         self, run_id: str, name: str, image: ResolvedImage, accelerator: Accelerator
     ) -> Mapping[str, Any]:
@@ -108,6 +112,10 @@ class LocalPlace:
     def image_reference(self, environment: EnvironmentSpec) -> str:
         """Return the name of an environment's directory."""
         return local_image_reference(environment.category, environment.dependency_hash)
+
+    def runner_environment(self) -> Mapping[str, str]:
+        """Return nothing: the store is a directory."""
+        return {}
 
     def job_variables(
         self,
@@ -185,6 +193,11 @@ class CloudPlace:
         return project_image(
             self.cloud.image_repo, environment.category, environment.dependency_hash
         )
+
+    def runner_environment(self) -> Mapping[str, str]:
+        """Return where Cloud Storage is, when it is not Google's."""
+        endpoint = self.cloud.storage_endpoint
+        return {"STORAGE_EMULATOR_HOST": endpoint} if endpoint else {}
 
     def job_variables(
         self, run_id: str, name: str, image: ResolvedImage, accelerator: Accelerator

@@ -146,6 +146,7 @@ def _write_job_and_start(
                 "KINETIC_JOB_SHA256": sha256_hex(job),
                 RUN_KEY_VARIABLE: ticket.run_key,
                 **_prefect_credentials(session.environ),
+                **draft.place.runner_environment(),
             },
             job_variables=draft.place.job_variables(run_id, draft.name, image, draft.accelerator),
         )

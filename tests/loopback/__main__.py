@@ -11,6 +11,9 @@ import tempfile
 from pathlib import Path
 
 from loopback.cloud import REGISTRY_HOST, REGISTRY_HOSTS, LoopbackCloud, start_cloud
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.podman import PodmanRuntime
+from loopback.kubernetes.scheduler import NodeGroup
 
 PROJECT = "loopback"
 CLUSTER = "kinetic-cluster"
@@ -44,9 +47,13 @@ def main() -> int:
         cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
             cloud.storage.create_bucket(bucket)
-        for name, value in environment_of(cloud).items():
-            print(f"export {name}={value}", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        runtime = PodmanRuntime(containers=cloud.containers)
+        with LoopbackCluster(directory, runtime=runtime) as cluster:
+            cluster.add_nodes(NodeGroup(name="default", nodes=1))
+            for name, value in environment_of(cloud).items():
+                print(f"export {name}={value}")
+            print(f"export KUBECONFIG={cluster.kubeconfig()}", flush=True)
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
     finally:
         cloud.stop()
     return 0

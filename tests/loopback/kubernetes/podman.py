@@ -1,0 +1,60 @@
+"""Pods as real containers: each runs its image with podman, on the host's network."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+
+from loopback.containers import Containers
+from loopback.kubernetes.runtime import Container, ContainerSpec
+
+
+@dataclass
+class PodmanContainer:
+    """A container that `podman run` is attached to."""
+
+    containers: Containers
+    name: str
+    process: asyncio.subprocess.Process
+
+    async def wait(self) -> int:
+        """Return the container's exit code, which podman passes on."""
+        return await self.process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the container's first process."""
+        if number == signal.SIGKILL:
+            self.containers.run("podman", "kill", self.name, check=False)
+            return
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodmanRuntime:
+    """Runs containers with podman, pulling their images as a node would.
+
+    Attributes:
+        containers: Where podman keeps everything.
+    """
+
+    containers: Containers
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        """Start a container; its image's ENTRYPOINT gives way to the pod's command."""
+        program, *arguments = spec.command
+        options = ["run", "--rm", "--name", spec.pod, "--network", "host", "--entrypoint", program]
+        for name, value in spec.environment.items():
+            options += ["--env", f"{name}={value}"]
+        with spec.log_file.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *self.containers.command("podman", *options, spec.image, *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.containers.environment,
+                start_new_session=True,
+            )
+        return PodmanContainer(self.containers, spec.pod, process)
