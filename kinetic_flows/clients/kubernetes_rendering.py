@@ -15,6 +15,7 @@ import json
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from functools import lru_cache
 from importlib import import_module
@@ -65,10 +66,10 @@ async def _render(
     from prefect.client.schemas.objects import FlowRun
 
     kind: Any = _configuration_type()
-    client = _client_for(template, job_variables)
-    configuration = await kind.from_template_and_values(
-        dict(template), dict(job_variables), client=client
-    )
+    async with _client_for(template, job_variables) as client:
+        configuration = await kind.from_template_and_values(
+            dict(template), dict(job_variables), client=client
+        )
     configuration.prepare_for_flow_run(FlowRun(id=UUID(run_id), flow_id=UUID(run_id), name=name))
     manifest: dict[str, Any] = configuration.job_manifest
     # Only the worker's own checks want these two; a pod has no such fields.
@@ -81,7 +82,7 @@ async def _render(
 
 
 def _client_for(template: Mapping[str, Any], job_variables: Mapping[str, Any]) -> Any:
-    """Return a client of Prefect's where the template refers to blocks or variables.
+    """Open a client of Prefect's where the template refers to blocks or variables.
 
     Elsewhere a stand-in does, which is never asked: rendering with none at all would start a
     temporary server.
@@ -89,7 +90,7 @@ def _client_for(template: Mapping[str, Any], job_variables: Mapping[str, Any]) -
     from prefect.client.orchestration import get_client
 
     text = json.dumps([template["job_configuration"], _defaults(template), dict(job_variables)])
-    return get_client() if any(mark in text for mark in _SERVER_SIDE) else object()
+    return get_client() if any(mark in text for mark in _SERVER_SIDE) else nullcontext(object())
 
 
 def _defaults(template: Mapping[str, Any]) -> list[Any]:

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.variables import Variable
 
+from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.cli.main import main
+from kinetic_flows.clients.kubernetes_rendering import render_job
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.errors import PrefectServerError
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
 from loopback.kubernetes.cluster import LoopbackCluster
 
@@ -89,3 +94,18 @@ def test_a_work_pool_of_another_type_is_left_alone(prefect_api_url, name):
     pools.create(name, "process", {})
     with pytest.raises(PrefectServerError, match="is of type 'process', not 'kubernetes'"):
         pools.read_template(name, WORK_POOL_TYPE)
+
+
+def test_a_template_that_names_a_prefect_variable_is_filled_with_its_value(prefect_api_url):
+    template = base_job_template()
+    label = f"team_{uuid.uuid4().hex[:6]}"
+    placeholder = f"{{{{ prefect.variables.{label} }}}}"
+    template["job_configuration"]["job_manifest"]["metadata"]["annotations"] = {"team": placeholder}
+    run_id = str(uuid.uuid4())
+    request = PodRequest(
+        run_id=run_id, name="train", image="r/i", accelerator=parse_accelerator("cpu")
+    )
+    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
+        Variable.set(label, "vision")
+        manifest = render_job(template, job_variables(request), run_id=run_id, name="train")
+    assert manifest["metadata"]["annotations"]["team"] == "vision"

@@ -140,8 +140,28 @@ def test_every_host_of_a_slice_runs_and_the_first_one_returns(cluster, launcher,
             names = os.environ["KINETIC_HOSTNAMES"].split(",")
             return int(os.environ["JOB_COMPLETION_INDEX"]), len(names)
         """
-    job = Job(tmp_path / "store", source)
+    job = Job(tmp_path / "store", source, changes={"hosts": 2})
     run = launch(launcher, job, str(SLICE))
     assert run.end(60).phase is Phase.SUCCEEDED
     assert job.value() == (0, 2)
     assert cluster.list("jobs")[0]["status"]["succeeded"] == 2
+
+
+def test_a_failing_hosts_exception_is_the_runs_and_the_other_host_is_stopped(
+    cluster, launcher, tmp_path
+):
+    source = """
+        import os, time
+
+        def main():
+            if os.environ["JOB_COMPLETION_INDEX"] == "1":
+                raise RuntimeError("chip 3 is bad")
+            time.sleep(600)
+        """
+    job = Job(tmp_path / "store", source, changes={"hosts": 2})
+    run = launch(launcher, job, str(SLICE))
+    ended = run.end(60)
+    assert (ended.phase, ended.exit_code) == (Phase.FAILED, 1)
+    assert ended.reason == "host 1 ended with exit code 1: the function raised"
+    assert job.envelope().header.message == "host 1: chip 3 is bad"
+    assert not [pod for pod in cluster.list("pods") if pod["status"]["phase"] == "Running"]
