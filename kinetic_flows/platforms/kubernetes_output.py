@@ -29,6 +29,7 @@ KEPT_BYTES = 64 << 10
 SILENCE_SECONDS = 600.0
 FULL_PAUSE_SECONDS = 0.05
 TRIES = 4
+LAST_PAUSE_SECONDS = 15.0
 RUNS_KEPT = 1000
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -103,7 +104,7 @@ class PodOutputs:
     def read(self, run_id: str, view: RunView, position: int) -> tuple[bytes, int]:
         """Return a run's output from a position on, as far as it is known by now."""
         output = self._runs.setdefault(run_id, RunOutput())
-        self._start_next(output, view)
+        self._start_next(output, run_id, view)
         self._forget_oldest()
         return output.read(position)
 
@@ -113,7 +114,7 @@ class PodOutputs:
         output.draining = True
 
         def is_fetched() -> bool:
-            self._start_next(output, view())
+            self._start_next(output, run_id, view())
             return not output.busy
 
         self._state.wait(is_fetched, seconds)
@@ -125,32 +126,39 @@ class PodOutputs:
                 for run_id in idle[: len(self._runs) - RUNS_KEPT]:
                     del self._runs[run_id]
 
-    def _start_next(self, output: RunOutput, view: RunView) -> None:
+    def _start_next(self, output: RunOutput, run_id: str, view: RunView) -> None:
         """Follow the next pod whose output was not followed yet, unless one is being followed."""
         with self._guard:
             pod = None if output.busy else _next_pod(view, output.pods)
             if pod is not None:
                 output.busy = True
                 output.pods.add(pod["metadata"]["uid"])
-                self._client.spawn(self._follow(output, pod["metadata"]["name"]))
+                self._client.spawn(self._follow(output, run_id, pod["metadata"]["name"]))
 
-    async def _follow(self, output: RunOutput, pod: str) -> None:
+    async def _follow(self, output: RunOutput, run_id: str, pod: str) -> None:
+        """Read a pod's output to its end, for as long as the pod lives if need be."""
         received, failures = 0, 0
         try:
-            while failures < TRIES:
+            while failures < TRIES or self._is_running(run_id, pod):
                 before = received
                 try:
-                    received = await self._stream(output, pod, received)
+                    await self._stream(output, pod, received)
                     break
                 except _Incomplete as incomplete:
                     received = incomplete.received
                 failures = 0 if received > before else failures + 1
-                await asyncio.sleep(0.2 * 2**failures)
+                await asyncio.sleep(min(0.2 * 2**failures, LAST_PAUSE_SECONDS))
         finally:
             output.busy = False
             self._state.notify()
 
-    async def _stream(self, output: RunOutput, pod: str, skip: int) -> int:
+    def _is_running(self, run_id: str, pod: str) -> bool:
+        pods = self._state.view(run_id).pods
+        return any(
+            each["metadata"]["name"] == pod and pod_phase(each) == "Running" for each in pods
+        )
+
+    async def _stream(self, output: RunOutput, pod: str, skip: int) -> None:
         """Read a pod's output on from where an earlier connection broke off."""
         path = core_path(self._namespace, "pods", pod) + "/log"
         stream = self._client.open_stream(path, {"follow": "true"}, silence_seconds=SILENCE_SECONDS)
@@ -165,11 +173,10 @@ class PodOutputs:
                     while output.is_full:
                         await asyncio.sleep(FULL_PAUSE_SECONDS)
         except (KineticError, StreamBroken) as error:
+            logger.debug("output of pod %s: %s", pod, error)
             # A pod that is gone took its output with it; another may only not be ready yet.
-            if not (isinstance(error, KubernetesRefused) and error.status == 404):
-                logger.debug("output of pod %s: %s", pod, error)
+            if not (isinstance(error, KubernetesRefused) and error.status in (403, 404)):
                 raise _Incomplete(max(skip, received)) from error
-        return max(skip, received)
 
 
 def _next_pod(view: RunView, known: set[str]) -> Object | None:

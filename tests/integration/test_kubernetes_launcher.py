@@ -415,6 +415,13 @@ def test_events_that_may_not_be_read_only_take_explanations_away(cluster, launch
     assert run.end().phase is Phase.SUCCEEDED
 
 
+def test_output_that_may_not_be_read_is_missing_and_nothing_else(cluster, launcher):
+    cluster.access.denials.append(Denial(resource="pods/log"))
+    run = launch(launcher, a_request("print('unseen')"))
+    assert run.end(seconds=8).phase is Phase.SUCCEEDED
+    assert run.output == b""
+
+
 def test_a_kubeconfig_that_cannot_be_read_is_named(tmp_path):
     missing = tmp_path / "nowhere"
     client = KubernetesClient(Kubeconfig(path=str(missing)))
