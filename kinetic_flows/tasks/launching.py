@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
-from kinetic_flows.errors import ConfigurationError, KineticError
+from kinetic_flows.errors import ConfigurationError, KineticError, RunCancelled
 from kinetic_flows.following import follow
 from kinetic_flows.job import (
     CodeSpec,
@@ -100,10 +100,15 @@ def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
     """Wait for the run to end, passing on what it prints, and return its result envelope.
 
     Raises:
+        RunCancelled: It was cancelled, which makes the parent flow run Cancelled too.
         RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
     """
     with step(session.progress, TASK_AWAIT_RUN) as current:
         envelope = follow(ticket, session, session.progress)
+        if envelope.header.status == "cancelled":
+            raise RunCancelled(
+                f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
+            )
         if envelope.header.status != "returned":
             raise RunDidNotReturn(ticket, envelope)
         current.finish(f"{ticket.name} returned {envelope.header.type_name or 'a value'}")
