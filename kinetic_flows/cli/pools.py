@@ -105,12 +105,14 @@ def _cluster(settings: Settings) -> Iterator[KubernetesClient]:
     from kinetic_flows.clients.kubernetes_access import GkeCluster, find_access
     from kinetic_flows.clients.kubernetes_client import KubernetesClient
 
-    cloud = settings.cloud
-    gke = (
-        GkeCluster(project=cloud.project, location=cloud.zone, name=cloud.cluster)
-        if cloud
-        else None
-    )
+    cloud, gke = settings.cloud, None
+    if cloud:
+        gke = GkeCluster(
+            project=cloud.project,
+            location=cloud.zone,
+            name=cloud.cluster,
+            credentials=cloud.credentials.load() if cloud.credentials else None,
+        )
     client = KubernetesClient(find_access(process_environment(), gke))
     try:
         yield client

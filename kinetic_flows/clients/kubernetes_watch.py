@@ -47,6 +47,10 @@ class Sink(Protocol):
         """Take note that an object is gone."""
         ...
 
+    def heard(self) -> None:
+        """Take note that the cluster tells what changes from now on."""
+        ...
+
     def failed(self, error: KineticError) -> None:
         """Take note that the cluster does not tell, for now."""
         ...
@@ -112,6 +116,7 @@ class Follower:
         stream = self.client.open_stream(self.path, query, silence_seconds=SILENCE_SECONDS)
         try:
             async with stream as chunks:
+                self.sink.heard()
                 async for line in _lines(chunks):
                     version = self._take(json.loads(line)) or version
                     if not self.wanted():

@@ -154,6 +154,11 @@ class NamespaceState:
             self._remove(kind, item)
             self._changed.notify_all()
 
+    def heard(self, kind: str) -> None:
+        """Take note that the cluster tells of a kind again."""
+        with self._changed:
+            self._trouble.pop(kind, None)
+
     def failed(self, kind: str, error: KineticError) -> None:
         """Take note that the cluster does not tell of a kind, for now."""
         with self._changed:
@@ -218,6 +223,10 @@ class KindSink:
     def remove(self, item: Object) -> None:
         """Take note that an object is gone."""
         self.state.remove(self.kind, item)
+
+    def heard(self) -> None:
+        """Take note that the cluster tells what changes from now on."""
+        self.state.heard(self.kind)
 
     def failed(self, error: KineticError) -> None:
         """Take note that the cluster does not tell, for now."""

@@ -157,6 +157,11 @@ def test_trouble_is_over_with_the_next_answer():
     assert follow(cluster).trouble(("jobs",)) is None
 
 
+def test_trouble_is_over_when_a_watch_opens_again_though_nothing_happens_in_it():
+    cluster = ScriptedCluster(lists=[[job(5)]], watches=[KubernetesUnreachable("no route"), []])
+    assert follow(cluster).trouble(("jobs",)) is None
+
+
 def test_a_deleted_job_is_gone_and_its_last_pods_with_it():
     state = NamespaceState()
     state.put("jobs", job())
