@@ -55,6 +55,10 @@ class Place(Protocol):
         """Return the name that an environment's image has or will get."""
         ...
 
+    def hosts(self, accelerator: Accelerator) -> int:
+        """Return how many hosts a run has, each with a runner of its own."""
+        ...
+
     def runner_environment(self) -> Mapping[str, str]:
         """Return the variables by which the runner finds what is not where it usually is."""
         ...
@@ -112,6 +116,10 @@ class LocalPlace:
     def image_reference(self, environment: EnvironmentSpec) -> str:
         """Return the name of an environment's directory."""
         return local_image_reference(environment.category, environment.dependency_hash)
+
+    def hosts(self, accelerator: Accelerator) -> int:  # noqa: ARG002 - whatever it stands for
+        """Return one: this machine."""
+        return 1
 
     def runner_environment(self) -> Mapping[str, str]:
         """Return nothing: the store is a directory."""
@@ -193,6 +201,10 @@ class CloudPlace:
         return project_image(
             self.cloud.image_repo, environment.category, environment.dependency_hash
         )
+
+    def hosts(self, accelerator: Accelerator) -> int:
+        """Return the hosts of the accelerator's slice."""
+        return accelerator.hosts
 
     def runner_environment(self) -> Mapping[str, str]:
         """Return where Cloud Storage is, when it is not Google's."""

@@ -15,7 +15,7 @@ from prefect.settings import (
 )
 from prefect.states import Cancelled, Completed
 
-from kinetic_flows.errors import RunCancelled
+from kinetic_flows.errors import KineticError, RunCancelled
 from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.following import cancel
 from kinetic_flows.job import ResultEnvelope, RunTicket
@@ -97,6 +97,9 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
     last = ended[-1]
     if isinstance(last, RunDidNotReturn):
         return Launched(ticket=last.ticket, envelope=last.envelope)
+    if isinstance(last, KineticError | KeyboardInterrupt):
+        # Prefect's engine is no part of what went wrong; a bug of ours keeps its frames.
+        raise last.with_traceback(None)
     if isinstance(last, BaseException):
         raise last
     return last

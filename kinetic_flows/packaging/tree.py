@@ -245,8 +245,11 @@ class _Walk:
             return False
         if self.rules.brings_back(file.path):
             return False
-        with open(self._full(file.path), "rb") as opened:  # noqa: PTH123 - any bytes
-            return holds_secret(opened.read(SECRET_CONTENT_LIMIT_BYTES))
+        try:
+            with open(self._full(file.path), "rb") as opened:  # noqa: PTH123 - any bytes
+                return holds_secret(opened.read(SECRET_CONTENT_LIMIT_BYTES))
+        except OSError:
+            return False  # whoever reads it to ship it says that it cannot be read
 
     def _settle_links(self) -> None:
         """Keep the links whose targets ship, now that everything that ships is known."""

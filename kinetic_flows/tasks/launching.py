@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
 from kinetic_flows.errors import ConfigurationError, KineticError, RunCancelled
-from kinetic_flows.following import follow
+from kinetic_flows.following import CANCEL_GRACE_SECONDS, follow
 from kinetic_flows.job import (
     CodeSpec,
     JobSpec,
@@ -89,6 +90,9 @@ def launch_accelerator_task(
             _write_job_and_start(draft, image, code, ticket, session)
         except BaseException as error:
             reason = error.message if isinstance(error, KineticError) else repr(error)
+            # What interrupted us may have come just after the process had started.
+            with suppress(KineticError):
+                session.platform.launcher.stop(ticket.run_id, CANCEL_GRACE_SECONDS)
             session.api.set_state(ticket.run_id, "CRASHED", message=f"not launched: {reason}")
             raise
         current.finish(f"{draft.accelerator} run {ticket.run_id}")
@@ -176,6 +180,7 @@ def _job(draft: Draft, code: CodeSpec, run_id: str, session: Session) -> JobSpec
         result=result_object(run_id),
         output_dir=_output_dir(session, run_id),
         prefect=PrefectSpec(api_url=session.api.url, flow_run_id=run_id),
+        hosts=draft.place.hosts(draft.accelerator),
         retries=options.retries,
         retry_delay_seconds=options.retry_delay_seconds,
         timeout_seconds=options.timeout_seconds,
