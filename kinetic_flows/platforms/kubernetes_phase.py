@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -67,6 +67,9 @@ def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
         return Verdict(phase=Phase.GONE, reason=UNKNOWN_JOB)
     # While a failing Job stops its other pods, one of them may still write the result.
     if condition(view.job, "Failed") or condition(view.job, "Complete"):
+        # Jobs and pods are watched apart: the pod's own word of its end may come a moment later.
+        if any(_is_thought_alive(pod) for pod in view.pods):
+            return Verdict(phase=Phase.RUNNING, reason="its Job has ended, its pods are ending")
         return _ended(view, view.job)
     if view.job["metadata"].get("deletionTimestamp"):
         return Verdict(phase=Phase.RUNNING, reason="the Job is being deleted")
@@ -112,6 +115,11 @@ def _unspoken(view: RunView, found: Diagnosis | None) -> Diagnosis | None:
         message="no node fits yet, and the autoscaler has not said whether it adds one "
         f"({found.message})",
     )
+
+
+def _is_thought_alive(pod: Mapping[str, Any]) -> bool:
+    is_leaving = pod["metadata"].get("deletionTimestamp")
+    return pod_phase(pod) in ("Pending", "Running") and not is_leaving
 
 
 def _ended(view: RunView, job: dict[str, Any]) -> Verdict:

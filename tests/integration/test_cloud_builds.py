@@ -315,7 +315,7 @@ def test_an_interrupted_client_cancels_the_build_that_nobody_else_waits_for(
     cloud.worker.seconds = 30
     client = cloud.start_client("a")
     cloud.wait_for_running_build()
-    wait_until(lambda: "GetBuild" in cloud.server.server.calls[-3:], 10, "following")
+    wait_until(lambda: cloud.server.server.calls[-1] == "GetBuild", 10, "following")
 
     client.send_signal(signal.SIGINT)
     client.communicate(timeout=30)
