@@ -129,10 +129,10 @@ def test_reading_pauses_while_nobody_looks_and_goes_on_then(pods):
     chunk = b"x" * (UNREAD_BYTES // 2)
     pods.logs["p"] = [[chunk] * 8]
     reader = Reader(pods, pod("p"))
-    reader.outputs.read(RUN, reader.state.view(RUN), 0)
+    reader.look()
     for _ in range(100):
         pods.spawn(asyncio.sleep(0)).result()
-    assert pods.given == 2
+    assert pods.given <= len(reader.seen) // len(chunk) + 2
     reader.until(lambda: len(reader.seen) == len(chunk) * 8)
 
 
