@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 
 from kinetic_flows.errors import FunctionNotSupportedError
 from kinetic_flows.interruption import in_thread
+from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.settings import load_settings, process_environment
 from kinetic_flows.terminal import terminal_progress
@@ -206,8 +207,7 @@ class RemoteFunction(Generic[P, R]):
 
     @property
     def _name(self) -> str:
-        given = self.options.name or getattr(self.fn, "__name__", None)
-        return given or type(self.fn).__name__
+        return run_name(self.fn, self.options.name)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from kinetic_flows.flows.run import execute

@@ -9,8 +9,6 @@ import hashlib
 import re
 
 PARENT_FLOW = "kinetic-run"
-BUILD_IMAGE_FLOW = "kinetic-build-image"
-RECONCILE_FLOW = "kinetic-reconcile"
 
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"
 TASK_RESOLVE_IMAGE = "resolve-image"
@@ -111,11 +109,6 @@ def build_tag(reference: str, subject: str) -> str:
     return f"kinetic-{subject[:HASH_CHARACTERS_IN_TAG]}-{slug(reference)}"[:128].rstrip("-")
 
 
-def run_prefix(run_id: str) -> str:
-    """Common prefix of all of a run's own objects."""
-    return f"runs/{run_id}/"
-
-
 def job_object(run_id: str) -> str:
     """Name of a run's job specification."""
     return f"runs/{run_id}/job.json"
@@ -151,8 +144,12 @@ def build_cache_key(reference: str, dependency_hash: str) -> str:
     return f"kinetic-build-{slug(reference)}-{dependency_hash}"
 
 
-def run_name(text: str) -> str:
-    """Reduce a function's name to what Prefect accepts as a flow's: `<lambda>` is `lambda`."""
+def run_name(function: object, given: str | None) -> str:
+    """Name of a function's runs: the one given, else its own, as far as Prefect accepts it.
+
+    A flow's name has none of `/%&<>`: the runs of a `<lambda>` are named `lambda`.
+    """
+    text: str = given or getattr(function, "__name__", None) or type(function).__name__
     return re.sub(r"[/%&<>\s]+", " ", text).strip() or "function"
 
 

@@ -67,8 +67,7 @@ class Call:
     @property
     def name(self) -> str:
         """The name of the run: the one asked for, else the function's."""
-        given = self.options.name or getattr(self.function, "__name__", None)
-        return run_name(given or type(self.function).__name__)
+        return run_name(self.function, self.options.name)
 
 
 @dataclass(frozen=True, kw_only=True)

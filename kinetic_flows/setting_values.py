@@ -13,8 +13,6 @@ from typing import NoReturn
 
 from kinetic_flows.errors import ConfigurationError, suggest
 
-Parse = Callable[[object, str], object]
-
 _HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?"
 _ENDPOINT = re.compile(rf"(?:https?://)?{_HOST}(?:/[^\s@]*)?")
 

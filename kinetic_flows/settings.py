@@ -213,11 +213,6 @@ def captured_environment(names: tuple[str, ...]) -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def setting_names() -> tuple[str, ...]:
-    """Return the names of all settings, as fields of `Settings`."""
-    return tuple(item.name for item in fields(Settings))
-
-
 def _active_profile(
     profiles: Profiles, given: dict[str, str], settings: Settings, sources: dict[str, Source]
 ) -> Profile | None:

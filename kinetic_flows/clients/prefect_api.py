@@ -232,11 +232,6 @@ class PrefectApi:
             self._client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
 
     @_translated
-    def update_job_variables(self, run_id: str, job_variables: Mapping[str, Any]) -> None:
-        """Replace what a run's infrastructure is given."""
-        self._client.update_flow_run(UUID(run_id), job_variables=dict(job_variables))
-
-    @_translated
     def find_runs(
         self,
         *,

@@ -133,11 +133,6 @@ class BuildState:
         """Whether it has not ended yet."""
         return self.status in RUNNING
 
-    @property
-    def steps_done(self) -> int:
-        """How many steps have succeeded."""
-        return sum(status == "SUCCESS" for _, status in self.step_statuses)
-
 
 def build_steps(spec: BuildSpec) -> tuple[BuildStep, ...]:
     """Return a build's steps: the logins, then the one that builds, then a push if need be."""

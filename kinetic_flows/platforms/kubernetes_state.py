@@ -279,10 +279,6 @@ def _uid(item: Object) -> str:
     return str(item["metadata"].get("uid"))
 
 
-def _is_older(item: Object, known: Object) -> bool:
-    return _uid(item) == _uid(known) and _version(item) < _version(known)
-
-
 def _version(item: Object) -> int:
     # Compared only to keep the answer to a creation from hiding what the watch told since.
     text = str(item["metadata"].get("resourceVersion") or "0")

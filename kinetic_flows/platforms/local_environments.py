@@ -16,12 +16,10 @@ from uuid import uuid4
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import BuildError
+from kinetic_flows.naming import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 from kinetic_flows.protocols import ArtifactStore, ResolvedImage
 
-LABEL_PYTHON = "kinetic.python"
-LABEL_DEPENDENCY_HASH = "kinetic.dependency-hash"
-LABEL_PACKAGES = "kinetic.packages"
 OUTPUT_TAIL_LINES = 15
 
 _DESCRIPTION = "kinetic-environment.json"
@@ -169,5 +167,4 @@ def _labels(environment: EnvironmentSpec) -> dict[str, str]:
     return {
         LABEL_PYTHON: environment.python,
         LABEL_DEPENDENCY_HASH: environment.dependency_hash,
-        LABEL_PACKAGES: str(len(environment.packages)),
     }

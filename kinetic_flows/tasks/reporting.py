@@ -18,12 +18,10 @@ class Step:
 
     Args:
         progress: Who watches the call.
-        name: The step's name, which is its task's.
     """
 
-    def __init__(self, progress: Progress, name: str) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._name = name
         self._logger = _logger()
         self.detail = ""
 
@@ -46,7 +44,7 @@ class Step:
 def step(progress: Progress, name: str) -> Iterator[Step]:
     """Report a step's start and its end, whichever it is."""
     progress.step(name, "started")
-    current = Step(progress, name)
+    current = Step(progress)
     try:
         yield current
     except BaseException as error:
