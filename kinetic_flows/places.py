@@ -17,6 +17,7 @@ from kinetic_flows.images.bases import read_base_inputs, read_project_template
 from kinetic_flows.images.modes import mode_of
 from kinetic_flows.kubernetes.job_variables import PodPlacement, PodRequest, job_variables
 from kinetic_flows.naming import local_image_reference, project_image
+from kinetic_flows.options import RunOptions
 from kinetic_flows.plan import EnvironmentSpec, ImageMode
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
@@ -30,6 +31,27 @@ class Advice:
 
     notices: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """One run, as far as what it is started with depends on it.
+
+    Attributes:
+        run_id: The run's id.
+        name: The function's name.
+        image: The image it runs in.
+        accelerator: What it runs on.
+        mode: How its image comes to be.
+        options: How it is to run.
+    """
+
+    run_id: str
+    name: str
+    image: ResolvedImage
+    accelerator: Accelerator
+    mode: ImageMode
+    options: RunOptions
 
 
 class Place(Protocol):
@@ -63,9 +85,7 @@ class Place(Protocol):
         """Return the variables by which the runner finds what is not where it usually is."""
         ...
 
-    def job_variables(
-        self, run_id: str, name: str, image: ResolvedImage, accelerator: Accelerator
-    ) -> Mapping[str, Any]:
+    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
         """Return what the work pool's template is given for a run."""
         ...
 
@@ -125,13 +145,7 @@ class LocalPlace:
         """Return nothing: the store is a directory."""
         return {}
 
-    def job_variables(
-        self,
-        run_id: str,  # noqa: ARG002 - a child process needs none
-        name: str,  # noqa: ARG002
-        image: ResolvedImage,  # noqa: ARG002
-        accelerator: Accelerator,  # noqa: ARG002
-    ) -> Mapping[str, Any]:
+    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:  # noqa: ARG002
         """Return nothing: a child process is no Job."""
         return {}
 
@@ -211,16 +225,14 @@ class CloudPlace:
         endpoint = self.cloud.storage_endpoint
         return {"STORAGE_EMULATOR_HOST": endpoint} if endpoint else {}
 
-    def job_variables(
-        self, run_id: str, name: str, image: ResolvedImage, accelerator: Accelerator
-    ) -> Mapping[str, Any]:
+    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
         """Return the variables of the work pool `kinetic-gke`."""
         return job_variables(
             PodRequest(
-                run_id=run_id,
-                name=name,
-                image=image.reference,
-                accelerator=accelerator,
+                run_id=request.run_id,
+                name=request.name,
+                image=request.image.reference,
+                accelerator=request.accelerator,
                 placement=PodPlacement(namespace=self.cloud.namespace),
             )
         )

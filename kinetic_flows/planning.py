@@ -31,7 +31,7 @@ from kinetic_flows.packaging.payload import (
 )
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
-from kinetic_flows.places import CloudPlace, LocalPlace, Place
+from kinetic_flows.places import CloudPlace, JobRequest, LocalPlace, Place
 from kinetic_flows.plan import (
     CodeSummary,
     EnvironmentSpec,
@@ -234,6 +234,18 @@ def request_image(draft: Draft, environment: EnvironmentSpec) -> ImageRequest:
     )
 
 
+def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
+    """Return what is to be started for one run of a call."""
+    return JobRequest(
+        run_id=run_id,
+        name=draft.name,
+        image=image,
+        accelerator=draft.accelerator,
+        mode=draft.mode,
+        options=draft.call.options,
+    )
+
+
 def plan_call(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> RunPlan:
     """Decide the rest of a call and return all of it; nothing outside this machine changes.
 
@@ -280,9 +292,7 @@ def assemble_plan(
         environment=environment,
         code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
         job_variables=(
-            draft.place.job_variables(PLANNED_RUN_ID, draft.name, image, draft.accelerator)
-            if image
-            else {}
+            draft.place.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
         ),
         filtered=lock.filtered,
         warnings=(

@@ -17,24 +17,16 @@ from prefect.states import Cancelled, Completed
 
 from kinetic_flows.errors import KineticError, RunCancelled
 from kinetic_flows.flows.console import quiet_console
+from kinetic_flows.flows.preparation import prepare
 from kinetic_flows.following import cancel
 from kinetic_flows.job import ResultEnvelope, RunTicket
-from kinetic_flows.naming import PARENT_FLOW, TASK_AWAIT_RUN, TASK_BUILD_IMAGE
-from kinetic_flows.planning import Draft, describe_environment, request_image
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.naming import PARENT_FLOW, TASK_AWAIT_RUN
+from kinetic_flows.planning import Draft
 from kinetic_flows.session import Session
-from kinetic_flows.tasks.environment import (
-    build_image_task,
-    environment_artifact,
-    lock_dependencies_task,
-    publish_environment,
-    resolve_image_task,
-)
 from kinetic_flows.tasks.launching import (
     RunDidNotReturn,
     await_run_task,
     launch_accelerator_task,
-    upload_code_task,
 )
 
 
@@ -116,26 +108,11 @@ def _prefect_settings(session: Session) -> dict[Any, Any]:
 
 
 def _launch(draft: Draft, session: Session) -> RunTicket:
-    """Make the environment and ship the code, at the same time, then start the run."""
+    """Prepare what the run needs, then start it."""
     flow_run_id = _current_flow_run_id()
-    platform, progress = session.platform, session.progress
     with session.ledger.entered(flow_run_id):
-        lock = lock_dependencies_task(draft, platform, session.environ, progress)
-        environment = describe_environment(draft, lock)
-        request = request_image(draft, environment)
-        found = resolve_image_task(request, platform, progress)
-        artifact = environment_artifact(environment, draft)
-        # Prefect's cache answers for a build; only the registry knows whether it is still there.
-        build = build_image_task if found else build_image_task.with_options(refresh_cache=True)
-        building = build.submit(request, environment, draft, platform, progress)
-        uploading = upload_code_task.submit(draft, platform.store, progress)
-        publish_environment(artifact)
-        made = building.result()
-        if building.state.name == "Cached":
-            progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
-        image = found or ResolvedImage(**made)
-        code = uploading.result()
-        return launch_accelerator_task(draft, image, code, flow_run_id, session)
+        prepared = prepare(draft, session)
+        return launch_accelerator_task(draft, prepared, flow_run_id, session)
 
 
 def _await(ticket: RunTicket, session: Session) -> Launched:

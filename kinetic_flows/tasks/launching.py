@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ from kinetic_flows.job import (
     JobSpec,
     ObjectRef,
     PrefectSpec,
+    RequirementsSpec,
     ResultEnvelope,
     RunTicket,
     sha256_hex,
@@ -39,13 +41,28 @@ from kinetic_flows.naming import (
 )
 from kinetic_flows.packaging.runner_bundle import runner_bundle
 from kinetic_flows.packaging.upload import code_spec, upload_code
-from kinetic_flows.planning import Draft
+from kinetic_flows.planning import Draft, job_request
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore, LaunchRequest, ResolvedImage
 from kinetic_flows.reconciler import store_label
 from kinetic_flows.results import failure_summary
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.reporting import step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What runs of a function share: made once, however many are launched.
+
+    Attributes:
+        image: The image they run in.
+        code: The project's code as it was shipped.
+        requirements: What they install first; None when the image has everything.
+    """
+
+    image: ResolvedImage
+    code: CodeSpec
+    requirements: RequirementsSpec | None = None
 
 
 class RunDidNotReturn(KineticError):
@@ -81,13 +98,13 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
 
 @task(name=TASK_LAUNCH_ACCELERATOR, cache_policy=NO_CACHE)
 def launch_accelerator_task(
-    draft: Draft, image: ResolvedImage, code: CodeSpec, parent_flow_run_id: str, session: Session
+    draft: Draft, prepared: Prepared, parent_flow_run_id: str, session: Session
 ) -> RunTicket:
     """Create the run's flow run, write its job, and start its process."""
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
         ticket = _create_run(draft, parent_flow_run_id, session)
         try:
-            _write_job_and_start(draft, image, code, ticket, session)
+            _write_job_and_start(draft, prepared, ticket, session)
         except BaseException as error:
             reason = error.message if isinstance(error, KineticError) else repr(error)
             # What interrupted us may have come just after the process had started.
@@ -139,11 +156,12 @@ def _create_run(draft: Draft, parent_flow_run_id: str, session: Session) -> RunT
 
 
 def _write_job_and_start(
-    draft: Draft, image: ResolvedImage, code: CodeSpec, ticket: RunTicket, session: Session
+    draft: Draft, prepared: Prepared, ticket: RunTicket, session: Session
 ) -> None:
+    image = prepared.image
     store, run_id = session.platform.store, ticket.run_id
     store.put_if_absent(payload_object(run_id), draft.payload.data)
-    job = _job(draft, code, run_id, session).to_json()
+    job = _job(draft, prepared, run_id, session).to_json()
     store.put_if_absent(job_object(run_id), job)
     session.platform.launcher.start(
         LaunchRequest(
@@ -157,12 +175,12 @@ def _write_job_and_start(
                 **_prefect_credentials(session.environ),
                 **draft.place.runner_environment(),
             },
-            job_variables=draft.place.job_variables(run_id, draft.name, image, draft.accelerator),
+            job_variables=draft.place.job_variables(job_request(draft, run_id, image)),
         )
     )
 
 
-def _job(draft: Draft, code: CodeSpec, run_id: str, session: Session) -> JobSpec:
+def _job(draft: Draft, prepared: Prepared, run_id: str, session: Session) -> JobSpec:
     bundle, options = runner_bundle(), draft.call.options
     return JobSpec(
         run_id=run_id,
@@ -171,7 +189,8 @@ def _job(draft: Draft, code: CodeSpec, run_id: str, session: Session) -> JobSpec
         runner=ObjectRef(
             name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
         ),
-        code=code,
+        code=prepared.code,
+        requirements=prepared.requirements,
         payload=ObjectRef(
             name=payload_object(run_id),
             sha256=draft.payload.sha256,
