@@ -22,7 +22,13 @@ from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
 from kinetic_flows.naming import RUN_KEY_VARIABLE, STORE_LABEL
 from kinetic_flows.processes import ProcessIdentity, current_process
 from kinetic_flows.protocols import Observation, Platform
-from kinetic_flows.results import LOG_TAIL_LINES, crash_error, failure_summary, read_result
+from kinetic_flows.results import (
+    LOG_TAIL_LINES,
+    crash_error,
+    failure_summary,
+    read_result,
+    value_summary,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +78,8 @@ def settle(platform: Platform, api: PrefectApi, run: RunTicket) -> ResultEnvelop
         _settle_without_result(api, run, observation)
     else:
         status = envelope.header.status
-        message = "" if status == "returned" else failure_summary(envelope.header)
-        api.set_state(run.run_id, STATE_OF_STATUS[status], message=message)
+        summary = value_summary if status == "returned" else failure_summary
+        api.set_state(run.run_id, STATE_OF_STATUS[status], message=summary(envelope.header))
     return envelope
 
 

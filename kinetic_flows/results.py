@@ -77,6 +77,14 @@ def unpack_result(envelope: ResultEnvelope, run: RunTicket) -> Any:
     raise _outcome_error(header, run)
 
 
+def value_summary(header: ResultHeader) -> str:
+    """Say in one line what a run returned."""
+    if header.type_name == "NoneType":
+        return "returned None"
+    shown = f": {header.message}" if header.message else ""
+    return f"returned {header.type_name or 'a value'}{shown}"
+
+
 def failure_summary(header: ResultHeader) -> str:
     """Say in one line how a run that did not return ended."""
     if header.status == "raised":

@@ -45,7 +45,7 @@ from kinetic_flows.planning import Draft, job_request
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore, LaunchRequest, ResolvedImage
 from kinetic_flows.reconciler import store_label
-from kinetic_flows.results import failure_summary
+from kinetic_flows.results import failure_summary, value_summary
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.reporting import step
 
@@ -132,7 +132,7 @@ def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
             )
         if envelope.header.status != "returned":
             raise RunDidNotReturn(ticket, envelope)
-        current.finish(f"{ticket.name} returned {envelope.header.type_name or 'a value'}")
+        current.finish(f"{ticket.name} {value_summary(envelope.header)}")
         return envelope
 
 

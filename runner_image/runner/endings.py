@@ -107,7 +107,8 @@ def state_of(header: Mapping[str, Any]) -> State:
     """Return the final state that fits a result."""
     status, message = header["status"], header["message"][:STATE_MESSAGE_CHARACTERS]
     if status == "returned":
-        return State("COMPLETED", "Completed")
+        shown = describe_value(header)[:STATE_MESSAGE_CHARACTERS]
+        return State("COMPLETED", "Completed", shown)
     if status == "cancelled":
         return State("CANCELLED", "Cancelled", message)
     if status == "crashed":
@@ -118,6 +119,14 @@ def state_of(header: Mapping[str, Any]) -> State:
         return State("FAILED", "Failed", describe_exception(header, STATE_MESSAGE_CHARACTERS))
     kind = header["type_name"]
     return State("FAILED", "Failed", f"returned a {kind}, which cannot be pickled: {message}")
+
+
+def describe_value(header: Mapping[str, Any]) -> str:
+    """Say in one short text what was returned."""
+    kind, message = header["type_name"], header["message"]
+    if kind == "NoneType":
+        return "returned None"
+    return f"returned {kind}: {message}" if message else f"returned {kind}"
 
 
 def describe_exception(header: Mapping[str, Any], characters: int) -> str:

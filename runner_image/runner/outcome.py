@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from typing import IO, Any
 
 OUTCOME_FILE = "outcome.json"
@@ -26,8 +27,14 @@ def read_outcome(directory: str) -> dict[str, Any] | None:
     return outcome
 
 
-def leave_value(directory: str, value: Any) -> None:
-    """Leave a returned value, or that it cannot be pickled."""
+def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None:
+    """Leave a returned value, or that it cannot be pickled.
+
+    Args:
+        directory: Where the outcome goes.
+        value: The value.
+        secrets: Texts that no description of the value may show.
+    """
     from cloudpickle import CloudPickler
 
     try:
@@ -37,10 +44,11 @@ def leave_value(directory: str, value: Any) -> None:
         with _body(directory):
             pass
         why = f"{type(error).__name__}: {error}"
-        message = f"{_short_repr(value)} ({why[:MESSAGE_CHARACTERS]})"
+        message = f"{_short_repr(value, secrets)} ({why[:MESSAGE_CHARACTERS]})"
         _leave(directory, status="unpicklable", type_name=type_name(value), message=message)
     else:
-        _leave(directory, status="returned", type_name=type_name(value))
+        message = _short_repr(value, secrets)
+        _leave(directory, status="returned", type_name=type_name(value), message=message)
 
 
 def leave_exception(directory: str, error: BaseException, traceback: str) -> None:
@@ -87,10 +95,21 @@ def _leave(directory: str, **fields: Any) -> None:
     os.replace(path + ".new", path)
 
 
-def _short_repr(value: Any) -> str:
+def _short_repr(value: Any, secrets: Iterable[str]) -> str:
+    """Describe a value, of which a large container is not spelled out."""
+    from reprlib import Repr
+
+    class ShortRepr(Repr):
+        def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
+            return repr(x)
+
+    short = ShortRepr()
+    short.maxstring = short.maxlong = short.maxother = REPR_CHARACTERS
     try:
-        text = repr(value)
+        text = short.repr(value)
     except Exception:  # noqa: BLE001 - as above
+        return f"<{type_name(value)}>"
+    if any(secret and secret in text for secret in secrets):
         return f"<{type_name(value)}>"
     return text if len(text) <= REPR_CHARACTERS else text[:REPR_CHARACTERS] + "…"
 

@@ -63,7 +63,7 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
         leave_exception(directory, error, _show(error))
         return
-    leave_value(directory, value)
+    leave_value(directory, value, payload["environment"].values())
 
 
 def _leave_unreadable(directory: str, error: Exception) -> None:

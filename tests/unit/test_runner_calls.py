@@ -619,3 +619,16 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_result_is_summarised_without_what_was_captured(tmp_path: Path) -> None:
+    source = """
+        import os
+        def main(what):
+            return [os.environ["TOKEN"]] if what == "secret" else list(range(1000))
+    """
+    header = run(tmp_path / "plain", source, "plain").envelope().header
+    assert header.message == "[0, 1, 2, 3, 4, 5, ...]"
+    hidden = run(tmp_path / "secret", source, "secret", environment={"TOKEN": "hush"})
+    header = hidden.envelope().header
+    assert (header.type_name, header.message) == ("list", "<list>")

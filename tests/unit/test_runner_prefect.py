@@ -51,7 +51,7 @@ def _start_sleepy(tmp_path: Path, url: str, source: str = SLEEPY) -> tuple[Job, 
 @pytest.mark.parametrize(
     ("source", "changes", "final"),
     [
-        ("def main(): ...", {}, ("COMPLETED", "Completed", None)),
+        ("def main(): ...", {}, ("COMPLETED", "Completed", "returned None")),
         ("def main(): 1 / 0", {}, ("FAILED", "Failed", "ZeroDivisionError: division by zero")),
         ("def main(): raise KeyError", {}, ("FAILED", "Failed", "KeyError")),
         (
