@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NewType
+
+from kinetic_flows.naming import payload_object, result_object
 
 JOB_VERSION = 1
 """Raised when a runner of the previous version could misread a job."""
@@ -127,6 +129,23 @@ class PrefectSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """What a run was started as; for clients that start it again, no business of the runner.
+
+    Attributes:
+        image: The fields of the image it ran in.
+        accelerator: Canonical name of the accelerator.
+        mode: How its image came to be.
+        options: The function's options, by name.
+    """
+
+    image: Mapping[str, Any]
+    accelerator: str
+    mode: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """Everything a runner needs, pinned by digest; stored as `runs/{run id}/job.json`.
 
@@ -146,6 +165,7 @@ class JobSpec:
         timeout_seconds: Limit for the function, all its tries together; None for none.
         grace_seconds: Time between SIGTERM and SIGKILL when the function is stopped.
         hosts: Hosts of the slice; the runner runs on each.
+        launch: What it was started as; None for jobs that nobody starts again.
     """
 
     run_id: str
@@ -163,11 +183,77 @@ class JobSpec:
     timeout_seconds: float | None = None
     grace_seconds: float = 10.0
     hosts: int = 1
+    launch: LaunchSpec | None = None
     version: int = field(default=JOB_VERSION)
+
+    def of_run(self, run_id: str, *, output_dir: str) -> JobSpec:
+        """Return the job of one run.
+
+        Args:
+            run_id: The run.
+            output_dir: Where it keeps its outputs.
+        """
+        return replace(
+            self,
+            run_id=run_id,
+            payload=replace(self.payload, name=payload_object(run_id)),
+            result=result_object(run_id),
+            output_dir=output_dir,
+            prefect=self.prefect and replace(self.prefect, flow_run_id=run_id),
+        )
+
+    def content_digest(self) -> Sha256:
+        """Return the digest of the job without what only one run of it has."""
+        return sha256_hex(replace(self.of_run("", output_dir=""), prefect=None).to_json())
 
     def to_json(self) -> bytes:
         """Return the canonical bytes whose SHA-256 the launched process is given."""
         return canonical_json(asdict(self))
+
+
+def read_job(data: bytes) -> JobSpec:
+    """Read a job that `to_json` has written.
+
+    Raises:
+        ValueError: It is none, or one of another version.
+    """
+    try:
+        found = json.loads(data)
+        code, requirements = found["code"], found["requirements"]
+        fields = {
+            **found,
+            "runner": ObjectRef(**found["runner"]),
+            "payload": ObjectRef(**found["payload"]),
+            "code": code and _read_code(code),
+            "requirements": requirements
+            and RequirementsSpec(
+                **{
+                    **requirements,
+                    "lock": ObjectRef(**requirements["lock"]),
+                    "wheels": _references(requirements["wheels"]),
+                }
+            ),
+            "prefect": found["prefect"] and PrefectSpec(**found["prefect"]),
+            "launch": found["launch"] and LaunchSpec(**found["launch"]),
+        }
+        return JobSpec(**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no job of version {JOB_VERSION}: {error}") from error
+
+
+def _read_code(found: Mapping[str, Any]) -> CodeSpec:
+    return CodeSpec(
+        **{
+            **found,
+            "packs": _references(found["packs"]),
+            "manifest": ObjectRef(**found["manifest"]),
+            "sys_path": tuple(found["sys_path"]),
+        }
+    )
+
+
+def _references(found: Iterable[Mapping[str, Any]]) -> tuple[ObjectRef, ...]:
+    return tuple(ObjectRef(**each) for each in found)
 
 
 ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancelled", "crashed"]

@@ -29,6 +29,24 @@ STORE_LABEL = "kinetic.store"
 PLATFORM_LABEL = "kinetic.platform"
 """Label that tells where a run was launched."""
 
+OUTPUTS_LABEL = "kinetic.outputs"
+"""Label that tells below which directory or URI a run keeps its outputs."""
+
+JOB_LABEL = "kinetic.job"
+"""Label that holds the digest of a run's job, so that it can be launched again unforged."""
+
+PARENT_LABEL = "kinetic.group"
+"""Label of the runs of a group: the id of the flow run above them."""
+
+INDEX_LABEL = "kinetic.index"
+"""Label of the runs of a group: the place of the run's input, from 0."""
+
+RETRY_LABEL = "kinetic.retry-of"
+"""Label that names the run that a run repeats."""
+
+OUTPUTS = "outputs"
+"""Where runs keep their outputs in the store."""
+
 HASH_CHARACTERS_IN_TAG = 12
 
 LABEL_CATEGORY = "kinetic.category"
@@ -124,9 +142,14 @@ def result_object(run_id: str) -> str:
     return f"runs/{run_id}/result.pkl"
 
 
-def output_prefix(run_id: str) -> str:
-    """Prefix of the files a run keeps for its user."""
-    return f"outputs/{run_id}/"
+def member_name(function: str, index: int | None) -> str:
+    """Name of a run: its function's, with the place of its input when it is one of a group."""
+    return function if index is None else f"{function}[{index}]"
+
+
+def retry_tag(run_id: str) -> str:
+    """Tag of a run that repeats another."""
+    return f"retry-of:{run_id}"
 
 
 def image_tag(category: str, dependency_hash: str) -> str:

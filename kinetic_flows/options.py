@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ class RunOptions:
         """What is said of Google Cloud, by the name of the setting."""
         said = {name: getattr(self, name) for name in _CLOUD_OPTIONS}
         return {name: value for name, value in said.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as plain JSON values, which `updated` takes."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return plain
 
     def updated(self, changes: Mapping[str, Any]) -> RunOptions:
         """Return options with some changed.

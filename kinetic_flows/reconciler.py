@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
 
-from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord
+from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.errors import ObjectRefusedError, RunNotFoundError
 from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
 from kinetic_flows.naming import RUN_KEY_VARIABLE, STORE_LABEL
@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 LAUNCH_GRACE_SECONDS = 120.0
 """How long a Pending run without a process is left to the client that is launching it."""
+
+UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
+"""State types of runs that have been made and are not over."""
 
 STATE_OF_STATUS: dict[ResultStatus, str] = {
     "returned": "COMPLETED",
@@ -93,7 +96,7 @@ def reconcile(platform: Platform, api: PrefectApi) -> int:
     Returns:
         How many runs were looked at.
     """
-    unfinished = api.find_runs(state_types=("PENDING", "RUNNING", "CANCELLING"))
+    unfinished = api.find_runs(RunQuery(state_types=UNFINISHED))
     label = store_label(platform)
     ours = [
         run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -156,13 +156,13 @@ def list_runs(
         name: Only runs whose name contains this; None for any.
         limit: How many at most; None for all.
     """
+    from kinetic_flows.clients.prefect_records import query_of_state
     from kinetic_flows.reconciler import reconcile, ticket_of
 
+    query = replace(query_of_state(state), name=name, since=since)
     with _session(Silence()) as session:
         reconcile(session.platform, session.api)
-        records = session.api.find_runs(
-            state_types=(state.upper(),) if state else (), name=name, since=since, limit=limit
-        )
+        records = session.api.find_runs(query, limit=limit)
         return [
             Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
         ]

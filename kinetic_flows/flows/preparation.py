@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kinetic_flows.launching import Prepared
 from kinetic_flows.naming import TASK_BUILD_IMAGE
 from kinetic_flows.planning import Draft, describe_environment, request_image
 from kinetic_flows.protocols import ResolvedImage
@@ -13,7 +14,7 @@ from kinetic_flows.tasks.environment import (
     publish_environment,
     resolve_image_task,
 )
-from kinetic_flows.tasks.launching import Prepared, upload_code_task
+from kinetic_flows.tasks.launching import upload_code_task
 
 
 def prepare(draft: Draft, session: Session) -> Prepared:

@@ -1,0 +1,198 @@
+"""What this library knows of flow runs, and how it asks for them, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.errors import UsageError, suggest
+from kinetic_flows.naming import RUN_TAG
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, Log
+
+FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+
+STATE_TYPES = (
+    "scheduled",
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "cancelled",
+    "crashed",
+    "paused",
+    "cancelling",
+)
+"""Prefect's state types (https://docs.prefect.io/v3/concepts/states), as people write them."""
+
+STATE_NAMES = {"retrying": "Retrying", "timedout": "TimedOut", "cached": "Cached"}
+"""States with a name of their own that runs can be in, by how people write them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What Prefect knows of one flow run.
+
+    Attributes:
+        id: The flow run's id.
+        name: Its name in the UI.
+        state_type: Prefect's state type, such as `RUNNING`.
+        state_name: The state's name, such as `Retrying`.
+        message: The state's message; empty when there is none.
+        created: When it was created.
+        tags: Its tags.
+        labels: Its labels.
+        job_variables: What its infrastructure was given.
+        parameters: Its parameters, as Prefect shows them.
+        started: When it began to run; None before.
+        ended: When it ended; None before.
+        parent_task_run_id: The placeholder in its parent flow run; None without a parent.
+        flow_id: The flow it belongs to.
+    """
+
+    id: str
+    name: str
+    state_type: str
+    state_name: str
+    message: str
+    created: datetime
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    started: datetime | None = None
+    ended: datetime | None = None
+    parent_task_run_id: str | None = None
+    flow_id: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self.state_type in FINAL_STATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line that a run logged."""
+
+    timestamp: datetime
+    level: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A flow run to create.
+
+    Attributes:
+        flow: Name of the flow it belongs to: the function's.
+        name: The run's own name; None lets Prefect choose.
+        parent_flow_run_id: The flow run it is shown under; None for none.
+        parameters: Shortened representations of the arguments.
+        tags: Tags of the run.
+        labels: Labels of the run.
+        job_variables: What its infrastructure is given.
+        work_pool: Name of its work pool; None where there is none.
+        state_type: Type of its first state.
+        state_name: Name of its first state.
+        message: What the UI shows beside it; empty for Pending's own.
+    """
+
+    flow: str
+    name: str | None
+    parent_flow_run_id: str | None
+    parameters: Mapping[str, Any]
+    tags: tuple[str, ...]
+    labels: Mapping[str, str | int]
+    job_variables: Mapping[str, Any]
+    work_pool: str | None = None
+    state_type: str = "PENDING"
+    state_name: str = "Pending"
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQuery:
+    """Which runs of remote functions to find.
+
+    Attributes:
+        state_types: State types to include; empty for all.
+        state_name: Only runs in the state of this name; None for any.
+        name: Part of the run's name; None for any.
+        since: Only runs created later; None for any time.
+        parent: Only runs below this flow run; None for any.
+        ids: Only runs of these ids; None for any.
+    """
+
+    state_types: tuple[str, ...] = ()
+    state_name: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    parent: str | None = None
+    ids: tuple[str, ...] | None = None
+
+    def to_filter(self) -> dict[str, Any]:
+        """Return the query as Prefect's flow run filter."""
+        wanted: dict[str, Any] = {"tags": {"all_": [RUN_TAG]}}
+        if self.state_types:
+            wanted["state"] = {"type": {"any_": list(self.state_types)}}
+        if self.state_name:
+            wanted["state"] = {"name": {"any_": [self.state_name]}}
+        if self.name:
+            wanted["name"] = {"like_": self.name}
+        if self.since:
+            wanted["expected_start_time"] = {"after_": self.since.isoformat()}
+        if self.parent:
+            wanted["parent_flow_run_id"] = {"any_": [self.parent]}
+        if self.ids is not None:
+            wanted["id"] = {"any_": list(self.ids)}
+        return wanted
+
+
+def query_of_state(state: str | None) -> RunQuery:
+    """Return the query for a state as people write it, such as `running` or `TimedOut`.
+
+    Raises:
+        UsageError: There is no such state.
+    """
+    if state is None:
+        return RunQuery()
+    word = state.strip().lower()
+    if word in STATE_TYPES:
+        return RunQuery(state_types=(word.upper(),))
+    if word in STATE_NAMES:
+        return RunQuery(state_name=STATE_NAMES[word])
+    raise UsageError(
+        f"runs have no state {state!r}",
+        value=state,
+        hint=suggest(word, (*STATE_TYPES, *STATE_NAMES)),
+    )
+
+
+def record_of(run: FlowRun) -> RunRecord:
+    """Return what Prefect's client knows of a flow run as a plain value."""
+    state = run.state
+    return RunRecord(
+        id=str(run.id),
+        name=run.name,
+        state_type=state.type.value if state else "PENDING",
+        state_name=(state.name or "") if state else "Pending",
+        message=(state.message or "") if state else "",
+        created=run.created or run.expected_start_time or datetime.min,
+        tags=tuple(run.tags),
+        labels=dict(run.labels),
+        job_variables=dict(run.job_variables or {}),
+        parameters=dict(run.parameters),
+        started=run.start_time,
+        ended=run.end_time,
+        parent_task_run_id=str(run.parent_task_run_id) if run.parent_task_run_id else None,
+        flow_id=str(run.flow_id),
+    )
+
+
+def log_line_of(log: Log) -> LogLine:
+    """Return a log entry of Prefect's client as a plain value."""
+    return LogLine(timestamp=log.timestamp, level=log.level, message=log.message)

@@ -1,0 +1,236 @@
+"""Starting one run: its flow run, its job in the store, its process."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
+from kinetic_flows.errors import ConfigurationError, KineticError
+from kinetic_flows.following import CANCEL_GRACE_SECONDS
+from kinetic_flows.job import (
+    CodeSpec,
+    JobSpec,
+    LaunchSpec,
+    ObjectRef,
+    PrefectSpec,
+    RequirementsSpec,
+    RunTicket,
+    sha256_hex,
+)
+from kinetic_flows.naming import (
+    INDEX_LABEL,
+    JOB_LABEL,
+    OUTPUTS,
+    OUTPUTS_LABEL,
+    PARENT_LABEL,
+    PLATFORM_LABEL,
+    RUN_KEY_VARIABLE,
+    RUN_TAG,
+    STORE_LABEL,
+    job_object,
+    member_name,
+    payload_object,
+    runner_object,
+)
+from kinetic_flows.packaging.runner_bundle import runner_bundle
+from kinetic_flows.places import JobRequest, Place
+from kinetic_flows.planning import Draft, job_request
+from kinetic_flows.protocols import LaunchRequest, ResolvedImage
+from kinetic_flows.reconciler import store_label
+from kinetic_flows.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What runs of a function share: made once, however many are launched.
+
+    Attributes:
+        image: The image they run in.
+        code: The project's code as it was shipped.
+        requirements: What they install first; None when the image has everything.
+    """
+
+    image: ResolvedImage
+    code: CodeSpec
+    requirements: RequirementsSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """Where a run belongs.
+
+    Attributes:
+        parent: The flow run it is shown under; None for none.
+        index: Its input's place among those of its group, from 0; None when it is in none.
+    """
+
+    parent: str | None
+    index: int | None = None
+
+
+def launch_run(
+    draft: Draft, prepared: Prepared, membership: Membership, session: Session
+) -> RunTicket:
+    """Create a run's flow run, write its job, and start its process.
+
+    Args:
+        draft: The call.
+        prepared: What runs of the function share.
+        membership: Where the run belongs.
+        session: Where it runs and reports.
+
+    Raises:
+        KineticError: It could not be started; its flow run says so.
+    """
+    job = describe_job(draft, prepared, session)
+    new = NewRun(
+        flow=draft.name,
+        name=member_name(draft.name, membership.index),
+        parent_flow_run_id=membership.parent,
+        parameters=draft.argument_reprs,
+        tags=(RUN_TAG, *draft.call.options.tags),
+        labels=_labels(job, membership, session),
+        job_variables={},
+    )
+
+    def start(ticket: RunTicket) -> None:
+        request = job_request(draft, ticket.run_id, prepared.image)
+        start_job(request, job, draft.payload.data, ticket.run_key, draft.place, session)
+
+    return create_and_start(new, start, session)
+
+
+def create_and_start(
+    new: NewRun, start: Callable[[RunTicket], None], session: Session
+) -> RunTicket:
+    """Create a flow run with a key of its own and start what it stands for.
+
+    Args:
+        new: The flow run.
+        start: Starts the process; when it raises, the flow run has crashed.
+        session: Where it runs and reports.
+    """
+    run_key = secrets.token_hex(32)
+    env = {**(new.job_variables.get("env") or {}), RUN_KEY_VARIABLE: run_key}
+    new = replace(new, job_variables={**new.job_variables, "env": env})
+    run_id = session.api.create_run(new)
+    ticket = RunTicket(run_id=run_id, name=new.name or new.flow, run_key=run_key)
+    try:
+        start(ticket)
+    except BaseException as error:
+        reason = error.message if isinstance(error, KineticError) else repr(error)
+        # What interrupted us may have come just after the process had started.
+        with suppress(KineticError):
+            session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
+        session.api.set_state(run_id, "CRASHED", message=f"not launched: {reason}")
+        raise
+    return ticket
+
+
+def _labels(job: JobSpec, membership: Membership, session: Session) -> dict[str, str | int]:
+    labels: dict[str, str | int] = {
+        JOB_LABEL: job.content_digest(),
+        PLATFORM_LABEL: session.platform.name,
+        STORE_LABEL: store_label(session.platform),
+        OUTPUTS_LABEL: _outputs(session),
+    }
+    if membership.index is not None:
+        labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}
+    return labels
+
+
+def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
+    """Return the job of a run that has no id yet; `JobSpec.of_run` gives it one."""
+    bundle, options = runner_bundle(), draft.call.options
+    return JobSpec(
+        run_id="",
+        name=draft.name,
+        python=draft.target.python,
+        runner=ObjectRef(
+            name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
+        ),
+        code=prepared.code,
+        requirements=prepared.requirements,
+        payload=ObjectRef(name="", sha256=draft.payload.sha256, size_bytes=len(draft.payload.data)),
+        result="",
+        output_dir="",
+        prefect=PrefectSpec(api_url=session.api.url, flow_run_id=""),
+        hosts=draft.place.hosts(draft.accelerator),
+        retries=options.retries,
+        retry_delay_seconds=options.retry_delay_seconds,
+        timeout_seconds=options.timeout_seconds,
+        launch=LaunchSpec(
+            image=asdict(prepared.image),
+            accelerator=str(draft.accelerator),
+            mode=draft.mode,
+            options=options.to_json(),
+        ),
+    )
+
+
+def start_job(
+    request: JobRequest, job: JobSpec, payload: bytes, key: str, place: Place, session: Session
+) -> None:
+    """Write a run's payload and job, and start its process.
+
+    Args:
+        request: What is started.
+        job: The job without a run.
+        payload: The pickled call.
+        key: The run's HMAC key, in hexadecimal.
+        place: Where it runs.
+        session: Where it runs and reports.
+    """
+    store, run_id = session.platform.store, request.run_id
+    store.put_if_absent(payload_object(run_id), payload)
+    whole = job.of_run(run_id, output_dir=f"{_outputs(session)}/{run_id}").to_json()
+    store.put_if_absent(job_object(run_id), whole)
+    session.platform.launcher.start(
+        LaunchRequest(
+            run_id=run_id,
+            name=request.name,
+            image=request.image,
+            environment={
+                "KINETIC_JOB": f"{store.uri}/{job_object(run_id)}",
+                "KINETIC_JOB_SHA256": sha256_hex(whole),
+                RUN_KEY_VARIABLE: key,
+                **_prefect_credentials(session.environ),
+                **place.runner_environment(),
+            },
+            job_variables=place.job_variables(request),
+        )
+    )
+
+
+def _outputs(session: Session) -> str:
+    """Return where runs keep their outputs: a plain path where the store is a directory.
+
+    Raises:
+        ConfigurationError: The outputs of runs on this machine were to go to a URI.
+    """
+    base = session.settings.output_dir
+    if base and session.platform.store.uri.startswith("file:"):
+        if "://" in base:
+            raise ConfigurationError(
+                f"KINETIC_OUTPUT_DIR is {base}, and runs on this machine write to a directory",
+                value=base,
+                hint="set it to a directory, or unset it to keep outputs under KINETIC_HOME",
+            )
+        # The function works in a copy of the project, which does not outlive it.
+        return str(Path(base).expanduser().absolute())
+    if base:
+        return base.rstrip("/")
+    uri = f"{session.platform.store.uri}/{OUTPUTS}"
+    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+
+
+def _prefect_credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the runner presents to the API: the variables', else the profile's."""
+    configured = configured_credentials()
+    given = {name: environ.get(name) or configured[name] for name in configured}
+    return {name: value for name, value in given.items() if value}
