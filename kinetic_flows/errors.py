@@ -99,6 +99,20 @@ class ImageError(KineticError):
     exit_code = 6
 
 
+class RepositoryNotFoundError(ImageError):
+    """The registry has no such repository."""
+
+
+class RegistryAccessError(ImageError):
+    """The registry does not let these credentials, or nobody, do this."""
+
+
+class SecretError(KineticError):
+    """Secret Manager refused, or cannot be reached."""
+
+    exit_code = 11
+
+
 class BuildError(KineticError):
     """An environment or image could not be built."""
 

@@ -17,6 +17,15 @@ TASK_UPLOAD_CODE = "upload-code"
 TASK_LAUNCH_ACCELERATOR = "launch-accelerator"
 TASK_AWAIT_RUN = "await-run"
 
+BUILD_IMAGE_FLOW = "kinetic-build-image"
+TASK_BUILD_BASE_IMAGE = "build-base-image"
+BASE_IMAGES_ARTIFACT = "base-images"
+"""Key of the Prefect artifact that shows what a run of that flow made."""
+
+DOCKER_HUB_USERNAME_SECRET = "kinetic-docker-hub-username"  # noqa: S105 - a name
+DOCKER_HUB_TOKEN_SECRET = "kinetic-docker-hub-token"  # noqa: S105 - a name
+"""The secrets of Secret Manager that builds log in to Docker Hub with."""
+
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 """Environment variable by which a run's process is handed its HMAC key."""
 
@@ -56,6 +65,7 @@ LABEL_LOCK_DIGEST = "kinetic.lock-digest"
 LABEL_BASE_IDENTITY = "kinetic.base-identity"
 LABEL_VERSION = "kinetic.version"
 LABEL_KIND = "kinetic.kind"
+LABEL_INPUTS = "kinetic.inputs"
 LABEL_BASE_NAME = "org.opencontainers.image.base.name"
 LABEL_TITLE = "org.opencontainers.image.title"
 
@@ -104,17 +114,36 @@ def lease_followers_prefix(subject: str) -> str:
     return f"leases/{subject}/"
 
 
+DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+
+
 def base_image(repository: str, category: str) -> str:
-    """Name of a category's base image in a repository, without a tag.
+    """Name of a category's base image in a repository, without a tag."""
+    return _image_in(repository, f"base-{category}")
+
+
+def controller_image(repository: str) -> str:
+    """Name of the image that our flows run in, without a tag."""
+    return _image_in(repository, "controller")
+
+
+def _image_in(repository: str, name: str) -> str:
+    """Name an image in a repository.
 
     Docker Hub's names have exactly two parts, so `user/name` becomes `user/name-base-cpu`,
     while `user` becomes `user/base-cpu`; a registry of one's own takes paths.
     """
     first, _, rest = repository.strip("/").partition("/")
-    on_docker_hub = not (set(first) & set(".:") or first == "localhost") or first == "docker.io"
-    path = rest if first == "docker.io" else f"{first}/{rest}".rstrip("/")
+    is_host = bool(set(first) & set(".:")) or first == "localhost"
+    on_docker_hub = not is_host or first in DOCKER_HUB_HOSTS
+    path = rest if first in DOCKER_HUB_HOSTS else f"{first}/{rest}".rstrip("/")
     joint = "-" if on_docker_hub and "/" in path else "/"
-    return f"{repository.strip('/')}{joint}base-{category}"
+    return f"{repository.strip('/')}{joint}{name}"
+
+
+def python_tag(tag: str, python: str) -> str:
+    """Tag of a base image's variant for one Python version."""
+    return f"{tag}-py{python}"
 
 
 def base_tag(python: str, identity: str) -> str:

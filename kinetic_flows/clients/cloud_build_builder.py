@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -19,12 +19,15 @@ from kinetic_flows.clients.build_following import GrowingLog, follow_build
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_lookup import check_base
+from kinetic_flows.images.base_orders import BaseOrder
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_project_template
 from kinetic_flows.images.builds import (
     TRANSIENT,
     BuildOptions,
+    BuildRecipe,
     BuildSpec,
     BuildState,
+    RegistryLogin,
     build_error,
 )
 from kinetic_flows.images.decision import Follow, Reuse, Wait, decide
@@ -67,11 +70,17 @@ class _Order:
         reference: Its name, with a tag.
         subject: What its lease and its builds are called after.
         context: Makes its build context, when it has to be built after all.
+        also: Its further names.
+        recipe: How it is built.
+        logins: Registries that its build logs in to first.
     """
 
     reference: str
     subject: str
     context: Callable[[], BuildContext]
+    also: tuple[str, ...] = ()
+    recipe: BuildRecipe = field(default_factory=BuildRecipe)
+    logins: tuple[RegistryLogin, ...] = ()
 
 
 class CloudBuildBuilder:
@@ -157,17 +166,33 @@ class CloudBuildBuilder:
         )
         return self._ensure(order, on_output)
 
-    def build_context(
-        self, reference: str, context: BuildContext, on_output: OnOutput
+    def build_order(
+        self, base: BaseOrder, logins: tuple[RegistryLogin, ...], on_output: OnOutput
     ) -> ResolvedImage:
-        """Build and push an image of any context, even if its tag exists already.
+        """Build and push an image under all its names, even if they exist already.
+
+        A build of the same that is running already is followed instead.
+
+        Args:
+            base: What to build.
+            logins: Registries to log in to first.
+            on_output: Called with each line of the build's log.
 
         Raises:
             BuildError: The build failed.
         """
-        digest = hashlib.sha256(context.archive()).hexdigest()
-        order = _Order(reference=reference, subject=digest, context=lambda: context)
-        state, lines = self._follow(self._submit(order), on_output)
+        order = _Order(
+            reference=base.references[0],
+            subject=base.inputs,
+            context=lambda: base.context,
+            also=base.references[1:],
+            recipe=base.recipe,
+            logins=logins,
+        )
+        tag = naming.build_tag(order.reference, order.subject)
+        state, lines = self._follow(
+            self._builds.find_running(tag) or self._submit(order), on_output
+        )
         return self._result(order, state, lines)
 
     def _configured_base(self, environment: EnvironmentSpec) -> ResolvedImage:
@@ -274,7 +299,9 @@ class CloudBuildBuilder:
             source_object=f"{folder}{source}",
             logs_prefix=f"{folder}{naming.BUILD_LOGS}",
             tags=("kinetic", naming.build_tag(order.reference, order.subject)),
-            options=self._settings.options,
+            also=order.also,
+            options=replace(self._settings.options, logins=order.logins),
+            recipe=order.recipe,
         )
         return self._builds.submit(spec)
 

@@ -20,7 +20,7 @@ from kinetic_flows.clients.oci_http import (
     Sleep,
 )
 from kinetic_flows.clients.registry_credentials import CredentialSource, FirstFound
-from kinetic_flows.errors import ImageError
+from kinetic_flows.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
 from kinetic_flows.images.references import (
     DOCKER_HUB,
     ImageReference,
@@ -188,7 +188,7 @@ def _raise_unless_ok(image: ImageReference, answer: Answer) -> None:
     )
 
 
-def _no_repository(image: ImageReference) -> ImageError:
+def _no_repository(image: ImageReference) -> RepositoryNotFoundError:
     location = artifact_registry_location(image.registry)
     project, _, rest = image.repository.partition("/")
     repository = rest.partition("/")[0]
@@ -198,12 +198,13 @@ def _no_repository(image: ImageReference) -> ImageError:
             f"create it with: gcloud artifacts repositories create {repository} "
             f"--repository-format=docker --location={location} --project={project}"
         )
-    return ImageError(f"the repository of {image} does not exist", value=str(image), hint=hint)
+    message = f"the repository of {image} does not exist"
+    return RepositoryNotFoundError(message, value=str(image), hint=hint)
 
 
-def _no_access(image: ImageReference, status: int) -> ImageError:
+def _no_access(image: ImageReference, status: int) -> RegistryAccessError:
     if image.registry == DOCKER_HUB:
-        return ImageError(
+        return RegistryAccessError(
             f"Docker Hub has no image {image.repository} that this account may read: "
             "the repository does not exist, or it is private",
             value=str(image),
@@ -218,6 +219,6 @@ def _no_access(image: ImageReference, status: int) -> ImageError:
             f"{rest.partition('/')[0]} --location={location} --project={project} "
             "--member=user:YOU --role=roles/artifactregistry.reader"
         )
-    return ImageError(
+    return RegistryAccessError(
         f"the registry answered {status}: no access to {image.name}", value=str(image), hint=hint
     )

@@ -92,6 +92,24 @@ def read_bootstrap() -> bytes:
     return _resources().joinpath("remote_runner.py").read_bytes()
 
 
+def bootstrap_version() -> str:
+    """Return what the bootstrap answers to `--version`."""
+    match = re.search(rb'(?m)^VERSION = "([^"]+)"', read_bootstrap())
+    if match is None:
+        raise ImageError("the bootstrap does not say its version")
+    return match[1].decode()
+
+
+def read_smoke_test() -> str:
+    """Return the program that a base image must pass before it is published."""
+    return _read("smoke_test.py")
+
+
+def read_controller_template() -> str:
+    """Return the template of the image that the product's own flows run in."""
+    return _read("controller.Dockerfile.template")
+
+
 def base_pythons() -> tuple[str, ...]:
     """Return the Python versions that have base images."""
     names = [item.name for item in _resources().joinpath("base-locks").iterdir()]

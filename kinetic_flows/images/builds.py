@@ -46,14 +46,33 @@ class RegistryLogin:
 
     Attributes:
         registry: Host to log in to; empty for Docker Hub.
-        username: User name.
-        secret_version: Resource name of the Secret Manager version that holds the password
+        username_version: Resource name of the Secret Manager version that holds the user name
             (`projects/…/secrets/…/versions/…`).
+        password_version: Likewise of the password.
     """
 
     registry: str
-    username: str
-    secret_version: str
+    username_version: str
+    password_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecipe:
+    """How a Dockerfile is built and what its image must stand before it is pushed.
+
+    Attributes:
+        dockerfile: Path of the Dockerfile in the source.
+        arguments: Values of its `ARG`s.
+        labels: Labels that the image gets beside the Dockerfile's own.
+        smoke_tests: Commands that are run in the image; one that fails keeps it unpublished.
+        from_scratch: Whether to use no layer of an earlier build, and to pull the base anew.
+    """
+
+    dockerfile: str = "Dockerfile"
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    smoke_tests: tuple[tuple[str, ...], ...] = ()
+    from_scratch: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +105,9 @@ class BuildSpec:
         source_object: Name of the source archive in the bucket.
         logs_prefix: Where the log goes in the bucket; empty for its root.
         tags: Tags to find the build by.
+        also: Further references, with tags, that it is pushed to.
         options: How it runs.
+        recipe: How the image is made.
     """
 
     image: str
@@ -94,7 +115,14 @@ class BuildSpec:
     source_object: str
     logs_prefix: str
     tags: tuple[str, ...]
+    also: tuple[str, ...] = ()
     options: BuildOptions = field(default_factory=BuildOptions)
+    recipe: BuildRecipe = field(default_factory=BuildRecipe)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every reference that the result is pushed to."""
+        return (self.image, *self.also)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,28 +163,64 @@ class BuildState:
 
 
 def build_steps(spec: BuildSpec) -> tuple[BuildStep, ...]:
-    """Return a build's steps: the logins, then the one that builds, then a push if need be."""
-    logins = tuple(
-        BuildStep(
-            name=DOCKER_STEP,
-            entrypoint="bash",
-            # `$$` is a dollar sign that Cloud Build does not take for a substitution.
-            args=(
-                "-c",
-                f'echo "$${_secret_variable(number)}" | docker login '
-                f"--username {login.username} --password-stdin {login.registry}".rstrip(),
-            ),
-            secret_variables=(_secret_variable(number),),
-        )
-        for number, login in enumerate(spec.options.logins)
+    """Return a build's steps: logins, build, smoke tests, and pushes where Cloud Build has none.
+
+    What a build pushes comes after all that may fail, so that no tag moves to a broken image.
+    """
+    logins = (_login(number, login) for number, login in enumerate(spec.options.logins))
+    tests = (_smoke_test(spec, command) for command in spec.recipe.smoke_tests)
+    pushes = (
+        BuildStep(name=DOCKER_STEP, args=("push", reference))
+        for reference in spec.references
+        if reference not in pushed_images(spec)
     )
-    build = BuildStep(
+    return (*logins, _build(spec), *tests, *pushes)
+
+
+def _smoke_test(spec: BuildSpec, command: Sequence[str]) -> BuildStep:
+    program, *arguments = (_literal(word) for word in command)
+    return BuildStep(
         name=DOCKER_STEP,
-        args=("build", "--tag", spec.image, "."),
+        args=("run", "--rm", "--entrypoint", program, spec.image, *arguments),
+    )
+
+
+def _login(number: int, login: RegistryLogin) -> BuildStep:
+    username, password = _secret_variables(number)
+    return BuildStep(
+        name=DOCKER_STEP,
+        entrypoint="bash",
+        # `$$` is a dollar sign that Cloud Build does not take for a substitution.
+        args=(
+            "-c",
+            f'echo "$${password}" | docker login --username "$${username}" '
+            f"--password-stdin {login.registry}".rstrip(),
+        ),
+        secret_variables=(username, password),
+    )
+
+
+def _build(spec: BuildSpec) -> BuildStep:
+    recipe = spec.recipe
+    options = [item for reference in spec.references for item in ("--tag", reference)]
+    if recipe.dockerfile != "Dockerfile":
+        options += ["--file", recipe.dockerfile]
+    if recipe.from_scratch:
+        options += ["--no-cache", "--pull"]
+    for option, values in (("--build-arg", recipe.arguments), ("--label", recipe.labels)):
+        options += [
+            item for name in values for item in (option, _literal(f"{name}={values[name]}"))
+        ]
+    return BuildStep(
+        name=DOCKER_STEP,
+        args=("build", *options, "."),
         environment=("DOCKER_BUILDKIT=1", "BUILDKIT_PROGRESS=plain"),
     )
-    push = BuildStep(name=DOCKER_STEP, args=("push", spec.image))
-    return (*logins, build) if pushed_images(spec) else (*logins, build, push)
+
+
+def _literal(text: str) -> str:
+    """Return a text that Cloud Build looks for no substitutions in."""
+    return text.replace("$", "$$")
 
 
 def pushed_images(spec: BuildSpec) -> tuple[str, ...]:
@@ -165,15 +229,20 @@ def pushed_images(spec: BuildSpec) -> tuple[str, ...]:
     It can do so to Google's registries; to others a step pushes, with the login of a step
     before it (https://cloud.google.com/build/docs/interacting-with-dockerhub-images).
     """
-    return (spec.image,) if is_googles(parse_reference(spec.image).registry) else ()
+    return tuple(
+        reference
+        for reference in spec.references
+        if is_googles(parse_reference(reference).registry)
+    )
 
 
 def build_secrets(spec: BuildSpec) -> dict[str, str]:
     """Return the environment variables that hold secrets, with the secrets' versions."""
-    return {
-        _secret_variable(number): login.secret_version
-        for number, login in enumerate(spec.options.logins)
-    }
+    secrets: dict[str, str] = {}
+    for number, login in enumerate(spec.options.logins):
+        versions = (login.username_version, login.password_version)
+        secrets |= zip(_secret_variables(number), versions, strict=True)
+    return secrets
 
 
 def log_object(logs_prefix: str, build_id: str) -> str:
@@ -248,5 +317,5 @@ def _failed_step(state: BuildState, lines: Iterable[str]) -> str:
     return ""
 
 
-def _secret_variable(number: int) -> str:
-    return f"REGISTRY_PASSWORD_{number}"
+def _secret_variables(number: int) -> tuple[str, str]:
+    return f"REGISTRY_USERNAME_{number}", f"REGISTRY_PASSWORD_{number}"

@@ -23,18 +23,26 @@ _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 @dataclass(frozen=True, kw_only=True)
 class BuildContext:
-    """The files of a build, by their path; one of them is the Dockerfile."""
+    """The files of a build.
+
+    Attributes:
+        files: Their contents by their path.
+        executable: Those that can be executed.
+        dockerfile: Which of them is the Dockerfile.
+    """
 
     files: Mapping[str, bytes]
+    executable: frozenset[str] = frozenset()
+    dockerfile: str = DOCKERFILE
 
     def archive(self) -> bytes:
         """Return the files as a tar.gz: equal files give equal bytes."""
         plain = io.BytesIO()
-        with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(self.files):
                 entry = tarfile.TarInfo(path)
                 entry.size = len(self.files[path])
-                entry.mode = 0o644
+                entry.mode = 0o755 if path in self.executable else 0o644
                 tar.addfile(entry, io.BytesIO(self.files[path]))
         return gzip.compress(plain.getvalue(), mtime=0)
 
@@ -109,6 +117,30 @@ def project_context(
             **shipped,
         }
     )
+
+
+def controller_context(
+    template: str, *, upstream: str, wheel: str, content: bytes, python: str, version: str
+) -> BuildContext:
+    """Return the build context of the image that the product's own flows run in.
+
+    Args:
+        template: Text of the Dockerfile's template.
+        upstream: Reference of the image it starts from.
+        wheel: File name of the product's wheel.
+        content: The wheel.
+        python: Python minor version of the image.
+        version: This product's version, for the labels.
+    """
+    labels = {
+        naming.LABEL_KIND: "controller",
+        naming.LABEL_PYTHON: python,
+        naming.LABEL_VERSION: version,
+        naming.LABEL_TITLE: "kinetic-flows",
+        naming.LABEL_BASE_NAME: upstream,
+    }
+    values = {"upstream": upstream, "wheel": wheel, "labels": _pairs(labels)}
+    return BuildContext(files={DOCKERFILE: render(template, values).encode(), wheel: content})
 
 
 def render(template: str, values: Mapping[str, str]) -> str:

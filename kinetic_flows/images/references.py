@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, replace
 
 from kinetic_flows.errors import ImageError
+from kinetic_flows.naming import DOCKER_HUB_HOSTS
 
 DOCKER_HUB = "docker.io"
-_DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = re.compile(r"^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d+)?\Z")
@@ -105,7 +105,7 @@ def _split_registry(name: str) -> tuple[str, str]:
         return DOCKER_HUB, f"library/{name}"
     if not set(first) & set(".:") and first != "localhost":
         return DOCKER_HUB, name
-    if first not in _DOCKER_HUB_ALIASES:
+    if first not in DOCKER_HUB_HOSTS:
         return first, rest
     return DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
 

@@ -11,6 +11,7 @@ from kinetic_flows.errors import ImageError
 from kinetic_flows.images.base_lookup import configured_base
 from kinetic_flows.images.builds import (
     BuildOptions,
+    BuildRecipe,
     BuildSpec,
     BuildState,
     RegistryLogin,
@@ -24,7 +25,9 @@ from kinetic_flows.images.builds import (
 from kinetic_flows.protocols import ResolvedImage
 
 LOGIN = RegistryLogin(
-    registry="", username="someone", secret_version="projects/p/secrets/hub/versions/latest"
+    registry="",
+    username_version="projects/p/secrets/name/versions/latest",
+    password_version="projects/p/secrets/hub/versions/latest",
 )
 
 
@@ -47,16 +50,20 @@ def test_a_build_is_one_docker_step() -> None:
     assert "DOCKER_BUILDKIT=1" in step.environment
 
 
-def test_a_login_comes_first_and_its_password_is_a_secret_and_never_an_argument() -> None:
+def test_a_login_comes_first_and_nothing_of_it_is_an_argument() -> None:
     login, build = build_steps(spec(LOGIN))
 
     assert login.args == (
         "-c",
-        'echo "$$REGISTRY_PASSWORD_0" | docker login --username someone --password-stdin',
+        (
+            'echo "$$REGISTRY_PASSWORD_0" | docker login --username "$$REGISTRY_USERNAME_0" '
+            "--password-stdin"
+        ),
     )
-    assert login.secret_variables == ("REGISTRY_PASSWORD_0",)
+    assert login.secret_variables == ("REGISTRY_USERNAME_0", "REGISTRY_PASSWORD_0")
     assert build_secrets(spec(LOGIN)) == {
-        "REGISTRY_PASSWORD_0": "projects/p/secrets/hub/versions/latest"
+        "REGISTRY_USERNAME_0": "projects/p/secrets/name/versions/latest",
+        "REGISTRY_PASSWORD_0": "projects/p/secrets/hub/versions/latest",
     }
     assert build.secret_variables == ()
 
@@ -67,6 +74,42 @@ def test_cloud_build_pushes_to_googles_registries_and_a_step_to_others() -> None
     assert pushed_images(spec()) == ("us-docker.pkg.dev/p/r/app:cpu-1",)
     assert pushed_images(hub) == ()
     assert build_steps(hub)[-1].args == ("push", "someone/kinetic-base-cpu:1")
+
+
+def test_smoke_tests_come_after_the_build_and_before_every_push() -> None:
+    hub = replace(
+        spec(LOGIN),
+        image="someone/kinetic-base-cpu:1-py3.11",
+        also=("someone/kinetic-base-cpu:1",),
+        recipe=BuildRecipe(smoke_tests=(("python3", "-c", "print('$1')"),)),
+    )
+
+    login, build, test, *pushes = build_steps(hub)
+
+    assert login.entrypoint == "bash"
+    assert build.args[:5] == ("build", "--tag", hub.image, "--tag", hub.also[0])
+    entrypoint = ("--entrypoint", "python3")
+    assert test.args == ("run", "--rm", *entrypoint, hub.image, "-c", "print('$$1')")
+    assert [step.args for step in pushes] == [("push", name) for name in hub.references]
+
+
+def test_a_recipe_names_the_dockerfile_its_arguments_and_labels() -> None:
+    recipe = BuildRecipe(
+        dockerfile="Dockerfile.gpu",
+        arguments={"KINETIC_CATEGORY": "gpu"},
+        labels={"price": "$5"},
+        from_scratch=True,
+    )
+
+    (build,) = build_steps(replace(spec(), recipe=recipe))
+
+    assert build.args[3:] == (
+        *("--file", "Dockerfile.gpu"),
+        *("--no-cache", "--pull"),
+        *("--build-arg", "KINETIC_CATEGORY=gpu"),
+        *("--label", "price=$$5"),
+        ".",
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,6 +168,7 @@ def test_logs_are_where_cloud_build_puts_them() -> None:
         ("myuser/kinetic", "myuser/kinetic-base-cpu"),
         ("docker.io/myuser/kinetic", "docker.io/myuser/kinetic-base-cpu"),
         ("docker.io/kinetic", "docker.io/kinetic/base-cpu"),
+        ("index.docker.io/myuser/kinetic", "index.docker.io/myuser/kinetic-base-cpu"),
         ("us-docker.pkg.dev/p/r", "us-docker.pkg.dev/p/r/base-cpu"),
         ("localhost:5000/a/b", "localhost:5000/a/b/base-cpu"),
     ],

@@ -1,0 +1,316 @@
+"""What `kinetic build-image` is to build, as values: images, names, steps. Nothing here acts.
+
+One image is built for each category and Python version. It is pushed as `:{tag}-py{minor}`,
+which clients look for first, and the first Python version's as `:{tag}` too. Each carries the
+digest of what it was built from, so that the same inputs are not built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from kinetic_flows import naming
+from kinetic_flows import setting_values as check
+from kinetic_flows.errors import RegistryAccessError, UsageError, suggest
+from kinetic_flows.images.bases import (
+    UPSTREAM,
+    base_pythons,
+    bootstrap_version,
+    read_base_inputs,
+    read_bootstrap,
+    read_controller_template,
+    read_smoke_test,
+)
+from kinetic_flows.images.builds import BuildRecipe
+from kinetic_flows.images.docker_context import read_context
+from kinetic_flows.images.dockerfiles import BuildContext, base_context, controller_context
+from kinetic_flows.images.references import (
+    DOCKER_HUB,
+    artifact_registry_location,
+    parse_reference,
+)
+from kinetic_flows.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.plan import Category
+from kinetic_flows.protocols import ImageRegistry, ResolvedImage
+
+CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")
+CATEGORY_ARGUMENT = "KINETIC_CATEGORY"
+PYTHON_ARGUMENT = "KINETIC_PYTHON"
+"""Build arguments that a Dockerfile of somebody's own may declare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseImagesRequest:
+    """What is asked for.
+
+    Attributes:
+        repository: Where the images go, without a tag, as `KINETIC_BASE_IMAGE_REPO` names it.
+        tag: Version tag.
+        version: This product's version, for the labels.
+        categories: Kinds of accelerator.
+        pythons: Python minor versions; the first one's images get the plain tag.
+        dockerfile: A Dockerfile of somebody's own; None for the product's.
+        from_scratch: Whether to build what exists already, and without any earlier layer.
+    """
+
+    repository: str
+    tag: str
+    version: str
+    categories: tuple[Category, ...] = CATEGORIES
+    pythons: tuple[str, ...]
+    dockerfile: Path | None = None
+    from_scratch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseOrder:
+    """One image to build.
+
+    Attributes:
+        name: What to call it: `cpu`, or `cpu py3.12` where there are several.
+        references: What it is pushed as; the first one is only its own.
+        inputs: Digest of everything it is built from.
+        context: The files of the build.
+        recipe: How it is built, and what it must stand.
+    """
+
+    name: str
+    references: tuple[str, ...]
+    inputs: Sha256
+    context: BuildContext
+    recipe: BuildRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What the registry has under an order's names.
+
+    Attributes:
+        order: The order.
+        found: The images, by reference; None where there is none.
+    """
+
+    order: BaseOrder
+    found: Mapping[str, ResolvedImage | None]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether every name holds an image of exactly these inputs."""
+        wanted = self.order.inputs
+        return all(
+            image is not None and image.labels.get(naming.LABEL_INPUTS) == wanted
+            for image in self.found.values()
+        )
+
+    @property
+    def replaced(self) -> Mapping[str, str]:
+        """The digests of other images that hold these names, by reference."""
+        return {ref: image.digest for ref, image in self.found.items() if image is not None}
+
+    @property
+    def image(self) -> ResolvedImage | None:
+        """The image under the order's own name."""
+        return self.found[self.order.references[0]]
+
+
+def check_repository(repository: str) -> str:
+    """Return a repository as it is used.
+
+    Raises:
+        ConfigurationError: It cannot be a repository.
+        UsageError: Its registry has no such names.
+    """
+    name = check.image_repository(repository, "--repo")
+    reference = parse_reference(naming.base_image(name, "cpu"))
+    parts = reference.repository.split("/")
+    if reference.registry == DOCKER_HUB and len(parts) != 2:
+        raise UsageError(
+            f"{repository!r} cannot be on Docker Hub, whose names have two parts",
+            value=repository,
+            hint="give a namespace, or namespace/name, such as my-name/kinetic",
+        )
+    if artifact_registry_location(reference.registry) is not None and len(parts) < 3:
+        raise UsageError(
+            f"{repository!r} lacks the project or the repository",
+            value=repository,
+            hint=f"write {reference.registry}/PROJECT/REPOSITORY",
+        )
+    return name
+
+
+def check_tag(tag: str) -> str:
+    """Return a version tag.
+
+    Raises:
+        ImageError: It cannot be a tag.
+    """
+    parse_reference(f"base:{naming.python_tag(tag, '3.11')}")
+    return tag
+
+
+def check_pythons(pythons: Iterable[str]) -> tuple[str, ...]:
+    """Return Python versions that base images can have, each once.
+
+    Raises:
+        UsageError: There is no base image for one of them.
+    """
+    chosen = tuple(dict.fromkeys(pythons))
+    for python in chosen:
+        if python not in base_pythons():
+            raise UsageError(
+                f"there is no base image for Python {python}",
+                value=python,
+                hint=suggest(python, base_pythons()),
+            )
+    return chosen
+
+
+def base_orders(request: BaseImagesRequest) -> tuple[BaseOrder, ...]:
+    """Return the images that a request asks for.
+
+    Raises:
+        ImageError: The Dockerfile cannot be used, or does not make a base image.
+    """
+    return tuple(
+        _base_order(request, category, python)
+        for python in request.pythons
+        for category in request.categories
+    )
+
+
+def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> BaseOrder:
+    """Return the image that the product's own flows run in.
+
+    Args:
+        request: What is asked for; its categories do not matter.
+        wheel: File name of the product's wheel.
+        content: The wheel.
+    """
+    python = request.pythons[0]
+
+    def context(version: str) -> BuildContext:
+        return controller_context(
+            read_controller_template(),
+            upstream=UPSTREAM.format(python=python),
+            wheel=wheel,
+            content=content,
+            python=python,
+            version=version,
+        )
+
+    inputs = _digest(context(""), {})
+    modules = "kinetic_flows.flows.build_image, kinetic_flows.blocks, prefect"
+    return BaseOrder(
+        name="controller",
+        references=(f"{naming.controller_image(request.repository)}:{request.tag}",),
+        inputs=inputs,
+        context=context(request.version),
+        recipe=BuildRecipe(
+            labels={naming.LABEL_INPUTS: inputs},
+            smoke_tests=(("kinetic", "--version"), ("python3", "-c", f"import {modules}")),
+            from_scratch=request.from_scratch,
+        ),
+    )
+
+
+def find_standing(order: BaseOrder, registry: ImageRegistry) -> Standing:
+    """Ask the registry what it has under an order's names.
+
+    Raises:
+        ImageError: It cannot be asked, or has no such repository.
+    """
+    return Standing(order=order, found={ref: _look_up(ref, registry) for ref in order.references})
+
+
+def _look_up(reference: str, registry: ImageRegistry) -> ResolvedImage | None:
+    try:
+        return registry.resolve(reference)
+    except RegistryAccessError:
+        # Docker Hub says the same of what is private and of what does not exist, which it
+        # makes when something is pushed.
+        if parse_reference(reference).registry == DOCKER_HUB:
+            return None
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What one image is built from."""
+
+    context: BuildContext
+    inputs: Sha256
+    kind: Literal["own", "custom"]
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def _base_order(request: BaseImagesRequest, category: Category, python: str) -> BaseOrder:
+    name = naming.base_image(request.repository, category)
+    references = [f"{name}:{naming.python_tag(request.tag, python)}"]
+    if python == request.pythons[0]:
+        references.append(f"{name}:{request.tag}")
+    if request.dockerfile is None:
+        source = _own_source(request, category, python)
+    else:
+        source = _custom_source(request.dockerfile, request.version, category, python)
+    test = (read_smoke_test(), python, category, bootstrap_version(), source.kind)
+    return BaseOrder(
+        name=f"{category} py{python}" if len(request.pythons) > 1 else category,
+        references=tuple(references),
+        inputs=source.inputs,
+        context=source.context,
+        recipe=BuildRecipe(
+            dockerfile=source.context.dockerfile,
+            arguments=source.arguments,
+            labels={**source.labels, naming.LABEL_INPUTS: source.inputs},
+            smoke_tests=(("python3", "-c", *test),),
+            from_scratch=request.from_scratch,
+        ),
+    )
+
+
+def _own_source(request: BaseImagesRequest, category: Category, python: str) -> _Source:
+    """Return the product's own Dockerfile; its version is a label and no input."""
+    inputs, bootstrap = read_base_inputs(category, python), read_bootstrap()
+    unversioned = base_context(inputs, bootstrap=bootstrap, version="")
+    return _Source(
+        context=base_context(inputs, bootstrap=bootstrap, version=request.version),
+        inputs=_digest(unversioned, {}),
+        kind="own",
+    )
+
+
+def _custom_source(path: Path, version: str, category: Category, python: str) -> _Source:
+    known = {CATEGORY_ARGUMENT: category, PYTHON_ARGUMENT: python}
+    context, dockerfile = read_context(path, bootstrap=read_bootstrap(), arguments=known)
+    arguments = {name: known[name] for name in known if name in dockerfile.arguments}
+    labels = {
+        naming.LABEL_KIND: "base",
+        naming.LABEL_CATEGORY: category,
+        naming.LABEL_PYTHON: python,
+        naming.LABEL_VERSION: version,
+        naming.LABEL_TITLE: f"kinetic base for {category}, Python {python}",
+    }
+    return _Source(
+        context=context,
+        inputs=_digest(context, {**arguments, "category": category, "python": python}),
+        kind="custom",
+        arguments=arguments,
+        labels=labels,
+    )
+
+
+def _digest(context: BuildContext, values: Mapping[str, str]) -> Sha256:
+    """Return the digest of what an image is built from."""
+    files = {path: hashlib.sha256(data).hexdigest() for path, data in context.files.items()}
+    content = {
+        "files": files,
+        "executable": sorted(context.executable),
+        "dockerfile": context.dockerfile,
+        "values": dict(values),
+    }
+    return sha256_hex(canonical_json(content))

@@ -1,0 +1,68 @@
+"""What a base image must be able to do before it is published; run in it as `python3 -c`.
+
+Arguments: the Python minor version, the category, the bootstrap's version, and `custom` for an
+image of somebody's own Dockerfile, which need not have jax.
+"""
+
+import importlib
+import importlib.metadata
+import platform
+import subprocess
+import sys
+
+RUNNER = "/app/remote_runner.py"
+PLUGINS = {"cpu": (), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",)}
+
+
+def main(python, category, runner, kind):
+    """Return what is wrong, line by line."""
+    problems = []
+    found = ".".join(platform.python_version_tuple()[:2])
+    if found != python:
+        problems.append(f"it has Python {found}, and its tag is to say {python}")
+    for module in ("cloudpickle", "google.cloud.storage"):
+        problems += _import(module)
+    problems += _run(["uv", "--version"], "uv")
+    problems += _run([sys.executable, RUNNER, "--version"], runner)
+    jax = _import("jax")
+    if kind == "custom":
+        print("\n".join(f"note: {line}; projects bring their own" for line in jax))
+    else:
+        problems += jax or _plugin(category)
+    return problems
+
+
+def _import(module):
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 - whatever the import meets
+        return [f"it cannot import {module}: {type(error).__name__}: {error}"]
+    return []
+
+
+def _plugin(category):
+    wanted = PLUGINS[category]
+    for name in wanted:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return []
+    return [f"its jax has none of {', '.join(wanted)}"] if wanted else []
+
+
+def _run(command, expected):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return [f"it cannot run {' '.join(command)}: {error}"]
+    if done.returncode or expected not in done.stdout:
+        return [f"{' '.join(command)} answers {done.returncode}: {done.stdout}{done.stderr}"]
+    return []
+
+
+if __name__ == "__main__":
+    wrong = main(*sys.argv[1:])
+    for line in wrong:
+        print(f"smoke test: {line}")
+    sys.exit(1 if wrong else print("smoke test: passed"))

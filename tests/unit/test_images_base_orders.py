@@ -1,0 +1,145 @@
+"""What `kinetic build-image` is to build: names, inputs, steps, and what is there already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kinetic_flows import naming
+from kinetic_flows.errors import KineticError, RegistryAccessError, UsageError
+from kinetic_flows.images.base_orders import (
+    BaseImagesRequest,
+    base_orders,
+    check_pythons,
+    check_repository,
+    check_tag,
+    controller_order,
+    find_standing,
+)
+from kinetic_flows.images.dockerfiles import DOCKERFILE
+from kinetic_flows.protocols import ResolvedImage
+
+REQUEST = BaseImagesRequest(
+    repository="us-docker.pkg.dev/p/r", tag="1.0", version="1.0", pythons=("3.11", "3.12")
+)
+DOCKERFILE_OF_OURS = """\
+ARG KINETIC_PYTHON
+FROM python:${KINETIC_PYTHON}-slim
+RUN pip install uv cloudpickle google-cloud-storage
+COPY remote_runner.py /app/
+"""
+
+
+class Registry:
+    """A registry with images by reference."""
+
+    def __init__(self, images: dict[str, dict[str, str]], *, error: Exception | None = None):
+        self._images = images
+        self._error = error
+
+    def resolve(self, reference: str) -> ResolvedImage | None:
+        if reference not in self._images:
+            if self._error:
+                raise self._error
+            return None
+        labels = self._images[reference]
+        return ResolvedImage(reference=reference, digest="sha256:1", labels=labels)
+
+
+def test_each_category_and_python_is_an_image_and_the_first_python_gets_the_plain_tag() -> None:
+    orders = base_orders(REQUEST)
+
+    assert [order.name for order in orders] == [
+        *("cpu py3.11", "gpu py3.11", "tpu py3.11", "cpu py3.12", "gpu py3.12", "tpu py3.12"),
+    ]
+    assert orders[0].references == (
+        "us-docker.pkg.dev/p/r/base-cpu:1.0-py3.11",
+        "us-docker.pkg.dev/p/r/base-cpu:1.0",
+    )
+    assert orders[3].references == ("us-docker.pkg.dev/p/r/base-cpu:1.0-py3.12",)
+    assert len({order.inputs for order in orders}) == 6
+
+
+def test_a_new_version_of_the_product_with_the_same_inputs_builds_nothing_new() -> None:
+    first, later = base_orders(REQUEST)[0], base_orders(replace(REQUEST, version="1.1"))[0]
+
+    assert first.inputs == later.inputs
+    assert b'kinetic.version="1.1"' in later.context.files[DOCKERFILE]
+
+
+def test_the_smoke_test_knows_python_category_and_bootstrap() -> None:
+    (command,) = base_orders(REQUEST)[1].recipe.smoke_tests
+
+    assert command[:2] == ("python3", "-c")
+    assert command[3:] == ("3.11", "gpu", "1", "own")
+    assert max(len(word) for word in command) < 10_000, "Cloud Build takes no longer argument"
+
+
+def test_a_dockerfile_of_somebodys_own_gets_labels_and_the_arguments_it_declares(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "Dockerfile.own"
+    path.write_text(DOCKERFILE_OF_OURS)
+    cpu, gpu, _ = base_orders(replace(REQUEST, dockerfile=path, pythons=("3.12",)))
+
+    assert cpu.recipe.arguments == {"KINETIC_PYTHON": "3.12"}
+    assert cpu.recipe.labels[naming.LABEL_CATEGORY] == "cpu"
+    assert cpu.recipe.labels[naming.LABEL_INPUTS] == cpu.inputs
+    assert cpu.inputs != gpu.inputs
+    assert cpu.context.files["remote_runner.py"]
+    assert cpu.recipe.smoke_tests[0][-1] == "custom"
+
+
+def test_the_controller_carries_the_wheel_and_is_tried_before_it_is_published() -> None:
+    order = controller_order(REQUEST, "kinetic_flows-1.0-py3-none-any.whl", b"wheel")
+
+    assert order.references == ("us-docker.pkg.dev/p/r/controller:1.0",)
+    assert order.context.files["kinetic_flows-1.0-py3-none-any.whl"] == b"wheel"
+    assert ("kinetic", "--version") in order.recipe.smoke_tests
+
+
+def test_what_holds_the_names_is_told_apart() -> None:
+    order = base_orders(REQUEST)[0]
+    current = {name: {naming.LABEL_INPUTS: order.inputs} for name in order.references}
+
+    assert find_standing(order, Registry(current)).is_current
+    assert not find_standing(order, Registry({})).is_current
+    half = find_standing(order, Registry({order.references[0]: current[order.references[0]]}))
+    assert not half.is_current
+    assert half.replaced == {order.references[0]: "sha256:1"}
+
+
+def test_docker_hub_does_not_say_whether_an_image_is_missing_or_private() -> None:
+    refusal = RegistryAccessError("no")
+    hub = base_orders(replace(REQUEST, repository="me/kinetic"))[0]
+
+    assert hub.references[1] == "me/kinetic-base-cpu:1.0"
+    assert not find_standing(hub, Registry({}, error=refusal)).is_current
+    with pytest.raises(RegistryAccessError):
+        find_standing(base_orders(REQUEST)[0], Registry({}, error=refusal))
+
+
+@pytest.mark.parametrize(
+    ("repository", "hint"),
+    [
+        ("me/kinetic/more", "namespace/name"),
+        ("us-docker.pkg.dev/project", "us-docker.pkg.dev/PROJECT/REPOSITORY"),
+        ("Me/Kinetic", "without a tag"),
+        ("me/kinetic:1.0", "without a tag"),
+    ],
+)
+def test_a_repository_that_cannot_be_is_refused(repository: str, hint: str) -> None:
+    with pytest.raises(KineticError) as raised:
+        check_repository(repository)
+    assert hint in str(raised.value.hint)
+
+
+def test_tags_and_pythons_that_cannot_be_are_refused() -> None:
+    assert check_tag("v2.0.0") == "v2.0.0"
+    assert check_pythons(["3.12", "3.11", "3.12"]) == ("3.12", "3.11")
+    with pytest.raises(KineticError, match="a/b"):
+        check_tag("a/b:c d")
+    with pytest.raises(UsageError, match=r"Python 3\.9"):
+        check_pythons(["3.9"])
