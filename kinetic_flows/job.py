@@ -141,7 +141,7 @@ class LaunchSpec:
 
     image: Mapping[str, Any]
     accelerator: str
-    mode: str
+    mode: Literal["bundled", "prebuilt", "custom"]
     options: Mapping[str, Any]
 
 

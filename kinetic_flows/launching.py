@@ -174,7 +174,14 @@ def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
 
 
 def start_job(
-    request: JobRequest, job: JobSpec, payload: bytes, key: str, place: Place, session: Session
+    request: JobRequest,
+    job: JobSpec,
+    payload: bytes,
+    key: str,
+    place: Place,
+    session: Session,
+    *,
+    outputs: str | None = None,
 ) -> None:
     """Write a run's payload and job, and start its process.
 
@@ -185,10 +192,11 @@ def start_job(
         key: The run's HMAC key, in hexadecimal.
         place: Where it runs.
         session: Where it runs and reports.
+        outputs: Below what it keeps its outputs; None for where the settings say.
     """
     store, run_id = session.platform.store, request.run_id
     store.put_if_absent(payload_object(run_id), payload)
-    whole = job.of_run(run_id, output_dir=f"{_outputs(session)}/{run_id}").to_json()
+    whole = job.of_run(run_id, output_dir=f"{outputs or _outputs(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)
     session.platform.launcher.start(
         LaunchRequest(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from queue import Full, Queue
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from kinetic_flows.errors import RunNotFoundError
+from kinetic_flows.errors import RunNotFoundError, UsageError
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.job import RunTicket
 from kinetic_flows.progress import Progress, Silence
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from kinetic_flows.session import Session
 
 R = TypeVar("R")
+
+FOLLOWED_BATCHES = 100
+"""How many batches of lines wait for whoever follows; further ones stay where they are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +99,35 @@ class Run(Generic[R]):
         value: R = unpack_result(envelope, self.ticket)
         return value
 
-    def logs(self, tail: int | None = None) -> list[str]:
-        """Return what the run has printed so far, as Prefect keeps it.
+    @overload
+    def logs(self, *, follow: Literal[True], tail: int | None = None) -> Iterator[str]: ...
+
+    @overload
+    def logs(self, *, follow: Literal[False] = False, tail: int | None = None) -> list[str]: ...
+
+    def logs(self, *, follow: bool = False, tail: int | None = None) -> list[str] | Iterator[str]:
+        """Return what the run has printed, line by line.
+
+        Prefect keeps the lines, so they outlive the pod; what it does not have yet, or could
+        not be sent, is read from the run's process.
 
         Args:
-            tail: How many of the last lines; None for all.
+            follow: Whether to go on, with each line as it comes, until the run is over; an API
+                that cannot be reached for a while is waited for.
+            tail: How many of the last lines, of those there are when this is called; None for
+                all.
+
+        Raises:
+            UsageError: `tail` is no number of lines.
         """
+        from kinetic_flows.logs import LogReader
+
+        if tail is not None and (isinstance(tail, bool) or tail < 0):
+            raise UsageError(f"tail is {tail!r}", value=tail, hint="give 0 or a number of lines")
+        if follow:
+            return _followed(self.ticket, tail)
         with _session(Silence()) as session:
-            lines = [line.message for line in session.api.logs(self.id)]
-        return lines if tail is None else lines[-tail:] if tail else []
+            return _last(LogReader(self.ticket, session).available(), tail)
 
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
@@ -109,6 +135,34 @@ class Run(Generic[R]):
 
         with _session(Silence()) as session:
             cancel(self.ticket, session)
+
+    def retry(self) -> Run[R]:
+        """Start the same call once more, in the same image with the same code, as a new run.
+
+        The new run names this one in its tags. A run that has not ended yet goes on beside it.
+
+        Raises:
+            RunNotFoundError: What the run was started with has expired.
+            KineticError: The new run could not be started.
+        """
+        from kinetic_flows.clients.prefect_api import surrounding_flow_run_id
+        from kinetic_flows.relaunching import relaunch
+
+        with _session(Silence()) as session:
+            record = session.api.read_run(self.id)
+            ticket = relaunch(record, surrounding_flow_run_id(), session)
+            return Run(ticket=ticket, url=session.api.run_url(ticket.run_id))
+
+    @property
+    def outputs(self) -> str:
+        """Where the run keeps its outputs: what `KINETIC_OUTPUT_DIR` is set to in it.
+
+        A directory on this machine, else a `gs://` URI.
+        """
+        from kinetic_flows.naming import OUTPUTS_LABEL
+
+        with _session(Silence()) as session:
+            return f"{session.api.read_run(self.id).labels[OUTPUTS_LABEL]}/{self.id}"
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait for the result without blocking the event loop; giving up leaves the run alone."""
@@ -166,6 +220,55 @@ def list_runs(
         return [
             Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
         ]
+
+
+def _followed(ticket: RunTicket, tail: int | None) -> Iterator[str]:
+    """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
+    lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
+    is_over = threading.Event()
+    thread = threading.Thread(
+        target=copy_context().run, args=(_read_on, ticket, tail, lines, is_over), daemon=True
+    )
+    thread.start()
+    try:
+        while (batch := lines.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield from batch
+    finally:
+        is_over.set()
+
+
+def _read_on(
+    ticket: RunTicket,
+    tail: int | None,
+    lines: Queue[list[str] | BaseException | None],
+    is_over: threading.Event,
+) -> None:
+    """Put a run's lines, then None, into a queue whose reader may stop reading."""
+    from kinetic_flows.logs import LogReader
+
+    def put(item: list[str] | BaseException | None) -> None:
+        while not is_over.is_set():
+            with suppress(Full):
+                lines.put(item, timeout=1.0)
+                return
+
+    try:
+        with _session(Silence()) as session:
+            reader = LogReader(ticket, session)
+            put(_last(reader.available(), tail))
+            for batch in reader.follow():
+                put(batch)
+                if is_over.is_set():
+                    return
+        put(None)
+    except BaseException as error:  # noqa: BLE001 - the reader raises it
+        put(error)
+
+
+def _last(lines: list[str], tail: int | None) -> list[str]:
+    return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines
 
 
 def _full_id(text: str, api: PrefectApi) -> str:

@@ -1,0 +1,115 @@
+"""Starting a run once more: the same code, call, image and options as a new run."""
+
+from __future__ import annotations
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.prefect_api import NewRun, RunRecord
+from kinetic_flows.errors import (
+    KineticError,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+    RunNotFoundError,
+)
+from kinetic_flows.job import JobSpec, LaunchSpec, RunTicket, read_job, sha256_hex
+from kinetic_flows.launching import create_and_start, start_job
+from kinetic_flows.naming import (
+    JOB_LABEL,
+    OUTPUTS_LABEL,
+    RETRY_LABEL,
+    job_object,
+    payload_object,
+    retry_tag,
+)
+from kinetic_flows.options import RunOptions
+from kinetic_flows.places import JobRequest
+from kinetic_flows.planning import place_of
+from kinetic_flows.protocols import ArtifactStore, ResolvedImage
+from kinetic_flows.session import Session
+
+
+def relaunch(record: RunRecord, parent: str | None, session: Session) -> RunTicket:
+    """Start a run once more, as a new run that names the one it repeats.
+
+    Args:
+        record: The run to repeat, which may have ended in any way or not yet.
+        parent: The flow run that the new one is shown under; None for none.
+        session: Where it ran, and will.
+
+    Raises:
+        RunNotFoundError: Its objects have expired.
+        ObjectRefusedError: They are not what it was started with.
+        KineticError: The new run could not be started.
+    """
+    job, payload = _read(record, session.platform.store)
+    launch = job.launch
+    if launch is None:
+        raise RunNotFoundError(f"run {record.id} cannot be started again", value=record.id)
+    place = place_of(session.settings, session.platform.registry)
+    new = NewRun(
+        flow=job.name,
+        name=record.name,
+        parent_flow_run_id=parent,
+        parameters=record.parameters,
+        tags=(*_own_tags(record), retry_tag(record.id)),
+        labels={**_own_labels(record), RETRY_LABEL: record.id},
+        job_variables={},
+    )
+
+    def start(ticket: RunTicket) -> None:
+        request = _request(launch, job, ticket.run_id)
+        outputs = str(record.labels.get(OUTPUTS_LABEL, ""))
+        start_job(request, job, payload, ticket.run_key, place, session, outputs=outputs or None)
+
+    return create_and_start(new, start, session)
+
+
+def _request(launch: LaunchSpec, job: JobSpec, run_id: str) -> JobRequest:
+    return JobRequest(
+        run_id=run_id,
+        name=job.name,
+        image=ResolvedImage(**launch.image),
+        accelerator=parse_accelerator(launch.accelerator),
+        mode=launch.mode,
+        options=RunOptions().updated(launch.options),
+    )
+
+
+def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobSpec, bytes]:
+    """Read a run's job and its call, checked against what its flow run says of them."""
+    name = job_object(record.id)
+    try:
+        data = store.get(name).data
+        payload = store.get(payload_object(record.id)).data
+    except ObjectNotFoundError as error:
+        raise RunNotFoundError(
+            f"run {record.id} cannot be started again: its objects are gone",
+            value=record.id,
+            hint="they expire after retention_days; call the function instead",
+        ) from error
+    try:
+        job = read_job(data)
+    except ValueError as error:
+        raise _refused(name, str(error)) from error
+    if job.content_digest() != record.labels.get(JOB_LABEL):
+        raise _refused(name, "it is not what the run was started with")
+    if sha256_hex(payload) != job.payload.sha256:
+        raise _refused(payload_object(record.id), "its digest is not the job's")
+    return job, payload
+
+
+def _refused(name: str, why: str) -> KineticError:
+    return ObjectRefusedError(
+        f"the object {name} is refused: {why}",
+        value=name,
+        hint="somebody wrote to the store, or another version made it; call the function instead",
+    )
+
+
+def _own_tags(record: RunRecord) -> tuple[str, ...]:
+    prefix = retry_tag("")
+    return tuple(tag for tag in record.tags if not tag.startswith(prefix))
+
+
+def _own_labels(record: RunRecord) -> dict[str, str | int]:
+    """Return the labels that are ours: Prefect adds its own to each flow run."""
+    return {name: value for name, value in record.labels.items() if name.startswith("kinetic.")}
