@@ -1,0 +1,44 @@
+"""A real browser on the Prefect UI, and the pictures that the documentation shows of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+PATIENCE_MILLISECONDS = 60_000
+PICTURES_VARIABLE = "PYTEST_KINETIC_PICTURES"
+"""Names a directory to keep pictures in: docs/images when the documentation's are renewed."""
+
+
+@contextmanager
+def open_page() -> Iterator[Page]:
+    """Open an empty page of a headless Chromium."""
+    expect.set_options(timeout=PATIENCE_MILLISECONDS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        page.set_default_timeout(PATIENCE_MILLISECONDS)
+        yield page
+        browser.close()
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Take a picture of a page, kept where somebody asked for it."""
+    directory = os.environ.get(PICTURES_VARIABLE)
+    picture = page.screenshot()
+    if directory:
+        (Path(directory) / f"{name}.png").write_bytes(picture)
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Open one of the tabs of a run's page."""
+    page.get_by_role("tablist").get_by_text(name, exact=True).click()

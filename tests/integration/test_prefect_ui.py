@@ -1,0 +1,82 @@
+"""What people see of runs in the Prefect UI, looked at with a real browser."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import keep_picture, open_page, open_tab
+from playwright.sync_api import Page, expect
+from projects import Project, make_project
+
+TRAINING = """
+    import sys, time
+    from pathlib import Path
+
+    import kinetic
+
+    @kinetic.run(accelerator="cpu")
+    def train(learning_rate: float, epochs: int, gate: str) -> float:
+        loss = 1.0
+        for epoch in range(epochs):
+            loss *= 1 - learning_rate
+            print(f"epoch {epoch}: loss {loss:.3f}", flush=True)
+        while not Path(gate).exists():
+            time.sleep(0.1)
+        return loss
+
+    if __name__ == "__main__":
+        run = train.submit(0.1, 3, sys.argv[1])
+        print(run.url, flush=True)
+        print(run.result())
+"""
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with open_page() as page:
+        yield page
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Project:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    return make_project(tmp_path / "project", monkeypatch, {"train.py": TRAINING})
+
+
+def test_a_person_watches_a_run_from_its_first_line_to_its_result(
+    project: Project, page: Page, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = project.start("train.py", str(gate))
+    page.goto(_url_printed_by(script))
+    expect(page.get_by_text("Running", exact=True).first).to_be_visible()
+    expect(page.get_by_text("epoch 2: loss 0.729")).to_be_visible()
+    keep_picture(page, "run-while-it-runs")
+    gate.touch()
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    open_tab(page, "Parameters")
+    expect(page.get_by_text("learning_rate")).to_be_visible()
+    page.get_by_role("link", name="train on cpu").click()
+    for step in ("lock-dependencies", "build-image", "upload-code", "launch-accelerator"):
+        open_tab(page, "Task Runs")
+        expect(page.get_by_text(step, exact=True).first).to_be_visible()
+    keep_picture(page, "timeline-of-a-call")
+    assert script.communicate(timeout=60)[0].splitlines()[-1].startswith("0.729")
+
+
+def _url_printed_by(script: subprocess.Popen[str]) -> str:
+    assert script.stdout is not None
+    said = []
+    for line in script.stdout:
+        said.append(line)
+        if line.startswith("http"):
+            return line.strip()
+    raise AssertionError("".join(said))
