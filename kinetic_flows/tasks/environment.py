@@ -34,7 +34,7 @@ class Project(TypedDict):
     project_root: Path
 
 
-@task(name=TASK_LOCK_DEPENDENCIES, cache_policy=NO_CACHE)
+@task(name=TASK_LOCK_DEPENDENCIES, task_run_name=TASK_LOCK_DEPENDENCIES, cache_policy=NO_CACHE)
 def lock_dependencies_task(
     draft: Draft, platform: Platform, environ: Mapping[str, str], progress: Progress
 ) -> Lock:
@@ -48,7 +48,7 @@ def lock_dependencies_task(
         return lock
 
 
-@task(name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+@task(name=TASK_RESOLVE_IMAGE, task_run_name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
 def resolve_image_task(
     request: ImageRequest, platform: Platform, progress: Progress
 ) -> ResolvedImage | None:
@@ -93,6 +93,7 @@ def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> st
 
 @task(
     name=TASK_BUILD_IMAGE,
+    task_run_name=TASK_BUILD_IMAGE,
     persist_result=True,
     result_serializer="json",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=_build_cache_key),

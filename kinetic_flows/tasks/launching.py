@@ -42,7 +42,7 @@ class RunDidNotReturn(KineticError):
         self.envelope = envelope
 
 
-@task(name=TASK_UPLOAD_CODE, cache_policy=NO_CACHE)
+@task(name=TASK_UPLOAD_CODE, task_run_name=TASK_UPLOAD_CODE, cache_policy=NO_CACHE)
 def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> CodeSpec:
     """Upload the packs of the project's code that the store does not have, and the runner."""
     with step(progress, TASK_UPLOAD_CODE) as current:
@@ -56,7 +56,7 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         return code_spec(draft.snapshot, draft.root)
 
 
-@task(name=TASK_LAUNCH_ACCELERATOR, cache_policy=NO_CACHE)
+@task(name=TASK_LAUNCH_ACCELERATOR, task_run_name=TASK_LAUNCH_ACCELERATOR, cache_policy=NO_CACHE)
 def launch_accelerator_task(
     draft: Draft, prepared: Prepared, parent_flow_run_id: str, session: Session
 ) -> RunTicket:
@@ -67,7 +67,7 @@ def launch_accelerator_task(
         return ticket
 
 
-@task(name=TASK_AWAIT_RUN, cache_policy=NO_CACHE)
+@task(name=TASK_AWAIT_RUN, task_run_name=TASK_AWAIT_RUN, cache_policy=NO_CACHE)
 def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
     """Wait for the run to end, passing on what it prints, and return its result envelope.
 

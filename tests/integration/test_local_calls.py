@@ -242,10 +242,7 @@ def _steps_of_parent(child: RunRecord, api_url: str) -> dict[str, str]:
             found = client.read_task_runs(
                 task_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=50
             )
-            states = {
-                run.name.rpartition("-")[0] if "-" in run.name else run.name: run.state_name or ""
-                for run in found
-            }
+            states = {run.name: run.state_name or "" for run in found}
             if len(states) >= 7 and not {"Running", "Pending"} & set(states.values()):
                 return states
             time.sleep(0.2)
