@@ -76,7 +76,7 @@ def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatc
     draft = draft_call(
         Call(function=function.fn, args=(), kwargs={}, options=function.options),
         settings,
-        choose_platform(settings, environ).registry,
+        choose_platform(settings, environ),
         cwd=Path.cwd(),
         sys_path=sys.path,
     )

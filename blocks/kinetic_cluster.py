@@ -143,6 +143,12 @@ class KineticCluster(Block):
         "the client where it has the cluster's credentials.",
         examples=["worker"],
     )
+    job_variables: dict[str, Any] | None = Field(
+        default=None,
+        description="Variables of the work pool's job template for every run on this cluster; "
+        "what a function sets in job_variables= wins.",
+        examples=[{"service_account_name": "trainer", "queue_name": "tpus"}],
+    )
     gcp_credentials: GcpCredentials | None = Field(
         default=None,
         description="Google credentials to use; empty for Application Default Credentials.",

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from kinetic_flows import naming
 from kinetic_flows import setting_values as check
 from kinetic_flows.errors import ConfigurationError
+from kinetic_flows.pool_variables import check_job_variables
 
 Dispatch = Literal["auto", "client", "worker"]
 
@@ -114,6 +115,8 @@ class CloudSettings:
         retention_days: `KINETIC_RETENTION_DAYS`: after how long a run's own objects expire.
         dispatch: `KINETIC_DISPATCH`: who creates the Kubernetes Job: this `client`, a `worker`,
             or `auto` for the client where it has the cluster's credentials.
+        job_variables: `KINETIC_JOB_VARIABLES`: variables of the work pool's job template for
+            every run, as a JSON object, such as `{"service_account_name": "trainer"}`.
         credentials: The profile's Google credentials; None for Application Default Credentials.
         sources: Where each value came from, by field.
     """
@@ -137,6 +140,7 @@ class CloudSettings:
     registry_endpoints: Mapping[str, str]
     retention_days: int
     dispatch: Dispatch
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
     credentials: ProfileCredentials | None = field(default=None, repr=False)
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
@@ -191,6 +195,7 @@ KINDS: Mapping[str, _Kind] = {
     "registry_endpoints": _Kind(check.endpoints, lambda _: {}),
     "retention_days": _Kind(check.whole_number("days"), lambda _: 30),
     "dispatch": _Kind(check.choice("auto", "client", "worker"), lambda _: "auto"),
+    "job_variables": _Kind(check_job_variables, lambda _: {}),
 }
 """Every setting, in the order in which they are decided and shown."""
 

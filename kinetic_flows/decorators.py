@@ -10,14 +10,14 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from kinetic_flows.errors import FunctionNotSupportedError
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.naming import run_name
-from kinetic_flows.options import RunOptions
+from kinetic_flows.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.settings import load_settings, process_environment
 from kinetic_flows.terminal import terminal_progress
 
@@ -51,7 +51,10 @@ def run(
     retries: int = 0,
     retry_delay_seconds: float = 0.0,
     timeout_seconds: float | None = None,
+    schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS,
+    max_preemptions: int | None = None,
     capture_env_vars: Sequence[str] = (),
+    job_variables: Mapping[str, Any] | None = None,
     project: str | None = None,
     zone: str | None = None,
     cluster: str | None = None,
@@ -77,7 +80,19 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             retries: How often the function is called again after it raised.
             retry_delay_seconds: Pause before each retry.
             timeout_seconds: Limit for the function, all tries together; None for no limit.
+            schedule_timeout_seconds: How long a run may wait for its node before it fails with
+                what it waits for (default 3600); None for no limit.
+            max_preemptions: How often a run that was preempted, evicted or lost with its node
+                starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
+                is never started again by it: that is `retries`.
             capture_env_vars: Names of environment variables to take along.
+            job_variables: Variables of the work pool's job template on a cluster: `cpu`,
+                `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
+                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`,
+                `labels`, `annotations`, `tolerations`, `env_from` (Secrets), and
+                `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
+                (whole seconds), or what an administrator added. What is left out is the
+                work pool's default. Nothing of it matters on this machine.
             project: Google Cloud project; None for `KINETIC_PROJECT`.
             zone: Zone of the cluster; None for `KINETIC_ZONE`.
             cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
@@ -241,7 +256,7 @@ class RemoteFunction(Generic[P, R]):
         environ = process_environment()
         settings = configure(environ, progress, self.options.cloud)
         platform = choose_platform(settings, environ)
-        draft = draft_call(call, settings, platform.registry, cwd=Path.cwd(), sys_path=sys.path)
+        draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path)
         for notice in draft.notices:
             progress.notice(notice)
         for warning in draft.warnings:

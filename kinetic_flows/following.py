@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import time
 from collections import deque
+from contextlib import suppress
 
-from kinetic_flows.errors import RunCancelled, WaitTimeout
+from kinetic_flows.errors import KineticError, PrefectServerError, RunCancelled, WaitTimeout
 from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
 from kinetic_flows.progress import Progress
-from kinetic_flows.protocols import Observation
+from kinetic_flows.protocols import Observation, Phase
 from kinetic_flows.reconciler import settle
 from kinetic_flows.results import LOG_TAIL_LINES, crash_error
 from kinetic_flows.session import Session
@@ -19,6 +20,12 @@ FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
 POLL_FRACTION = 0.05
 CANCEL_GRACE_SECONDS = 15.0
+LOOK_WHILE_PENDING_SECONDS = 3.0
+LOOK_WHILE_RUNNING_SECONDS = 10.0
+"""How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
+
+WORTH_SAYING_SECONDS = 5.0
+CANCELLED_STATES = frozenset({"CANCELLING", "CANCELLED"})
 
 
 def follow(
@@ -45,7 +52,7 @@ def follow(
         WaitTimeout: The time is over; the run goes on.
     """
     output = _Output(progress)
-    reason = ""
+    reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session)
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
     while True:
@@ -53,10 +60,8 @@ def follow(
         output.take(seen)
         if seen.phase.is_final:
             break
-        if seen.reason != reason:
-            reason = seen.reason
-            if reason:
-                progress.notice(f"{run.name} is {seen.phase.value}: {reason}")
+        reasons.take(seen)
+        cancellation.look(seen)
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeout(
                 f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
@@ -95,6 +100,61 @@ def _settled(
 def _pause_seconds(waited_seconds: float) -> float:
     """Return how long to wait before looking again: a short run is noticed at once."""
     return min(max(waited_seconds * POLL_FRACTION, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
+
+
+class _Reasons:
+    """Tells the terminal and the run's log what it waits for, whenever that changes."""
+
+    def __init__(self, run: RunTicket, session: Session, progress: Progress) -> None:
+        self._run = run
+        self._session = session
+        self._progress = progress
+        self._reason = ""
+        self._phase: Phase | None = None
+        self._since = 0.0
+
+    def take(self, seen: Observation) -> None:
+        now = time.monotonic()
+        if seen.phase is not self._phase:
+            self._phase, self._since = seen.phase, now
+        if seen.reason == self._reason:
+            return
+        self._reason = seen.reason
+        if seen.reason:
+            waited = now - self._since
+            after = f" (for {_duration(waited)})" if waited >= WORTH_SAYING_SECONDS else ""
+            self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
+
+    def _tell(self, text: str) -> None:
+        self._progress.notice(text)
+        with suppress(KineticError):
+            self._session.api.log(self._run.run_id, text)
+
+
+class _Cancellation:
+    """Notices a cancellation that somebody asked Prefect for, and that no pod can notice."""
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._next = time.monotonic() + LOOK_WHILE_PENDING_SECONDS
+
+    def look(self, seen: Observation) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        is_running = seen.phase is Phase.RUNNING
+        self._next = now + (
+            LOOK_WHILE_RUNNING_SECONDS if is_running else LOOK_WHILE_PENDING_SECONDS
+        )
+        with suppress(PrefectServerError):
+            if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
+                self._session.platform.launcher.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class _Output:

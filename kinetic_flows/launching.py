@@ -211,6 +211,7 @@ def start_job(
                 **place.runner_environment(),
             },
             job_variables=place.job_variables(request),
+            template=session.job_template,
         )
     )
 

@@ -10,6 +10,7 @@ import re
 
 PARENT_FLOW = "kinetic-run"
 
+TASK_PREFLIGHT = "preflight"
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"
 TASK_RESOLVE_IMAGE = "resolve-image"
 TASK_BUILD_IMAGE = "build-image"
@@ -215,6 +216,9 @@ HEADLESS_SERVICE = "kinetic-hosts"
 
 RUN_ID_POD_LABEL = "prefect.io/flow-run-id"
 """Label by which Prefect marks a run's Job and pods."""
+
+SCHEDULE_TIMEOUT_ANNOTATION = "kinetic-flows/schedule-timeout-seconds"
+"""Annotation of a Job that says how long it may wait for its pods; `none` for ever."""
 
 MAX_JOB_NAME_CHARACTERS = 57
 """Leaves room for `-` and a host's number within the 63 characters of a host name."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from kinetic_flows.errors import UsageError, suggest
+from kinetic_flows.errors import ConfigurationError, UsageError, suggest
+from kinetic_flows.pool_variables import check_job_variables
+
+DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 
 _CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo")
 
@@ -29,7 +32,11 @@ class RunOptions:
         retries: How often the function is called again after it raised.
         retry_delay_seconds: Pause before each retry.
         timeout_seconds: Limit for the function, all tries together; None for no limit.
+        schedule_timeout_seconds: How long a run may wait for its node; None for no limit.
+        max_preemptions: How often a run that was preempted, evicted or lost with its node
+            starts again; None for 3 on Spot VMs and 0 elsewhere.
         capture_env_vars: Names of environment variables to take along.
+        job_variables: Variables of the work pool's job template, such as `memory`.
         project: Google Cloud project; None for `KINETIC_PROJECT`.
         zone: Zone of the cluster; None for `KINETIC_ZONE`.
         cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
@@ -44,7 +51,10 @@ class RunOptions:
     retries: int = 0
     retry_delay_seconds: float = 0.0
     timeout_seconds: float | None = None
+    schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
+    max_preemptions: int | None = None
     capture_env_vars: tuple[str, ...] = ()
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
     project: str | None = None
     zone: str | None = None
     cluster: str | None = None
@@ -79,6 +89,8 @@ class RunOptions:
                 normalised[name] = _names(name, changes[name])
         if "requirements" in changes:
             normalised["requirements"] = _requirements(changes["requirements"])
+        if "job_variables" in changes:
+            normalised["job_variables"] = _job_variables(changes["job_variables"])
         options = replace(self, **normalised)
         options._check()
         return options
@@ -88,8 +100,11 @@ class RunOptions:
             _check_text(name, getattr(self, name), required=name == "accelerator")
         _check_count("retries", self.retries)
         _check_seconds("retry_delay_seconds", self.retry_delay_seconds, minimum=0.0)
-        if self.timeout_seconds is not None:
-            _check_seconds("timeout_seconds", self.timeout_seconds, minimum=math.ulp(0.0))
+        if self.max_preemptions is not None:
+            _check_count("max_preemptions", self.max_preemptions)
+        for name in ("timeout_seconds", "schedule_timeout_seconds"):
+            if getattr(self, name) is not None:
+                _check_seconds(name, getattr(self, name), minimum=math.ulp(0.0))
 
 
 def _names(option: str, value: Any) -> tuple[str, ...]:
@@ -113,6 +128,13 @@ def _requirements(value: Any) -> str | Path | tuple[str, ...] | None:
         value=value,
         hint="give the path of a dependency file, or a list of requirements",
     )
+
+
+def _job_variables(value: Any) -> dict[str, Any]:
+    try:
+        return check_job_variables(value or {}, "job_variables")
+    except ConfigurationError as error:
+        raise UsageError(error.message, value=error.value, hint=error.hint) from error
 
 
 def _check_text(option: str, value: Any, *, required: bool) -> None:

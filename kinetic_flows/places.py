@@ -15,10 +15,11 @@ from kinetic_flows.errors import AcceleratorError, ConfigurationError, UsageErro
 from kinetic_flows.images.base_lookup import configured_base
 from kinetic_flows.images.bases import read_base_inputs, read_project_template
 from kinetic_flows.images.modes import mode_of
-from kinetic_flows.kubernetes.job_variables import PodPlacement, PodRequest, job_variables
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.naming import local_image_reference, project_image
 from kinetic_flows.options import RunOptions
 from kinetic_flows.plan import EnvironmentSpec, ImageMode
+from kinetic_flows.pool_variables import merged
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
@@ -89,6 +90,15 @@ class Place(Protocol):
         """Return what the work pool's template is given for a run."""
         ...
 
+    def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
+        """Return what people set of the template's variables."""
+        ...
+
+    @property
+    def has_preflight(self) -> bool:
+        """Whether to find out what speaks against a launch before anything is built for it."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalPlace:
@@ -148,6 +158,15 @@ class LocalPlace:
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:  # noqa: ARG002
         """Return nothing: a child process is no Job."""
         return {}
+
+    def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return nothing: a child process is no Job."""
+        return {}
+
+    @property
+    def has_preflight(self) -> bool:
+        """No: there is nothing between this machine and itself."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +252,18 @@ class CloudPlace:
                 name=request.name,
                 image=request.image.reference,
                 accelerator=request.accelerator,
-                placement=PodPlacement(namespace=self.cloud.namespace),
+                namespace=self.cloud.namespace,
+                max_preemptions=request.options.max_preemptions,
+                schedule_timeout_seconds=request.options.schedule_timeout_seconds,
+                variables=self.chosen_variables(request.options),
             )
         )
+
+    def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
+        """Return what the cluster's settings and the function's options say, which wins."""
+        return merged(self.cloud.job_variables, options.job_variables)
+
+    @property
+    def has_preflight(self) -> bool:
+        """Yes, unless only a worker has to do with the cluster."""
+        return self.cloud.dispatch != "worker"

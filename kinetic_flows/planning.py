@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinetic_flows.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.identity import environment_spec
@@ -113,7 +113,7 @@ class Draft:
 def draft_call(
     call: Call,
     settings: Settings,
-    registry: ImageRegistry,
+    platform: Platform,
     *,
     cwd: Path,
     sys_path: Sequence[str],
@@ -123,7 +123,8 @@ def draft_call(
     Args:
         call: The call.
         settings: The settings in force.
-        registry: Where a base image of one's own is looked up.
+        platform: Where a base image of one's own is looked up, and what decides what a count
+            of chips alone means.
         cwd: The working directory.
         sys_path: This process's `sys.path`.
 
@@ -132,8 +133,8 @@ def draft_call(
         KineticError: The call cannot be: the first thing found wrong.
     """
     _check_arguments(call)
-    accelerator = parse_accelerator(call.options.accelerator)
-    place = place_of(settings, registry)
+    accelerator = _accelerator(call.options.accelerator, platform)
+    place = place_of(settings, platform.registry)
     place.check(accelerator)
     mode = place.image_mode(settings.container_image or call.options.container_image)
     captured = captured_environment(call.options.capture_env_vars)
@@ -301,6 +302,12 @@ def assemble_plan(
         ),
         why=None if image else why,
     )
+
+
+def _accelerator(text: str, platform: Platform) -> Accelerator:
+    """Read an accelerator's name; the cluster is asked only what the name leaves open."""
+    pools = platform.launcher.node_pools() if needs_node_pools(text) else None
+    return parse_accelerator(text, pools=pools)
 
 
 def _check_arguments(call: Call) -> None:

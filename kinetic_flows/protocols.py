@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from kinetic_flows.accelerators import Accelerator, NodePool
+from kinetic_flows.errors import LaunchError
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 
 
@@ -133,13 +135,68 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
-    """What to start: one run of one job in one image."""
+    """What to start: one run of one job in one image.
+
+    Attributes:
+        run_id: The run's id.
+        name: The function's name.
+        image: The image it runs in.
+        environment: Variables of its process.
+        job_variables: What the work pool's job template is given.
+        template: That template; None for the one that ships.
+    """
 
     run_id: str
     name: str
     image: ResolvedImage
     environment: Mapping[str, str]
     job_variables: Mapping[str, Any]
+    template: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchNeeds:
+    """What a launch is going to need of the place it goes to.
+
+    Attributes:
+        accelerator: What the run is to run on.
+        service_account: Kubernetes service account of its pods; None for the default one.
+        prefect_api_url: Where it is to report; None when that is not known.
+    """
+
+    accelerator: Accelerator
+    service_account: str | None = None
+    prefect_api_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What was found out before a launch.
+
+    Attributes:
+        problems: Why it cannot succeed; empty when nothing speaks against it.
+        warnings: What may not be as the person wants it.
+        node_pools: The cluster's node pools; None when they could not be read.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    node_pools: tuple[NodePool, ...] | None = None
+
+    def raise_for_problems(self) -> None:
+        """Raise one error that lists every problem.
+
+        Raises:
+            LaunchError: There are problems.
+        """
+        if self.problems:
+            listed = "".join(f"\n  - {problem}" for problem in self.problems)
+            count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+            raise LaunchError(
+                f"the cluster is not ready for this run: {count}{listed}",
+                value=self.problems,
+                hint="nothing was built or uploaded; see docs/gke.md for what a cluster needs",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +221,14 @@ class Observation:
 
 class Launcher(Protocol):
     """Starts, watches and stops the process of a run, which outlives its client."""
+
+    def preflight(self, needs: LaunchNeeds) -> Preflight:
+        """Find out what speaks against a launch, before anything is built for it."""
+        ...
+
+    def node_pools(self) -> tuple[NodePool, ...] | None:
+        """Return the node pools that runs can be launched on; None when they are not known."""
+        ...
 
     def start(self, request: LaunchRequest) -> None:
         """Start the run's process; a repeated call for the same run starts nothing more."""

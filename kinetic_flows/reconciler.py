@@ -128,7 +128,8 @@ def _settle_without_result(api: PrefectApi, run: RunTicket, observation: Observa
         api.set_state(run.run_id, "CANCELLED", message="cancelled; its process is gone")
         return
     crash = crash_error(observation, run, tail_of(observation.output))
-    api.set_state(run.run_id, "CRASHED", message=crash.message)
+    if api.set_state(run.run_id, "CRASHED", message=crash.message):
+        api.log(run.run_id, crash.message, logging.ERROR)
 
 
 def tail_of(output: bytes) -> list[str]:

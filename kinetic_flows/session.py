@@ -6,13 +6,17 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import (
     PrefectApi,
     configured_api_url,
     connect,
     surrounding_api_url,
 )
+from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform
@@ -22,6 +26,7 @@ from kinetic_flows.settings import Settings
 
 _reconciled: set[tuple[str, str]] = set()
 _reconciled_lock = threading.Lock()
+_told_without_pool: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,26 @@ class Session:
     api: PrefectApi
     ledger: ClientLedger
     progress: Progress
+
+    @cached_property
+    def job_template(self) -> Mapping[str, Any] | None:
+        """The work pool's base job template, read once; None for the one that ships.
+
+        Raises:
+            PrefectServerError: The work pool is of another type, or Prefect does not answer.
+        """
+        cloud = self.settings.cloud
+        if cloud is None:
+            return None
+        template = WorkPools(self.api.url).read_template(cloud.work_pool, WORK_POOL_TYPE)
+        where = (self.api.url, cloud.work_pool)
+        if template is None and where not in _told_without_pool:
+            _told_without_pool.add(where)
+            self.progress.notice(
+                f"there is no work pool {cloud.work_pool!r} yet: Jobs are made from the template "
+                "that ships (`kinetic pool create` makes it)"
+            )
+        return template
 
 
 @contextmanager

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kinetic_flows.accelerators.model import Accelerator, Category, NodePool
-from kinetic_flows.accelerators.parsing import parse_accelerator
+from kinetic_flows.accelerators.parsing import needs_node_pools, parse_accelerator
 from kinetic_flows.accelerators.registry import list_accelerators
 
-__all__ = ["Accelerator", "Category", "NodePool", "list_accelerators", "parse_accelerator"]
+__all__ = [
+    "Accelerator",
+    "Category",
+    "NodePool",
+    "list_accelerators",
+    "needs_node_pools",
+    "parse_accelerator",
+]

@@ -69,6 +69,11 @@ def parse_accelerator(text: str, *, pools: Iterable[NodePool] | None = None) -> 
     return found
 
 
+def needs_node_pools(text: str) -> bool:
+    """Whether a name is a count alone, which only the cluster's node pools give a meaning."""
+    return _COUNT_ONLY.fullmatch(text.strip().lower().removesuffix(SPOT_SUFFIX)) is not None
+
+
 def _gpu(text: str, body: str, *, spot: bool) -> Accelerator | None:
     """Read `model` or `modelxcount`; None when the model is no GPU."""
     gpu, count = _GPU_NAMES.get(body), None

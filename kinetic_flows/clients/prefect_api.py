@@ -5,9 +5,11 @@ Prefect is imported when a connection is made, not before: its import takes seco
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -33,6 +35,7 @@ __all__ = ["LogLine", "NewRun", "PrefectApi", "RunQuery", "RunRecord", "connect"
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LOGGER = "kinetic"
 PAGE_SIZE = 200
 HTTP_UNAVAILABLE = 503
 BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
@@ -160,7 +163,7 @@ class PrefectApi:
     @_translated
     def set_state(
         self, run_id: str, state_type: str, *, name: str | None = None, message: str = ""
-    ) -> None:
+    ) -> bool:
         """Set a run's state; a final state is never overwritten.
 
         Args:
@@ -168,13 +171,18 @@ class PrefectApi:
             state_type: Prefect's state type, such as `CRASHED`.
             name: The state's name; None for the type's own.
             message: What the UI shows beside it.
+
+        Returns:
+            Whether it was set.
         """
         from prefect.client.schemas.objects import State, StateType
 
         kind = StateType(state_type)
         state: State[Any] = State(type=kind, name=name, message=message or None)
-        if not self.read_run(run_id).is_final:
-            self._client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
+        if self.read_run(run_id).is_final:
+            return False
+        self._client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
+        return True
 
     @_translated
     def find_runs(
@@ -206,6 +214,24 @@ class PrefectApi:
             offset += len(page)
             if len(page) < size:
                 return
+
+    @_translated
+    def log(self, run_id: str, message: str, level: int = logging.INFO) -> None:
+        """Write a line into a run's log.
+
+        Args:
+            run_id: The flow run.
+            message: The line.
+            level: Its level, as `logging` has it.
+        """
+        line = {
+            "name": LOGGER,
+            "level": level,
+            "message": message,
+            "timestamp": datetime.now(UTC).isoformat(),
+            "flow_run_id": run_id,
+        }
+        self._client.create_logs([line])
 
     @_translated
     def logs(self, run_id: str, offset: int = 0) -> list[LogLine]:

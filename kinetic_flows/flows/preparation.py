@@ -15,10 +15,11 @@ from kinetic_flows.tasks.environment import (
     resolve_image_task,
 )
 from kinetic_flows.tasks.launching import upload_code_task
+from kinetic_flows.tasks.preflight import preflight_task
 
 
 def prepare(draft: Draft, session: Session) -> Prepared:
-    """Lock, resolve, build and upload within the flow run that is being driven.
+    """Check the cluster, lock, resolve, build and upload within the flow run that is being driven.
 
     Args:
         draft: The call; its arguments do not matter here.
@@ -28,6 +29,8 @@ def prepare(draft: Draft, session: Session) -> Prepared:
         KineticError: A step failed.
     """
     platform, progress = session.platform, session.progress
+    if draft.place.has_preflight:
+        preflight_task(draft, session)
     lock = lock_dependencies_task(draft, platform, session.environ, progress)
     environment = describe_environment(draft, lock)
     request = request_image(draft, environment)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kinetic_flows.accelerators import Accelerator, NodePool
+from kinetic_flows.accelerators import NodePool
 from kinetic_flows.clients.kubernetes_client import (
     KubernetesClient,
     KubernetesRefused,
@@ -27,11 +27,22 @@ from kinetic_flows.naming import (
     run_secret_name,
 )
 from kinetic_flows.platforms.kubernetes_output import PodOutputs
-from kinetic_flows.platforms.kubernetes_phase import Patience, Verdict, gives_up, judge
-from kinetic_flows.platforms.kubernetes_preflight import Preflight, PreflightRequest, preflight
+from kinetic_flows.platforms.kubernetes_phase import (
+    Patience,
+    Verdict,
+    gives_up,
+    judge,
+    patience_of,
+)
+from kinetic_flows.platforms.kubernetes_preflight import (
+    PreflightRequest,
+    preflight,
+    read_node_pools,
+)
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, NamespaceWatcher
-from kinetic_flows.protocols import LaunchRequest, Observation, Phase
+from kinetic_flows.pool_variables import ADDED_UP, merged, template_defaults
+from kinetic_flows.protocols import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
 
 SECRET_VARIABLES = frozenset({RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"})
 """Variables of a run that are handed over in its Secret, never in its Job."""
@@ -49,12 +60,10 @@ class KubernetesPlace:
 
     Attributes:
         namespace: Namespace of their Jobs.
-        template: Base job template of the work pool; None for the one that ships.
-        patience: How long runs may wait for their pods.
+        patience: How long runs may wait for their pods, where their Jobs do not say.
     """
 
     namespace: str = "default"
-    template: Mapping[str, Any] | None = None
     patience: Patience = field(default_factory=Patience)
 
 
@@ -79,30 +88,22 @@ class KubernetesLauncher:
         self._given_up: dict[str, str] = {}
         self._began: dict[str, tuple[str, float]] = {}
 
-    def preflight(
-        self,
-        accelerator: Accelerator,
-        *,
-        service_account: str | None = None,
-        prefect_api_url: str | None = None,
-    ) -> Preflight:
+    def preflight(self, needs: LaunchNeeds) -> Preflight:
         """Find out what speaks against launching a run, before anything is built for it.
 
         Runs that are launched together are looked into once.
 
         Args:
-            accelerator: What the run is to run on.
-            service_account: Kubernetes service account of its pods; None for the default one.
-            prefect_api_url: Where its pods are to report; None when that is not known.
+            needs: What the run is going to need.
 
         Raises:
             LaunchError: The cluster cannot be reached.
         """
         request = PreflightRequest(
-            accelerator=accelerator,
+            accelerator=needs.accelerator,
             namespace=self._place.namespace,
-            service_account=service_account,
-            prefect_api_url=prefect_api_url,
+            service_account=needs.service_account,
+            prefect_api_url=needs.prefect_api_url,
         )
         with self._checking:
             checked, found = self._checked.get(request, (0.0, None))
@@ -116,6 +117,17 @@ class KubernetesLauncher:
                 self._node_pools = found.node_pools
         return found
 
+    def node_pools(self) -> tuple[NodePool, ...] | None:
+        """Return the cluster's node pools, those scaled to zero only where GKE is asked itself.
+
+        Raises:
+            LaunchError: The cluster does not tell.
+        """
+        try:
+            return self._client.spawn(read_node_pools(self._client)).result()[0]
+        except KubernetesRefused as refusal:
+            raise _explained(refusal, "list the nodes") from refusal
+
     def start(self, request: LaunchRequest) -> None:
         """Create the run's Secret and Job; whatever of them exists already is kept.
 
@@ -124,7 +136,7 @@ class KubernetesLauncher:
         """
         job_name = kubernetes_job_name(request.name, request.run_id)
         manifest = render_job(
-            self._place.template or base_job_template(),
+            request.template or base_job_template(),
             launch_variables(request, job_name, self._place.namespace),
             run_id=request.run_id,
             name=request.name,
@@ -207,7 +219,8 @@ class KubernetesLauncher:
         verdict = known[1]
         if verdict.phase is Phase.GONE:
             self._verdicts.pop(run_id, None)
-        reason = gives_up(verdict, self._place.patience, self._waited(run_id, verdict))
+        patience = patience_of(view.job, self._place.patience)
+        reason = gives_up(verdict, patience, self._waited(run_id, verdict))
         return self._give_up(run_id, reason) if reason else verdict
 
     def _waited(self, run_id: str, verdict: Verdict) -> float:
@@ -304,19 +317,21 @@ def launch_variables(request: LaunchRequest, job_name: str, namespace: str) -> d
         job_name: Name of the Job.
         namespace: Where the Job is created.
     """
-    asked = dict(request.job_variables)
     public = {
         name: value for name, value in request.environment.items() if name not in SECRET_VARIABLES
     }
-    secret = {"secretRef": {"name": run_secret_name(job_name)}}
-    return {
-        **asked,
+    own = {
         "job_name": job_name,
         "namespace": namespace,
         "image": request.image.reference,
-        "env": {**(asked.get("env") or {}), **public},
-        "env_from": [*(asked.get("env_from") or ()), secret],
+        "env": public,
+        "env_from": [{"secretRef": {"name": run_secret_name(job_name)}}],
     }
+    # Of single values the template's default is what Prefect fills in where we set none; what
+    # holds several is ours added to the administrator's.
+    defaults = template_defaults(request.template or base_job_template())
+    kept = {name: defaults[name] for name in ADDED_UP if defaults.get(name)}
+    return merged(kept, request.job_variables, own)
 
 
 def _secrets(environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from kinetic_flows.kubernetes.diagnosis import (
 )
 from kinetic_flows.kubernetes.ending import explain_end, explain_pod
 from kinetic_flows.kubernetes.waiting import explain_waiting
+from kinetic_flows.naming import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.protocols import Phase
 
@@ -80,6 +81,18 @@ def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
     return Verdict(
         phase=Phase.PENDING, reason=reason, waiting_since=_waiting_since(view), waiting=waiting
     )
+
+
+def patience_of(job: Mapping[str, Any] | None, default: Patience) -> Patience:
+    """Return how long a run may wait: what its Job says, else a default."""
+    annotations = ((job or {}).get("metadata") or {}).get("annotations") or {}
+    said = annotations.get(SCHEDULE_TIMEOUT_ANNOTATION)
+    if said is None:
+        return default
+    try:
+        return replace(default, schedule_timeout_seconds=None if said == "none" else float(said))
+    except ValueError:
+        return default
 
 
 def gives_up(verdict: Verdict, patience: Patience, waited_seconds: float) -> str:

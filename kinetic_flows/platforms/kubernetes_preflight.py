@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from kinetic_flows.accelerators import Accelerator, NodePool
@@ -23,6 +24,7 @@ from kinetic_flows.clients.kubernetes_client import (
 from kinetic_flows.errors import KineticError, LaunchError
 from kinetic_flows.kubernetes.refusal import explain_refusal
 from kinetic_flows.naming import HEADLESS_SERVICE
+from kinetic_flows.protocols import Preflight
 
 REVIEWS_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PREFLIGHT_SECONDS = 5.0
@@ -86,36 +88,6 @@ class PreflightRequest:
     prefect_api_url: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preflight:
-    """What was found.
-
-    Attributes:
-        problems: Why the launch cannot succeed; empty when nothing speaks against it.
-        warnings: What may not be as the person wants it.
-        node_pools: The cluster's node pools; None when they could not be read.
-    """
-
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    node_pools: tuple[NodePool, ...] | None = None
-
-    def raise_for_problems(self) -> None:
-        """Raise one error that lists every problem.
-
-        Raises:
-            LaunchError: There are problems.
-        """
-        if self.problems:
-            listed = "".join(f"\n  - {problem}" for problem in self.problems)
-            count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-            raise LaunchError(
-                f"the cluster is not ready for this run: {count}{listed}",
-                value=self.problems,
-                hint="nothing was built or uploaded; see docs/gke.md for what a cluster needs",
-            )
-
-
 Check = Callable[[KubernetesClient, PreflightRequest], Awaitable[Preflight]]
 
 
@@ -137,7 +109,10 @@ def preflight(client: KubernetesClient, request: PreflightRequest) -> Preflight:
 
 async def _look(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     await _reach(client)
-    checks = (_check_namespace, _check_permissions, _check_node_pools, _check_service)
+    checks = (
+        *(_check_namespace, _check_permissions, _check_node_pools),
+        *(_check_service, _check_quota),
+    )
     found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
     return Preflight(
         problems=tuple(problem for each in found for problem in each.problems),
@@ -239,8 +214,49 @@ def _lacks(permission: Permission, namespace: str) -> str:
     )
 
 
+async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    try:
+        found = await client.ask_within("GET", core_path(request.namespace, "resourcequotas"))
+    except KubernetesRefused as refusal:
+        if refusal.status in (FORBIDDEN, MISSING):
+            return Preflight()
+        raise
+    checked = [check_quota(each, request.accelerator) for each in found.get("items") or ()]
+    return Preflight(
+        problems=tuple(problem for problems, _ in checked for problem in problems),
+        warnings=tuple(warning for _, warnings in checked for warning in warnings),
+    )
+
+
+def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[list[str], list[str]]:
+    """Return what a namespace's quota forbids for good, and what it makes wait for other runs.
+
+    Args:
+        quota: A `ResourceQuota` (https://kubernetes.io/docs/concepts/policy/resource-quotas/).
+        accelerator: What the run is to run on.
+    """
+    hosts = accelerator.hosts
+    wanted = {"count/jobs.batch": 1, "pods": hosts, "count/pods": hosts}
+    for name, count in accelerator.resources.items():
+        wanted[f"requests.{name}"] = int(count) * hosts
+    status = quota.get("status") or {}
+    hard: Mapping[str, Any] = status.get("hard") or (quota.get("spec") or {}).get("hard") or {}
+    used: Mapping[str, Any] = status.get("used") or {}
+    problems, warnings = [], []
+    for key, amount in wanted.items():
+        if not str(hard.get(key, "")).isdigit():
+            continue
+        limit, taken = int(hard[key]), int(used.get(key) or 0)
+        which = f"resource quota {quota['metadata']['name']!r} of the namespace"
+        if amount > limit:
+            problems.append(f"{which} allows {limit} {key}, and {accelerator} needs {amount}")
+        elif amount > limit - taken:
+            warnings.append(f"{which} has {taken} of {limit} {key} in use: the run waits for them")
+    return problems, warnings
+
+
 async def _check_node_pools(client: KubernetesClient, request: PreflightRequest) -> Preflight:
-    pools, complete = await _read_node_pools(client)
+    pools, complete = await read_node_pools(client)
     if pools is None:
         return Preflight()
     if any(pool.offers(request.accelerator) for pool in pools):
@@ -253,10 +269,10 @@ async def _check_node_pools(client: KubernetesClient, request: PreflightRequest)
     return Preflight(warnings=(f"no node yet has {request.accelerator}; there are: {listed}",))
 
 
-async def _read_node_pools(
+async def read_node_pools(
     client: KubernetesClient,
 ) -> tuple[tuple[NodePool, ...] | None, bool]:
-    """Return the cluster's node pools, and whether there can be no others."""
+    """Return the cluster's node pools (None if they are secret), and whether these are all."""
     access = client.access
     if isinstance(access, GkeCluster):
         described = await asyncio.to_thread(describe_gke_cluster, access)

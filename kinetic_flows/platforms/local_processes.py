@@ -13,7 +13,14 @@ from pathlib import Path
 
 from kinetic_flows.errors import LaunchError
 from kinetic_flows.processes import ProcessIdentity, exit_code, start_detached
-from kinetic_flows.protocols import LaunchRequest, Observation, Phase, ResolvedImage
+from kinetic_flows.protocols import (
+    LaunchNeeds,
+    LaunchRequest,
+    Observation,
+    Phase,
+    Preflight,
+    ResolvedImage,
+)
 
 INHERITED = frozenset(
     {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
@@ -48,6 +55,14 @@ class LocalProcesses:
         self._directory = directory
         self._python = python
         self._environ = environ
+
+    def preflight(self, needs: LaunchNeeds) -> Preflight:  # noqa: ARG002 - all of it is here
+        """Find nothing: whatever this machine lacks, the launch itself tells."""
+        return Preflight()
+
+    def node_pools(self) -> None:
+        """Return None: this machine is no node."""
+        return
 
     def start(self, request: LaunchRequest) -> None:
         """Start the runner as a process of its own session.

@@ -12,7 +12,7 @@ from typing import Any
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.kubernetes_access import Kubeconfig
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
-from kinetic_flows.kubernetes.job_variables import PodPlacement, PodRequest, job_variables
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
 from kinetic_flows.protocols import LaunchRequest, Observation, Phase, ResolvedImage
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -74,8 +74,7 @@ def a_request(
     *,
     accelerator: str = "cpu",
     environment: Mapping[str, str] | None = None,
-    placement: PodPlacement | None = None,
-    grace_seconds: int = 5,
+    variables: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> LaunchRequest:
     """Return a request for a run of a script."""
@@ -86,8 +85,7 @@ def a_request(
         image=IMAGE.reference,
         accelerator=parse_accelerator(accelerator),
         arguments=("-c", source),
-        placement=placement or PodPlacement(),
-        grace_seconds=grace_seconds,
+        variables={"termination_grace_seconds": 5, **(variables or {})},
         **options,
     )
     return LaunchRequest(

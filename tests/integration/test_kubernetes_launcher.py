@@ -16,11 +16,10 @@ from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.kubernetes_access import Kubeconfig
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.errors import ConfigurationError, LaunchError
-from kinetic_flows.kubernetes.job_variables import PodPlacement, PodResources
 from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
 from kinetic_flows.platforms.kubernetes_phase import Patience
-from kinetic_flows.protocols import Phase
+from kinetic_flows.protocols import LaunchNeeds, Phase
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure
@@ -155,8 +154,8 @@ def test_a_repeated_start_makes_no_second_job(launcher, cluster):
 def test_the_work_pools_own_changes_are_kept(cluster):
     template = base_job_template()
     template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["hostNetwork"] = True
-    with a_launcher(cluster, KubernetesPlace(template=template)) as launcher:
-        launch(launcher, a_request("print('done')")).end()
+    with a_launcher(cluster) as launcher:
+        launch(launcher, replace(a_request("print('done')"), template=template)).end()
     assert cluster.list("jobs")[0]["spec"]["template"]["spec"]["hostNetwork"] is True
 
 
@@ -184,7 +183,10 @@ def test_a_failing_host_fails_the_run_and_stops_the_others(cluster, launcher):
         "if os.environ['JOB_COMPLETION_INDEX'] == '1': sys.exit(45)\n"
         "time.sleep(600)"
     )
-    run = launch(launcher, a_request(source, accelerator="tpu-v5p-2x2x2", grace_seconds=1))
+    run = launch(
+        launcher,
+        a_request(source, accelerator="tpu-v5p-2x2x2", variables={"termination_grace_seconds": 1}),
+    )
     ended = run.end()
     assert (ended.phase, ended.exit_code) == (Phase.FAILED, 45)
     assert "host 1 ended with exit code 45" in ended.reason
@@ -192,7 +194,7 @@ def test_a_failing_host_fails_the_run_and_stops_the_others(cluster, launcher):
 
 def test_what_speaks_against_a_launch_is_asked_once_for_many_runs(cluster, launcher):
     for _ in range(20):
-        launcher.preflight(parse_accelerator("cpu")).raise_for_problems()
+        launcher.preflight(LaunchNeeds(accelerator=parse_accelerator("cpu"))).raise_for_problems()
     assert len(cluster.requests) < 25
 
 
@@ -210,9 +212,7 @@ def test_a_bug_fails_the_run_once_and_is_never_started_again(cluster, launcher):
 
 def test_running_out_of_memory_names_the_limit_and_never_starts_again(cluster, launcher):
     cluster.add_nodes(SPOT)
-    request = a_request(
-        WAIT_FOR_EVER, accelerator="tpu-v6e-8:spot", resources=PodResources(memory="16Gi")
-    )
+    request = a_request(WAIT_FOR_EVER, accelerator="tpu-v6e-8:spot", variables={"memory": "16Gi"})
     run = launch(launcher, request)
     cluster.run_out_of_memory(pod_of(cluster))
     ended = run.end()
@@ -270,14 +270,20 @@ def test_a_run_whose_node_is_lost_says_so(cluster, launcher):
 
 
 def test_a_run_beyond_its_deadline_says_so(launcher):
-    run = launch(launcher, a_request(WAIT_FOR_EVER, active_deadline_seconds=1, grace_seconds=1))
+    run = launch(
+        launcher,
+        a_request(
+            WAIT_FOR_EVER,
+            variables={"active_deadline_seconds": 1, "termination_grace_seconds": 1},
+        ),
+    )
     ended = run.end()
     assert ended.phase is Phase.FAILED
     assert "ended after its active deadline of 1 seconds" in ended.reason
 
 
 def test_a_job_that_somebody_deleted_is_gone(cluster, launcher):
-    run = launch(launcher, a_request(WAIT_FOR_EVER, grace_seconds=1))
+    run = launch(launcher, a_request(WAIT_FOR_EVER, variables={"termination_grace_seconds": 1}))
     up(run)
     with a_launcher(cluster) as another:
         another.stop(run.run_id, 1)
@@ -358,7 +364,7 @@ def test_a_hopeless_wait_is_given_up_early(tmp_path):
 
 
 def test_a_missing_service_account_is_named(cluster, launcher):
-    request = a_request("", placement=PodPlacement(service_account="trainer"))
+    request = a_request("", variables={"service_account_name": "trainer"})
     run = launch(launcher, request)
     run.until(Phase.PENDING, reason="there is no service account 'trainer' in the namespace")
 
@@ -366,9 +372,9 @@ def test_a_missing_service_account_is_named(cluster, launcher):
 def test_a_run_that_waits_in_a_queue_names_it(cluster, launcher):
     template = base_job_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
-    with a_launcher(cluster, KubernetesPlace(template=template)) as launcher:
-        run = launch(launcher, a_request("", placement=PodPlacement(queue="team-a")))
-        run.until(Phase.PENDING, reason="queue 'team-a' has not admitted the Job yet")
+    queued = replace(a_request("", variables={"queue_name": "team-a"}), template=template)
+    run = launch(launcher, queued)
+    run.until(Phase.PENDING, reason="queue 'team-a' has not admitted the Job yet")
 
 
 # Refusals
@@ -444,7 +450,7 @@ def test_a_stopped_run_is_asked_first_and_has_gone_when_stop_returns(cluster, la
 
 
 def test_a_run_that_does_not_obey_is_killed_when_its_grace_is_over(cluster, launcher):
-    run = launch(launcher, a_request(IGNORE_SIGTERM, grace_seconds=1))
+    run = launch(launcher, a_request(IGNORE_SIGTERM, variables={"termination_grace_seconds": 1}))
     up(run)
     launcher.stop(run.run_id, 1)
     assert run.look().phase is Phase.GONE

@@ -13,7 +13,8 @@ from kinetic_flows.clients.kubernetes_access import Kubeconfig
 from kinetic_flows.clients.kubernetes_client import KubernetesClient, KubernetesUnreachable
 from kinetic_flows.errors import LaunchError
 from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
-from kinetic_flows.platforms.kubernetes_preflight import Preflight, PreflightRequest, preflight
+from kinetic_flows.platforms.kubernetes_preflight import PreflightRequest, preflight
+from kinetic_flows.protocols import Preflight
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup

@@ -49,7 +49,7 @@ def launch(launcher: KubernetesLauncher, job: Job, accelerator: str = "cpu") -> 
         image=IMAGE.reference,
         accelerator=parse_accelerator(accelerator),
         arguments=(str(BOOTSTRAP),),
-        grace_seconds=10,
+        variables={"termination_grace_seconds": 10},
     )
     launcher.start(
         LaunchRequest(

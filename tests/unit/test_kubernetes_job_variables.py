@@ -17,12 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from kinetic_flows.accelerators import list_accelerators, parse_accelerator
-from kinetic_flows.kubernetes.job_variables import (
-    PodPlacement,
-    PodRequest,
-    PodResources,
-    job_variables,
-)
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.kubernetes.manifests import (
     base_job_template,
     headless_service,
@@ -30,6 +25,7 @@ from kinetic_flows.kubernetes.manifests import (
     run_secret,
 )
 from kinetic_flows.naming import kubernetes_job_name
+from kinetic_flows.pool_variables import check_job_variables
 
 RUN_ID = "0f0e6d3a-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 IMAGE = "us-docker.pkg.dev/p/kinetic/tpu@sha256:" + "1" * 64
@@ -83,9 +79,6 @@ COMMON = {
     "entrypoint": ["python3", "-u"],
     "command": "/app/remote_runner.py",
     "env": {"KINETIC_JOB": "gs://b/runs/r/job.json"},
-    "env_from": [],
-    "finished_job_ttl": 86400,
-    "termination_grace_seconds": 30,
     "namespace": "default",
 }
 
@@ -168,31 +161,31 @@ def test_arm_machines_are_tolerated():
     } in job_variables(request("gb200"))["tolerations"]
 
 
+WISHES: dict[str, Any] = {
+    "cpu": "8",
+    "memory": "64Gi",
+    "ephemeral_storage": "100Gi",
+    "shared_memory": "16Gi",
+    "service_account_name": "runner",
+    "priority_class_name": "high",
+    "queue_name": "tpus",
+    "labels": {"team": "vision"},
+    "annotations": {"example.com/ticket": "42"},
+    "tolerations": [{"key": "mine", "operator": "Exists"}],
+    "env_from": [{"secretRef": {"name": "train-keys"}}],
+    "image_pull_secrets": [{"name": "registry"}],
+    "active_deadline_seconds": 7200,
+    "finished_job_ttl": 600,
+    "termination_grace_seconds": 20,
+}
+
+
 def test_every_wish_reaches_the_job():
-    job = validated(
-        rendered(
-            job_variables(
-                request(
-                    "tpu-v6e-8:spot",
-                    secrets=("train-keys",),
-                    active_deadline_seconds=7200,
-                    grace_seconds=20,
-                    resources=PodResources(
-                        cpu="8", memory="64Gi", ephemeral_storage="100Gi", shared_memory="16Gi"
-                    ),
-                    placement=PodPlacement(
-                        namespace="ml",
-                        service_account="runner",
-                        priority_class="high",
-                        queue="tpus",
-                        labels={"team": "vision"},
-                        annotations={"example.com/ticket": "42"},
-                        tolerations=({"key": "mine", "operator": "Exists"},),
-                    ),
-                )
-            )
-        )
+    wishes = check_job_variables(WISHES, "job_variables")
+    wanted = request(
+        "tpu-v6e-8:spot", namespace="ml", schedule_timeout_seconds=90.0, variables=wishes
     )
+    job = validated(rendered(job_variables(wanted)))
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     assert job["metadata"]["namespace"] == "ml"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "tpus"
@@ -206,7 +199,9 @@ def test_every_wish_reaches_the_job():
         "cloud.google.com/gke-spot": "true",
     }
     assert (pod["serviceAccountName"], pod["priorityClassName"]) == ("runner", "high")
-    assert pod["terminationGracePeriodSeconds"] == 20
+    assert (pod["terminationGracePeriodSeconds"], spec["ttlSecondsAfterFinished"]) == (20, 600)
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert job["metadata"]["annotations"]["kinetic-flows/schedule-timeout-seconds"] == "90"
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
     assert pod["tolerations"][-1] == {"key": "mine", "operator": "Exists"}
     assert container(job)["envFrom"] == [{"secretRef": {"name": "train-keys"}}]
@@ -260,13 +255,22 @@ def test_a_bare_work_pool_still_makes_a_valid_job():
     assert "name" not in job["metadata"]
 
 
+def test_what_nobody_sets_is_left_to_the_work_pool():
+    job = validated(rendered(job_variables(request("cpu"))))
+    assert job["spec"]["ttlSecondsAfterFinished"] == 86400
+    assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 30
+    assert "resources" not in container(job) or not container(job)["resources"].get("requests")
+
+
+@pytest.mark.parametrize("variables", [{}, WISHES], ids=["plain", "with every wish"])
 @pytest.mark.parametrize("row", list_accelerators(), ids=str)
-def test_every_accelerator_makes_a_job_that_kubernetes_accepts(row):
-    job = validated(rendered(job_variables(request(str(row)))))
+def test_every_accelerator_makes_a_job_that_kubernetes_accepts(row, variables):
+    job = validated(rendered(job_variables(request(str(row), variables=variables))))
     pod = job["spec"]["template"]["spec"]
     assert pod.get("nodeSelector", {}) == row.node_selector
     limits = container(job)["resources"].get("limits", {})
-    assert {name: str(value) for name, value in limits.items()} == row.resources
+    devices = {name: str(value) for name, value in limits.items() if "/" in name}
+    assert devices == row.resources
 
 
 def test_every_variable_of_the_template_is_documented_and_used():

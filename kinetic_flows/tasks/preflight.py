@@ -1,0 +1,53 @@
+"""The task that finds out whether a run could be launched, before anything is made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kinetic_flows.errors import LaunchError, suggest
+from kinetic_flows.kubernetes.manifests import base_job_template
+from kinetic_flows.naming import TASK_PREFLIGHT
+from kinetic_flows.planning import Draft
+from kinetic_flows.pool_variables import merged, template_defaults, unknown_variables
+from kinetic_flows.protocols import LaunchNeeds
+from kinetic_flows.session import Session
+from kinetic_flows.tasks.reporting import step
+
+
+@task(name=TASK_PREFLIGHT, cache_policy=NO_CACHE)
+def preflight_task(draft: Draft, session: Session) -> None:
+    """Ask the cluster everything that a launch depends on, at once.
+
+    Raises:
+        LaunchError: The launch could not succeed: every reason is listed.
+    """
+    with step(session.progress, TASK_PREFLIGHT) as current:
+        template = session.job_template or base_job_template()
+        chosen = draft.place.chosen_variables(draft.call.options)
+        _refuse_unknown(chosen, template)
+        variables = merged(template_defaults(template), chosen)
+        found = session.platform.launcher.preflight(
+            LaunchNeeds(
+                accelerator=draft.accelerator,
+                service_account=variables.get("service_account_name"),
+                prefect_api_url=session.api.url,
+            )
+        )
+        for warning in found.warnings:
+            current.warn(warning)
+        found.raise_for_problems()
+        current.finish(f"the cluster is ready for {draft.accelerator}")
+
+
+def _refuse_unknown(chosen: Mapping[str, Any], template: Mapping[str, Any]) -> None:
+    known = (template.get("variables") or {}).get("properties") or {}
+    for name in unknown_variables(chosen, template):
+        raise LaunchError(
+            f"the work pool's template has no variable {name!r}, which job_variables sets",
+            value=name,
+            hint=suggest(name, known),
+        )
