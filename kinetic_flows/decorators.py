@@ -45,6 +45,7 @@ def run(
     accelerator: str = "cpu",
     container_image: str | None = None,
     base_image_repo: str | None = None,
+    ship_wheels: bool = False,
     requirements: str | Path | Sequence[str] | None = None,
     name: str | None = None,
     tags: Sequence[str] = (),
@@ -74,6 +75,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
             base_image_repo: Repository of prebuilt base images; None for
                 `KINETIC_BASE_IMAGE_REPO`.
+            ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
+                package index.
             requirements: A dependency file or a list of requirements; None to find the file.
             name: Name of the runs; None for the function's own.
             tags: Tags of the flow runs.
@@ -186,7 +189,7 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             KineticError: The call cannot be planned.
         """
-        from kinetic_flows.planning import plan_call
+        from kinetic_flows.call_plans import plan_call
 
         draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
         return plan_call(draft, platform, process_environment())

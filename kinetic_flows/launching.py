@@ -150,7 +150,7 @@ def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
     return JobSpec(
         run_id="",
         name=draft.name,
-        python=draft.target.python,
+        python=draft.image.python,
         runner=ObjectRef(
             name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
         ),

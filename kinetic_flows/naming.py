@@ -14,6 +14,7 @@ TASK_PREFLIGHT = "preflight"
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"
 TASK_RESOLVE_IMAGE = "resolve-image"
 TASK_BUILD_IMAGE = "build-image"
+TASK_UPLOAD_DEPENDENCIES = "upload-dependencies"
 TASK_UPLOAD_CODE = "upload-code"
 TASK_LAUNCH_ACCELERATOR = "launch-accelerator"
 TASK_AWAIT_RUN = "await-run"
@@ -152,6 +153,11 @@ def base_tag(python: str, identity: str) -> str:
     return f"py{python}-{identity[:HASH_CHARACTERS_IN_TAG]}"
 
 
+def requirements_object(sha256: str) -> str:
+    """Name of a lock as a run installs it, by its digest."""
+    return f"requirements/{sha256}.txt"
+
+
 def build_tag(reference: str, subject: str) -> str:
     """Tag by which the builds of one image in one repository are found (128 characters fit)."""
     return f"kinetic-{subject[:HASH_CHARACTERS_IN_TAG]}-{slug(reference)}"[:128].rstrip("-")
@@ -195,6 +201,12 @@ def local_image_reference(category: str, dependency_hash: str) -> str:
 def build_cache_key(reference: str, dependency_hash: str) -> str:
     """Key under which Prefect caches a build: what is in the image, and where it goes."""
     return f"kinetic-build-{slug(reference)}-{dependency_hash}"
+
+
+def upload_cache_key(store_uri: str, dependency_hash: str, *, all_wheels: bool) -> str:
+    """Key under which Prefect caches an upload: what is installed, from where, and how much."""
+    wheels = "all-wheels" if all_wheels else "own-wheels"
+    return f"kinetic-dependencies-{slug(store_uri)}-{dependency_hash}-{wheels}"
 
 
 def run_name(function: object, given: str | None) -> str:

@@ -26,6 +26,8 @@ class RunOptions:
         accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`.
         container_image: `bundled` (also None), `prebuilt`, or an image reference.
         base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
+        ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
+            package index; without it they get those that no public index has.
         requirements: A dependency file, or requirements themselves; None to find the file.
         name: Name of the runs; None for the function's own.
         tags: Tags of the flow runs.
@@ -45,6 +47,7 @@ class RunOptions:
     accelerator: str = "cpu"
     container_image: str | None = None
     base_image_repo: str | None = None
+    ship_wheels: bool = False
     requirements: str | Path | tuple[str, ...] | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
@@ -98,6 +101,12 @@ class RunOptions:
     def _check(self) -> None:
         for name in ("accelerator", "container_image", "name", *_CLOUD_OPTIONS):
             _check_text(name, getattr(self, name), required=name == "accelerator")
+        if not isinstance(self.ship_wheels, bool):
+            raise UsageError(
+                f"ship_wheels is {self.ship_wheels!r}",
+                value=self.ship_wheels,
+                hint="give True or False",
+            )
         _check_count("retries", self.retries)
         _check_seconds("retry_delay_seconds", self.retry_delay_seconds, minimum=0.0)
         if self.max_preemptions is not None:

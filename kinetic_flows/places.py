@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -12,9 +12,21 @@ from kinetic_flows.accelerators import Accelerator
 from kinetic_flows.cloud_settings import CloudSettings
 from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
 from kinetic_flows.errors import AcceleratorError, ConfigurationError, UsageError
-from kinetic_flows.images.base_lookup import configured_base
-from kinetic_flows.images.bases import read_base_inputs, read_project_template
-from kinetic_flows.images.modes import mode_of
+from kinetic_flows.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
+from kinetic_flows.images.base_lookup import (
+    BUILD_YOUR_OWN,
+    USE_BUNDLED,
+    WantedBase,
+    find_base,
+)
+from kinetic_flows.images.bases import (
+    BaseInputs,
+    read_base_inputs,
+    read_bootstrap,
+    read_project_template,
+)
+from kinetic_flows.images.inspection import Wanted
+from kinetic_flows.images.modes import BUNDLED, CUSTOM, PREBUILT, mode_of
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.naming import local_image_reference, project_image
 from kinetic_flows.options import RunOptions
@@ -55,27 +67,37 @@ class JobRequest:
     options: RunOptions
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageWish:
+    """What somebody says of the image they want.
+
+    Attributes:
+        container_image: `bundled` (also None), `prebuilt`, or an image reference.
+        ship_wheels: Whether prebuilt mode sends every package along.
+    """
+
+    container_image: str | None = None
+    ship_wheels: bool = False
+
+    @property
+    def mode(self) -> ImageMode:
+        """The mode it means."""
+        return mode_of(self.container_image)
+
+
 class Place(Protocol):
     """Where a call will run, as far as its plan is concerned."""
 
-    def check(self, accelerator: Accelerator) -> None:
-        """Refuse an accelerator that is not to be had here."""
-        ...
+    def image_source(self, asked: ImageWish, accelerator: Accelerator) -> ImageSource:
+        """Return where the image comes from.
 
-    def image_mode(self, container_image: str | None) -> ImageMode:
-        """Return the image mode that is asked for; refuse what is not to be had here."""
+        Raises:
+            KineticError: The accelerator, or an image of that kind, is not to be had here.
+        """
         ...
 
     def advise(self, accelerator: Accelerator, mode: ImageMode) -> Advice:
         """Return what the person should know about running this here."""
-        ...
-
-    def target(self, accelerator: Accelerator) -> Target:
-        """Return what dependencies are locked for."""
-        ...
-
-    def image_reference(self, environment: EnvironmentSpec) -> str:
-        """Return the name that an environment's image has or will get."""
         ...
 
     def hosts(self, accelerator: Accelerator) -> int:
@@ -110,7 +132,24 @@ class LocalPlace:
 
     is_explicit: bool
 
-    def check(self, accelerator: Accelerator) -> None:
+    def image_source(self, asked: ImageWish, accelerator: Accelerator) -> ImageSource:
+        """Return a virtual environment of the running interpreter; an image cannot be run."""
+        self._check(accelerator)
+        if asked.mode == CUSTOM:
+            raise UsageError(
+                f"container_image {asked.container_image!r} is an image, and this machine runs "
+                "none",
+                value=asked.container_image,
+                hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
+            )
+        return ProjectImage(
+            target=local_target(accelerator.category),
+            name_of=_local_name,
+            built_by="uv",
+            mode=asked.mode,
+        )
+
+    def _check(self, accelerator: Accelerator) -> None:
         """Refuse to pretend that this machine is an accelerator, unless told to."""
         if accelerator.category != "cpu" and not self.is_explicit:
             raise ConfigurationError(
@@ -120,17 +159,6 @@ class LocalPlace:
                 "set KINETIC_PLATFORM=local to run on this machine's CPU all the same",
             )
 
-    def image_mode(self, container_image: str | None) -> ImageMode:
-        """Return the mode; an image cannot be run here."""
-        mode = mode_of(container_image)
-        if mode == "custom":
-            raise UsageError(
-                f"container_image {container_image!r} is an image, and this machine runs none",
-                value=container_image,
-                hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
-            )
-        return mode
-
     def advise(self, accelerator: Accelerator, mode: ImageMode) -> Advice:
         """Say that it runs here, and how that differs from what was asked for."""
         notices = [] if self.is_explicit else [NOTHING_CONFIGURED]
@@ -138,14 +166,6 @@ class LocalPlace:
         is_cpu = accelerator.category == "cpu"
         warning = f"{accelerator} was asked for; KINETIC_PLATFORM=local runs on the CPU here"
         return Advice(notices=tuple(notices), warnings=() if is_cpu else (warning,))
-
-    def target(self, accelerator: Accelerator) -> Target:
-        """Return the running interpreter on this machine."""
-        return local_target(accelerator.category)
-
-    def image_reference(self, environment: EnvironmentSpec) -> str:
-        """Return the name of an environment's directory."""
-        return local_image_reference(environment.category, environment.dependency_hash)
 
     def hosts(self, accelerator: Accelerator) -> int:  # noqa: ARG002 - whatever it stands for
         """Return one: this machine."""
@@ -181,26 +201,46 @@ class CloudPlace:
     cloud: CloudSettings
     registry: ImageRegistry
 
-    def check(self, accelerator: Accelerator) -> None:
-        """Refuse what our x86-64 images cannot run on."""
-        if accelerator.architecture != "amd64":
-            raise AcceleratorError(
-                f"{accelerator} nodes are {accelerator.architecture}, and images are built for "
-                "x86-64",
-                value=str(accelerator),
-                hint="choose an accelerator whose nodes are x86-64: kinetic accelerators",
+    def image_source(self, asked: ImageWish, accelerator: Accelerator) -> ImageSource:
+        """Return an image for the nodes, with this Python minor version."""
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if asked.mode == CUSTOM:
+            wanted = Wanted(python=python, architecture=accelerator.architecture)
+            return OwnImage(reference=str(asked.container_image).strip(), wanted=wanted)
+        _require_amd64(accelerator)
+        inputs = read_base_inputs(accelerator.category, python)
+        if asked.mode == PREBUILT:
+            return BaseImage(
+                target=_target(inputs, str(inputs.identity)),
+                wanted=self._wanted_base(inputs),
+                ship_wheels=asked.ship_wheels,
             )
+        return ProjectImage(
+            target=_target(inputs, self._base_identity(inputs), template=read_project_template()),
+            name_of=self._project_image,
+            built_by="Cloud Build",
+        )
 
-    def image_mode(self, container_image: str | None) -> ImageMode:
-        """Return the mode; only bundled images are supported yet."""
-        mode = mode_of(container_image)
-        if mode != "bundled":
-            raise UsageError(
-                f"container_image={container_image!r} ({mode}) is not supported by this version",
-                value=container_image,
-                hint="drop container_image: a bundled image holds your dependencies",
-            )
-        return mode
+    def _wanted_base(self, inputs: BaseInputs) -> WantedBase:
+        return WantedBase(
+            repository=self.cloud.base_image_repo,
+            category=inputs.category,
+            python=inputs.python,
+            tag=version("kinetic-flows"),
+            otherwise=USE_BUNDLED,
+        )
+
+    def _base_identity(self, inputs: BaseInputs) -> str:
+        """Return what identifies the base of project images: its inputs, or its digest."""
+        if self.cloud.base_repository is None:
+            return str(inputs.identity)
+        wanted = replace(self._wanted_base(inputs), otherwise=BUILD_YOUR_OWN)
+        return find_base(self.registry, wanted).image.digest
+
+    def _project_image(self, environment: EnvironmentSpec) -> str:
+        return project_image(
+            self.cloud.image_repo, environment.category, environment.dependency_hash
+        )
 
     def advise(
         self,
@@ -209,31 +249,6 @@ class CloudPlace:
     ) -> Advice:
         """Say nothing: it is as the person asked."""
         return Advice()
-
-    def target(self, accelerator: Accelerator) -> Target:
-        """Return the image of this Python minor version on the category's base."""
-        category, python = (
-            accelerator.category,
-            f"{sys.version_info.major}.{sys.version_info.minor}",
-        )
-        inputs = read_base_inputs(category, python)
-        repository, identity = self.cloud.base_repository, str(inputs.identity)
-        if repository:
-            tag = version("kinetic-flows")
-            identity = configured_base(self.registry, repository, category, python, tag).digest
-        return cloud_target(
-            category,
-            python,
-            base_lock=inputs.lock,
-            base_identity=identity,
-            template=read_project_template(),
-        )
-
-    def image_reference(self, environment: EnvironmentSpec) -> str:
-        """Return the image's name in the cluster's repository."""
-        return project_image(
-            self.cloud.image_repo, environment.category, environment.dependency_hash
-        )
 
     def hosts(self, accelerator: Accelerator) -> int:
         """Return the hosts of the accelerator's slice."""
@@ -252,6 +267,7 @@ class CloudPlace:
                 name=request.name,
                 image=request.image.reference,
                 accelerator=request.accelerator,
+                arguments=_bootstrap_arguments(request.mode),
                 namespace=self.cloud.namespace,
                 max_preemptions=request.options.max_preemptions,
                 schedule_timeout_seconds=request.options.schedule_timeout_seconds,
@@ -267,3 +283,35 @@ class CloudPlace:
     def has_preflight(self) -> bool:
         """Yes, unless only a worker has to do with the cluster."""
         return self.cloud.dispatch != "worker"
+
+
+def _local_name(environment: EnvironmentSpec) -> str:
+    return local_image_reference(environment.category, environment.dependency_hash)
+
+
+def _require_amd64(accelerator: Accelerator) -> None:
+    """Refuse what our own x86-64 images cannot run on."""
+    if accelerator.architecture != "amd64":
+        raise AcceleratorError(
+            f"{accelerator} nodes are {accelerator.architecture}, and images are built for x86-64",
+            value=str(accelerator),
+            hint="choose an accelerator whose nodes are x86-64 (kinetic accelerators), or give "
+            f"an {accelerator.architecture} image of your own as container_image=",
+        )
+
+
+def _target(inputs: BaseInputs, base_identity: str, template: str = "") -> Target:
+    return cloud_target(
+        inputs.category,
+        inputs.python,
+        base_lock=inputs.lock,
+        base_identity=base_identity,
+        template=template,
+    )
+
+
+def _bootstrap_arguments(mode: ImageMode) -> tuple[str, ...]:
+    """Return what starts the bootstrap: images that were not built for the run may lack it."""
+    if mode == BUNDLED:
+        return ("/app/remote_runner.py",)
+    return ("-c", read_bootstrap().decode())

@@ -72,11 +72,16 @@ class RunPlan:
         platform: `local` or `gke`.
         accelerator: Canonical name of the accelerator.
         mode: How the image comes to be.
+        build_step: What has to be built, in the words of the documentation.
+        packages_come: How dependencies get into the image, in the same words.
         image: The image's reference.
+        digest: Digest of the image; None while there is none.
+        size_bytes: Its compressed size; None when it is not known, or there is none.
         cached: Whether the image exists already; None when nobody has looked.
         dependency_file: The file that declares the dependencies; None when there is none.
         dependency_source: What to call what declares them: that file, or what there is instead.
-        environment: What the image contains; None in custom mode.
+        environment: The project's packages, in the image or installed when it starts; None in
+            custom mode.
         code: How much code ships; None when none does.
         job_variables: What the work pool's job template is given.
         filtered: Requirements that are left out because the image has the accelerator's own
@@ -89,7 +94,11 @@ class RunPlan:
     platform: str
     accelerator: str
     mode: ImageMode
+    build_step: str
+    packages_come: str
     image: str
+    digest: str | None = None
+    size_bytes: int | None = None
     cached: bool | None
     dependency_file: str | None
     dependency_source: str
@@ -108,7 +117,11 @@ class RunPlan:
             "platform": self.platform,
             "accelerator": self.accelerator,
             "mode": self.mode,
+            "build_step": self.build_step,
+            "packages_come": self.packages_come,
             "image": self.image,
+            "digest": self.digest,
+            "size_bytes": self.size_bytes,
             "cached": self.cached,
             "dependency_file": self.dependency_file,
             "dependency_source": self.dependency_source,
@@ -131,8 +144,10 @@ class RunPlan:
             ("function", self.name),
             ("runs on", f"{self.accelerator}, {_PLATFORM_WORDS.get(self.platform, self.platform)}"),
             ("image", f"{self.image} ({self.mode}, {_CACHED_WORDS[self.cached]})"),
-            ("dependencies", self.dependency_source),
         ]
+        if self.size_bytes is not None:
+            rows.append(("size", size_in_words(self.size_bytes)))
+        rows += [("build", self.build_step), ("dependencies", self._dependencies())]
         if environment:
             rows.append(("packages", f"{len(environment.packages)} locked"))
             rows.append(("hash", environment.dependency_hash))
@@ -144,6 +159,29 @@ class RunPlan:
         rows += [("warning", line) for line in self.warnings]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
+
+    def _dependencies(self) -> str:
+        come = self.packages_come[0].lower() + self.packages_come[1:]
+        if self.environment is None:
+            return f"{come} ({self.dependency_source} is ignored)" if self.dependency_file else come
+        return f"{self.dependency_source}, {come}"
+
+
+PULL_BYTES_PER_SECOND = 60e6
+"""A guess at what a node downloads and unpacks of a compressed image."""
+
+
+def pull_seconds(size_bytes: int) -> float:
+    """Estimate how long a node that does not have an image needs to pull it."""
+    return size_bytes / PULL_BYTES_PER_SECOND
+
+
+def size_in_words(size_bytes: int) -> str:
+    """Say how large an image is, and about how long its pull takes."""
+    return (
+        f"{size_bytes / 1e6:,.0f} MB compressed, about {max(pull_seconds(size_bytes), 1):.0f} s "
+        "to pull where a node does not have it"
+    )
 
 
 _PLATFORM_WORDS: Mapping[str, str] = {"local": "this machine", "gke": "Google Kubernetes Engine"}

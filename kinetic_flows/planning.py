@@ -1,8 +1,8 @@
-"""Making the plan of one call: first what can be decided at once, then what needs the lock.
+"""Making the plan of one call, first half: what can be decided at once.
 
 A `Draft` holds what settings, options, the function and its project decide without asking
-anybody; `describe_environment` and `request_image` add what the lock decides; `plan_call` does
-all of it for `train.plan()`, where the flow does it step by step in tasks.
+anybody. What has to be locked and looked up differs by the source of its image: `call_plans`
+does it for `train.plan()`, `flows/preparation` step by step in tasks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 from kinetic_flows.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.dependencies.discovery import DependencySource, discover
-from kinetic_flows.dependencies.explain import explain_change
-from kinetic_flows.dependencies.identity import environment_spec
-from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
+from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.errors import UsageError
+from kinetic_flows.image_sources import ImageSource, OwnImage
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.packaging.ignored_imports import ignored_import_warnings
@@ -31,19 +31,10 @@ from kinetic_flows.packaging.payload import (
 )
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
-from kinetic_flows.places import CloudPlace, JobRequest, LocalPlace, Place
-from kinetic_flows.plan import (
-    CodeSummary,
-    EnvironmentSpec,
-    ImageMode,
-    ImageRequest,
-    RunPlan,
-)
+from kinetic_flows.places import CloudPlace, ImageWish, JobRequest, LocalPlace, Place
+from kinetic_flows.plan import ImageMode
 from kinetic_flows.protocols import ImageRegistry, Platform, ResolvedImage
 from kinetic_flows.settings import Settings, captured_environment
-
-PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
-"""Stands for the id that a planned run has not got yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +70,9 @@ class Draft:
         settings: The settings it was made under.
         place: Where it will run.
         accelerator: What it runs on.
-        mode: How its image comes to be.
+        image: Where its image comes from.
         root: What of this machine's files is the project.
         source: What declares its dependencies.
-        target: What they are locked for.
         snapshot: The project's files as they are now.
         payload: The pickled call.
         argument_reprs: The arguments as Prefect shows them.
@@ -94,10 +84,9 @@ class Draft:
     settings: Settings
     place: Place
     accelerator: Accelerator
-    mode: ImageMode
+    image: ImageSource
     root: PackageRoot
     source: DependencySource
-    target: Target
     snapshot: CodeSnapshot
     payload: Payload
     argument_reprs: Mapping[str, str]
@@ -108,6 +97,11 @@ class Draft:
     def name(self) -> str:
         """The name of the run."""
         return self.call.name
+
+    @property
+    def mode(self) -> ImageMode:
+        """How its image comes to be."""
+        return self.image.mode
 
 
 def draft_call(
@@ -135,8 +129,7 @@ def draft_call(
     _check_arguments(call)
     accelerator = _accelerator(call.options.accelerator, platform)
     place = place_of(settings, platform.registry)
-    place.check(accelerator)
-    mode = place.image_mode(settings.container_image or call.options.container_image)
+    image = place.image_source(image_wish(call.options, settings), accelerator)
     captured = captured_environment(call.options.capture_env_vars)
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
@@ -147,8 +140,7 @@ def draft_call(
         start=root.entry_file.parent if root.entry_file else cwd,
         home_directory=Path.home(),
     )
-    target = place.target(accelerator)
-    require_same_python(f"{sys.version_info.major}.{sys.version_info.minor}", target.python)
+    require_same_python(f"{sys.version_info.major}.{sys.version_info.minor}", image.python)
     payload = pack_call(
         call.function, call.args, dict(call.kwargs), environment=captured, root=root
     )
@@ -160,26 +152,33 @@ def draft_call(
             default_excludes=not settings.no_default_excludes,
         ),
     )
-    advice = place.advise(accelerator, mode)
+    advice = place.advise(accelerator, image.mode)
     return Draft(
         call=call,
         settings=settings,
         place=place,
         accelerator=accelerator,
-        mode=mode,
+        image=image,
         root=root,
         source=source,
-        target=target,
         snapshot=snapshot,
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
-        notices=advice.notices,
+        notices=(*advice.notices, *_ignored(image, source)),
         warnings=(
             *advice.warnings,
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
             *payload.warnings,
         ),
+    )
+
+
+def image_wish(options: RunOptions, settings: Settings) -> ImageWish:
+    """Return what is asked of the image: the variable overrides the decorator."""
+    return ImageWish(
+        container_image=settings.container_image or options.container_image,
+        ship_wheels=options.ship_wheels,
     )
 
 
@@ -210,11 +209,12 @@ def lock_draft(
         upgrade: Whether to resolve again and replace the stored lock.
 
     Raises:
+        UsageError: The call runs in an image of the person's own, which is not looked into.
         DependencyError: The dependencies cannot be read or resolved.
     """
     return lock_dependencies(
         draft.source,
-        draft.target,
+        locked_target(draft),
         store=platform.store,
         home=draft.settings.home,
         environ=environ,
@@ -222,17 +222,19 @@ def lock_draft(
     )
 
 
-def describe_environment(draft: Draft, lock: Lock) -> EnvironmentSpec:
-    """Return what the environment of a call contains, and its identity."""
-    return environment_spec(lock.text, draft.target)
+def locked_target(draft: Draft) -> Target:
+    """Return what a call's dependencies are locked for.
 
-
-def request_image(draft: Draft, environment: EnvironmentSpec) -> ImageRequest:
-    """Return the image a call needs, by the name that its content gives it."""
-    reference = draft.place.image_reference(environment)
-    return ImageRequest(
-        reference=reference, mode=draft.mode, dependency_hash=environment.dependency_hash
-    )
+    Raises:
+        UsageError: The call runs in an image of the person's own, which is not looked into.
+    """
+    if isinstance(draft.image, OwnImage):
+        raise UsageError(
+            f"{draft.name} runs in the image {draft.image.reference}, which has its own packages",
+            value=draft.image.reference,
+            hint="drop container_image (or KINETIC_CONTAINER_IMAGE) to have dependencies locked",
+        )
+    return draft.image.target
 
 
 def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
@@ -247,63 +249,6 @@ def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
     )
 
 
-def plan_call(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> RunPlan:
-    """Decide the rest of a call and return all of it; nothing outside this machine changes.
-
-    Args:
-        draft: What is decided already.
-        platform: Whose store and registry are read.
-        environ: Variables for uv.
-
-    Raises:
-        KineticError: The dependencies or the image cannot be.
-    """
-    home = draft.settings.home
-    lock = plan_lock(draft.source, draft.target, store=platform.store, home=home, environ=environ)
-    environment = describe_environment(draft, lock)
-    request = request_image(draft, environment)
-    return assemble_plan(draft, lock, environment, platform.registry.resolve(request.reference))
-
-
-def assemble_plan(
-    draft: Draft, lock: Lock, environment: EnvironmentSpec, image: ResolvedImage | None
-) -> RunPlan:
-    """Put the parts of a plan together.
-
-    Args:
-        draft: What was decided at once.
-        lock: The locked dependencies.
-        environment: What the image contains.
-        image: The image, when it exists.
-    """
-    why = explain_change(
-        home=draft.settings.home,
-        project_root=draft.source.project_root,
-        environment=environment,
-    )
-    return RunPlan(
-        name=draft.name,
-        platform=draft.settings.platform,
-        accelerator=str(draft.accelerator),
-        mode=draft.mode,
-        image=request_image(draft, environment).reference,
-        cached=image is not None,
-        dependency_file=str(draft.source.path) if draft.source.path else None,
-        dependency_source=draft.source.label,
-        environment=environment,
-        code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
-        job_variables=(
-            draft.place.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
-        ),
-        filtered=lock.filtered,
-        warnings=(
-            *draft.warnings,
-            *(line for line in lock.warnings if line not in lock.filtered),
-        ),
-        why=None if image else why,
-    )
-
-
 def _accelerator(text: str, platform: Platform) -> Accelerator:
     """Read an accelerator's name; the cluster is asked only what the name leaves open."""
     pools = platform.launcher.node_pools() if needs_node_pools(text) else None
@@ -314,3 +259,10 @@ def _check_arguments(call: Call) -> None:
     signature = inspect.signature(call.function)
     bind = signature.bind_partial if call.may_lack_arguments else signature.bind
     bind(*call.args, **call.kwargs)
+
+
+def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:
+    """Say that dependencies do not count for an image of the person's own."""
+    if not isinstance(image, OwnImage) or source.kind == "none":
+        return ()
+    return (f"{source.label} is ignored: {image.reference} has its own packages",)

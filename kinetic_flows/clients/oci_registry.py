@@ -9,9 +9,12 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from kinetic_flows.accelerators.model import Architecture
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
+from kinetic_flows.clients.oci_documents import DocumentCache
 from kinetic_flows.clients.oci_http import (
     Answer,
     RegistryLimits,
@@ -27,7 +30,7 @@ from kinetic_flows.images.references import (
     artifact_registry_location,
     parse_reference,
 )
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.protocols import ImageConfig, ResolvedImage
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -40,8 +43,6 @@ MANIFEST_TYPES = (
 ALL_TYPES = (*INDEX_TYPES, *MANIFEST_TYPES)
 """Without all four an image that exists looks missing, or answers with another digest."""
 
-NODE_PLATFORM = {"os": "linux", "architecture": "amd64"}
-
 _Json: TypeAlias = dict[str, Any]
 
 
@@ -53,6 +54,8 @@ class OciRegistry:
         endpoints: Other URLs for registries, by host: mirrors and private endpoints.
         limits: How patient to be.
         sleep: Waits between tries.
+        documents: Directory that keeps manifests and configurations by their digests, so that
+            an image seen before costs one request; None to keep none.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class OciRegistry:
         endpoints: Mapping[str, str] | None = None,
         limits: RegistryLimits | None = None,
         sleep: Sleep = time.sleep,
+        documents: Path | None = None,
     ) -> None:
+        self._documents = DocumentCache(documents)
         self._limits = limits or RegistryLimits()
         self._transport = RegistryTransport(
             credentials=credentials or FirstFound(sources=()),
@@ -75,8 +80,14 @@ class OciRegistry:
         """Close the connections."""
         self._transport.close()
 
-    def resolve(self, reference: str) -> ResolvedImage | None:
+    def resolve(
+        self, reference: str, *, architecture: Architecture = "amd64"
+    ) -> ResolvedImage | None:
         """Return the image a reference names, or None when its repository has no such image.
+
+        Args:
+            reference: The image.
+            architecture: Which variant of it is described, where it has several.
 
         Raises:
             ImageError: The reference is malformed, its repository does not exist or cannot be
@@ -84,7 +95,9 @@ class OciRegistry:
         """
         image = parse_reference(reference)
         try:
-            return call_with_deadline(lambda: self._resolve(image), self._limits.total_seconds)
+            return call_with_deadline(
+                lambda: self._resolve(image, architecture), self._limits.total_seconds
+            )
         except (RegistryUnreachable, DeadlineExceeded) as error:
             raise ImageError(
                 f"the registry {image.registry} cannot be asked for {image}: {error}",
@@ -92,22 +105,28 @@ class OciRegistry:
                 hint="check the network and the registry's status, and run again",
             ) from error
 
-    def _resolve(self, image: ImageReference) -> ResolvedImage | None:
+    def _resolve(self, image: ImageReference, architecture: str) -> ResolvedImage | None:
         head = self._transport.ask("HEAD", image, f"manifests/{image.version}", ALL_TYPES)
         if head.status == 404:
-            return self._explain_missing(image)
+            return self._explain_missing(image, architecture)
         _raise_unless_ok(image, head)
         digest = head.headers.get("docker-content-digest") or self._digest_of(image)
         found = image.at(digest)
-        manifest = self._manifest(found)
-        labels = {**self._config_labels(found, manifest), **_annotations(manifest)}
-        return ResolvedImage(reference=str(found), digest=digest, labels=labels)
+        manifest = self._manifest(found, architecture)
+        config = self._config(found, manifest)
+        labels = {**_texts((config.get("config") or {}).get("Labels")), **_annotations(manifest)}
+        return ResolvedImage(
+            reference=str(found),
+            digest=digest,
+            labels=labels,
+            config=_image_config(config, manifest) if config else None,
+        )
 
-    def _explain_missing(self, image: ImageReference) -> ResolvedImage | None:
+    def _explain_missing(self, image: ImageReference, architecture: str) -> ResolvedImage | None:
         """Tell a missing image from a missing repository, which a HEAD cannot say."""
         answer = self._transport.ask("GET", image, f"manifests/{image.version}", ALL_TYPES)
         if answer.status == 200:  # it has just been pushed
-            return self._resolve(image)
+            return self._resolve(image, architecture)
         codes = _error_codes(answer)
         if answer.status == 404 and "MANIFEST_UNKNOWN" in codes:
             return None
@@ -122,49 +141,71 @@ class OciRegistry:
         _raise_unless_ok(image, answer)
         return f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
 
-    def _manifest(self, image: ImageReference) -> _Json:
-        """Return the manifest for GKE's nodes, looking into an index if it is one."""
-        manifest = self._fetch(image, f"manifests/{image.digest}", str(image.digest))
+    def _manifest(self, image: ImageReference, architecture: str) -> _Json:
+        """Return the manifest for the nodes, looking into an index if it is one."""
+        manifest = self._fetch(image, "manifests", str(image.digest))
         entries = manifest.get("manifests")
         if not isinstance(entries, list):
             return manifest
-        for entry in entries:
-            platform = entry.get("platform") or {}
-            if all(platform.get(key) == value for key, value in NODE_PLATFORM.items()):
-                digest = str(entry["digest"])
-                chosen = self._fetch(image, f"manifests/{digest}", digest)
-                return {**chosen, "annotations": {**_annotations(manifest), **_annotations(chosen)}}
+        wanted = f"linux/{architecture}"
+        variants = {_platform(item.get("platform") or {}): str(item["digest"]) for item in entries}
+        if wanted in variants:
+            chosen = self._fetch(image, "manifests", variants[wanted])
+            return {**chosen, "annotations": {**_annotations(manifest), **_annotations(chosen)}}
+        has = ", ".join(sorted(name for name in variants if not name.startswith("unknown")))
         raise ImageError(
-            f"the image {image} has no variant for linux/amd64",
+            f"the image {image} has no variant for {wanted}; it has {has or 'none at all'}",
             value=str(image),
-            hint="build it with: docker buildx build --platform linux/amd64",
+            hint=f"build it with: docker buildx build --platform {wanted}",
         )
 
-    def _config_labels(self, image: ImageReference, manifest: _Json) -> dict[str, str]:
+    def _config(self, image: ImageReference, manifest: _Json) -> _Json:
         digest = str((manifest.get("config") or {}).get("digest") or "")
-        if not digest:
-            return {}
-        config = self._fetch(image, f"blobs/{digest}", digest)
-        labels = (config.get("config") or {}).get("Labels") or {}
-        return {str(key): str(value) for key, value in labels.items()}
+        return self._fetch(image, "blobs", digest) if digest else {}
 
-    def _fetch(self, image: ImageReference, path: str, digest: str) -> _Json:
-        """Fetch a JSON document and check it against its digest."""
-        answer = self._transport.ask("GET", image, path, ALL_TYPES)
-        _raise_unless_ok(image, answer)
-        if digest != f"sha256:{hashlib.sha256(answer.body).hexdigest()}":
-            raise ImageError(
-                f"the registry {image.registry} sent something else than {image.name}@{digest}",
-                value=str(image),
-                hint="a proxy or a mirror spoils its answers; nothing of it was used",
-            )
-        content = json.loads(answer.body)
+    def _fetch(self, image: ImageReference, kind: str, digest: str) -> _Json:
+        """Return a JSON document by its digest, from the registry unless it was seen before."""
+        known = self._documents.read(digest)
+        if known is None:
+            answer = self._transport.ask("GET", image, f"{kind}/{digest}", ALL_TYPES)
+            _raise_unless_ok(image, answer)
+            known = answer.body
+            if digest != f"sha256:{hashlib.sha256(known).hexdigest()}":
+                raise ImageError(
+                    f"the registry {image.registry} sent something else than {image.name}@{digest}",
+                    value=str(image),
+                    hint="a proxy or a mirror spoils its answers; nothing of it was used",
+                )
+            self._documents.keep(digest, known)
+        content = json.loads(known)
         return content if isinstance(content, dict) else {}
 
 
 def _annotations(manifest: _Json) -> dict[str, str]:
-    found = manifest.get("annotations") or {}
-    return {str(key): str(value) for key, value in found.items()}
+    return _texts(manifest.get("annotations"))
+
+
+def _texts(found: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (found or {}).items()}
+
+
+def _platform(described: _Json) -> str:
+    """Write a platform as Docker does; see the OCI image index specification."""
+    return f"{described.get('os', 'unknown')}/{described.get('architecture', 'unknown')}"
+
+
+def _image_config(config: _Json, manifest: _Json) -> ImageConfig:
+    """Read https://github.com/opencontainers/image-spec/blob/main/config.md."""
+    runs = config.get("config") or {}
+    variables = (str(item).partition("=") for item in runs.get("Env") or ())
+    return ImageConfig(
+        platform=_platform(config),
+        environment={name: value for name, _, value in variables},
+        entrypoint=tuple(str(part) for part in runs.get("Entrypoint") or ()),
+        user=str(runs.get("User") or ""),
+        working_directory=str(runs.get("WorkingDir") or ""),
+        size_bytes=sum(int(layer.get("size") or 0) for layer in manifest.get("layers") or ()),
+    )
 
 
 def _error_codes(answer: Answer) -> set[str]:

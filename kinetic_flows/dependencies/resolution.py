@@ -39,6 +39,7 @@ class Question:
         preferences: Pins to take where nothing asks for another version.
         indexed: Requirements that must come from one index, with its table.
         refresh: Whether to ask the indexes again about what uv has cached.
+        without_dependencies: Whether only what is named is looked for.
     """
 
     options: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Question:
     preferences: tuple[str, ...] = ()
     indexed: tuple[Line, ...] = ()
     refresh: bool = False
+    without_dependencies: bool = False
 
 
 def resolve(
@@ -75,7 +77,7 @@ def resolve(
         found = _from_project_lock(declared, target, uv=uv)
     else:
         asked = replace(question(declared, target), refresh=refresh)
-        found = _ask(asked, declared, target, uv=uv)
+        found = ask(asked, declared, target, uv=uv)
     _refuse_unknown_directories(found, declared)
     options = index_options(line.text for line in declared.lines if line.kind == "option")
     direct = (Index(url=line.text.partition("@")[2].strip()) for line in _direct(declared.lines))
@@ -136,7 +138,7 @@ def _from_project_lock(
         constraints=() if declared.keeps_accelerator else target.constraints,
         preferences=target.preferences,
     )
-    more = _ask(asked, declared, target, uv=uv)
+    more = ask(asked, declared, target, uv=uv)
     return (*pinned, *(item for item in more if item.name not in names))
 
 
@@ -153,9 +155,20 @@ def _runtime(target: Target, keeps_accelerator: bool) -> tuple[str, ...]:
     )
 
 
-def _ask(
+def ask(
     asked: Question, declared: Declaration, target: Target, *, uv: Uv
 ) -> tuple[PylockPackage, ...]:
+    """Have uv resolve a question.
+
+    Args:
+        asked: The question.
+        declared: What it was made from, for explanations.
+        target: What it is resolved for.
+        uv: Resolves.
+
+    Raises:
+        LockError: There is no solution.
+    """
     with tempfile.TemporaryDirectory(prefix="kinetic-lock-") as name:
         scratch = Path(name)
         inputs = _written(asked, scratch)
@@ -167,6 +180,7 @@ def _ask(
             "--generate-hashes",
             "--format=pylock.toml",
             *(["--refresh"] if asked.refresh else []),
+            *(["--no-deps"] if asked.without_dependencies else []),
             *_target_arguments(target),
             "--output-file",
             scratch / "pylock.toml",

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from kinetic_flows.dependencies.installation import objects_of
+from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.job import RequirementsSpec
 from kinetic_flows.launching import Prepared
-from kinetic_flows.naming import TASK_BUILD_IMAGE
-from kinetic_flows.planning import Draft, describe_environment, request_image
+from kinetic_flows.naming import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
+from kinetic_flows.planning import Draft
 from kinetic_flows.protocols import ResolvedImage
 from kinetic_flows.session import Session
+from kinetic_flows.tasks.dependencies import (
+    ToInstall,
+    requirements_of,
+    upload_dependencies_task,
+)
 from kinetic_flows.tasks.environment import (
     build_image_task,
     environment_artifact,
     lock_dependencies_task,
     publish_environment,
+    remember_environment,
+    resolve_base_image_task,
     resolve_image_task,
+    resolve_own_image_task,
 )
 from kinetic_flows.tasks.launching import upload_code_task
 from kinetic_flows.tasks.preflight import preflight_task
@@ -28,12 +39,23 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     Raises:
         KineticError: A step failed.
     """
-    platform, progress = session.platform, session.progress
     if draft.place.has_preflight:
         preflight_task(draft, session)
+    match draft.image:
+        case ProjectImage():
+            return _prepare_project_image(draft, draft.image, session)
+        case BaseImage():
+            return _prepare_base_image(draft, draft.image, session)
+        case OwnImage():
+            return _prepare_own_image(draft, draft.image, session)
+
+
+def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session) -> Prepared:
+    """Lock the project's packages, and have an image that holds them."""
+    platform, progress = session.platform, session.progress
     lock = lock_dependencies_task(draft, platform, session.environ, progress)
-    environment = describe_environment(draft, lock)
-    request = request_image(draft, environment)
+    environment = source.environment(lock)
+    request = source.request(environment)
     found = resolve_image_task(request, platform, progress)
     artifact = environment_artifact(environment, draft)
     # Prefect's cache answers for a build; only the registry knows whether it is still there.
@@ -45,3 +67,42 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
     return Prepared(image=found or ResolvedImage(**made), code=uploading.result())
+
+
+def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Prepared:
+    """Lock the project's packages, and send them along for the runner to install."""
+    platform, progress = session.platform, session.progress
+    base = resolve_base_image_task(source, platform, progress)
+    lock = lock_dependencies_task(draft, platform, session.environ, progress)
+    environment = source.environment(lock, base)
+    artifact = environment_artifact(environment, draft)
+    uploading = upload_code_task.submit(draft, platform.store, progress)
+    wanted = ToInstall(source=source, base=base, lock=lock, environment=environment)
+    requirements = _upload_dependencies(wanted, draft, session)
+    publish_environment(artifact)
+    remember_environment(environment, draft)
+    return Prepared(image=base, code=uploading.result(), requirements=requirements)
+
+
+def _upload_dependencies(wanted: ToInstall, draft: Draft, session: Session) -> RequirementsSpec:
+    """Have what a run installs in the store, whatever Prefect's cache remembers of it."""
+    store = session.platform.store
+    uploading = upload_dependencies_task.submit(
+        wanted, draft, store, session.environ, session.progress
+    )
+    spec = requirements_of(uploading.result())
+    if uploading.state.name != "Cached":
+        return spec
+    # Prefect's cache answers for an upload; only the store knows what is still there.
+    if not store.missing(objects_of(spec)):
+        session.progress.step(TASK_UPLOAD_DEPENDENCIES, "cached", spec.lock.name)
+        return spec
+    again = upload_dependencies_task.with_options(refresh_cache=True)
+    return requirements_of(again(wanted, draft, store, session.environ, session.progress))
+
+
+def _prepare_own_image(draft: Draft, source: OwnImage, session: Session) -> Prepared:
+    """Look at the person's own image, which has everything."""
+    image = resolve_own_image_task(source, session.platform, session.progress)
+    code = upload_code_task(draft, session.platform.store, session.progress)
+    return Prepared(image=image, code=code)

@@ -2,32 +2,86 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kinetic_flows import naming
-from kinetic_flows.errors import ImageError
+from kinetic_flows.cloud_settings import DEFAULT_BASE_IMAGE_REPO
+from kinetic_flows.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
+from kinetic_flows.images.inspection import python_of
+from kinetic_flows.images.references import DOCKER_HUB, parse_reference
 from kinetic_flows.plan import Category
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
+BUILD_YOUR_OWN = (
+    "unset KINETIC_BASE_IMAGE_REPO to have a base built into the cluster's own repository"
+)
+USE_BUNDLED = "use container_image='bundled', which builds what it needs"
 
-def configured_base(
-    registry: ImageRegistry, repository: str, category: Category, python: str, tag: str
-) -> ResolvedImage:
-    """Return the base image of a configured repository.
 
-    Args:
-        registry: Where to look.
-        repository: The configured base image repository.
+@dataclass(frozen=True, kw_only=True)
+class WantedBase:
+    """A base image that is looked for.
+
+    Attributes:
+        repository: Where it is looked for.
         category: Kind of accelerator it must be for.
         python: Python minor version it must have.
-        tag: Its version tag.
+        tag: Its version tag; its variant for that Python, `{tag}-py{python}`, is preferred.
+        otherwise: What to do instead of building it, for errors.
+    """
+
+    repository: str
+    category: Category
+    python: str
+    tag: str
+    otherwise: str = BUILD_YOUR_OWN
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names it may have, best first."""
+        name = naming.base_image(self.repository, self.category)
+        return (f"{name}:{naming.python_tag(self.tag, self.python)}", self.plain)
+
+    @property
+    def plain(self) -> str:
+        """Its name without a Python version."""
+        return f"{naming.base_image(self.repository, self.category)}:{self.tag}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundBase:
+    """A base image that exists and fits.
+
+    Attributes:
+        reference: The name it was found under.
+        image: The image.
+        warnings: What the person should know, a sentence each.
+    """
+
+    reference: str
+    image: ResolvedImage
+    warnings: tuple[str, ...] = ()
+
+
+def find_base(registry: ImageRegistry, wanted: WantedBase) -> FoundBase:
+    """Return a base image that exists and, as far as it says, fits.
 
     Raises:
-        ImageError: There is none, or it does not fit.
+        ImageError: There is none, it does not fit, or the registry cannot tell.
     """
-    reference = f"{naming.base_image(repository, category)}:{tag}"
-    image = registry.resolve(reference)
-    if image is None:
-        raise _unfit(reference, "does not exist", repository, category, tag)
-    return check_base(image, repository=repository, category=category, python=python, tag=tag)
+    try:
+        for reference in wanted.references:
+            image = registry.resolve(reference)
+            if image is not None:
+                return _fitting(reference, image, wanted)
+    except RepositoryNotFoundError as error:
+        raise _unfit(wanted, error.message) from error
+    except RegistryAccessError as error:
+        # Docker Hub refuses access to what does not exist.
+        if parse_reference(wanted.plain).registry != DOCKER_HUB:
+            raise
+        raise _unfit(wanted, error.message) from error
+    raise _unfit(wanted, f"the base image {wanted.plain} does not exist")
 
 
 def check_base(
@@ -38,20 +92,40 @@ def check_base(
     Raises:
         ImageError: It is for another category or another version of Python.
     """
-    wanted = {naming.LABEL_CATEGORY: category, naming.LABEL_PYTHON: python}
-    for label, value in wanted.items():
-        found = image.labels.get(label, value)
-        if found != value:
-            why = f"has {label}={found} where {value} is needed"
-            raise _unfit(image.reference, why, repository, category, tag)
-    return image
+    wanted = WantedBase(repository=repository, category=category, python=python, tag=tag)
+    return _fitting(image.reference, image, wanted).image
 
 
-def _unfit(reference: str, why: str, repository: str, category: str, tag: str) -> ImageError:
-    return ImageError(
-        f"the base image {reference} {why}",
-        value=reference,
-        hint=f"build it with: kinetic build-image --repo {repository} --category {category} "
-        f"--tag {tag}; or unset KINETIC_BASE_IMAGE_REPO to have a base built into the "
-        "cluster's own repository",
+def _fitting(reference: str, image: ResolvedImage, wanted: WantedBase) -> FoundBase:
+    category = image.labels.get(naming.LABEL_CATEGORY)
+    if category not in (None, wanted.category):
+        raise _unfit(
+            wanted,
+            f"the base image {reference} is for {category} where {wanted.category} is needed",
+        )
+    python = python_of(image)
+    if python not in (None, wanted.python):
+        raise _unfit(
+            wanted,
+            f"the base image {reference} has Python {python} where {wanted.python} is needed",
+        )
+    if category is None:
+        taken = f"{reference} was not built by kinetic build-image: it is taken to be a base for "
+        return FoundBase(
+            reference=reference,
+            image=image,
+            warnings=(f"{taken}{wanted.category} with Python {wanted.python}",),
+        )
+    return FoundBase(reference=reference, image=image)
+
+
+def _unfit(wanted: WantedBase, what: str) -> ImageError:
+    build = (
+        "kinetic build-image --repo {repo} --category "
+        f"{wanted.category} --tag {wanted.tag} (with Python {wanted.python})"
     )
+    if wanted.repository == DEFAULT_BASE_IMAGE_REPO:
+        how = f"{build.format(repo='REPOSITORY')}, and set KINETIC_BASE_IMAGE_REPO to it"
+    else:
+        how = build.format(repo=wanted.repository)
+    return ImageError(what, value=wanted.plain, hint=f"build it with: {how}; or {wanted.otherwise}")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from kinetic_flows.accelerators.model import Architecture
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import BuildError
@@ -46,7 +47,12 @@ class LocalEnvironments:
         """Return the interpreter of an environment."""
         return self._path(image.reference) / "bin" / "python"
 
-    def resolve(self, reference: str) -> ResolvedImage | None:
+    def resolve(
+        self,
+        reference: str,
+        *,
+        architecture: Architecture = "amd64",  # noqa: ARG002 - an environment has this machine's
+    ) -> ResolvedImage | None:
         """Return the environment a reference names, or None when it has to be made."""
         path = self._path(reference)
         # The link dangles when the interpreter that the environment was made with is gone.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,13 +13,16 @@ from prefect.context import TaskRunContext
 
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
 from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.image_sources import BaseImage, OwnImage
+from kinetic_flows.images.base_lookup import find_base
+from kinetic_flows.images.inspection import check_image
 from kinetic_flows.naming import (
     TASK_BUILD_IMAGE,
     TASK_LOCK_DEPENDENCIES,
     TASK_RESOLVE_IMAGE,
     build_cache_key,
 )
-from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+from kinetic_flows.plan import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.planning import Draft, lock_draft
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform, ResolvedImage
@@ -59,6 +61,34 @@ def resolve_image_task(
         return resolved
 
 
+@task(name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+def resolve_base_image_task(
+    source: BaseImage, platform: Platform, progress: Progress
+) -> ResolvedImage:
+    """Ask the registry for the base image, which has to exist and to fit."""
+    with step(progress, TASK_RESOLVE_IMAGE) as current:
+        base = find_base(platform.registry, source.wanted)
+        for warning in base.warnings:
+            current.warn(warning)
+        current.finish(f"{base.reference} is {base.image.digest}")
+        return base.image
+
+
+@task(name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+def resolve_own_image_task(
+    source: OwnImage, platform: Platform, progress: Progress
+) -> ResolvedImage:
+    """Ask the registry for the person's own image, which has to exist and to fit."""
+    with step(progress, TASK_RESOLVE_IMAGE) as current:
+        report = check_image(platform.registry, source.reference, source.wanted)
+        for warning in report.warnings:
+            current.warn(warning)
+        config = report.image.config
+        size = f", {size_in_words(config.size_bytes)}" if config else ""
+        current.finish(f"{source.reference} is {report.image.digest}{size}")
+        return report.image
+
+
 def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str, Any]:
     """Describe what the environment contains, and what changed since the last one.
 
@@ -80,6 +110,11 @@ def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str
 def publish_environment(artifact: dict[str, Any]) -> None:
     """Show an environment in Prefect, on the run that is being driven."""
     create_table_artifact(key="environment", **artifact)
+
+
+def remember_environment(environment: EnvironmentSpec, draft: Draft) -> None:
+    """Note an environment for later explanations."""
+    remember(environment=environment, **_project(draft))
 
 
 def _project(draft: Draft) -> Project:
@@ -107,10 +142,9 @@ def build_image_task(
 ) -> dict[str, Any]:
     """Build the image, or wait for whoever is building it; cached on the dependency hash."""
     with step(progress, TASK_BUILD_IMAGE) as current:
-        project = _project(draft)
-        for change in explain_change(environment=environment, **project):
+        for change in explain_change(environment=environment, **_project(draft)):
             current.log(f"because: {change}")
         image = platform.builder.build(request, environment, current.log)
-        remember(environment=environment, **project)
+        remember_environment(environment, draft)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")
-        return asdict(image)
+        return {"reference": image.reference, "digest": image.digest, "labels": dict(image.labels)}

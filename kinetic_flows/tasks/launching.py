@@ -22,7 +22,7 @@ from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore
 from kinetic_flows.results import failure_summary, value_summary
 from kinetic_flows.session import Session
-from kinetic_flows.tasks.reporting import step
+from kinetic_flows.tasks.reporting import size_in_units, step
 
 
 class RunDidNotReturn(KineticError):
@@ -50,8 +50,8 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         store.put_if_absent(runner_object(bundle.sha256), bundle.data)
         uploaded = upload_code(draft.snapshot, store, home=draft.settings.home)
         current.finish(
-            f"{draft.snapshot.files} files, {_size(draft.snapshot.size_bytes)}; "
-            f"{_size(uploaded.bytes_uploaded)} new"
+            f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}; "
+            f"{size_in_units(uploaded.bytes_uploaded)} new"
         )
         return code_spec(draft.snapshot, draft.root)
 
@@ -85,13 +85,3 @@ def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
             raise RunDidNotReturn(ticket, envelope)
         current.finish(f"{ticket.name} {value_summary(envelope.header)}")
         return envelope
-
-
-def _size(count: int) -> str:
-    """Write a number of bytes for people."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

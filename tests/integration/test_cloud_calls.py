@@ -12,7 +12,7 @@ from projects import make_project
 
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.errors import AcceleratorError, UsageError
+from kinetic_flows.errors import AcceleratorError
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -135,12 +135,10 @@ def test_no_setting_of_the_client_and_no_key_stand_in_a_job(
     assert run.ticket.run_key not in text
 
 
-def test_what_is_not_supported_is_refused_before_anything_is_built(
+def test_nodes_that_no_image_is_built_for_are_refused_before_anything_is_built(
     functions: ModuleType, loopback_cloud: LoopbackCloud
 ) -> None:
     builds = len(loopback_cloud.builds.builds)
-    with pytest.raises(UsageError, match="not supported by this version"):
-        functions.describe.with_options(container_image="prebuilt")(1)
     with pytest.raises(AcceleratorError, match="arm64"):
         functions.describe.with_options(accelerator="gb200")(1)
     assert len(loopback_cloud.builds.builds) == builds

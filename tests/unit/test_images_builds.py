@@ -7,8 +7,6 @@ from dataclasses import replace
 import pytest
 
 from kinetic_flows import naming
-from kinetic_flows.errors import ImageError
-from kinetic_flows.images.base_lookup import configured_base
 from kinetic_flows.images.builds import (
     BuildOptions,
     BuildRecipe,
@@ -22,7 +20,6 @@ from kinetic_flows.images.builds import (
     log_object,
     pushed_images,
 )
-from kinetic_flows.protocols import ResolvedImage
 
 LOGIN = RegistryLogin(
     registry="",
@@ -182,34 +179,3 @@ def test_the_tag_of_a_build_is_one_that_cloud_build_takes() -> None:
 
     assert tag.startswith("kinetic-aaaaaaaaaaaa-us-docker-pkg-dev")
     assert len(tag) <= 128
-
-
-class OneImage:
-    """A registry with one image, or none."""
-
-    def __init__(self, labels: dict[str, str] | None) -> None:
-        self._labels = labels
-
-    def resolve(self, reference: str) -> ResolvedImage | None:
-        if self._labels is None:
-            return None
-        return ResolvedImage(
-            reference="r/base-gpu@sha256:1", digest="sha256:1", labels=self._labels
-        )
-
-
-def test_a_configured_repository_without_the_base_names_the_command_that_builds_it() -> None:
-    with pytest.raises(ImageError, match=r"kinetic build-image --repo r\.io/a --category gpu"):
-        configured_base(OneImage(None), "r.io/a", "gpu", "3.11", "1.0")
-
-
-@pytest.mark.parametrize("labels", [{naming.LABEL_PYTHON: "3.12"}, {naming.LABEL_CATEGORY: "cpu"}])
-def test_a_configured_base_that_does_not_fit_is_refused(labels: dict[str, str]) -> None:
-    with pytest.raises(ImageError, match="is needed"):
-        configured_base(OneImage(labels), "r.io/a", "gpu", "3.11", "1.0")
-
-
-def test_a_configured_base_without_our_labels_is_taken_at_its_word() -> None:
-    image = configured_base(OneImage({}), "r.io/a", "gpu", "3.11", "1.0")
-
-    assert image.digest == "sha256:1"

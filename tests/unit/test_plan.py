@@ -14,6 +14,8 @@ PLAN = RunPlan(
     platform="gke",
     accelerator="tpu-v6e-8",
     mode="bundled",
+    build_step="Cloud Build (cached by dep hash)",
+    packages_come="Baked into the image",
     image="registry/project:tpu-0123456789ab",
     cached=False,
     dependency_file="/home/me/requirements.txt",
@@ -41,7 +43,8 @@ def test_a_plan_explains_file_image_packages_reasons_and_what_was_left_out() -> 
         "    function  train\n"
         "     runs on  tpu-v6e-8, Google Kubernetes Engine\n"
         "       image  registry/project:tpu-0123456789ab (bundled, has to be built)\n"
-        "dependencies  /home/me/requirements.txt\n"
+        "       build  Cloud Build (cached by dep hash)\n"
+        "dependencies  /home/me/requirements.txt, baked into the image\n"
         "    packages  1 locked\n"
         "        hash  0123456789ab" + "0" * 52 + "\n"
         "        code  3 files, 1.5 MB\n"

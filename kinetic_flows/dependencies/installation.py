@@ -1,0 +1,127 @@
+"""What a run installs when it starts (prebuilt mode): a lock, and the wheels that come with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetic_flows import naming
+from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
+from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
+from kinetic_flows.images.bases import is_accelerator_package
+from kinetic_flows.job import ObjectRef, RequirementsSpec, sha256_hex
+from kinetic_flows.protocols import ArtifactStore, ResolvedImage
+
+BASE_CONSTRAINTS = "/app/constraints.txt"
+"""Where base images keep the pins of their accelerator runtime."""
+
+Shipping = Callable[[tuple[LockedPackage, ...]], tuple[LockedPackage, ...]]
+"""Turns packages of an index into packages that ship as wheels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """What a run installs.
+
+    Attributes:
+        packages: The packages, unless the image has them in that version.
+        wheels: The wheels that come along, with their places on this machine.
+        offline: Whether nothing but those wheels is needed.
+        constraints: File of the image that holds its accelerator runtime in place; None for
+            none, when the project brings its own.
+    """
+
+    packages: tuple[LockedPackage, ...]
+    wheels: tuple[LocalWheel, ...]
+    offline: bool
+    constraints: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """What came of an upload: what a run is told, and how many bytes were new."""
+
+    spec: RequirementsSpec
+    bytes_uploaded: int
+
+
+def plan_installation(
+    packages: Iterable[LockedPackage],
+    target: Target,
+    base: ResolvedImage,
+    *,
+    home: Path,
+    ship: Shipping | None = None,
+) -> Installation:
+    """Decide what a run installs in a base image.
+
+    The accelerator's own packages are the image's, in whatever version it has them: those that
+    the lock only repeats are left out. One that the project keeps for itself stays.
+
+    Args:
+        packages: The project's lock.
+        target: What it was locked for.
+        base: The image. One that was made from the target's own inputs is known to have its
+            packages, whose wheels stay here.
+        home: Directory of this machine's caches.
+        ship: Makes wheels of all packages, so that no index is asked; None to send only
+            those that no public index has.
+    """
+    wanted = tuple(
+        item for item in packages if f"{item.name}=={item.version}" not in target.constraints
+    )
+    is_known = base.labels.get(naming.LABEL_BASE_IDENTITY) == target.base_identity
+    there = frozenset(target.preferences if is_known else ())
+    lacking = tuple(item for item in wanted if f"{item.name}=={item.version}" not in there)
+    if ship:
+        shipped = {item.name: item for item in ship(lacking)}
+        wanted = tuple(shipped.get(item.name, item) for item in wanted)
+        lacking = tuple(shipped.values())
+    brings_runtime = any(is_accelerator_package(item.name) for item in wanted)
+    return Installation(
+        packages=wanted,
+        wheels=local_wheels(lacking, home=home),
+        offline=all(item.wheel for item in lacking),
+        constraints=None if brings_runtime else BASE_CONSTRAINTS,
+    )
+
+
+def upload_installation(installation: Installation, store: ArtifactStore) -> Upload:
+    """Put what a run installs into the store, as far as it is not there.
+
+    A wheel that is not on this machine was put there by whoever made the lock.
+    """
+    lock = format_lock(installation.packages).encode()
+    digest = sha256_hex(lock)
+    lock_ref = ObjectRef(
+        name=naming.requirements_object(digest), sha256=digest, size_bytes=len(lock)
+    )
+    refs = {
+        ObjectRef(
+            name=naming.wheel_object(item.sha256, item.filename),
+            sha256=item.sha256,
+            size_bytes=item.size_bytes,
+        ): item.path
+        for item in installation.wheels
+    }
+    missing = store.missing(ref.name for ref in refs)
+    uploaded = 0
+    for ref, path in refs.items():
+        if ref.name in missing and store.put_if_absent(ref.name, path):
+            uploaded += ref.size_bytes
+    if store.put_if_absent(lock_ref.name, lock):
+        uploaded += len(lock)
+    spec = RequirementsSpec(
+        lock=lock_ref,
+        wheels=tuple(refs),
+        constraints=installation.constraints,
+        offline=installation.offline,
+    )
+    return Upload(spec=spec, bytes_uploaded=uploaded)
+
+
+def objects_of(spec: RequirementsSpec) -> tuple[str, ...]:
+    """Return the names of every object that an installation needs."""
+    return (spec.lock.name, *(wheel.name for wheel in spec.wheels))

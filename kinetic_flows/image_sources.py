@@ -1,0 +1,115 @@
+"""Where the image of a call comes from: one kind of source for each image mode.
+
+`container_image=` chooses one, and everything that differs between the modes hangs on it: what
+is locked and looked up (`call_plans`, for a plan), and what is built or uploaded
+(`flows/preparation`, for a call).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+
+from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.images.base_lookup import WantedBase
+from kinetic_flows.images.inspection import Wanted
+from kinetic_flows.plan import EnvironmentSpec, ImageMode, ImageRequest
+from kinetic_flows.protocols import ResolvedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectImage:
+    """An image (on this machine a virtual environment) that holds the project's packages.
+
+    Attributes:
+        target: What the packages are locked for.
+        name_of: Gives the reference that an environment's image has or will get.
+        built_by: What builds it.
+        mode: The mode that was asked for: on this machine `prebuilt` is no different.
+    """
+
+    target: Target
+    name_of: Callable[[EnvironmentSpec], str]
+    built_by: str
+    mode: ImageMode = "bundled"
+    packages_come: ClassVar[str] = "Baked into the image"
+
+    @property
+    def python(self) -> str:
+        """Python minor version of the image."""
+        return self.target.python
+
+    @property
+    def build_step(self) -> str:
+        """What has to be built, in the words of the documentation."""
+        return f"{self.built_by} (cached by dep hash)"
+
+    def environment(self, lock: Lock) -> EnvironmentSpec:
+        """Return what the image contains, and its identity."""
+        return environment_spec(lock.text, self.target)
+
+    def request(self, environment: EnvironmentSpec) -> ImageRequest:
+        """Return the image, by the name that its content gives it."""
+        return ImageRequest(
+            reference=self.name_of(environment),
+            mode=self.mode,
+            dependency_hash=environment.dependency_hash,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseImage:
+    """A base image as it is, in which the runner installs the project's packages.
+
+    Attributes:
+        target: What the packages are locked for.
+        wanted: The base image.
+        ship_wheels: Whether every package is sent along, so that no index is asked.
+    """
+
+    target: Target
+    wanted: WantedBase
+    ship_wheels: bool = False
+    mode: ClassVar[ImageMode] = "prebuilt"
+    build_step: ClassVar[str] = "None"
+    packages_come: ClassVar[str] = "At pod startup via `uv pip install`"
+
+    @property
+    def python(self) -> str:
+        """Python minor version of the image."""
+        return self.target.python
+
+    def environment(self, lock: Lock, base: ResolvedImage) -> EnvironmentSpec:
+        """Return what a run finds installed besides the base, and its identity.
+
+        The lock does not depend on the base's digest, so a rebuilt base does not move versions;
+        the identity does.
+        """
+        return environment_spec(lock.text, replace(self.target, base_identity=base.digest))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnImage:
+    """An image of the person's own, which has everything.
+
+    Attributes:
+        reference: The image, as it was named.
+        wanted: What it has to be.
+    """
+
+    reference: str
+    wanted: Wanted
+    mode: ClassVar[ImageMode] = "custom"
+    build_step: ClassVar[str] = "None (you manage it)"
+    packages_come: ClassVar[str] = "Whatever is in your image"
+
+    @property
+    def python(self) -> str:
+        """Python minor version of the image."""
+        return self.wanted.python
+
+
+ImageSource: TypeAlias = ProjectImage | BaseImage | OwnImage

@@ -1,0 +1,192 @@
+"""Whether an image of somebody's own can run a call, told from its configuration alone. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kinetic_flows import naming
+from kinetic_flows.accelerators.model import Architecture
+from kinetic_flows.errors import ImageError
+from kinetic_flows.images.references import parse_reference
+from kinetic_flows.plan import pull_seconds, size_in_words
+from kinetic_flows.protocols import ImageConfig, ImageRegistry, ResolvedImage
+
+PYTHON_VARIABLE = "PYTHON_VERSION"
+"""Set by the official images of Python (https://hub.docker.com/_/python) and most others."""
+
+_MINOR = re.compile(r"^(\d+\.\d+)(?:\.|$|[a-z])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a call needs of an image.
+
+    Attributes:
+        python: Python minor version of the client, such as `3.11`.
+        architecture: Processor architecture of the nodes.
+    """
+
+    python: str
+    architecture: Architecture = "amd64"
+
+    @property
+    def platform(self) -> str:
+        """The nodes' platform, as images name it."""
+        return f"linux/{self.architecture}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why an image cannot run a call, and what to do about it."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageReport:
+    """What is known of an image without pulling it.
+
+    Attributes:
+        reference: The image as it was named.
+        image: The image.
+        python: Its Python minor version; None when it does not say.
+        problems: Why it cannot run a call; empty when it can.
+        warnings: What the person should know, a sentence each.
+    """
+
+    reference: str
+    image: ResolvedImage
+    python: str | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values, for machines."""
+        config = self.image.config
+        return {
+            "reference": self.reference,
+            "digest": self.image.digest,
+            "platform": config.platform if config else None,
+            "python": self.python,
+            "size_bytes": config.size_bytes if config else None,
+            "pull_seconds": round(pull_seconds(config.size_bytes), 1) if config else None,
+            "entrypoint": list(config.entrypoint) if config else [],
+            "user": config.user if config else "",
+            "working_directory": config.working_directory if config else "",
+            "fits": not self.problems,
+            "problems": [{"message": item.message, "hint": item.hint} for item in self.problems],
+            "warnings": list(self.warnings),
+        }
+
+    def explain(self) -> str:
+        """Return the report as text for people."""
+        rows = [("image", self.reference), ("digest", self.image.digest)]
+        rows += _config_rows(self.image.config) if self.image.config else []
+        rows.append(("python", self.python or "not said"))
+        rows += [("warning", line) for line in self.warnings]
+        rows += [("problem", f"{item.message}; {item.hint}") for item in self.problems]
+        rows.append(("verdict", "cannot run calls" if self.problems else "can run calls"))
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
+
+
+def check_image(registry: ImageRegistry, reference: str, wanted: Wanted) -> ImageReport:
+    """Return what an image is, when it fits.
+
+    Raises:
+        ImageError: It is malformed, missing, unreadable or unfit.
+    """
+    report = inspect_image(registry, reference, wanted)
+    for problem in report.problems:
+        raise ImageError(problem.message, value=reference, hint=problem.hint)
+    return report
+
+
+def inspect_image(registry: ImageRegistry, reference: str, wanted: Wanted) -> ImageReport:
+    """Look an image up and judge it, without pulling it.
+
+    Args:
+        registry: Where to look.
+        reference: The image.
+        wanted: What it has to be.
+
+    Raises:
+        ImageError: The reference is malformed, or the image is missing or cannot be read.
+    """
+    parsed = parse_reference(reference)
+    image = registry.resolve(str(parsed), architecture=wanted.architecture)
+    if image is None:
+        raise ImageError(
+            f"the image {parsed} does not exist",
+            value=reference,
+            hint="push it, or correct its tag; kinetic check-image looks again",
+        )
+    return report_on(reference, image, wanted)
+
+
+def report_on(reference: str, image: ResolvedImage, wanted: Wanted) -> ImageReport:
+    """Judge an image.
+
+    Args:
+        reference: The image as the person names it.
+        image: What the registry says of it.
+        wanted: What it has to be.
+    """
+    return ImageReport(
+        reference=reference,
+        image=image,
+        python=python_of(image),
+        problems=tuple(_problems(reference, image, wanted)),
+        warnings=tuple(_warnings(reference, image, wanted)),
+    )
+
+
+def python_of(image: ResolvedImage) -> str | None:
+    """Return an image's Python minor version, by its label or its `PYTHON_VERSION`, or None."""
+    variables = image.config.environment if image.config else {}
+    said = (image.labels.get(naming.LABEL_PYTHON), variables.get(PYTHON_VARIABLE))
+    matches = (_MINOR.match(text) for text in said if text)
+    return next((match[1] for match in matches if match), None)
+
+
+def _problems(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[Problem]:
+    if image.config and image.config.platform != wanted.platform:
+        yield Problem(
+            message=f"the image {reference} is for {image.config.platform}, "
+            f"the nodes are {wanted.platform}",
+            hint=f"build it with: docker buildx build --platform {wanted.platform}",
+        )
+    python = python_of(image)
+    if python and python != wanted.python:
+        yield Problem(
+            message=f"the image {reference} has Python {python}, and this is Python "
+            f"{wanted.python}: what one pickles the other cannot read",
+            hint=f"use an image with Python {wanted.python}, or call from Python {python}",
+        )
+
+
+def _warnings(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[str]:
+    parsed = parse_reference(reference)
+    if parsed.digest is None and parsed.version == "latest":
+        yield (
+            f"{reference} is whatever was pushed as 'latest' last; name a tag or a digest for "
+            "runs that can be repeated"
+        )
+    if python_of(image) is None:
+        yield (
+            f"{reference} does not say which Python it has ({PYTHON_VARIABLE} or the label "
+            f"{naming.LABEL_PYTHON}); it has to be {wanted.python}"
+        )
+
+
+def _config_rows(config: ImageConfig) -> list[tuple[str, str]]:
+    rows = [("platform", config.platform), ("size", size_in_words(config.size_bytes))]
+    if config.entrypoint:
+        rows.append(("entrypoint", f"{' '.join(config.entrypoint)} (not used by runs)"))
+    rows.append(("user", config.user or "root"))
+    rows.append(("directory", config.working_directory or "/"))
+    return rows

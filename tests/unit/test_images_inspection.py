@@ -1,0 +1,148 @@
+"""What is said of an image of one's own before it is pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from kinetic_flows import naming
+from kinetic_flows.errors import ImageError
+from kinetic_flows.images.inspection import (
+    PYTHON_VARIABLE,
+    Wanted,
+    check_image,
+    inspect_image,
+    python_of,
+    report_on,
+)
+from kinetic_flows.protocols import ImageConfig, ResolvedImage
+
+NAME = "us-docker.pkg.dev/p/r/mine:v1"
+WANTED = Wanted(python="3.11")
+
+
+def image(
+    *,
+    environment: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    platform: str = "linux/amd64",
+) -> ResolvedImage:
+    config = ImageConfig(
+        platform=platform,
+        environment=environment if environment is not None else {PYTHON_VARIABLE: "3.11.9"},
+        entrypoint=("/bin/tini", "--"),
+        user="65532",
+        working_directory="/home/me",
+        size_bytes=600_000_000,
+    )
+    return ResolvedImage(
+        reference="r@sha256:1", digest="sha256:1", labels=labels or {}, config=config
+    )
+
+
+class OneImage:
+    """A registry with one image, or none."""
+
+    def __init__(self, found: ResolvedImage | None) -> None:
+        self._found = found
+        self.architectures: list[str] = []
+
+    def resolve(self, reference: str, *, architecture: str = "amd64") -> ResolvedImage | None:
+        self.architectures.append(architecture)
+        return self._found
+
+
+def test_a_fitting_image_has_no_problem_and_no_warning() -> None:
+    report = check_image(OneImage(image()), NAME, WANTED)
+
+    assert (report.python, report.problems, report.warnings) == ("3.11", (), ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "environment", "python"),
+    [
+        ({}, {PYTHON_VARIABLE: "3.12.4"}, "3.12"),
+        ({}, {PYTHON_VARIABLE: "3.13"}, "3.13"),
+        ({}, {PYTHON_VARIABLE: "3.14.0rc1"}, "3.14"),
+        ({naming.LABEL_PYTHON: "3.10"}, {PYTHON_VARIABLE: "3.12.4"}, "3.10"),
+        ({}, {PYTHON_VARIABLE: "cpython-3.11"}, None),
+        ({}, {}, None),
+    ],
+)
+def test_python_is_told_by_the_label_else_by_the_variable(
+    labels: dict[str, str], environment: dict[str, str], python: str | None
+) -> None:
+    assert python_of(image(labels=labels, environment=environment)) == python
+
+
+def test_another_python_is_refused_with_both_ways_out() -> None:
+    other = image(environment={PYTHON_VARIABLE: "3.12.4"})
+
+    with pytest.raises(ImageError, match=r"has Python 3\.12, and this is Python 3\.11") as raised:
+        check_image(OneImage(other), NAME, WANTED)
+
+    assert raised.value.hint == "use an image with Python 3.11, or call from Python 3.12"
+
+
+def test_another_platform_is_refused_with_the_command_that_builds_for_it() -> None:
+    with pytest.raises(ImageError, match="is for linux/arm64, the nodes are linux/amd64") as raised:
+        check_image(OneImage(image(platform="linux/arm64")), NAME, WANTED)
+
+    assert raised.value.hint == "build it with: docker buildx build --platform linux/amd64"
+
+
+def test_arm_nodes_take_arm_images() -> None:
+    registry = OneImage(image(platform="linux/arm64"))
+
+    report = check_image(registry, NAME, Wanted(python="3.11", architecture="arm64"))
+
+    assert not report.problems
+    assert registry.architectures == ["arm64"]
+
+
+def test_an_image_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ImageError, match="mine:v1 does not exist"):
+        inspect_image(OneImage(None), NAME, WANTED)
+
+
+@pytest.mark.parametrize(
+    "name", ["us-docker.pkg.dev/p/r/mine", "us-docker.pkg.dev/p/r/mine:latest"]
+)
+def test_latest_said_or_not_warns(name: str) -> None:
+    (warning,) = report_on(name, image(), WANTED).warnings
+
+    assert "whatever was pushed as 'latest' last" in warning
+
+
+def test_a_digest_does_not_warn_even_without_a_tag() -> None:
+    assert report_on(f"r.io/mine@sha256:{'0' * 64}", image(), WANTED).warnings == ()
+
+
+def test_an_image_that_does_not_say_its_python_warns_that_it_matters() -> None:
+    (warning,) = report_on(NAME, image(environment={}), WANTED).warnings
+
+    assert "it has to be 3.11" in warning
+
+
+def test_a_report_tells_people_everything() -> None:
+    assert report_on(NAME, image(), WANTED).explain() == (
+        "     image  us-docker.pkg.dev/p/r/mine:v1\n"
+        "    digest  sha256:1\n"
+        "  platform  linux/amd64\n"
+        "      size  600 MB compressed, about 10 s to pull where a node does not have it\n"
+        "entrypoint  /bin/tini -- (not used by runs)\n"
+        "      user  65532\n"
+        " directory  /home/me\n"
+        "    python  3.11\n"
+        "   verdict  can run calls"
+    )
+
+
+def test_a_report_tells_machines_the_same() -> None:
+    told = report_on(NAME, image(environment={PYTHON_VARIABLE: "3.9"}), WANTED).to_json()
+
+    assert told["fits"] is False
+    assert told["problems"][0]["hint"].startswith("use an image with Python 3.11")
+    assert (told["size_bytes"], told["pull_seconds"]) == (600_000_000, 10.0)
+    assert (told["platform"], told["python"]) == ("linux/amd64", "3.9")
