@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
 from kinetic_flows.clients.google_errors import LOGIN_HINT, is_credential_error, status_of
+from kinetic_flows.clients.google_grpc import open_client
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.builds import (
     BuildSpec,
@@ -184,18 +185,14 @@ class _AlreadyEnded(BuildError):
 
 def _client(endpoint: str | None, credentials: Credentials | None) -> CloudBuildClient:
     from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
-
-    if endpoint is None or not endpoint.startswith("http://"):
-        options = {"api_endpoint": endpoint.removeprefix("https://")} if endpoint else None
-        return CloudBuildClient(credentials=credentials, client_options=options)
-    import grpc  # type: ignore[import-untyped]
     from google.cloud.devtools.cloudbuild_v1.services.cloud_build.transports import (
         CloudBuildGrpcTransport,
     )
 
-    address = endpoint.removeprefix("http://").rstrip("/")
-    channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-    return CloudBuildClient(transport=CloudBuildGrpcTransport(channel=channel))
+    client: CloudBuildClient = open_client(
+        CloudBuildClient, CloudBuildGrpcTransport, endpoint=endpoint, credentials=credentials
+    )
+    return client
 
 
 def _retry(seconds: float) -> Any:

@@ -18,6 +18,7 @@ from kinetic_flows import naming
 from kinetic_flows.clients.build_following import GrowingLog, follow_build
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.errors import BuildError, KineticError
+from kinetic_flows.images.base_failures import explain_failure
 from kinetic_flows.images.base_lookup import check_base
 from kinetic_flows.images.base_orders import BaseOrder
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_project_template
@@ -112,6 +113,7 @@ class CloudBuildBuilder:
         self._registry = registry
         self._settings = settings
         self._on_build = on_build
+        self._started: list[str] = []
 
     def build(
         self, request: ImageRequest, environment: EnvironmentSpec, on_output: OnOutput
@@ -193,7 +195,22 @@ class CloudBuildBuilder:
         state, lines = self._follow(
             self._builds.find_running(tag) or self._submit(order), on_output
         )
+        if state.status != "SUCCESS":
+            explanation = explain_failure(
+                state,
+                lines,
+                references=base.references,
+                logins=len(logins),
+                recipe=base.recipe,
+            )
+            raise build_error(state, lines, explanation)
         return self._result(order, state, lines)
+
+    def cancel_started(self) -> None:
+        """Cancel every build that was started here and has not ended."""
+        for build in self._started:
+            with contextlib.suppress(KineticError):  # it has ended, or goes on to no harm
+                self._builds.cancel(build)
 
     def _configured_base(self, environment: EnvironmentSpec) -> ResolvedImage:
         repository = self._settings.base_repository or self._settings.repository
@@ -303,7 +320,9 @@ class CloudBuildBuilder:
             options=replace(self._settings.options, logins=order.logins),
             recipe=order.recipe,
         )
-        return self._builds.submit(spec)
+        state = self._builds.submit(spec)
+        self._started.append(state.id)
+        return state
 
     def _follow(self, state: BuildState, on_output: OnOutput) -> tuple[BuildState, list[str]]:
         self._on_build(state)

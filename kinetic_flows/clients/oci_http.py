@@ -132,6 +132,25 @@ class RegistryTransport:
             return answer
         return self._try(method, url, {**headers, "Authorization": authorization})
 
+    def accepts(self, registry: str, credentials: RegistryCredentials) -> bool:
+        """Whether a registry's token server knows a user name and password.
+
+        Raises:
+            RegistryUnreachable: No usable answer came.
+        """
+        answer = self._try("GET", f"{self.endpoint(registry)}/v2/", {})
+        scheme, _, rest = answer.headers.get("www-authenticate", "").partition(" ")
+        parameters = dict(_CHALLENGE_PARAMETER.findall(rest))
+        realm = parameters.get("realm", "")
+        if scheme.lower() != "bearer" or not _may_ask(realm, self.endpoint(registry)):
+            raise RegistryUnreachable(f"it answered {answer.status} and names no token server")
+        headers = {"Authorization": _basic(credentials)}
+        named = {"service": parameters.get("service", ""), "account": credentials.username}
+        answer = self._try("GET", realm, headers, parameters=named)
+        if answer.status not in (200, 401, 403):
+            raise RegistryUnreachable(f"its token server answered {answer.status}")
+        return _read_token(answer) is not None
+
     def endpoint(self, registry: str) -> str:
         """Return the URL of a registry: plain http for this machine's own, as Docker has it."""
         configured = self._endpoints.get(registry)

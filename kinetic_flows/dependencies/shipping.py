@@ -134,29 +134,11 @@ class Shipper:
         return self.uv.cwd / location
 
     def _built(self, source: Path, scratch: Path) -> Path:
-        out = scratch / "built"
-        environ = {
-            "DIST_EXTRA_CONFIG": str(_setuptools_config(scratch)),
-            **self.uv.environ,
-            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
-        }
-        uv = Uv(cwd=self.uv.cwd, environ=environ, run=self.uv.run)
-        done = uv("build", "--wheel", *self._python(), "--out-dir", out, "--", source)
-        wheels = sorted(out.glob("*.whl"))
-        if done.exit_code != 0 or not wheels:
-            raise LockError(
-                f"the package in {source} cannot be built:\n{_last_lines(done.stderr)}",
-                value=str(source),
-                hint=f"make `uv build --wheel {source}` work",
-            )
-        path = scratch / wheels[0].name
-        path.write_bytes(normalized_wheel(wheels[0].read_bytes()))
-        return path
+        return build_wheel(self.uv, source, scratch, self._python())
 
-    def _python(self) -> tuple[str, str]:
+    def _python(self) -> str:
         running = f"{sys.version_info.major}.{sys.version_info.minor}"
-        python = sys.executable if running == self.target.python else self.target.python
-        return "--python", python
+        return sys.executable if running == self.target.python else self.target.python
 
     def _checkout(self, vcs: VcsSource, scratch: Path) -> Path:
         if vcs.kind != "git":
@@ -216,6 +198,38 @@ class Shipper:
         return LockedPackage(
             name=name, version=str(version), hashes=(f"sha256:{digest}",), wheel=shipped
         )
+
+
+def build_wheel(uv: Uv, source: Path, scratch: Path, python: str) -> Path:
+    """Build the wheel of a package, the same bytes each time.
+
+    Args:
+        uv: What builds it.
+        source: The package's directory.
+        scratch: An empty directory, where the wheel is left.
+        python: The interpreter to build with, or its version.
+
+    Raises:
+        LockError: It cannot be built.
+    """
+    out = scratch / "built"
+    environ = {
+        "DIST_EXTRA_CONFIG": str(_setuptools_config(scratch)),
+        **uv.environ,
+        "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+    }
+    building = Uv(cwd=uv.cwd, environ=environ, run=uv.run)
+    done = building("build", "--wheel", "--python", python, "--out-dir", out, "--", source)
+    wheels = sorted(out.glob("*.whl"))
+    if done.exit_code != 0 or not wheels:
+        raise LockError(
+            f"the package in {source} cannot be built:\n{_last_lines(done.stderr)}",
+            value=str(source),
+            hint=f"make `uv build --wheel {source}` work",
+        )
+    path = scratch / wheels[0].name
+    path.write_bytes(normalized_wheel(wheels[0].read_bytes()))
+    return path
 
 
 def normalized_wheel(data: bytes) -> bytes:

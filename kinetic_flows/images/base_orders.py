@@ -152,6 +152,23 @@ def check_tag(tag: str) -> str:
     return tag
 
 
+def check_categories(categories: Iterable[str]) -> tuple[Category, ...]:
+    """Return kinds of accelerator, each once.
+
+    Raises:
+        UsageError: One of them does not exist.
+    """
+    chosen = tuple(dict.fromkeys(categories))
+    for category in chosen:
+        if category not in CATEGORIES:
+            raise UsageError(
+                f"there is no category {category!r}",
+                value=category,
+                hint=suggest(category, CATEGORIES),
+            )
+    return tuple(category for category in CATEGORIES if category in chosen)
+
+
 def check_pythons(pythons: Iterable[str]) -> tuple[str, ...]:
     """Return Python versions that base images can have, each once.
 

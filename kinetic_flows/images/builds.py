@@ -126,6 +126,14 @@ class BuildSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a build failed: in one sentence, and what to do about it."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildStep:
     """One step of a build: a container image and its arguments."""
 
@@ -259,18 +267,23 @@ def failed_package(lines: Iterable[str]) -> str | None:
     return None
 
 
-def build_error(state: BuildState, lines: Sequence[str]) -> BuildError:
+def build_error(
+    state: BuildState, lines: Sequence[str], explanation: Explanation | None = None
+) -> BuildError:
     """Return the error for a build that ended without an image.
 
     Args:
         state: How it ended.
         lines: Its log.
+        explanation: Why, where that is known.
     """
     package = failed_package(lines)
-    step = _failed_step(state, lines)
+    number = failed_step(state, lines)
     message, hint = _words(state, package)
+    if explanation is not None:
+        message, hint = f"{message}: {explanation.message}", explanation.hint
     details = [
-        *([f"failing step: {step}"] if step else []),
+        *([f"failing step: {_step_name(state, lines, number)}"] if number is not None else []),
         *([f"failing package: {package}"] if package else []),
         *([f"Cloud Build says: {state.detail}"] if state.detail else []),
         *(f"    {line}" for line in lines[-LOG_TAIL_LINES:]),
@@ -306,15 +319,23 @@ def _words(state: BuildState, package: str | None) -> tuple[str, str]:
     return words.get(state.status, (f"{about} ended as {state.status}", "see its log"))
 
 
-def _failed_step(state: BuildState, lines: Iterable[str]) -> str:
-    for number, (name, status) in enumerate(state.step_statuses):
+def failed_step(state: BuildState, lines: Iterable[str]) -> int | None:
+    """Return the number of the step that failed, from 0; None when none did."""
+    for number, (_, status) in enumerate(state.step_statuses):
         if status in ("FAILURE", "TIMEOUT", "CANCELLED", "INTERNAL_ERROR"):
-            return f"{number} ({name})"
+            return number
     for line in lines:
         match = _FAILED_STEP.search(line)
         if match:
-            return f"{match['number']} ({match['name']})"
-    return ""
+            return int(match["number"])
+    return None
+
+
+def _step_name(state: BuildState, lines: Iterable[str], number: int) -> str:
+    if number < len(state.step_statuses):
+        return f"{number} ({state.step_statuses[number][0]})"
+    names = (match["name"] for line in lines if (match := _FAILED_STEP.search(line)))
+    return f"{number} ({next(names, '?')})"
 
 
 def _secret_variables(number: int) -> tuple[str, str]:

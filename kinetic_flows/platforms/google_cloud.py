@@ -39,10 +39,10 @@ class GoogleCloudPlatform:
         self._credentials: Credentials | None = (
             cloud.credentials.load() if cloud.credentials else None
         )
-        self.store = _bucket(cloud.jobs_bucket, cloud, self._credentials)
+        self.store = open_bucket(cloud.jobs_bucket, cloud, self._credentials)
         self.registry = OciRegistry(
             credentials=default_credentials(
-                _docker_config(environ), environ, cloud.registry_endpoints
+                docker_config(environ), environ, cloud.registry_endpoints
             ),
             endpoints=cloud.registry_endpoints,
         )
@@ -54,9 +54,9 @@ class GoogleCloudPlatform:
                 credentials=self._credentials,
             ),
             store=self.store,
-            build_store=_bucket(cloud.builds_bucket, cloud, self._credentials),
+            build_store=open_bucket(cloud.builds_bucket, cloud, self._credentials),
             registry=self.registry,
-            settings=_builder_settings(cloud),
+            settings=builder_settings(cloud),
         )
         self._cloud = cloud
         self._environ = environ
@@ -82,13 +82,15 @@ class GoogleCloudPlatform:
         return self._launcher
 
 
-def _bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
+def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
+    """Return one of the cluster's buckets."""
     return GoogleStore(
         name, project=cloud.project, endpoint=cloud.storage_endpoint, credentials=credentials
     )
 
 
-def _builder_settings(cloud: CloudSettings) -> BuilderSettings:
+def builder_settings(cloud: CloudSettings) -> BuilderSettings:
+    """Return where a cluster's images go and how its builds run."""
     return BuilderSettings(
         repository=cloud.image_repo,
         base_repository=cloud.base_repository,
@@ -101,7 +103,7 @@ def _builder_settings(cloud: CloudSettings) -> BuilderSettings:
     )
 
 
-def _docker_config(environ: Mapping[str, str]) -> Path:
+def docker_config(environ: Mapping[str, str]) -> Path:
     """Return Docker's configuration file: https://docs.docker.com/reference/cli/docker/."""
     directory = environ.get("DOCKER_CONFIG")
     return (Path(directory) if directory else Path.home() / ".docker") / "config.json"

@@ -33,7 +33,10 @@ def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
         "KINETIC_CLOUD_BUILD_ENDPOINT": cloud.builds.endpoint,
         "KINETIC_SECRET_MANAGER_ENDPOINT": cloud.builds.endpoint,
         "KINETIC_REGISTRY_ENDPOINTS": ",".join(
-            f"{host}={cloud.front.url}" for host in REGISTRY_HOSTS
+            [
+                *(f"{host}={cloud.front.url}" for host in REGISTRY_HOSTS),
+                f"docker.io={cloud.docker_hub.url}",
+            ]
         ),
         "STORAGE_EMULATOR_HOST": cloud.storage.url,
     }

@@ -28,12 +28,15 @@ from loopback.containers import Containers
 from loopback.secret_manager import SecretManager
 
 DOCKER_STEP = "gcr.io/cloud-builders/docker"
+DOCKER_HUB = "docker.io"
 LOG_PAUSE_SECONDS = 0.2
 
 _DOCKER_FOR_SCRIPTS = """\
 #!/bin/sh
 command=$1
 shift
+# Without a registry, docker means Docker Hub; buildah wants to be told.
+[ "$command" != login ] || set -- "$@" "$DOCKER_HUB"
 exec buildah "$command" --tls-verify=false "$@"
 """
 
@@ -68,6 +71,7 @@ class BuildWorker:
         (self._bin / "docker").write_text(_DOCKER_FOR_SCRIPTS)
         (self._bin / "docker").chmod(0o755)
         self.credentials = ""
+        self.known_logins = Path(containers.environment["REGISTRY_AUTH_FILE"])
 
     def __call__(self, running: RunningBuild) -> Any:
         """Execute a build, and return its final status."""
@@ -79,6 +83,7 @@ class BuildWorker:
         finally:
             log.stop()
             shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(f"{folder.name}-auth.json").unlink(missing_ok=True)
 
     def fetch(self, bucket: str, name: str) -> bytes:
         where = f"{self._storage_url}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
@@ -88,12 +93,16 @@ class BuildWorker:
 
     def address_of(self, image: str) -> str:
         """Return where an image is really pushed to."""
-        host, _, rest = image.partition("/")
+        host, rest = _split(image)
         return f"{self._registries.get(host, host)}/{rest}"
 
-    def environment_of(self, step: Any | None, secrets: Mapping[str, str]) -> dict[str, str]:
+    def environment_of(
+        self, step: Any | None, secrets: Mapping[str, str], logins: Path
+    ) -> dict[str, str]:
         environment = dict(self._containers.environment)
         environment["PATH"] = f"{self._bin}:{environment['PATH']}"
+        environment["REGISTRY_AUTH_FILE"] = str(logins)
+        environment["DOCKER_HUB"] = self._registries.get(DOCKER_HUB, DOCKER_HUB)
         if step is None:
             return environment
         for pair in step.env:
@@ -111,6 +120,8 @@ class BuildWorker:
         if arguments[0] == "build":
             options = ["--layers=false", "--format", "docker", "--network", "host"]
             return self._containers.command("buildah", "bud", *options, *arguments[1:])
+        if arguments[0] == "run":
+            return self._containers.command("podman", "run", "--network", "host", *arguments[1:])
         if arguments[0] == "push":
             return self.push_command(arguments[-1], Path(os.devnull))
         return self._containers.command("buildah", *arguments)
@@ -118,7 +129,7 @@ class BuildWorker:
     def push_command(self, image: str, digest_file: Path) -> list[str]:
         # Uncompressed, because compressing takes longer than anything else on loopback.
         options = ["--tls-verify=false", "--disable-compression", "--digestfile", str(digest_file)]
-        if self.credentials:
+        if self.credentials and _split(image)[0] != DOCKER_HUB:
             options += ["--creds", self.credentials]
         target = f"docker://{self.address_of(image)}"
         return self._containers.command("buildah", "push", *options, image, target)
@@ -135,6 +146,9 @@ class _Execution:
         self._build = running.build
         self._folder = folder
         self._log = log
+        # A build's logins are its own, as they are on a machine of Cloud Build's.
+        self._logins = folder.with_name(f"{folder.name}-auth.json")
+        shutil.copy(worker.known_logins, self._logins)
         self._deadline = time.monotonic() + (self._build.timeout.total_seconds() or 3600)
         self._secrets = {
             secret.env: secret.version_name
@@ -158,7 +172,7 @@ class _Execution:
     def _run_steps(self) -> Any:
         for number, step in enumerate(self._build.steps):
             step.status = Status.WORKING
-            environment = self._worker.environment_of(step, self._secrets)
+            environment = self._worker.environment_of(step, self._secrets, self._logins)
             code, status = self._execute(self._worker.docker_command(step), environment)
             step.status = status
             if status != Status.SUCCESS:
@@ -168,7 +182,7 @@ class _Execution:
         return Status.SUCCESS
 
     def _push(self) -> Any:
-        environment = self._worker.environment_of(None, {})
+        environment = self._worker.environment_of(None, {}, self._logins)
         for image in self._build.images:
             digest_file = self._folder / "digest"
             command = self._worker.push_command(image, digest_file)
@@ -219,6 +233,12 @@ class _Execution:
         assert process.stdout is not None
         for line in process.stdout:
             self._log.write(line.decode(errors="replace"))
+
+
+def _split(image: str) -> tuple[str, str]:
+    """Return an image's registry and the rest of its name, as docker reads it."""
+    host, _, rest = image.partition("/")
+    return (host, rest) if set(host) & set(".:") else (DOCKER_HUB, image)
 
 
 class GrowingLog:

@@ -33,6 +33,7 @@ class LoopbackCloud:
         storage: Cloud Storage.
         registry: What is behind Artifact Registry: open, for looking inside.
         front: Artifact Registry itself, which wants a token.
+        docker_hub: Docker Hub, on the same images.
         builds: Cloud Build and Secret Manager.
         containers: Builds images, and runs them as a node would.
         worker: Executes builds.
@@ -42,6 +43,7 @@ class LoopbackCloud:
     storage: StorageServer
     registry: DockerRegistry
     front: RegistryFront
+    docker_hub: RegistryFront
     builds: CloudBuildServer
     containers: Containers
     worker: BuildWorker
@@ -72,12 +74,18 @@ def start_cloud(directory: Path) -> LoopbackCloud:
         front = RegistryFront(registry.url, "artifact-registry").start()
         starting.callback(front.stop)
         front.accounts[USERNAME] = ACCESS_TOKEN
+        docker_hub = RegistryFront(registry.url, "docker-hub").start()
+        starting.callback(docker_hub.stop)
         containers = _containers(registry, front, starting)
+        containers.mirror("docker.io", docker_hub.host)
         builds = CloudBuildServer(lambda running: worker(running))
         worker = BuildWorker(
             containers=containers,
             storage_url=storage.url,
-            registries=dict.fromkeys(REGISTRY_HOSTS, front.host),
+            registries={
+                **dict.fromkeys(REGISTRY_HOSTS, front.host),
+                "docker.io": docker_hub.host,
+            },
             secrets=builds.secrets,
             directory=directory / "builds",
         )
@@ -88,6 +96,7 @@ def start_cloud(directory: Path) -> LoopbackCloud:
             storage=storage,
             registry=registry,
             front=front,
+            docker_hub=docker_hub,
             builds=builds,
             containers=containers,
             worker=worker,

@@ -88,6 +88,8 @@ class RegistryFront:
         repositories: Artifact Registry's repositories, as `project/repository`; elsewhere the
             images that exist publicly. A repository that is not here does not exist.
         private: Repositories that only accounts may read.
+        read_only: Accounts that may not push.
+        members: Organisations that accounts may push to, beside their own namespaces.
         token_life_seconds: How long tokens are good for.
         server: Where requests can be seen and answers spoiled.
 
@@ -100,10 +102,12 @@ class RegistryFront:
         self.accounts: dict[str, str] = {}
         self.repositories: set[str] = set()
         self.private: set[str] = set()
+        self.read_only: set[str] = set()
+        self.members: dict[str, set[str]] = {}
         self.token_life_seconds = 300.0
         self._flavour = flavour
         self._forward = forward_to(upstream)
-        self._tokens: dict[str, tuple[float, bool]] = {}
+        self._tokens: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self.server = WireServer(self._answer)
         self.url = self.server.url
@@ -132,16 +136,33 @@ class RegistryFront:
             return self._forward(request)
         return self._about_repository(request, "/".join(segments), account)
 
-    def _about_repository(self, request: Request, path: str, account: bool) -> Response:
+    def _about_repository(self, request: Request, path: str, account: str) -> Response:
         repository = self._repository_of(path)
-        exists = repository in self.repositories
-        readable = account or repository not in self.private
-        if self._flavour == "docker-hub" and not (exists and readable):
-            return self._challenge(request, "insufficient_scope")
-        if not exists:
+        reads = request.method in ("GET", "HEAD")
+        if self._flavour == "docker-hub":
+            return self._about_hub(request, repository, account, reads=reads)
+        if repository not in self.repositories:
             return _error(404, "NAME_UNKNOWN", f'Repository "{repository}" not found')
-        if not readable or (request.method not in ("GET", "HEAD") and not account):
+        if not account and (repository in self.private or not reads):
             return _error(403, "DENIED", "Permission denied")
+        if not reads and account in self.read_only:
+            needed = '"artifactregistry.repositories.uploadArtifacts"'
+            return _error(403, "DENIED", f"Permission {needed} denied on resource {repository}")
+        return _name_known(self._forward(request))
+
+    def _about_hub(
+        self, request: Request, repository: str, account: str, *, reads: bool
+    ) -> Response:
+        """Answer as Docker Hub does, which makes a repository when its owner pushes to it."""
+        namespace = repository.partition("/")[0]
+        owns = bool(account) and namespace in {account, *self.members.get(account, ())}
+        exists = repository in self.repositories
+        readable = exists and (repository not in self.private or owns)
+        writable = owns and account not in self.read_only
+        if not (writable or (reads and (readable or owns))):
+            return self._challenge(request, "insufficient_scope")
+        if not reads:
+            self.repositories.add(repository)
         return _name_known(self._forward(request))
 
     def _repository_of(self, path: str) -> str:
@@ -158,19 +179,19 @@ class RegistryFront:
         content = {"token": text, "expires_in": int(self.token_life_seconds)}
         return Response(body=json.dumps(content).encode())
 
-    def _check_login(self, header: str) -> bool | None:
-        """Return whether an account asks (True), nobody (False), or an impostor (None)."""
+    def _check_login(self, header: str) -> str | None:
+        """Return which account asks: empty for nobody, None for an impostor."""
         if not header:
-            return False
+            return ""
         login = base64.b64decode(header.removeprefix("Basic ")).decode()
         name, _, password = login.partition(":")
-        return True if self.accounts.get(name) == password else None
+        return name if self.accounts.get(name) == password else None
 
-    def _account(self, request: Request) -> bool | None:
-        """Return whose token a request carries; None for none that is good."""
+    def _account(self, request: Request) -> str | None:
+        """Return whose token a request carries, empty for nobody's; None for none that is good."""
         text = request.headers.get("Authorization", "").removeprefix("Bearer ")
         with self._lock:
-            expires, account = self._tokens.get(text, (0.0, False))
+            expires, account = self._tokens.get(text, (0.0, ""))
         return account if time.monotonic() < expires else None
 
     def _challenge(self, request: Request, why: str) -> Response:

@@ -29,17 +29,22 @@ class SecretManager:
             "ListSecrets": (api.ListSecretsRequest, self._list),
             "DeleteSecret": (api.DeleteSecretRequest, self._delete),
             "AddSecretVersion": (api.AddSecretVersionRequest, self._add_version),
+            "GetSecretVersion": (api.GetSecretVersionRequest, self._get_version),
             "AccessSecretVersion": (api.AccessSecretVersionRequest, self._access),
         }
 
     def content(self, version_name: str) -> bytes:
         """Return what a version holds; `latest` is a version too."""
+        name, number = self._number(version_name)
+        return self._versions(name)[number - 1]
+
+    def _number(self, version_name: str) -> tuple[str, int]:
         name, _, version = version_name.partition("/versions/")
         versions = self._versions(name)
         number = len(versions) if version == "latest" else int(version)
         if not 0 < number <= len(versions):
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"Secret Version [{version_name}] not found.")
-        return versions[number - 1]
+        return name, number
 
     def _versions(self, name: str) -> list[bytes]:
         with self._lock:
@@ -76,6 +81,11 @@ class SecretManager:
             versions.append(request.payload.data)
             name = f"{request.parent}/versions/{len(versions)}"
         return api.SecretVersion(name=name, state=api.SecretVersion.State.ENABLED)
+
+    def _get_version(self, request: Any) -> Any:
+        name, number = self._number(request.name)
+        state = api.SecretVersion.State.ENABLED
+        return api.SecretVersion(name=f"{name}/versions/{number}", state=state)
 
     def _access(self, request: Any) -> Any:
         data = self.content(request.name)

@@ -1,0 +1,237 @@
+"""The flow `kinetic-build-image`: base images, built at the same time, one task for each.
+
+The command `kinetic build-image` runs it here; a deployment of it runs on a schedule. Its
+parameters are names only: what a build logs in with is in Secret Manager.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, unmapped
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+
+from kinetic_flows import naming
+from kinetic_flows.configuration import configure
+from kinetic_flows.dependencies.own_wheel import own_wheel
+from kinetic_flows.errors import BuildError, KineticError
+from kinetic_flows.images.base_orders import (
+    CATEGORIES,
+    BaseImagesRequest,
+    BaseOrder,
+    base_orders,
+    check_categories,
+    check_pythons,
+    check_repository,
+    check_tag,
+    controller_order,
+)
+from kinetic_flows.platforms.base_images import (
+    BaseImagePlatform,
+    needs_docker_hub,
+    product_version,
+)
+from kinetic_flows.progress import Progress
+from kinetic_flows.reconciler import ClientLedger
+from kinetic_flows.settings import Settings, load_settings, process_environment
+from kinetic_flows.tasks.base_images import (
+    BaseOutcome,
+    build_base_image_task,
+    publish_outcomes,
+)
+from kinetic_flows.terminal import terminal_progress
+
+
+class BaseImagesFailed(BuildError):
+    """Some base images could not be made; `outcomes` tells of each."""
+
+    def __init__(self, outcomes: Sequence[BaseOutcome], *, hint: str) -> None:
+        failed = [outcome for outcome in outcomes if outcome.action == "failed"]
+        parts = [f"{outcome.name}: {outcome.error}" for outcome in failed]
+        super().__init__(
+            f"{len(failed)} of {len(outcomes)} base images could not be made\n" + "\n".join(parts),
+            value=[outcome.name for outcome in failed],
+            hint=hint,
+        )
+        self.outcomes = tuple(outcomes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseImagesPlan:
+    """Everything decided about one run of the flow before it starts.
+
+    Attributes:
+        settings: The settings in force.
+        orders: The images.
+        platform: Where they are built and kept.
+        on_docker_hub: Whether they go to Docker Hub.
+    """
+
+    settings: Settings
+    orders: tuple[BaseOrder, ...]
+    platform: BaseImagePlatform
+    on_docker_hub: bool
+
+
+def plan_base_images(
+    *,
+    repository: str,
+    categories: Sequence[str] | None = None,
+    tag: str | None = None,
+    pythons: Sequence[str] | None = None,
+    dockerfile: str | None = None,
+    no_cache: bool = False,
+    controller: bool = False,
+    project: str | None = None,
+    cluster: str | None = None,
+    environ: Mapping[str, str],
+    progress: Progress,
+) -> BaseImagesPlan:
+    """Decide what is built; nothing is asked of anyone but Prefect, for a profile.
+
+    Args:
+        repository: Where the images go, as `KINETIC_BASE_IMAGE_REPO` names it.
+        categories: Kinds of accelerator; None for all, or for none beside the controller.
+        tag: Version tag; None for the product's version.
+        pythons: Python minor versions, the one of the plain tag first; None for this Python's.
+        dockerfile: Path of a Dockerfile of somebody's own; None for the product's.
+        no_cache: Whether to build what exists already, and without any earlier layer.
+        controller: Whether to build the image that the product's own flows run in.
+        project: The Google Cloud project; None for the configured one.
+        cluster: The GKE cluster, or the name of a profile; None for the configured one.
+        environ: This process's variables.
+        progress: Told when a background Prefect server has to be started.
+
+    Raises:
+        KineticError: Something of it cannot be.
+    """
+    if categories is None:
+        categories = () if controller else CATEGORIES
+    request = BaseImagesRequest(
+        repository=check_repository(repository),
+        tag=check_tag(tag or product_version()),
+        version=product_version(),
+        categories=check_categories(categories),
+        pythons=check_pythons(pythons or (running_python(),)),
+        dockerfile=Path(dockerfile) if dockerfile else None,
+        from_scratch=no_cache,
+    )
+    arguments = {"project": project, "cluster": cluster}
+    given = {name: value for name, value in arguments.items() if value}
+    # Base images are built by Google Cloud, wherever functions run.
+    settings = configure({**environ, "KINETIC_PLATFORM": "gke"}, progress, given)
+    orders = base_orders(request)
+    if controller:
+        orders += (controller_order(request, *own_wheel(settings.home, environ)),)
+    return BaseImagesPlan(
+        settings=settings,
+        orders=orders,
+        platform=BaseImagePlatform(settings.required_cloud(), environ),
+        on_docker_hub=needs_docker_hub(request.repository),
+    )
+
+
+def running_python() -> str:
+    """Return the minor version of this Python."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@flow(
+    name=naming.BUILD_IMAGE_FLOW,
+    flow_run_name="base images to {repository}",
+    version="1",
+    persist_result=False,
+)
+def kinetic_build_image(
+    repository: str,
+    categories: list[str] | None = None,
+    tag: str | None = None,
+    pythons: list[str] | None = None,
+    dockerfile: str | None = None,
+    no_cache: bool = False,
+    controller: bool = False,
+    project: str | None = None,
+    cluster: str | None = None,
+) -> list[BaseOutcome]:
+    """Build and push base images with Cloud Build, all at the same time.
+
+    An image whose names hold one of exactly these inputs is not built again, so that another
+    run makes only what is missing.
+
+    Args:
+        repository: Where the images go, such as `us-docker.pkg.dev/my-project/kinetic-base`.
+        categories: Kinds of accelerator: `cpu`, `gpu`, `tpu`; all by default.
+        tag: Version tag; the version of kinetic-flows by default.
+        pythons: Python minor versions; the first one's images also get the plain tag.
+        dockerfile: Path of a Dockerfile of your own.
+        no_cache: Build what exists already, without any layer of an earlier build.
+        controller: Build the image that kinetic-flows' own flows run in.
+        project: Google Cloud project.
+        cluster: GKE cluster, or the name of a profile.
+
+    Returns:
+        What came of each image.
+
+    Raises:
+        BaseImagesFailed: Some could not be made; the others were.
+    """
+    environ = process_environment()
+    progress = terminal_progress(quiet=load_settings(environ).quiet)
+    plan = plan_base_images(
+        repository=repository,
+        categories=categories,
+        tag=tag,
+        pythons=pythons,
+        dockerfile=dockerfile,
+        no_cache=no_cache,
+        controller=controller,
+        project=project,
+        cluster=cluster,
+        environ=environ,
+        progress=progress,
+    )
+    if plan.on_docker_hub:
+        plan.platform.check_docker_hub()
+    with _noted(plan.settings):
+        outcomes = _build(plan, progress)
+    publish_outcomes(outcomes)
+    if any(outcome.action == "failed" for outcome in outcomes):
+        raise BaseImagesFailed(outcomes, hint="run it again: what was made is not built again")
+    return outcomes
+
+
+def _build(plan: BaseImagesPlan, progress: Progress) -> list[BaseOutcome]:
+    futures = build_base_image_task.map(
+        plan.orders, platform=unmapped(plan.platform), progress=unmapped(progress)
+    )
+    try:
+        futures.wait()
+    except BaseException:
+        plan.platform.cancel_builds()
+        raise
+    return [_outcome(order, future) for order, future in zip(plan.orders, futures, strict=True)]
+
+
+def _outcome(order: BaseOrder, future: PrefectFuture[BaseOutcome]) -> BaseOutcome:
+    result: Any = future.result(raise_on_failure=False)
+    if isinstance(result, BaseOutcome):
+        return result
+    if not isinstance(result, KineticError):
+        raise result if isinstance(result, BaseException) else TypeError(f"no outcome: {result}")
+    return BaseOutcome(
+        name=order.name, references=order.references, action="failed", error=str(result)
+    )
+
+
+def _noted(settings: Settings) -> Any:
+    """Note that this process drives the flow run, so that it does not outlive us in Prefect."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return nullcontext()
+    return ClientLedger(settings.home / "clients").entered(str(context.flow_run.id))

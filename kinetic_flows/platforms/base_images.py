@@ -1,0 +1,137 @@
+"""Where base images are built and kept: Cloud Build, a registry, and Docker Hub's login."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from kinetic_flows.clients.cloud_build import CloudBuild
+from kinetic_flows.clients.cloud_build_builder import CloudBuildBuilder
+from kinetic_flows.clients.docker_hub import StoredLogin, check_login
+from kinetic_flows.clients.oci_registry import OciRegistry
+from kinetic_flows.clients.registry_credentials import (
+    FirstFound,
+    RegistryCredentials,
+    default_credentials,
+)
+from kinetic_flows.clients.secret_manager import SecretManager
+from kinetic_flows.errors import ConfigurationError
+from kinetic_flows.images.base_failures import UPDATE_CREDENTIALS
+from kinetic_flows.images.base_orders import BaseOrder, Standing, find_standing
+from kinetic_flows.images.builds import RegistryLogin
+from kinetic_flows.images.references import DOCKER_HUB, parse_reference
+from kinetic_flows.naming import base_image
+from kinetic_flows.platforms.google_cloud import builder_settings, docker_config, open_bucket
+from kinetic_flows.protocols import ResolvedImage
+
+if TYPE_CHECKING:
+    from kinetic_flows.cloud_settings import CloudSettings
+
+
+class BaseImagePlatform:
+    """What builds and looks up base images, for one project.
+
+    Nothing is asked, and no SDK is imported, before the first use of each part.
+
+    Args:
+        cloud: The settings of Google Cloud.
+        environ: This process's variables: Docker's own configuration counts.
+    """
+
+    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str]) -> None:
+        credentials = cloud.credentials.load() if cloud.credentials else None
+        self.project = cloud.project
+        self._endpoints = cloud.registry_endpoints
+        self.docker_hub = StoredLogin(
+            secrets=SecretManager(
+                cloud.project, endpoint=cloud.secret_manager_endpoint, credentials=credentials
+            )
+        )
+        usual = default_credentials(docker_config(environ), environ, cloud.registry_endpoints)
+        self.registry = OciRegistry(
+            # A private image of Docker Hub's is seen only with what pushed it.
+            credentials=FirstFound(sources=(*usual.sources, self.docker_hub)),
+            endpoints=cloud.registry_endpoints,
+        )
+        builds = CloudBuild(
+            cloud.project,
+            location=cloud.build_location,
+            endpoint=cloud.cloud_build_endpoint,
+            credentials=credentials,
+        )
+        self._builder = CloudBuildBuilder(
+            builds=builds,
+            store=open_bucket(cloud.jobs_bucket, cloud, credentials),
+            build_store=open_bucket(cloud.builds_bucket, cloud, credentials),
+            registry=self.registry,
+            settings=builder_settings(cloud),
+        )
+
+    def look_up(self, orders: Sequence[BaseOrder]) -> tuple[Standing, ...]:
+        """Return what the registry has under each order's names.
+
+        Raises:
+            ImageError: It cannot be asked, or has no such repository.
+        """
+        with ThreadPoolExecutor(8) as pool:
+            return tuple(pool.map(lambda order: find_standing(order, self.registry), orders))
+
+    def build(self, order: BaseOrder, on_output: Callable[[str], None]) -> ResolvedImage:
+        """Build and push one image under all its names.
+
+        Raises:
+            BuildError: The build failed, or was refused by the registry.
+        """
+        return self._builder.build_order(order, self._logins(order), on_output)
+
+    def cancel_builds(self) -> None:
+        """Cancel the builds that were started here."""
+        self._builder.cancel_started()
+
+    def check_docker_hub(self) -> None:
+        """See that Docker Hub's credentials are there, and good as far as we may read them.
+
+        Raises:
+            ConfigurationError: There are none.
+            RegistryAccessError: Docker Hub does not accept them.
+        """
+        if not self.docker_hub.exists():
+            raise ConfigurationError(
+                f"project {self.project} has no Docker Hub credentials in Secret Manager",
+                value=self.project,
+                hint="set KINETIC_DOCKERHUB_USERNAME and KINETIC_DOCKERHUB_TOKEN and run "
+                "`kinetic build-image`, which stores them, or run it in a terminal",
+            )
+        stored = self.docker_hub.read()
+        if stored is not None:
+            self.verify_login(stored, remedy=f"enter a new one with: {UPDATE_CREDENTIALS}")
+
+    def verify_login(self, credentials: RegistryCredentials, *, remedy: str) -> None:
+        """See that Docker Hub accepts credentials.
+
+        Raises:
+            RegistryAccessError: It does not, or cannot be asked.
+        """
+        check_login(credentials, endpoints=self._endpoints, remedy=remedy)
+
+    def _logins(self, order: BaseOrder) -> tuple[RegistryLogin, ...]:
+        if not is_on_docker_hub(order.references[0]):
+            return ()
+        return (self.docker_hub.build_login(self.project),)
+
+
+def is_on_docker_hub(reference: str) -> bool:
+    """Whether an image, or what a repository's base images are called, is Docker Hub's."""
+    return parse_reference(reference).registry == DOCKER_HUB
+
+
+def needs_docker_hub(repository: str) -> bool:
+    """Whether the base images of a repository go to Docker Hub."""
+    return is_on_docker_hub(base_image(repository, "cpu"))
+
+
+def product_version() -> str:
+    """Return this product's version, which is the default tag."""
+    return version("kinetic-flows")

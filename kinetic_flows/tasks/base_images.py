@@ -1,0 +1,110 @@
+"""The task that makes one base image, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from kinetic_flows.images.base_orders import BaseOrder, find_standing
+from kinetic_flows.naming import BASE_IMAGES_ARTIFACT, TASK_BUILD_BASE_IMAGE
+from kinetic_flows.platforms.base_images import BaseImagePlatform
+from kinetic_flows.progress import Progress
+from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.tasks.reporting import Step, step
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseOutcome:
+    """What came of one image.
+
+    Attributes:
+        name: What it is called: a category, or `controller`.
+        references: Its names.
+        action: What was done.
+        digest: Its digest; empty when there is no image.
+        size_bytes: What a node has to pull; 0 when unknown.
+        seconds: How long it took.
+        error: What went wrong; empty when nothing did.
+    """
+
+    name: str
+    references: tuple[str, ...]
+    action: Literal["built", "unchanged", "failed"]
+    digest: str = ""
+    size_bytes: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+@task(
+    name=TASK_BUILD_BASE_IMAGE,
+    task_run_name="{order.name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def build_base_image_task(
+    order: BaseOrder, platform: BaseImagePlatform, progress: Progress
+) -> BaseOutcome:
+    """Build and push one base image, unless its names hold one of exactly these inputs."""
+    started = time.monotonic()
+    with step(progress, f"{TASK_BUILD_BASE_IMAGE} {order.name}") as current:
+        standing = find_standing(order, platform.registry)
+        image = None if order.recipe.from_scratch or not standing.is_current else standing.image
+        action: Literal["built", "unchanged"] = "unchanged" if image else "built"
+        if image is None:
+            image = platform.build(order, _output(order, current, progress))
+        current.finish(f"{order.references[-1]} {action}, {image.digest}")
+        return _outcome(order, image, action, time.monotonic() - started)
+
+
+def _output(order: BaseOrder, current: Step, progress: Progress) -> Callable[[str], None]:
+    """Return what takes a build's lines: all go to Prefect, the link to it is shown, too."""
+    shown: list[str] = []
+
+    def take(line: str) -> None:
+        current.log(line)
+        if not shown:
+            shown.append(line)
+            progress.notice(f"{order.name}: {line}")
+
+    return take
+
+
+def _outcome(
+    order: BaseOrder, image: ResolvedImage, action: Literal["built", "unchanged"], seconds: float
+) -> BaseOutcome:
+    return BaseOutcome(
+        name=order.name,
+        references=order.references,
+        action=action,
+        digest=image.digest,
+        size_bytes=image.config.size_bytes if image.config else 0,
+        seconds=round(seconds, 1),
+    )
+
+
+def publish_outcomes(outcomes: Sequence[BaseOutcome]) -> None:
+    """Show in Prefect what a run of the flow made."""
+    create_table_artifact(
+        key=BASE_IMAGES_ARTIFACT,
+        table=[_row(outcome) for outcome in outcomes],
+        description="Base images and what became of them",
+    )
+
+
+def _row(outcome: BaseOutcome) -> dict[str, Any]:
+    return {
+        "image": outcome.name,
+        "result": outcome.action,
+        "references": " ".join(outcome.references),
+        "digest": outcome.digest,
+        "size (MB)": round(outcome.size_bytes / 1e6, 1),
+        "seconds": outcome.seconds,
+        "error": outcome.error.partition("\n")[0],
+    }
