@@ -165,6 +165,7 @@ class JobSpec:
         timeout_seconds: Limit for the function, all its tries together; None for none.
         grace_seconds: Time between SIGTERM and SIGKILL when the function is stopped.
         hosts: Hosts of the slice; the runner runs on each.
+        pieces: Parts of the pickled call that are objects of their own.
         launch: What it was started as; None for jobs that nobody starts again.
     """
 
@@ -183,6 +184,7 @@ class JobSpec:
     timeout_seconds: float | None = None
     grace_seconds: float = 10.0
     hosts: int = 1
+    pieces: tuple[ObjectRef, ...] = ()
     launch: LaunchSpec | None = None
     version: int = field(default=JOB_VERSION)
 
@@ -224,6 +226,7 @@ def read_job(data: bytes) -> JobSpec:
             **found,
             "runner": ObjectRef(**found["runner"]),
             "payload": ObjectRef(**found["payload"]),
+            "pieces": _references(found["pieces"]),
             "code": code and _read_code(code),
             "requirements": requirements
             and RequirementsSpec(

@@ -35,6 +35,7 @@ from kinetic_flows.naming import (
     job_object,
     member_name,
     payload_object,
+    piece_object,
     runner_object,
 )
 from kinetic_flows.packaging.runner_bundle import runner_bundle
@@ -87,7 +88,17 @@ def launch_run(
     Raises:
         KineticError: It could not be started; its flow run says so.
     """
-    job = describe_job(draft, prepared, session)
+    job = replace(
+        describe_job(draft, prepared, session),
+        pieces=tuple(
+            ObjectRef(
+                name=piece_object(membership.parent or "", piece.sha256),
+                sha256=piece.sha256,
+                size_bytes=piece.size_bytes,
+            )
+            for piece in draft.payload.pieces
+        ),
+    )
     new = NewRun(
         flow=draft.name,
         name=member_name(draft.name, membership.index),

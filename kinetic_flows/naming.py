@@ -9,6 +9,7 @@ import hashlib
 import re
 
 PARENT_FLOW = "kinetic-run"
+GROUP_FLOW = "kinetic-map"
 
 TASK_PREFLIGHT = "preflight"
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"
@@ -18,8 +19,14 @@ TASK_UPLOAD_DEPENDENCIES = "upload-dependencies"
 TASK_UPLOAD_CODE = "upload-code"
 TASK_LAUNCH_ACCELERATOR = "launch-accelerator"
 TASK_AWAIT_RUN = "await-run"
+STEP_RUN_INPUTS = "run-inputs"
+"""What is shown of a group while its inputs run; no task, as each input is a flow run."""
+
+INPUTS_ARTIFACT = "inputs"
+"""Key of the table of a group's inputs, states and durations."""
 
 BUILD_IMAGE_FLOW = "kinetic-build-image"
+OUR_FLOWS = frozenset({PARENT_FLOW, GROUP_FLOW, BUILD_IMAGE_FLOW})
 TASK_BUILD_BASE_IMAGE = "build-base-image"
 BASE_IMAGES_ARTIFACT = "base-images"
 """Key of the Prefect artifact that shows what a run of that flow made."""
@@ -171,6 +178,11 @@ def job_object(run_id: str) -> str:
 def payload_object(run_id: str) -> str:
     """Name of a run's pickled call."""
     return f"runs/{run_id}/payload.pkl"
+
+
+def piece_object(owner: str, sha256: str) -> str:
+    """Name of a part that several runs' calls have in common, with the flow run above them."""
+    return f"runs/{owner}/pieces/{sha256}"
 
 
 def result_object(run_id: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,33 @@ def image_wish(options: RunOptions, settings: Settings) -> ImageWish:
         container_image=settings.container_image or options.container_image,
         ship_wheels=options.ship_wheels,
     )
+
+
+def with_arguments(
+    draft: Draft, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, piece_bytes: int
+) -> Draft:
+    """Return the draft of the same function called with other arguments.
+
+    Args:
+        draft: A call of it.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        piece_bytes: From which size on parts of the call become pieces that calls share.
+
+    Raises:
+        UnpicklableError: An argument cannot be pickled.
+    """
+    call = replace(draft.call, args=args, kwargs=kwargs)
+    payload = pack_call(
+        call.function,
+        args,
+        dict(kwargs),
+        environment=captured_environment(call.options.capture_env_vars),
+        root=draft.root,
+        piece_bytes=piece_bytes,
+    )
+    reprs = argument_reprs(call.function, args, dict(kwargs))
+    return replace(draft, call=call, payload=payload, argument_reprs=reprs)
 
 
 def place_of(settings: Settings, registry: ImageRegistry) -> Place:

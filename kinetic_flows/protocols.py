@@ -270,8 +270,8 @@ class Launcher(Protocol):
         """Start the run's process; a repeated call for the same run starts nothing more."""
         ...
 
-    def observe(self, run_id: str, position: int = 0) -> Observation:
-        """Look at the run's process, reading its output from a position on."""
+    def observe(self, run_id: str, position: int | None = 0) -> Observation:
+        """Look at the run's process, reading its output from a position on; None: not at all."""
         ...
 
     def stop(self, run_id: str, grace_seconds: float) -> None:

@@ -8,16 +8,14 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from kinetic_flows.naming import BUILD_IMAGE_FLOW, PARENT_FLOW
-
-_OUR_FLOWS = frozenset({PARENT_FLOW, BUILD_IMAGE_FLOW})
+from kinetic_flows.naming import OUR_FLOWS
 
 
 class _NotOurs(logging.Filter):
     """Drops what Prefect says of our flow and its tasks; the API still receives all of it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return getattr(record, "flow_name", None) not in _OUR_FLOWS
+        return getattr(record, "flow_name", None) not in OUR_FLOWS
 
 
 @contextmanager

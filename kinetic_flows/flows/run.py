@@ -5,18 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import Flow
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOCAL_STORAGE_PATH,
-    temporary_settings,
-)
 from prefect.states import Cancelled, Completed
 
 from kinetic_flows.errors import KineticError, RunCancelled
-from kinetic_flows.flows.console import quiet_console
+from kinetic_flows.flows.driving import current_flow_run_id, drive
 from kinetic_flows.flows.preparation import prepare
 from kinetic_flows.following import cancel
 from kinetic_flows.job import ResultEnvelope, RunTicket
@@ -77,15 +70,12 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
             raise
         return Completed(message=f"run {launched.run_id}")
 
-    flow = Flow(
-        kinetic_run,
-        name=PARENT_FLOW,
-        version="1",
-        flow_run_name="{function} on {accelerator}",
-        validate_parameters=False,
-    )
-    with quiet_console(), temporary_settings(_prefect_settings(session)):
-        flow(draft.name, str(draft.accelerator), dict(draft.argument_reprs), return_state=True)
+    shown = {
+        "function": draft.name,
+        "accelerator": str(draft.accelerator),
+        "arguments": dict(draft.argument_reprs),
+    }
+    drive(kinetic_run, PARENT_FLOW, shown, session)
     last = ended[-1]
     if isinstance(last, RunDidNotReturn):
         return Launched(ticket=last.ticket, envelope=last.envelope)
@@ -97,26 +87,16 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
     return last
 
 
-def _prefect_settings(session: Session) -> dict[Any, Any]:
-    """Return the Prefect settings that our flow runs under."""
-    return {
-        PREFECT_LOCAL_STORAGE_PATH: session.settings.home / "store" / "results",
-        # A flow shorter than a second waits for its heartbeat's thread (Prefect 3.8.8). The
-        # ledger of clients and the reconciler find flow runs whose client has died.
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-    }
-
-
 def _launch(draft: Draft, session: Session) -> RunTicket:
     """Prepare what the run needs, then start it."""
-    flow_run_id = _current_flow_run_id()
+    flow_run_id = current_flow_run_id()
     with session.ledger.entered(flow_run_id):
         prepared = prepare(draft, session)
         return launch_accelerator_task(draft, prepared, flow_run_id, session)
 
 
 def _await(ticket: RunTicket, session: Session) -> Launched:
-    with session.ledger.entered(_current_flow_run_id()):
+    with session.ledger.entered(current_flow_run_id()):
         try:
             return Launched(ticket=ticket, envelope=await_run_task(ticket, session))
         except KeyboardInterrupt:
@@ -124,10 +104,3 @@ def _await(ticket: RunTicket, session: Session) -> Launched:
             cancel(ticket, session)
             session.progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
             raise
-
-
-def _current_flow_run_id() -> str:
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        raise LookupError("no flow run is being driven here")
-    return str(context.flow_run.id)

@@ -1,15 +1,18 @@
 """The payload: one call, pickled for the run.
 
 A payload is a pickle of `{"environment": {name: value}, "function": {"module", "qualname"} or
-None, "call": bytes}`, whose `call` is a pickle of `(function or None, args, kwargs)`, so that
-the runner can set the environment before it imports anything of the project.
+None, "call": [bytes or digest, ...]}`. The pieces of `call`, joined, are a pickle of
+`(function or None, args, kwargs)`; it is nested so that the runner can set the environment
+before it imports anything of the project. A piece may be an object of its own, named by its
+digest, which calls that have it in common share.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kinetic_flows.errors import ConfigurationError
@@ -19,16 +22,34 @@ from kinetic_flows.packaging.pickling import (
     found_by_name,
     is_importable_in_run,
     is_reachable_by_name,
-    pickle_call,
+    pickle_into,
 )
 from kinetic_flows.packaging.reprs import argument_reprs
 from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.unpicklable import largest_part, unpicklable_error
 from kinetic_flows.packaging.wording import megabytes
 
-__all__ = ["Payload", "argument_reprs", "pack_call", "require_same_python"]
+__all__ = ["PIECE_BYTES", "Payload", "Piece", "argument_reprs", "pack_call", "require_same_python"]
 
 LARGE_BYTES = 50_000_000
+
+PIECE_BYTES = 32_768
+"""Size from which on calls that have a part in common share it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A large part of a pickled call.
+
+    Attributes:
+        sha256: Its digest.
+        size_bytes: Its size.
+        data: Its bytes; empty once the store has them.
+    """
+
+    sha256: Sha256
+    size_bytes: int
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +60,13 @@ class Payload:
         data: The bytes to store; they may hold captured environment variables.
         sha256: Their digest.
         warnings: What the person should know, a sentence each.
+        pieces: Large parts of the call that are objects of their own.
     """
 
     data: bytes
     sha256: Sha256
     warnings: tuple[str, ...]
+    pieces: tuple[Piece, ...] = ()
 
 
 def pack_call(
@@ -53,6 +76,7 @@ def pack_call(
     *,
     environment: Mapping[str, str],
     root: PackageRoot,
+    piece_bytes: int | None = None,
 ) -> Payload:
     """Pickle a call.
 
@@ -62,6 +86,7 @@ def pack_call(
         kwargs: Its keyword arguments.
         environment: Variables to set in the run before anything else.
         root: The package root, which decides what a run can import.
+        piece_bytes: From which size on a part becomes a piece of its own; None for no pieces.
 
     Raises:
         UnpicklableError: An argument, or something the function uses, cannot be pickled.
@@ -69,16 +94,55 @@ def pack_call(
     reference = function_reference(function, root)
     call = (None if reference else function, args, kwargs)
     try:
-        data, by_value = pickle_call(call, root)
+        pickled, by_value = pickle_into(partial(_PickledCall, piece_bytes), call, root)
     except Exception as error:  # pickling runs other people's code
         raise unpicklable_error(function, call, error, root) from error
-    framed = {"environment": dict(environment), "function": reference, "call": data}
+    parts, pieces = pickled.split()
+    framed = {"environment": dict(environment), "function": reference, "call": parts}
     payload = pickle.dumps(framed, protocol=PROTOCOL)
     return Payload(
         data=payload,
         sha256=sha256_hex(payload),
-        warnings=(*_by_value_warnings(by_value), *_size_warnings(call, len(data), root)),
+        warnings=(*_by_value_warnings(by_value), *_size_warnings(call, pickled.size_bytes, root)),
+        pieces=pieces,
     )
+
+
+class _PickledCall:
+    """A file for a pickler, which writes what is large in one go and the rest in frames.
+
+    Equal objects at equal places of two calls are therefore equal writes.
+
+    Args:
+        piece_bytes: From which size on a write becomes a piece; None for no pieces.
+    """
+
+    def __init__(self, piece_bytes: int | None) -> None:
+        self._piece_bytes = piece_bytes
+        self._parts: list[bytearray | Piece] = []
+        self.size_bytes = 0
+
+    def write(self, data: Any, /) -> int:
+        """Take what the pickler writes: bytes, or a view of an object's memory."""
+        size = memoryview(data).nbytes
+        self.size_bytes += size
+        if self._piece_bytes is not None and size >= self._piece_bytes:
+            content = bytes(data)
+            piece = Piece(sha256=sha256_hex(content), size_bytes=size, data=content)
+            self._parts.append(piece)
+        elif self._parts and isinstance(self._parts[-1], bytearray):
+            self._parts[-1] += data
+        else:
+            self._parts.append(bytearray(data))
+        return size
+
+    def split(self) -> tuple[list[bytes | str], tuple[Piece, ...]]:
+        """Return the parts as they stand in the payload, and each piece once."""
+        pieces = {part.sha256: part for part in self._parts if isinstance(part, Piece)}
+        parts = [
+            str(part.sha256) if isinstance(part, Piece) else bytes(part) for part in self._parts
+        ]
+        return parts, tuple(pieces.values())
 
 
 def function_reference(function: Callable[..., Any], root: PackageRoot) -> dict[str, str] | None:

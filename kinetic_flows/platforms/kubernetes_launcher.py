@@ -163,14 +163,22 @@ class KubernetesLauncher:
         )
         self._watcher.state.made(job)
 
-    def observe(self, run_id: str, position: int = 0) -> Observation:
+    def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Look at the run's Job and pods, reading the first host's output from a position on.
+
+        Args:
+            run_id: The run.
+            position: Where to read on; None to leave its output alone.
 
         Raises:
             LaunchError: The cluster does not tell.
         """
         view = self._watcher.view(run_id)
         verdict = self._verdict(run_id, view)
+        if position is None:
+            return Observation(
+                phase=verdict.phase, exit_code=verdict.exit_code, reason=self._reason(verdict)
+            )
         if verdict.phase.is_final:
             self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
         output, end = self._outputs.read(run_id, view, position)

@@ -92,20 +92,20 @@ class LocalProcesses:
         record.write_text(json.dumps(asdict(process)))
         record.rename(place / _RECORD)
 
-    def observe(self, run_id: str, position: int = 0) -> Observation:
-        """Look at the process, reading its output from a position on."""
+    def observe(self, run_id: str, position: int | None = 0) -> Observation:
+        """Look at the process, reading its output from a position on; None: not at all."""
         process = self._process(run_id)
         if process is None:
             return Observation(phase=Phase.GONE, reason="no process of this run was ever recorded")
         # Ask before reading, so that the last output of a process seen dead is complete.
         alive = process.is_alive()
-        output = self._read_output(run_id, position)
+        output = b"" if position is None else self._read_output(run_id, position)
         code = None if alive else exit_code(process)
         return Observation(
             phase=_phase(alive=alive, code=code),
             exit_code=code,
             output=output,
-            position=position + len(output),
+            position=(position or 0) + len(output),
         )
 
     def stop(self, run_id: str, grace_seconds: float) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from .calling import Calls, Surroundings
@@ -34,7 +35,7 @@ from .endings import (
     state_of,
     terminated,
 )
-from .fetching import fetch_to_file
+from .fetching import fetch_to_file, in_parallel
 from .interrupts import Interrupted, Interrupts
 from .output import Output
 from .prefect_api import PrefectApi
@@ -136,6 +137,7 @@ class Supervisor:
         os.mkdir(workspace)
         payload = os.path.join(self._scratch, "payload.pkl")
         fetch_to_file(self._store, self._job["payload"], payload)
+        pieces = self._fetch_pieces()
         code, requirements, packages = self._job["code"], self._job["requirements"], None
         if code:
             from .restoring import restore_code
@@ -152,8 +154,19 @@ class Supervisor:
             "sys_path": code["sys_path"] if code else ["."],
             "working_directory": code["working_directory"] if code else ".",
             "payload": payload,
+            "pieces": pieces,
             "packages": packages,
         }
+
+    def _fetch_pieces(self) -> str:
+        """Fetch the parts of the call that are objects of their own, named by their digests."""
+        directory = os.path.join(self._scratch, "pieces")
+        os.mkdir(directory)
+        in_parallel(
+            partial(fetch_to_file, self._store, piece, os.path.join(directory, piece["sha256"]))
+            for piece in self._job["pieces"]
+        )
+        return directory
 
     def _variables(self) -> dict[str, str]:
         directory = self._job["output_dir"]

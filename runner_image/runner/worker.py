@@ -52,7 +52,7 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
         _settle_in(task, payload["environment"])
         import cloudpickle  # noqa: F401 - without it nothing can be unpickled
 
-        function, args, kwargs = _load_call(payload)
+        function, args, kwargs = _load_call(payload, task["pieces"])
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
         _leave_unreadable(directory, error)
         return
@@ -141,12 +141,21 @@ def _read_payload(path: str) -> dict[str, Any]:
     return payload
 
 
-def _load_call(payload: Mapping[str, Any]) -> Any:
+def _load_call(payload: Mapping[str, Any], pieces: str) -> Any:
     import pickle
 
     function = _find_function(payload["function"]) if payload["function"] else None
-    sent, args, kwargs = pickle.loads(payload["call"])  # noqa: S301 - checked against its digest
+    call = b"".join(_part(part, pieces) for part in payload["call"])
+    sent, args, kwargs = pickle.loads(call)  # noqa: S301 - all of it checked against digests
     return function or sent, args, kwargs
+
+
+def _part(part: Any, pieces: str) -> bytes:
+    """Return a part of the pickled call, which may be a piece that has come in a file."""
+    if isinstance(part, bytes):
+        return part
+    with open(os.path.join(pieces, part), "rb") as file:
+        return file.read()
 
 
 def _find_function(reference: Mapping[str, str]) -> Any:

@@ -60,7 +60,7 @@ for name, case in cases.items():
     os.environ.update(framed["environment"])
     try:
         reference = framed["function"]
-        function, args, kwargs = pickle.loads(framed["call"])
+        function, args, kwargs = pickle.loads(b"".join(framed["call"]))
         if reference:
             function = importlib.import_module(reference["module"])
             for part in reference["qualname"].split("."):
@@ -604,3 +604,36 @@ def test_another_python_in_the_run_is_refused_with_the_remedy() -> None:
     with pytest.raises(ConfigurationError, match=r"Python 3\.12.*Python 3\.11") as caught:
         require_same_python("3.12", "3.11")
     assert "uv run --python 3.11" in str(caught.value)
+
+
+def _joined(payload: Any) -> Any:
+    pieces = {piece.sha256: piece.data for piece in payload.pieces}
+    parts = pickle.loads(payload.data)["call"]
+    return pickle.loads(b"".join(pieces.get(part, part) for part in parts))
+
+
+def test_what_calls_have_in_common_is_the_same_pieces(tmp_path: Path) -> None:
+    rows, text = [float(number) for number in range(40_000)], b"x" * 100_000
+    calls = [
+        pack_call(
+            len,
+            ({"rate": rate}, rows, text, rows),
+            {},
+            environment={},
+            root=plain_root(tmp_path),
+            piece_bytes=32_768,
+        )
+        for rate in (0.25, 0.5)
+    ]
+    pieces = [{piece.sha256 for piece in each.pieces} for each in calls]
+    assert len(pieces[0] & pieces[1]) >= 5
+    assert all(len(each.data) < 100_000 for each in calls)
+    _, (config, first, words, second), kwargs = _joined(calls[1])
+    assert (config, words, kwargs) == ({"rate": 0.5}, text, {})
+    assert first == rows
+    assert first is second, "what was one object is one object"
+
+
+def test_small_calls_have_no_pieces(tmp_path: Path) -> None:
+    root = plain_root(tmp_path)
+    assert pack_call(len, ([1],), {}, environment={}, root=root, piece_bytes=32_768).pieces == ()

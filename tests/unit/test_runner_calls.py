@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from pathlib import Path
 
 import pytest
 
 import kinetic
-from kinetic_flows.job import EXIT_PAYLOAD_UNREADABLE
+from kinetic_flows.job import EXIT_OBJECT_REFUSED, EXIT_PAYLOAD_UNREADABLE
 from runner_jobs import (
     RUN_ID,
     Job,
@@ -38,6 +39,26 @@ def test_a_value_comes_back_with_its_type(tmp_path: Path) -> None:
     assert job.value() == {"sum": 3}
     assert (header.status, header.type_name, header.attempt) == ("returned", "dict", 0)
     assert (job.variables["exit"], job.variables["seen"]) == ("0", "adding\n")
+
+
+def test_large_parts_of_a_call_come_as_pieces_of_their_own_and_changed_ones_are_refused(
+    tmp_path: Path,
+) -> None:
+    call = pickle.dumps((None, (b"x" * 1000,), {}), protocol=5)
+    job = Job(tmp_path / "store", source="def main(data):\n return len(data)")
+    piece = job.put("runs/group/pieces/1", call[10:])
+    frame = {
+        "environment": {},
+        "function": {"module": "app", "qualname": "main"},
+        "call": [call[:10], str(piece.sha256)],
+    }
+    job.frame = pickle.dumps(frame)
+    job.changes = {"pieces": (piece,)}
+    assert job.run().exit_code == 0
+    assert job.value() == 1000
+    job.result_path.unlink()
+    (job.root / piece.name).write_bytes(call[10:].replace(b"x", b"y"))
+    assert job.again().exit_code == EXIT_OBJECT_REFUSED
 
 
 def test_a_large_value_comes_back_whole(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""The inputs of a sweep: what each is as arguments of the function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from kinetic_flows.errors import UsageError, suggest
+
+InputMode = Literal["auto", "single", "args", "kwargs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How the inputs of a sweep are run.
+
+    Attributes:
+        max_concurrent: How many runs there are at a time, at most.
+        retries: How often an input whose run failed or crashed is run again, as a new run.
+        fail_fast: Whether the first input that fails for good ends the others.
+        input_mode: What an input is: the one argument (`single`), all positional arguments
+            (`args`), all keyword arguments (`kwargs`), or that by its type (`auto`).
+    """
+
+    max_concurrent: int = 64
+    retries: int = 0
+    fail_fast: bool = False
+    input_mode: InputMode = "auto"
+
+    def __post_init__(self) -> None:
+        _check_count("max_concurrent", self.max_concurrent, least=1)
+        _check_count("retries", self.retries, least=0)
+        modes = get_args(InputMode)
+        if self.input_mode not in modes:
+            raise UsageError(
+                f"input_mode is {self.input_mode!r}",
+                value=self.input_mode,
+                hint=suggest(str(self.input_mode), modes),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """What the function is called with for one input."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def spread(
+    value: Any, mode: InputMode, function: Callable[..., Any], bound: tuple[Any, ...], index: int
+) -> Arguments:
+    """Return what the function is called with for an input.
+
+    Args:
+        value: The input.
+        mode: What it is.
+        function: The function.
+        bound: Arguments that come before the input's: the instance, for a method.
+        index: The input's place, for messages.
+
+    Raises:
+        UsageError: The input is not what the mode says, or does not fit the function.
+    """
+    arguments = _spread(value, mode, bound, index)
+    try:
+        inspect.signature(function).bind(*arguments.args, **arguments.kwargs)
+    except TypeError as error:
+        raise UsageError(
+            f"input {index} does not fit {getattr(function, '__name__', 'the function')}: {error}",
+            value=value,
+            hint="a tuple is taken as the positional arguments and a mapping as the keyword "
+            'arguments; input_mode="single" passes each input as the one argument it is',
+        ) from error
+    return arguments
+
+
+def _spread(value: Any, mode: InputMode, bound: tuple[Any, ...], index: int) -> Arguments:
+    is_mapping, is_tuple = isinstance(value, Mapping), isinstance(value, tuple | list)
+    if mode == "kwargs" and not is_mapping:
+        raise _wrong(value, mode, "a mapping", index)
+    if mode == "args" and not is_tuple:
+        raise _wrong(value, mode, "a tuple", index)
+    if mode == "kwargs" or (mode == "auto" and is_mapping):
+        return Arguments(args=bound, kwargs={str(name): item for name, item in value.items()})
+    if mode == "args" or (mode == "auto" and isinstance(value, tuple)):
+        return Arguments(args=(*bound, *value), kwargs={})
+    return Arguments(args=(*bound, value), kwargs={})
+
+
+def _wrong(value: Any, mode: str, wanted: str, index: int) -> UsageError:
+    return UsageError(
+        f"input {index} is a {type(value).__name__}, and input_mode is {mode!r}",
+        value=value,
+        hint=f"give {wanted} for each input, or another input_mode",
+    )
+
+
+def _check_count(name: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(
+            f"{name} is {value!r}", value=value, hint=f"give a whole number, {least} or more"
+        )
