@@ -54,11 +54,15 @@ class Prepared:
         image: The image they run in.
         code: The project's code as it was shipped.
         requirements: What they install first; None when the image has everything.
+        environment: What is installed, and what declares it, in words; empty when nobody knows.
+        built_because: What made a new image necessary; empty when it was there.
     """
 
     image: ResolvedImage
     code: CodeSpec
     requirements: RequirementsSpec | None = None
+    environment: str = ""
+    built_because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ def launch_run(
         name=member_name(draft.name, membership.index),
         parent_flow_run_id=membership.parent,
         parameters=draft.argument_reprs,
-        tags=(RUN_TAG, *draft.call.options.tags),
+        tags=run_tags(draft),
         labels=_labels(job, membership, session),
         job_variables={},
     )
@@ -114,6 +118,11 @@ def launch_run(
         start_job(request, job, draft.payload.data, ticket.run_key, draft.place, session)
 
     return create_and_start(new, start, session)
+
+
+def run_tags(draft: Draft) -> tuple[str, ...]:
+    """Return the tags of a function's runs, by which Prefect's UI finds them."""
+    return (RUN_TAG, str(draft.accelerator), draft.mode, *draft.call.options.tags)
 
 
 def create_and_start(
@@ -225,6 +234,11 @@ def start_job(
             template=session.job_template,
         )
     )
+
+
+def outputs_of(run_id: str, session: Session) -> str:
+    """Return where a run keeps its outputs: a plain path where the store is a directory."""
+    return f"{_outputs(session)}/{run_id}"
 
 
 def _outputs(session: Session) -> str:

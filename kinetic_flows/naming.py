@@ -41,6 +41,9 @@ RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 RUN_TAG = "kinetic"
 """Tag of every flow run that this library makes."""
 
+RUN_ARTIFACT = "run"
+"""Key of the artifact that says what a run is."""
+
 STORE_LABEL = "kinetic.store"
 """Label that tells which store a run's objects are in."""
 

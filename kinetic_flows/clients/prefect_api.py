@@ -152,6 +152,20 @@ class PrefectApi:
         return run.id
 
     @_translated
+    def publish_markdown(self, run_id: str, key: str, markdown: str) -> None:
+        """Show a Markdown text among a run's artifacts.
+
+        Args:
+            run_id: The flow run.
+            key: What the artifact is called.
+            markdown: The text.
+        """
+        from prefect.client.schemas.actions import ArtifactCreate
+
+        artifact = ArtifactCreate(key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id))
+        self._client.create_artifact(artifact)
+
+    @_translated
     def read_run(self, run_id: str) -> RunRecord:
         """Return what is known of a run.
 

@@ -17,9 +17,11 @@ from kinetic_flows.tasks.dependencies import (
 )
 from kinetic_flows.tasks.environment import (
     build_image_task,
+    describe_contents,
     environment_artifact,
     lock_dependencies_task,
     publish_environment,
+    reasons_to_build,
     remember_environment,
     resolve_base_image_task,
     resolve_image_task,
@@ -58,6 +60,7 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     request = source.request(environment)
     found = resolve_image_task(request, platform, progress)
     artifact = environment_artifact(environment, draft)
+    why = () if found else reasons_to_build(environment, draft)
     # Prefect's cache answers for a build; only the registry knows whether it is still there.
     build = build_image_task if found else build_image_task.with_options(refresh_cache=True)
     building = build.submit(request, environment, draft, platform, progress)
@@ -66,7 +69,12 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     made = building.result()
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
-    return Prepared(image=found or ResolvedImage(**made), code=uploading.result())
+    return Prepared(
+        image=found or ResolvedImage(**made),
+        code=uploading.result(),
+        environment=describe_contents(environment, draft),
+        built_because=why,
+    )
 
 
 def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Prepared:
@@ -81,7 +89,12 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
     requirements = _upload_dependencies(wanted, draft, session)
     publish_environment(artifact)
     remember_environment(environment, draft)
-    return Prepared(image=base, code=uploading.result(), requirements=requirements)
+    return Prepared(
+        image=base,
+        code=uploading.result(),
+        requirements=requirements,
+        environment=describe_contents(environment, draft),
+    )
 
 
 def _upload_dependencies(wanted: ToInstall, draft: Draft, session: Session) -> RequirementsSpec:

@@ -50,6 +50,7 @@ def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> s
 
 @task(
     name=TASK_UPLOAD_DEPENDENCIES,
+    task_run_name=TASK_UPLOAD_DEPENDENCIES,
     persist_result=True,
     result_serializer="json",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=_upload_cache_key),

@@ -61,7 +61,7 @@ def resolve_image_task(
         return resolved
 
 
-@task(name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+@task(name=TASK_RESOLVE_IMAGE, task_run_name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
 def resolve_base_image_task(
     source: BaseImage, platform: Platform, progress: Progress
 ) -> ResolvedImage:
@@ -74,7 +74,7 @@ def resolve_base_image_task(
         return base.image
 
 
-@task(name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+@task(name=TASK_RESOLVE_IMAGE, task_run_name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
 def resolve_own_image_task(
     source: OwnImage, platform: Platform, progress: Progress
 ) -> ResolvedImage:
@@ -98,13 +98,25 @@ def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str
         The arguments of `publish_environment`.
     """
     project = _project(draft)
-    changes = [f"`{change}`" for change in explain_change(environment=environment, **project)]
+    changes = [f"`{reason}`" for reason in reasons_to_build(environment, draft)]
     return {
         "table": [dict(row) for row in package_table(environment=environment, **project)],
         "description": "\n- ".join(
             [f"Environment `{environment.dependency_hash}` of {draft.source.label}\n", *changes]
         ),
     }
+
+
+def describe_contents(environment: EnvironmentSpec, draft: Draft) -> str:
+    """Say in one line what an environment holds, and what declares it."""
+    count = len(environment.packages)
+    packages = "1 package" if count == 1 else f"{count} packages"
+    return f"{packages} from {draft.source.label}, `{environment.dependency_hash}`"
+
+
+def reasons_to_build(environment: EnvironmentSpec, draft: Draft) -> tuple[str, ...]:
+    """Say what is new in an environment; to be asked before it is made."""
+    return tuple(map(str, explain_change(environment=environment, **_project(draft))))
 
 
 def publish_environment(artifact: dict[str, Any]) -> None:
@@ -142,8 +154,8 @@ def build_image_task(
 ) -> dict[str, Any]:
     """Build the image, or wait for whoever is building it; cached on the dependency hash."""
     with step(progress, TASK_BUILD_IMAGE) as current:
-        for change in explain_change(environment=environment, **_project(draft)):
-            current.log(f"because: {change}")
+        for reason in reasons_to_build(environment, draft):
+            current.log(f"because: {reason}")
         image = platform.builder.build(request, environment, current.log)
         remember_environment(environment, draft)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")

@@ -22,6 +22,7 @@ from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore
 from kinetic_flows.results import failure_summary, value_summary
 from kinetic_flows.session import Session
+from kinetic_flows.tasks.description import publish_description
 from kinetic_flows.tasks.reporting import size_in_units, step
 
 
@@ -63,6 +64,7 @@ def launch_accelerator_task(
     """Create the run's flow run, write its job, and start its process."""
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
         ticket = launch_run(draft, prepared, Membership(parent=parent_flow_run_id), session)
+        publish_description(ticket, draft, prepared, session)
         current.finish(f"{draft.accelerator} run {ticket.run_id}")
         return ticket
 

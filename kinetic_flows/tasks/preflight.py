@@ -18,7 +18,7 @@ from kinetic_flows.session import Session
 from kinetic_flows.tasks.reporting import step
 
 
-@task(name=TASK_PREFLIGHT, cache_policy=NO_CACHE)
+@task(name=TASK_PREFLIGHT, task_run_name=TASK_PREFLIGHT, cache_policy=NO_CACHE)
 def preflight_task(draft: Draft, session: Session) -> None:
     """Ask the cluster everything that a launch depends on, at once.
 

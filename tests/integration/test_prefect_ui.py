@@ -62,8 +62,19 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     keep_picture(page, "run-while-it-runs")
     gate.touch()
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    for tag in ("kinetic", "cpu", "bundled"):
+        expect(page.get_by_text(tag, exact=True).first).to_be_visible()
     open_tab(page, "Parameters")
     expect(page.get_by_text("learning_rate")).to_be_visible()
+    open_tab(page, "Details")
+    expect(page.get_by_text("returned float: 0.729").first).to_be_visible()
+    open_tab(page, "Artifacts")
+    run_page = page.url
+    page.locator(".artifact-card").get_by_text("run", exact=True).click()
+    expect(page.get_by_text("train(learning_rate=0.1, epochs=3").first).to_be_visible()
+    expect(page.get_by_text("CPU only").first).to_be_visible()
+    keep_picture(page, "what-a-run-is")
+    page.goto(run_page)
     page.get_by_role("link", name="train on cpu").click()
     for step in ("lock-dependencies", "build-image", "upload-code", "launch-accelerator"):
         open_tab(page, "Task Runs")

@@ -1,0 +1,95 @@
+"""What a run's page in Prefect's UI says of it: a table, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kinetic_flows.job import RunTicket
+from kinetic_flows.launching import Prepared, outputs_of
+from kinetic_flows.naming import RUN_ARTIFACT
+from kinetic_flows.plan import size_in_words
+from kinetic_flows.planning import Draft
+from kinetic_flows.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDescription:
+    """What a person who opens a run wants to know first.
+
+    Attributes:
+        function: The function's name.
+        arguments: Its arguments, as short texts by name.
+        accelerator: What it runs on, by name and in words.
+        mode: How its image came to be.
+        image: The image's reference, by digest.
+        environment: What is in the image, and what declares it; empty when nobody knows.
+        built_because: Why the image had to be built; empty when it was there.
+        code: How much code was shipped.
+        outputs: Where the function's files go.
+    """
+
+    function: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    accelerator: str
+    mode: str
+    image: str
+    environment: str = ""
+    built_because: tuple[str, ...] = ()
+    code: str
+    outputs: str
+
+    def markdown(self) -> str:
+        """Return it as a Markdown table."""
+        arguments = ", ".join(f"{name}={text}" for name, text in self.arguments.items())
+        rows = [
+            ("function", _code(f"{self.function}({arguments})")),
+            ("runs on", self.accelerator),
+            ("image", f"{_linked(self.image)} ({self.mode})"),
+            ("environment", self.environment),
+            ("built because", "<br>".join(map(_code, self.built_because))),
+            ("code", self.code),
+            ("outputs", _code(self.outputs)),
+        ]
+        lines = [f"| {label} | {text} |" for label, text in rows if text]
+        return "\n".join(["| | |", "| --- | --- |", *lines])
+
+
+def publish_description(
+    ticket: RunTicket, draft: Draft, prepared: Prepared, session: Session
+) -> None:
+    """Show on a run's page in Prefect's UI what it is.
+
+    Args:
+        ticket: The run.
+        draft: The call.
+        prepared: What it was started with.
+        session: Where it reports.
+    """
+    description = RunDescription(
+        function=draft.name,
+        arguments=draft.argument_reprs,
+        accelerator=f"`{draft.accelerator}`: {draft.accelerator.description}",
+        mode=draft.mode,
+        image=prepared.image.reference,
+        environment=prepared.environment,
+        built_because=prepared.built_because,
+        code=f"{draft.snapshot.files} files, {size_in_words(draft.snapshot.size_bytes)}",
+        outputs=outputs_of(ticket.run_id, session),
+    )
+    session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
+
+
+def _linked(image: str) -> str:
+    """Link an image; Artifact Registry's references open in the console."""
+    registry = image.partition("/")[0]
+    return f"[{image}](https://{image})" if "." in registry else _code(image)
+
+
+def _code(text: str) -> str:
+    """Quote a text, whatever is in it, within a cell of a table."""
+    flat = text.replace("\n", " ").replace("|", "\\|")
+    if not flat:
+        return ""
+    fence = "``" if "`" in flat else "`"
+    return f"{fence}{flat}{fence}"
