@@ -14,6 +14,7 @@ from cyclopts import App
 
 from kinetic_flows import __version__
 from kinetic_flows.cli.accelerators import accelerators
+from kinetic_flows.cli.base_images import build_image
 from kinetic_flows.cli.configuration import config
 from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
@@ -29,6 +30,7 @@ app = App(
 )
 app.command(plan)
 app.command(lock)
+app.command(build_image)
 app.command(accelerators)
 app.command(config)
 app.command(pool_app)

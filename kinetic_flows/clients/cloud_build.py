@@ -128,6 +128,18 @@ class CloudBuild:
         states = [_state(build) for build in self._call(first_page)]
         return next((state for state in states if state.is_running), None)
 
+    def default_service_account(self) -> str:
+        """Return the e-mail address of who builds run as when nobody else is named.
+
+        Raises:
+            BuildError: Cloud Build cannot be asked.
+        """
+        request = {"name": f"{self._parent}/defaultServiceAccount"}
+        answer = self._call(
+            lambda client, options: client.get_default_service_account(request=request, **options)
+        )
+        return str(answer.service_account_email).rpartition("/")[2]
+
     def cancel(self, build_id: str) -> None:
         """Cancel a build; nothing happens when it has ended.
 

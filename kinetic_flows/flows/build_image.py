@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 
 from kinetic_flows import naming
+from kinetic_flows.clients.prefect_api import connect
 from kinetic_flows.configuration import configure
 from kinetic_flows.dependencies.own_wheel import own_wheel
 from kinetic_flows.errors import BuildError, KineticError
+from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.images.base_orders import (
     CATEGORIES,
     BaseImagesRequest,
@@ -39,6 +41,7 @@ from kinetic_flows.platforms.base_images import (
 )
 from kinetic_flows.progress import Progress
 from kinetic_flows.reconciler import ClientLedger
+from kinetic_flows.session import prefect_api_url
 from kinetic_flows.settings import Settings, load_settings, process_environment
 from kinetic_flows.tasks.base_images import (
     BaseOutcome,
@@ -67,74 +70,80 @@ class BaseImagesPlan:
     """Everything decided about one run of the flow before it starts.
 
     Attributes:
+        request: What is asked for.
         settings: The settings in force.
         orders: The images.
         platform: Where they are built and kept.
         on_docker_hub: Whether they go to Docker Hub.
     """
 
+    request: BaseImagesRequest
     settings: Settings
     orders: tuple[BaseOrder, ...]
     platform: BaseImagePlatform
     on_docker_hub: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuildImageParameters:
+    """The parameters of the flow, as its own documentation tells of them; None is not given."""
+
+    repository: str
+    categories: list[str] | None = None
+    tag: str | None = None
+    pythons: list[str] | None = None
+    dockerfile: str | None = None
+    no_cache: bool = False
+    controller: bool = False
+    project: str | None = None
+    cluster: str | None = None
+
+
 def plan_base_images(
-    *,
-    repository: str,
-    categories: Sequence[str] | None = None,
-    tag: str | None = None,
-    pythons: Sequence[str] | None = None,
-    dockerfile: str | None = None,
-    no_cache: bool = False,
-    controller: bool = False,
-    project: str | None = None,
-    cluster: str | None = None,
-    environ: Mapping[str, str],
-    progress: Progress,
+    parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
 ) -> BaseImagesPlan:
     """Decide what is built; nothing is asked of anyone but Prefect, for a profile.
 
     Args:
-        repository: Where the images go, as `KINETIC_BASE_IMAGE_REPO` names it.
-        categories: Kinds of accelerator; None for all, or for none beside the controller.
-        tag: Version tag; None for the product's version.
-        pythons: Python minor versions, the one of the plain tag first; None for this Python's.
-        dockerfile: Path of a Dockerfile of somebody's own; None for the product's.
-        no_cache: Whether to build what exists already, and without any earlier layer.
-        controller: Whether to build the image that the product's own flows run in.
-        project: The Google Cloud project; None for the configured one.
-        cluster: The GKE cluster, or the name of a profile; None for the configured one.
+        parameters: What is asked for.
         environ: This process's variables.
         progress: Told when a background Prefect server has to be started.
 
     Raises:
         KineticError: Something of it cannot be.
     """
+    categories: Sequence[str] | None = parameters.categories
     if categories is None:
-        categories = () if controller else CATEGORIES
+        categories = () if parameters.controller else CATEGORIES
     request = BaseImagesRequest(
-        repository=check_repository(repository),
-        tag=check_tag(tag or product_version()),
+        repository=check_repository(parameters.repository),
+        tag=check_tag(parameters.tag or product_version()),
         version=product_version(),
         categories=check_categories(categories),
-        pythons=check_pythons(pythons or (running_python(),)),
-        dockerfile=Path(dockerfile) if dockerfile else None,
-        from_scratch=no_cache,
+        pythons=check_pythons(parameters.pythons or (running_python(),)),
+        dockerfile=Path(parameters.dockerfile) if parameters.dockerfile else None,
+        from_scratch=parameters.no_cache,
     )
-    arguments = {"project": project, "cluster": cluster}
-    given = {name: value for name, value in arguments.items() if value}
-    # Base images are built by Google Cloud, wherever functions run.
-    settings = configure({**environ, "KINETIC_PLATFORM": "gke"}, progress, given)
     orders = base_orders(request)
-    if controller:
+    settings = _settings(parameters, environ, progress)
+    if parameters.controller:
         orders += (controller_order(request, *own_wheel(settings.home, environ)),)
     return BaseImagesPlan(
+        request=request,
         settings=settings,
         orders=orders,
         platform=BaseImagePlatform(settings.required_cloud(), environ),
         on_docker_hub=needs_docker_hub(request.repository),
     )
+
+
+def _settings(
+    parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
+) -> Settings:
+    """Return the settings of Google Cloud, which builds base images wherever functions run."""
+    arguments = {"project": parameters.project, "cluster": parameters.cluster}
+    given = {name: value for name, value in arguments.items() if value}
+    return configure({**environ, "KINETIC_PLATFORM": "gke"}, progress, given)
 
 
 def running_python() -> str:
@@ -183,7 +192,7 @@ def kinetic_build_image(
     """
     environ = process_environment()
     progress = terminal_progress(quiet=load_settings(environ).quiet)
-    plan = plan_base_images(
+    parameters = BuildImageParameters(
         repository=repository,
         categories=categories,
         tag=tag,
@@ -193,9 +202,8 @@ def kinetic_build_image(
         controller=controller,
         project=project,
         cluster=cluster,
-        environ=environ,
-        progress=progress,
     )
+    plan = plan_base_images(parameters, environ, progress)
     if plan.on_docker_hub:
         plan.platform.check_docker_hub()
     with _noted(plan.settings):
@@ -203,6 +211,24 @@ def kinetic_build_image(
     publish_outcomes(outcomes)
     if any(outcome.action == "failed" for outcome in outcomes):
         raise BaseImagesFailed(outcomes, hint="run it again: what was made is not built again")
+    return outcomes
+
+
+def run_here(
+    parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
+) -> list[BaseOutcome]:
+    """Run the flow in this process.
+
+    Raises:
+        KineticError: It failed.
+    """
+    api_url = prefect_api_url(load_settings(environ), environ, progress)
+    try:
+        with connect(api_url), quiet_console():
+            outcomes: list[BaseOutcome] = kinetic_build_image(**asdict(parameters))
+    except KineticError as error:
+        # Prefect's engine is no part of what went wrong.
+        raise error.with_traceback(None) from None
     return outcomes
 
 

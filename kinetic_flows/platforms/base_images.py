@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.cloud_build_builder import CloudBuildBuilder
-from kinetic_flows.clients.docker_hub import StoredLogin, check_login
+from kinetic_flows.clients.docker_hub import TOKEN_PAGE, StoredLogin, check_login
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.clients.registry_credentials import (
     FirstFound,
@@ -20,7 +20,13 @@ from kinetic_flows.clients.secret_manager import SecretManager
 from kinetic_flows.errors import ConfigurationError
 from kinetic_flows.images.base_failures import UPDATE_CREDENTIALS
 from kinetic_flows.images.base_orders import BaseOrder, Standing, find_standing
-from kinetic_flows.images.builds import RegistryLogin
+from kinetic_flows.images.builds import (
+    BuildOptions,
+    BuildSpec,
+    BuildStep,
+    RegistryLogin,
+    build_steps,
+)
 from kinetic_flows.images.references import DOCKER_HUB, parse_reference
 from kinetic_flows.naming import base_image
 from kinetic_flows.platforms.google_cloud import builder_settings, docker_config, open_bucket
@@ -28,6 +34,9 @@ from kinetic_flows.protocols import ResolvedImage
 
 if TYPE_CHECKING:
     from kinetic_flows.cloud_settings import CloudSettings
+
+
+_LOGIN_VARIABLES = ("KINETIC_DOCKERHUB_USERNAME", "KINETIC_DOCKERHUB_TOKEN")
 
 
 class BaseImagePlatform:
@@ -55,14 +64,15 @@ class BaseImagePlatform:
             credentials=FirstFound(sources=(*usual.sources, self.docker_hub)),
             endpoints=cloud.registry_endpoints,
         )
-        builds = CloudBuild(
+        self._build_account = cloud.build_service_account
+        self._builds = CloudBuild(
             cloud.project,
             location=cloud.build_location,
             endpoint=cloud.cloud_build_endpoint,
             credentials=credentials,
         )
         self._builder = CloudBuildBuilder(
-            builds=builds,
+            builds=self._builds,
             store=open_bucket(cloud.jobs_bucket, cloud, credentials),
             build_store=open_bucket(cloud.builds_bucket, cloud, credentials),
             registry=self.registry,
@@ -86,6 +96,20 @@ class BaseImagePlatform:
         """
         return self._builder.build_order(order, self._logins(order), on_output)
 
+    def steps(self, order: BaseOrder) -> tuple[BuildStep, ...]:
+        """Return the steps of the build of an image."""
+        spec = BuildSpec(
+            image=order.references[0],
+            also=order.references[1:],
+            bucket="",
+            source_object="",
+            logs_prefix="",
+            tags=(),
+            options=BuildOptions(logins=self._logins(order)),
+            recipe=order.recipe,
+        )
+        return build_steps(spec)
+
     def cancel_builds(self) -> None:
         """Cancel the builds that were started here."""
         self._builder.cancel_started()
@@ -106,20 +130,52 @@ class BaseImagePlatform:
             )
         stored = self.docker_hub.read()
         if stored is not None:
-            self.verify_login(stored, remedy=f"enter a new one with: {UPDATE_CREDENTIALS}")
+            self._verify(stored, f"enter a new one with: {UPDATE_CREDENTIALS}")
 
-    def verify_login(self, credentials: RegistryCredentials, *, remedy: str) -> None:
-        """See that Docker Hub accepts credentials.
+    def store_docker_hub(self, credentials: RegistryCredentials) -> None:
+        """Keep Docker Hub's credentials, once Docker Hub has said that they are good.
 
         Raises:
-            RegistryAccessError: It does not, or cannot be asked.
+            RegistryAccessError: It does not accept them, or cannot be asked.
+            SecretError: They cannot be kept.
         """
+        self._verify(credentials, f"make one with Read & Write permissions at {TOKEN_PAGE}")
+        self.docker_hub.store(credentials)
+
+    def build_account(self) -> str:
+        """Return the e-mail address of the service account that builds run as.
+
+        Raises:
+            BuildError: Cloud Build cannot be asked.
+        """
+        account = self._build_account or self._builds.default_service_account()
+        return account.rpartition("/")[2]
+
+    def _verify(self, credentials: RegistryCredentials, remedy: str) -> None:
         check_login(credentials, endpoints=self._endpoints, remedy=remedy)
 
     def _logins(self, order: BaseOrder) -> tuple[RegistryLogin, ...]:
         if not is_on_docker_hub(order.references[0]):
             return ()
         return (self.docker_hub.build_login(self.project),)
+
+
+def given_docker_hub_login(environ: Mapping[str, str]) -> RegistryCredentials | None:
+    """Return the credentials in `KINETIC_DOCKERHUB_USERNAME` and `KINETIC_DOCKERHUB_TOKEN`.
+
+    Raises:
+        ConfigurationError: Only one of them is set.
+    """
+    values = {name: environ.get(name, "").strip() for name in _LOGIN_VARIABLES}
+    missing = [name for name, value in values.items() if not value]
+    if len(missing) == len(values):
+        return None
+    if missing:
+        raise ConfigurationError(
+            f"{missing[0]} is not set", value=missing[0], hint="set both, or neither"
+        )
+    username, token = values.values()
+    return RegistryCredentials(username=username, password=token)
 
 
 def is_on_docker_hub(reference: str) -> bool:

@@ -24,6 +24,7 @@ from loopback.secret_manager import SecretManager
 
 Status = api.Build.Status
 BUILD_SERVICE = "google.devtools.cloudbuild.v1.CloudBuild"
+BUILD_ACCOUNT = "123456789-compute@developer.gserviceaccount.com"
 OPERATIONS_SERVICE = "google.longrunning.Operations"
 RUNNING = frozenset({Status.PENDING, Status.QUEUED, Status.WORKING})
 
@@ -62,6 +63,10 @@ class CloudBuildServer:
                     "GetBuild": (api.GetBuildRequest, self._get),
                     "ListBuilds": (api.ListBuildsRequest, self._list),
                     "CancelBuild": (api.CancelBuildRequest, self._cancel),
+                    "GetDefaultServiceAccount": (
+                        api.GetDefaultServiceAccountRequest,
+                        self._default_account,
+                    ),
                 },
                 OPERATIONS_SERVICE: {
                     "GetOperation": (operations_pb2.GetOperationRequest, self._operation),
@@ -139,6 +144,9 @@ class CloudBuildServer:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "cannot cancel a finished build")
         running.cancelled.set()
         return api.Build(running.build)
+
+    def _default_account(self, request: Any) -> Any:
+        return api.DefaultServiceAccount(name=request.name, service_account_email=BUILD_ACCOUNT)
 
     def _operation(self, request: Any) -> Any:
         with self._lock:

@@ -1,0 +1,210 @@
+"""`kinetic build-image`: base images of one's own, in a registry of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kinetic_flows.cli.base_image_report import (
+    print_command,
+    print_credentials_note,
+    print_dry_run,
+    print_outcomes,
+    print_summary,
+)
+from kinetic_flows.errors import UsageError
+from kinetic_flows.settings import load_settings, process_environment
+
+if TYPE_CHECKING:
+    from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
+    from kinetic_flows.images.base_orders import Standing
+    from kinetic_flows.progress import Progress
+
+
+_Flag = Annotated[bool, Parameter(negative=())]
+_Several = Annotated[list[str] | None, Parameter(negative=())]
+
+
+def build_image(
+    *,
+    repo: str | None = None,
+    category: _Several = None,
+    tag: str | None = None,
+    dockerfile: Path | None = None,
+    python: _Several = None,
+    controller: _Flag = False,
+    no_cache: _Flag = False,
+    update_credentials: _Flag = False,
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    dry_run: _Flag = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    deployment: str | None = None,
+    project: str | None = None,
+    cluster: str | None = None,
+) -> None:
+    """Build base images with Cloud Build and push them to Artifact Registry or Docker Hub.
+
+    Without --repo it asks. Afterwards set KINETIC_BASE_IMAGE_REPO to the repository.
+
+    Args:
+        repo: Image repository, such as us-docker.pkg.dev/my-project/kinetic-base or
+            my-name/kinetic.
+        category: Accelerator category to build: cpu, gpu or tpu; repeat for several; all by
+            default.
+        tag: Version tag of the images; the version of kinetic-flows by default.
+        dockerfile: A Dockerfile of your own. It must install uv, cloudpickle and
+            google-cloud-storage, and COPY remote_runner.py to /app/.
+        python: Python minor version; repeat for several: the first one gets the plain tag. By
+            default the version of this Python.
+        controller: Build the image that kinetic-flows' own scheduled flows run in.
+        no_cache: Build what exists already, without any layer of an earlier build.
+        update_credentials: Enter the Docker Hub credentials anew.
+        yes: Do not ask for confirmation.
+        dry_run: Print Dockerfiles, names and build steps, and do nothing.
+        as_json: Print what was made as JSON.
+        deployment: Have a Prefect deployment do it, such as rebuild-base-images.
+        project: Google Cloud project; KINETIC_PROJECT by default.
+        cluster: GKE cluster, or the name of a profile; KINETIC_CLUSTER by default.
+    """
+    from kinetic_flows.flows.build_image import BuildImageParameters
+    from kinetic_flows.terminal import terminal_progress
+
+    environ = process_environment()
+    progress = terminal_progress(quiet=load_settings(environ).quiet)
+    parameters = BuildImageParameters(
+        repository=repo or "",
+        categories=category,
+        tag=tag,
+        pythons=python,
+        dockerfile=str(dockerfile.resolve()) if dockerfile else None,
+        no_cache=no_cache,
+        controller=controller,
+        project=project,
+        cluster=cluster,
+    )
+    if deployment is not None:
+        _ask_deployment(deployment, parameters, environ, progress)
+        return
+    if repo is None:
+        parameters = _questions(parameters, environ)
+    plan = _plan(parameters, environ, progress)
+    if dry_run:
+        print_dry_run(plan, as_json=as_json)
+        return
+    _settle_credentials(plan, environ, update=update_credentials)
+    standings = _look_up(plan)
+    print_summary(plan, standings)
+    if not yes and any(no_cache or not standing.is_current for standing in standings):
+        _confirm()
+    _run(plan, parameters, environ, progress, as_json=as_json)
+    if repo is None:
+        print_command(parameters)
+
+
+def _plan(
+    parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
+) -> BaseImagesPlan:
+    from kinetic_flows.flows.build_image import plan_base_images
+
+    return plan_base_images(parameters, environ, progress)
+
+
+def _look_up(plan: BaseImagesPlan) -> tuple[Standing, ...]:
+    return plan.platform.look_up(plan.orders)
+
+
+def _run(
+    plan: BaseImagesPlan,
+    parameters: BuildImageParameters,
+    environ: Mapping[str, str],
+    progress: Progress,
+    *,
+    as_json: bool,
+) -> None:
+    from kinetic_flows.flows.build_image import BaseImagesFailed, run_here
+
+    repository = plan.request.repository
+    try:
+        outcomes = run_here(parameters, environ, progress)
+    except BaseImagesFailed as failure:
+        print_outcomes(failure.outcomes, repository, as_json=as_json)
+        raise
+    print_outcomes(outcomes, repository, as_json=as_json)
+
+
+def _questions(
+    parameters: BuildImageParameters, environ: Mapping[str, str]
+) -> BuildImageParameters:
+    if not _is_terminal():
+        raise UsageError(
+            "--repo is missing, and there is no terminal to ask for it",
+            hint="give it, such as --repo us-docker.pkg.dev/my-project/kinetic-base, and --yes",
+        )
+    from kinetic_flows.cli.base_image_questions import ask_parameters
+
+    return ask_parameters(parameters, environ)
+
+
+def _settle_credentials(plan: BaseImagesPlan, environ: Mapping[str, str], *, update: bool) -> None:
+    """See that Docker Hub's credentials are there, and good; ask for them where they are not."""
+    if not plan.on_docker_hub:
+        return
+    if not update and plan.platform.docker_hub.exists():
+        plan.platform.check_docker_hub()
+        return
+    from kinetic_flows.platforms.base_images import given_docker_hub_login
+
+    credentials = given_docker_hub_login(environ)
+    if credentials is None:
+        if not _is_terminal():
+            raise UsageError(
+                "Docker Hub's user name and access token are not stored yet, and there is no "
+                "terminal to ask for them",
+                hint="set KINETIC_DOCKERHUB_USERNAME and KINETIC_DOCKERHUB_TOKEN",
+            )
+        from kinetic_flows.cli.base_image_questions import ask_docker_hub_login
+
+        credentials = ask_docker_hub_login()
+    plan.platform.store_docker_hub(credentials)
+    print_credentials_note(plan)
+
+
+def _ask_deployment(
+    name: str, parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
+) -> None:
+    """Ask a deployment for a run; what is not given is as the deployment has it."""
+    from kinetic_flows.clients.prefect_deployments import start_deployment
+    from kinetic_flows.naming import BUILD_IMAGE_FLOW
+    from kinetic_flows.session import prefect_api_url
+
+    if parameters.dockerfile is not None:
+        raise UsageError(
+            "--dockerfile and --deployment do not go together",
+            value=parameters.dockerfile,
+            hint="the deployment runs where this file is not; build it from here",
+        )
+    given = {key: value for key, value in asdict(parameters).items() if value}
+    full_name = name if "/" in name else f"{BUILD_IMAGE_FLOW}/{name}"
+    api_url = prefect_api_url(load_settings(environ), environ, progress)
+    run_id, url = start_deployment(api_url, full_name, given)
+    print(f"{full_name} was asked for run {run_id}\n  watch it at {url}")
+
+
+def _confirm() -> None:
+    if not _is_terminal():
+        raise UsageError(
+            "nothing was confirmed, and there is no terminal to ask", hint="give --yes"
+        )
+    from kinetic_flows.cli.base_image_questions import ask_confirmation
+
+    if not ask_confirmation():
+        raise KeyboardInterrupt
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
