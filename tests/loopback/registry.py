@@ -46,17 +46,17 @@ class DockerRegistry:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.host = f"127.0.0.1:{self.port}"
 
     def start(self) -> DockerRegistry:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        config = self._directory / "config.yml"
-        config.write_text(_CONFIG.format(directory=self._directory / "data", port=self.port))
-        with (self._directory / "registry.log").open("wb") as log:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "config.yml"
+        config.write_text(_CONFIG.format(directory=self.directory / "data", port=self.port))
+        with (self.directory / "registry.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [find_tool("docker-registry"), "serve", str(config)],
                 env={"PATH": "/usr/bin:/bin"},  # REGISTRY_* variables would change its settings

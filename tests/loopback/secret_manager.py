@@ -33,6 +33,11 @@ class SecretManager:
             "AccessSecretVersion": (api.AccessSecretVersionRequest, self._access),
         }
 
+    def names(self) -> list[str]:
+        """Return the names of all secrets."""
+        with self._lock:
+            return sorted(self._contents)
+
     def content(self, version_name: str) -> bytes:
         """Return what a version holds; `latest` is a version too."""
         name, number = self._number(version_name)
