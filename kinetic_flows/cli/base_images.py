@@ -178,7 +178,7 @@ def _ask_deployment(
     name: str, parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
 ) -> None:
     """Ask a deployment for a run; what is not given is as the deployment has it."""
-    from kinetic_flows.clients.prefect_deployments import start_deployment
+    from kinetic_flows.clients.deployment_requests import start_deployment
     from kinetic_flows.naming import BUILD_IMAGE_FLOW
     from kinetic_flows.session import prefect_api_url
 
