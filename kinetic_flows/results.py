@@ -21,6 +21,7 @@ from kinetic_flows.job import (
     EXIT_OBJECT_REFUSED,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RAISED,
+    EXIT_RETURNED,
     EnvelopeRefused,
     ResultEnvelope,
     ResultHeader,
@@ -32,6 +33,8 @@ from kinetic_flows.processes import describe_exit
 from kinetic_flows.protocols import ArtifactStore, Observation
 
 LOG_TAIL_LINES = 20
+RUNNER_PREFIX = "kinetic: "
+"""What the lines that a run's process says itself begin with."""
 REFUSED_HINT = (
     "somebody wrote to the store, or the object is damaged: delete that object, and the next "
     "call uploads it again; check who may write there"
@@ -95,19 +98,25 @@ def failure_summary(header: ResultHeader) -> str:
 def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -> RunCrashed:
     """Describe a process that ended without leaving a result."""
     code = observation.exit_code
-    if code is not None and code in EXIT_MEANINGS and code != EXIT_RAISED:
-        how = f"{EXIT_MEANINGS[code]} (exit code {code})"
+    if code in EXIT_MEANINGS and code not in (EXIT_RETURNED, EXIT_RAISED):
+        how = f"{_last_words(log_tail) or EXIT_MEANINGS[code]} (exit code {code})"
     else:
-        how = f"its process {describe_exit(code)} without leaving a result"
-    reason = f": {observation.reason}" if observation.reason else ""
+        reason = f": {observation.reason}" if observation.reason else ""
+        how = f"its process {describe_exit(code)} without leaving a result{reason}"
     return RunCrashed(
-        f"run {run.run_id} of {run.name} crashed: {how}{reason}",
+        f"run {run.run_id} of {run.name} crashed: {how}",
         value=run.run_id,
         hint=REFUSED_HINT
         if code == EXIT_OBJECT_REFUSED
         else "nothing was lost but this run: calling the function again starts a new one",
         log_tail=log_tail[-LOG_TAIL_LINES:],
     )
+
+
+def _last_words(log_tail: list[str]) -> str | None:
+    """Return what a run's process said itself of its end; None when it said nothing."""
+    own = [line for line in log_tail if line.startswith(RUNNER_PREFIX)]
+    return own[-1].removeprefix(RUNNER_PREFIX) if own else None
 
 
 def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:

@@ -106,7 +106,8 @@ def storage_client(environ: Mapping[str, str]) -> Any:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
     except ImportError as error:
-        message = f"the image lacks google-cloud-storage; add it to the image: {error}"
+        lacking = "the image lacks google-cloud-storage; add google-cloud-storage to the image"
+        message = f"{lacking} ({error})"
         raise Stop(EXIT_RUNTIME_UNFIT, message) from error
     if emulator:
         os.environ["STORAGE_EMULATOR_HOST"] = emulator

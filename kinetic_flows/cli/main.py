@@ -16,6 +16,7 @@ from kinetic_flows import __version__
 from kinetic_flows.cli.accelerators import accelerators
 from kinetic_flows.cli.base_images import build_image
 from kinetic_flows.cli.configuration import config
+from kinetic_flows.cli.images import check_image
 from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
 from kinetic_flows.cli.pools import pool_app
@@ -33,6 +34,7 @@ app.command(lock)
 app.command(build_image)
 app.command(accelerators)
 app.command(config)
+app.command(check_image)
 app.command(pool_app)
 app.command(server_app)
 

@@ -18,4 +18,4 @@ def choose_platform(settings: Settings, environ: Mapping[str, str]) -> Platform:
     """
     if settings.platform == "local":
         return LocalPlatform(settings.home, environ)
-    return GoogleCloudPlatform(settings.required_cloud(), environ)
+    return GoogleCloudPlatform(settings.required_cloud(), environ, settings.home)

@@ -31,21 +31,17 @@ class GoogleCloudPlatform:
     Args:
         cloud: The settings of Google Cloud.
         environ: This process's variables: Kubernetes' and Docker's own configuration count.
+        home: `KINETIC_HOME`, for what was learnt of images.
     """
 
     name = "gke"
 
-    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str]) -> None:
+    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
         self._credentials: Credentials | None = (
             cloud.credentials.load() if cloud.credentials else None
         )
         self.store = open_bucket(cloud.jobs_bucket, cloud, self._credentials)
-        self.registry = OciRegistry(
-            credentials=default_credentials(
-                docker_config(environ), environ, cloud.registry_endpoints
-            ),
-            endpoints=cloud.registry_endpoints,
-        )
+        self.registry = image_registry(environ, home, cloud.registry_endpoints)
         self.builder = CloudBuildBuilder(
             builds=CloudBuild(
                 cloud.project,
@@ -80,6 +76,23 @@ class GoogleCloudPlatform:
             place = KubernetesPlace(namespace=self._cloud.namespace)
             self._launcher = KubernetesLauncher(client, place)
         return self._launcher
+
+
+def image_registry(
+    environ: Mapping[str, str], home: Path, endpoints: Mapping[str, str]
+) -> OciRegistry:
+    """Return what looks images up, as this machine's user.
+
+    Args:
+        environ: Variables: Docker's own configuration counts.
+        home: `KINETIC_HOME`, for what was learnt of images.
+        endpoints: Other URLs for registries, by host.
+    """
+    return OciRegistry(
+        credentials=default_credentials(docker_config(environ), environ, endpoints),
+        endpoints=endpoints,
+        documents=home / "images",
+    )
 
 
 def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:

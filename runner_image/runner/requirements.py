@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,15 @@ from .fetching import Store, fetch, fetch_to_file, in_parallel
 TAIL_LINES = 15
 
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)")
+_BLAMED = (
+    re.compile(r"Hash mismatch for `([^`]+)`"),
+    re.compile(
+        r"Failed to (?:build|download|extract|install|parse|prepare|read|unzip)[^`]*`([^`]+)`"
+    ),
+    re.compile(r"you require ([^\s,]+)"),
+    re.compile(r"Failed to fetch: `[^`]*?/([^/`]+)/?`"),
+)
+"""How uv names the package that it could not install, the surest first."""
 
 
 def install_requirements(
@@ -30,38 +40,64 @@ def install_requirements(
         store: Where the lock and the wheels are.
         spec: The job's `RequirementsSpec`.
         scratch: A directory for the lock, the wheels and the installed packages.
-        report: Called with each line uv prints.
+        report: Called with each line that tells how far it is.
 
     Raises:
         Fault: An object is missing or refused, there is no uv, or uv failed.
     """
-    lock, wheels = fetch_requirements(store, spec, scratch)
+    started = time.monotonic()
     target = os.path.join(scratch, "packages")
     os.mkdir(target)
+    lock = fetch(store, spec["lock"]).decode()
     wanted = without_installed(lock, installed_version)
-    if not any(_PIN.match(line) for line in wanted.splitlines()):
+    names, total = pinned(wanted), len(pinned(lock))
+    if not names:
+        report(f"the image has all {total} packages of the project")
         return target
+    report(f"installing {len(names)} of the project's {total} packages; the image has the others")
     lock_file = os.path.join(scratch, "requirements.lock")
     with open(lock_file, "w", encoding="utf-8") as file:
         file.write(wanted)
+    wheels = fetch_wheels(store, spec["wheels"], names, scratch)
+    fetched = time.monotonic()
     _run_uv([*_arguments(spec, lock_file, wheels), "--target", target], scratch, report)
+    report(
+        f"installed in {time.monotonic() - started:.1f} s "
+        f"({fetched - started:.1f} s to fetch what came with the job)"
+    )
     return target
 
 
-def fetch_requirements(
-    store: Store, spec: Mapping[str, Any], scratch: str
-) -> tuple[str, str | None]:
-    """Return the lock's text, and the directory of the wheels that came with the job."""
-    lock = fetch(store, spec["lock"]).decode()
-    if not spec["wheels"]:
-        return lock, None
-    wheels = os.path.join(scratch, "wheels")
-    os.mkdir(wheels)
+def fetch_wheels(
+    store: Store, wheels: Sequence[Mapping[str, Any]], names: Collection[str], scratch: str
+) -> str | None:
+    """Fetch those wheels that are of certain packages, and return their directory."""
+    needed = [ref for ref in wheels if _package_of(os.path.basename(ref["name"])) in names]
+    if not needed:
+        return None
+    directory = os.path.join(scratch, "wheels")
+    os.mkdir(directory)
     in_parallel(
-        partial(fetch_to_file, store, ref, os.path.join(wheels, os.path.basename(ref["name"])))
-        for ref in spec["wheels"]
+        partial(fetch_to_file, store, ref, os.path.join(directory, os.path.basename(ref["name"])))
+        for ref in needed
     )
-    return lock, wheels
+    return directory
+
+
+def pinned(lock: str) -> frozenset[str]:
+    """Return the names of a lock's packages."""
+    matches = (_PIN.match(line) for line in lock.splitlines())
+    return frozenset(_canonical(match[1]) for match in matches if match)
+
+
+def blamed_package(lines: Iterable[str]) -> str | None:
+    """Return the package that uv says it could not install; None when it does not say."""
+    text = "\n".join(lines)
+    for pattern in _BLAMED:
+        match = pattern.search(text)
+        if match:
+            return match[1]
+    return None
 
 
 def without_installed(lock: str, installed: Callable[[str], str | None]) -> str:
@@ -124,12 +160,19 @@ def _run_uv(arguments: list[str], scratch: str, report: Callable[[str], None]) -
             process.kill()
             raise
     if process.returncode:
-        raise Fault(
-            EXIT_REQUIREMENTS_FAILED,
-            "uv could not install the requirements (exit code {}):\n{}".format(
-                process.returncode, "\n".join(last)
-            ),
-        )
+        what = blamed_package(last) or "the requirements"
+        message = f"uv could not install {what} (exit code {process.returncode}):"
+        raise Fault(EXIT_REQUIREMENTS_FAILED, "\n".join([message, *last]))
+
+
+def _package_of(wheel: str) -> str:
+    """Return the package of a wheel, by the wheel's file name."""
+    return _canonical(wheel.partition("-")[0])
+
+
+def _canonical(name: str) -> str:
+    """Write a package's name as https://packaging.python.org/specifications/name-normalization."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _uv() -> list[str]:

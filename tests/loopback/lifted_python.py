@@ -6,6 +6,7 @@ copied, with the shared libraries and the few programs it needs, into a root fil
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -31,10 +32,11 @@ NOT_LIFTED = shutil.ignore_patterns(
     "dist-packages", "config-*", "EXTERNALLY-MANAGED", "*.a",
 )  # fmt: skip
 
-DOCKERFILE = """\
+DOCKERFILE = f"""\
 FROM scratch
 COPY root/ /
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+ENV PYTHON_VERSION={platform.python_version()}
 CMD ["python3"]
 """
 

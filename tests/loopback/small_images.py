@@ -27,12 +27,20 @@ class Pusher:
     def __init__(self, url: str, repository: str) -> None:
         self._base = f"{url}/v2/{repository}"
 
-    def push_image(self, tag: str, labels: Mapping[str, str]) -> str:
+    def push_image(
+        self,
+        tag: str,
+        labels: Mapping[str, str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        architecture: str = "amd64",
+    ) -> str:
         """Push an image of one tiny layer, and return its digest."""
+        variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         config = {
             "os": "linux",
-            "architecture": "amd64",
-            "config": {"Labels": dict(labels)},
+            "architecture": architecture,
+            "config": {"Labels": dict(labels), "Env": variables},
             "rootfs": {"type": "layers", "diff_ids": []},
         }
         layer, config_bytes = _layer(), _json(config)

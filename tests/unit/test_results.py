@@ -23,6 +23,7 @@ from kinetic_flows.job import (
     EXIT_CODE_NOT_RESTORED,
     EXIT_OBJECT_REFUSED,
     EXIT_PAYLOAD_UNREADABLE,
+    EXIT_RUNTIME_UNFIT,
     ResultEnvelope,
     ResultHeader,
     RunTicket,
@@ -152,3 +153,14 @@ def test_a_process_that_left_no_result_is_described_by_its_exit() -> None:
     refused = crash_error(Observation(phase=Phase.FAILED, exit_code=EXIT_OBJECT_REFUSED), RUN, [])
     assert f"does not match its digest (exit code {EXIT_OBJECT_REFUSED})" in refused.message
     assert "delete that object" in str(refused.hint)
+
+
+def test_a_process_that_said_why_it_ended_is_quoted() -> None:
+    lines = ["something", "kinetic: the image lacks google-cloud-storage"]
+    unfit = Observation(phase=Phase.FAILED, exit_code=EXIT_RUNTIME_UNFIT, reason="the pod ended")
+    assert crash_error(unfit, RUN, lines).message.endswith(
+        f"crashed: the image lacks google-cloud-storage (exit code {EXIT_RUNTIME_UNFIT})"
+    )
+    # What a function prints is no reason of ours.
+    killed = Observation(phase=Phase.FAILED, exit_code=-9)
+    assert "lacks" not in crash_error(killed, RUN, lines).message

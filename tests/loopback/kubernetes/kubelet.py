@@ -197,6 +197,9 @@ class Kubelet:
             environment=self._environment(pod, container),
             log_file=self.log_file(pod),
             directory=directory,
+            read_only=bool(
+                (container.get("securityContext") or {}).get("readOnlyRootFilesystem", False)
+            ),
         )
 
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:

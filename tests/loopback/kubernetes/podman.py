@@ -48,6 +48,9 @@ class PodmanRuntime:
         options = ["run", "--rm", "--name", spec.pod, "--network", "host", "--entrypoint", program]
         for name, value in spec.environment.items():
             options += ["--env", f"{name}={value}"]
+        if spec.read_only:
+            # As in a cluster: nothing but the mounted shared memory can be written to.
+            options += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/dev/shm"]
         with spec.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.containers.command("podman", *options, spec.image, *arguments),

@@ -26,6 +26,7 @@ class ContainerSpec:
         environment: Its variables.
         log_file: Where its output goes.
         directory: A directory of its own.
+        read_only: Whether its root file system cannot be written to.
     """
 
     pod: str
@@ -34,6 +35,7 @@ class ContainerSpec:
     environment: Mapping[str, str]
     log_file: Path
     directory: Path
+    read_only: bool = False
 
 
 class Container(Protocol):

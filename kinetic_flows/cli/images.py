@@ -1,0 +1,49 @@
+"""`kinetic check-image`: whether an image of one's own can run calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.errors import ImageError
+
+
+def check_image(
+    image: str,
+    /,
+    *,
+    accelerator: str = "cpu",
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Look at an image, without pulling it, and say whether it can run this Python's calls.
+
+    Args:
+        image: The image, as container_image= takes it.
+        accelerator: What it is to run on: its nodes decide the platform.
+        as_json: Print a JSON object instead of text.
+    """
+    from kinetic_flows.configuration import configure
+    from kinetic_flows.images.inspection import Wanted, inspect_image
+    from kinetic_flows.platforms.google_cloud import image_registry
+    from kinetic_flows.progress import Silence
+    from kinetic_flows.settings import process_environment
+
+    environ = process_environment()
+    settings = configure(environ, Silence())
+    endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
+    wanted = Wanted(
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        architecture=parse_accelerator(accelerator).architecture,
+    )
+    registry = image_registry(environ, settings.home, endpoints)
+    try:
+        report = inspect_image(registry, image, wanted)
+    finally:
+        registry.close()
+    print(json.dumps(report.to_json(), indent=2) if as_json else report.explain())
+    if report.problems:
+        sys.exit(ImageError.exit_code)
