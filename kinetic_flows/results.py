@@ -98,7 +98,7 @@ def failure_summary(header: ResultHeader) -> str:
 def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -> RunCrashed:
     """Describe a process that ended without leaving a result."""
     code = observation.exit_code
-    if code in EXIT_MEANINGS and code not in (EXIT_RETURNED, EXIT_RAISED):
+    if code is not None and code in EXIT_MEANINGS.keys() - {EXIT_RETURNED, EXIT_RAISED}:
         how = f"{_last_words(log_tail) or EXIT_MEANINGS[code]} (exit code {code})"
     else:
         reason = f": {observation.reason}" if observation.reason else ""
