@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kinetic_flows.errors import RunFailed as RunFailed
     from kinetic_flows.errors import RunTimedOut as RunTimedOut
     from kinetic_flows.errors import WaitTimeout as WaitTimeout
+    from kinetic_flows.groups import RunGroup as RunGroup
+    from kinetic_flows.groups import attach_group as attach_group
     from kinetic_flows.plan import RunPlan as RunPlan
     from kinetic_flows.runs import Run as Run
     from kinetic_flows.runs import attach as attach
@@ -33,10 +35,12 @@ _HOMES = {
     "RunCrashed": "errors",
     "RunError": "errors",
     "RunFailed": "errors",
+    "RunGroup": "groups",
     "RunPlan": "plan",
     "RunTimedOut": "errors",
     "WaitTimeout": "errors",
     "attach": "runs",
+    "attach_group": "groups",
     "list_runs": "runs",
     "run": "decorators",
 }
@@ -50,10 +54,12 @@ __all__ = (
     "RunCrashed",
     "RunError",
     "RunFailed",
+    "RunGroup",
     "RunPlan",
     "RunTimedOut",
     "WaitTimeout",
     "attach",
+    "attach_group",
     "list_runs",
     "run",
 )

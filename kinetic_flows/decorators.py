@@ -10,11 +10,12 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from kinetic_flows.errors import FunctionNotSupportedError
+from kinetic_flows.inputs import InputMode, Inputs
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
@@ -24,6 +25,7 @@ from kinetic_flows.terminal import terminal_progress
 if TYPE_CHECKING:
     from prefect import Flow
 
+    from kinetic_flows.groups import RunGroup
     from kinetic_flows.plan import RunPlan
     from kinetic_flows.planning import Draft
     from kinetic_flows.progress import Progress
@@ -178,7 +180,75 @@ class RemoteFunction(Generic[P, R]):
         environ = process_environment()
         with open_session(draft.settings, environ, progress, platform) as session:
             ticket = execute(draft, session, wait=False).ticket
-            return Run(ticket=ticket, url=session.api.run_url(ticket.run_id))
+            url = session.api.run_url(ticket.run_id)
+            return Run(ticket=ticket, url=url, cloud=self.options.cloud)
+
+    @overload
+    def map(
+        self: RemoteFunction[P, Coroutine[Any, Any, T]],
+        inputs: Iterable[Any],
+        *,
+        max_concurrent: int = 64,
+        retries: int = 0,
+        fail_fast: bool = False,
+        return_exceptions: bool = False,
+        input_mode: InputMode = "auto",
+    ) -> RunGroup[T]: ...
+
+    @overload
+    def map(
+        self,
+        inputs: Iterable[Any],
+        *,
+        max_concurrent: int = 64,
+        retries: int = 0,
+        fail_fast: bool = False,
+        return_exceptions: bool = False,
+        input_mode: InputMode = "auto",
+    ) -> RunGroup[R]: ...
+
+    def map(self, inputs: Iterable[Any], *, return_exceptions: bool = False, **options: Any) -> Any:
+        """Run the function once for each input: one plan, one image, one upload of the code.
+
+        Each input becomes a flow run of its own under one flow run `kinetic-map`. Returns when
+        what they share is made; the inputs are launched from here as others end.
+
+        Args:
+            inputs: What to call the function with; taken as runs become possible, so that a
+                generator of any length will do.
+            return_exceptions: Whether `results()` returns exceptions in place of values.
+            **options: How the inputs are run.
+
+                max_concurrent: How many runs there are at a time, at most; 64 by default.
+                retries: How often an input whose run failed or crashed is run again, as a new
+                    run; 0 by default. The function's own `retries` come first, within a run.
+                fail_fast: Whether the first input that fails ends the others.
+                input_mode: What an input is: `single`, the one argument; `args`, a tuple of
+                    positional arguments; `kwargs`, a mapping of keyword arguments; `auto`
+                    (default), by its type: tuple, mapping, anything else the one argument.
+
+        Raises:
+            UsageError: An option, or an input of a sequence, cannot be.
+            KineticError: What the runs share could not be planned, built or uploaded.
+        """
+        from kinetic_flows.flows.sweep import SweepRequest
+        from kinetic_flows.groups import start_group
+        from kinetic_flows.inputs import sweep_options
+        from kinetic_flows.session import open_session
+
+        wanted = sweep_options(options)
+        given = Inputs(inputs, wanted.input_mode, self.fn, self._bound)
+        given.check()
+        draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
+        environ = process_environment()
+        request = SweepRequest(
+            draft=draft,
+            inputs=iter(given),
+            count=given.count,
+            options=wanted,
+            open_session=lambda: open_session(draft.settings, environ, progress, platform),
+        )
+        return start_group(request, self.options.cloud, return_exceptions=return_exceptions)
 
     def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
         """Decide everything about a call and do nothing of it.

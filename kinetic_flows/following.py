@@ -12,7 +12,7 @@ from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Observation, Phase
-from kinetic_flows.reconciler import settle
+from kinetic_flows.reconciler import is_being_launched, settle
 from kinetic_flows.results import LOG_TAIL_LINES, crash_error
 from kinetic_flows.session import Session
 
@@ -34,6 +34,7 @@ def follow(
     progress: Progress,
     *,
     timeout_seconds: float | None = None,
+    is_launched: bool = False,
 ) -> ResultEnvelope:
     """Wait until a run's process has ended and its state is settled.
 
@@ -42,6 +43,8 @@ def follow(
         session: Where it runs and reports.
         progress: Told what the function prints.
         timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+        is_launched: Whether it is known to have been launched, so that a process that is not
+            there is gone; else another client may be about to start it.
 
     Returns:
         The result envelope.
@@ -58,7 +61,7 @@ def follow(
     while True:
         seen = session.platform.launcher.observe(run.run_id, output.position)
         output.take(seen)
-        if seen.phase.is_final:
+        if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
             break
         reasons.take(seen)
         cancellation.look(seen)
@@ -69,7 +72,7 @@ def follow(
                 hint="the run goes on; wait longer, or cancel it with .cancel()",
             )
         pause(_pause_seconds(time.monotonic() - started))
-    return _settled(run, session, seen, output.tail())
+    return _settled(run, session, seen, output.tail(), is_launched=is_launched)
 
 
 def cancel(run: RunTicket, session: Session) -> None:
@@ -87,14 +90,19 @@ def cancel(run: RunTicket, session: Session) -> None:
 
 
 def _settled(
-    run: RunTicket, session: Session, seen: Observation, log_tail: list[str]
+    run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
 ) -> ResultEnvelope:
-    envelope = settle(session.platform, session.api, run)
+    envelope = settle(session.platform, session.api, run, is_launched=is_launched)
     if envelope is not None:
         return envelope
     if session.api.read_run(run.run_id).state_type == "CANCELLED":
         raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)
     raise crash_error(seen, run, log_tail)
+
+
+def _is_yet_to_start(run: RunTicket, session: Session, seen: Observation) -> bool:
+    """Whether a run has no process because somebody is only about to start it."""
+    return seen.phase is Phase.GONE and is_being_launched(session.api.read_run(run.run_id))
 
 
 def _pause_seconds(waited_seconds: float) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal, get_args
 
 from kinetic_flows.errors import UsageError, suggest
@@ -47,6 +48,71 @@ class Arguments:
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+
+def sweep_options(given: Mapping[str, Any]) -> SweepOptions:
+    """Return options of a sweep by name.
+
+    Raises:
+        UsageError: A name is no option, or a value cannot be.
+    """
+    valid = {item.name for item in fields(SweepOptions)}
+    for unknown in given.keys() - valid:
+        raise UsageError(
+            f"map() has no option {unknown!r}",
+            value=unknown,
+            hint=suggest(unknown, {*valid, "return_exceptions"}),
+        )
+    return SweepOptions(**given)
+
+
+class Inputs:
+    """The inputs of a sweep, as arguments of the function.
+
+    Args:
+        values: The inputs.
+        mode: What an input is.
+        function: The function.
+        bound: Arguments that come before the input's: the instance, for a method.
+
+    Raises:
+        UsageError: They are a text, or nothing that can be iterated over.
+    """
+
+    def __init__(
+        self,
+        values: Iterable[Any],
+        mode: InputMode,
+        function: Callable[..., Any],
+        bound: tuple[Any, ...],
+    ) -> None:
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise UsageError(
+                f"the inputs are {values!r:.100}",
+                value=values,
+                hint="give a list, or any other iterable, with one entry for each run",
+            )
+        self._values = values
+        self._spread = partial(spread, mode=mode, function=function, bound=bound)
+
+    @property
+    def count(self) -> int | None:
+        """How many there are; None when only taking them all will tell."""
+        return len(self._values) if isinstance(self._values, Sized) else None
+
+    def check(self) -> None:
+        """Look at every input that there already is.
+
+        Raises:
+            UsageError: One of them is not what the mode says, or does not fit the function.
+        """
+        if isinstance(self._values, Sequence):
+            for _ in self:
+                pass
+
+    def __iter__(self) -> Iterator[Arguments]:
+        for index, value in enumerate(self._values):
+            yield self._spread(value, index=index)
 
 
 def spread(

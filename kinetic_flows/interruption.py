@@ -47,6 +47,11 @@ def pause(seconds: float) -> None:
         raise KeyboardInterrupt
 
 
+def interruptible(interruption: threading.Event) -> None:
+    """Let this thread's `pause` raise once an event is set."""
+    _interruption.set(interruption)
+
+
 def _work(work: Callable[[], R], interruption: threading.Event) -> R:
     # The thread has a context of its own, so there is nothing to restore.
     _interruption.set(interruption)

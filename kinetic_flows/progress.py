@@ -17,6 +17,10 @@ class Progress(Protocol):
         """A step of the pipeline started or ended."""
         ...
 
+    def count(self, name: str, done: int, total: int | None, detail: str) -> None:
+        """A step that consists of many is so far; None when nobody knows how many there are."""
+        ...
+
     def notice(self, text: str) -> None:
         """Something worth knowing."""
         ...
@@ -35,6 +39,9 @@ class Silence:
 
     def step(self, name: str, status: StepStatus, detail: str = "") -> None:
         """Ignore a step."""
+
+    def count(self, name: str, done: int, total: int | None, detail: str) -> None:
+        """Ignore how far a step is."""
 
     def notice(self, text: str) -> None:
         """Ignore a notice."""

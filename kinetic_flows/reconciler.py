@@ -21,7 +21,7 @@ from kinetic_flows.errors import ObjectRefusedError, RunNotFoundError
 from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
 from kinetic_flows.naming import RUN_KEY_VARIABLE, STORE_LABEL
 from kinetic_flows.processes import ProcessIdentity, current_process
-from kinetic_flows.protocols import Observation, Platform
+from kinetic_flows.protocols import Observation, Phase, Platform
 from kinetic_flows.results import (
     LOG_TAIL_LINES,
     crash_error,
@@ -55,13 +55,17 @@ def ticket_of(record: RunRecord) -> RunTicket:
     return RunTicket(run_id=record.id, name=record.name, run_key=key)
 
 
-def settle(platform: Platform, api: PrefectApi, run: RunTicket) -> ResultEnvelope | None:
+def settle(
+    platform: Platform, api: PrefectApi, run: RunTicket, *, is_launched: bool = False
+) -> ResultEnvelope | None:
     """Settle a run whose process has ended; nothing happens while it lives.
 
     Args:
         platform: Where it was launched.
         api: Where its state is kept.
         run: The run.
+        is_launched: Whether it is known to have been launched, so that a process that is not
+            there is gone; else another client may be about to start it.
 
     Returns:
         Its result envelope; None when it left none, or is not over.
@@ -78,7 +82,7 @@ def settle(platform: Platform, api: PrefectApi, run: RunTicket) -> ResultEnvelop
         api.set_state(run.run_id, "CRASHED", message=refusal.message)
         raise
     if envelope is None:
-        _settle_without_result(api, run, observation)
+        _settle_without_result(api, run, observation, is_launched=is_launched)
     else:
         status = envelope.header.status
         summary = value_summary if status == "returned" else failure_summary
@@ -101,7 +105,7 @@ def reconcile(platform: Platform, api: PrefectApi) -> int:
     ours = [
         run
         for run in unfinished
-        if run.labels.get(STORE_LABEL) == label and not _is_being_launched(run)
+        if run.labels.get(STORE_LABEL) == label and not is_being_launched(run)
     ]
     for run in ours:
         try:
@@ -111,7 +115,7 @@ def reconcile(platform: Platform, api: PrefectApi) -> int:
     return len(ours)
 
 
-def _is_being_launched(run: RunRecord) -> bool:
+def is_being_launched(run: RunRecord) -> bool:
     """Whether a client may still be about to start the run's process."""
     age = datetime.now(UTC) - run.created
     return run.state_type == "PENDING" and age.total_seconds() < LAUNCH_GRACE_SECONDS
@@ -123,8 +127,14 @@ def store_label(platform: Platform) -> str:
     return f"{gethostname()}:{uri}" if uri.startswith("file:") else uri
 
 
-def _settle_without_result(api: PrefectApi, run: RunTicket, observation: Observation) -> None:
-    if api.read_run(run.run_id).state_type == "CANCELLING":
+def _settle_without_result(
+    api: PrefectApi, run: RunTicket, observation: Observation, *, is_launched: bool
+) -> None:
+    record = api.read_run(run.run_id)
+    is_there = is_launched or observation.phase is not Phase.GONE
+    if not is_there and is_being_launched(record):
+        return
+    if record.state_type == "CANCELLING":
         api.set_state(run.run_id, "CANCELLED", message="cancelled; its process is gone")
         return
     crash = crash_error(observation, run, tail_of(observation.output))

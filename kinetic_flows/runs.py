@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from kinetic_flows.errors import RunNotFoundError, UsageError
+from kinetic_flows.errors import ConfigurationError, RunNotFoundError, UsageError
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.job import RunTicket
 from kinetic_flows.progress import Progress, Silence
 from kinetic_flows.settings import process_environment
 
 if TYPE_CHECKING:
-    from kinetic_flows.clients.prefect_api import PrefectApi
+    from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord
     from kinetic_flows.session import Session
 
 R = TypeVar("R")
@@ -36,10 +36,12 @@ class Run(Generic[R]):
     Attributes:
         ticket: What is needed to follow the run and to trust its result.
         url: Where a browser shows the run.
+        cloud: What its function's options say of Google Cloud, by option.
     """
 
     ticket: RunTicket
     url: str
+    cloud: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     @property
     def id(self) -> str:
@@ -56,7 +58,7 @@ class Run(Generic[R]):
         """The name of the run's state in Prefect, such as `Running`."""
         from kinetic_flows.reconciler import settle
 
-        with _session(Silence()) as session:
+        with own_session(Silence(), self.cloud) as session:
             settle(session.platform, session.api, self.ticket)
             return session.api.read_run(self.id).state_name
 
@@ -72,7 +74,7 @@ class Run(Generic[R]):
         from kinetic_flows.errors import RunError
         from kinetic_flows.following import follow
 
-        with _session(Silence()) as session:
+        with own_session(Silence(), self.cloud) as session:
             try:
                 follow(self.ticket, session, Silence(), timeout_seconds=timeout_seconds)
             except RunError:
@@ -94,7 +96,7 @@ class Run(Generic[R]):
         from kinetic_flows.following import follow
         from kinetic_flows.results import unpack_result
 
-        with _session(Silence()) as session:
+        with own_session(Silence(), self.cloud) as session:
             envelope = follow(self.ticket, session, Silence(), timeout_seconds=timeout_seconds)
         value: R = unpack_result(envelope, self.ticket)
         return value
@@ -125,15 +127,15 @@ class Run(Generic[R]):
         if tail is not None and (isinstance(tail, bool) or tail < 0):
             raise UsageError(f"tail is {tail!r}", value=tail, hint="give 0 or a number of lines")
         if follow:
-            return _followed(self.ticket, tail)
-        with _session(Silence()) as session:
+            return _followed(self, tail)
+        with own_session(Silence(), self.cloud) as session:
             return _last(LogReader(self.ticket, session).available(), tail)
 
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
         from kinetic_flows.following import cancel
 
-        with _session(Silence()) as session:
+        with own_session(Silence(), self.cloud) as session:
             cancel(self.ticket, session)
 
     def retry(self) -> Run[R]:
@@ -148,10 +150,11 @@ class Run(Generic[R]):
         from kinetic_flows.clients.prefect_api import surrounding_flow_run_id
         from kinetic_flows.relaunching import relaunch
 
-        with _session(Silence()) as session:
+        with own_session(Silence(), self.cloud) as session:
             record = session.api.read_run(self.id)
             ticket = relaunch(record, surrounding_flow_run_id(), session)
-            return Run(ticket=ticket, url=session.api.run_url(ticket.run_id))
+            url = session.api.run_url(ticket.run_id)
+            return Run(ticket=ticket, url=url, cloud=self.cloud)
 
     @property
     def outputs(self) -> str:
@@ -161,7 +164,7 @@ class Run(Generic[R]):
         """
         from kinetic_flows.naming import OUTPUTS_LABEL
 
-        with _session(Silence()) as session:
+        with own_session(Silence(), self.cloud) as session:
             return f"{session.api.read_run(self.id).labels[OUTPUTS_LABEL]}/{self.id}"
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -183,16 +186,37 @@ def attach(run_id: str) -> Run[Any]:
     """
     from kinetic_flows.reconciler import ticket_of
 
-    with _session(Silence()) as session:
-        record = session.api.read_run(_full_id(run_id, session.api))
+    with own_session(Silence()) as session:
+        record = session.api.read_run(full_id(run_id, session.api))
         ticket = ticket_of(record)
         if not ticket.run_key:
             raise RunNotFoundError(
                 f"flow run {record.id} is not a run of a remote function",
                 value=record.id,
-                hint="attach to the function's own flow run, not to `kinetic-run` above it",
+                hint="attach to the function's own flow run, not to `kinetic-run` above it; to a "
+                "group of runs with kinetic.attach_group(id)",
             )
+        _check_store(record, session)
         return Run(ticket=ticket, url=session.api.run_url(record.id))
+
+
+def _check_store(record: RunRecord, session: Session) -> None:
+    """Refuse a run whose objects are somewhere else than these settings say.
+
+    Raises:
+        ConfigurationError: They are.
+    """
+    from kinetic_flows.naming import STORE_LABEL
+    from kinetic_flows.reconciler import store_label
+
+    there, here = record.labels.get(STORE_LABEL), store_label(session.platform)
+    if there != here:
+        raise ConfigurationError(
+            f"run {record.id} has its objects in {there}, and the settings here say {here}",
+            value=there,
+            hint="set KINETIC_PROJECT, KINETIC_CLUSTER or KINETIC_PROFILE as where the run was "
+            "started; `kinetic config` shows what is set here",
+        )
 
 
 def list_runs(
@@ -214,7 +238,7 @@ def list_runs(
     from kinetic_flows.reconciler import reconcile, ticket_of
 
     query = replace(query_of_state(state), name=name, since=since)
-    with _session(Silence()) as session:
+    with own_session(Silence()) as session:
         reconcile(session.platform, session.api)
         records = session.api.find_runs(query, limit=limit)
         return [
@@ -222,12 +246,12 @@ def list_runs(
         ]
 
 
-def _followed(ticket: RunTicket, tail: int | None) -> Iterator[str]:
+def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:
     """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
     lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
     is_over = threading.Event()
     thread = threading.Thread(
-        target=copy_context().run, args=(_read_on, ticket, tail, lines, is_over), daemon=True
+        target=copy_context().run, args=(_read_on, run, tail, lines, is_over), daemon=True
     )
     thread.start()
     try:
@@ -240,7 +264,7 @@ def _followed(ticket: RunTicket, tail: int | None) -> Iterator[str]:
 
 
 def _read_on(
-    ticket: RunTicket,
+    run: Run[Any],
     tail: int | None,
     lines: Queue[list[str] | BaseException | None],
     is_over: threading.Event,
@@ -255,8 +279,8 @@ def _read_on(
                 return
 
     try:
-        with _session(Silence()) as session:
-            reader = LogReader(ticket, session)
+        with own_session(Silence(), run.cloud) as session:
+            reader = LogReader(run.ticket, session)
             put(_last(reader.available(), tail))
             for batch in reader.follow():
                 put(batch)
@@ -271,16 +295,29 @@ def _last(lines: list[str], tail: int | None) -> list[str]:
     return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines
 
 
-def _full_id(text: str, api: PrefectApi) -> str:
-    """Complete a shortened id, or take the id out of a URL."""
+def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
+    """Complete a shortened id, or take the id out of a URL.
+
+    Args:
+        text: An id, its beginning, or a URL.
+        api: The API to ask.
+        groups: Whether it is a group's id, not a run's.
+
+    Raises:
+        RunNotFoundError: No run fits, or several do.
+    """
     from uuid import UUID
+
+    from kinetic_flows.clients.prefect_records import RunQuery
+    from kinetic_flows.naming import GROUP_FLOW
 
     wanted = text.strip().rstrip("/").rpartition("/")[2]
     try:
         return str(UUID(wanted))
     except ValueError:
         pass
-    fits = [record.id for record in api.find_runs() if record.id.startswith(wanted.lower())]
+    records = api.find_runs(RunQuery(flow=GROUP_FLOW if groups else None))
+    fits = [record.id for record in records if record.id.startswith(wanted.lower())]
     if len(fits) == 1 and wanted:
         return fits[0]
     count = f"{len(fits)} runs have an id that starts" if fits and wanted else "no run's id starts"
@@ -291,10 +328,17 @@ def _full_id(text: str, api: PrefectApi) -> str:
     )
 
 
-def _session(progress: Progress) -> AbstractContextManager[Session]:
-    """Open a session with this process's settings; imported late, as Prefect is heavy."""
+def own_session(
+    progress: Progress, cloud: Mapping[str, str] | None = None
+) -> AbstractContextManager[Session]:
+    """Open a session with this process's settings; imported late, as Prefect is heavy.
+
+    Args:
+        progress: Told when a background server has to be started.
+        cloud: What a function's options say of Google Cloud; None for nothing.
+    """
     from kinetic_flows.configuration import configure
     from kinetic_flows.session import open_session
 
     environ = process_environment()
-    return open_session(configure(environ, progress), environ, progress)
+    return open_session(configure(environ, progress, cloud), environ, progress)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+TELL_SECONDS = 5.0
+"""How often, at most, a step that consists of many is told of where lines are written."""
+
+BAR_CHARACTERS = 24
+
 MARKS = {"done": "✓", "cached": "✓", "failed": "✗"}
 STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
 
@@ -46,6 +51,11 @@ class PlainProgress:
         took = self._clock.step(name, status)
         if status != "started":
             self._say(f"{MARKS[status]} {_step_line(name, status, detail, took)}")
+
+    def count(self, name: str, done: int, total: int | None, detail: str) -> None:  # noqa: ARG002
+        """Write a line about how far a step is, now and then."""
+        if self._clock.is_time_to_tell(name, detail):
+            self._say(f"{name}: {detail}")
 
     def notice(self, text: str) -> None:
         """Write a notice."""
@@ -84,6 +94,12 @@ class RichProgress:
                 mark = f"[{STYLES[status]}]{MARKS[status]}[/]"
                 line = _step_line(name, status, detail, took).replace("[", r"\[")
                 self._console.print(f"{mark} {line}", soft_wrap=True)
+            self._spin()
+
+    def count(self, name: str, done: int, total: int | None, detail: str) -> None:
+        """Show a bar of how far a step is."""
+        with self._lock:
+            self._clock.describe(name, f"{_bar(done, total)}{name}: {detail}")
             self._spin()
 
     def notice(self, text: str) -> None:
@@ -126,6 +142,8 @@ class StepClock:
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
+        self._described: dict[str, str] = {}
+        self._told = (time.monotonic(), "")
 
     def step(self, name: str, status: StepStatus) -> float:
         """Note a step's start or end; return how many seconds it has taken."""
@@ -133,11 +151,32 @@ class StepClock:
         if status == "started":
             self._started[name] = now
             return 0.0
+        self._described.pop(name, None)
         return now - self._started.pop(name, now)
 
+    def describe(self, name: str, text: str) -> None:
+        """Give a step a text that tells more than its name."""
+        self._described[name] = text
+
+    def is_time_to_tell(self, name: str, detail: str) -> bool:
+        """Whether what is told of a step is new, and the last was told a while ago."""
+        now, (told, last) = time.monotonic(), self._told
+        is_time = name in self._started and detail != last and now - told >= TELL_SECONDS
+        if is_time:
+            self._told = (now, detail)
+        return is_time
+
     def at_work(self) -> list[str]:
-        """Return the names of the steps that have started and not ended, oldest first."""
-        return list(self._started)
+        """Return the steps that have started and not ended, oldest first."""
+        return [self._described.get(name, name) for name in self._started]
+
+
+def _bar(done: int, total: int | None) -> str:
+    """Draw how far a step is; nothing when nobody knows."""
+    if not total:
+        return ""
+    filled = BAR_CHARACTERS * done // total
+    return f"{'━' * filled}{'╌' * (BAR_CHARACTERS - filled)} "
 
 
 def _step_line(name: str, status: StepStatus, detail: str, took: float) -> str:

@@ -211,14 +211,16 @@ class PrefectApi:
         return list(islice(self._pages(query or RunQuery(), limit), limit))
 
     def _pages(self, query: RunQuery, limit: int | None) -> Iterator[RunRecord]:
-        from prefect.client.schemas.filters import FlowRunFilter
+        from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
         from prefect.client.schemas.sorting import FlowRunSort
 
+        flow = query.to_flow_filter()
         wanted = FlowRunFilter.model_validate(query.to_filter())
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
         offset = 0
         while size:
             page = self._client.read_flow_runs(
+                flow_filter=FlowFilter.model_validate(flow) if flow else None,
                 flow_run_filter=wanted,
                 sort=FlowRunSort.EXPECTED_START_TIME_DESC,
                 limit=size,

@@ -125,6 +125,8 @@ class RunQuery:
         since: Only runs created later; None for any time.
         parent: Only runs below this flow run; None for any.
         ids: Only runs of these ids; None for any.
+        flow: Runs of this flow of ours, in place of runs of remote functions; None for those.
+        tag: Only runs with this further tag; None for any.
     """
 
     state_types: tuple[str, ...] = ()
@@ -133,10 +135,17 @@ class RunQuery:
     since: datetime | None = None
     parent: str | None = None
     ids: tuple[str, ...] | None = None
+    flow: str | None = None
+    tag: str | None = None
+
+    def to_flow_filter(self) -> dict[str, Any] | None:
+        """Return the part of the query that is Prefect's flow filter; None for none."""
+        return {"name": {"any_": [self.flow]}} if self.flow else None
 
     def to_filter(self) -> dict[str, Any]:
         """Return the query as Prefect's flow run filter."""
-        wanted: dict[str, Any] = {"tags": {"all_": [RUN_TAG]}}
+        tags = [tag for tag in (None if self.flow else RUN_TAG, self.tag) if tag]
+        wanted: dict[str, Any] = {"tags": {"all_": tags}} if tags else {}
         if self.state_types:
             wanted["state"] = {"type": {"any_": list(self.state_types)}}
         if self.state_name:

@@ -78,7 +78,7 @@ def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
         RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
     """
     with step(session.progress, TASK_AWAIT_RUN) as current:
-        envelope = follow(ticket, session, session.progress)
+        envelope = follow(ticket, session, session.progress, is_launched=True)
         if envelope.header.status == "cancelled":
             raise RunCancelled(
                 f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
