@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from kinetic_flows.job import RunTicket
 from kinetic_flows.launching import Prepared, outputs_of
 from kinetic_flows.naming import RUN_ARTIFACT
-from kinetic_flows.plan import size_in_words
 from kinetic_flows.planning import Draft
 from kinetic_flows.session import Session
+from kinetic_flows.tasks.reporting import size_in_units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def publish_description(
         image=prepared.image.reference,
         environment=prepared.environment,
         built_because=prepared.built_because,
-        code=f"{draft.snapshot.files} files, {size_in_words(draft.snapshot.size_bytes)}",
+        code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
         outputs=outputs_of(ticket.run_id, session),
     )
     session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())

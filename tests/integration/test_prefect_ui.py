@@ -12,23 +12,23 @@ from playwright.sync_api import Page, expect
 from projects import Project, make_project
 
 TRAINING = """
-    import sys, time
+    import os, time
     from pathlib import Path
 
     import kinetic
 
-    @kinetic.run(accelerator="cpu")
-    def train(learning_rate: float, epochs: int, gate: str) -> float:
+    @kinetic.run(accelerator="cpu", requirements=[], capture_env_vars=["GATE"])
+    def train(learning_rate: float, epochs: int) -> float:
         loss = 1.0
         for epoch in range(epochs):
             loss *= 1 - learning_rate
             print(f"epoch {epoch}: loss {loss:.3f}", flush=True)
-        while not Path(gate).exists():
+        while not Path(os.environ["GATE"]).exists():
             time.sleep(0.1)
         return loss
 
     if __name__ == "__main__":
-        run = train.submit(0.1, 3, sys.argv[1])
+        run = train.submit(0.1, 3)
         print(run.url, flush=True)
         print(run.result())
 """
@@ -55,7 +55,7 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     project: Project, page: Page, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    script = project.start("train.py", str(gate))
+    script = project.start("train.py", GATE=str(gate))
     page.goto(_url_printed_by(script))
     expect(page.get_by_text("Running", exact=True).first).to_be_visible()
     expect(page.get_by_text("epoch 2: loss 0.729")).to_be_visible()
@@ -71,7 +71,7 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     open_tab(page, "Artifacts")
     run_page = page.url
     page.locator(".artifact-card").get_by_text("run", exact=True).click()
-    expect(page.get_by_text("train(learning_rate=0.1, epochs=3").first).to_be_visible()
+    expect(page.get_by_text("train(learning_rate=0.1, epochs=3)").first).to_be_visible()
     expect(page.get_by_text("CPU only").first).to_be_visible()
     keep_picture(page, "what-a-run-is")
     page.goto(run_page)
