@@ -166,6 +166,8 @@ class JobSpec:
         grace_seconds: Time between SIGTERM and SIGKILL when the function is stopped.
         hosts: Hosts of the slice; the runner runs on each.
         pieces: Parts of the pickled call that are objects of their own.
+        max_preemptions: How often a slice of several hosts starts again as a whole; what has
+            one host is counted by Kubernetes.
         launch: What it was started as; None for jobs that nobody starts again.
     """
 
@@ -185,6 +187,7 @@ class JobSpec:
     grace_seconds: float = 10.0
     hosts: int = 1
     pieces: tuple[ObjectRef, ...] = ()
+    max_preemptions: int = 0
     launch: LaunchSpec | None = None
     version: int = field(default=JOB_VERSION)
 

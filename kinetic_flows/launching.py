@@ -22,6 +22,7 @@ from kinetic_flows.job import (
     RunTicket,
     sha256_hex,
 )
+from kinetic_flows.kubernetes.job_variables import preemptions_tolerated
 from kinetic_flows.naming import (
     INDEX_LABEL,
     JOB_LABEL,
@@ -181,6 +182,7 @@ def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
         output_dir="",
         prefect=PrefectSpec(api_url=session.api.url, flow_run_id=""),
         hosts=draft.place.hosts(draft.accelerator),
+        max_preemptions=preemptions_tolerated(draft.accelerator, options.max_preemptions),
         retries=options.retries,
         retry_delay_seconds=options.retry_delay_seconds,
         timeout_seconds=options.timeout_seconds,

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from kinetic_flows.accelerators import Accelerator, list_accelerators
+from kinetic_flows.accelerators import Accelerator, NodePool, list_accelerators
+
+HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
 
-def accelerators(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def accelerators(
+    *,
+    live: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
     """List every accelerator that GKE offers, by the names that `accelerator=` takes.
 
     Args:
+        live: Ask the cluster, and say which of its node pools have each.
         as_json: Print a JSON list instead of a table.
     """
-    rows = [_cells(item) for item in list_accelerators()]
+    pools = _node_pools() if live else None
+    rows = [_cells(item, pools) for item in list_accelerators()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = [("name", "category", "count", "topology", "hosts", "machine type")]
-    table += [
-        (
-            str(row["name"]),
-            str(row["category"]),
-            str(row["count"] or ""),
-            str(row["topology"] or ""),
-            str(row["hosts"]),
-            str(row["machine_type"] or ""),
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    headings = (*HEADINGS, "node_pools") if live else HEADINGS
+    table = [tuple(heading.replace("_", " ") for heading in headings)]
+    table += [tuple(_text(row[heading]) for heading in headings) for row in rows]
+    widths = [max(len(line[column]) for line in table) for column in range(len(headings))]
     for line in table:
         cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
 
 
-def _cells(item: Accelerator) -> dict[str, object]:
-    return {
+def _node_pools() -> tuple[NodePool, ...]:
+    """Ask the cluster of the settings, or the one that kubectl would use."""
+    from kinetic_flows.cli.clusters import open_cluster
+    from kinetic_flows.configuration import configure
+    from kinetic_flows.platforms.kubernetes_preflight import read_node_pools
+    from kinetic_flows.progress import Silence
+    from kinetic_flows.settings import process_environment
+
+    with open_cluster(configure(process_environment(), Silence())) as client:
+        pools, are_all = client.spawn(read_node_pools(client)).result()
+    if pools is None:
+        print("these credentials may not list the cluster's nodes", file=sys.stderr)
+    elif not are_all:
+        print("a node pool that has no node at the moment may be missing", file=sys.stderr)
+    return pools or ()
+
+
+def _cells(item: Accelerator, pools: Sequence[NodePool] | None) -> dict[str, object]:
+    cells: dict[str, object] = {
         "name": str(item),
         "category": item.category,
         "count": item.count,
@@ -50,3 +68,12 @@ def _cells(item: Accelerator) -> dict[str, object]:
         "resources": item.resources,
         "source": item.source,
     }
+    if pools is not None:
+        cells["node_pools"] = [
+            f"{pool.name} (spot)" if pool.spot else pool.name for pool in pools if pool.offers(item)
+        ]
+    return cells
+
+
+def _text(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value or "")

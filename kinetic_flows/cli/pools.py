@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from kinetic_flows.cli.clusters import open_cluster
 from kinetic_flows.naming import HEADLESS_SERVICE
 from kinetic_flows.settings import Settings, load_settings, process_environment
 
 if TYPE_CHECKING:
-    from kinetic_flows.clients.kubernetes_client import KubernetesClient
     from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 
 DEFAULT_POOL = "kinetic-gke"
@@ -41,7 +39,7 @@ def create(*, name: str | None = None, namespace: str | None = None, cluster: bo
     for line in change.changes:
         print(f"  {line}")
     if cluster:
-        with _cluster(settings) as client:
+        with open_cluster(settings) as client:
             made = ensure_headless_service(client, place)
         print(f"service {place}/{HEADLESS_SERVICE}: {'created' if made else 'unchanged'}")
 
@@ -69,7 +67,7 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
     else:
         print(f"work pool {pool}: up to date")
     if cluster:
-        with _cluster(settings) as client:
+        with open_cluster(settings) as client:
             there = has_headless_service(client, place)
         print(f"service {place}/{HEADLESS_SERVICE}: {'there' if there else 'missing'}")
 
@@ -97,24 +95,3 @@ def _work_pools(settings: Settings) -> WorkPools:
 
     progress = terminal_progress(quiet=settings.quiet)
     return WorkPools(prefect_api_url(settings, process_environment(), progress))
-
-
-@contextmanager
-def _cluster(settings: Settings) -> Iterator[KubernetesClient]:
-    """Open the cluster of the settings, or the one that kubectl would use."""
-    from kinetic_flows.clients.kubernetes_access import GkeCluster, find_access
-    from kinetic_flows.clients.kubernetes_client import KubernetesClient
-
-    cloud, gke = settings.cloud, None
-    if cloud:
-        gke = GkeCluster(
-            project=cloud.project,
-            location=cloud.zone,
-            name=cloud.cluster,
-            credentials=cloud.credentials.load() if cloud.credentials else None,
-        )
-    client = KubernetesClient(find_access(process_environment(), gke))
-    try:
-        yield client
-    finally:
-        client.close()

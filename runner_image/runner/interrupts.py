@@ -23,7 +23,13 @@ class Interrupts:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self._raises = False
-        self.is_stopping = False
+        self.is_terminated = False
+        self.is_restarting = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the function is to be stopped, for good or to be called anew."""
+        return self.is_terminated or self.is_restarting
 
     def install(self) -> None:
         """Begin to listen."""
@@ -39,6 +45,16 @@ class Interrupts:
         """Ask this process to stop, from any thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def request_restart(self) -> None:
+        """Ask for the function to be stopped and called anew, from any thread."""
+        self.is_restarting = True
+        self.wake()
+
+    def begin_again(self) -> None:
+        """Forget a restart that was asked for, and raise again until the function is called."""
+        self.is_restarting = False
+        self._raises = True
+
     def wake(self) -> None:
         """Wake the main thread; safe in signal handlers."""
         os.write(self._write, b".")
@@ -51,7 +67,7 @@ class Interrupts:
             os.read(self._read, 1)
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
-        self.is_stopping = True
+        self.is_terminated = True
         if self._raises:
             self._raises = False
             raise Interrupted

@@ -19,6 +19,7 @@ from .contract import (
     EXIT_BAD_LAUNCH,
     EXIT_OBJECT_REFUSED,
     EXIT_RUNTIME_UNFIT,
+    EXIT_TERMINATED,
     JOB_VERSION,
     Fault,
     make_header,
@@ -40,6 +41,7 @@ from .interrupts import Interrupted, Interrupts
 from .output import Output
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
+from .slices import Slice
 from .stores import open_store
 
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
@@ -69,6 +71,7 @@ class Supervisor:
         self._archive: str = launch["path"]
         self._scratch: str = launch["scratch"]
         self._store = open_store(launch["store"], launch["client"])
+        self._slice = Slice(self._store, self._job, self._host)
         self._attempt = 0
         self._interrupts = Interrupts()
         self._output = Output(self._on_line)
@@ -79,14 +82,15 @@ class Supervisor:
         self._reporter.start()
         try:
             self._interrupts.install()
-            header = self._read_result()
-            if header:
-                self._output.say("an earlier start of this run has left its result")
-                return self._report(header)
-            self._attempt = self._claim_attempt()
-            if self._host == 0:
-                self._reporter.set_state(State("RUNNING", "Running"))
-            ending = self._prepare_and_call()
+            while True:
+                header = self._read_result()
+                if header:
+                    self._output.say("an earlier start of this run has left its result")
+                    return self._report(header)
+                ending = self._start()
+                if not self._is_to_start_again(ending):
+                    break
+                self._begin_again()
         except Fault as fault:
             ending = self._failed(fault)
         except OSError as error:
@@ -95,6 +99,42 @@ class Supervisor:
         except Interrupted:
             ending = self._interrupted()
         return self._end(ending)
+
+    def _start(self) -> Ending:
+        """Begin one start of the run, and return how it ended."""
+        self._attempt = self._claim_attempt()
+        if not self._slice.may_begin(self._attempt):
+            why = self._slice.who(self._attempt)
+            message = f"{why}, and the run had been started again as often as max_preemptions says"
+            return self._failed(Fault(EXIT_TERMINATED, message))
+        if self._host == 0:
+            self._reporter.set_state(State("RUNNING", "Running"))
+        interrupts = self._interrupts
+        watch = self._slice.watch(
+            self._attempt, interrupts.request_restart, lambda: interrupts.is_terminated
+        )
+        try:
+            return self._prepare_and_call()
+        finally:
+            watch.set()
+            if interrupts.is_terminated:
+                self._slice.tell_stopped(self._attempt)
+
+    def _is_to_start_again(self, ending: Ending) -> bool:
+        """Whether the slice starts again because of what happened to another host."""
+        if ending.status in ("returned", "cancelled") or self._interrupts.is_terminated:
+            return False
+        if self._interrupts.is_restarting:
+            return True
+        # What the function raised may come of another host that is gone.
+        return ending.exit_code != EXIT_TERMINATED and self._slice.is_over(self._attempt)
+
+    def _begin_again(self) -> None:
+        why = self._slice.who(self._attempt + 1)
+        self._output.say(f"{why}: every host of the slice starts again")
+        self._scratch = os.path.join(self._scratch, f"start-{self._attempt + 1}")
+        os.mkdir(self._scratch)
+        self._interrupts.begin_again()
 
     def _make_reporter(self) -> Reporter | SilentReporter:
         spec = self._job["prefect"]
@@ -184,7 +224,10 @@ class Supervisor:
         number, data = 0, json.dumps(record).encode()
         while not self._store.put_if_absent(self._attempt_object(number), data):
             number += 1
-        return number
+        newest = self._slice.settled(number)
+        for missed in range(number + 1, newest + 1):
+            self._store.put_if_absent(self._attempt_object(missed), data)
+        return newest
 
     def _attempt_object(self, number: int) -> str:
         name = f"host-{self._host}-started" if self._host else "started"

@@ -23,9 +23,10 @@ def forward_to(upstream: str) -> Handler:
     def forward(request: Request) -> Response:
         connection = HTTPConnection(address, timeout=120)
         try:
+            # A header that is sent several times (containers/image's Accept) is one list.
             headers = {
-                name: value
-                for name, value in request.headers.items()
+                name: ", ".join(request.headers.get_all(name, []))
+                for name in request.headers
                 if name.lower() not in HOP_HEADERS
             }
             connection.request(request.method, request.target, request.body, headers)

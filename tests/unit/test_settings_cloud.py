@@ -113,6 +113,7 @@ VALUES = {
     ),
     "retention_days": ("7", 7),
     "dispatch": ("Worker", "worker"),
+    "job_variables": ('{"queue_name": "tpus"}', {"queue_name": "tpus"}),
 }
 
 

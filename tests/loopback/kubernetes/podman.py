@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from loopback.containers import Containers
+from loopback.kubernetes.kubelet import ImagePullFailure
 from loopback.kubernetes.runtime import Container, ContainerSpec
 
 
@@ -41,6 +42,19 @@ class PodmanRuntime:
     """
 
     containers: Containers
+
+    async def pull(self, image: str) -> None:
+        """Pull an image as a node does; raise `ImagePullFailure` with the registry's answer."""
+        process = await asyncio.create_subprocess_exec(
+            *self.containers.command("podman", "pull", "--quiet", image),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.containers.environment,
+        )
+        _, errors = await process.communicate()
+        if process.returncode:
+            lines = errors.decode(errors="replace").strip().splitlines()
+            raise ImagePullFailure(lines[-1] if lines else "podman does not say why")
 
     async def start(self, spec: ContainerSpec) -> Container:
         """Start a container; its image's ENTRYPOINT gives way to the pod's command."""

@@ -1,0 +1,342 @@
+"""Whole calls on accelerators of the loopback cloud: launched, watched, disturbed, cancelled.
+
+Images are built by Cloud Build on small base images of the user's own; pods are containers of
+them, pulled by digest.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from projects import Project, make_project
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+from kinetic_flows.clients.prefect_api import PrefectApi, connect
+from kinetic_flows.errors import LaunchError, RunCancelled, RunCrashed
+from kinetic_flows.images.bases import pin_of, read_base_inputs
+from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
+from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
+from loopback.cloud import LoopbackCloud
+from loopback.kubernetes.access import Denial
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.podman import PodmanRuntime
+from loopback.kubernetes.scheduler import NodeGroup
+from loopback.lifted_python import MINOR
+from loopback.small_bases import push_small_base
+
+pytest_plugins = ["loopback.fixtures"]
+
+FUNCTIONS = """
+    import os
+    import time
+    from pathlib import Path
+
+    import kinetic
+
+    @kinetic.run(accelerator="tpu-v6e-8", job_variables={"labels": {"team": "vision"}})
+    def train(rate):
+        import humanize
+        from importlib.metadata import version
+
+        print(f"training at {rate}")
+        return humanize.intword(rate), version("jax"), Path("/app/remote_runner.py").exists()
+
+    @kinetic.run(accelerator="tpu-v6e-8:spot")
+    def survive():
+        from google.cloud import storage
+
+        bucket, _, prefix = os.environ["KINETIC_OUTPUT_DIR"][5:].partition("/")
+        checkpoint = storage.Client().bucket(bucket).blob(prefix + "/step")
+        if checkpoint.exists():
+            return checkpoint.download_as_text(), os.environ["KINETIC_RESTART_COUNT"]
+        checkpoint.upload_from_string("step 7")
+        print("saved", flush=True)
+        time.sleep(600)
+
+    @kinetic.run(accelerator="cpu")
+    def wait():
+        print("waiting", flush=True)
+        try:
+            time.sleep(600)
+        finally:
+            print("cleaned up", flush=True)
+
+    if __name__ == "__main__":
+        wait()
+"""
+
+V6E = NodeGroup(
+    name="v6e",
+    labels=parse_accelerator("tpu-v6e-8").node_selector,
+    capacity={"google.com/tpu": 8},
+    taints=({"key": "google.com/tpu", "value": "present", "effect": "NoSchedule"},),
+    delay_seconds=1.0,
+)
+SPOT = replace(V6E, name="v6e-spot", labels=parse_accelerator("tpu-v6e-8:spot").node_selector)
+
+
+@pytest.fixture(scope="module")
+def base_repository(loopback_cloud: LoopbackCloud) -> str:
+    """A repository with base images of the user's own."""
+    repository = loopback_cloud.create_repository(PROJECT, "bases")
+    for category in ("cpu", "tpu"):
+        push_small_base(loopback_cloud, repository, category)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    loopback_cloud: LoopbackCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LoopbackCluster]:
+    """A cluster with TPU node pools at zero, whose pods are containers."""
+    runtime = PodmanRuntime(containers=loopback_cloud.containers)
+    directory = tmp_path_factory.mktemp("cluster")
+    with LoopbackCluster(directory, runtime=runtime, pull_image=runtime.pull) as cluster:
+        for group in (NodeGroup(name="default", nodes=1), V6E, SPOT):
+            cluster.add_nodes(group)
+        yield cluster
+
+
+@pytest.fixture
+def project(
+    loopback_cloud: LoopbackCloud,
+    base_repository: str,
+    cluster: LoopbackCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Project:
+    """A project whose functions run on the loopback cloud."""
+    loopback_cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
+    for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
+        loopback_cloud.storage.create_bucket(bucket)
+    for name, value in environment_of(loopback_cloud).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KINETIC_BASE_IMAGE_REPO", base_repository)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    files = {"launch_functions.py": FUNCTIONS, "requirements.txt": "humanize==4.12.3\n"}
+    monkeypatch.delitem(__import__("sys").modules, "launch_functions", raising=False)
+    return make_project(tmp_path / "project", monkeypatch, files)
+
+
+@pytest.fixture
+def functions(project: Project) -> Any:
+    return project.module("launch_functions")
+
+
+@pytest.fixture
+def api(prefect_api_url: str) -> Iterator[PrefectApi]:
+    with connect(prefect_api_url) as connection:
+        yield connection
+
+
+def job_of(cluster: LoopbackCluster, run_id: str) -> dict[str, Any] | None:
+    found = (job for job in cluster.list("jobs") if run_id in job["metadata"]["name"])
+    return next(found, None)
+
+
+def history(api: PrefectApi, run_id: str) -> list[str]:
+    """Return the names of a run's states, oldest first."""
+    states = httpx.get(f"{api.url}/flow_run_states/", params={"flow_run_id": run_id}).json()
+    return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
+
+
+def until(holds: Any, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def is_working(api: PrefectApi, run_id: str, line: str) -> bool:
+    return any(line in each.message for each in api.logs(run_id))
+
+
+def test_the_specifications_example_runs_on_a_tpu(
+    functions: Any,
+    loopback_cloud: LoopbackCloud,
+    cluster: LoopbackCluster,
+    api: PrefectApi,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    template = base_job_template()
+    template["variables"]["properties"]["labels"]["default"] = {"owner": "platform"}
+    template["variables"]["properties"]["shared_memory"]["default"] = "8Gi"
+    WorkPools(api.url).create("kinetic-gke", WORK_POOL_TYPE, template)
+    builds = len(loopback_cloud.builds.builds)
+
+    pin = pin_of(read_base_inputs("tpu", MINOR).lock, "jax").partition(" ")[0]
+    assert functions.train(2_000_000) == ("2.0 million", pin.removeprefix("jax=="), True)
+
+    record = api.find_runs(limit=1)[0]
+    job = job_of(cluster, record.id)
+    assert job is not None
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
+        "cloud.google.com/gke-tpu-topology": "2x4",
+    }
+    assert container["resources"]["limits"] == {"google.com/tpu": 8}
+    assert container["resources"]["requests"] == {"google.com/tpu": 8}
+    built = list(loopback_cloud.builds.builds.values())[builds:]
+    assert len(built) == 1, "the project's layer alone: the base is the user's own"
+    digest = built[0].build.results.images[0].digest
+    assert container["image"] == f"us-docker.pkg.dev/{PROJECT}/kn-{CLUSTER}/app@{digest}"
+    assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == "8Gi", "the administrator's default"
+    labels = job["metadata"]["labels"]
+    assert (labels["owner"], labels["team"]) == ("platform", "vision")
+
+    assert history(api, record.id) == ["Pending", "Running", "Completed"]
+    lines = [line.message for line in api.logs(record.id)]
+    assert "training at 2000000" in lines
+    reason = "train is pending: the cluster's autoscaler is adding a node"
+    assert any(line.startswith(reason) for line in lines), lines
+    shown = capfd.readouterr()
+    assert reason in shown.err
+    assert "✓ preflight: the cluster is ready for tpu-v6e-8" in shown.err
+
+
+def test_what_the_cluster_lacks_is_listed_before_anything_is_built(
+    functions: Any, loopback_cloud: LoopbackCloud, cluster: LoopbackCluster
+) -> None:
+    builds = len(loopback_cloud.builds.builds)
+    denial = Denial(resource="jobs", verb="create")
+    cluster.access.denials.append(denial)
+    changed = functions.train.with_options(
+        job_variables={"service_account_name": "trainer"}, requirements=["humanize==4.12.2"]
+    )
+    begun = time.monotonic()
+    try:
+        with pytest.raises(LaunchError) as caught:
+            changed(1)
+        assert time.monotonic() - begun < 15, "of which the preflight may take 5"
+    finally:
+        cluster.access.denials.remove(denial)
+    told = str(caught.value)
+    assert "2 problems" in told
+    assert "there is no service account 'trainer' in namespace 'default'" in told
+    assert "you may not create jobs.batch" in told
+    assert len(loopback_cloud.builds.builds) == builds
+    misspelt = functions.train.with_options(job_variables={"memroy": "1Gi"})
+    with pytest.raises(LaunchError, match=r"no variable 'memroy'(?s:.*)did you mean 'memory'"):
+        misspelt(1)
+
+
+def test_a_preempted_run_goes_on_as_one_flow_run(
+    functions: Any, cluster: LoopbackCluster, api: PrefectApi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def preempt() -> None:
+        pod = cluster.wait_for("pods", is_surviving, timeout_seconds=120)
+        run_id = pod["metadata"]["labels"]["prefect.io/flow-run-id"]
+        until(lambda: is_working(api, run_id, "saved"), "the function's start")
+        cluster.preempt(pod["metadata"]["name"])
+
+    def is_surviving(pod: dict[str, Any]) -> bool:
+        is_it = pod["metadata"]["name"].startswith("survive-")
+        return is_it and pod["status"].get("phase") == "Running"
+
+    with ThreadPoolExecutor(1) as pool:
+        preempting = pool.submit(preempt)
+        assert functions.survive() == ("step 7", "1")
+        preempting.result()
+    record = api.find_runs(limit=1)[0]
+    assert record.state_type == "COMPLETED"
+    reason = "Google took its Spot VM; it starts again (disturbance 1 of at most 3)"
+    assert reason in capfd.readouterr().err
+    lines = [line.message for line in api.logs(record.id)]
+    assert any(reason in line for line in lines), lines
+    assert lines.count("saved") == 1
+
+
+def test_a_wait_that_is_too_long_ends_with_its_reason_everywhere(
+    functions: Any, cluster: LoopbackCluster, api: PrefectApi
+) -> None:
+    impatient = functions.train.with_options(accelerator="v5p-8", schedule_timeout_seconds=2)
+    with pytest.raises(RunCrashed, match="it did not start within 2 seconds: no node pool has"):
+        impatient(1)
+    record = api.find_runs(limit=1)[0]
+    assert record.state_type == "CRASHED"
+    assert "no node pool has gke-tpu-accelerator=tpu-v5p-slice" in record.message
+    assert is_working(api, record.id, "it did not start within 2 seconds")
+    assert job_of(cluster, record.id) is None
+
+
+# Cancelling
+
+
+def test_cancelling_a_run_asks_its_function_and_deletes_its_job(
+    functions: Any, cluster: LoopbackCluster, api: PrefectApi
+) -> None:
+    run = functions.wait.submit()
+    until(lambda: is_working(api, run.id, "waiting"), "the function's start")
+    begun = time.monotonic()
+    run.cancel()
+    assert time.monotonic() - begun < 15
+    assert run.state == "Cancelled"
+    assert is_working(api, run.id, "cleaned up")
+    assert job_of(cluster, run.id) is None
+    with pytest.raises(RunCancelled):
+        run.result()
+
+
+def test_ctrl_c_cancels_the_run(
+    project: Project, cluster: LoopbackCluster, api: PrefectApi
+) -> None:
+    process = project.start("launch_functions.py")
+    until(
+        lambda: any(
+            job["status"].get("active") and "wait-" in job["metadata"]["name"]
+            for job in cluster.list("jobs")
+        ),
+        "the launch",
+        120,
+    )
+    record = api.find_runs(limit=1)[0]
+    until(lambda: is_working(api, record.id, "waiting"), "the function's start")
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    until(lambda: api.read_run(record.id).is_final, "the run's end", 15)
+    assert time.monotonic() - begun < 15
+    output, _ = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in output
+    assert api.read_run(record.id).state_type == "CANCELLED"
+    assert job_of(cluster, record.id) is None
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "v5p-8"], ids=["running", "waiting"])
+def test_prefects_ui_cancels_a_run_that(
+    functions: Any, cluster: LoopbackCluster, api: PrefectApi, accelerator: str
+) -> None:
+    known = {record.id for record in api.find_runs()}
+
+    def launched() -> str | None:
+        new = (record.id for record in api.find_runs(limit=1) if record.id not in known)
+        return next((run_id for run_id in new if job_of(cluster, run_id)), None)
+
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(functions.wait.with_options(accelerator=accelerator))
+        until(launched, "the launch", 120)
+        run_id = launched()
+        assert run_id is not None
+        if accelerator == "cpu":
+            until(lambda: is_working(api, run_id, "waiting"), "the function's start")
+        begun = time.monotonic()
+        asked = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True}
+        httpx.post(f"{api.url}/flow_runs/{run_id}/set_state", json=asked).raise_for_status()
+        with pytest.raises(RunCancelled):
+            calling.result(60)
+        assert time.monotonic() - begun < 15
+    assert api.read_run(run_id).state_type == "CANCELLED"
+    assert job_of(cluster, run_id) is None
