@@ -263,7 +263,7 @@ def test_a_preempted_run_goes_on_as_one_flow_run(
 def test_a_wait_that_is_too_long_ends_with_its_reason_everywhere(
     functions: Any, cluster: LoopbackCluster, api: PrefectApi
 ) -> None:
-    impatient = functions.train.with_options(accelerator="v5p-8", schedule_timeout_seconds=2)
+    impatient = functions.train.with_options(accelerator="v5p-4", schedule_timeout_seconds=2)
     with pytest.raises(RunCrashed, match="it did not start within 2 seconds: no node pool has"):
         impatient(1)
     record = api.find_runs(limit=1)[0]
@@ -315,7 +315,7 @@ def test_ctrl_c_cancels_the_run(
     assert job_of(cluster, record.id) is None
 
 
-@pytest.mark.parametrize("accelerator", ["cpu", "v5p-8"], ids=["running", "waiting"])
+@pytest.mark.parametrize("accelerator", ["cpu", "v5p-4"], ids=["running", "waiting"])
 def test_prefects_ui_cancels_a_run_that(
     functions: Any, cluster: LoopbackCluster, api: PrefectApi, accelerator: str
 ) -> None:

@@ -306,6 +306,14 @@ def test_a_run_without_a_node_fails_with_what_it_would_have_needed(cluster):
     assert "create such a node pool, or take an accelerator that the cluster has" in ended.reason
 
 
+def test_how_long_a_run_may_wait_stands_on_its_job_for_whoever_looks(cluster, launcher):
+    request = a_request("", accelerator="tpu-v6e-8", schedule_timeout_seconds=0.5)
+    launcher.start(request)
+    with a_launcher(cluster) as another:
+        ended = Launched(launcher=another, run_id=request.run_id).end()
+    assert ended.reason.startswith("it did not start within 0.5 seconds: no node pool has")
+
+
 def test_a_run_that_is_given_up_leaves_nothing_in_the_cluster(cluster):
     with a_launcher(cluster, impatient()) as launcher:
         run = launch(launcher, a_request("", accelerator="tpu-v6e-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from kinetic_flows.errors import PrefectServerError
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.scheduler import NodeGroup
 
 
 @pytest.fixture
@@ -109,3 +111,15 @@ def test_a_template_that_names_a_prefect_variable_is_filled_with_its_value(prefe
         Variable.set(label, "vision")
         manifest = render_job(template, job_variables(request), run_id=run_id, name="train")
     assert manifest["metadata"]["annotations"]["team"] == "vision"
+
+
+def test_accelerators_that_the_cluster_has_are_shown_with_their_node_pools(cluster, kinetic):
+    v6e = parse_accelerator("tpu-v6e-8")
+    cluster.add_nodes(
+        NodeGroup(name="v6e", labels=v6e.node_selector, capacity={"google.com/tpu": 8}, nodes=1)
+    )
+    rows = {row["name"]: row for row in json.loads(kinetic("accelerators", "--live", "--json"))}
+    assert rows["tpu-v6e-8"]["node_pools"] == ["v6e"]
+    assert rows["h100x8"]["node_pools"] == []
+    (line,) = [line for line in kinetic("accelerators", "--live").splitlines() if "v6e-8 " in line]
+    assert line.endswith("v6e")

@@ -120,3 +120,19 @@ def test_credentials_that_are_not_accepted_are_one_error(cluster):
     finally:
         client.close()
     assert "gcloud auth application-default login" in (caught.value.hint or "")
+
+
+def test_a_quota_that_can_never_hold_the_run_is_a_problem_and_a_used_one_a_warning(cluster, client):
+    cluster.add_quota("few", {"requests.google.com/tpu": "4"}, {"requests.google.com/tpu": "0"})
+    cluster.add_quota("jobs", {"count/jobs.batch": "3"}, {"count/jobs.batch": "3"})
+    found = preflight(client, PreflightRequest(accelerator=V6E_8))
+    (problem,) = found.problems
+    assert "quota 'few' of the namespace allows 4 requests.google.com/tpu" in problem
+    assert problem.endswith("and tpu-v6e-8 needs 8")
+    waits = "resource quota 'jobs' of the namespace has 3 of 3 count/jobs.batch in use"
+    assert any(warning.startswith(waits) for warning in found.warnings)
+
+
+def test_quotas_that_may_not_be_read_stop_nobody(cluster, client):
+    cluster.access.denials.append(Denial(resource="resourcequotas"))
+    assert preflight(client, PreflightRequest(accelerator=CPU)) == Preflight()

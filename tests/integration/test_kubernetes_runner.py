@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes_runs import IMAGE, Launched, a_launcher
@@ -41,7 +42,12 @@ def launcher(cluster: LoopbackCluster) -> Iterator[KubernetesLauncher]:
         yield made
 
 
-def launch(launcher: KubernetesLauncher, job: Job, accelerator: str = "cpu") -> Launched:
+def launch(
+    launcher: KubernetesLauncher,
+    job: Job,
+    accelerator: str = "cpu",
+    max_preemptions: int | None = None,
+) -> Launched:
     """Start a job's runner as a pod that gets the job's variables and no others."""
     pod = PodRequest(
         run_id=RUN_ID,
@@ -49,6 +55,7 @@ def launch(launcher: KubernetesLauncher, job: Job, accelerator: str = "cpu") -> 
         image=IMAGE.reference,
         accelerator=parse_accelerator(accelerator),
         arguments=(str(BOOTSTRAP),),
+        max_preemptions=max_preemptions,
         variables={"termination_grace_seconds": 10},
     )
     launcher.start(
@@ -137,8 +144,10 @@ def test_every_host_of_a_slice_runs_and_the_first_one_returns(cluster, launcher,
         import os
 
         def main():
-            names = os.environ["KINETIC_HOSTNAMES"].split(",")
-            return int(os.environ["JOB_COMPLETION_INDEX"]), len(names)
+            names = os.environ["KINETIC_HOSTNAMES"]
+            assert names == os.environ["TPU_WORKER_HOSTNAMES"], "what GKE says"
+            assert os.environ["TPU_WORKER_ID"] == os.environ["JOB_COMPLETION_INDEX"]
+            return int(os.environ["TPU_WORKER_ID"]), len(names.split(","))
         """
     job = Job(tmp_path / "store", source, changes={"hosts": 2})
     run = launch(launcher, job, str(SLICE))
@@ -165,3 +174,35 @@ def test_a_failing_hosts_exception_is_the_runs_and_the_other_host_is_stopped(
     assert ended.reason == "host 1 ended with exit code 1: the function raised"
     assert job.envelope().header.message == "host 1: chip 3 is bad"
     assert not [pod for pod in cluster.list("pods") if pod["status"]["phase"] == "Running"]
+
+
+def test_a_slice_starts_again_as_a_whole_when_one_host_is_preempted(cluster, launcher, tmp_path):
+    source = """
+        import os, time
+
+        def main():
+            index, count = os.environ["TPU_WORKER_ID"], os.environ["KINETIC_RESTART_COUNT"]
+            print(f"host {index} in start {count}", flush=True)
+            if count == "0":
+                time.sleep(600)
+            return index, count
+        """
+    changes = {"hosts": 2, "max_preemptions": 1}
+    job = Job(tmp_path / "store", source, changes=changes)
+    run = launch(launcher, job, str(SLICE), max_preemptions=1)
+    while b"host 0 in start 0" not in run.output:
+        run.until(Phase.PENDING, Phase.RUNNING, seconds=60)
+    second = cluster.wait_for("pods", lambda item: started_as(item, "1"))
+    cluster.preempt(second["metadata"]["name"])
+    assert run.end(60).phase is Phase.SUCCEEDED
+    assert job.value() == ("0", "1")
+    assert b"every host of the slice starts again" in run.output
+    assert b"host 0 in start 1" in run.output
+    pods = [pod["metadata"]["name"].rsplit("-", 2)[1] for pod in cluster.list("pods")]
+    assert sorted(pods) == ["0", "1", "1"], "only the preempted host has another pod"
+
+
+def started_as(pod: dict[str, Any], index: str) -> bool:
+    annotations = pod["metadata"].get("annotations") or {}
+    is_it = annotations.get("batch.kubernetes.io/job-completion-index") == index
+    return is_it and pod["status"].get("phase") == "Running"

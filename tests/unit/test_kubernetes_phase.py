@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kinetic_flows.accelerators import NodePool
-from kinetic_flows.platforms.kubernetes_phase import Patience, gives_up, judge
+from kinetic_flows.platforms.kubernetes_phase import Patience, gives_up, judge, patience_of
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.protocols import Phase
 
@@ -142,3 +142,12 @@ def test_before_the_autoscaler_has_spoken_no_node_pool_is_said_to_be_missing():
 def test_what_runs_is_never_given_up():
     verdict = judge(RunView(job=job(), pods=(pod("Running"),)))
     assert not gives_up(verdict, Patience(schedule_timeout_seconds=1), 1e9)
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"), [("90", 90.0), ("none", None), ("soon", 3600.0), (None, 3600.0)]
+)
+def test_a_job_says_how_long_it_may_wait(said, limit):
+    annotations = {} if said is None else {"kinetic-flows/schedule-timeout-seconds": said}
+    found = patience_of(job(annotations=annotations), Patience())
+    assert found.schedule_timeout_seconds == limit

@@ -109,6 +109,15 @@ class LoopbackCluster:
         """Make a node pool, or change what the autoscaler may do with it."""
         self._call(lambda: self._scheduler.add_group(group))
 
+    def add_quota(self, name: str, hard: dict[str, str], used: dict[str, str]) -> None:
+        """Bound what a namespace may have, with what of it is taken; it is only shown."""
+        body = {
+            "metadata": {"name": name},
+            "spec": {"hard": hard},
+            "status": {"hard": hard, "used": used},
+        }
+        self._call(lambda: self.store.create("resourcequotas", "default", body))
+
     def remove_node(self, name: str) -> None:
         """Let a node vanish with everything that runs on it."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from loopback.kubernetes.admission import Admission
 from loopback.kubernetes.errors import ApiError
+from loopback.kubernetes.gke import inject_tpu_variables
 from loopback.kubernetes.store import (
     Object,
     Store,
@@ -99,6 +100,7 @@ class JobController:
 
     def _make_pod(self, job: Object, index: str | None) -> None:
         pod = _pod_of(job, index)
+        inject_tpu_variables(job, pod, index)
         try:
             self._admission.check_pod(job["metadata"]["namespace"], pod)
         except ApiError as refusal:

@@ -42,6 +42,7 @@ KINDS = {
         Kind(name="Service", plural="services"),
         Kind(name="ServiceAccount", plural="serviceaccounts"),
         Kind(name="Event", plural="events"),
+        Kind(name="ResourceQuota", plural="resourcequotas"),
         Kind(name="Namespace", plural="namespaces", namespaced=False),
         Kind(name="Node", plural="nodes", namespaced=False),
     )
