@@ -94,6 +94,10 @@ def _settled(
 ) -> ResultEnvelope:
     envelope = settle(session.platform, session.api, run, is_launched=is_launched)
     if envelope is not None:
+        if envelope.header.status == "cancelled":
+            # Its own runner noticed the cancellation, and its Job is nothing to look at.
+            with suppress(KineticError):
+                session.platform.launcher.discard(run.run_id)
         return envelope
     if session.api.read_run(run.run_id).state_type == "CANCELLED":
         raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)

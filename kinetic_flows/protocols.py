@@ -278,6 +278,10 @@ class Launcher(Protocol):
         """Ask the run's process to end, and end it when the grace period is over."""
         ...
 
+    def discard(self, run_id: str) -> None:
+        """Remove what a run that has ended left behind in the place it ran in."""
+        ...
+
 
 class Platform(Protocol):
     """Somewhere to run: its name and its seams."""

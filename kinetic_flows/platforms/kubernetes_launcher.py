@@ -216,6 +216,16 @@ class KubernetesLauncher:
             self._end_pods(run_id, 0)
             state.wait(is_gone, FORCED_END_SECONDS)
 
+    def discard(self, run_id: str) -> None:
+        """Delete the run's Job, which has ended, before its time to live is over.
+
+        Raises:
+            LaunchError: The cluster refuses, or cannot be reached.
+        """
+        job = self._watcher.view(run_id).job
+        if job is not None:
+            self._delete_job(job)
+
     def _verdict(self, run_id: str, view: RunView) -> Verdict:
         given_up = self._given_up.get(run_id)
         if given_up:

@@ -108,6 +108,9 @@ class LocalProcesses:
             position=(position or 0) + len(output),
         )
 
+    def discard(self, run_id: str) -> None:
+        """Do nothing: what a process printed is kept, to be shown later."""
+
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Send SIGTERM to the runner, and SIGKILL to its session when the grace is over."""
         process = self._process(run_id)
