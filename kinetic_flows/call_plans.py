@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock, plan_lock
+from kinetic_flows.errors import KineticError
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
 from kinetic_flows.plan import CodeSummary, EnvironmentSpec, RunPlan
 from kinetic_flows.planning import Draft, job_request, locked_target
-from kinetic_flows.protocols import Platform, ResolvedImage
+from kinetic_flows.protocols import LaunchNeeds, Platform, ResolvedImage
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""
@@ -72,8 +73,23 @@ def plan_call(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> R
         ),
         filtered=planned.filtered,
         warnings=(*draft.warnings, *planned.warnings),
+        obstacles=_obstacles(draft, platform),
         why=planned.why,
     )
+
+
+def _obstacles(draft: Draft, platform: Platform) -> tuple[str, ...]:
+    """Ask the cluster what speaks against a launch; a plan does without an answer."""
+    if not draft.place.has_preflight:
+        return ()
+    chosen = draft.place.chosen_variables(draft.call.options)
+    needs = LaunchNeeds(
+        accelerator=draft.accelerator, service_account=chosen.get("service_account_name")
+    )
+    try:
+        return platform.launcher.preflight(needs).problems
+    except KineticError as error:
+        return (f"the cluster cannot be asked: {error.message}",)
 
 
 def _plan_image(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> PlannedImage:

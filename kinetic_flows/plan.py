@@ -87,6 +87,7 @@ class RunPlan:
         filtered: Requirements that are left out because the image has the accelerator's own
             version, a sentence each.
         warnings: What else the person should know, a sentence each.
+        obstacles: What the cluster says against launching it now, a sentence each.
         why: Why the image has to be built; None when it need not be, or nobody knows.
     """
 
@@ -107,6 +108,7 @@ class RunPlan:
     job_variables: Mapping[str, Any]
     filtered: tuple[str, ...]
     warnings: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()
     why: tuple[str, ...] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +136,7 @@ class RunPlan:
             else {"files": 0, "bytes": 0},
             "filtered": list(self.filtered),
             "warnings": list(self.warnings),
+            "obstacles": list(self.obstacles),
             "why": list(self.why) if self.why is not None else None,
         }
 
@@ -157,6 +160,7 @@ class RunPlan:
         rows += [("why", line) for line in self.why or ()]
         rows += [("left out", line) for line in self.filtered]
         rows += [("warning", line) for line in self.warnings]
+        rows += [("in the way", line) for line in self.obstacles]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
 

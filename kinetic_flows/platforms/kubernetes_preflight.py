@@ -101,9 +101,8 @@ def preflight(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     Raises:
         KineticError: The cluster cannot be reached at all.
     """
-    host = client.host()
     found = client.spawn(_look(client, request)).result()
-    warning = loopback_warning(request.prefect_api_url, host)
+    warning = loopback_warning(request.prefect_api_url, client.host())
     return replace(found, warnings=(*found.warnings, *([warning] if warning else [])))
 
 

@@ -21,7 +21,7 @@ from projects import Project, make_project
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.errors import LaunchError, RunCancelled, RunCrashed
+from kinetic_flows.errors import AcceleratorError, LaunchError, RunCancelled, RunCrashed
 from kinetic_flows.images.bases import pin_of, read_base_inputs
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
@@ -190,9 +190,9 @@ def test_the_specifications_example_runs_on_a_tpu(
     }
     assert container["resources"]["limits"] == {"google.com/tpu": 8}
     assert container["resources"]["requests"] == {"google.com/tpu": 8}
-    built = list(loopback_cloud.builds.builds.values())[builds:]
+    built = loopback_cloud.builds.builds[builds:]
     assert len(built) == 1, "the project's layer alone: the base is the user's own"
-    digest = built[0].build.results.images[0].digest
+    digest = built[0].results.images[0].digest
     assert container["image"] == f"us-docker.pkg.dev/{PROJECT}/kn-{CLUSTER}/app@{digest}"
     assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == "8Gi", "the administrator's default"
     labels = job["metadata"]["labels"]
@@ -206,6 +206,11 @@ def test_the_specifications_example_runs_on_a_tpu(
     shown = capfd.readouterr()
     assert reason in shown.err
     assert "✓ preflight: the cluster is ready for tpu-v6e-8" in shown.err
+
+    counted = functions.train.with_options(accelerator="TPU:8").plan(1)
+    assert counted.accelerator == "tpu-v6e-8", "the one type that the cluster has"
+    with pytest.raises(AcceleratorError, match="no node pool of the cluster has 'tpu:16'"):
+        functions.train.with_options(accelerator="tpu:16").plan(1)
 
 
 def test_what_the_cluster_lacks_is_listed_before_anything_is_built(
