@@ -121,6 +121,12 @@ class KineticCluster(Block):
         description="Another Secret Manager endpoint, as host:port; empty for Google's.",
         examples=["secretmanager.internal.example.com:443"],
     )
+    artifact_registry_endpoint: str | None = Field(
+        default=None,
+        description="Another endpoint of Artifact Registry's own API, as host:port; empty for "
+        "Google's.",
+        examples=["artifactregistry.internal.example.com:443"],
+    )
     storage_endpoint: str | None = Field(
         default=None,
         description="The URL of another Cloud Storage endpoint; empty for Google's.",

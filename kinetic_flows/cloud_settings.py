@@ -108,6 +108,8 @@ class CloudSettings:
         cloud_build_endpoint: `KINETIC_CLOUD_BUILD_ENDPOINT`: another Cloud Build, as `host:port`,
             or `http://host:port` for plain text; None for Google's.
         secret_manager_endpoint: `KINETIC_SECRET_MANAGER_ENDPOINT`: likewise for Secret Manager.
+        artifact_registry_endpoint: `KINETIC_ARTIFACT_REGISTRY_ENDPOINT`: likewise for Artifact
+            Registry's own API; its images are at `registry_endpoints`.
         storage_endpoint: `KINETIC_STORAGE_ENDPOINT`, else `STORAGE_EMULATOR_HOST`: URL of
             another Cloud Storage; None for Google's.
         registry_endpoints: `KINETIC_REGISTRY_ENDPOINTS`: URLs of registries by host, written as
@@ -136,6 +138,7 @@ class CloudSettings:
     build_timeout_seconds: int
     cloud_build_endpoint: str | None
     secret_manager_endpoint: str | None
+    artifact_registry_endpoint: str | None
     storage_endpoint: str | None
     registry_endpoints: Mapping[str, str]
     retention_days: int
@@ -191,6 +194,7 @@ KINDS: Mapping[str, _Kind] = {
     ),
     "cloud_build_endpoint": _Kind(check.endpoint),
     "secret_manager_endpoint": _Kind(check.endpoint),
+    "artifact_registry_endpoint": _Kind(check.endpoint),
     "storage_endpoint": _Kind(check.url),
     "registry_endpoints": _Kind(check.endpoints, lambda _: {}),
     "retention_days": _Kind(check.whole_number("days"), lambda _: 30),

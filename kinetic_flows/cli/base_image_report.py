@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
     from kinetic_flows.images.base_orders import BaseOrder, Standing
     from kinetic_flows.images.builds import BuildStep
+    from kinetic_flows.images.registry_setup import Setup
     from kinetic_flows.tasks.base_images import BaseOutcome
 
 
@@ -70,6 +71,20 @@ def print_outcomes(outcomes: Sequence[BaseOutcome], repository: str, *, as_json:
         print("  ".join(cells).rstrip())
     if any(item.action != "failed" and item.name != "controller" for item in outcomes):
         print(f"\nto use them:\n  export KINETIC_BASE_IMAGE_REPO={repository}")
+
+
+def print_setup(setup: Setup | None) -> None:
+    """Print what a repository of Artifact Registry still needs."""
+    if setup is None or not setup.commands:
+        return
+    if not setup.exists:
+        say("the repository has to be created, and its users let in:")
+    elif setup.was_checked:
+        say("not granted on the repository; needed unless a role on the project does it:")
+    else:
+        say("you may not look at the repository's policy; needed unless it is granted already:")
+    for command in setup.commands:
+        say(f"  {command}")
 
 
 def print_credentials_note(plan: BaseImagesPlan) -> None:

@@ -15,6 +15,7 @@ from kinetic_flows.cli.base_image_report import (
     print_credentials_note,
     print_dry_run,
     print_outcomes,
+    print_setup,
     print_summary,
 )
 from kinetic_flows.errors import UsageError
@@ -97,6 +98,7 @@ def build_image(
         print_dry_run(plan, as_json=as_json)
         return
     _settle_credentials(plan, environ, update=update_credentials)
+    print_setup(plan.platform.setup(plan.request.repository))
     standings = _look_up(plan)
     print_summary(plan, standings)
     if not yes and any(no_cache or not standing.is_current for standing in standings):

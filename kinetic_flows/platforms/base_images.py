@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from kinetic_flows.clients.artifact_registry import ArtifactRegistry
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.cloud_build_builder import CloudBuildBuilder
 from kinetic_flows.clients.docker_hub import TOKEN_PAGE, StoredLogin, check_login
@@ -17,7 +19,7 @@ from kinetic_flows.clients.registry_credentials import (
     default_credentials,
 )
 from kinetic_flows.clients.secret_manager import SecretManager
-from kinetic_flows.errors import ConfigurationError
+from kinetic_flows.errors import BuildError, ConfigurationError
 from kinetic_flows.images.base_failures import UPDATE_CREDENTIALS
 from kinetic_flows.images.base_orders import BaseOrder, Standing, find_standing
 from kinetic_flows.images.builds import (
@@ -28,6 +30,13 @@ from kinetic_flows.images.builds import (
     build_steps,
 )
 from kinetic_flows.images.references import DOCKER_HUB, parse_reference
+from kinetic_flows.images.registry_setup import (
+    RepositoryState,
+    Setup,
+    artifact_repository,
+    node_account,
+    plan_setup,
+)
 from kinetic_flows.naming import base_image
 from kinetic_flows.platforms.google_cloud import builder_settings, docker_config, open_bucket
 from kinetic_flows.protocols import ResolvedImage
@@ -35,6 +44,8 @@ from kinetic_flows.protocols import ResolvedImage
 if TYPE_CHECKING:
     from kinetic_flows.cloud_settings import CloudSettings
 
+
+logger = logging.getLogger(__name__)
 
 _LOGIN_VARIABLES = ("KINETIC_DOCKERHUB_USERNAME", "KINETIC_DOCKERHUB_TOKEN")
 
@@ -64,6 +75,9 @@ class BaseImagePlatform:
             credentials=FirstFound(sources=(*usual.sources, self.docker_hub)),
             endpoints=cloud.registry_endpoints,
         )
+        self._artifacts = ArtifactRegistry(
+            endpoint=cloud.artifact_registry_endpoint, credentials=credentials
+        )
         self._build_account = cloud.build_service_account
         self._builds = CloudBuild(
             cloud.project,
@@ -77,6 +91,24 @@ class BaseImagePlatform:
             build_store=open_bucket(cloud.builds_bucket, cloud, credentials),
             registry=self.registry,
             settings=builder_settings(cloud),
+        )
+
+    def setup(self, repository: str) -> Setup | None:
+        """Return what a repository of Artifact Registry still needs; None for other registries.
+
+        Raises:
+            RegistryAccessError: Artifact Registry cannot be reached.
+        """
+        parts = artifact_repository(repository)
+        if parts is None:
+            return None
+        state = self._artifacts.look_at(parts)
+        builder = self.build_account()
+        return plan_setup(
+            parts,
+            state or RepositoryState(exists=True),
+            builder=builder,
+            nodes=node_account(builder),
         )
 
     def look_up(self, orders: Sequence[BaseOrder]) -> tuple[Standing, ...]:
@@ -143,12 +175,12 @@ class BaseImagePlatform:
         self.docker_hub.store(credentials)
 
     def build_account(self) -> str:
-        """Return the e-mail address of the service account that builds run as.
-
-        Raises:
-            BuildError: Cloud Build cannot be asked.
-        """
-        account = self._build_account or self._builds.default_service_account()
+        """Return the e-mail address of the service account that builds run as."""
+        try:
+            account = self._build_account or self._builds.default_service_account()
+        except BuildError as error:
+            logger.info("%s", error.message)
+            return "BUILD_SERVICE_ACCOUNT"
         return account.rpartition("/")[2]
 
     def _verify(self, credentials: RegistryCredentials, remedy: str) -> None:

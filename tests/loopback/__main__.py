@@ -32,6 +32,7 @@ def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
         "KINETIC_IMAGE_REPO": f"{REGISTRY_HOST}/{PROJECT}/kn-{CLUSTER}",
         "KINETIC_CLOUD_BUILD_ENDPOINT": cloud.builds.endpoint,
         "KINETIC_SECRET_MANAGER_ENDPOINT": cloud.builds.endpoint,
+        "KINETIC_ARTIFACT_REGISTRY_ENDPOINT": cloud.builds.endpoint,
         "KINETIC_REGISTRY_ENDPOINTS": ",".join(
             [
                 *(f"{host}={cloud.front.url}" for host in REGISTRY_HOSTS),

@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopback.artifact_registry import SERVICE as ARTIFACT_SERVICE
+from loopback.artifact_registry import ArtifactRegistryApi
 from loopback.build_worker import BuildWorker
 from loopback.cloud_build import CloudBuildServer
 from loopback.containers import Containers
@@ -33,6 +35,7 @@ class LoopbackCloud:
         storage: Cloud Storage.
         registry: What is behind Artifact Registry: open, for looking inside.
         front: Artifact Registry itself, which wants a token.
+        artifacts: Artifact Registry's own API.
         docker_hub: Docker Hub, on the same images.
         builds: Cloud Build and Secret Manager.
         containers: Builds images, and runs them as a node would.
@@ -43,6 +46,7 @@ class LoopbackCloud:
     storage: StorageServer
     registry: DockerRegistry
     front: RegistryFront
+    artifacts: ArtifactRegistryApi
     docker_hub: RegistryFront
     builds: CloudBuildServer
     containers: Containers
@@ -78,7 +82,10 @@ def start_cloud(directory: Path) -> LoopbackCloud:
         starting.callback(docker_hub.stop)
         containers = _containers(registry, front, starting)
         containers.mirror("docker.io", docker_hub.host)
-        builds = CloudBuildServer(lambda running: worker(running))
+        artifacts = ArtifactRegistryApi(front)
+        builds = CloudBuildServer(
+            lambda running: worker(running), {ARTIFACT_SERVICE: artifacts.methods()}
+        )
         worker = BuildWorker(
             containers=containers,
             storage_url=storage.url,
@@ -96,6 +103,7 @@ def start_cloud(directory: Path) -> LoopbackCloud:
             storage=storage,
             registry=registry,
             front=front,
+            artifacts=artifacts,
             docker_hub=docker_hub,
             builds=builds,
             containers=containers,

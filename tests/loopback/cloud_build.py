@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -48,9 +48,12 @@ class CloudBuildServer:
 
     Args:
         worker: Executes builds, each in a thread of its own.
+        others: Further services of the same port.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(
+        self, worker: Worker, others: Mapping[str, Mapping[str, tuple[Any, Any]]] | None = None
+    ) -> None:
         self.worker = worker
         self.secrets = SecretManager()
         self._builds: dict[str, RunningBuild] = {}
@@ -72,6 +75,7 @@ class CloudBuildServer:
                     "GetOperation": (operations_pb2.GetOperationRequest, self._operation),
                 },
                 SECRET_SERVICE: self.secrets.methods(),
+                **(others or {}),
             }
         )
         self.endpoint = self.server.endpoint

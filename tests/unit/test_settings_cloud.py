@@ -106,6 +106,7 @@ VALUES = {
     "build_timeout_seconds": ("7200", 7200),
     "cloud_build_endpoint": ("http://127.0.0.1:8123/", "http://127.0.0.1:8123"),
     "secret_manager_endpoint": ("secrets.internal:443", "secrets.internal:443"),
+    "artifact_registry_endpoint": ("artifacts.internal:443", "artifacts.internal:443"),
     "storage_endpoint": ("storage.internal", "https://storage.internal"),
     "registry_endpoints": (
         "a.dev=http://127.0.0.1:5000, b.dev=b.internal:5000",
