@@ -47,8 +47,8 @@ class ArtifactRegistry:
         Raises:
             RegistryAccessError: Artifact Registry cannot be reached.
         """
-        client, name = self._connect(), repository.resource
-        options = {"timeout": self._call_seconds / 2}
+        name, options = repository.resource, {"timeout": self._call_seconds / 2}
+        client = self._call(self._connect)
         try:
             self._call(lambda: client.get_repository(name=name, **options))
         except _Refused as refused:

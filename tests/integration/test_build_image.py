@@ -21,9 +21,11 @@ from projects import make_project
 
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.errors import BuildError, ImageError, RegistryAccessError, UsageError
+from kinetic_flows.images.registry_setup import READER, WRITER
 from kinetic_flows.server import BackgroundServer
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
+from loopback.cloud_build import BUILD_ACCOUNT
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.podman import PodmanRuntime
 from loopback.kubernetes.scheduler import NodeGroup
@@ -192,19 +194,25 @@ def test_a_base_is_built_tried_and_pushed_to_artifact_registry_and_prebuilt_mode
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     repository = f"{REGISTRY_HOST}/{PROJECT}/bases"
-    asked = ("--repo", repository, "--category", "cpu", "--tag", "v1", *OWN)
+    own = ("--repo", repository, "--category", "cpu", *OWN)
+    asked = (*own, "--tag", "v1")
     missing = command.run(*asked)
     assert missing.returncode == ImageError.exit_code
-    assert (
-        "gcloud artifacts repositories create bases --repository-format=docker --location=us "
-        f"--project={PROJECT}"
-    ) in missing.stderr
+    where = f"--location=us --project={PROJECT}"
+    assert f"repositories create bases --repository-format=docker {where}" in missing.stderr
+    grants = [line for line in missing.stderr.splitlines() if "add-iam-policy-binding" in line]
+    assert [line.rpartition("=")[2] for line in grants] == [WRITER, READER]
+    assert all(f"--member=serviceAccount:{BUILD_ACCOUNT}" in line for line in grants)
     command.cloud.create_repository(PROJECT, "bases")
+    command.cloud.artifacts.policies[f"{PROJECT}/bases"] = {
+        WRITER: {f"serviceAccount:{BUILD_ACCOUNT}"}
+    }
 
     made = command.run(*asked, "--json")
 
     assert made.returncode == 0, made.stderr
     (image,) = json.loads(made.stdout)["images"]
+    assert "gcloud" not in made.stderr, "what is granted is not asked for"
     assert image["action"] == "built"
     assert image["size_bytes"] > 1_000_000
     plain = command.labels(f"{PROJECT}/bases/base-cpu", "v1")
@@ -234,7 +242,8 @@ def test_a_base_is_built_tried_and_pushed_to_artifact_registry_and_prebuilt_mode
         functions = functions_of(tmp_path, monkeypatch)
         with pytest.raises(ImageError, match=r"base-cpu.*does not exist"):
             functions.read_notes("/app/notes.txt")
-        command.run(*asked, "--tag", "0.1.0")
+        version = command.run(*own)
+        assert version.returncode == 0, version.stderr
         assert functions.read_notes("/app/notes.txt") == "changed"
 
 
