@@ -100,6 +100,9 @@ def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -
     code = observation.exit_code
     if code is not None and code in EXIT_MEANINGS.keys() - {EXIT_RETURNED, EXIT_RAISED}:
         how = f"{_last_words(log_tail) or EXIT_MEANINGS[code]} (exit code {code})"
+    elif code is None and observation.reason:
+        # It may never have been a process.
+        how = observation.reason
     else:
         reason = f": {observation.reason}" if observation.reason else ""
         how = f"its process {describe_exit(code)} without leaving a result{reason}"

@@ -19,6 +19,7 @@ from .endings import (
     timed_out,
 )
 from .interrupts import Interrupts
+from .memory import count_kills, describe_kill
 from .outcome import BODY_FILE, read_outcome
 from .output import Output
 from .processes import Worker
@@ -68,6 +69,7 @@ class Calls:
         self._tries: int = 1 + (job["retries"] if job["hosts"] == 1 else 0)
         self._limit_seconds: float | None = job["timeout_seconds"]
         self._deadline: float | None = None
+        self._kills = 0
 
     def run(self) -> Ending:
         """Call the function until it returns, and return how that ended."""
@@ -90,7 +92,7 @@ class Calls:
         variables = {**self._task["variables"], "KINETIC_RETRY": str(number)}
         with open(os.path.join(directory, TASK_FILE), "w", encoding="utf-8") as file:
             json.dump({**self._task, "variables": variables}, file)
-        around = self._around
+        around, self._kills = self._around, count_kills()
         worker = Worker(around.archive, directory, around.environ, around.output, around.interrupts)
         self._watch(worker)
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
@@ -118,7 +120,7 @@ class Calls:
         )
         if self._around.interrupts.is_stopping:
             return self._interrupted(ending)
-        return ending or crashed(worker.exit_code or 0, tail)
+        return ending or crashed(worker.exit_code or 0, tail, describe_kill(self._kills))
 
     def _interrupted(self, ending: Ending | None) -> Ending:
         """Return how a run ended that was asked to stop while the function ran."""

@@ -59,18 +59,20 @@ def from_outcome(outcome: Mapping[str, Any], body: str, log_tail: list[str]) -> 
     return Ending(EXIT_RETURNED if status == "returned" else EXIT_RAISED, status, fields, body)
 
 
-def crashed(exit_code: int, log_tail: list[str]) -> Ending:
+def crashed(exit_code: int, log_tail: list[str], why: str | None = None) -> Ending:
     """Return the ending of a run whose worker died.
 
     Args:
         exit_code: The worker's exit code, negative for a signal.
         log_tail: The last lines that were printed.
+        why: What is known of the reason; None for nothing.
     """
     if exit_code < 0:
         how, code = f"was killed by {signal_name(-exit_code)}", SIGNAL_BASE - exit_code
     else:
         how, code = f"exited with {exit_code} while the function ran", EXIT_RAISED
-    fields = {"message": f"its process {how}", "exit_code": exit_code, "log_tail": log_tail}
+    message = f"its process {how}" + (f": {why}" if why else "")
+    fields = {"message": message, "exit_code": exit_code, "log_tail": log_tail}
     return Ending(code, "crashed", fields)
 
 

@@ -358,6 +358,39 @@ def test_an_image_that_cannot_be_pulled_says_why(tmp_path, answer, words):
     assert "the node cannot pull registry/image@sha256:" in seen.reason
 
 
+def test_an_image_that_disappears_under_a_run_says_so_when_it_is_to_start_again(tmp_path):
+    has_image = True
+
+    async def pull(image: str) -> None:
+        if not has_image:
+            raise ImagePullFailure("manifest unknown")
+
+    place = KubernetesPlace(patience=Patience(hopeless_timeout_seconds=0.5))
+    with LoopbackCluster(tmp_path, pull_image=pull) as cluster, a_launcher(cluster, place) as own:
+        cluster.add_nodes(SPOT)
+        run = launch(own, a_request(WAIT_FOR_EVER, accelerator="tpu-v6e-8:spot"))
+        up(run)
+        has_image = False
+        cluster.preempt(pod_of(cluster))
+        ended = run.end()
+    assert ended.reason.startswith("it cannot start: the pod was preempted: Google took its Spot")
+    assert "the registry does not have it; was it deleted?" in ended.reason
+
+
+def test_a_used_up_quota_of_the_namespace_is_named(cluster, launcher):
+    cluster.admission.webhooks.append(
+        lambda plural, item: (
+            'pods "train" is forbidden: exceeded quota: team-a, requested: pods=1, used: pods=5, '
+            "limited: pods=5"
+            if plural == "pods"
+            else None
+        )
+    )
+    run = launch(launcher, a_request(""))
+    seen = run.until(Phase.PENDING, reason="resource quota 'team-a' of the namespace is used up")
+    assert "used: pods=5, limited: pods=5" in seen.reason
+
+
 def test_a_hopeless_wait_is_given_up_early(tmp_path):
     async def refuse(image: str) -> None:
         raise ImagePullFailure("manifest unknown")
