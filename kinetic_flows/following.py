@@ -20,8 +20,8 @@ FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
 POLL_FRACTION = 0.05
 CANCEL_GRACE_SECONDS = 15.0
-LOOK_WHILE_PENDING_SECONDS = 3.0
-LOOK_WHILE_RUNNING_SECONDS = 10.0
+FIRST_LOOK_SECONDS = 3.0
+LAST_LOOK_SECONDS = 10.0
 """How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
 
 WORTH_SAYING_SECONDS = 5.0
@@ -64,7 +64,7 @@ def follow(
         if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
             break
         reasons.take(seen)
-        cancellation.look(seen)
+        cancellation.look()
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimeout(
                 f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
@@ -149,16 +149,15 @@ class _Cancellation:
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
         self._session = session
-        self._next = time.monotonic() + LOOK_WHILE_PENDING_SECONDS
+        self._pause = FIRST_LOOK_SECONDS
+        self._next = time.monotonic() + self._pause
 
-    def look(self, seen: Observation) -> None:
+    def look(self) -> None:
         now = time.monotonic()
         if now < self._next:
             return
-        is_running = seen.phase is Phase.RUNNING
-        self._next = now + (
-            LOOK_WHILE_RUNNING_SECONDS if is_running else LOOK_WHILE_PENDING_SECONDS
-        )
+        self._pause = min(self._pause * 1.5, LAST_LOOK_SECONDS)
+        self._next = now + self._pause
         with suppress(PrefectServerError):
             if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
                 self._session.platform.launcher.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
