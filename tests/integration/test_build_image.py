@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +21,10 @@ import pytest
 from projects import make_project
 
 from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.errors import BuildError, ImageError, RegistryAccessError, UsageError
 from kinetic_flows.images.registry_setup import READER, WRITER
+from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
@@ -285,6 +288,62 @@ def test_a_category_that_fails_stops_no_other_and_a_rerun_makes_only_what_is_mis
 def rows(table: str) -> list[str]:
     """Return the rows of the command's table."""
     return [line for line in table.splitlines() if "/base-" in line]
+
+
+def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_would(
+    command: Command, tmp_path: Path, prefect_api_url: str
+) -> None:
+    repository = f"{REGISTRY_HOST}/{PROJECT}/scheduled"
+    command.cloud.create_repository(PROJECT, "scheduled")
+    install_work_pool(WorkPools(prefect_api_url), "kinetic-gke")
+    prefect_file = files("kinetic_flows.deployments") / "prefect.yaml"
+    variables = {
+        "KINETIC_CONTROLLER_IMAGE": f"{repository}/controller:0.1.0",
+        "KINETIC_BASE_IMAGE_REPO": repository,
+    }
+    deploy = ["--no-prompt", "deploy", "--prefect-file", str(prefect_file)]
+    prefect(command, *deploy, "--name", "rebuild-base-images", **variables)
+    name = "kinetic-build-image/rebuild-base-images"
+    deployment = httpx.get(f"{prefect_api_url}/deployments/name/{name}").json()
+    assert deployment["pull_steps"] in (None, [])
+    assert deployment["work_pool_name"] == "kinetic-gke"
+    assert deployment["job_variables"]["image"] == variables["KINETIC_CONTROLLER_IMAGE"]
+    assert deployment["schedules"][0]["schedule"]["cron"] == "0 3 * * 1"
+
+    unknown = command.run("--deployment", "rebuild")
+    assert unknown.returncode == UsageError.exit_code
+    assert "there is no deployment 'kinetic-build-image/rebuild'" in unknown.stderr
+    asked = command.run("--deployment", "rebuild-base-images", "--category", "cpu")
+    assert asked.returncode == 0, asked.stderr
+    run_id = asked.stdout.split(" run ")[1].split()[0]
+    run = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
+    assert run["parameters"]["categories"] == ["cpu"]
+    assert run["parameters"]["repository"] == repository
+    prefect(command, "flow-run", "execute", run_id)
+
+    ended = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    labels = command.labels(f"{PROJECT}/scheduled/base-cpu", f"0.1.0-py{MINOR}")
+    assert labels["kinetic.base-identity"]
+    wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
+    newest = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted).json()[0]
+    (row,) = json.loads(newest["data"])
+    assert (row["image"], row["result"]) == ("cpu", "built")
+    assert row["size (MB)"] > 100
+
+
+def prefect(command: Command, *arguments: str, **variables: str) -> None:
+    """Run Prefect's own command."""
+    done = subprocess.run(
+        [str(KINETIC.with_name("prefect")), *arguments],
+        env={**command.environment, **variables},
+        cwd=command.directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_image_that_fails_its_smoke_test_is_not_published(command: Command) -> None:
