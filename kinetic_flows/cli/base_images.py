@@ -23,7 +23,6 @@ from kinetic_flows.settings import load_settings, process_environment
 
 if TYPE_CHECKING:
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
-    from kinetic_flows.images.base_orders import Standing
     from kinetic_flows.progress import Progress
 
 
@@ -72,7 +71,7 @@ def build_image(
         project: Google Cloud project; KINETIC_PROJECT by default.
         cluster: GKE cluster, or the name of a profile; KINETIC_CLUSTER by default.
     """
-    from kinetic_flows.flows.build_image import BuildImageParameters
+    from kinetic_flows.flows.build_image import BuildImageParameters, plan_base_images
     from kinetic_flows.terminal import terminal_progress
 
     environ = process_environment()
@@ -93,31 +92,19 @@ def build_image(
         return
     if repo is None:
         parameters = _questions(parameters, environ)
-    plan = _plan(parameters, environ, progress)
+    plan = plan_base_images(parameters, environ, progress)
     if dry_run:
         print_dry_run(plan, as_json=as_json)
         return
     _settle_credentials(plan, environ, update=update_credentials)
     print_setup(plan.platform.setup(plan.request.repository))
-    standings = _look_up(plan)
+    standings = plan.platform.look_up(plan.orders)
     print_summary(plan, standings)
     if not yes and any(no_cache or not standing.is_current for standing in standings):
         _confirm()
     _run(plan, parameters, environ, progress, as_json=as_json)
     if repo is None:
         print_command(parameters)
-
-
-def _plan(
-    parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
-) -> BaseImagesPlan:
-    from kinetic_flows.flows.build_image import plan_base_images
-
-    return plan_base_images(parameters, environ, progress)
-
-
-def _look_up(plan: BaseImagesPlan) -> tuple[Standing, ...]:
-    return plan.platform.look_up(plan.orders)
 
 
 def _run(
@@ -205,7 +192,8 @@ def _confirm() -> None:
     from kinetic_flows.cli.base_image_questions import ask_confirmation
 
     if not ask_confirmation():
-        raise KeyboardInterrupt
+        print("nothing was built", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _is_terminal() -> bool:

@@ -22,7 +22,9 @@ from projects import make_project
 
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.errors import BuildError, ImageError, RegistryAccessError, UsageError
+from kinetic_flows.images.base_lookup import WantedBase, find_base
 from kinetic_flows.images.registry_setup import READER, WRITER
 from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
@@ -412,9 +414,13 @@ def test_docker_hub_is_logged_in_to_from_secret_manager_and_the_token_is_nowhere
     assert_not_in_buckets(command.cloud)
     assert_not_in(command.cloud.registry.directory)
 
+    assert_prebuilt_mode_finds(f"{USERNAME}/kinetic", hub.url)
     again = command.run(*asked)
     assert again.returncode == 0, again.stderr
     assert "holds exactly this" in again.stderr
+    strange = command.run("--repo", "stranger/kinetic", "--category", "cpu", *OWN)
+    assert strange.returncode == BuildError.exit_code
+    assert "its account must be 'stranger'" in strange.stderr
     hub.accounts[USERNAME] = "renewed"
     expired = command.run(*asked, "--no-cache")
     assert expired.returncode == RegistryAccessError.exit_code
@@ -428,6 +434,15 @@ def test_docker_hub_is_logged_in_to_from_secret_manager_and_the_token_is_nowhere
     assert refused.returncode == BuildError.exit_code
     assert "rights: the build's account may not push to docker.io/someone/" in refused.stderr
     assert "Read & Write" in refused.stderr
+
+
+def assert_prebuilt_mode_finds(repository: str, url: str) -> None:
+    """See that nodes and clients, who have no login, find the base."""
+    with contextlib.closing(OciRegistry(endpoints={"docker.io": url})) as registry:
+        wanted = WantedBase(repository=repository, category="cpu", python=MINOR, tag="v1")
+        found = find_base(registry, wanted)
+    assert found.reference.endswith(f"v1-py{MINOR}")
+    assert not found.warnings
 
 
 def assert_not_in(directory: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,3 +145,16 @@ def test_tags_and_pythons_that_cannot_be_are_refused() -> None:
         check_tag("a/b:c d")
     with pytest.raises(UsageError, match=r"Python 3\.9"):
         check_pythons(["3.9"])
+
+
+def test_the_smoke_test_names_everything_that_is_wrong() -> None:
+    (command,) = base_orders(REQUEST)[2].recipe.smoke_tests
+    program = [sys.executable, "-c", command[2], "3.99", "tpu", "1", "own"]
+
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    found = ".".join(map(str, sys.version_info[:2]))
+    assert f"smoke test: it has Python {found}, and its tag is to say 3.99" in done.stdout
+    assert "cannot import jax" in done.stdout or "has none of libtpu" in done.stdout
+    assert "/app/remote_runner.py --version answers" in done.stdout
