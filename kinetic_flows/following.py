@@ -10,6 +10,7 @@ from contextlib import suppress
 from kinetic_flows.errors import KineticError, PrefectServerError, RunCancelled, WaitTimeout
 from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
+from kinetic_flows.mirroring import Mirror
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Observation, Phase
 from kinetic_flows.reconciler import is_being_launched, settle
@@ -56,11 +57,14 @@ def follow(
     """
     output = _Output(progress)
     reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session)
+    mirror = Mirror(run, session) if is_launched and not session.runs_report else None
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
     while True:
         seen = session.platform.launcher.observe(run.run_id, output.position)
         output.take(seen)
+        if mirror:
+            mirror.take(seen)
         if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
             break
         reasons.take(seen)
@@ -72,6 +76,8 @@ def follow(
                 hint="the run goes on; wait longer, or cancel it with .cancel()",
             )
         pause(_pause_seconds(time.monotonic() - started))
+    if mirror:
+        mirror.finish()
     return _settled(run, session, seen, output.tail(), is_launched=is_launched)
 
 

@@ -218,6 +218,9 @@ def start_job(
     """
     store, run_id = session.platform.store, request.run_id
     store.put_if_absent(payload_object(run_id), payload)
+    # A run that cannot report leaves that to its client, and wastes no time on trying.
+    prefect = PrefectSpec(api_url=session.api.url, flow_run_id=run_id)
+    job = replace(job, prefect=prefect if session.runs_report else None)
     whole = job.of_run(run_id, output_dir=f"{outputs or _outputs(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)
     session.platform.launcher.start(

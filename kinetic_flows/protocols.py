@@ -262,6 +262,10 @@ class Launcher(Protocol):
         """Find out what speaks against a launch, before anything is built for it."""
         ...
 
+    def reaches(self, url: str) -> bool:
+        """Whether processes that it starts can reach a URL that this process can."""
+        ...
+
     def node_pools(self) -> tuple[NodePool, ...] | None:
         """Return the node pools that runs can be launched on; None when they are not known."""
         ...

@@ -139,7 +139,7 @@ def _settle_without_result(
         return
     crash = crash_error(observation, run, tail_of(observation.output))
     if api.set_state(run.run_id, "CRASHED", message=crash.message):
-        api.log(run.run_id, crash.message, logging.ERROR)
+        api.log(run.run_id, crash.message, level=logging.ERROR)
 
 
 def tail_of(output: bytes) -> list[str]:

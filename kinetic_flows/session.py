@@ -50,6 +50,11 @@ class Session:
     progress: Progress
 
     @cached_property
+    def runs_report(self) -> bool:
+        """Whether the processes of runs can reach the Prefect API themselves."""
+        return self.platform.launcher.reaches(self.api.url)
+
+    @cached_property
     def job_template(self) -> Mapping[str, Any] | None:
         """The work pool's base job template, read once; None for the one that ships.
 

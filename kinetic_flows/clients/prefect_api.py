@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -232,22 +232,26 @@ class PrefectApi:
                 return
 
     @_translated
-    def log(self, run_id: str, message: str, level: int = logging.INFO) -> None:
-        """Write a line into a run's log.
+    def log(self, run_id: str, *lines: str, level: int = logging.INFO) -> None:
+        """Write lines into a run's log.
 
         Args:
             run_id: The flow run.
-            message: The line.
-            level: Its level, as `logging` has it.
+            *lines: The lines, in order.
+            level: Their level, as `logging` has it.
         """
-        line = {
-            "name": LOGGER,
-            "level": level,
-            "message": message,
-            "timestamp": datetime.now(UTC).isoformat(),
-            "flow_run_id": run_id,
-        }
-        self._client.create_logs([line])
+        now = datetime.now(UTC)
+        self._client.create_logs(
+            {
+                "name": LOGGER,
+                "level": level,
+                "message": line,
+                # Prefect orders lines by their time.
+                "timestamp": (now + timedelta(microseconds=number)).isoformat(),
+                "flow_run_id": run_id,
+            }
+            for number, line in enumerate(lines)
+        )
 
     @_translated
     def logs(self, run_id: str, offset: int = 0) -> list[LogLine]:

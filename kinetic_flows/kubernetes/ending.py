@@ -67,8 +67,13 @@ def explain_end(
     if found is None:
         return _unexplained(failed)
     if failed.get("reason") == "BackoffLimitExceeded" and job["spec"].get("backoffLimit"):
-        return _exhausted(found, int(job["spec"]["backoffLimit"]))
+        return _exhausted(found, restarts_allowed(job["spec"]))
     return found
+
+
+def restarts_allowed(spec: KubernetesObject) -> int:
+    """Return how often a Job's run may start again: Kubernetes counts each host's pod."""
+    return int(spec.get("backoffLimit") or 0) // int(spec.get("completions") or 1)
 
 
 def explain_pod(pod: KubernetesObject, events: Sequence[KubernetesObject] = ()) -> Diagnosis | None:

@@ -36,6 +36,7 @@ from kinetic_flows.platforms.kubernetes_phase import (
 )
 from kinetic_flows.platforms.kubernetes_preflight import (
     PreflightRequest,
+    is_reachable,
     preflight,
     read_node_pools,
 )
@@ -116,6 +117,14 @@ class KubernetesLauncher:
                 self._checked[request] = (time.monotonic(), found)
                 self._node_pools = found.node_pools
         return found
+
+    def reaches(self, url: str) -> bool:
+        """Whether pods can reach a URL: not this machine's own, unless the cluster is here too.
+
+        Raises:
+            LaunchError: The cluster's own address cannot be found out.
+        """
+        return is_reachable(url, self._client.host())
 
     def node_pools(self) -> tuple[NodePool, ...] | None:
         """Return the cluster's node pools, those scaled to zero only where GKE is asked itself.

@@ -16,7 +16,7 @@ from kinetic_flows.kubernetes.diagnosis import (
     events_about,
     pod_phase,
 )
-from kinetic_flows.kubernetes.ending import explain_end, explain_pod
+from kinetic_flows.kubernetes.ending import explain_end, explain_pod, restarts_allowed
 from kinetic_flows.kubernetes.waiting import explain_waiting
 from kinetic_flows.naming import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.platforms.kubernetes_state import RunView
@@ -163,8 +163,11 @@ def _restarted(view: RunView) -> str:
     ]
     if not ended:
         return ""
-    limit = ((view.job or {}).get("spec") or {}).get("backoffLimit")
-    times = f" (disturbance {len(ended)} of at most {limit})" if limit else ""
+    spec = (view.job or {}).get("spec") or {}
+    limit = restarts_allowed(spec)
+    # Of a slice several pods may be disturbed at once, which is one start again.
+    is_counted = limit and int(spec.get("completions") or 1) == 1
+    times = f" (disturbance {len(ended)} of at most {limit})" if is_counted else ""
     return f"{ended[-1].message}; it starts again{times}"
 
 

@@ -315,13 +315,24 @@ def loopback_warning(prefect_api_url: str | None, cluster_url: str) -> str | Non
         prefect_api_url: Where pods are to report; None when that is not known.
         cluster_url: The cluster's API server.
     """
-    if not prefect_api_url or not _is_loopback(prefect_api_url) or _is_loopback(cluster_url):
+    if not prefect_api_url or is_reachable(prefect_api_url, cluster_url):
         return None
     return (
-        f"the Prefect API {prefect_api_url} is this machine's own, out of the pods' reach: "
-        "states are set from here when the run's Job and result show them, while its logs and "
-        "task runs are not in the Prefect UI; set PREFECT_API_URL to a server that pods can reach"
+        f"the Prefect API {prefect_api_url} is this machine's own, out of the pods' reach: while "
+        "this client waits for the run, it sets its states and sends what its first host prints; "
+        "task runs and the other hosts' output are not in the Prefect UI; set PREFECT_API_URL to "
+        "a server that pods can reach"
     )
+
+
+def is_reachable(url: str, cluster_url: str) -> bool:
+    """Whether a cluster's pods can reach a URL, as far as the two addresses tell.
+
+    Args:
+        url: What they are to reach.
+        cluster_url: The cluster's API server.
+    """
+    return not _is_loopback(url) or _is_loopback(cluster_url)
 
 
 def _is_loopback(url: str) -> bool:

@@ -60,6 +60,10 @@ class LocalProcesses:
         """Find nothing: whatever this machine lacks, the launch itself tells."""
         return Preflight()
 
+    def reaches(self, url: str) -> bool:  # noqa: ARG002 - whatever it is
+        """Return True: processes of one machine share its network."""
+        return True
+
     def node_pools(self) -> None:
         """Return None: this machine is no node."""
         return

@@ -1,0 +1,63 @@
+"""Telling Prefect of a run whose own process cannot reach the API.
+
+That is how it is for most people on their first day: the cluster is Google's, and the Prefect
+server a background process of their own machine. Their client then sets the run's state and
+sends what it prints, for as long as it waits for it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from contextlib import suppress
+
+from kinetic_flows.errors import PrefectServerError
+from kinetic_flows.job import RunTicket
+from kinetic_flows.protocols import Observation, Phase
+from kinetic_flows.session import Session
+
+SEND_SECONDS = 1.0
+LONGEST_LINE_CHARACTERS = 20_000
+
+
+class Mirror:
+    """Tells Prefect that a run runs, and what it prints.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+    """
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text = ""
+        self._is_running = False
+        self._sent = time.monotonic()
+
+    def take(self, seen: Observation) -> None:
+        """Take note of what was seen of the run, and tell of it now and then."""
+        self._text += self._decoder.decode(seen.output)
+        if seen.phase is Phase.RUNNING and not self._is_running:
+            self._is_running = True
+            with suppress(PrefectServerError):
+                self._session.api.set_state(self._run.run_id, "RUNNING")
+        if time.monotonic() - self._sent >= SEND_SECONDS:
+            self._send()
+
+    def finish(self) -> None:
+        """Tell of the rest."""
+        self._text += self._decoder.decode(b"", final=True)
+        self._text += "\n" if self._text and not self._text.endswith("\n") else ""
+        self._send()
+
+    def _send(self) -> None:
+        self._sent = time.monotonic()
+        whole, newline, self._text = self._text.rpartition("\n")
+        if not newline:
+            return
+        lines = [line[:LONGEST_LINE_CHARACTERS] for line in whole.split("\n")]
+        # What is monitored goes on without: its output is on the terminal, its result in the store.
+        with suppress(PrefectServerError):
+            self._session.api.log(self._run.run_id, *lines)
