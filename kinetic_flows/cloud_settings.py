@@ -53,6 +53,11 @@ class ProfileCredentials(Protocol):
         """Name of the saved credentials."""
         ...
 
+    @property
+    def block(self) -> Any:
+        """The saved Prefect block, for blocks that refer to it."""
+        ...
+
     def load(self) -> Any:
         """Return them as `google.auth` credentials."""
         ...

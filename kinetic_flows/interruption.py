@@ -1,10 +1,11 @@
-"""Blocking work for async callers, which stops when whoever awaits it is cancelled."""
+"""Blocking work that stops when whoever waits for it is cancelled or interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -50,6 +51,46 @@ def pause(seconds: float) -> None:
 def interruptible(interruption: threading.Event) -> None:
     """Let this thread's `pause` raise once an event is set."""
     _interruption.set(interruption)
+
+
+class Stoppable:
+    """Work that other threads do for this one, which can stop it.
+
+    Args:
+        outer: Set when whoever awaits this thread is cancelled.
+        inner: Set when the work is to stop.
+    """
+
+    def __init__(self, outer: threading.Event, inner: threading.Event) -> None:
+        self._outer = outer
+        self._inner = inner
+
+    def check(self) -> None:
+        """Go on, unless whoever awaits this thread has been cancelled.
+
+        Raises:
+            KeyboardInterrupt: They have.
+        """
+        if self._outer.is_set():
+            raise KeyboardInterrupt
+
+    def stop(self) -> None:
+        """Make the next `pause` of the work raise KeyboardInterrupt."""
+        self._inner.set()
+
+
+@contextmanager
+def stoppable() -> Iterator[Stoppable]:
+    """Make what is started in this block stoppable: threads that copy its context, too.
+
+    Ctrl-C reaches the main thread alone, so work in other threads has to be told.
+    """
+    outer, inner = _interruption.get() or threading.Event(), threading.Event()
+    token = _interruption.set(inner)
+    try:
+        yield Stoppable(outer, inner)
+    finally:
+        _interruption.reset(token)
 
 
 def _work(work: Callable[[], R], interruption: threading.Event) -> R:

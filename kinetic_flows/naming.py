@@ -224,6 +224,15 @@ def upload_cache_key(store_uri: str, dependency_hash: str, *, all_wheels: bool) 
     return f"kinetic-dependencies-{slug(store_uri)}-{dependency_hash}-{wheels}"
 
 
+BUILD_RESULTS = "results"
+"""Where Prefect's records of builds are, in the jobs bucket."""
+
+
+def build_cache_block(bucket: str, fingerprint: str) -> str:
+    """Name of the saved block of a bucket's build cache, reached in a certain way."""
+    return f"kinetic-{slug(bucket)}-{fingerprint[:8]}"
+
+
 def run_name(function: object, given: str | None) -> str:
     """Name of a function's runs: the one given, else its own, as far as Prefect accepts it.
 

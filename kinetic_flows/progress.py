@@ -21,6 +21,14 @@ class Progress(Protocol):
         """A step that consists of many is so far; None when nobody knows how many there are."""
         ...
 
+    def activity(self, name: str, text: str) -> None:
+        """What a step is doing now, in a few words that take the place of the last ones."""
+        ...
+
+    def log(self, name: str, line: str) -> None:
+        """A step's tool printed a line, such as one of a build's log."""
+        ...
+
     def notice(self, text: str) -> None:
         """Something worth knowing."""
         ...
@@ -42,6 +50,12 @@ class Silence:
 
     def count(self, name: str, done: int, total: int | None, detail: str) -> None:
         """Ignore how far a step is."""
+
+    def activity(self, name: str, text: str) -> None:
+        """Ignore what a step is doing."""
+
+    def log(self, name: str, line: str) -> None:
+        """Ignore a line."""
 
     def notice(self, text: str) -> None:
         """Ignore a notice."""

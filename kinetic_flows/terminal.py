@@ -57,6 +57,13 @@ class PlainProgress:
         if self._clock.is_time_to_tell(name, detail):
             self._say(f"{name}: {detail}")
 
+    def activity(self, name: str, text: str) -> None:
+        """Write nothing: the lines of the step's log say it already."""
+
+    def log(self, name: str, line: str) -> None:
+        """Write a line of a step's log."""
+        self._say(f"{name} | {line}")
+
     def notice(self, text: str) -> None:
         """Write a notice."""
         self._say(text)
@@ -102,6 +109,17 @@ class RichProgress:
             self._clock.describe(name, f"{_bar(done, total)}{name}: {detail}")
             self._spin()
 
+    def activity(self, name: str, text: str) -> None:
+        """Show beside the spinner what a step is doing."""
+        with self._lock:
+            self._clock.describe(name, f"{name}: {text}")
+            self._spin()
+
+    def log(self, name: str, line: str) -> None:  # noqa: ARG002 - the spinner names it
+        """Show a line of a step's log, dimmed, above the spinner."""
+        with self._lock:
+            self._console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
+
     def notice(self, text: str) -> None:
         """Show a notice, dimmed."""
         with self._lock:
@@ -124,7 +142,7 @@ class RichProgress:
         if not at_work:
             self._stop()
             return
-        text = ", ".join(at_work)
+        text = ", ".join(at_work).replace("[", r"\[")
         if self._status is None:
             self._status = self._console.status(text)
             self._status.start()
@@ -155,8 +173,9 @@ class StepClock:
         return now - self._started.pop(name, now)
 
     def describe(self, name: str, text: str) -> None:
-        """Give a step a text that tells more than its name."""
-        self._described[name] = text
+        """Give a step at work a text that tells more than its name."""
+        if name in self._started:
+            self._described[name] = text
 
     def is_time_to_tell(self, name: str, detail: str) -> bool:
         """Whether what is told of a step is new, and the last was told a while ago."""

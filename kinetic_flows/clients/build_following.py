@@ -9,6 +9,7 @@ from kinetic_flows import naming
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.errors import ObjectNotFoundError
 from kinetic_flows.images.builds import BuildState, log_object
+from kinetic_flows.interruption import pause
 from kinetic_flows.protocols import ArtifactStore
 
 LOG_GRACE_SECONDS = 3.0
@@ -62,7 +63,6 @@ def follow_build(
     log: GrowingLog,
     *,
     poll_seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> BuildState:
     """Wait until a build has ended, passing on its log.
 
@@ -71,16 +71,15 @@ def follow_build(
         state: What is known of it.
         log: Its log.
         poll_seconds: How often to look.
-        sleep: Waits between looks.
 
     Returns:
         How it ended.
     """
     while state.is_running:
-        sleep(poll_seconds)
+        pause(poll_seconds)
         state = builds.get(state.id)
         log.read()
     deadline = time.monotonic() + LOG_GRACE_SECONDS
     while not log.read(at_end=True) and time.monotonic() < deadline:
-        sleep(min(poll_seconds, 0.5))
+        pause(min(poll_seconds, 0.5))
     return state

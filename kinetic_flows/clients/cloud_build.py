@@ -5,9 +5,12 @@ See https://cloud.google.com/build/docs/api/reference/rpc.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -33,6 +36,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 SUBMISSION_TRIES = 3
+ORPHAN_SECONDS = 10.0
+"""How long to look for the build of an interrupted submission."""
+ORPHAN_POLL_SECONDS = 0.5
 TRANSIENT_CODES = frozenset({429, 500, 502, 503, 504})
 
 
@@ -74,24 +80,53 @@ class CloudBuild:
                 self._client.transport.close()  # type: ignore[no-untyped-call]
                 self._client = None
 
-    def submit(self, spec: BuildSpec) -> BuildState:
+    def submit(
+        self, spec: BuildSpec, *, on_orphan: Callable[[str], None] = lambda _: None
+    ) -> BuildState:
         """Start a build, once: an answer that was lost is looked up before trying again.
+
+        Args:
+            spec: What to build.
+            on_orphan: Called with the id of a build that came to be although the submission was
+                interrupted (Ctrl-C while its answer was on the way).
 
         Raises:
             BuildError: Cloud Build does not take it.
         """
-        mark = f"kinetic-submission-{uuid4().hex}"
+        submission = _Submission()
+        try:
+            return self._submit_once(spec, submission)
+        except KineticError:
+            raise
+        except BaseException:
+            with contextlib.suppress(KineticError):  # the interruption matters more
+                self._report_orphan(submission, on_orphan)
+            raise
+
+    def _submit_once(self, spec: BuildSpec, submission: _Submission) -> BuildState:
         for number in range(1, SUBMISSION_TRIES + 1):
             try:
-                return self._submit(spec, mark)
+                return self._submit(spec, submission)
             except _Unavailable as error:
                 logger.info("Cloud Build did not answer a submission: %s", error)
-                found = self.find_running(mark)
+                found = self.find_running(submission.mark)
                 if found is not None:
                     return found
                 if number == SUBMISSION_TRIES:
                     raise
         raise AssertionError("unreachable")
+
+    def _report_orphan(self, submission: _Submission, on_orphan: Callable[[str], None]) -> None:
+        """Look for the build of a submission that was on its way when it was interrupted."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        is_over = False
+        while not is_over:
+            is_over = submission.over.is_set() or time.monotonic() > deadline
+            orphan = self.find_running(submission.mark)
+            if orphan is not None:
+                on_orphan(orphan.id)
+                return
+            submission.over.wait(ORPHAN_POLL_SECONDS)
 
     def get(self, build_id: str) -> BuildState:
         """Return what is known of a build.
@@ -156,17 +191,22 @@ class CloudBuild:
         except _AlreadyEnded:
             return
 
-    def _submit(self, spec: BuildSpec, mark: str) -> BuildState:
+    def _submit(self, spec: BuildSpec, submission: _Submission) -> BuildState:
         request = {
             "parent": self._parent,
             "project_id": self._project,
-            "build": _build(spec, mark),
+            "build": _build(spec, submission.mark),
         }
 
         def create(client: CloudBuildClient, options: dict[str, Any]) -> Build:
-            operation = client.create_build(request=request, **{**options, "retry": None})
+            try:
+                operation = client.create_build(request=request, **{**options, "retry": None})
+            finally:
+                submission.over.set()
             build: Build = operation.metadata.build
             return build
+
+        submission.over.clear()
 
         return _state(self._call(create))
 
@@ -185,6 +225,19 @@ class CloudBuild:
             if self._client is None:
                 self._client = _client(self._endpoint, self._credentials)
             return self._client
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """One wish to have something built.
+
+    Attributes:
+        mark: Tag by which its build is found.
+        over: Set while no call that submits it is on its way.
+    """
+
+    mark: str = field(default_factory=lambda: f"kinetic-submission-{uuid4().hex}")
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class _Unavailable(BuildError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,8 +34,16 @@ from kinetic_flows.images.decision import Follow, Reuse, Wait, decide
 from kinetic_flows.images.dockerfiles import BuildContext, base_context, project_context
 from kinetic_flows.images.lease import TERM_SECONDS, Lease
 from kinetic_flows.images.references import parse_reference
+from kinetic_flows.interruption import pause
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
-from kinetic_flows.protocols import ArtifactStore, ImageRegistry, ResolvedImage
+from kinetic_flows.protocols import (
+    ArtifactStore,
+    ImageRegistry,
+    OnBuild,
+    ResolvedImage,
+    StartedBuild,
+    unannounced,
+)
 
 OnOutput: TypeAlias = Callable[[str], None]
 
@@ -84,6 +91,14 @@ class _Order:
     logins: tuple[RegistryLogin, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Listener:
+    """Whom to tell of a build: of each line of its log, and of the build itself."""
+
+    on_output: OnOutput
+    on_build: OnBuild
+
+
 class CloudBuildBuilder:
     """Makes images with Cloud Build.
 
@@ -94,7 +109,6 @@ class CloudBuildBuilder:
             and writes.
         registry: Where images are looked up.
         settings: Where images go and how builds run.
-        on_build: Called with each build that is started or followed, for links to it.
     """
 
     def __init__(
@@ -105,18 +119,21 @@ class CloudBuildBuilder:
         build_store: ArtifactStore,
         registry: ImageRegistry,
         settings: BuilderSettings,
-        on_build: Callable[[BuildState], None] = lambda _: None,
     ) -> None:
         self._builds = builds
         self._store = store
         self._build_store = build_store
         self._registry = registry
         self._settings = settings
-        self._on_build = on_build
         self._started: list[str] = []
 
     def build(
-        self, request: ImageRequest, environment: EnvironmentSpec, on_output: OnOutput
+        self,
+        request: ImageRequest,
+        environment: EnvironmentSpec,
+        on_output: OnOutput,
+        *,
+        on_build: OnBuild = unannounced,
     ) -> ResolvedImage:
         """Return the image of an environment, built unless it exists or is being built.
 
@@ -127,7 +144,7 @@ class CloudBuildBuilder:
         """
 
         def context() -> BuildContext:
-            base = self.ensure_base(environment, on_output)
+            base = self.ensure_base(environment, on_output, on_build=on_build)
             return project_context(
                 environment,
                 base=base.reference,
@@ -139,9 +156,15 @@ class CloudBuildBuilder:
         order = _Order(
             reference=request.reference, subject=environment.dependency_hash, context=context
         )
-        return self._ensure(order, on_output)
+        return self._ensure(order, _Listener(on_output, on_build))
 
-    def ensure_base(self, environment: EnvironmentSpec, on_output: OnOutput) -> ResolvedImage:
+    def ensure_base(
+        self,
+        environment: EnvironmentSpec,
+        on_output: OnOutput,
+        *,
+        on_build: OnBuild = unannounced,
+    ) -> ResolvedImage:
         """Return the base image of an environment, built if nobody has built it yet.
 
         Raises:
@@ -166,10 +189,15 @@ class CloudBuildBuilder:
                 inputs, bootstrap=read_bootstrap(), version=self._settings.version
             ),
         )
-        return self._ensure(order, on_output)
+        return self._ensure(order, _Listener(on_output, on_build))
 
     def build_order(
-        self, base: BaseOrder, logins: tuple[RegistryLogin, ...], on_output: OnOutput
+        self,
+        base: BaseOrder,
+        logins: tuple[RegistryLogin, ...],
+        on_output: OnOutput,
+        *,
+        on_build: OnBuild = unannounced,
     ) -> ResolvedImage:
         """Build and push an image under all its names, even if they exist already.
 
@@ -179,6 +207,7 @@ class CloudBuildBuilder:
             base: What to build.
             logins: Registries to log in to first.
             on_output: Called with each line of the build's log.
+            on_build: Told of the build, for a link to it.
 
         Raises:
             BuildError: The build failed.
@@ -191,10 +220,10 @@ class CloudBuildBuilder:
             recipe=base.recipe,
             logins=logins,
         )
-        tag = naming.build_tag(order.reference, order.subject)
-        state, lines = self._follow(
-            self._builds.find_running(tag) or self._submit(order), on_output
-        )
+        running = self._builds.find_running(naming.build_tag(order.reference, order.subject))
+        state = running or self._submit(order, self._builds.cancel)
+        with self._cancelled_if(lambda: running is None, state.id):
+            state, lines = self._follow(order, state, _Listener(on_output, on_build))
         if state.status != "SUCCESS":
             explanation = explain_failure(
                 state,
@@ -232,7 +261,7 @@ class CloudBuildBuilder:
             tag=self._settings.version,
         )
 
-    def _ensure(self, order: _Order, on_output: OnOutput) -> ResolvedImage:
+    def _ensure(self, order: _Order, listener: _Listener) -> ResolvedImage:
         """Return an image, whoever makes it."""
         image = self._registry.resolve(order.reference)
         if image is not None:
@@ -246,13 +275,21 @@ class CloudBuildBuilder:
             while True:
                 if lease.acquire():
                     with lease.kept():
-                        return self._make(order, lease, on_output)
-                image = self._join(order, lease, on_output)
+                        return self._make(order, lease, listener)
+                image = self._join(order, lease, listener)
                 if image is not None:
                     return image
 
-    def _make(self, order: _Order, lease: Lease, on_output: OnOutput) -> ResolvedImage:
+    def _make(self, order: _Order, lease: Lease, listener: _Listener) -> ResolvedImage:
         """Make an image as the holder of its lease; a transient failure is tried once more."""
+
+        def is_abandoned() -> bool:
+            return not self._others_wait(order, lease.holder)
+
+        def cancel_if_abandoned(build: str) -> None:
+            if is_abandoned():
+                self._builds.cancel(build)
+
         for is_last in (False, True):
             decision = decide(
                 image=self._registry.resolve(order.reference),
@@ -265,16 +302,16 @@ class CloudBuildBuilder:
             if isinstance(decision, Follow):
                 state = self._builds.get(decision.build)
             else:
-                state = self._submit(order)
-            lease.record_build(state.id)
-            with self._cancelled_if_abandoned(order, lease.holder, state.id):
-                state, lines = self._follow(state, on_output)
+                state = self._submit(order, cancel_if_abandoned)
+            with self._cancelled_if(is_abandoned, state.id):
+                lease.record_build(state.id)
+                state, lines = self._follow(order, state, listener)
             if state.status not in TRANSIENT or is_last:
                 return self._result(order, state, lines)
-            on_output(f"build {state.id} ended as {state.status}: trying once more")
+            listener.on_output(f"build {state.id} ended as {state.status}: trying once more")
         raise AssertionError("unreachable")
 
-    def _join(self, order: _Order, lease: Lease, on_output: OnOutput) -> ResolvedImage | None:
+    def _join(self, order: _Order, lease: Lease, listener: _Listener) -> ResolvedImage | None:
         """Follow the build of whoever holds the lease; None to look again."""
         decision = decide(
             image=self._registry.resolve(order.reference),
@@ -285,13 +322,13 @@ class CloudBuildBuilder:
         if isinstance(decision, Reuse):
             return decision.image
         if isinstance(decision, Wait):
-            time.sleep(self._settings.poll_seconds)
+            pause(self._settings.poll_seconds)
             return None
         state = self._builds.get(lease.build)
-        with self._cancelled_if_abandoned(order, lease.holder, state.id):
-            state, lines = self._follow(state, on_output)
+        with self._cancelled_if(lambda: not self._others_wait(order, lease.holder), state.id):
+            state, lines = self._follow(order, state, listener)
         if state.status in TRANSIENT or state.status == "CANCELLED":
-            time.sleep(self._settings.poll_seconds)
+            pause(self._settings.poll_seconds)
             return None
         return self._result(order, state, lines)
 
@@ -304,7 +341,7 @@ class CloudBuildBuilder:
         found = self._builds.find_running(naming.build_tag(order.reference, order.subject))
         return found.id if found else ""
 
-    def _submit(self, order: _Order) -> BuildState:
+    def _submit(self, order: _Order, on_orphan: Callable[[str], None]) -> BuildState:
         archive = order.context().archive()
         source = naming.build_source_object(hashlib.sha256(archive).hexdigest())
         self._build_store.put_if_absent(source, archive)
@@ -317,17 +354,21 @@ class CloudBuildBuilder:
             logs_prefix=f"{folder}{naming.BUILD_LOGS}",
             tags=("kinetic", naming.build_tag(order.reference, order.subject)),
             also=order.also,
-            options=replace(self._settings.options, logins=order.logins),
+            options=replace(
+                self._settings.options, logins=(*self._settings.options.logins, *order.logins)
+            ),
             recipe=order.recipe,
         )
-        state = self._builds.submit(spec)
+        state = self._builds.submit(spec, on_orphan=on_orphan)
         self._started.append(state.id)
         return state
 
-    def _follow(self, state: BuildState, on_output: OnOutput) -> tuple[BuildState, list[str]]:
-        self._on_build(state)
-        on_output(f"Cloud Build {state.id}: {state.log_url}")
-        log = GrowingLog(self._build_store, state.id, on_output)
+    def _follow(
+        self, order: _Order, state: BuildState, listener: _Listener
+    ) -> tuple[BuildState, list[str]]:
+        listener.on_build(StartedBuild(id=state.id, image=order.reference, url=state.log_url))
+        listener.on_output(f"Cloud Build {state.id}: {state.log_url}")
+        log = GrowingLog(self._build_store, state.id, listener.on_output)
         ended = follow_build(self._builds, state, log, poll_seconds=self._settings.poll_seconds)
         return ended, log.lines
 
@@ -372,15 +413,15 @@ class CloudBuildBuilder:
                 self._store.delete(mark)
 
     @contextlib.contextmanager
-    def _cancelled_if_abandoned(self, order: _Order, holder: str, build: str) -> Iterator[None]:
-        """Cancel a build when its last follower is interrupted."""
+    def _cancelled_if(self, is_abandoned: Callable[[], bool], build: str) -> Iterator[None]:
+        """Cancel a build when whoever follows it is interrupted, and nobody else does."""
         try:
             yield
         except KineticError:
             raise
         except BaseException:
             with contextlib.suppress(KineticError):  # the interruption matters more
-                if not self._others_wait(order, holder):
+                if is_abandoned():
                     self._builds.cancel(build)
             raise
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from kinetic_flows.clients.build_cache import shared_build_cache
 from kinetic_flows.dependencies.installation import objects_of
+from kinetic_flows.flows.waiting import wait_for
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.interruption import stoppable
 from kinetic_flows.job import RequirementsSpec
 from kinetic_flows.launching import Prepared
 from kinetic_flows.naming import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
@@ -61,11 +66,12 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     found = resolve_image_task(request, platform, progress)
     artifact = environment_artifact(environment, draft)
     why = () if found else reasons_to_build(environment, draft)
-    # Prefect's cache answers for a build; only the registry knows whether it is still there.
-    build = build_image_task if found else build_image_task.with_options(refresh_cache=True)
-    building = build.submit(request, environment, draft, platform, progress)
-    uploading = upload_code_task.submit(draft, platform.store, progress)
-    publish_environment(artifact)
+    build = build_image_task.with_options(**_build_options(session, is_found=found is not None))
+    with stoppable() as work:
+        building = build.submit(request, environment, draft, platform, progress)
+        uploading = upload_code_task.submit(draft, platform.store, progress)
+        with wait_for(building, uploading, work=work, session=session):
+            publish_environment(artifact)
     made = building.result()
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
@@ -75,6 +81,17 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
         environment=describe_contents(environment, draft),
         built_because=why,
     )
+
+
+def _build_options(session: Session, *, is_found: bool) -> dict[str, Any]:
+    """Return where a build is cached, and whether the cache may answer.
+
+    Prefect's cache answers for a build; only the registry knows whether it is still there.
+    """
+    options: dict[str, Any] = {} if is_found else {"refresh_cache": True}
+    cloud = session.settings.cloud
+    shared = shared_build_cache(cloud, session.api.url) if cloud else None
+    return {**options, "result_storage": shared} if shared else options
 
 
 def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Prepared:

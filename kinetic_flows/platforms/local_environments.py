@@ -19,7 +19,7 @@ from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import BuildError
 from kinetic_flows.naming import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
-from kinetic_flows.protocols import ArtifactStore, ResolvedImage
+from kinetic_flows.protocols import ArtifactStore, OnBuild, ResolvedImage, unannounced
 
 OUTPUT_TAIL_LINES = 15
 
@@ -70,6 +70,8 @@ class LocalEnvironments:
         request: ImageRequest,
         environment: EnvironmentSpec,
         on_output: Callable[[str], None],
+        *,
+        on_build: OnBuild = unannounced,  # noqa: ARG002 - made here, with no page of its own
     ) -> ResolvedImage:
         """Make the environment, or wait for the process that is making it.
 

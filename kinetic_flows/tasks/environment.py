@@ -16,6 +16,7 @@ from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.image_sources import BaseImage, OwnImage
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
+from kinetic_flows.images.pages import image_page
 from kinetic_flows.naming import (
     TASK_BUILD_IMAGE,
     TASK_LOCK_DEPENDENCIES,
@@ -26,6 +27,7 @@ from kinetic_flows.plan import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.planning import Draft, lock_draft
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform, ResolvedImage
+from kinetic_flows.tasks.building import BuildOutput, publish_link
 from kinetic_flows.tasks.reporting import step
 
 
@@ -156,7 +158,10 @@ def build_image_task(
     with step(progress, TASK_BUILD_IMAGE) as current:
         for reason in reasons_to_build(environment, draft):
             current.log(f"because: {reason}")
-        image = platform.builder.build(request, environment, current.log)
+        output = BuildOutput(current)
+        image = platform.builder.build(request, environment, output.line, on_build=output.announce)
+        if output.is_remote:
+            publish_link(image_page(image.reference), f"The image {image.reference}")
         remember_environment(environment, draft)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")
         return {"reference": image.reference, "digest": image.digest, "labels": dict(image.labels)}

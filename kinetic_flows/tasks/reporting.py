@@ -18,16 +18,30 @@ class Step:
 
     Args:
         progress: Who watches the call.
+        name: The step's name.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
+        self._name = name
         self._logger = _logger()
         self.detail = ""
 
     def log(self, line: str) -> None:
         """Write a line to the task run's log."""
         self._logger.info(line)
+
+    def show(self, line: str, activity: str | None = None) -> None:
+        """Write a line to the task run's log, and show it to whoever watches as it comes.
+
+        Args:
+            line: The line.
+            activity: What the step is doing from here on; None when it goes on as before.
+        """
+        self._logger.info(line)
+        self._progress.log(self._name, line)
+        if activity:
+            self._progress.activity(self._name, activity)
 
     def warn(self, line: str) -> None:
         """Write a warning to the task run's log and to whoever watches."""
@@ -44,7 +58,7 @@ class Step:
 def step(progress: Progress, name: str) -> Iterator[Step]:
     """Report a step's start and its end, whichever it is."""
     progress.step(name, "started")
-    current = Step(progress)
+    current = Step(progress, name)
     try:
         yield current
     except BaseException as error:
