@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from kinetic_flows import naming
+from kinetic_flows.clients.build_followers import Followers
 from kinetic_flows.clients.build_following import GrowingLog, follow_build
 from kinetic_flows.clients.cloud_build import CloudBuild
+from kinetic_flows.clients.shipped_wheels import fetch_wheels
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_failures import explain_failure
 from kinetic_flows.images.base_lookup import check_base
@@ -149,7 +150,7 @@ class CloudBuildBuilder:
                 environment,
                 base=base.reference,
                 template=read_project_template(),
-                wheels=self._wheels(environment),
+                wheels=fetch_wheels(self._store, environment),
                 version=self._settings.version,
             )
 
@@ -271,23 +272,28 @@ class CloudBuildBuilder:
             naming.lease_object(order.subject),
             term_seconds=self._settings.term_seconds,
         )
-        with self._counted(order, lease.holder):
+        followers = Followers(
+            self._store,
+            order.subject,
+            holder=lease.holder,
+            patience_seconds=self._settings.options.timeout_seconds,
+        )
+        with followers.joined():
             while True:
                 if lease.acquire():
                     with lease.kept():
-                        return self._make(order, lease, listener)
-                image = self._join(order, lease, listener)
+                        return self._make(order, lease, followers, listener)
+                image = self._join(order, lease, followers, listener)
                 if image is not None:
                     return image
 
-    def _make(self, order: _Order, lease: Lease, listener: _Listener) -> ResolvedImage:
+    def _make(
+        self, order: _Order, lease: Lease, followers: Followers, listener: _Listener
+    ) -> ResolvedImage:
         """Make an image as the holder of its lease; a transient failure is tried once more."""
 
-        def is_abandoned() -> bool:
-            return not self._others_wait(order, lease.holder)
-
         def cancel_if_abandoned(build: str) -> None:
-            if is_abandoned():
+            if followers.are_none():
                 self._builds.cancel(build)
 
         for is_last in (False, True):
@@ -303,7 +309,7 @@ class CloudBuildBuilder:
                 state = self._builds.get(decision.build)
             else:
                 state = self._submit(order, cancel_if_abandoned)
-            with self._cancelled_if(is_abandoned, state.id):
+            with self._cancelled_if(followers.are_none, state.id):
                 lease.record_build(state.id)
                 state, lines = self._follow(order, state, listener)
             if state.status not in TRANSIENT or is_last:
@@ -311,7 +317,9 @@ class CloudBuildBuilder:
             listener.on_output(f"build {state.id} ended as {state.status}: trying once more")
         raise AssertionError("unreachable")
 
-    def _join(self, order: _Order, lease: Lease, listener: _Listener) -> ResolvedImage | None:
+    def _join(
+        self, order: _Order, lease: Lease, followers: Followers, listener: _Listener
+    ) -> ResolvedImage | None:
         """Follow the build of whoever holds the lease; None to look again."""
         decision = decide(
             image=self._registry.resolve(order.reference),
@@ -325,7 +333,7 @@ class CloudBuildBuilder:
             pause(self._settings.poll_seconds)
             return None
         state = self._builds.get(lease.build)
-        with self._cancelled_if(lambda: not self._others_wait(order, lease.holder), state.id):
+        with self._cancelled_if(followers.are_none, state.id):
             state, lines = self._follow(order, state, listener)
         if state.status in TRANSIENT or state.status == "CANCELLED":
             pause(self._settings.poll_seconds)
@@ -387,31 +395,6 @@ class CloudBuildBuilder:
             )
         return image
 
-    def _wheels(self, environment: EnvironmentSpec) -> dict[str, bytes]:
-        """Fetch the wheels that ship, each checked against its digest."""
-        wheels = {}
-        for wheel in environment.wheels:
-            data = self._store.get(wheel.name).data
-            if hashlib.sha256(data).hexdigest() != wheel.sha256:
-                raise BuildError(
-                    f"the stored wheel {wheel.name} does not match its digest",
-                    value=wheel.name,
-                    hint="delete it from the store and run again",
-                )
-            wheels[wheel.name.rpartition("/")[2]] = data
-        return wheels
-
-    @contextlib.contextmanager
-    def _counted(self, order: _Order, holder: str) -> Iterator[None]:
-        """Count among those who wait for an image as long as the block runs."""
-        mark = naming.lease_followers_prefix(order.subject) + holder
-        self._store.put_if_absent(mark, b"")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(KineticError):  # it grows old
-                self._store.delete(mark)
-
     @contextlib.contextmanager
     def _cancelled_if(self, is_abandoned: Callable[[], bool], build: str) -> Iterator[None]:
         """Cancel a build when whoever follows it is interrupted, and nobody else does."""
@@ -424,11 +407,3 @@ class CloudBuildBuilder:
                 if is_abandoned():
                     self._builds.cancel(build)
             raise
-
-    def _others_wait(self, order: _Order, holder: str) -> bool:
-        prefix = naming.lease_followers_prefix(order.subject)
-        oldest = datetime.now(UTC) - timedelta(seconds=self._settings.options.timeout_seconds)
-        return any(
-            item.name != prefix + holder and item.updated > oldest
-            for item in self._store.list(prefix)
-        )

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from kinetic_flows.accelerators.model import Architecture
+from kinetic_flows.clients.shipped_wheels import fetch_wheels
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import BuildError
@@ -131,9 +132,8 @@ class LocalEnvironments:
 
     def _fetch_wheels(self, directory: Path, environment: EnvironmentSpec) -> Path:
         directory.mkdir()
-        for wheel in environment.wheels:
-            target = directory / wheel.name.rpartition("/")[2]
-            target.write_bytes(self._store.get(wheel.name).data)
+        for name, data in fetch_wheels(self._store, environment).items():
+            (directory / name).write_bytes(data)
         return directory
 
     def _uv(self, arguments: list[str], on_output: Callable[[str], None]) -> None:

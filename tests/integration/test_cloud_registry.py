@@ -289,3 +289,96 @@ def test_a_registry_that_nobody_runs_is_unreachable() -> None:
     with pytest.raises(ImageError, match="cannot be asked"):
         client.resolve(f"{HOST}/p/r/app:v1")
     client.close()
+
+
+PASSING_TOKEN_FAULTS = [
+    Fault(kind="status", status=503, times=2),
+    Fault(kind="status", status=429, headers={"Retry-After": "2"}),
+    Fault(kind="reset"),
+    Fault(kind="stall", pause_seconds=1),
+    Fault(kind="truncate"),
+]
+
+
+@pytest.mark.parametrize(
+    "fault", PASSING_TOKEN_FAULTS, ids=lambda fault: f"{fault.kind}-{fault.status}"
+)
+def test_a_passing_fault_of_the_token_server_is_not_noticed(
+    registry: OciRegistry,
+    artifact_registry: RegistryFront,
+    docker_registry: DockerRegistry,
+    repository: str,
+    pauses: Pauses,
+    fault: Fault,
+) -> None:
+    Pusher(docker_registry.url, f"{repository}/app").push_image("v1", {})
+
+    with artifact_registry.server.fault(Fault(**{**vars(fault), "path": "/token"})) as met:
+        assert registry.resolve(f"{HOST}/{repository}/app:v1") is not None
+
+    assert met.times == 0
+    if fault.headers:
+        assert pauses.seconds == [2.0]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="status", status=503, times=1000),
+        Fault(kind="reset", times=1000),
+        Fault(kind="stall", times=1000, pause_seconds=9),
+        Fault(kind="drip", times=1000, pause_seconds=0.2),
+        Fault(kind="truncate", times=1000),
+    ],
+    ids=lambda fault: fault.kind,
+)
+def test_a_token_server_that_never_answers_is_an_error_within_the_timeout(
+    registry: OciRegistry,
+    artifact_registry: RegistryFront,
+    docker_registry: DockerRegistry,
+    repository: str,
+    fault: Fault,
+) -> None:
+    Pusher(docker_registry.url, f"{repository}/app").push_image("v1", {})
+    started = time.monotonic()
+
+    with (
+        artifact_registry.server.fault(Fault(**{**vars(fault), "path": "/token"})),
+        pytest.raises(ImageError, match="cannot be asked"),
+    ):
+        registry.resolve(f"{HOST}/{repository}/app:v1")
+
+    assert time.monotonic() - started < QUICK.total_seconds + 1
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404])
+def test_a_token_server_that_gives_no_token_is_no_access_and_never_a_missing_image(
+    registry: OciRegistry,
+    artifact_registry: RegistryFront,
+    docker_registry: DockerRegistry,
+    repository: str,
+    status: int,
+) -> None:
+    Pusher(docker_registry.url, f"{repository}/app").push_image("v1", {})
+    nothing = Fault(kind="status", status=status, times=1000, path="/token")
+
+    with artifact_registry.server.fault(nothing), pytest.raises(ImageError, match="no access"):
+        registry.resolve(f"{HOST}/{repository}/app:v1")
+
+
+@pytest.mark.parametrize("path", ["/manifests/sha256:", "/blobs/sha256:"])
+def test_an_altered_answer_is_refused_and_nothing_of_it_is_used(
+    registry: OciRegistry,
+    artifact_registry: RegistryFront,
+    docker_registry: DockerRegistry,
+    repository: str,
+    path: str,
+) -> None:
+    Pusher(docker_registry.url, f"{repository}/app").push_image("v1", {"kinetic.a": "b"})
+    altered = Fault(kind="alter", times=1000, method="GET", path=path)
+
+    with (
+        artifact_registry.server.fault(altered),
+        pytest.raises(ImageError, match="sent something else"),
+    ):
+        registry.resolve(f"{HOST}/{repository}/app:v1")

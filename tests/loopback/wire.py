@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-Kind = Literal["status", "reset", "truncate", "drip", "stall"]
+Kind = Literal["status", "reset", "truncate", "drip", "stall", "alter"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Fault:
         kind: `status`: answer with it instead of handling the request. `reset`: close the
             connection with a TCP reset after handling it, before answering. `truncate`: send
             half of the body and close. `drip`: send the body a byte at a time. `stall`: handle
-            it, send nothing, hold the connection.
+            it, send nothing, hold the connection. `alter`: send one other byte in the body.
         times: How many requests to spoil; each uses one up.
         method: Only requests of this method; empty for any.
         path: Only requests whose path holds this text; empty for any.
@@ -217,6 +217,8 @@ class _Connection(BaseHTTPRequestHandler):
         elif fault.kind == "truncate":
             self.wfile.write(response.body[: len(response.body) // 2])
             self.close_connection = True
+        elif fault.kind == "alter":
+            self.wfile.write(bytes([response.body[0] ^ 1]) + response.body[1:])
         else:
             for position in range(len(response.body)):
                 self.wfile.write(response.body[position : position + 1])
