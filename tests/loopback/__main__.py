@@ -5,11 +5,18 @@ Prints the environment to export, so that every command can be tried without an 
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from kinetic_flows.server import BackgroundServer
 from loopback.cloud import REGISTRY_HOST, REGISTRY_HOSTS, LoopbackCloud, start_cloud
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.podman import PodmanRuntime
@@ -45,24 +52,57 @@ def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
 
 def main() -> int:
     """Start everything, say where it is, and stop it on Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="kinetic-cloud-"))
-    cloud = start_cloud(directory)
     try:
+        with running_cloud(directory) as variables:
+            for name, value in variables.items():
+                print(f"export {name}={shlex.quote(value)}")
+            sys.stdout.flush()
+            say("ready: export these where you call functions. Ctrl-C stops it and deletes it all")
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        say("stopped")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+@contextmanager
+def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
+    """Run the loopback cloud, a cluster and a Prefect server, and yield the variables to export.
+
+    Args:
+        directory: Where all of it is kept.
+    """
+    home = directory / "home"
+    with ExitStack() as running:
+        say("starting storage, registry, Cloud Build and a cluster ...")
+        cloud = start_cloud(directory / "cloud")
+        running.callback(cloud.stop)
         cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
             cloud.storage.create_bucket(bucket)
         runtime = PodmanRuntime(containers=cloud.containers)
-        with LoopbackCluster(directory, runtime=runtime) as cluster:
-            cluster.add_nodes(NodeGroup(name="default", nodes=1))
-            for name, value in environment_of(cloud).items():
-                print(f"export {name}={value}")
-            print(f"export KUBECONFIG={cluster.kubeconfig()}", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    finally:
-        cloud.stop()
-    return 0
+        cluster = running.enter_context(LoopbackCluster(directory / "cluster", runtime=runtime))
+        cluster.add_nodes(NodeGroup(name="default", nodes=1))
+        server = BackgroundServer(home, os.environ)
+        running.callback(server.stop)
+        record = server.ensure(say)
+        # Whoever is impatient must not keep what was started from being stopped.
+        running.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        yield {
+            **environment_of(cloud),
+            "KUBECONFIG": str(cluster.kubeconfig()),
+            "PREFECT_API_URL": record.api_url,
+            "KINETIC_HOME": str(home),
+        }
+
+
+def say(text: str) -> None:
+    """Tell the person, without touching what is to be exported."""
+    print(f"kinetic cloud: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     sys.exit(main())
