@@ -234,16 +234,34 @@ def list_runs(
         name: Only runs whose name contains this; None for any.
         limit: How many at most; None for all.
     """
-    from kinetic_flows.clients.prefect_records import query_of_state
-    from kinetic_flows.reconciler import reconcile, ticket_of
+    from kinetic_flows.reconciler import ticket_of
 
-    query = replace(query_of_state(state), name=name, since=since)
     with own_session(Silence()) as session:
-        reconcile(session.platform, session.api)
-        records = session.api.find_runs(query, limit=limit)
+        records = find_records(session, state=state, since=since, name=name, limit=limit)
         return [
             Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
         ]
+
+
+def find_records(
+    session: Session,
+    *,
+    state: str | None,
+    since: datetime | None,
+    name: str | None,
+    limit: int | None,
+) -> list[RunRecord]:
+    """Return what Prefect knows of the runs that `list_runs` lists.
+
+    Raises:
+        UsageError: There is no such state.
+    """
+    from kinetic_flows.clients.prefect_records import query_of_state
+    from kinetic_flows.reconciler import reconcile
+
+    query = replace(query_of_state(state), name=name, since=since)
+    reconcile(session.platform, session.api)
+    return session.api.find_runs(query, limit=limit)
 
 
 def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:

@@ -15,11 +15,13 @@ from cyclopts import App
 from kinetic_flows import __version__
 from kinetic_flows.cli.accelerators import accelerators
 from kinetic_flows.cli.base_images import build_image
+from kinetic_flows.cli.calls import run
 from kinetic_flows.cli.configuration import config
 from kinetic_flows.cli.images import check_image
 from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
 from kinetic_flows.cli.pools import pool_app
+from kinetic_flows.cli.runs import runs_app
 from kinetic_flows.cli.server import server_app
 from kinetic_flows.errors import KineticError
 
@@ -29,6 +31,8 @@ app = App(
     version=str(__version__),
     version_flags=["--version"],
 )
+app.command(run)
+app.command(runs_app)
 app.command(plan)
 app.command(lock)
 app.command(build_image)

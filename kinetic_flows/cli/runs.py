@@ -1,0 +1,220 @@
+"""`kinetic runs`: what has become of runs, from any machine with the same API and store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from kinetic_flows.cli.calls import outcome, plain
+from kinetic_flows.clients.prefect_records import RunRecord
+from kinetic_flows.errors import RunNotFoundError, UsageError
+from kinetic_flows.naming import OUTPUTS_LABEL, RETRY_LABEL
+from kinetic_flows.progress import Silence
+from kinetic_flows.runs import attach, find_records, full_id, own_session
+
+runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+SHORT_ID_CHARACTERS = 8
+"""How much of an id a list shows; longer ids are asked for when that fits several runs."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@runs_app.command
+def ls(
+    *,
+    state: str | None = None,
+    since: str | None = None,
+    name: str | None = None,
+    limit: int = 20,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first.
+
+    Args:
+        state: Only runs in this state, such as running or failed.
+        since: Only runs made later: a date and time, or how long ago, such as 2h or 7d.
+        name: Only runs whose name contains this.
+        limit: How many at most.
+        as_json: Print a JSON object for each run.
+    """
+    begin = None if since is None else _moment(since)
+    with own_session(Silence()) as session:
+        records = find_records(session, state=state, since=begin, name=name, limit=limit)
+        rows = [_described(record, session.api.run_url(record.id)) for record in records]
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    _print_table(rows)
+
+
+@runs_app.command
+def show(run_id: str, /, *, as_json: Json = False) -> None:
+    """Show one run.
+
+    Args:
+        run_id: Its id, the beginning of it, or its URL.
+        as_json: Print a JSON object.
+    """
+    with own_session(Silence()) as session:
+        record = session.api.read_run(full_id(run_id, session.api))
+        row = _described(record, session.api.run_url(record.id))
+    if as_json:
+        print(json.dumps(row))
+        return
+    told = {name: text for name, value in row.items() if (text := _shown(value))}
+    width = max(map(len, told))
+    for name, text in told.items():
+        print(f"{name.rjust(width)}  {text}")
+
+
+@runs_app.command
+def logs(
+    run_id: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    tail: Annotated[int | None, Parameter(name=["--tail", "-n"])] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a run has printed.
+
+    Args:
+        run_id: Its id, the beginning of it, or its URL.
+        follow: Go on until the run is over; outages of the Prefect API are waited for.
+        tail: How many of the last lines to begin with.
+        as_json: Print a JSON object for each line.
+    """
+    run = attach(run_id)
+    lines = run.logs(follow=True, tail=tail) if follow else run.logs(tail=tail)
+    for line in lines:
+        print(json.dumps({"line": line}) if as_json else line, flush=True)
+
+
+@runs_app.command
+def result(
+    run_id: str,
+    /,
+    *,
+    timeout: Annotated[float | None, Parameter(name="--timeout-seconds")] = None,
+    as_json: Json = False,
+) -> None:
+    """Wait for a run and print what it returned; fail as it failed.
+
+    Args:
+        run_id: Its id, the beginning of it, or its URL.
+        timeout: When to stop waiting, which does not cancel it.
+        as_json: Print a JSON object; a value that JSON cannot hold is described.
+    """
+    run = attach(run_id)
+    value = outcome(lambda: run.result(timeout_seconds=timeout))
+    print(json.dumps({"id": run.id, "result": plain(value)}) if as_json else value)
+
+
+@runs_app.command
+def cancel(run_id: str, /, *, as_json: Json = False) -> None:
+    """Cancel a run, or all runs of a group.
+
+    Args:
+        run_id: Its id, the beginning of it, or its URL.
+        as_json: Print a JSON object.
+    """
+    try:
+        run = attach(run_id)
+    except RunNotFoundError as not_a_run:
+        from kinetic_flows.groups import attach_group
+
+        try:
+            group = attach_group(run_id)
+        except RunNotFoundError:
+            raise not_a_run from None
+        group.cancel()
+        counts = group.status_counts()
+        told = ", ".join(f"{count} {state}" for state, count in counts.items())
+        print(json.dumps({"id": group.id, "states": counts}) if as_json else f"{group.id}: {told}")
+        return
+    run.cancel()
+    state = run.state
+    print(json.dumps({"id": run.id, "state": state}) if as_json else f"{run.id}: {state}")
+
+
+@runs_app.command
+def retry(run_id: str, /, *, as_json: Json = False) -> None:
+    """Start a run's call once more, as a new run.
+
+    Args:
+        run_id: Its id, the beginning of it, or its URL.
+        as_json: Print a JSON object.
+    """
+    run = attach(run_id).retry()
+    told = {"id": run.id, "url": run.url}
+    print(json.dumps(told) if as_json else f"{run.id}\n{run.url}")
+
+
+def _described(record: RunRecord, url: str) -> dict[str, Any]:
+    """Return a run as plain JSON values."""
+    outputs = record.labels.get(OUTPUTS_LABEL)
+    seconds = None
+    if record.started:
+        seconds = round(((record.ended or datetime.now(UTC)) - record.started).total_seconds(), 1)
+    return {
+        "id": record.id,
+        "name": record.name,
+        "state": record.state_name,
+        "message": record.message,
+        "created": record.created.isoformat(),
+        "seconds": seconds,
+        "arguments": dict(record.parameters),
+        "tags": list(record.tags),
+        "outputs": f"{outputs}/{record.id}" if outputs else None,
+        "retry_of": record.labels.get(RETRY_LABEL),
+        "url": url,
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "" if value is None else str(value)
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    table = [("RUN", "NAME", "STATE", "CREATED", "SECONDS")]
+    for row in rows:
+        created = datetime.fromisoformat(row["created"]).astimezone().strftime("%Y-%m-%d %H:%M")
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        short = row["id"][:SHORT_ID_CHARACTERS]
+        table.append((short, row["name"], row["state"], created, seconds))
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _moment(text: str) -> datetime:
+    """Return the moment that a text names.
+
+    Raises:
+        UsageError: It names none.
+    """
+    ago = re.fullmatch(r"(\d+)([smhdw])", text.strip())
+    if ago:
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise UsageError(
+            f"--since is {text!r}",
+            value=text,
+            hint="give a date and time, such as 2026-01-31T09:00, or how long ago: 30m, 2h, 7d",
+        ) from error

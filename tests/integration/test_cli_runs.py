@@ -1,0 +1,142 @@
+"""The commands `kinetic run` and `kinetic runs` on this machine, through a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import Project, make_project
+
+import kinetic
+from kinetic_flows.cli.main import main
+from kinetic_flows.server import BackgroundServer
+
+FUNCTIONS = """
+    import time
+    from pathlib import Path
+
+    import kinetic
+
+    @kinetic.run
+    def divide(left: float, right: float = 2.0):
+        print(f"dividing {left} by {right}")
+        return left / right
+
+    @kinetic.run
+    def steps(path: str, count: int):
+        for number in range(count):
+            print(f"step {number}", flush=True)
+            while not Path(f"{path}.{number}").exists():
+                time.sleep(0.02)
+"""
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_kinetic_home: Path
+) -> Iterator[Project]:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    yield make_project(tmp_path / "project", monkeypatch, {"cli_functions.py": FUNCTIONS})
+    sys.modules.pop("cli_functions", None)
+
+
+@pytest.fixture
+def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return call
+
+
+def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _json(shown: tuple[int, str, str]) -> Any:
+    code, out, err = shown
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
+    command: Command, prefect_api_url: str, tmp_path: Path
+) -> None:
+    code, out, _ = command("run", "cli_functions.py:divide", "--left", "9")
+    assert (code, out) == (0, "dividing 9.0 by 2.0\n4.5\n")
+    assert _json(command("run", "cli_functions.py:divide", "8", "--json"))["result"] == 4.0
+    run = _json(command("run", "--detach", "--json", "cli_functions.py:divide", "1", "--right=0"))
+    code, _, err = command("runs", "result", run["id"])
+    assert code == 21
+    assert err.startswith("kinetic: the function raised ZeroDivisionError: float division by zero")
+    assert "line 9, in divide" in err
+    shown = _json(command("runs", "show", run["id"][:20], "--json"))
+    assert (shown["state"], shown["arguments"]) == ("Failed", {"left": "1.0", "right": "0.0"})
+    assert f"{run['id']}" in command("runs", "show", run["url"])[1]
+    code, out, _ = command("runs", "logs", run["id"], "--tail", "1")
+    assert out == "ZeroDivisionError: float division by zero\n"
+    again = _json(command("runs", "retry", run["id"], "--json"))
+    assert _json(command("runs", "show", again["id"], "--json"))["retry_of"] == run["id"]
+    code, out, _ = command("runs", "ls", "--name", "divide", "--since", "1h")
+    assert out.splitlines()[0].split() == ["RUN", "NAME", "STATE", "CREATED", "SECONDS"]
+    assert run["id"][:8] in out
+    waiting = _json(
+        command("run", "cli_functions.py:steps", str(tmp_path / "x"), "1", "--detach", "--json")
+    )
+    assert _json(command("runs", "cancel", waiting["id"], "--json"))["state"] == "Cancelled"
+    listed = command("runs", "ls", "--state", "cancelled", "--json")[1].splitlines()
+    assert waiting["id"] in {json.loads(line)["id"] for line in listed}
+
+
+def test_bad_arguments_are_refused_with_a_hint(command: Command, prefect_api_url: str) -> None:
+    code, _, err = command("run", "cli_functions.py:divide", "--left", "nine")
+    assert (code, "do not fit divide" in err) == (2, True)
+    code, _, err = command("runs", "ls", "--state", "runing")
+    assert (code, "did you mean 'running'" in err) == (2, True)
+    code, _, err = command("runs", "ls", "--since", "yesterday")
+    assert (code, "30m, 2h, 7d" in err) == (2, True)
+    code, _, err = command("runs", "show", "0000")
+    assert (code, "no run's id starts" in err) == (2, True)
+
+
+def test_following_survives_a_restart_of_the_prefect_server(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("KINETIC_HOME", str(home))
+    server = BackgroundServer(home, os.environ)
+    record = server.ensure()
+    monkeypatch.setenv("PREFECT_API_URL", record.api_url)
+    try:
+        path = tmp_path / "go"
+        run = project.module("cli_functions").steps.submit(str(path), 3)
+        followed: list[str] = []
+        follower = threading.Thread(target=lambda: followed.extend(run.logs(follow=True)))
+        follower.start()
+        _until(lambda: followed == ["step 0"])
+        server.stop()
+        Path(f"{path}.0").touch()
+        _until(lambda: followed == ["step 0", "step 1"])
+        assert server.ensure().api_url == record.api_url
+        for number in (1, 2):
+            Path(f"{path}.{number}").touch()
+        follower.join(120)
+        assert not follower.is_alive()
+        assert followed == ["step 0", "step 1", "step 2"]
+        assert kinetic.attach(run.id).logs() == ["step 0", "step 1", "step 2"]
+    finally:
+        server.stop()
