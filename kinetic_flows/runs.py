@@ -288,6 +288,7 @@ def _read_on(
     is_over: threading.Event,
 ) -> None:
     """Put a run's lines, then None, into a queue whose reader may stop reading."""
+    from kinetic_flows.clients.prefect_api import impatient
     from kinetic_flows.logs import LogReader
 
     def put(item: list[str] | BaseException | None) -> None:
@@ -300,10 +301,11 @@ def _read_on(
         with own_session(Silence(), run.cloud) as session:
             reader = LogReader(run.ticket, session)
             put(_last(reader.available(), tail))
-            for batch in reader.follow():
-                put(batch)
-                if is_over.is_set():
-                    return
+            with impatient():
+                for batch in reader.follow():
+                    put(batch)
+                    if is_over.is_set():
+                        return
         put(None)
     except BaseException as error:  # noqa: BLE001 - the reader raises it
         put(error)

@@ -309,6 +309,18 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
         yield PrefectApi(client, api_url, PREFECT_UI_URL.value())
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let requests that cannot reach the API fail after seconds, not after a minute.
+
+    For those who have something else to do meanwhile, and ask again.
+    """
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+        yield
+
+
 def surrounding_api_url() -> str | None:
     """Return the API of the flow run that this code is part of; None outside of any.
 
