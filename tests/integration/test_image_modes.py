@@ -35,7 +35,8 @@ pytest_plugins = ["loopback.fixtures"]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_image"
 OWN = f"{PROJECT}/own"
 CLUSTER_REPOSITORY = f"{PROJECT}/kn-{CLUSTER}"
-NO_INDEX = {"env": {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}}
+NO_INDEX = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
+"""Variables of a pod that make it ask an index that nobody runs."""
 
 NO_PROGRAMS = (
     "import os; d = '/usr/bin/'; "
@@ -281,10 +282,15 @@ def test_a_prebuilt_base_gets_the_packages_when_it_starts(
 
 
 def test_without_an_index_shipped_wheels_are_enough_and_a_failure_names_the_package(
-    functions: ModuleType, prebuilt_base: str
+    functions: ModuleType, prebuilt_base: str, cluster: LoopbackCluster
 ) -> None:
+    secret = {"metadata": {"name": "no-index"}, "stringData": NO_INDEX}
+    client = KubernetesClient(Kubeconfig(path=cluster.kubeconfig()))
+    client.ask("POST", core_path("default", "secrets"), body=secret)
     describe = functions.describe.with_options(
-        container_image="prebuilt", base_image_repo=prebuilt_base, job_variables=NO_INDEX
+        container_image="prebuilt",
+        base_image_repo=prebuilt_base,
+        job_variables={"env_from": [{"secretRef": {"name": "no-index"}}]},
     )
     with pytest.raises(RunCrashed, match="uv could not install humanize") as raised:
         describe(1)
