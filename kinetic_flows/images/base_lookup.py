@@ -122,7 +122,7 @@ def _fitting(reference: str, image: ResolvedImage, wanted: WantedBase) -> FoundB
 def _unfit(wanted: WantedBase, what: str) -> ImageError:
     build = (
         "kinetic build-image --repo {repo} --category "
-        f"{wanted.category} --tag {wanted.tag} (with Python {wanted.python})"
+        f"{wanted.category} --tag {wanted.tag} --python {wanted.python}"
     )
     if wanted.repository == DEFAULT_BASE_IMAGE_REPO:
         how = f"{build.format(repo='REPOSITORY')}, and set KINETIC_BASE_IMAGE_REPO to it"

@@ -15,6 +15,8 @@ from projects import make_project
 
 from kinetic_flows import naming
 from kinetic_flows.cli.main import main
+from kinetic_flows.clients.kubernetes_access import Kubeconfig
+from kinetic_flows.clients.kubernetes_client import KubernetesClient, core_path
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.errors import ImageError, RunCrashed
@@ -285,7 +287,7 @@ def test_without_an_index_shipped_wheels_are_enough_and_a_failure_names_the_pack
     functions: ModuleType, prebuilt_base: str, cluster: LoopbackCluster
 ) -> None:
     secret = {"metadata": {"name": "no-index"}, "stringData": NO_INDEX}
-    client = KubernetesClient(Kubeconfig(path=cluster.kubeconfig()))
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
     client.ask("POST", core_path("default", "secrets"), body=secret)
     describe = functions.describe.with_options(
         container_image="prebuilt",

@@ -70,7 +70,7 @@ def test_a_missing_base_names_the_command_that_builds_it() -> None:
 
     assert raised.value.hint == (
         "build it with: kinetic build-image --repo r.io/a --category gpu --tag 1.0 "
-        "(with Python 3.11); or use container_image='bundled', which builds what it needs"
+        "--python 3.11; or use container_image='bundled', which builds what it needs"
     )
 
 
