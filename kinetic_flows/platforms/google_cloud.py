@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
 from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.kubernetes_access import GkeCluster, find_access
+from kinetic_flows.clients.kubernetes_access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.clients.registry_credentials import default_credentials
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
     from kinetic_flows.cloud_settings import CloudSettings
+
+
+_sharing = threading.Lock()
 
 
 class GoogleCloudPlatform:
@@ -72,10 +78,31 @@ class GoogleCloudPlatform:
                 name=self._cloud.cluster,
                 credentials=self._credentials,
             )
-            client = KubernetesClient(find_access(self._environ, cluster))
-            place = KubernetesPlace(namespace=self._cloud.namespace)
-            self._launcher = KubernetesLauncher(client, place)
+            saved = self._cloud.credentials
+            with _sharing:
+                self._launcher = _shared_launcher(
+                    find_access(self._environ, cluster),
+                    namespace=self._cloud.namespace,
+                    identity=saved.name if saved else None,
+                    process=os.getpid(),
+                )
         return self._launcher
+
+
+@lru_cache(maxsize=8)
+def _shared_launcher(
+    access: ClusterAccess,
+    *,
+    namespace: str,
+    identity: str | None,  # noqa: ARG001 - tells credentials apart, which do not compare
+    process: int,  # noqa: ARG001 - a forked process has none of the threads of its parent
+) -> KubernetesLauncher:
+    """Return the one launcher that all calls of a process have for a namespace.
+
+    So however many runs a process follows, from however many threads, each kind of object is
+    listed and watched once.
+    """
+    return KubernetesLauncher(KubernetesClient(access), KubernetesPlace(namespace=namespace))
 
 
 def image_registry(

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.server import BackgroundServer
 from loopback.cloud import REGISTRY_HOST, REGISTRY_HOSTS, LoopbackCloud, start_cloud
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -26,6 +27,15 @@ PROJECT = "loopback"
 CLUSTER = "kinetic-cluster"
 JOBS_BUCKET = f"{PROJECT}-kn-{CLUSTER}-jobs"
 BUILDS_BUCKET = f"{PROJECT}-kn-{CLUSTER}-builds"
+
+TPUS = NodeGroup(
+    name="v6e",
+    labels=parse_accelerator("tpu-v6e-8").node_selector,
+    capacity={"google.com/tpu": 8},
+    taints=({"key": "google.com/tpu", "value": "present", "effect": "NoSchedule"},),
+    delay_seconds=1.0,
+)
+"""A node pool for the specification's example, scaled to zero."""
 
 
 def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
@@ -84,8 +94,11 @@ def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
             cloud.storage.create_bucket(bucket)
         runtime = PodmanRuntime(containers=cloud.containers)
-        cluster = running.enter_context(LoopbackCluster(directory / "cluster", runtime=runtime))
+        cluster = running.enter_context(
+            LoopbackCluster(directory / "cluster", runtime=runtime, pull_image=runtime.pull)
+        )
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
+        cluster.add_nodes(TPUS)
         server = BackgroundServer(home, os.environ)
         running.callback(server.stop)
         record = server.ensure(say)

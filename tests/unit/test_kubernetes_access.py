@@ -27,7 +27,9 @@ from kinetic_flows.clients.kubernetes_access import (
     gke_node_pools,
     load_configuration,
 )
+from kinetic_flows.cloud_settings import resolve_cloud
 from kinetic_flows.errors import ConfigurationError, LaunchError
+from kinetic_flows.platforms.google_cloud import GoogleCloudPlatform
 from kinetic_flows.platforms.kubernetes_preflight import loopback_warning
 
 GKE = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
@@ -213,3 +215,15 @@ def test_a_prefect_api_that_pods_cannot_reach_is_warned_about(api, cluster, warn
     if warning:
         assert "out of the pods' reach" in warning
         assert "set PREFECT_API_URL to a server that pods can reach" in warning
+
+
+def test_calls_of_one_process_share_the_watcher_of_a_namespace(tmp_path):
+
+    def launcher(namespace: str) -> object:
+        environ = {"KINETIC_PROJECT": "my-project-1", "KINETIC_NAMESPACE": namespace}
+        cloud = resolve_cloud(arguments={}, environ=environ, profile=None)
+        platform = GoogleCloudPlatform(cloud, {"KUBECONFIG": "/nowhere"}, tmp_path)
+        return platform.launcher
+
+    assert launcher("a") is launcher("a")
+    assert launcher("a") is not launcher("b")
