@@ -19,11 +19,14 @@ import pytest
 from projects import Project, make_project
 
 from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.kubernetes_access import Kubeconfig
+from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.errors import AcceleratorError, LaunchError, RunCancelled, RunCrashed
 from kinetic_flows.images.bases import pin_of, read_base_inputs
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
+from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, TPUS, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.access import Denial
@@ -34,6 +37,8 @@ from loopback.lifted_python import MINOR
 from loopback.small_bases import push_small_base
 
 pytest_plugins = ["loopback.fixtures"]
+# The first test waits for the whole cloud and two base images.
+pytestmark = pytest.mark.timeout(900)
 
 FUNCTIONS = """
     import os
@@ -62,6 +67,15 @@ FUNCTIONS = """
         print("saved", flush=True)
         time.sleep(600)
 
+    @kinetic.run(accelerator="tpu-v5p-2x2x2")
+    def meet():
+        worker, others = os.environ["TPU_WORKER_ID"], os.environ["TPU_WORKER_HOSTNAMES"]
+        print(f"here is host {worker} of {len(others.split(','))}", flush=True)
+        if worker == "1":
+            time.sleep(2)
+            raise RuntimeError("chip 3 is bad")
+        time.sleep(600)
+
     @kinetic.run(accelerator="cpu")
     def wait():
         print("waiting", flush=True)
@@ -74,6 +88,12 @@ FUNCTIONS = """
         wait()
 """
 
+SLICE = NodeGroup(
+    name="v5p",
+    labels=parse_accelerator("tpu-v5p-2x2x2").node_selector,
+    capacity={"google.com/tpu": 4},
+    max_nodes=2,
+)
 SPOT = replace(TPUS, name="v6e-spot", labels=parse_accelerator("tpu-v6e-8:spot").node_selector)
 
 
@@ -94,7 +114,7 @@ def cluster(
     runtime = PodmanRuntime(containers=loopback_cloud.containers)
     directory = tmp_path_factory.mktemp("cluster")
     with LoopbackCluster(directory, runtime=runtime, pull_image=runtime.pull) as cluster:
-        for group in (NodeGroup(name="default", nodes=1), TPUS, SPOT):
+        for group in (NodeGroup(name="default", nodes=1), TPUS, SPOT, SLICE):
             cluster.add_nodes(group)
         yield cluster
 
@@ -215,8 +235,11 @@ def test_what_the_cluster_lacks_is_listed_before_anything_is_built(
     changed = functions.train.with_options(
         job_variables={"service_account_name": "trainer"}, requirements=["humanize==4.12.2"]
     )
-    begun = time.monotonic()
     try:
+        planned = changed.plan(1).explain()
+        assert "in the way  there is no service account 'trainer'" in planned
+        assert "in the way  you may not create jobs.batch" in planned
+        begun = time.monotonic()
         with pytest.raises(LaunchError) as caught:
             changed(1)
         assert time.monotonic() - begun < 15, "of which the preflight may take 5"
@@ -269,6 +292,29 @@ def test_a_wait_that_is_too_long_ends_with_its_reason_everywhere(
     assert "no node pool has gke-tpu-accelerator=tpu-v5p-slice" in record.message
     assert is_working(api, record.id, "it did not start within 2 seconds")
     assert job_of(cluster, record.id) is None
+
+
+def test_a_host_of_a_slice_that_fails_fails_the_call_and_stops_the_others(
+    functions: Any, cluster: LoopbackCluster, api: PrefectApi
+) -> None:
+    with pytest.raises(LaunchError, match="create it with `kinetic pool create --namespace"):
+        functions.meet()
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+    ensure_headless_service(client, "default")
+    client.close()
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match="chip 3 is bad") as caught:
+        functions.meet()
+    assert time.monotonic() - begun < 300, "the other host would have slept for longer"
+    assert "in meet" in "".join(caught.value.__notes__)
+    record = api.find_runs(limit=1)[0]
+    assert record.state_type == "FAILED"
+    assert "host 1: chip 3 is bad" in record.message
+    lines = [line.message for line in api.logs(record.id)]
+    assert "[host 0] here is host 0 of 2" in lines
+    assert "[host 1] here is host 1 of 2" in lines
+    pods = [pod for pod in cluster.list("pods") if record.id in pod["metadata"]["name"]]
+    assert not [pod for pod in pods if pod["status"]["phase"] == "Running"]
 
 
 # Cancelling
