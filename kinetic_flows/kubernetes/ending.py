@@ -58,7 +58,7 @@ def explain_end(
         return Diagnosis(
             cause=Cause.DEADLINE,
             message=f"the Job was ended after its active deadline of {seconds} seconds",
-            hint="raise the deadline; the time a run waits for its node counts too",
+            hint="raise active_deadline_seconds in job_variables; waiting for a node counts too",
             permanent=True,
         )
     known = tuple(events)
@@ -157,12 +157,13 @@ def _ended_by_node(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagno
             return Diagnosis(
                 cause=Cause.OUT_OF_DISK,
                 message=f"{_who(pod)} was evicted: {detail.strip()}",
-                hint="ask for more ephemeral storage, or write to KINETIC_OUTPUT_DIR",
+                hint="raise ephemeral_storage in job_variables, or write to KINETIC_OUTPUT_DIR",
             )
         return Diagnosis(
             cause=Cause.EVICTED,
             message=f"{_who(pod)} was evicted: {detail.strip()}",
-            hint="request the memory and disk it needs, so that it gets a node with enough",
+            hint="request the memory and ephemeral_storage it needs in job_variables, so that it "
+            "gets a node with enough",
         )
     if (pod["spec"].get("nodeSelector") or {}).get(_SPOT_LABEL) == "true":
         return Diagnosis(
@@ -178,7 +179,7 @@ def _out_of_memory(pod: KubernetesObject) -> Diagnosis:
     return Diagnosis(
         cause=Cause.OUT_OF_MEMORY,
         message=f"{_who(pod)} was killed for using more memory than {beyond}",
-        hint="raise the memory limit or take a larger machine; this is never retried",
+        hint="raise memory in job_variables, or take a larger machine; this is never retried",
         permanent=True,
         exit_code=_KILLED,
     )

@@ -131,7 +131,7 @@ def _image_pull(
         why = "the registry refuses the node's credentials"
         hint = (
             "grant the node pool's service account roles/artifactregistry.reader on the "
-            "repository, or name an image pull secret"
+            "repository, or name a Secret in image_pull_secrets of job_variables"
         )
     elif _NOT_THERE.search(detail):
         why = "the registry does not have it"

@@ -106,7 +106,7 @@ class Supervisor:
         if not self._slice.may_begin(self._attempt):
             why = self._slice.who(self._attempt)
             message = f"{why}, and the run had been started again as often as max_preemptions says"
-            return self._failed(Fault(EXIT_TERMINATED, message))
+            raise Fault(EXIT_TERMINATED, message)
         if self._host == 0:
             self._reporter.set_state(State("RUNNING", "Running"))
         interrupts = self._interrupts
@@ -122,12 +122,12 @@ class Supervisor:
 
     def _is_to_start_again(self, ending: Ending) -> bool:
         """Whether the slice starts again because of what happened to another host."""
-        if ending.status in ("returned", "cancelled") or self._interrupts.is_terminated:
+        if self._interrupts.is_terminated:
             return False
         if self._interrupts.is_restarting:
-            return True
-        # What the function raised may come of another host that is gone.
-        return ending.exit_code != EXIT_TERMINATED and self._slice.is_over(self._attempt)
+            return ending.status not in ("returned", "cancelled")
+        # What the function ran into may come of another host that is gone.
+        return ending.status in ("raised", "crashed") and self._slice.is_over(self._attempt)
 
     def _begin_again(self) -> None:
         why = self._slice.who(self._attempt + 1)
