@@ -23,8 +23,12 @@ from kinetic_flows.settings import load_settings, process_environment
 from kinetic_flows.terminal import terminal_progress
 
 if TYPE_CHECKING:
-    from prefect import Flow
+    from datetime import timedelta
 
+    from prefect import Flow
+    from prefect.schedules import Schedule
+
+    from kinetic_flows.deployment import Deployment
     from kinetic_flows.groups import RunGroup
     from kinetic_flows.plan import RunPlan
     from kinetic_flows.planning import Draft
@@ -61,6 +65,7 @@ def run(
     project: str | None = None,
     zone: str | None = None,
     cluster: str | None = None,
+    dispatch: str | None = None,
 ) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
 
 
@@ -101,6 +106,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             project: Google Cloud project; None for `KINETIC_PROJECT`.
             zone: Zone of the cluster; None for `KINETIC_ZONE`.
             cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
+            dispatch: Who starts runs on a cluster: `client` (this process), `worker` (any stock
+                Prefect worker of the work pool), or `auto`; None for `KINETIC_DISPATCH`.
 
     Returns:
         The function as a `RemoteFunction`.
@@ -263,6 +270,66 @@ class RemoteFunction(Generic[P, R]):
 
         draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
         return plan_call(draft, platform, process_environment())
+
+    def deploy(
+        self,
+        name: str,
+        *,
+        cron: str | None = None,
+        interval: timedelta | float | None = None,
+        rrule: str | None = None,
+        schedules: Sequence[Schedule] = (),
+        timezone: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        paused: bool | None = None,
+        tags: Sequence[str] = (),
+        concurrency_limit: int | None = None,
+        image_refresh: bool = False,
+    ) -> Deployment[R]:
+        """Make a Prefect deployment, whose runs need neither this machine nor this project.
+
+        Packages and builds now; the runs start the pod directly, with image, code and function
+        fixed by digest, whenever a schedule says so, somebody fills in the form in Prefect's
+        UI, or `prefect deployment run` is called. What they are called with is checked against
+        the function's signature. Deploying an unchanged function again changes nothing.
+
+        Args:
+            name: The deployment's name: `prefect deployment run FUNCTION/NAME` starts it.
+            cron: Five fields, such as `0 2 * * *`.
+            interval: Time between two starts; a number counts seconds.
+            rrule: A recurrence rule of RFC 5545.
+            schedules: Several schedules, made with `prefect.schedules`.
+            timezone: IANA name of the time zone of cron, interval or rrule; None for UTC.
+            parameters: What its runs are called with when nothing else is said.
+            paused: Whether its schedules rest; None to leave that as it is.
+            tags: Further tags of its runs.
+            concurrency_limit: How many of its runs go on at once; None for any number.
+            image_refresh: Whether to resolve the dependencies again, for newer releases than
+                those that the stored lock names.
+
+        Raises:
+            UsageError: The request cannot be; nothing was built.
+            KineticError: The function could not be planned, built or deployed.
+        """
+        from kinetic_flows.deploy_request import check_request
+        from kinetic_flows.deployment import deploy
+        from kinetic_flows.schedules import Timing
+
+        request = check_request(
+            self.fn,
+            self._bound,
+            name=name,
+            timing=Timing(
+                cron=cron, interval=interval, rrule=rrule, schedules=schedules, timezone=timezone
+            ),
+            parameters=parameters,
+            paused=paused,
+            tags=tags,
+            concurrency_limit=concurrency_limit,
+            image_refresh=image_refresh,
+        )
+        draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
+        return deploy(draft, request, platform, progress)
 
     def with_options(self, **changes: Any) -> RemoteFunction[P, R]:
         """Return the same function with some options changed; this one stays as it is.

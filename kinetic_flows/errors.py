@@ -220,6 +220,10 @@ class RunNotFoundError(UsageError):
     """No run has this id, or a shortened id fits several."""
 
 
+class DeploymentNotFoundError(UsageError):
+    """No deployment of a remote function has this name."""
+
+
 def suggest(unknown: str, valid: Iterable[str]) -> str:
     """Say which valid name was probably meant, or list them all.
 

@@ -11,8 +11,9 @@ from kinetic_flows.errors import KineticError, PrefectServerError, RunCancelled,
 from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
 from kinetic_flows.mirroring import Mirror
+from kinetic_flows.platforms.worker_runs import processes_of
 from kinetic_flows.progress import Progress
-from kinetic_flows.protocols import Observation, Phase
+from kinetic_flows.protocols import Observation, Phase, Processes
 from kinetic_flows.reconciler import is_being_launched, settle
 from kinetic_flows.results import LOG_TAIL_LINES, crash_error
 from kinetic_flows.session import Session
@@ -55,13 +56,16 @@ def follow(
         RunCancelled: It was cancelled before it could leave one.
         WaitTimeout: The time is over; the run goes on.
     """
+    processes = processes_of(session.platform, session.api, run)
     output = _Output(progress)
-    reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session)
-    mirror = Mirror(run, session) if is_launched and not session.runs_report else None
+    reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session, processes)
+    # A worker names an API to the runs it starts that they can reach.
+    reports = run.dispatch == "worker" or session.runs_report
+    mirror = Mirror(run, session) if is_launched and not reports else None
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
     while True:
-        seen = session.platform.launcher.observe(run.run_id, output.position)
+        seen = processes.observe(run.run_id, output.position)
         output.take(seen)
         if mirror:
             mirror.take(seen)
@@ -91,7 +95,8 @@ def cancel(run: RunTicket, session: Session) -> None:
     if session.api.read_run(run.run_id).is_final:
         return
     session.api.set_state(run.run_id, "CANCELLING", message="cancelled by its client")
-    session.platform.launcher.stop(run.run_id, CANCEL_GRACE_SECONDS)
+    processes = processes_of(session.platform, session.api, run)
+    processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
     settle(session.platform, session.api, run)
 
 
@@ -103,7 +108,7 @@ def _settled(
         if envelope.header.status == "cancelled":
             # Its own runner noticed the cancellation, and its Job is nothing to look at.
             with suppress(KineticError):
-                session.platform.launcher.discard(run.run_id)
+                processes_of(session.platform, session.api, run).discard(run.run_id)
         return envelope
     if session.api.read_run(run.run_id).state_type == "CANCELLED":
         raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)
@@ -152,9 +157,10 @@ class _Reasons:
 class _Cancellation:
     """Notices a cancellation that somebody asked Prefect for, and that no pod can notice."""
 
-    def __init__(self, run: RunTicket, session: Session) -> None:
+    def __init__(self, run: RunTicket, session: Session, processes: Processes) -> None:
         self._run = run
         self._session = session
+        self._processes = processes
         self._pause = FIRST_LOOK_SECONDS
         self._next = time.monotonic() + self._pause
 
@@ -166,7 +172,7 @@ class _Cancellation:
         self._next = now + self._pause
         with suppress(PrefectServerError):
             if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
-                self._session.platform.launcher.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
+                self._processes.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
 
 
 def _duration(seconds: float) -> str:

@@ -33,6 +33,7 @@ EXIT_CODE_NOT_RESTORED = 44
 EXIT_REQUIREMENTS_FAILED = 45
 EXIT_PAYLOAD_UNREADABLE = 46
 EXIT_RESULT_NOT_WRITTEN = 47
+EXIT_PARAMETERS_UNAVAILABLE = 48
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 
@@ -47,10 +48,11 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_REQUIREMENTS_FAILED: "the project's requirements could not be installed",
     EXIT_PAYLOAD_UNREADABLE: "the function and its arguments could not be unpickled",
     EXIT_RESULT_NOT_WRITTEN: "the result could not be written to the store",
+    EXIT_PARAMETERS_UNAVAILABLE: "the run's parameters could not be read from Prefect",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }
-"""Exit codes of the runner. Codes 40 to 47 name the infrastructure phase that failed."""
+"""Exit codes of the runner. Codes 40 to 48 name the infrastructure phase that failed."""
 
 
 def sha256_hex(data: bytes) -> Sha256:
@@ -120,12 +122,17 @@ class PrefectSpec:
     """Where the runner reports; credentials come in its environment, never here.
 
     Attributes:
-        api_url: The Prefect API as the runner reaches it, ending in `/api` or a workspace path.
-        flow_run_id: The flow run that stands for this run.
+        api_url: The Prefect API as the runner reaches it, ending in `/api` or a workspace path;
+            empty for the one that a Prefect worker names in `PREFECT_API_URL`.
+        flow_run_id: The flow run that stands for this run; empty for the one that a Prefect
+            worker names in `PREFECT__FLOW_RUN_ID`.
+        parameters: Whether the function is called with the flow run's parameters, as it is in
+            runs of a deployment, on top of the arguments in the payload.
     """
 
     api_url: str
     flow_run_id: str
+    parameters: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +154,14 @@ class LaunchSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """Everything a runner needs, pinned by digest; stored as `runs/{run id}/job.json`.
+    """Everything a runner needs, pinned by digest.
+
+    Stored as `runs/{run id}/job.json` by who starts the run. A run that a Prefect worker starts
+    has an id that nobody knows when its job is written: its job is stored by its content, and
+    what depends on the id is left to the runner.
 
     Attributes:
-        run_id: The run's id; also the id of its flow run.
+        run_id: The run's id, which is its flow run's; empty for what `PREFECT__FLOW_RUN_ID` says.
         name: The function's name, for messages.
         python: The client's Python minor version, such as `3.11`.
         runner: The runner's zipapp.
@@ -158,8 +169,9 @@ class JobSpec:
         payload: The pickled call, framed as `runner_image/runner/payload.py` documents.
         requirements: What to install first; None when the image has everything.
         prefect: Where to report; None to report nowhere.
-        result: Name of the object the result envelope is written to.
-        output_dir: What `KINETIC_OUTPUT_DIR` is set to: a directory, or a `gs://` URI.
+        result: Name of the object the result envelope is written to; empty for the run's own.
+        output_dir: What `KINETIC_OUTPUT_DIR` is set to: a directory, or a `gs://` URI. Without
+            a run id, that in which each run has a directory of its own.
         retries: How often the function is called again after it raised.
         retry_delay_seconds: Pause before each retry.
         timeout_seconds: Limit for the function, all its tries together; None for none.
@@ -340,6 +352,9 @@ def _signature(signed: bytes, run_key: str) -> bytes:
     return hmac.new(bytes.fromhex(run_key), signed, hashlib.sha256).hexdigest().encode()
 
 
+DispatchedBy = Literal["client", "worker"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunTicket:
     """What is needed to follow a run and to trust its result.
@@ -348,8 +363,10 @@ class RunTicket:
         run_id: The run's id; also the id of its flow run.
         name: The function's name, for messages.
         run_key: The run's HMAC key, in hexadecimal.
+        dispatch: Who starts it: its client, or a Prefect worker.
     """
 
     run_id: str
     name: str
     run_key: str
+    dispatch: DispatchedBy = "client"

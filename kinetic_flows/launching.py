@@ -24,6 +24,7 @@ from kinetic_flows.job import (
 )
 from kinetic_flows.kubernetes.job_variables import preemptions_tolerated
 from kinetic_flows.naming import (
+    DISPATCH_LABEL,
     INDEX_LABEL,
     JOB_LABEL,
     OUTPUTS,
@@ -33,6 +34,8 @@ from kinetic_flows.naming import (
     RUN_KEY_VARIABLE,
     RUN_TAG,
     STORE_LABEL,
+    content_job_object,
+    content_payload_object,
     job_object,
     member_name,
     payload_object,
@@ -42,9 +45,11 @@ from kinetic_flows.naming import (
 from kinetic_flows.packaging.runner_bundle import runner_bundle
 from kinetic_flows.places import JobRequest, Place
 from kinetic_flows.planning import Draft, job_request
+from kinetic_flows.platforms.worker_pools import ensure_worker_pool
 from kinetic_flows.protocols import LaunchRequest, ResolvedImage
 from kinetic_flows.reconciler import store_label
 from kinetic_flows.session import Session
+from kinetic_flows.worker_jobs import unidentified, worker_environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,7 @@ def launch_run(
             for piece in draft.payload.pieces
         ),
     )
+    request = job_request(draft, "", prepared.image)
     new = NewRun(
         flow=draft.name,
         name=member_name(draft.name, membership.index),
@@ -114,9 +120,41 @@ def launch_run(
         job_variables={},
     )
 
+    return launch_job(new, request, job, draft.payload.data, draft.place, session)
+
+
+def launch_job(
+    new: NewRun,
+    request: JobRequest,
+    job: JobSpec,
+    payload: bytes,
+    place: Place,
+    session: Session,
+    *,
+    outputs: str | None = None,
+) -> RunTicket:
+    """Create a run's flow run and have its process started: from here, or by a worker.
+
+    Args:
+        new: The flow run.
+        request: What is started, without a run id.
+        job: The job without a run.
+        payload: The pickled call.
+        place: Where it runs.
+        session: Where it runs and reports.
+        outputs: Below what it keeps its outputs; None for where the settings say.
+    """
+    if session.platform.dispatch == "worker":
+        environment = write_worker_job(job, payload, place, session, outputs=outputs)
+        return create_and_start(
+            for_worker(new, request, environment, place, session),
+            lambda ticket: session.api.schedule(ticket.run_id),
+            session,
+        )
+
     def start(ticket: RunTicket) -> None:
-        request = job_request(draft, ticket.run_id, prepared.image)
-        start_job(request, job, draft.payload.data, ticket.run_key, draft.place, session)
+        of_run, key = replace(request, run_id=ticket.run_id), ticket.run_key
+        start_job(of_run, job, payload, key, place, session, outputs=outputs)
 
     return create_and_start(new, start, session)
 
@@ -140,14 +178,20 @@ def create_and_start(
     env = {**(new.job_variables.get("env") or {}), RUN_KEY_VARIABLE: run_key}
     new = replace(new, job_variables={**new.job_variables, "env": env})
     run_id = session.api.create_run(new)
-    ticket = RunTicket(run_id=run_id, name=new.name or new.flow, run_key=run_key)
+    ticket = RunTicket(
+        run_id=run_id,
+        name=new.name or new.flow,
+        run_key=run_key,
+        dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
+    )
     try:
         start(ticket)
     except BaseException as error:
         reason = error.message if isinstance(error, KineticError) else repr(error)
         # What interrupted us may have come just after the process had started.
-        with suppress(KineticError):
-            session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
+        if ticket.dispatch == "client":
+            with suppress(KineticError):
+                session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
         session.api.set_state(run_id, "CRASHED", message=f"not launched: {reason}")
         raise
     return ticket
@@ -158,7 +202,7 @@ def _labels(job: JobSpec, membership: Membership, session: Session) -> dict[str,
         JOB_LABEL: job.content_digest(),
         PLATFORM_LABEL: session.platform.name,
         STORE_LABEL: store_label(session.platform),
-        OUTPUTS_LABEL: _outputs(session),
+        OUTPUTS_LABEL: outputs_root(session),
     }
     if membership.index is not None:
         labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}
@@ -219,9 +263,10 @@ def start_job(
     store, run_id = session.platform.store, request.run_id
     store.put_if_absent(payload_object(run_id), payload)
     # A run that cannot report leaves that to its client, and wastes no time on trying.
-    prefect = PrefectSpec(api_url=session.api.url, flow_run_id=run_id)
+    takes_parameters = bool(job.prefect and job.prefect.parameters)
+    prefect = PrefectSpec(api_url=session.api.url, flow_run_id=run_id, parameters=takes_parameters)
     job = replace(job, prefect=prefect if session.runs_report else None)
-    whole = job.of_run(run_id, output_dir=f"{outputs or _outputs(session)}/{run_id}").to_json()
+    whole = job.of_run(run_id, output_dir=f"{outputs or outputs_root(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)
     session.platform.launcher.start(
         LaunchRequest(
@@ -241,12 +286,65 @@ def start_job(
     )
 
 
+def write_worker_job(
+    job: JobSpec,
+    payload: bytes,
+    place: Place,
+    session: Session,
+    *,
+    outputs: str | None = None,
+) -> dict[str, str]:
+    """Write a payload and a job of a run whose id only its worker will know.
+
+    Args:
+        job: The job without a run.
+        payload: The pickled call.
+        place: Where it runs.
+        session: Where it runs and reports.
+        outputs: Below what it keeps its outputs; None for where the settings say.
+
+    Returns:
+        The variables by which the run's process finds its job.
+    """
+    store = session.platform.store
+    name = content_payload_object(job.payload.sha256)
+    store.put_if_absent(name, payload)
+    whole = unidentified(
+        job,
+        payload_name=name,
+        outputs=outputs or outputs_root(session),
+        parameters=bool(job.prefect and job.prefect.parameters),
+    ).to_json()
+    digest = sha256_hex(whole)
+    store.put_if_absent(content_job_object(digest), whole)
+    return worker_environment(store.uri, content_job_object(digest), digest, place)
+
+
+def for_worker(
+    new: NewRun,
+    request: JobRequest,
+    environment: Mapping[str, str],
+    place: Place,
+    session: Session,
+) -> NewRun:
+    """Return a flow run with everything that a stock worker needs to start it."""
+    pool = session.platform.worker_pool
+    variables = pool.variables(request.image, environment, place.job_variables(request))
+    ensure_worker_pool(pool, variables, session.api.url)
+    return replace(
+        new,
+        work_pool=pool.name,
+        labels={**new.labels, DISPATCH_LABEL: "worker"},
+        job_variables=variables,
+    )
+
+
 def outputs_of(run_id: str, session: Session) -> str:
     """Return where a run keeps its outputs: a plain path where the store is a directory."""
-    return f"{_outputs(session)}/{run_id}"
+    return f"{outputs_root(session)}/{run_id}"
 
 
-def _outputs(session: Session) -> str:
+def outputs_root(session: Session) -> str:
     """Return where runs keep their outputs: a plain path where the store is a directory.
 
     Raises:

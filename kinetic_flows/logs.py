@@ -116,6 +116,9 @@ class _ProcessLines:
 
     def after(self, count: int) -> list[str]:
         """Return the lines after the first ones, as far as they are complete."""
+        # What workers start has no output but what Prefect has already.
+        if self._run.dispatch == "worker" or not self._session.platform.may_see_processes:
+            return []
         seen = self._session.platform.launcher.observe(self._run.run_id, self._position)
         self._position = seen.position
         text = self._rest + self._decoder.decode(seen.output)

@@ -10,6 +10,8 @@ import re
 
 PARENT_FLOW = "kinetic-run"
 GROUP_FLOW = "kinetic-map"
+DEPLOY_FLOW = "kinetic-deploy"
+RECONCILE_FLOW = "kinetic-reconcile"
 
 TASK_PREFLIGHT = "preflight"
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"
@@ -24,9 +26,11 @@ STEP_RUN_INPUTS = "run-inputs"
 
 INPUTS_ARTIFACT = "inputs"
 """Key of the table of a group's inputs, states and durations."""
+TASK_PIN_OBJECTS = "pin-objects"
+TASK_CREATE_DEPLOYMENT = "create-deployment"
 
 BUILD_IMAGE_FLOW = "kinetic-build-image"
-OUR_FLOWS = frozenset({PARENT_FLOW, GROUP_FLOW, BUILD_IMAGE_FLOW})
+OUR_FLOWS = frozenset({PARENT_FLOW, GROUP_FLOW, DEPLOY_FLOW, BUILD_IMAGE_FLOW})
 TASK_BUILD_BASE_IMAGE = "build-base-image"
 BASE_IMAGES_ARTIFACT = "base-images"
 """Key of the Prefect artifact that shows what a run of that flow made."""
@@ -64,6 +68,24 @@ INDEX_LABEL = "kinetic.index"
 
 RETRY_LABEL = "kinetic.retry-of"
 """Label that names the run that a run repeats."""
+
+FUNCTION_LABEL = "kinetic.function"
+"""Label that names the function of runs that Prefect names by itself."""
+
+DISPATCH_LABEL = "kinetic.dispatch"
+"""Label that tells who starts a run's process: `client`, or `worker`."""
+
+DEPLOYMENT_VERSION_LABEL = "kinetic.deployment-version"
+"""Label of a deployment that identifies everything that was deployed."""
+
+IMAGE_LABEL = "kinetic.image"
+"""Label of a deployment that tells its image, by digest."""
+
+RUN_LOGGER = "kinetic"
+"""Logger under which a run's own output is in Prefect's logs."""
+
+CLIENT_LOGGER = "kinetic.client"
+"""Logger of what those who follow a run add to its log."""
 
 OUTPUTS = "outputs"
 """Where runs keep their outputs in the store."""
@@ -193,6 +215,40 @@ def result_object(run_id: str) -> str:
     return f"runs/{run_id}/result.pkl"
 
 
+def content_job_object(sha256: str) -> str:
+    """Name of a job that was written before its run had an id, by its digest."""
+    return f"jobs/{sha256}.json"
+
+
+def content_payload_object(sha256: str) -> str:
+    """Name of the pickled call of such a job, by its digest."""
+    return f"jobs/{sha256}.pkl"
+
+
+def deployment_prefix(flow: str, name: str, token: str) -> str:
+    """Prefix of what a deployment's runs need, which does not expire.
+
+    The token keeps deployments of one name apart that are kept by different Prefect servers.
+    """
+    return f"deployments/{slug(flow)}-{slug(name)}-{token}/"
+
+
+def deployment_version_prefix(prefix: str, sha256: str) -> str:
+    """Prefix of what runs of one version of a deployment need."""
+    return f"{prefix}{sha256}/"
+
+
+def deployment_job_object(version_prefix: str) -> str:
+    """Name of the job of a deployment's runs."""
+    return f"{version_prefix}job.json"
+
+
+def deployment_prefix_of(job_object: str) -> str | None:
+    """Return the prefix of a deployment's objects, from its job's name; None for other jobs."""
+    found = re.fullmatch(r"(deployments/[^/]+/)[^/]+/job\.json", job_object)
+    return found[1] if found else None
+
+
 def member_name(function: str, index: int | None) -> str:
     """Name of a run: its function's, with the place of its input when it is one of a group."""
     return function if index is None else f"{function}[{index}]"
@@ -273,6 +329,9 @@ def run_secret_name(job_name: str) -> str:
 
 WORK_POOL = "kinetic-gke"
 """The Kubernetes work pool that runs are launched on."""
+
+LOCAL_WORK_POOL = "kinetic-local"
+"""The process work pool that runs of deployments on this machine go to."""
 
 MAX_BUCKET_CHARACTERS = 63
 

@@ -15,7 +15,7 @@ from kinetic_flows.pool_variables import check_job_variables
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 
-_CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo")
+_CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo", "dispatch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class RunOptions:
         project: Google Cloud project; None for `KINETIC_PROJECT`.
         zone: Zone of the cluster; None for `KINETIC_ZONE`.
         cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
+        dispatch: Who starts runs on a cluster: `client`, `worker`, or `auto`; None for
+            `KINETIC_DISPATCH`.
     """
 
     accelerator: str = "cpu"
@@ -61,6 +63,7 @@ class RunOptions:
     project: str | None = None
     zone: str | None = None
     cluster: str | None = None
+    dispatch: str | None = None
 
     @property
     def cloud(self) -> dict[str, str]:

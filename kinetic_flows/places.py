@@ -51,7 +51,7 @@ class JobRequest:
     """One run, as far as what it is started with depends on it.
 
     Attributes:
-        run_id: The run's id.
+        run_id: The run's id; empty for runs whose ids a Prefect worker will know.
         name: The function's name.
         image: The image it runs in.
         accelerator: What it runs on.

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from kinetic_flows.accelerators import Accelerator, NodePool
 from kinetic_flows.accelerators.model import Architecture
 from kinetic_flows.errors import LaunchError
+from kinetic_flows.job import DispatchedBy
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 
 
@@ -281,20 +282,8 @@ class Observation:
     position: int = 0
 
 
-class Launcher(Protocol):
-    """Starts, watches and stops the process of a run, which outlives its client."""
-
-    def preflight(self, needs: LaunchNeeds) -> Preflight:
-        """Find out what speaks against a launch, before anything is built for it."""
-        ...
-
-    def reaches(self, url: str) -> bool:
-        """Whether processes that it starts can reach a URL that this process can."""
-        ...
-
-    def node_pools(self) -> tuple[NodePool, ...] | None:
-        """Return the node pools that runs can be launched on; None when they are not known."""
-        ...
+class Processes(Protocol):
+    """The processes of runs, which outlive whoever started them."""
 
     def start(self, request: LaunchRequest) -> None:
         """Start the run's process; a repeated call for the same run starts nothing more."""
@@ -310,6 +299,55 @@ class Launcher(Protocol):
 
     def discard(self, run_id: str) -> None:
         """Remove what a run that has ended left behind in the place it ran in."""
+        ...
+
+
+class Launcher(Processes, Protocol):
+    """Starts, watches and stops processes where they run, and knows what is there."""
+
+    def preflight(self, needs: LaunchNeeds) -> Preflight:
+        """Find out what speaks against a launch, before anything is built for it."""
+        ...
+
+    def reaches(self, url: str) -> bool:
+        """Whether processes that it starts can reach a URL that this process can."""
+        ...
+
+    def node_pools(self) -> tuple[NodePool, ...] | None:
+        """Return the node pools that runs can be launched on; None when they are not known."""
+        ...
+
+
+class WorkerPool(Protocol):
+    """The Prefect work pool whose workers start runs that nobody here starts."""
+
+    @property
+    def name(self) -> str:
+        """The work pool's name."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """The type of its workers, as `prefect worker start --type` takes it."""
+        ...
+
+    def template(self) -> dict[str, Any]:
+        """Return the base job template to make it with."""
+        ...
+
+    def variables(
+        self,
+        image: ResolvedImage,
+        environment: Mapping[str, str],
+        job_variables: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return what a worker is told of a run.
+
+        Args:
+            image: What it runs in.
+            environment: Variables of its process; they stand in Prefect's database.
+            job_variables: What else it asks of where it runs.
+        """
         ...
 
 
@@ -339,4 +377,24 @@ class Platform(Protocol):
     @property
     def launcher(self) -> Launcher:
         """What starts runs."""
+        ...
+
+    @property
+    def dispatch(self) -> DispatchedBy:
+        """Who starts runs that are called from here."""
+        ...
+
+    @property
+    def worker_pool(self) -> WorkerPool:
+        """Where runs go that workers start."""
+        ...
+
+    @property
+    def may_see_processes(self) -> bool:
+        """Whether the launcher answers whoever runs this."""
+        ...
+
+    @property
+    def worker_processes(self) -> Processes | None:
+        """What sees the processes that workers start; None where nothing here does."""
         ...

@@ -11,15 +11,23 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
-from kinetic_flows.errors import ObjectRefusedError, RunNotFoundError
+from kinetic_flows.errors import LaunchError, ObjectRefusedError, RunNotFoundError, StoreError
 from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
-from kinetic_flows.naming import RUN_KEY_VARIABLE, STORE_LABEL
+from kinetic_flows.naming import (
+    DISPATCH_LABEL,
+    FUNCTION_LABEL,
+    GROUP_FLOW,
+    PARENT_FLOW,
+    RUN_KEY_VARIABLE,
+    STORE_LABEL,
+)
+from kinetic_flows.platforms.worker_runs import processes_of, seconds_in_state
 from kinetic_flows.processes import ProcessIdentity, current_process
 from kinetic_flows.protocols import Observation, Phase, Platform
 from kinetic_flows.results import (
@@ -34,6 +42,15 @@ logger = logging.getLogger(__name__)
 
 LAUNCH_GRACE_SECONDS = 120.0
 """How long a Pending run without a process is left to the client that is launching it."""
+
+CANCEL_PATIENCE_SECONDS = 30.0
+"""How long a run's own runner, or whoever follows it, is left to act on a cancellation."""
+
+STOP_GRACE_SECONDS = 15.0
+"""Time between SIGTERM and SIGKILL for a run that is stopped here."""
+
+ABANDONED_SECONDS = 600.0
+"""How long after the end of its last run a flow run of a client that lives has ended, too."""
 
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 """State types of runs that have been made and are not over."""
@@ -52,7 +69,13 @@ def ticket_of(record: RunRecord) -> RunTicket:
     """Return what is needed to follow a run, from what Prefect keeps of it."""
     environment = record.job_variables.get("env") or {}
     key = str(environment.get(RUN_KEY_VARIABLE, ""))
-    return RunTicket(run_id=record.id, name=record.name, run_key=key)
+    by_worker = record.deployment_id or record.labels.get(DISPATCH_LABEL) == "worker"
+    return RunTicket(
+        run_id=record.id,
+        name=str(record.labels.get(FUNCTION_LABEL) or record.name),
+        run_key=key,
+        dispatch="worker" if by_worker else "client",
+    )
 
 
 def settle(
@@ -73,7 +96,7 @@ def settle(
     Raises:
         ObjectRefusedError: Its result is not genuine; its state says so too.
     """
-    observation = platform.launcher.observe(run.run_id)
+    observation = processes_of(platform, api, run).observe(run.run_id)
     if not observation.phase.is_final:
         return None
     try:
@@ -90,29 +113,90 @@ def settle(
     return envelope
 
 
-def reconcile(platform: Platform, api: PrefectApi) -> int:
-    """Settle every unfinished run of this platform whose process is gone.
+@dataclass(frozen=True, kw_only=True)
+class Reconciliation:
+    """What looking after unwatched runs came to.
+
+    Attributes:
+        looked_at: Ids of the runs that were not over before.
+        ended: Ids of those of them that are over now.
+    """
+
+    looked_at: tuple[str, ...]
+    ended: tuple[str, ...]
+
+
+def reconcile(
+    platform: Platform,
+    api: PrefectApi,
+    *,
+    cancel_patience_seconds: float = CANCEL_PATIENCE_SECONDS,
+) -> Reconciliation:
+    """Settle every unfinished run of this platform, as far as its process says how.
+
+    A run whose process has ended gets the state that its result or its end tells; one that has
+    waited too long for its pod is given up; one whose cancellation nobody has acted on is
+    stopped.
 
     Args:
         platform: Only runs whose objects are in its store are touched.
         api: Where states are kept.
-
-    Returns:
-        How many runs were looked at.
+        cancel_patience_seconds: How long a run is left to act on its cancellation by itself.
     """
     unfinished = api.find_runs(RunQuery(state_types=UNFINISHED))
     label = store_label(platform)
-    ours = [
-        run
-        for run in unfinished
-        if run.labels.get(STORE_LABEL) == label and not is_being_launched(run)
-    ]
+    ours = [run for run in unfinished if run.labels.get(STORE_LABEL) == label]
     for run in ours:
-        try:
-            settle(platform, api, ticket_of(run))
-        except ObjectRefusedError:
-            logger.warning("the result of run %s is refused", run.id)
-    return len(ours)
+        _look_after(platform, api, run, cancel_patience_seconds)
+    ids = tuple(run.id for run in ours)
+    found = api.find_runs(RunQuery(ids=ids)) if ids else []
+    return Reconciliation(looked_at=ids, ended=tuple(run.id for run in found if run.is_final))
+
+
+def _look_after(
+    platform: Platform, api: PrefectApi, run: RunRecord, cancel_patience_seconds: float
+) -> None:
+    """Settle one run; what cannot be found out of it now is left for the next time."""
+    ticket = ticket_of(run)
+    try:
+        if run.state_type == "CANCELLING" and seconds_in_state(run) >= cancel_patience_seconds:
+            processes_of(platform, api, ticket).stop(run.id, STOP_GRACE_SECONDS)
+        settle(platform, api, ticket)
+    except ObjectRefusedError:
+        logger.warning("the result of run %s is refused", run.id)
+    except (LaunchError, StoreError) as error:
+        logger.warning("run %s cannot be settled now: %s", run.id, error.message)
+
+
+def crash_abandoned_parents(
+    platform: Platform, api: PrefectApi, *, after_seconds: float = ABANDONED_SECONDS
+) -> tuple[str, ...]:
+    """End flow runs of clients that are gone, whose runs have all ended; return their ids.
+
+    A client ends its own flow run seconds after the last of its runs. The ledger of clients
+    finds those that died on this machine; this finds them wherever they ran.
+
+    Args:
+        platform: Only flow runs are touched whose runs' objects are all in its store.
+        api: Where states are kept.
+        after_seconds: How long ago the last of its runs must have ended.
+    """
+    label = store_label(platform)
+    abandoned = []
+    running = [
+        parent
+        for flow in (PARENT_FLOW, GROUP_FLOW)
+        for parent in api.find_runs(RunQuery(flow=flow, state_types=("RUNNING",)))
+    ]
+    for parent in running:
+        runs = api.find_runs(RunQuery(parent=parent.id))
+        ours = all(run.labels.get(STORE_LABEL) == label for run in runs)
+        over = all(run.is_final and seconds_in_state(run) >= after_seconds for run in runs)
+        if runs and ours and over:
+            message = "the client that drove this run is gone; its runs have ended"
+            if api.set_state(parent.id, "CRASHED", message=message):
+                abandoned.append(parent.id)
+    return tuple(abandoned)
 
 
 def is_being_launched(run: RunRecord) -> bool:

@@ -11,13 +11,13 @@ from kinetic_flows.errors import (
     RunNotFoundError,
 )
 from kinetic_flows.job import JobSpec, LaunchSpec, RunTicket, read_job, sha256_hex
-from kinetic_flows.launching import create_and_start, start_job
+from kinetic_flows.launching import launch_job
 from kinetic_flows.naming import (
+    DISPATCH_LABEL,
     JOB_LABEL,
     OUTPUTS_LABEL,
     RETRY_LABEL,
     job_object,
-    payload_object,
     retry_tag,
 )
 from kinetic_flows.options import RunOptions
@@ -55,17 +55,14 @@ def relaunch(record: RunRecord, parent: str | None, session: Session) -> RunTick
         job_variables={},
     )
 
-    def start(ticket: RunTicket) -> None:
-        request = _request(launch, job, ticket.run_id)
-        outputs = str(record.labels.get(OUTPUTS_LABEL, ""))
-        start_job(request, job, payload, ticket.run_key, place, session, outputs=outputs or None)
-
-    return create_and_start(new, start, session)
+    outputs = str(record.labels.get(OUTPUTS_LABEL, "")) or None
+    request = _request(launch, job)
+    return launch_job(new, request, job, payload, place, session, outputs=outputs)
 
 
-def _request(launch: LaunchSpec, job: JobSpec, run_id: str) -> JobRequest:
+def _request(launch: LaunchSpec, job: JobSpec) -> JobRequest:
     return JobRequest(
-        run_id=run_id,
+        run_id="",
         name=job.name,
         image=ResolvedImage(**launch.image),
         accelerator=parse_accelerator(launch.accelerator),
@@ -76,25 +73,35 @@ def _request(launch: LaunchSpec, job: JobSpec, run_id: str) -> JobRequest:
 
 def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobSpec, bytes]:
     """Read a run's job and its call, checked against what its flow run says of them."""
-    name = job_object(record.id)
-    try:
-        data = store.get(name).data
-        payload = store.get(payload_object(record.id)).data
-    except ObjectNotFoundError as error:
-        raise RunNotFoundError(
-            f"run {record.id} cannot be started again: its objects are gone",
-            value=record.id,
-            hint="they expire after retention_days; call the function instead",
-        ) from error
+    name = _job_name(record, store)
+    data = _get(name, record, store)
     try:
         job = read_job(data)
     except ValueError as error:
         raise _refused(name, str(error)) from error
     if job.content_digest() != record.labels.get(JOB_LABEL):
         raise _refused(name, "it is not what the run was started with")
+    payload = _get(job.payload.name, record, store)
     if sha256_hex(payload) != job.payload.sha256:
-        raise _refused(payload_object(record.id), "its digest is not the job's")
+        raise _refused(job.payload.name, "its digest is not the job's")
     return job, payload
+
+
+def _job_name(record: RunRecord, store: ArtifactStore) -> str:
+    """Return where a run's job is: where a worker was told, else at the run's own place."""
+    told = str((record.job_variables.get("env") or {}).get("KINETIC_JOB", ""))
+    return told.removeprefix(f"{store.uri}/") or job_object(record.id)
+
+
+def _get(name: str, record: RunRecord, store: ArtifactStore) -> bytes:
+    try:
+        return store.get(name).data
+    except ObjectNotFoundError as error:
+        raise RunNotFoundError(
+            f"run {record.id} cannot be started again: its objects are gone",
+            value=record.id,
+            hint="they expire after retention_days; call the function instead",
+        ) from error
 
 
 def _refused(name: str, why: str) -> KineticError:
@@ -112,4 +119,8 @@ def _own_tags(record: RunRecord) -> tuple[str, ...]:
 
 def _own_labels(record: RunRecord) -> dict[str, str | int]:
     """Return the labels that are ours: Prefect adds its own to each flow run."""
-    return {name: value for name, value in record.labels.items() if name.startswith("kinetic.")}
+    return {
+        name: value
+        for name, value in record.labels.items()
+        if name.startswith("kinetic.") and name != DISPATCH_LABEL
+    }

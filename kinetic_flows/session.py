@@ -87,8 +87,20 @@ def open_session(
     The first session of a process also settles what dead clients and runs left behind.
     """
     platform = platform or choose_platform(settings, environ)
+    with connect_session(settings, environ, progress, platform) as session:
+        if _is_first(platform.store.uri, session.api.url):
+            session.ledger.crash_orphans(session.api)
+            reconcile(platform, session.api)
+        yield session
+
+
+@contextmanager
+def connect_session(
+    settings: Settings, environ: Mapping[str, str], progress: Progress, platform: Platform
+) -> Iterator[Session]:
+    """Open a session and settle nothing."""
     with connect(prefect_api_url(settings, environ, progress)) as api:
-        session = Session(
+        yield Session(
             settings=settings,
             environ=environ,
             platform=platform,
@@ -96,10 +108,6 @@ def open_session(
             ledger=ClientLedger(settings.home / "clients"),
             progress=progress,
         )
-        if _is_first(platform.store.uri, api.url):
-            session.ledger.crash_orphans(api)
-            reconcile(platform, api)
-        yield session
 
 
 def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:

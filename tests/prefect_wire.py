@@ -31,6 +31,7 @@ class PrefectWire:
         wants_csrf: Whether a CSRF token is wanted.
         failures: Status codes to answer the next requests with, by the start of their path.
         delay_seconds: How long each answer takes.
+        parameters: The flow run's parameters.
     """
 
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -42,6 +43,7 @@ class PrefectWire:
     csrf_tokens: int = 0
     failures: dict[str, list[int]] = field(default_factory=dict)
     delay_seconds: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict)
     url: str = ""
 
     @property
@@ -87,7 +89,8 @@ class PrefectWire:
             return 201, None
         if path.endswith("/set_state"):
             return 201, self._set_state(body["state"])
-        return 200, {"id": path.rpartition("/")[2], "state": {"type": self.current_type}}
+        run = {"state": {"type": self.current_type}, "parameters": self.parameters}
+        return 200, {"id": path.rpartition("/")[2], **run}
 
     def _set_state(self, state: dict[str, Any]) -> dict[str, Any]:
         if self.current_type == "CANCELLING" and state["type"] == "RUNNING":

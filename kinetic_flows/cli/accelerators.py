@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.accelerators import Accelerator, NodePool, list_accelerators
+from kinetic_flows.cli.tables import print_table
 
 HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
@@ -33,10 +34,7 @@ def accelerators(
     headings = (*HEADINGS, "node_pools") if live else HEADINGS
     table = [tuple(heading.replace("_", " ") for heading in headings)]
     table += [tuple(_text(row[heading]) for heading in headings) for row in rows]
-    widths = [max(len(line[column]) for line in table) for column in range(len(headings))]
-    for line in table:
-        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print_table(table)
 
 
 def _node_pools() -> tuple[NodePool, ...]:

@@ -17,6 +17,7 @@ from kinetic_flows.cli.accelerators import accelerators
 from kinetic_flows.cli.base_images import build_image
 from kinetic_flows.cli.calls import run
 from kinetic_flows.cli.configuration import config
+from kinetic_flows.cli.deployments import deployments_app
 from kinetic_flows.cli.images import check_image
 from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
@@ -39,6 +40,7 @@ app.command(build_image)
 app.command(accelerators)
 app.command(config)
 app.command(check_image)
+app.command(deployments_app)
 app.command(pool_app)
 app.command(server_app)
 

@@ -25,6 +25,10 @@ GOOGLE_TIMEOUT_SECONDS = 15.0
 _LOGIN_PLUGIN = "gke-gcloud-auth-plugin"
 
 
+class ClusterAccessDenied(LaunchError):
+    """Whoever asks has no credentials for the cluster, or none that count there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InCluster:
     """The cluster this process is a pod of, as the pod's service account."""
@@ -222,7 +226,7 @@ def google_credentials(access: GkeCluster) -> Any:
     try:
         credentials, _ = google.auth.default(scopes=[GOOGLE_SCOPE])
     except GoogleAuthError as error:
-        raise LaunchError(
+        raise ClusterAccessDenied(
             f"there are no Google credentials to reach cluster {access.name!r} with: {error}",
             value=access.name,
             hint=LOGIN_HINT,
@@ -270,13 +274,14 @@ def _google_refusal(access: GkeCluster, error: Exception) -> LaunchError:
             value=access.name,
             hint=f"list them with: gcloud container clusters list --project {access.project}",
         )
+    kind: type[LaunchError] = ClusterAccessDenied
     if status == 401 or is_credential_error(error):
         hint = LOGIN_HINT
     elif status == 403:
         hint = "grant roles/container.developer on the project, and enable the GKE API there"
     else:
-        hint = "check the network and the proxy; try again"
-    return LaunchError(
+        kind, hint = LaunchError, "check the network and the proxy; try again"
+    return kind(
         f"Google does not describe the GKE cluster {access.name!r}: {error}",
         value=access.name,
         hint=hint,

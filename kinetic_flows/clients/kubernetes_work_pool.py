@@ -43,17 +43,22 @@ class WorkPools:
             )
         return dict(pool.base_job_template)
 
-    def create(self, name: str, pool_type: str, template: Mapping[str, Any]) -> None:
-        """Create a work pool."""
+    def create(self, name: str, pool_type: str, template: Mapping[str, Any]) -> bool:
+        """Create a work pool; return whether this call was the one that did."""
         from prefect.client.schemas.actions import WorkPoolCreate
+        from prefect.exceptions import ObjectAlreadyExists
 
         new = WorkPoolCreate(
             name=name,
             type=pool_type,
             base_job_template=dict(template),
-            description="Runs of Python functions on GKE, as `kinetic pool create` made it.",
+            description=f"Runs of Python functions ({pool_type}), made by kinetic-flows.",
         )
-        self._ask(lambda client: client.create_work_pool(new))
+        try:
+            self._ask(lambda client: client.create_work_pool(new))
+        except ObjectAlreadyExists:
+            return False
+        return True
 
     def update(self, name: str, template: Mapping[str, Any]) -> None:
         """Give a work pool another base job template."""

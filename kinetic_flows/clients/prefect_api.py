@@ -23,26 +23,29 @@ from kinetic_flows.clients.prefect_records import (
     RunRecord,
     log_line_of,
     record_of,
+    with_deployment,
 )
 from kinetic_flows.errors import PrefectServerError, RunNotFoundError
+from kinetic_flows.naming import CLIENT_LOGGER
 
 if TYPE_CHECKING:
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
 
 __all__ = ["LogLine", "NewRun", "PrefectApi", "RunQuery", "RunRecord", "connect"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LOGGER = "kinetic"
 PAGE_SIZE = 200
 HTTP_UNAVAILABLE = 503
 BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
 """Pauses before each further try of a request that the server was too busy for."""
 
 
-def _translated(method: Callable[P, R]) -> Callable[P, R]:
+def translated(method: Callable[P, R]) -> Callable[P, R]:
     """Turn what Prefect's client raises into this library's errors."""
 
     @wraps(method)
@@ -50,21 +53,21 @@ def _translated(method: Callable[P, R]) -> Callable[P, R]:
         import httpx
         from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-        api: PrefectApi = args[0]  # type: ignore[assignment]
+        url: str = args[0].url  # type: ignore[attr-defined]
         try:
             return method(*args, **kwargs)
         except ObjectNotFound as error:
             raise RunNotFoundError(
-                f"{api.url} knows no such flow run: {args[1]}",
+                f"{url} knows no such flow run: {args[1]}",
                 value=args[1],
                 hint="list runs with `kinetic runs ls`; is this the API the run was made with?",
             ) from error
         except PrefectHTTPStatusError as error:
-            raise _refused(api.url, error) from error
+            raise _refused(url, error) from error
         except httpx.TransportError as error:
             raise PrefectServerError(
-                f"the Prefect API at {api.url} cannot be reached: {error}",
-                value=api.url,
+                f"the Prefect API at {url} cannot be reached: {error}",
+                value=url,
                 hint="check PREFECT_API_URL, or unset it to use a background server",
             ) from error
 
@@ -88,14 +91,15 @@ class PrefectApi:
     """A connection to one Prefect API.
 
     Args:
-        client: An open client of Prefect's.
+        client: An open client of Prefect's, for the other modules of this package.
         url: The API's URL.
         ui_url: Where its UI is; None when unknown.
     """
 
     def __init__(self, client: SyncPrefectClient, url: str, ui_url: str | None) -> None:
-        self._client = client
+        self.client = client
         self._flow_ids: dict[str, str] = {}
+        self._deployments: dict[UUID, DeploymentResponse | None] = {}
         self.url = url
         self.ui_url = ui_url
 
@@ -105,7 +109,7 @@ class PrefectApi:
             return f"{self.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
         return f"{self.url}/flow_runs/{run_id}"
 
-    @_translated
+    @translated
     def create_run(self, new: NewRun) -> str:
         """Create a Pending flow run, shown under its parent, and return its id.
 
@@ -113,7 +117,7 @@ class PrefectApi:
         """
         placeholder = self._create_placeholder(new) if new.parent_flow_run_id else None
         body = {
-            "flow_id": self._flow_id(new.flow),
+            "flow_id": self.flow_id(new.flow),
             "flow_version": "1",
             "name": new.name,
             "parameters": dict(new.parameters),
@@ -130,12 +134,13 @@ class PrefectApi:
         }
         # Prefect's own method asks for the flow each time and takes no labels (3.8.8).
         sent = {name: value for name, value in body.items() if value is not None}
-        created: dict[str, Any] = self._client.request("POST", "/flow_runs/", json=sent).json()
+        created: dict[str, Any] = self.client.request("POST", "/flow_runs/", json=sent).json()
         return str(created["id"])
 
-    def _flow_id(self, name: str) -> str:
+    def flow_id(self, name: str) -> str:
+        """Return the id of a flow, which is made if it has to be."""
         if name not in self._flow_ids:
-            self._flow_ids[name] = str(self._client.create_flow_from_name(name))
+            self._flow_ids[name] = str(self.client.create_flow_from_name(name))
         return self._flow_ids[name]
 
     def _create_placeholder(self, new: NewRun) -> UUID:
@@ -143,7 +148,7 @@ class PrefectApi:
         from prefect import Task
 
         task: Task[..., None] = Task(_nothing, name=new.flow, version="1")
-        run = self._client.create_task_run(
+        run = self.client.create_task_run(
             task,
             flow_run_id=UUID(new.parent_flow_run_id),
             dynamic_key=uuid4().hex,
@@ -151,7 +156,7 @@ class PrefectApi:
         )
         return run.id
 
-    @_translated
+    @translated
     def publish_markdown(self, run_id: str, key: str, markdown: str) -> None:
         """Show a Markdown text among a run's artifacts.
 
@@ -163,18 +168,18 @@ class PrefectApi:
         from prefect.client.schemas.actions import ArtifactCreate
 
         artifact = ArtifactCreate(key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id))
-        self._client.create_artifact(artifact)
+        self.client.create_artifact(artifact)
 
-    @_translated
+    @translated
     def read_run(self, run_id: str) -> RunRecord:
         """Return what is known of a run.
 
         Raises:
             RunNotFoundError: No flow run has this id.
         """
-        return record_of(self._client.read_flow_run(UUID(run_id)))
+        return self._record(self.client.read_flow_run(UUID(run_id)))
 
-    @_translated
+    @translated
     def set_state(
         self, run_id: str, state_type: str, *, name: str | None = None, message: str = ""
     ) -> bool:
@@ -195,10 +200,10 @@ class PrefectApi:
         state: State[Any] = State(type=kind, name=name, message=message or None)
         if self.read_run(run_id).is_final:
             return False
-        self._client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
+        self.client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
         return True
 
-    @_translated
+    @translated
     def find_runs(
         self, query: RunQuery | None = None, *, limit: int | None = None
     ) -> list[RunRecord]:
@@ -219,19 +224,19 @@ class PrefectApi:
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
         offset = 0
         while size:
-            page = self._client.read_flow_runs(
+            page = self.client.read_flow_runs(
                 flow_filter=FlowFilter.model_validate(flow) if flow else None,
                 flow_run_filter=wanted,
                 sort=FlowRunSort.EXPECTED_START_TIME_DESC,
                 limit=size,
                 offset=offset,
             )
-            yield from map(record_of, page)
+            yield from map(self._record, page)
             offset += len(page)
             if len(page) < size:
                 return
 
-    @_translated
+    @translated
     def log(self, run_id: str, *lines: str, level: int = logging.INFO) -> None:
         """Write lines into a run's log.
 
@@ -241,9 +246,9 @@ class PrefectApi:
             level: Their level, as `logging` has it.
         """
         now = datetime.now(UTC)
-        self._client.create_logs(
+        self.client.create_logs(
             {
-                "name": LOGGER,
+                "name": CLIENT_LOGGER,
                 "level": level,
                 "message": line,
                 # Prefect orders lines by their time.
@@ -253,7 +258,28 @@ class PrefectApi:
             for number, line in enumerate(lines)
         )
 
-    @_translated
+    def _record(self, run: FlowRun) -> RunRecord:
+        """Describe a flow run; its deployment is read once for all its runs."""
+        from prefect.exceptions import ObjectNotFound
+
+        record, deployment_id = record_of(run), run.deployment_id
+        if deployment_id is None:
+            return record
+        if deployment_id not in self._deployments:
+            try:
+                self._deployments[deployment_id] = self.client.read_deployment(deployment_id)
+            except ObjectNotFound:
+                self._deployments[deployment_id] = None
+        return with_deployment(record, self._deployments[deployment_id])
+
+    @translated
+    def schedule(self, run_id: str) -> None:
+        """Hand a run over to the workers of its work pool."""
+        from prefect.states import Scheduled
+
+        self.client.set_flow_run_state(UUID(run_id), Scheduled(), force=True)
+
+    @translated
     def logs(self, run_id: str, offset: int = 0) -> list[LogLine]:
         """Return a run's log lines, oldest first, from an offset on."""
         from prefect.client.schemas.filters import LogFilter
@@ -262,7 +288,7 @@ class PrefectApi:
         wanted = LogFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
         lines: list[LogLine] = []
         while True:
-            page = self._client.read_logs(
+            page = self.client.read_logs(
                 log_filter=wanted,
                 sort=LogSort.TIMESTAMP_ASC,
                 limit=PAGE_SIZE,

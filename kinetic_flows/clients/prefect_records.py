@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from kinetic_flows.naming import RUN_TAG
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, Log
+    from prefect.client.schemas.responses import DeploymentResponse
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
@@ -44,13 +45,16 @@ class RunRecord:
         message: The state's message; empty when there is none.
         created: When it was created.
         tags: Its tags.
-        labels: Its labels.
-        job_variables: What its infrastructure was given.
+        labels: Its labels, its deployment's included.
+        job_variables: What its infrastructure was given, by its deployment too.
         parameters: Its parameters, as Prefect shows them.
         started: When it began to run; None before.
         ended: When it ended; None before.
         parent_task_run_id: The placeholder in its parent flow run; None without a parent.
         flow_id: The flow it belongs to.
+        deployment_id: The deployment it is a run of; None for none.
+        work_pool: The work pool it waits in or was taken from; None for none.
+        state_since: When it came into its state; None when it has none.
     """
 
     id: str
@@ -67,6 +71,9 @@ class RunRecord:
     ended: datetime | None = None
     parent_task_run_id: str | None = None
     flow_id: str | None = None
+    deployment_id: str | None = None
+    work_pool: str | None = None
+    state_since: datetime | None = None
 
     @property
     def is_final(self) -> bool:
@@ -76,8 +83,18 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line that a run logged."""
+    """One line that a run logged.
 
+    Attributes:
+        id: The line's id.
+        logger: Who logged it; `kinetic` is the run itself.
+        timestamp: When.
+        level: Python's logging level.
+        message: What.
+    """
+
+    id: str
+    logger: str
     timestamp: datetime
     level: int
     message: str
@@ -127,6 +144,7 @@ class RunQuery:
         ids: Only runs of these ids; None for any.
         flow: Runs of this flow of ours, in place of runs of remote functions; None for those.
         tag: Only runs with this further tag; None for any.
+        deployment: Only runs of this deployment; None for any.
     """
 
     state_types: tuple[str, ...] = ()
@@ -137,6 +155,7 @@ class RunQuery:
     ids: tuple[str, ...] | None = None
     flow: str | None = None
     tag: str | None = None
+    deployment: str | None = None
 
     def to_flow_filter(self) -> dict[str, Any] | None:
         """Return the part of the query that is Prefect's flow filter; None for none."""
@@ -158,6 +177,8 @@ class RunQuery:
             wanted["parent_flow_run_id"] = {"any_": [self.parent]}
         if self.ids is not None:
             wanted["id"] = {"any_": list(self.ids)}
+        if self.deployment:
+            wanted["deployment_id"] = {"any_": [self.deployment]}
         return wanted
 
 
@@ -181,6 +202,19 @@ def query_of_state(state: str | None) -> RunQuery:
     )
 
 
+def with_deployment(record: RunRecord, deployment: DeploymentResponse | None) -> RunRecord:
+    """Add to a run what its deployment says of all its runs; None when that was deleted."""
+    if deployment is None:
+        return record
+    given = deployment.job_variables or {}
+    env = {**(given.get("env") or {}), **(record.job_variables.get("env") or {})}
+    return replace(
+        record,
+        labels={**deployment.labels, **record.labels},
+        job_variables={**given, **record.job_variables, "env": env},
+    )
+
+
 def record_of(run: FlowRun) -> RunRecord:
     """Return what Prefect's client knows of a flow run as a plain value."""
     state = run.state
@@ -199,9 +233,18 @@ def record_of(run: FlowRun) -> RunRecord:
         ended=run.end_time,
         parent_task_run_id=str(run.parent_task_run_id) if run.parent_task_run_id else None,
         flow_id=str(run.flow_id),
+        deployment_id=str(run.deployment_id) if run.deployment_id else None,
+        work_pool=run.work_pool_name,
+        state_since=state.timestamp if state else None,
     )
 
 
 def log_line_of(log: Log) -> LogLine:
     """Return a log entry of Prefect's client as a plain value."""
-    return LogLine(timestamp=log.timestamp, level=log.level, message=log.message)
+    return LogLine(
+        id=str(log.id),
+        logger=log.name,
+        timestamp=log.timestamp,
+        level=log.level,
+        message=log.message,
+    )

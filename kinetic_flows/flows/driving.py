@@ -18,7 +18,12 @@ from kinetic_flows.session import Session
 
 
 def drive(
-    body: Callable[..., Any], name: str, parameters: Mapping[str, Any], session: Session
+    body: Callable[..., Any],
+    name: str,
+    parameters: Mapping[str, Any],
+    session: Session,
+    *,
+    run_name: str = "{function} on {accelerator}",
 ) -> None:
     """Run a flow to its end; what it raises is left to the body to note.
 
@@ -27,14 +32,9 @@ def drive(
         name: The flow's name.
         parameters: What it is called with, as Prefect shows it.
         session: Where it runs and reports.
+        run_name: What its runs are called, parameters in braces.
     """
-    flow = Flow(
-        body,
-        name=name,
-        version="1",
-        flow_run_name="{function} on {accelerator}",
-        validate_parameters=False,
-    )
+    flow = Flow(body, name=name, version="1", flow_run_name=run_name, validate_parameters=False)
     with quiet_console(), temporary_settings(_prefect_settings(session)):
         flow(**parameters, return_state=True)
 

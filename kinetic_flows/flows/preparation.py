@@ -46,7 +46,8 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     Raises:
         KineticError: A step failed.
     """
-    if draft.place.has_preflight:
+    # Whoever leaves the launching to workers may not ask the cluster anything.
+    if draft.place.has_preflight and session.platform.dispatch == "client":
         preflight_task(draft, session)
     match draft.image:
         case ProjectImage():

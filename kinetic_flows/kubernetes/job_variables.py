@@ -12,6 +12,7 @@ from kinetic_flows.naming import (
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
+    slug,
 )
 from kinetic_flows.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS
 from kinetic_flows.pool_variables import merged
@@ -29,7 +30,8 @@ class PodRequest:
     """One run as Kubernetes is to run it.
 
     Attributes:
-        run_id: The run's id.
+        run_id: The run's id; empty for a run that a Prefect worker starts, whose Job the worker
+            names.
         name: The function's name.
         image: The image, by digest.
         accelerator: What it runs on.
@@ -57,9 +59,9 @@ class PodRequest:
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def job_name(self) -> str:
-        """Name of the Job, the same for every attempt to create it."""
-        return kubernetes_job_name(self.name, self.run_id)
+    def job_name(self) -> str | None:
+        """Name of the Job, the same for every attempt to create it; None for a worker's choice."""
+        return kubernetes_job_name(self.name, self.run_id) if self.run_id else None
 
 
 def job_variables(request: PodRequest) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
     Variables that nobody sets are left out, so that the work pool's own defaults apply.
     """
     own = {
+        "name": None if request.run_id else slug(request.name),
         "job_name": request.job_name,
         "namespace": request.namespace,
         "image": request.image,
@@ -137,6 +140,9 @@ def _host_environment(request: PodRequest) -> dict[str, str]:
     hosts = request.accelerator.hosts
     if hosts == 1:
         return {}
+    if request.job_name is None:
+        # The runner works the names out: its host's own starts with the Job's.
+        return {"KINETIC_HOSTS": str(hosts), "KINETIC_HOSTS_SERVICE": HEADLESS_SERVICE}
     names = [f"{request.job_name}-{index}.{HEADLESS_SERVICE}" for index in range(hosts)]
     values = (str(hosts), ",".join(names), f"{names[0]}:{COORDINATOR_PORT}")
     return dict(zip(_HOST_VARIABLES, values, strict=True))

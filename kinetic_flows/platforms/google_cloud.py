@@ -17,8 +17,11 @@ from kinetic_flows.clients.kubernetes_access import ClusterAccess, GkeCluster, f
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.clients.registry_credentials import default_credentials
+from kinetic_flows.errors import ConfigurationError, LaunchError
 from kinetic_flows.images.builds import BuildOptions
+from kinetic_flows.job import DispatchedBy
 from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.platforms.worker_pools import KubernetesWorkerPool
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -60,8 +63,10 @@ class GoogleCloudPlatform:
             registry=self.registry,
             settings=builder_settings(cloud),
         )
+        self.worker_pool = KubernetesWorkerPool(cloud.work_pool)
         self._cloud = cloud
         self._environ = environ
+        self._may_launch: bool | None = None
         self._launcher: KubernetesLauncher | None = None
 
     @property
@@ -87,6 +92,41 @@ class GoogleCloudPlatform:
                     process=os.getpid(),
                 )
         return self._launcher
+
+    @property
+    def dispatch(self) -> DispatchedBy:
+        """Who starts runs, by `KINETIC_DISPATCH`: this client wherever it may, else a worker.
+
+        Never decided by whether a worker is online: Prefect shows one as online for a minute
+        and a half after it has gone.
+
+        Raises:
+            LaunchError: The cluster cannot be reached.
+        """
+        if self._cloud.dispatch != "auto":
+            return self._cloud.dispatch
+        return "client" if self._has_access() else "worker"
+
+    @property
+    def may_see_processes(self) -> bool:
+        """Whether whoever runs this has access to the cluster, and it answers."""
+        try:
+            return self._has_access()
+        except LaunchError:
+            return False
+
+    @property
+    def worker_processes(self) -> KubernetesLauncher | None:
+        """The cluster, for those who have access to it."""
+        return self.launcher if self.may_see_processes else None
+
+    def _has_access(self) -> bool:
+        if self._may_launch is None:
+            try:
+                self._may_launch = self.launcher.may_launch()
+            except ConfigurationError:
+                self._may_launch = False
+        return self._may_launch
 
 
 @lru_cache(maxsize=8)

@@ -37,6 +37,7 @@ from kinetic_flows.platforms.kubernetes_phase import (
 from kinetic_flows.platforms.kubernetes_preflight import (
     PreflightRequest,
     is_reachable,
+    may_create_jobs,
     preflight,
     read_node_pools,
 )
@@ -136,6 +137,14 @@ class KubernetesLauncher:
             return self._client.spawn(read_node_pools(self._client)).result()[0]
         except KubernetesRefused as refusal:
             raise _explained(refusal, "list the nodes") from refusal
+
+    def may_launch(self) -> bool:
+        """Whether whoever runs this may create Jobs here; False without any credentials.
+
+        Raises:
+            LaunchError: The cluster cannot be reached.
+        """
+        return may_create_jobs(self._client, self._place.namespace)
 
     def start(self, request: LaunchRequest) -> None:
         """Create the run's Secret and Job; whatever of them exists already is kept.

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kinetic_flows.accelerators import Accelerator, NodePool
 from kinetic_flows.clients.kubernetes_access import (
+    ClusterAccessDenied,
     GkeCluster,
     describe_gke_cluster,
     gke_node_pools,
@@ -21,14 +22,14 @@ from kinetic_flows.clients.kubernetes_client import (
     KubernetesUnreachable,
     core_path,
 )
-from kinetic_flows.errors import KineticError, LaunchError
+from kinetic_flows.errors import ConfigurationError, KineticError, LaunchError
 from kinetic_flows.kubernetes.refusal import explain_refusal
 from kinetic_flows.naming import HEADLESS_SERVICE
 from kinetic_flows.protocols import Preflight
 
 REVIEWS_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PREFLIGHT_SECONDS = 5.0
-FORBIDDEN, MISSING = 403, 404
+UNAUTHORIZED, FORBIDDEN, MISSING = 401, 403, 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +205,27 @@ async def _may(client: KubernetesClient, permission: Permission, namespace: str)
     }
     answer = await client.ask_within("POST", REVIEWS_PATH, body=review)
     return bool((answer.get("status") or {}).get("allowed"))
+
+
+def may_create_jobs(client: KubernetesClient, namespace: str) -> bool:
+    """Whether whoever runs this may launch runs; False without any credentials.
+
+    Args:
+        client: The cluster.
+        namespace: Where Jobs would be made.
+
+    Raises:
+        LaunchError: The cluster does not answer.
+    """
+    create = next(each for each in NEEDED if (each.verb, each.resource) == ("create", "jobs"))
+    try:
+        return client.spawn(_may(client, create, namespace)).result()
+    except (ConfigurationError, ClusterAccessDenied):
+        return False
+    except KubernetesRefused as refusal:
+        if refusal.status in (UNAUTHORIZED, FORBIDDEN):
+            return False
+        raise
 
 
 def _lacks(permission: Permission, namespace: str) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kinetic_flows.clients.local_store import LocalStore
+from kinetic_flows.job import DispatchedBy
 from kinetic_flows.platforms.local_environments import LocalEnvironments
-from kinetic_flows.platforms.local_processes import LocalProcesses
+from kinetic_flows.platforms.local_processes import LocalProcesses, kept_bootstrap
+from kinetic_flows.platforms.worker_pools import ProcessWorkerPool
 
 
 class LocalPlatform:
@@ -19,9 +21,16 @@ class LocalPlatform:
     """
 
     name = "local"
+    dispatch: DispatchedBy = "client"
+    may_see_processes = True
+    worker_processes = None
+    """A worker tells the end of the processes it starts; nobody else here sees them."""
 
     def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
         self.store = LocalStore(home / "store")
         self.registry = LocalEnvironments(home / "environments", self.store, environ)
         self.builder = self.registry
         self.launcher = LocalProcesses(home / "runs", self.registry.python, environ)
+        self.worker_pool = ProcessWorkerPool(
+            self.registry.python, lambda: kept_bootstrap(home / "bootstraps")
+        )

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
+from uuid import uuid4
 
 from kinetic_flows.errors import LaunchError
+from kinetic_flows.job import sha256_hex
 from kinetic_flows.processes import ProcessIdentity, exit_code, start_detached
 from kinetic_flows.protocols import (
     LaunchNeeds,
@@ -146,6 +148,22 @@ class LocalProcesses:
         }
         path = f"{python.parent}:{self._environ.get('PATH', os.defpath)}"
         return {**inherited, "PATH": path, "VIRTUAL_ENV": str(python.parent.parent), **job}
+
+
+def kept_bootstrap(directory: Path) -> Path:
+    """Keep a copy of the bootstrap for runs that start when this version may be gone.
+
+    Args:
+        directory: Where copies are kept, each named by its content.
+    """
+    source = files("kinetic_flows.runner_image").joinpath("remote_runner.py").read_bytes()
+    path = directory / f"{sha256_hex(source)}.py"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        draft = directory / f".{uuid4().hex}"
+        draft.write_bytes(source)
+        draft.rename(path)
+    return path
 
 
 def _phase(*, alive: bool, code: int | None) -> Phase:

@@ -71,8 +71,20 @@ class PrefectApi:
 
     def read_state(self, timeout_seconds: float) -> str:
         """Return the type of the flow run's state."""
-        answer = self._request("GET", f"flow_runs/{self._flow_run_id}", None, timeout_seconds)
+        answer = self._flow_run(timeout_seconds)
         return str((answer.get("state") or {}).get("type") or "")
+
+    def read_parameters(self, timeout_seconds: float) -> dict[str, Any]:
+        """Return what the flow run is to be called with, by name."""
+        parameters = self._flow_run(timeout_seconds).get("parameters")
+        if not isinstance(parameters, dict):
+            raise ApiError("it answers without parameters; is it a Prefect API?", is_final=True)
+        return parameters
+
+    def _flow_run(self, timeout_seconds: float) -> Mapping[str, Any]:
+        path = f"flow_runs/{self._flow_run_id}"
+        answer: Mapping[str, Any] = self._request("GET", path, None, timeout_seconds)
+        return answer
 
     def _post(self, path: str, body: Any, timeout_seconds: float) -> Any:
         data = json.dumps(body).encode()

@@ -37,8 +37,10 @@ from .endings import (
     terminated,
 )
 from .fetching import fetch_to_file, in_parallel
+from .identity import host_variables, identified
 from .interrupts import Interrupted, Interrupts
 from .output import Output
+from .parameters import read_parameters
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
 from .slices import Slice
@@ -64,7 +66,7 @@ class Supervisor:
     """
 
     def __init__(self, launch: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        self._job = _read_job(launch["job"])
+        self._job = identified(_read_job(launch["job"]), environ)
         self._run_key = _run_key(environ)
         self._host = _host(self._job["hosts"], environ)
         self._environ = environ
@@ -137,11 +139,21 @@ class Supervisor:
         self._interrupts.begin_again()
 
     def _make_reporter(self) -> Reporter | SilentReporter:
-        spec = self._job["prefect"]
-        if not spec:
+        if not self._job["prefect"]:
             return SilentReporter()
-        api = PrefectApi(spec["api_url"], spec["flow_run_id"], self._environ)
-        return Reporter(api, self._interrupts.request_stop, self._output.say)
+        return Reporter(self._prefect_api(), self._interrupts.request_stop, self._output.say)
+
+    def _prefect_api(self) -> PrefectApi:
+        spec = self._job["prefect"]
+        return PrefectApi(spec["api_url"], spec["flow_run_id"], self._environ)
+
+    def _parameters(self) -> dict[str, Any] | None:
+        """Return what the function is called with besides its payload; None for nothing."""
+        spec = self._job["prefect"]
+        # Jobs that were written by earlier clients do not say.
+        if not spec or not spec.get("parameters"):
+            return None
+        return read_parameters(self._prefect_api(), self._output.say)
 
     def _on_line(self, line: str) -> None:
         self._reporter.line(f"[host {self._host}] {line}" if self._job["hosts"] > 1 else line)
@@ -195,6 +207,7 @@ class Supervisor:
             "working_directory": code["working_directory"] if code else ".",
             "payload": payload,
             "pieces": pieces,
+            "parameters": self._parameters(),
             "packages": packages,
         }
 
@@ -213,6 +226,7 @@ class Supervisor:
         if "://" not in directory:
             os.makedirs(directory, exist_ok=True)
         return {
+            **host_variables(self._environ),
             "KINETIC_RUN_ID": self._job["run_id"],
             "KINETIC_OUTPUT_DIR": directory,
             "KINETIC_RESTART_COUNT": str(self._attempt),

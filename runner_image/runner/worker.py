@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
+from .parameters import with_parameters
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -56,6 +57,13 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
         _leave_unreadable(directory, error)
         return
+    if task["parameters"] is not None:
+        try:
+            args, kwargs = with_parameters(function, args, kwargs, task["parameters"])
+        except Exception as error:  # noqa: BLE001 - annotations may run the project's own code
+            what = f"the run's parameters do not fit {task['name']}: {safe_str(error)}"
+            leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, what)
+            return
     try:
         value = _call(function, args, kwargs)
     except Terminated:

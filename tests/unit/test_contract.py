@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, fields
+import json
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+from uuid import UUID
 
 import pytest
 from kinetic_flows.runner_image import remote_runner
-from kinetic_flows.runner_image.runner import contract, endings, restoring, stores
+from kinetic_flows.runner_image.runner import (
+    contract,
+    endings,
+    identity,
+    restoring,
+    stores,
+)
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
-from kinetic_flows import job
+from kinetic_flows import job, naming
 from kinetic_flows.job import ResultEnvelope, ResultHeader, open_result, seal_result
 from kinetic_flows.packaging.manifest import Entry, encode_manifest
 from kinetic_flows.packaging.packs import Member, archive
@@ -121,3 +129,57 @@ def test_both_sides_write_to_the_same_places_of_a_store_on_disk(tmp_path: Path) 
     assert not list((tmp_path / stores.INCOMING).iterdir())
     assert theirs.get("runs/1/x").data == ours.read("runs/1/x") == b"first"
     assert ours.read("runs/1/z") is None
+
+
+def _job(**changes: object) -> dict[str, Any]:
+    ref = job.ObjectRef(name="x", sha256=job.sha256_hex(b""), size_bytes=0)
+    spec = job.JobSpec(
+        run_id="",
+        name="train",
+        python="3.11",
+        runner=ref,
+        code=None,
+        payload=ref,
+        result="",
+        output_dir="gs://bucket/outputs/",
+        prefect=job.PrefectSpec(api_url="", flow_run_id="", parameters=True),
+    )
+    plain: dict[str, Any] = json.loads(replace(spec, **changes).to_json())  # type: ignore[arg-type]
+    return plain
+
+
+WORKERS = {"PREFECT__FLOW_RUN_ID": str(UUID(int=7)), "PREFECT_API_URL": "http://prefect/api"}
+
+
+def test_a_job_without_a_run_id_takes_everything_that_follows_from_it_from_the_worker() -> None:
+    run_id = str(UUID(int=7))
+    found = identity.identified(_job(), WORKERS)
+    assert found["run_id"] == run_id
+    assert found["result"] == naming.result_object(run_id)
+    assert found["output_dir"] == f"gs://bucket/{naming.OUTPUTS}/{run_id}"
+    assert found["prefect"] == {
+        "api_url": "http://prefect/api",
+        "flow_run_id": run_id,
+        "parameters": True,
+    }
+    silent = identity.identified(_job(prefect=None), {"PREFECT__FLOW_RUN_ID": run_id})
+    assert silent["prefect"] is None
+
+
+def test_a_job_with_a_run_id_stays_as_it_is_whatever_a_worker_says() -> None:
+    spec = job.PrefectSpec(api_url="http://mine/api", flow_run_id="run-1")
+    given = _job(run_id="run-1", result="runs/run-1/result.pkl", prefect=spec)
+    assert identity.identified(given, WORKERS) == given
+
+
+@pytest.mark.parametrize("missing", list(WORKERS))
+def test_a_job_without_a_run_id_is_refused_where_no_worker_says_which(missing: str) -> None:
+    environ = {name: value for name, value in WORKERS.items() if name != missing}
+    with pytest.raises(contract.Fault, match=missing) as refusal:
+        identity.identified(_job(), environ)
+    assert refusal.value.exit_code == job.EXIT_BAD_LAUNCH
+
+
+def test_a_run_id_that_is_a_path_is_refused() -> None:
+    with pytest.raises(contract.Fault, match="must be a flow run's id"):
+        identity.identified(_job(), {**WORKERS, "PREFECT__FLOW_RUN_ID": "../../elsewhere"})

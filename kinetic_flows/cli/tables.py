@@ -1,0 +1,13 @@
+"""Tables on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Print lines of cells, each column as wide as its widest cell."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())

@@ -1,0 +1,43 @@
+"""The flow `kinetic-reconcile`: looks after runs that nobody watches.
+
+Whoever waits for a run, attaches to it or lists runs settles what happened unseen. On a
+schedule, this flow does it when nobody looks: see `prefect.yaml` beside the worker's manifests.
+It needs the settings that runs are launched with, and access to the cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+
+from kinetic_flows.configuration import configure
+from kinetic_flows.naming import RECONCILE_FLOW
+from kinetic_flows.platforms.choice import choose_platform
+from kinetic_flows.progress import Silence
+from kinetic_flows.reconciler import crash_abandoned_parents, reconcile
+from kinetic_flows.session import connect_session
+from kinetic_flows.settings import process_environment
+
+
+@flow(name=RECONCILE_FLOW, version="1")
+def kinetic_reconcile() -> State[Any]:
+    """Settle runs whose process, pod or client is gone, waits too long, or was cancelled."""
+    logger = get_run_logger()
+    environ = process_environment()
+    settings = configure(environ, Silence())
+    platform = choose_platform(settings, environ)
+    with connect_session(settings, environ, Silence(), platform) as session:
+        session.ledger.crash_orphans(session.api)
+        found = reconcile(platform, session.api)
+        parents = crash_abandoned_parents(platform, session.api)
+    for run_id in found.ended:
+        logger.info("run %s is over", run_id)
+    for flow_run_id in parents:
+        logger.info("the client of flow run %s is gone", flow_run_id)
+    return Completed(
+        message=f"{len(found.looked_at)} unfinished runs looked at, {len(found.ended)} settled"
+    )

@@ -1,0 +1,36 @@
+"""Tasks that keep what a deployment's runs need, and create or change the deployment."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kinetic_flows.clients.prefect_deployments import NewDeployment, PrefectDeployments
+from kinetic_flows.job import JobSpec
+from kinetic_flows.naming import TASK_CREATE_DEPLOYMENT, TASK_PIN_OBJECTS
+from kinetic_flows.pinning import PinnedJob, pin_job, remove_other_versions
+from kinetic_flows.session import Session
+from kinetic_flows.tasks.reporting import step
+
+
+@task(name=TASK_PIN_OBJECTS, task_run_name=TASK_PIN_OBJECTS, cache_policy=NO_CACHE)
+def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session) -> PinnedJob:
+    """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
+    with step(session.progress, TASK_PIN_OBJECTS) as current:
+        pinned = pin_job(job, payload, prefix, session.platform.store)
+        current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)")
+        return pinned
+
+
+@task(name=TASK_CREATE_DEPLOYMENT, task_run_name=TASK_CREATE_DEPLOYMENT, cache_policy=NO_CACHE)
+def create_deployment_task(
+    new: NewDeployment, pinned: PinnedJob, is_known: bool, session: Session
+) -> str:
+    """Create the deployment, or bring it up to date, and remove what it no longer needs."""
+    with step(session.progress, TASK_CREATE_DEPLOYMENT) as current:
+        deployment_id = PrefectDeployments(session.api).save(new)
+        removed = remove_other_versions(pinned, deployment_id, session.platform.store, session.api)
+        told = f"; {removed} objects of earlier versions removed" if removed else ""
+        verb = "updated" if is_known else "created"
+        current.finish(f"{new.flow}/{new.name} {verb}{told}")
+        return deployment_id

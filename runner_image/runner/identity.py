@@ -1,0 +1,82 @@
+"""Which run this is, for jobs that were written before their run had an id.
+
+A Prefect worker names the flow run it starts in `PREFECT__FLOW_RUN_ID`, and its API in
+`PREFECT_API_URL` (https://docs.prefect.io/v3/concepts/workers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .contract import EXIT_BAD_LAUNCH, Fault
+
+FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
+API_URL_VARIABLE = "PREFECT_API_URL"
+
+COORDINATOR_PORT = 8476
+"""Port of host 0 on which JAX's distributed service listens by default."""
+
+
+def identified(job: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return a job with everything filled in that its run's id decides.
+
+    Args:
+        job: The job; one that names its run stays as it is.
+        environ: This process's environment.
+
+    Raises:
+        Fault: The job names no run, and neither does the environment.
+    """
+    if job["run_id"]:
+        return dict(job)
+    run_id = _flow_run_id(environ)
+    return {
+        **job,
+        "run_id": run_id,
+        "result": f"runs/{run_id}/result.pkl",
+        "output_dir": f"{job['output_dir'].rstrip('/')}/{run_id}",
+        "prefect": _prefect(job["prefect"], run_id, environ),
+    }
+
+
+def _prefect(
+    spec: Mapping[str, Any] | None, run_id: str, environ: Mapping[str, str]
+) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    api_url = spec["api_url"] or environ.get(API_URL_VARIABLE)
+    if not api_url:
+        raise Fault(EXIT_BAD_LAUNCH, f"{API_URL_VARIABLE} must be set; Prefect's workers set it")
+    return {**spec, "api_url": api_url, "flow_run_id": run_id}
+
+
+def _flow_run_id(environ: Mapping[str, str]) -> str:
+    from uuid import UUID
+
+    text = environ.get(FLOW_RUN_VARIABLE, "")
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        message = f"{FLOW_RUN_VARIABLE} is {text!r} and must be a flow run's id"
+        raise Fault(EXIT_BAD_LAUNCH, message) from error
+
+
+def host_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return how the hosts of a slice find one another, where the launch could not tell.
+
+    A pod of an Indexed Job is called `{job}-{index}`
+    (https://kubernetes.io/docs/tasks/job/job-with-pod-to-pod-communication/).
+
+    Args:
+        environ: This process's environment.
+    """
+    service, hosts = environ.get("KINETIC_HOSTS_SERVICE"), environ.get("KINETIC_HOSTS", "")
+    job_name = environ.get("HOSTNAME", "").rpartition("-")[0]
+    if not service or not hosts.isdigit() or not job_name:
+        return {}
+    names = [f"{job_name}-{index}.{service}" for index in range(int(hosts))]
+    return {
+        "KINETIC_HOSTNAMES": ",".join(names),
+        "KINETIC_COORDINATOR_ADDRESS": f"{names[0]}:{COORDINATOR_PORT}",
+    }

@@ -1,0 +1,104 @@
+"""The parameters of a deployment's run, as Prefect keeps them, and the call they make."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .contract import EXIT_PARAMETERS_UNAVAILABLE, Fault
+from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
+
+PATIENCE_SECONDS = 120.0
+"""How long a run waits for Prefect to say what it is to be called with: a server may restart."""
+
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 10.0
+
+
+def read_parameters(
+    api: PrefectApi, say: Callable[[str], None], patience_seconds: float = PATIENCE_SECONDS
+) -> dict[str, Any]:
+    """Return the flow run's parameters.
+
+    Args:
+        api: Where the flow run is.
+        say: Called with a line to print, once, when that takes more than one try.
+        patience_seconds: When to give up.
+
+    Raises:
+        Fault: Prefect does not say.
+    """
+    deadline = time.monotonic() + patience_seconds
+    pause_seconds = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return api.read_parameters(TIMEOUT_SECONDS)
+        except ApiError as error:
+            if error.is_final or time.monotonic() + pause_seconds >= deadline:
+                message = f"the run's parameters could not be read from Prefect: {error}"
+                raise Fault(EXIT_PARAMETERS_UNAVAILABLE, message) from error
+            if pause_seconds == FIRST_PAUSE_SECONDS:
+                say(f"waiting for Prefect to tell the run's parameters: {error}")
+        time.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, LAST_PAUSE_SECONDS)
+
+
+def with_parameters(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call to which parameters were added by name.
+
+    Parameters are spread as Prefect spreads them: those that collect what is left (`*args`,
+    `**kwargs`) are given whole, by their own names.
+    https://docs.prefect.io/v3/concepts/deployments#parameters
+
+    Args:
+        function: The function.
+        args: Its first positional arguments: the instance, for a method.
+        kwargs: Its keyword arguments.
+        parameters: JSON values by name.
+
+    Raises:
+        TypeError: The function has no parameter of such a name.
+    """
+    signature = _signature(function)
+    unknown = ", ".join(sorted(parameters.keys() - signature.parameters.keys()))
+    if unknown:
+        raise TypeError(f"it has no parameter {unknown}")
+    bound = signature.bind_partial(*args, **kwargs)
+    for name, parameter in signature.parameters.items():
+        if name in parameters:
+            collects = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            annotation = Any if collects else parameter.annotation
+            bound.arguments[name] = converted(parameters[name], annotation)
+    bound.apply_defaults()
+    return bound.args, bound.kwargs
+
+
+def converted(value: Any, annotation: Any) -> Any:
+    """Return a JSON value as its annotation has it, where pydantic is there to tell how.
+
+    Plain annotations need nothing. Where the image has no pydantic 2, the value stays as it is.
+    """
+    is_missing = getattr(annotation, "__name__", "") == "_empty"
+    if is_missing or annotation in _PLAIN or isinstance(annotation, str):
+        return value
+    try:
+        from pydantic import TypeAdapter
+    except ImportError:
+        return value
+    return TypeAdapter(annotation).validate_python(value)
+
+
+_PLAIN = (Any, None, str, int, float, bool, list, dict, object)
+
+
+def _signature(function: Any) -> Any:
+    """Return a function's signature, its annotations evaluated if they can be."""
+    import inspect
+
+    try:
+        return inspect.signature(function, eval_str=True)
+    except Exception:  # noqa: BLE001 - annotations are other people's code
+        return inspect.signature(function)

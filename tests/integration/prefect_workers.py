@@ -1,0 +1,92 @@
+"""Prefect's own workers, started as people start them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningWorker:
+    """A worker that was started, and where it writes what it does."""
+
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self.log_file.read_text()
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does, and wait until it has gone."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+
+
+def start_worker(
+    pool: str, kind: str, api_url: str, directory: Path, **variables: str
+) -> RunningWorker:
+    """Start `prefect worker start` with nothing of this process's settings.
+
+    Args:
+        pool: Its work pool.
+        kind: Its type.
+        api_url: The Prefect API.
+        directory: Where its home and its log are.
+        **variables: Further variables of its process.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "KINETIC_"))
+    }
+    environment = {
+        **kept,
+        "PREFECT_API_URL": api_url,
+        "PREFECT_HOME": str(directory / "prefect"),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        **variables,
+    }
+    log_file = directory / "worker.log"
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", kind]
+    with log_file.open("ab") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, cwd=directory
+        )
+    return RunningWorker(process=process, log_file=log_file)
+
+
+@contextmanager
+def a_worker(
+    pool: str, kind: str, api_url: str, directory: Path, **variables: str
+) -> Iterator[RunningWorker]:
+    """Run a worker for the length of a block; see `start_worker`."""
+    worker = start_worker(pool, kind, api_url, directory, **variables)
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def eventually(look: Callable[[], T | None], seconds: float = 120) -> T:
+    """Look until there is something to be seen, and return it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.3)

@@ -1,0 +1,223 @@
+"""Runs and deployments on the loopback cloud that Prefect's own Kubernetes worker starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect_workers import RunningWorker, a_worker, eventually
+from projects import Project, make_project
+
+import kinetic
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+from kinetic_flows.clients.prefect_api import PrefectApi, connect
+from kinetic_flows.deployment import find_deployment
+from kinetic_flows.naming import DISPATCH_LABEL, WORK_POOL
+from kinetic_flows.platforms.kubernetes_pool import install_work_pool
+from kinetic_flows.server import BackgroundServer
+from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
+from loopback.cloud import LoopbackCloud
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.podman import PodmanRuntime
+from loopback.kubernetes.scheduler import NodeGroup
+
+pytest_plugins = ["loopback.fixtures"]
+
+FUNCTIONS = """
+    import os
+    import time
+
+    import kinetic
+
+    @kinetic.run(accelerator="cpu")
+    def describe(count: int, suffix: str = ""):
+        import humanize
+
+        print(f"describing {count}")
+        return humanize.intword(count) + suffix
+
+    @kinetic.run(accelerator="cpu")
+    def sleep():
+        print("asleep", flush=True)
+        time.sleep(600)
+"""
+
+CHOSEN_HERE = ("PREFECT_API_URL", "HOME")
+WORKER_MANIFEST = Path(__file__).parents[2] / "deployments" / "worker" / "worker.yaml"
+
+
+def shipped_worker_settings() -> dict[str, str]:
+    """Return the settings of the worker that the shipped manifest runs."""
+    manifest = yaml.safe_load(WORKER_MANIFEST.read_text())
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each["value"] for each in container["env"]}
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    loopback_cloud: LoopbackCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LoopbackCluster]:
+    """A cluster whose pods are containers."""
+    runtime = PodmanRuntime(containers=loopback_cloud.containers)
+    with LoopbackCluster(tmp_path_factory.mktemp("cluster"), runtime=runtime) as cluster:
+        cluster.add_nodes(NodeGroup(name="default", nodes=1))
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def worker(
+    cluster: LoopbackCluster,
+    prefect_server: BackgroundServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningWorker]:
+    """Prefect's worker as the shipped manifest runs it; it alone may use the cluster."""
+    record = prefect_server.status()
+    assert record is not None
+    install_work_pool(WorkPools(record.api_url), WORK_POOL)
+    settings = {
+        name: value for name, value in shipped_worker_settings().items() if name not in CHOSEN_HERE
+    }
+    with a_worker(
+        WORK_POOL,
+        "kubernetes",
+        record.api_url,
+        tmp_path_factory.mktemp("worker"),
+        KUBECONFIG=str(cluster.kubeconfig()),
+        **{**settings, "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "1"},
+    ) as worker:
+        yield worker
+
+
+@pytest.fixture
+def project(
+    loopback_cloud: LoopbackCloud,
+    cluster: LoopbackCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Project:
+    """A project on the loopback cloud, of somebody who has no access to the cluster."""
+    loopback_cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
+    for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
+        loopback_cloud.storage.create_bucket(bucket)
+    for name, value in environment_of(loopback_cloud).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(token="nobody")))
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    monkeypatch.delitem(sys.modules, "worker_functions", raising=False)
+    return make_project(
+        tmp_path / "project",
+        monkeypatch,
+        {"worker_functions.py": FUNCTIONS, "requirements.txt": "humanize==4.12.3\n"},
+    )
+
+
+@pytest.fixture
+def functions(project: Project) -> ModuleType:
+    return project.module("worker_functions")
+
+
+@pytest.fixture
+def api(prefect_api_url: str) -> Iterator[PrefectApi]:
+    with connect(prefect_api_url) as connection:
+        yield connection
+
+
+def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    worker: RunningWorker,
+    api: PrefectApi,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
+    assert functions.describe(1_000_000) == "1.0 million"
+    assert "describing 1000000" in capfd.readouterr().out
+
+    (run, *_) = kinetic.list_runs(limit=1)
+    record = api.read_run(run.id)
+    assert record.state_type == "COMPLETED"
+    assert record.labels[DISPATCH_LABEL] == "worker"
+    assert record.work_pool == WORK_POOL
+    (job,) = [
+        job
+        for job in cluster.list("jobs")
+        if job["metadata"]["labels"]["prefect.io/flow-run-id"] == run.id
+    ]
+    pod = job["spec"]["template"]["spec"]["containers"][0]
+    assert pod["image"].startswith(f"us-docker.pkg.dev/{PROJECT}/kn-{CLUSTER}/app@sha256:")
+    assert "pnu_secret" not in json.dumps([job, dict(record.job_variables)])
+    assert run.ticket.run_key not in json.dumps(job), "keys are in a Secret"
+    assert kinetic.attach(run.id).result() == "1.0 million"
+    assert run.retry().result(timeout_seconds=120) == "1.0 million"
+
+
+def test_a_worker_that_is_online_changes_nothing_for_who_may_use_the_cluster(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    worker: RunningWorker,
+    api: PrefectApi,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
+    run = functions.describe.submit(2_000_000)
+    assert run.result(timeout_seconds=120) == "2.0 million"
+    assert DISPATCH_LABEL not in api.read_run(run.id).labels
+    names = [job["metadata"]["name"] for job in cluster.list("jobs")]
+    assert any(run.id in name for name in names), "this client named the Job"
+    chosen = functions.describe.with_options(dispatch="worker").submit(3_000_000)
+    assert api.read_run(chosen.id).labels[DISPATCH_LABEL] == "worker"
+    assert chosen.result(timeout_seconds=120) == "3.0 million"
+
+
+def test_a_run_that_a_worker_started_is_cancelled_without_access_to_the_cluster(
+    functions: ModuleType, cluster: LoopbackCluster, worker: RunningWorker
+) -> None:
+    run = functions.sleep.submit()
+    eventually(lambda: "asleep" in run.logs())
+    run.cancel()
+    assert run.state == "Cancelled"
+
+
+def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
+    project: Project, worker: RunningWorker, api: PrefectApi
+) -> None:
+    """Who made the deployment is a process of its own, gone before its first run begins."""
+    project.write(
+        {
+            "deploy.py": """
+                from worker_functions import describe
+
+                describe.deploy("often", interval=10, parameters={"count": 5_000_000})
+            """
+        }
+    )
+    done = project.python("deploy.py", KINETIC_QUIET="1", timeout_seconds=300)
+    assert done.returncode == 0, done.stderr
+    deployment = find_deployment("describe/often")
+    try:
+        assert deployment.schedules == ("every 10 s",)
+
+        def ended() -> list[kinetic.Run[str]]:
+            runs = kinetic.list_runs(state="completed")
+            return [run for run in runs if api.read_run(run.id).deployment_id == deployment.id]
+
+        run, *_ = eventually(ended, seconds=240)
+        assert run.result() == "5.0 million"
+        assert "describing 5000000" in run.logs()
+        api.client.set_deployment_paused_state(UUID(deployment.id), True)
+        with_suffix = deployment.run(suffix="!")
+        assert with_suffix.result(timeout_seconds=120) == "5.0 million!"
+    finally:
+        api.client.set_deployment_paused_state(UUID(deployment.id), True)
+        for state in ("running", "pending"):
+            eventually(lambda state=state: not kinetic.list_runs(state=state))
+        deployment.delete()

@@ -1,0 +1,247 @@
+"""Deployments on this machine: made, run by a stock process worker, changed, deleted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from prefect_workers import RunningWorker, a_worker, eventually
+from projects import Project, make_project
+
+import kinetic
+from kinetic_flows.clients.prefect_api import PrefectApi, connect
+from kinetic_flows.deployment import find_deployment, list_deployments
+from kinetic_flows.errors import DeploymentNotFoundError, UsageError
+from kinetic_flows.naming import LOCAL_WORK_POOL
+from kinetic_flows.server import BackgroundServer
+
+FUNCTIONS = """
+    import time
+    from pathlib import Path
+
+    import kinetic
+
+    @kinetic.run
+    def train(rate: float, steps: int = 3) -> float:
+        '''Train a model.
+
+        Args:
+            rate: The learning rate.
+        '''
+        print(f"training for {steps} steps")
+        return rate * steps
+
+    @kinetic.run(name="sleepy")
+    def sleep(marker: str) -> None:
+        Path(marker).touch()
+        time.sleep(600)
+"""
+
+
+CLI = "from kinetic_flows.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def worker(
+    prefect_server: BackgroundServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningWorker]:
+    """A process worker of this machine; it makes its work pool if it has to."""
+    record = prefect_server.status()
+    assert record is not None
+    directory = tmp_path_factory.mktemp("worker")
+    with a_worker(LOCAL_WORK_POOL, "process", record.api_url, directory) as worker:
+        yield worker
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Project:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    monkeypatch.delitem(sys.modules, "deployed", raising=False)
+    return make_project(tmp_path / "project", monkeypatch, {"deployed.py": FUNCTIONS})
+
+
+@pytest.fixture
+def functions(project: Project) -> Iterator[ModuleType]:
+    yield project.module("deployed")
+    for deployment in list_deployments():
+        deployment.delete()
+
+
+@pytest.fixture
+def api(prefect_api_url: str) -> Iterator[PrefectApi]:
+    with connect(prefect_api_url) as connection:
+        yield connection
+
+
+def prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Prefect's own command."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def objects_of_deployments(home: Path) -> set[str]:
+    return {path.parent.name for path in (home / "store" / "deployments").glob("*/*/job.json")}
+
+
+def test_a_deployment_runs_with_parameters_that_are_checked_and_gives_its_result(
+    functions: ModuleType, worker: RunningWorker
+) -> None:
+    deployment = functions.train.deploy("nightly", parameters={"rate": 0.5})
+    assert (deployment.name, deployment.change) == ("train/nightly", "created")
+    run = deployment.run(steps=4)
+    assert run.result(timeout_seconds=120) == 2.0
+    assert run.logs()[-1] == "training for 4 steps"
+    assert run.state == "Completed"
+    assert kinetic.attach(run.id).result() == 2.0
+    assert run.id in {each.id for each in kinetic.list_runs()}
+    with pytest.raises(UsageError, match="do not fit train/nightly"):
+        deployment.run(steps="many")
+    with pytest.raises(UsageError, match="do not fit train/nightly"):
+        deployment.run(stepz=4)
+
+
+def test_prefects_own_command_runs_a_deployment_and_refuses_what_does_not_fit(
+    functions: ModuleType, worker: RunningWorker, api: PrefectApi
+) -> None:
+    functions.train.deploy("by-command", parameters={"rate": 0.5})
+    done = prefect("deployment", "run", "train/by-command", "-p", "steps=6", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run, *_) = kinetic.list_runs(state="completed", limit=1)
+    assert run.result() == 3.0
+    refused = prefect("deployment", "run", "train/by-command", "-p", 'steps="many"')
+    assert refused.returncode != 0
+    assert "many" in refused.stdout + refused.stderr
+
+
+def test_deploying_again_changes_what_changed_and_keeps_what_runs_still_need(
+    functions: ModuleType,
+    project: Project,
+    worker: RunningWorker,
+    shared_kinetic_home: Path,
+    tmp_path: Path,
+) -> None:
+    first = functions.train.deploy("again", parameters={"rate": 1.0}, cron="0 2 * * *")
+    known = objects_of_deployments(shared_kinetic_home)
+    same = functions.train.deploy("again", parameters={"rate": 1.0}, cron="0 2 * * *")
+    assert (same.change, same.id) == ("unchanged", first.id)
+    assert objects_of_deployments(shared_kinetic_home) == known
+
+    earlier = first.run()
+    assert earlier.result(timeout_seconds=120) == 3.0
+    (project.root / "deployed.py").write_text(
+        (project.root / "deployed.py").read_text().replace("rate * steps", "rate * steps + 1")
+    )
+    changed = functions.train.deploy(
+        "again", parameters={"rate": 1.0}, timezone="Europe/Berlin", cron="0 3 * * *"
+    )
+    assert (changed.change, changed.id) == ("updated", first.id)
+    assert changed.schedules == ("0 3 * * * (Europe/Berlin)",)
+    assert len(objects_of_deployments(shared_kinetic_home)) == len(known)
+    assert objects_of_deployments(shared_kinetic_home) != known
+    assert changed.run().result(timeout_seconds=120) == 4.0
+    assert earlier.result() == 3.0, "the key stays, so earlier results can be read"
+
+
+def test_a_deployment_with_running_runs_keeps_their_objects_and_is_not_deleted(
+    functions: ModuleType, worker: RunningWorker, shared_kinetic_home: Path, tmp_path: Path
+) -> None:
+    marker = tmp_path / "begun"
+    deployment = functions.sleep.deploy("busy", parameters={"marker": str(marker)})
+    run = deployment.run()
+    eventually(marker.exists)
+    before = objects_of_deployments(shared_kinetic_home)
+    functions.sleep.with_options(retries=1).deploy("busy", parameters={"marker": str(marker)})
+    assert before < objects_of_deployments(shared_kinetic_home)
+    with pytest.raises(UsageError, match="1 runs of sleepy/busy are not over"):
+        deployment.delete()
+    run.cancel()
+    assert run.state == "Cancelled"
+    deployment.delete()
+    assert not before & objects_of_deployments(shared_kinetic_home)
+    with pytest.raises(DeploymentNotFoundError, match="there is no deployment 'busy'"):
+        find_deployment("busy")
+
+
+def test_a_schedule_fires_with_its_author_gone(
+    project: Project, worker: RunningWorker, api: PrefectApi
+) -> None:
+    """The author is a process of its own, which has ended before the first run begins."""
+    project.write(
+        {
+            "deploy.py": """
+                from deployed import train
+
+                train.deploy("often", interval=5, parameters={"rate": 2.0})
+            """
+        }
+    )
+    done = project.python("deploy.py", KINETIC_QUIET="1")
+    assert done.returncode == 0, done.stderr
+    try:
+        deployment = find_deployment("often")
+
+        def ended() -> list[kinetic.Run[float]]:
+            runs = kinetic.list_runs(state="completed")
+            return [run for run in runs if api.read_run(run.id).deployment_id == deployment.id]
+
+        run, *_ = eventually(ended, seconds=180)
+        assert run.result() == 6.0
+    finally:
+        api.client.set_deployment_paused_state(__import__("uuid").UUID(deployment.id), True)
+        eventually(lambda: not kinetic.list_runs(state="running"))
+        eventually(lambda: not kinetic.list_runs(state="pending"))
+        deployment.delete()
+
+
+def test_the_command_lists_shows_and_deletes_deployments(
+    functions: ModuleType, project: Project, worker: RunningWorker
+) -> None:
+    functions.train.deploy("cli", cron="0 2 * * *", parameters={"rate": 1.0}, tags=["mine"])
+
+    def kinetic_command(*arguments: str) -> str:
+        done = project.python("-c", CLI, "deployments", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    (listed,) = json.loads(kinetic_command("ls", "--json"))
+    assert listed["name"] == "train/cli"
+    assert listed["schedules"] == ["0 2 * * *"]
+    assert "train/cli" in kinetic_command("ls")
+    shown = json.loads(kinetic_command("show", "cli", "--json"))
+    assert shown["parameter_schema"]["properties"]["rate"]["description"] == "The learning rate."
+    assert shown["tags"] == ["kinetic", "mine"]
+    assert "prefect worker start --pool kinetic-local" in kinetic_command("show", "train/cli")
+    assert "deleted" in kinetic_command("delete", "train/cli", "--yes")
+    assert json.loads(kinetic_command("ls", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cron": "0 2 *"}, "is no schedule"),
+        ({"cron": "0 2 * * *", "interval": 5}, "more than one schedule"),
+        ({"timezone": "Europe/Berlin"}, "belongs to no schedule"),
+        ({"parameters": {"rat": 1.0}}, "has no parameter 'rat'"),
+        ({"parameters": {"rate": "fast"}}, "do not fit"),
+        ({"parameters": {"rate": object()}}, "JSON does not have"),
+        ({"cron": "0 2 * * *"}, "needs rate"),
+        ({"concurrency_limit": 0}, "concurrency_limit is 0"),
+        ({"tags": "mine"}, "tags is 'mine'"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused_before_anything_is_packaged(
+    project: Project, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        project.module("deployed").train.deploy("bad", **options)
+    assert not list_deployments()

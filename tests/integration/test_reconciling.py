@@ -1,0 +1,229 @@
+"""Runs that nobody watches, settled: by whoever looks next, or by the flow kinetic-reconcile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_runs import IMAGE, a_launcher
+from prefect_workers import eventually
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.local_store import LocalStore
+from kinetic_flows.clients.prefect_api import NewRun, PrefectApi, connect
+from kinetic_flows.job import PrefectSpec
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
+from kinetic_flows.naming import (
+    DISPATCH_LABEL,
+    PARENT_FLOW,
+    RUN_KEY_VARIABLE,
+    RUN_TAG,
+    STORE_LABEL,
+)
+from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher
+from kinetic_flows.protocols import LaunchRequest, Processes
+from kinetic_flows.reconciler import (
+    crash_abandoned_parents,
+    reconcile,
+    store_label,
+)
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.scheduler import NodeGroup
+from runner_jobs import BOOTSTRAP, RUN_KEY, Job
+
+UNREACHABLE = "http://127.0.0.1:9/api"
+SLEEPY = "import time\ndef main():\n    print('asleep', flush=True)\n    time.sleep(600)\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterPlatform:
+    """A platform of a loopback cluster and a store on disk, to launch on without building."""
+
+    store: LocalStore
+    launcher: KubernetesLauncher
+    name: str = "gke"
+    may_see_processes: bool = True
+
+    @property
+    def worker_processes(self) -> Processes:
+        return self.launcher
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LoopbackCluster]:
+    with LoopbackCluster(tmp_path / "cluster-files") as running:
+        running.add_nodes(NodeGroup(name="default", nodes=1))
+        yield running
+
+
+@pytest.fixture
+def platform(tmp_path: Path, cluster: LoopbackCluster) -> Iterator[Any]:
+    with a_launcher(cluster) as launcher:
+        yield ClusterPlatform(store=LocalStore(tmp_path / "store"), launcher=launcher)
+
+
+@pytest.fixture(autouse=True)
+def _directories(tmp_path: Path) -> None:
+    (tmp_path / "cluster-files").mkdir()
+
+
+@pytest.fixture
+def api(prefect_api_url: str) -> Iterator[PrefectApi]:
+    with connect(prefect_api_url) as connection:
+        yield connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unwatched:
+    """A run whose client is gone."""
+
+    platform: Any
+    api: PrefectApi
+    id: str
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """Its state's type and message."""
+        record = self.api.read_run(self.id)
+        return record.state_type, record.message
+
+    def reconcile(self, **options: Any) -> bool:
+        """Look after runs; return whether that has ended this one."""
+        return self.id in reconcile(self.platform, self.api, **options).ended
+
+
+def launch(
+    platform: Any,
+    api: PrefectApi,
+    source: str,
+    *,
+    prefect_url: str | None = None,
+    dispatch: str = "client",
+    accelerator: str = "cpu",
+    **pod: Any,
+) -> Unwatched:
+    """Launch a run as a client that goes away at once, or a worker, does."""
+    run_id = api.create_run(
+        NewRun(
+            flow="main",
+            name="main",
+            parent_flow_run_id=None,
+            parameters={},
+            tags=(RUN_TAG,),
+            labels={STORE_LABEL: store_label(platform), DISPATCH_LABEL: dispatch},
+            job_variables={"env": {RUN_KEY_VARIABLE: RUN_KEY}},
+        )
+    )
+    told = PrefectSpec(api_url=prefect_url or api.url, flow_run_id="")
+    root = Path(platform.store.uri.removeprefix("file://"))
+    changes = {"run_id": "", "result": "", "output_dir": str(root / "outputs"), "prefect": told}
+    job = Job(root, source, changes=changes)
+    request = PodRequest(
+        run_id=run_id,
+        name="main",
+        image=IMAGE.reference,
+        accelerator=parse_accelerator(accelerator),
+        arguments=(str(BOOTSTRAP),),
+        **pod,
+    )
+    platform.launcher.start(
+        LaunchRequest(
+            run_id=run_id,
+            name="main",
+            image=IMAGE,
+            environment={**job.write(), "PREFECT__FLOW_RUN_ID": run_id},
+            job_variables=job_variables(request),
+        )
+    )
+    return Unwatched(platform=platform, api=api, id=run_id)
+
+
+def completed(job: dict[str, Any]) -> bool:
+    conditions = job.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
+
+
+def test_a_pod_that_cannot_reach_prefect_is_settled_by_its_result(platform, cluster, api):
+    run = launch(platform, api, "def main():\n    return 7\n", prefect_url=UNREACHABLE)
+    cluster.wait_for("jobs", completed, timeout_seconds=60)
+    assert run.state[0] == "PENDING", "nobody has told Prefect anything"
+    assert eventually(run.reconcile)
+    assert run.state == ("COMPLETED", "returned int: 7")
+    assert not run.reconcile(), "what is over is left alone"
+
+
+def test_a_run_that_is_being_launched_is_left_to_its_client(platform, api):
+    new = NewRun(
+        flow="main",
+        name="main",
+        parent_flow_run_id=None,
+        parameters={},
+        tags=(RUN_TAG,),
+        labels={STORE_LABEL: store_label(platform)},
+        job_variables={},
+    )
+    run = Unwatched(platform=platform, api=api, id=api.create_run(new))
+    assert not run.reconcile()
+    assert run.state[0] == "PENDING"
+
+
+def test_a_run_that_waits_too_long_for_its_pod_is_given_up(platform, cluster, api):
+    run = launch(platform, api, SLEEPY, accelerator="tpu-v6e-8", schedule_timeout_seconds=1)
+    assert eventually(run.reconcile)
+    state, message = run.state
+    assert state == "CRASHED"
+    assert "tpu-v6e-slice" in message
+    eventually(lambda: not cluster.list("jobs"))
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "tpu-v6e-8"])
+def test_a_cancellation_that_nobody_acts_on_is_carried_out(platform, cluster, api, accelerator):
+    """Its pod cannot reach Prefect, or is not there yet, so it does not see that it is to end."""
+    run = launch(platform, api, SLEEPY, prefect_url=UNREACHABLE, accelerator=accelerator)
+    if accelerator == "cpu":
+        cluster.wait_for("pods", lambda pod: pod["status"].get("phase") == "Running")
+    api.set_state(run.id, "CANCELLING")
+    assert not run.reconcile(), "at first the run is left to end by itself"
+    assert run.reconcile(cancel_patience_seconds=0)
+    assert run.state[0] == "CANCELLED"
+    assert not cluster.list("jobs")
+
+
+@pytest.mark.parametrize("dispatch", ["client", "worker"])
+def test_a_pod_that_died_without_a_word_is_told_of(platform, cluster, api, dispatch):
+    """The worker that started it, and would have seen it, was restarted meanwhile."""
+    run = launch(platform, api, SLEEPY, dispatch=dispatch)
+    eventually(lambda: run.state[0] == "RUNNING")
+    assert not run.reconcile()
+    (pod,) = cluster.list("pods")
+    cluster.run_out_of_memory(pod["metadata"]["name"])
+    assert eventually(run.reconcile)
+    state, message = run.state
+    assert state == "CRASHED"
+    assert "memory" in message
+
+
+def test_a_client_that_is_gone_leaves_no_flow_run_running(platform, api):
+    from prefect import Flow
+    from prefect.states import Completed, Running
+
+    parent = api.client.create_flow_run(Flow(lambda: None, name=PARENT_FLOW), state=Running())
+    run_id = api.create_run(
+        NewRun(
+            flow="main",
+            name="main",
+            parent_flow_run_id=str(parent.id),
+            parameters={},
+            tags=(RUN_TAG,),
+            labels={STORE_LABEL: store_label(platform)},
+            job_variables={},
+        )
+    )
+    assert str(parent.id) not in crash_abandoned_parents(platform, api, after_seconds=0)
+    api.client.set_flow_run_state(run_id, Completed(), force=True)
+    assert str(parent.id) not in crash_abandoned_parents(platform, api)
+    assert str(parent.id) in crash_abandoned_parents(platform, api, after_seconds=0)
+    assert "client that drove this run is gone" in api.read_run(str(parent.id)).message
