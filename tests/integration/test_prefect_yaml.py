@@ -1,4 +1,4 @@
-"""The shipped prefect.yaml, deployed by Prefect's own command and run by a stock worker."""
+"""The prefect.yaml files that ship, deployed by Prefect's own command, and their runs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
-from prefect_workers import a_worker
 
 import kinetic
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import connect
 from kinetic_flows.clients.prefect_records import RunQuery
+from kinetic_flows.naming import WORK_POOL
+from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 
 ROOT = Path(__file__).parents[2]
-POOL = "kinetic-controller"
 
 
-def prefect(*arguments: str) -> str:
+def prefect(*arguments: str, **variables: str) -> str:
     """Run Prefect's own command in a clone of the repository."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
         cwd=ROOT,
-        env=dict(os.environ),
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -33,27 +35,37 @@ def prefect(*arguments: str) -> str:
     return done.stdout
 
 
-def test_what_ships_is_deployed_by_prefects_own_command_and_runs(
-    prefect_api_url: str,
-    shared_kinetic_home: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def run_of(deployment: str, api_url: str, **parameters: object) -> str:
+    """Make a run of a deployment, execute it as a worker's process does, and return its id."""
+    found = httpx.get(f"{api_url}/deployments/name/{deployment}").json()
+    asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    made = httpx.post(f"{api_url}/deployments/{found['id']}/create_flow_run", json=asked).json()
+    prefect("flow-run", "execute", made["id"])
+    return str(made["id"])
+
+
+def test_the_flow_that_looks_after_runs_is_deployed_and_settles_what_it_finds(
+    prefect_api_url: str, shared_kinetic_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    prefect("work-pool", "create", POOL, "--type", "process")
-    deployed = prefect("deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
-    assert "kinetic-reconcile/every-five-minutes" in deployed
-    assert "report/weekly-report" in deployed
+    monkeypatch.setenv("KINETIC_PLATFORM", "local")
+    install_work_pool(WorkPools(prefect_api_url), WORK_POOL)
+    deploy = ("deploy", "--prefect-file", "deployments/prefect.yaml")
+    prefect(*deploy, "--name", "every-five-minutes", KINETIC_CONTROLLER_IMAGE="any/image:1")
+    run_id = run_of("kinetic-reconcile/every-five-minutes", prefect_api_url)
+    state = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()["state"]
+    assert state["type"] == "COMPLETED"
+    assert "unfinished runs looked at" in state["message"]
 
-    settings = {"KINETIC_HOME": str(shared_kinetic_home), "KINETIC_PLATFORM": "local"}
-    with a_worker(POOL, "process", prefect_api_url, tmp_path / "worker", **settings) as worker:
-        told = prefect(
-            *("deployment", "run", "report/weekly-report", "-p", "count=2000000", "--watch")
-        )
-        assert "Completed" in told, worker.log
-        reconciled = prefect("deployment", "run", "kinetic-reconcile/every-five-minutes", "--watch")
-        assert "Completed" in reconciled, worker.log
+
+def test_a_function_as_a_flow_is_deployed_and_launches_its_function(
+    prefect_api_url: str, shared_kinetic_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    prefect("work-pool", "create", "kinetic-controller", "--type", "process")
+    prefect("deploy", "--prefect-file", "examples/prefect.yaml", "--all")
+    run_of("report/weekly-report", prefect_api_url, count=2_000_000)
     with connect(prefect_api_url) as api:
         (record, *_) = api.find_runs(RunQuery(name="report", state_types=("COMPLETED",)))
-        assert record.parent_task_run_id, "the function's run is below the deployment's"
+    assert record.parent_task_run_id, "the function's run is below the deployment's"
     assert kinetic.attach(record.id).result() == "2.0 million"
