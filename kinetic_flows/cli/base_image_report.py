@@ -60,7 +60,7 @@ def print_outcomes(outcomes: Sequence[BaseOutcome], repository: str, *, as_json:
             item.references[-1],
             item.action,
             f"{item.size_bytes / 1e6:.0f}" if item.size_bytes else "",
-            f"{item.seconds:.0f}",
+            f"{item.seconds:.0f}" if item.seconds else "",
             item.digest,
         )
         for item in outcomes

@@ -15,7 +15,7 @@ from typing import Literal
 
 from kinetic_flows import naming
 from kinetic_flows import setting_values as check
-from kinetic_flows.errors import RegistryAccessError, UsageError, suggest
+from kinetic_flows.errors import RegistryAccessError, RepositoryNotFoundError, UsageError, suggest
 from kinetic_flows.images.bases import (
     UPSTREAM,
     base_pythons,
@@ -244,12 +244,17 @@ def find_standing(order: BaseOrder, registry: ImageRegistry) -> Standing:
 
 
 def _look_up(reference: str, registry: ImageRegistry) -> ResolvedImage | None:
+    host = parse_reference(reference).registry
     try:
         return registry.resolve(reference)
     except RegistryAccessError:
-        # Docker Hub says the same of what is private and of what does not exist, which it
-        # makes when something is pushed.
-        if parse_reference(reference).registry == DOCKER_HUB:
+        # Docker Hub says the same of what is private and of what does not exist.
+        if host == DOCKER_HUB:
+            return None
+        raise
+    except RepositoryNotFoundError:
+        # Only Artifact Registry's repositories have to be there before something is pushed.
+        if artifact_registry_location(host) is None:
             return None
         raise
 

@@ -30,12 +30,11 @@ from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
-from loopback.cloud_build import BUILD_ACCOUNT, Status
+from loopback.cloud_build import BUILD_ACCOUNT
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.podman import PodmanRuntime
 from loopback.kubernetes.scheduler import NodeGroup
 from loopback.lifted_python import MINOR
-from loopback.wire import wait_until
 
 pytest_plugins = ["loopback.fixtures"]
 pytestmark = pytest.mark.timeout(600)
@@ -362,24 +361,6 @@ def test_an_image_that_fails_its_smoke_test_is_not_published(command: Command) -
     assert "it cannot import cloudpickle: ModuleNotFoundError" in failed.stderr
     assert not command.labels(f"{PROJECT}/broken/base-cpu", "v1")
     assert not command.labels(f"{PROJECT}/broken/base-cpu", f"v1-py{MINOR}")
-
-
-def test_ctrl_c_cancels_the_builds_that_it_started(command: Command) -> None:
-    command.cloud.create_repository(PROJECT, "endless")
-    path = command.directory / "Dockerfile.endless"
-    path.write_text(DOCKERFILE + "RUN sleep 300\n")
-    before = len(command.cloud.builds.builds)
-    options = ("--repo", f"{REGISTRY_HOST}/{PROJECT}/endless", "--category", "cpu", "--tag", "v1")
-    shell = command.open(*options, "--dockerfile", path.name, "--yes")
-    shell.expect("console.cloud.google.com")
-
-    shell.sendintr()
-    shell.expect(pexpect.EOF)
-    shell.close()
-
-    (build,) = command.cloud.builds.builds[before:]
-    wait_until(lambda: build.status == Status.CANCELLED, 60, "the end of the build")
-    assert shell.exitstatus == 130
 
 
 def test_docker_hub_is_logged_in_to_from_secret_manager_and_the_token_is_nowhere(

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows import naming
-from kinetic_flows.errors import KineticError, RegistryAccessError, UsageError
+from kinetic_flows.errors import (
+    KineticError,
+    RegistryAccessError,
+    RepositoryNotFoundError,
+    UsageError,
+)
 from kinetic_flows.images.base_orders import (
     BaseImagesRequest,
     base_orders,
@@ -121,6 +126,15 @@ def test_docker_hub_does_not_say_whether_an_image_is_missing_or_private() -> Non
     assert not find_standing(hub, Registry({}, error=refusal)).is_current
     with pytest.raises(RegistryAccessError):
         find_standing(base_orders(REQUEST)[0], Registry({}, error=refusal))
+
+
+def test_most_registries_make_a_repository_when_something_is_pushed_to_it() -> None:
+    missing = RepositoryNotFoundError("no")
+    own = base_orders(replace(REQUEST, repository="registry.example.com/bases"))[0]
+
+    assert not find_standing(own, Registry({}, error=missing)).is_current
+    with pytest.raises(RepositoryNotFoundError):
+        find_standing(base_orders(REQUEST)[0], Registry({}, error=missing))
 
 
 @pytest.mark.parametrize(
