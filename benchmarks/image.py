@@ -32,11 +32,12 @@ from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.configuration import configure
 from kinetic_flows.decorators import RemoteFunction
+from kinetic_flows.image_sources import ProjectImage
 from kinetic_flows.images.bases import UPSTREAM, pins_of, read_base_inputs
 from kinetic_flows.images.builds import BuildSpec
 from kinetic_flows.images.dockerfiles import BuildContext
 from kinetic_flows.options import RunOptions
-from kinetic_flows.planning import Call, describe_environment, draft_call, lock_draft, request_image
+from kinetic_flows.planning import Call, draft_call, lock_draft
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Silence
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
@@ -114,12 +115,11 @@ class Project:
     def build(self) -> None:
         function = self._function
         call = Call(function=function.fn, args=(), kwargs={}, options=function.options)
-        draft = draft_call(
-            call, self._settings, self._platform.registry, cwd=Path.cwd(), sys_path=sys.path
-        )
-        lock = lock_draft(draft, self._platform, self._environ)
-        environment = describe_environment(draft, lock)
-        request = request_image(draft, environment)
+        draft = draft_call(call, self._settings, self._platform, cwd=Path.cwd(), sys_path=sys.path)
+        if not isinstance(draft.image, ProjectImage):
+            raise SystemExit(f"{draft.image} is not built")
+        environment = draft.image.environment(lock_draft(draft, self._platform, self._environ))
+        request = draft.image.request(environment)
         self._platform.builder.build(request, environment, lambda _: None)
 
 

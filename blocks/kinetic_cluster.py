@@ -138,6 +138,12 @@ class KineticCluster(Block):
         "host.",
         examples=[{"us-docker.pkg.dev": "https://registry.internal.example.com"}],
     )
+    registry_logins: dict[str, str] | None = Field(
+        default=None,
+        description="How builds log in to registries that base images are pulled from, by host: "
+        "two secrets of Secret Manager, the user name's and the password's, with a colon between.",
+        examples=[{"registry.example.com": "registry-user:registry-token"}],
+    )
     retention_days: int | None = Field(
         default=None,
         description="After how many days a finished run's own objects expire; empty for 30.",

@@ -119,6 +119,9 @@ class CloudSettings:
             another Cloud Storage; None for Google's.
         registry_endpoints: `KINETIC_REGISTRY_ENDPOINTS`: URLs of registries by host, written as
             `host=url,host=url`.
+        registry_logins: `KINETIC_REGISTRY_LOGINS`: how builds log in to registries that base
+            images are pulled from, by host: the names of two secrets of Secret Manager, written
+            as `host=user-secret:token-secret`.
         retention_days: `KINETIC_RETENTION_DAYS`: after how long a run's own objects expire.
         dispatch: `KINETIC_DISPATCH`: who creates the Kubernetes Job: this `client`, a `worker`,
             or `auto` for the client where it has the cluster's credentials.
@@ -148,6 +151,7 @@ class CloudSettings:
     registry_endpoints: Mapping[str, str]
     retention_days: int
     dispatch: Dispatch
+    registry_logins: Mapping[str, str] = field(default_factory=dict)
     job_variables: Mapping[str, Any] = field(default_factory=dict)
     credentials: ProfileCredentials | None = field(default=None, repr=False)
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
@@ -202,6 +206,7 @@ KINDS: Mapping[str, _Kind] = {
     "artifact_registry_endpoint": _Kind(check.endpoint),
     "storage_endpoint": _Kind(check.url),
     "registry_endpoints": _Kind(check.endpoints, lambda _: {}),
+    "registry_logins": _Kind(check.registry_logins, lambda _: {}),
     "retention_days": _Kind(check.whole_number("days"), lambda _: 30),
     "dispatch": _Kind(check.choice("auto", "client", "worker"), lambda _: "auto"),
     "job_variables": _Kind(check_job_variables, lambda _: {}),

@@ -14,6 +14,7 @@ from typing import NoReturn
 from kinetic_flows.errors import ConfigurationError, suggest
 
 _HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?"
+_SECRET_NAME = r"(?:projects/[a-z0-9.-]+/secrets/)?[A-Za-z0-9_-]{1,255}"  # noqa: S105 - a pattern
 _ENDPOINT = re.compile(rf"(?:https?://)?{_HOST}(?:/[^\s@]*)?")
 
 
@@ -108,19 +109,41 @@ def url(value: object, label: str) -> str:
 
 def endpoints(value: object, label: str) -> dict[str, str]:
     """Check addresses by registry: a mapping, or `host=url,host=url`."""
+    hint = "write host=url,host=url, such as us-docker.pkg.dev=https://10.0.0.5:5000"
+    pairs = _by_host(value, label, hint)
+    return {host: url(address, f"{label} of {host}") for host, address in pairs.items()}
+
+
+def registry_logins(value: object, label: str) -> dict[str, str]:
+    """Check logins by registry: a mapping, or `host=user-secret:token-secret,host=...`.
+
+    What is named are secrets of Secret Manager, by their names in the project or in full; what
+    they hold is no setting.
+    """
+    hint = (
+        "name two secrets of Secret Manager, the user name's and the password's, such as "
+        "registry.example.com=registry-user:registry-token"
+    )
+    pairs = _by_host(value, label, hint)
+    for host, secrets in pairs.items():
+        if not re.fullmatch(rf"{_SECRET_NAME}:{_SECRET_NAME}", secrets):
+            # It may be a password that somebody put here.
+            _refuse(host, f"{label} of {host} does not name two secrets", hint)
+    return pairs
+
+
+def _by_host(value: object, label: str, hint: str) -> dict[str, str]:
+    """Read `host=text,host=text`, or a mapping of that."""
     if isinstance(value, Mapping):
-        pairs = [(str(host), str(address)) for host, address in value.items()]
+        pairs = [(str(host), str(text)) for host, text in value.items()]
     else:
         written = [part.strip() for part in str(value).split(",") if part.strip()]
-        pairs = [(host.strip(), address.strip()) for host, _, address in map(_split, written)]
-    found: dict[str, str] = {}
-    for host, address in pairs:
-        if not re.fullmatch(_HOST, host) or not address:
-            shown = f"{host}=" if not address else host
-            hint = "write host=url,host=url, such as us-docker.pkg.dev=https://10.0.0.5:5000"
+        pairs = [(host.strip(), text.strip()) for host, _, text in map(_split, written)]
+    for host, text in pairs:
+        if not re.fullmatch(_HOST, host) or not text:
+            shown = f"{host}=" if not text else host
             _refuse(shown, f"{label} has the entry {shown!r}", hint)
-        found[host] = url(address, f"{label} of {host}")
-    return found
+    return dict(pairs)
 
 
 def whole_number(unit: str, *, maximum: int | None = None) -> Callable[[object, str], int]:

@@ -7,14 +7,13 @@ image's lease submits a build, everyone else follows that build.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from kinetic_flows import naming
 from kinetic_flows.clients.build_followers import Followers
 from kinetic_flows.clients.build_following import GrowingLog, follow_build
+from kinetic_flows.clients.build_orders import Listener, OnOutput, Order
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.shipped_wheels import fetch_wheels
 from kinetic_flows.errors import BuildError, KineticError
@@ -25,8 +24,6 @@ from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_pr
 from kinetic_flows.images.builds import (
     TRANSIENT,
     BuildOptions,
-    BuildRecipe,
-    BuildSpec,
     BuildState,
     RegistryLogin,
     build_error,
@@ -46,8 +43,6 @@ from kinetic_flows.protocols import (
     unannounced,
 )
 
-OnOutput: TypeAlias = Callable[[str], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderSettings:
@@ -59,6 +54,7 @@ class BuilderSettings:
             that bases are looked up in, and built into, the cluster's own.
         version: This product's version.
         options: How builds run.
+        logins: How builds log in to registries, by host, when they pull from them.
         poll_seconds: How often a running build is looked at.
         term_seconds: How long a lease is believed that nobody renews.
     """
@@ -67,37 +63,9 @@ class BuilderSettings:
     base_repository: str | None
     version: str
     options: BuildOptions = field(default_factory=BuildOptions)
+    logins: Mapping[str, RegistryLogin] = field(default_factory=dict)
     poll_seconds: float = 2.0
     term_seconds: float = TERM_SECONDS
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Order:
-    """One image that must exist.
-
-    Attributes:
-        reference: Its name, with a tag.
-        subject: What its lease and its builds are called after.
-        context: Makes its build context, when it has to be built after all.
-        also: Its further names.
-        recipe: How it is built.
-        logins: Registries that its build logs in to first.
-    """
-
-    reference: str
-    subject: str
-    context: Callable[[], BuildContext]
-    also: tuple[str, ...] = ()
-    recipe: BuildRecipe = field(default_factory=BuildRecipe)
-    logins: tuple[RegistryLogin, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Listener:
-    """Whom to tell of a build: of each line of its log, and of the build itself."""
-
-    on_output: OnOutput
-    on_build: OnBuild
 
 
 class CloudBuildBuilder:
@@ -154,10 +122,13 @@ class CloudBuildBuilder:
                 version=self._settings.version,
             )
 
-        order = _Order(
-            reference=request.reference, subject=environment.dependency_hash, context=context
+        order = Order(
+            reference=request.reference,
+            subject=environment.dependency_hash,
+            context=context,
+            logins=self._logins_for(environment),
         )
-        return self._ensure(order, _Listener(on_output, on_build))
+        return self._ensure(order, Listener(on_output, on_build))
 
     def ensure_base(
         self,
@@ -183,14 +154,14 @@ class CloudBuildBuilder:
                 hint="plan the run again with this version",
             )
         tag = naming.base_tag(inputs.python, inputs.identity)
-        order = _Order(
+        order = Order(
             reference=f"{naming.base_image(self._settings.repository, inputs.category)}:{tag}",
             subject=f"base-{inputs.identity}",
             context=lambda: base_context(
                 inputs, bootstrap=read_bootstrap(), version=self._settings.version
             ),
         )
-        return self._ensure(order, _Listener(on_output, on_build))
+        return self._ensure(order, Listener(on_output, on_build))
 
     def build_order(
         self,
@@ -213,7 +184,7 @@ class CloudBuildBuilder:
         Raises:
             BuildError: The build failed.
         """
-        order = _Order(
+        order = Order(
             reference=base.references[0],
             subject=base.inputs,
             context=lambda: base.context,
@@ -221,10 +192,10 @@ class CloudBuildBuilder:
             recipe=base.recipe,
             logins=logins,
         )
-        running = self._builds.find_running(naming.build_tag(order.reference, order.subject))
+        running = self._builds.find_running(order.tag)
         state = running or self._submit(order, self._builds.cancel)
         with self._cancelled_if(lambda: running is None, state.id):
-            state, lines = self._follow(order, state, _Listener(on_output, on_build))
+            state, lines = self._follow(order, state, Listener(on_output, on_build))
         if state.status != "SUCCESS":
             explanation = explain_failure(
                 state,
@@ -241,6 +212,15 @@ class CloudBuildBuilder:
         for build in self._started:
             with contextlib.suppress(KineticError):  # it has ended, or goes on to no harm
                 self._builds.cancel(build)
+
+    def _logins_for(self, environment: EnvironmentSpec) -> tuple[RegistryLogin, ...]:
+        """Return the logins without which an environment's base cannot be pulled."""
+        repository = self._settings.base_repository
+        if repository is None:
+            return ()
+        name = naming.base_image(repository, environment.category)
+        login = self._settings.logins.get(parse_reference(name).registry)
+        return (login,) if login else ()
 
     def _configured_base(self, environment: EnvironmentSpec) -> ResolvedImage:
         repository = self._settings.base_repository or self._settings.repository
@@ -262,7 +242,7 @@ class CloudBuildBuilder:
             tag=self._settings.version,
         )
 
-    def _ensure(self, order: _Order, listener: _Listener) -> ResolvedImage:
+    def _ensure(self, order: Order, listener: Listener) -> ResolvedImage:
         """Return an image, whoever makes it."""
         image = self._registry.resolve(order.reference)
         if image is not None:
@@ -288,7 +268,7 @@ class CloudBuildBuilder:
                     return image
 
     def _make(
-        self, order: _Order, lease: Lease, followers: Followers, listener: _Listener
+        self, order: Order, lease: Lease, followers: Followers, listener: Listener
     ) -> ResolvedImage:
         """Make an image as the holder of its lease; a transient failure is tried once more."""
 
@@ -318,7 +298,7 @@ class CloudBuildBuilder:
         raise AssertionError("unreachable")
 
     def _join(
-        self, order: _Order, lease: Lease, followers: Followers, listener: _Listener
+        self, order: Order, lease: Lease, followers: Followers, listener: Listener
     ) -> ResolvedImage | None:
         """Follow the build of whoever holds the lease; None to look again."""
         decision = decide(
@@ -340,39 +320,23 @@ class CloudBuildBuilder:
             return None
         return self._result(order, state, lines)
 
-    def _running_build(self, order: _Order, lease: Lease) -> str:
+    def _running_build(self, order: Order, lease: Lease) -> str:
         """Return the running build of an image, as the lease or Cloud Build's tags know it."""
         if lease.build:
             state = self._builds.get(lease.build)
             if state.is_running:
                 return state.id
-        found = self._builds.find_running(naming.build_tag(order.reference, order.subject))
+        found = self._builds.find_running(order.tag)
         return found.id if found else ""
 
-    def _submit(self, order: _Order, on_orphan: Callable[[str], None]) -> BuildState:
-        archive = order.context().archive()
-        source = naming.build_source_object(hashlib.sha256(archive).hexdigest())
-        self._build_store.put_if_absent(source, archive)
-        bucket, _, prefix = self._build_store.uri.removeprefix("gs://").partition("/")
-        folder = f"{prefix}/" if prefix else ""
-        spec = BuildSpec(
-            image=order.reference,
-            bucket=bucket,
-            source_object=f"{folder}{source}",
-            logs_prefix=f"{folder}{naming.BUILD_LOGS}",
-            tags=("kinetic", naming.build_tag(order.reference, order.subject)),
-            also=order.also,
-            options=replace(
-                self._settings.options, logins=(*self._settings.options.logins, *order.logins)
-            ),
-            recipe=order.recipe,
-        )
+    def _submit(self, order: Order, on_orphan: Callable[[str], None]) -> BuildState:
+        spec = order.upload(self._build_store, self._settings.options)
         state = self._builds.submit(spec, on_orphan=on_orphan)
         self._started.append(state.id)
         return state
 
     def _follow(
-        self, order: _Order, state: BuildState, listener: _Listener
+        self, order: Order, state: BuildState, listener: Listener
     ) -> tuple[BuildState, list[str]]:
         listener.on_build(StartedBuild(id=state.id, image=order.reference, url=state.log_url))
         listener.on_output(f"Cloud Build {state.id}: {state.log_url}")
@@ -380,7 +344,7 @@ class CloudBuildBuilder:
         ended = follow_build(self._builds, state, log, poll_seconds=self._settings.poll_seconds)
         return ended, log.lines
 
-    def _result(self, order: _Order, state: BuildState, lines: list[str]) -> ResolvedImage:
+    def _result(self, order: Order, state: BuildState, lines: list[str]) -> ResolvedImage:
         """Return the image that a build has pushed, by the digest that it reports."""
         if state.status != "SUCCESS":
             raise build_error(state, lines)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kinetic_flows.errors import BuildError
-from kinetic_flows.images.references import is_googles, parse_reference
+from kinetic_flows.images.references import DOCKER_HUB, is_googles, parse_reference
 
 BuildStatus = Literal[
     "STATUS_UNKNOWN",
@@ -54,6 +54,26 @@ class RegistryLogin:
     registry: str
     username_version: str
     password_version: str
+
+
+def registry_login(host: str, secrets: str, *, project: str) -> RegistryLogin:
+    """Return a login from what a setting says of it.
+
+    Args:
+        host: The registry.
+        secrets: The user name's secret and the password's, with a colon between; a name without
+            a project is one of this project's.
+        project: The project that builds.
+    """
+    username, password = (
+        name if name.startswith("projects/") else f"projects/{project}/secrets/{name}"
+        for name in secrets.split(":")
+    )
+    return RegistryLogin(
+        registry="" if parse_reference(f"{host}/a/b").registry == DOCKER_HUB else host,
+        username_version=f"{username}/versions/latest",
+        password_version=f"{password}/versions/latest",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

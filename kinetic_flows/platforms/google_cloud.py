@@ -18,7 +18,7 @@ from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.clients.registry_credentials import default_credentials
 from kinetic_flows.errors import ConfigurationError, LaunchError
-from kinetic_flows.images.builds import BuildOptions
+from kinetic_flows.images.builds import BuildOptions, registry_login
 from kinetic_flows.job import DispatchedBy
 from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
 from kinetic_flows.platforms.worker_pools import KubernetesWorkerPool
@@ -180,6 +180,10 @@ def builder_settings(cloud: CloudSettings) -> BuilderSettings:
             timeout_seconds=cloud.build_timeout_seconds,
             service_account=cloud.build_service_account or "",
         ),
+        logins={
+            host: registry_login(host, secrets, project=cloud.project)
+            for host, secrets in cloud.registry_logins.items()
+        },
     )
 
 

@@ -323,6 +323,23 @@ def test_an_interrupted_client_cancels_the_build_that_nobody_else_waits_for(
     wait_until(lambda: cloud.server.builds[-1].status == Status.CANCELLED, 10, "the end")
 
 
+def test_a_client_interrupted_while_it_submits_cancels_the_build_that_comes_of_it(
+    cloud: Cloud,
+) -> None:
+    cloud.make_base()
+    cloud.worker.seconds = 30
+    slow = CallFault(method="CreateBuild", code=None, stall_seconds=2)
+    with cloud.server.server.fault(slow):
+        client = cloud.start_client("a")
+        wait_until(lambda: slow.times == 0, 60, "a submission")
+        client.send_signal(signal.SIGINT)
+        output = client.communicate(timeout=30)[0]
+
+    assert "KeyboardInterrupt" in output
+    assert len(cloud.built_projects()) == 1
+    wait_until(lambda: cloud.server.builds[-1].status == Status.CANCELLED, 10, "the end")
+
+
 def test_an_interrupted_client_leaves_a_build_that_somebody_waits_for(
     cloud: Cloud, jobs_store: GoogleStore
 ) -> None:

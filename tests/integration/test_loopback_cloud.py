@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -15,8 +16,15 @@ import pytest
 
 from kinetic_flows import naming
 from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.oci_registry import OciRegistry
+from kinetic_flows.clients.registry_credentials import (
+    FirstFound,
+    GoogleRegistryCredentials,
+    RegistryCredentials,
+)
 from kinetic_flows.errors import BuildError
 from kinetic_flows.images.bases import read_bootstrap
+from kinetic_flows.images.builds import registry_login
 from kinetic_flows.job import open_result
 from kinetic_flows.protocols import ResolvedImage
 from loopback.clients import (
@@ -186,3 +194,53 @@ def test_nothing_that_builds_leave_behind_holds_the_access_token(
             contents = [store.get(item.name).data for item in store.list("")]
         assert contents
         assert not [data for data in contents if ACCESS_TOKEN.encode() in data]
+
+
+def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings_name(
+    loopback_cloud: LoopbackCloud, address: CloudAddress, image: ResolvedImage
+) -> None:
+    name, hub = "reader/private-base-cpu", loopback_cloud.docker_hub
+    hub.repositories.add(name)
+    hub.private.add(name)
+    hub.accounts["reader"] = "hub-s3cret"
+    base = image.labels[naming.LABEL_BASE_NAME]
+    target = f"{loopback_cloud.registry.host}/{name}:0.1.0"
+    options = ["--tls-verify=false", "--disable-compression"]
+    loopback_cloud.containers.run("buildah", "push", *options, base, f"docker://{target}")
+    registry = OciRegistry(
+        credentials=FirstFound(
+            sources=(
+                GoogleRegistryCredentials(token=lambda: ACCESS_TOKEN),
+                OnlyDockerHub("reader", "hub-s3cret"),
+            )
+        ),
+        endpoints={REGISTRY_HOST: loopback_cloud.front.url, "docker.io": hub.url},
+    )
+    found = registry.resolve(f"{name}:0.1.0")
+    assert found is not None
+    environment = replace(environment_named("private"), base_identity=found.digest)
+    login = registry_login("docker.io", "hub-user:hub-token", project="p")
+    settings = {"base_repository": "reader/private", "version": "0.1.0"}
+    request = request_for(address, environment)
+
+    with builder_of(address, registry, **settings) as builder, pytest.raises(BuildError):
+        builder.build(request, environment, lambda _: None)
+    lines: list[str] = []
+    with (
+        loopback_cloud.builds.secrets.holding(hub_user="reader", hub_token="hub-s3cret"),
+        builder_of(address, registry, **settings, logins={"docker.io": login}) as builder,
+    ):
+        made = builder.build(request, environment, lines.append)
+
+    assert made.labels[naming.LABEL_BASE_NAME] == found.reference
+    assert "hub-s3cret" not in "\n".join(lines)
+
+
+class OnlyDockerHub:
+    """Knows a login of Docker Hub's."""
+
+    def __init__(self, username: str, password: str) -> None:
+        self._login = RegistryCredentials(username=username, password=password)
+
+    def find(self, registry: str) -> RegistryCredentials | None:
+        return self._login if registry == "docker.io" else None

@@ -10,7 +10,8 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
@@ -59,8 +60,16 @@ def registry_of(cloud: CloudAddress) -> OciRegistry:
 
 
 @contextmanager
-def builder_of(cloud: CloudAddress) -> Iterator[CloudBuildBuilder]:
-    """A builder for the test's repository, its connections closed afterwards."""
+def builder_of(
+    cloud: CloudAddress, registry: OciRegistry | None = None, **changes: Any
+) -> Iterator[CloudBuildBuilder]:
+    """A builder for the test's repository, its connections closed afterwards.
+
+    Args:
+        cloud: Where everything is.
+        registry: Who looks images up; None for one that asks with an access token.
+        changes: Settings of the builder that are not the usual.
+    """
     with (
         closing(
             CloudBuild(cloud.project, endpoint=cloud.build_endpoint, call_seconds=20)
@@ -69,7 +78,7 @@ def builder_of(cloud: CloudAddress) -> Iterator[CloudBuildBuilder]:
         closing(
             GoogleStore(cloud.builds_bucket, prefix="b", endpoint=cloud.storage_url)
         ) as sources,
-        closing(registry_of(cloud)) as registry,
+        closing(registry or registry_of(cloud)) as registry,
     ):
         settings = BuilderSettings(
             repository=cloud.repository,
@@ -80,7 +89,11 @@ def builder_of(cloud: CloudAddress) -> Iterator[CloudBuildBuilder]:
             term_seconds=cloud.term_seconds,
         )
         yield CloudBuildBuilder(
-            builds=builds, store=store, build_store=sources, registry=registry, settings=settings
+            builds=builds,
+            store=store,
+            build_store=sources,
+            registry=registry,
+            settings=replace(settings, **changes),
         )
 
 

@@ -27,7 +27,7 @@ class CallFault:
 
     Attributes:
         method: Name of the method.
-        code: What the call is answered with.
+        code: What the call is answered with; None to answer it properly, if late.
         message: The error's words.
         times: How many calls to spoil.
         handled: Whether the call takes effect, and only its answer is lost.
@@ -35,7 +35,7 @@ class CallFault:
     """
 
     method: str
-    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
     message: str = "injected"
     times: int = 1
     handled: bool = False
@@ -97,13 +97,13 @@ class GrpcServer:
             fault = self._fault_for(name)
             if fault:
                 time.sleep(fault.stall_seconds)
-            if fault and not fault.handled:
+            if fault and fault.code and not fault.handled:
                 context.abort(fault.code, fault.message)
             try:
                 response = call(request)
             except Refusal as refusal:
                 context.abort(refusal.code, str(refusal))
-            if fault:
+            if fault and fault.code:
                 context.abort(fault.code, fault.message)
             return _protobuf(response)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import google_crc32c
@@ -37,6 +39,22 @@ class SecretManager:
         """Return the names of all secrets."""
         with self._lock:
             return sorted(self._contents)
+
+    @contextmanager
+    def holding(self, **contents: str) -> Iterator[None]:
+        """Have secrets of the project `p` as long as the block runs; `_` stands for a dash."""
+        names = {
+            f"projects/p/secrets/{name.replace('_', '-')}": text.encode()
+            for name, text in contents.items()
+        }
+        with self._lock:
+            self._contents |= {name: [content] for name, content in names.items()}
+        try:
+            yield
+        finally:
+            with self._lock:
+                for name in names:
+                    del self._contents[name]
 
     def content(self, version_name: str) -> bytes:
         """Return what a version holds; `latest` is a version too."""

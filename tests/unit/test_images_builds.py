@@ -19,6 +19,7 @@ from kinetic_flows.images.builds import (
     failed_package,
     log_object,
     pushed_images,
+    registry_login,
 )
 
 LOGIN = RegistryLogin(
@@ -179,3 +180,14 @@ def test_the_tag_of_a_build_is_one_that_cloud_build_takes() -> None:
 
     assert tag.startswith("kinetic-aaaaaaaaaaaa-us-docker-pkg-dev")
     assert len(tag) <= 128
+
+
+def test_a_registry_login_of_the_settings_names_secrets_of_the_project_and_of_others() -> None:
+    own = registry_login("registry.example.com", "user:token", project="p")
+    hub = registry_login("docker.io", "projects/q/secrets/user:token", project="p")
+
+    assert own.registry == "registry.example.com"
+    assert own.username_version == "projects/p/secrets/user/versions/latest"
+    assert own.password_version == "projects/p/secrets/token/versions/latest"
+    assert hub.registry == ""
+    assert hub.username_version == "projects/q/secrets/user/versions/latest"

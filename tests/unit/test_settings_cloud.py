@@ -112,6 +112,10 @@ VALUES = {
         "a.dev=http://127.0.0.1:5000, b.dev=b.internal:5000",
         {"a.dev": "http://127.0.0.1:5000", "b.dev": "https://b.internal:5000"},
     ),
+    "registry_logins": (
+        "a.dev=user:token, docker.io=projects/p/secrets/u:t",
+        {"a.dev": "user:token", "docker.io": "projects/p/secrets/u:t"},
+    ),
     "retention_days": ("7", 7),
     "dispatch": ("Worker", "worker"),
     "job_variables": ('{"queue_name": "tpus"}', {"queue_name": "tpus"}),
@@ -389,3 +393,13 @@ def test_settings_without_a_profile_import_neither_prefect_nor_google() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("written", ["a.dev", "a.dev=user", "a.dev=me:pass word", "a b=u:t"])
+def test_a_registry_login_that_names_no_two_secrets_is_refused_and_not_repeated(
+    written: str,
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        _cloud({**PROJECT, "KINETIC_REGISTRY_LOGINS": written})
+    assert "registry.example.com=registry-user:registry-token" in str(refused.value.hint)
+    assert "pass word" not in str(refused.value)
