@@ -100,7 +100,6 @@ class Project:
         self._requirements = folder / "project" / "requirements.txt"
         self._requirements.parent.mkdir()
         (folder / "project" / "bench_image.py").write_text("def nothing():\n    pass\n")
-        self.require(["iniconfig==2.1.0"])
         sys.path.insert(0, str(folder / "project"))
         invalidate_caches()
         self._function = RemoteFunction(import_module("bench_image").nothing, RunOptions())
@@ -108,19 +107,25 @@ class Project:
         self._environ = {**os.environ, **environment_of(cloud), **home}
         self._settings = configure(self._environ, Silence())
         self._platform = choose_platform(self._settings, self._environ)
+        self.require(["iniconfig==2.1.0"])
 
     def require(self, requirements: list[str]) -> None:
+        """Change the requirements, and lock them: that is not what is measured."""
         self._requirements.write_text("".join(f"{item}\n" for item in requirements))
+        self._prepare()
 
     def build(self) -> None:
+        self._platform.builder.build(self._request, self._environment, lambda _: None)
+
+    def _prepare(self) -> None:
         function = self._function
         call = Call(function=function.fn, args=(), kwargs={}, options=function.options)
         draft = draft_call(call, self._settings, self._platform, cwd=Path.cwd(), sys_path=sys.path)
         if not isinstance(draft.image, ProjectImage):
             raise SystemExit(f"{draft.image} is not built")
-        environment = draft.image.environment(lock_draft(draft, self._platform, self._environ))
-        request = draft.image.request(environment)
-        self._platform.builder.build(request, environment, lambda _: None)
+        lock = lock_draft(draft, self._platform, self._environ)
+        self._environment = draft.image.environment(lock)
+        self._request = draft.image.request(self._environment)
 
 
 class SingleLayer:

@@ -12,6 +12,8 @@ from kinetic_flows.images.builds import BuildState, log_object
 from kinetic_flows.interruption import pause
 from kinetic_flows.protocols import ArtifactStore
 
+FIRST_POLL_SECONDS = 0.25
+POLL_FRACTION = 0.1
 LOG_GRACE_SECONDS = 3.0
 """How long the end of a log may come after the end of its build."""
 
@@ -70,13 +72,16 @@ def follow_build(
         builds: Who knows about it.
         state: What is known of it.
         log: Its log.
-        poll_seconds: How often to look.
+        poll_seconds: The longest pause between looks; the first ones are shorter, so that a
+            short build is not waited for longer than it takes.
 
     Returns:
         How it ended.
     """
+    started = time.monotonic()
     while state.is_running:
-        pause(poll_seconds)
+        waited = time.monotonic() - started
+        pause(min(poll_seconds, max(FIRST_POLL_SECONDS, waited * POLL_FRACTION)))
         state = builds.get(state.id)
         log.read()
     deadline = time.monotonic() + LOG_GRACE_SECONDS
