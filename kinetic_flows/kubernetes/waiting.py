@@ -211,6 +211,15 @@ def _no_room(scheduler: str, autoscaler: str) -> Diagnosis:
             "at its maximum size",
             hint="wait for other runs to end, or raise the node pool's maximum",
         )
+    never = ", ".join(sorted(set(_SHORTAGE.findall(autoscaler))))
+    if never:
+        return Diagnosis(
+            cause=Cause.NO_NODE_POOL,
+            message=f"no node has enough {never} for what the run requests, and none that the "
+            "autoscaler could add has",
+            hint=f"request less {never} in job_variables, or take a larger machine",
+            permanent=True,
+        )
     return Diagnosis(
         cause=Cause.NO_ROOM, message=f"every fitting node is taken (no {lacking} is free)"
     )

@@ -339,6 +339,16 @@ def test_a_node_that_cannot_be_had_says_why(cluster, failure, words):
     assert words in ended.reason
 
 
+def test_a_request_that_no_machine_can_hold_says_so(tmp_path):
+    with LoopbackCluster(tmp_path) as cluster, a_launcher(cluster) as launcher:
+        cluster.add_nodes(NodeGroup(name="small", nodes=1, capacity={"memory": 16 << 30}))
+        fits = launch(launcher, a_request("print('fits')", variables={"memory": "12Gi"}))
+        assert fits.end().phase is Phase.SUCCEEDED
+        run = launch(launcher, a_request("", variables={"memory": "64Gi"}))
+        seen = run.until(Phase.PENDING, reason="no node has enough memory for what the run")
+    assert "request less memory in job_variables, or take a larger machine" in seen.reason
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from typing import Any
 from loopback.kubernetes.store import Object, Store, now, random_suffix, set_condition
 
 NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
+_QUANTITY = re.compile(r"(?P<number>[\d.]+)(?P<unit>m|k|[KMGT]i?|)")
+_FACTORS = {"": 1, "m": 0.001, "k": 10**3}
+_FACTORS.update({unit: 1000 ** (power + 1) for power, unit in enumerate("KMGT")})
+_FACTORS.update({f"{unit}i": 1024 ** (power + 1) for power, unit in enumerate("KMGT")})
 _MISMATCH = "node(s) didn't match Pod's node affinity/selector"
 
 
@@ -21,8 +26,8 @@ class NodeGroup:
     Attributes:
         name: The pool's name.
         labels: Labels of its nodes, besides the pool's own.
-        capacity: Extended resources of each node, such as `google.com/tpu`. Others are
-            without bound.
+        capacity: Resources of each node, such as `google.com/tpu`, or `memory` in bytes. Of
+            `cpu`, `memory` and disk there is no bound where it is not given.
         taints: Taints of its nodes.
         nodes: How many there are from the start.
         max_nodes: How many the autoscaler may make of them.
@@ -85,7 +90,8 @@ class Scheduler:
             here = pod["spec"].get("nodeName") == node["metadata"]["name"]
             if here and pod["status"].get("phase") not in ("Succeeded", "Failed"):
                 for name, amount in requested(pod).items():
-                    free[name] = free.get(name, 0) - amount
+                    if name in free:
+                        free[name] -= amount
         return free
 
     def _bind(self, pod: Object, node: str) -> None:
@@ -174,9 +180,18 @@ class Scheduler:
 
 
 def requested(pod: Object) -> dict[str, int]:
-    """Return the extended resources a pod asks for."""
-    limits = pod["spec"]["containers"][0].get("resources", {}).get("limits", {})
-    return {name: int(amount) for name, amount in limits.items() if "/" in name}
+    """Return what a pod asks for: numbers of devices, bytes, and thousandths of a CPU."""
+    resources = pod["spec"]["containers"][0].get("resources", {})
+    requests = {**resources.get("requests", {}), **resources.get("limits", {})}
+    return {name: _amount(name, str(text)) for name, text in requests.items()}
+
+
+def _amount(name: str, text: str) -> int:
+    """Read a quantity: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/."""
+    found = _QUANTITY.fullmatch(text)
+    assert found, f"{name} is {text}"
+    factor = _FACTORS[found["unit"]] * (1000 if name == "cpu" else 1)
+    return int(float(found["number"]) * factor)
 
 
 def _labels(group: NodeGroup) -> dict[str, str]:
@@ -194,7 +209,10 @@ def _misfit(pod: Object, labels: Mapping[str, str], taints: Any) -> str | None:
 
 
 def _shortage(pod: Object, free: Mapping[str, int]) -> str | None:
-    lacking = [name for name, amount in requested(pod).items() if free.get(name, 0) < amount]
+    bounded = {
+        name: amount for name, amount in requested(pod).items() if name in free or "/" in name
+    }
+    lacking = [name for name, amount in bounded.items() if free.get(name, 0) < amount]
     return f"Insufficient {lacking[0]}" if lacking else None
 
 
