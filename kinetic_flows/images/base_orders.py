@@ -220,7 +220,8 @@ def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> 
         )
 
     inputs = _digest(context(""), {})
-    modules = "kinetic_flows.flows.build_image, kinetic_flows.blocks, prefect"
+    modules = ("flows.build_image", "flows.reconciling", "blocks")
+    program = "import " + ", ".join(f"kinetic_flows.{name}" for name in modules)
     return BaseOrder(
         name="controller",
         references=(f"{naming.controller_image(request.repository)}:{request.tag}",),
@@ -228,7 +229,7 @@ def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> 
         context=context(request.version),
         recipe=BuildRecipe(
             labels={naming.LABEL_INPUTS: inputs},
-            smoke_tests=(("kinetic", "--version"), ("python3", "-c", f"import {modules}")),
+            smoke_tests=(("kinetic", "--version"), ("python3", "-c", program)),
             from_scratch=request.from_scratch,
         ),
     )

@@ -39,7 +39,7 @@ from kinetic_flows.images.registry_setup import (
 )
 from kinetic_flows.naming import base_image
 from kinetic_flows.platforms.google_cloud import builder_settings, docker_config, open_bucket
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.protocols import OnBuild, ResolvedImage, unannounced
 
 if TYPE_CHECKING:
     from kinetic_flows.cloud_settings import CloudSettings
@@ -120,13 +120,24 @@ class BaseImagePlatform:
         with ThreadPoolExecutor(8) as pool:
             return tuple(pool.map(lambda order: find_standing(order, self.registry), orders))
 
-    def build(self, order: BaseOrder, on_output: Callable[[str], None]) -> ResolvedImage:
+    def build(
+        self,
+        order: BaseOrder,
+        on_output: Callable[[str], None],
+        *,
+        on_build: OnBuild = unannounced,
+    ) -> ResolvedImage:
         """Build and push one image under all its names.
+
+        Args:
+            order: The image.
+            on_output: Called with each line that the build prints.
+            on_build: Told of the build, for a link to it.
 
         Raises:
             BuildError: The build failed, or was refused by the registry.
         """
-        return self._builder.build_order(order, self._logins(order), on_output)
+        return self._builder.build_order(order, self._logins(order), on_output, on_build=on_build)
 
     def steps(self, order: BaseOrder) -> tuple[BuildStep, ...]:
         """Return the steps of the build of an image."""

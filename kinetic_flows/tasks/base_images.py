@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +12,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
+from kinetic_flows.images.pages import image_page
 from kinetic_flows.naming import BASE_IMAGES_ARTIFACT, TASK_BUILD_BASE_IMAGE
 from kinetic_flows.platforms.base_images import BaseImagePlatform
 from kinetic_flows.progress import Progress
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.protocols import ResolvedImage, StartedBuild
+from kinetic_flows.tasks.building import publish_link
 from kinetic_flows.tasks.reporting import Step, step
 
 
@@ -44,7 +46,7 @@ class BaseOutcome:
 
 @task(
     name=TASK_BUILD_BASE_IMAGE,
-    task_run_name="{order.name}",
+    task_run_name=TASK_BUILD_BASE_IMAGE + " {order.name}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -58,22 +60,23 @@ def build_base_image_task(
         image = None if order.recipe.from_scratch or not standing.is_current else standing.image
         action: Literal["built", "unchanged"] = "unchanged" if image else "built"
         if image is None:
-            image = platform.build(order, _output(order, current, progress))
+            image = _build(order, platform, current, progress)
         current.finish(f"{order.references[-1]} {action}, {image.digest}")
         return _outcome(order, image, action, time.monotonic() - started)
 
 
-def _output(order: BaseOrder, current: Step, progress: Progress) -> Callable[[str], None]:
-    """Return what takes a build's lines: all go to Prefect, the link to it is shown, too."""
-    shown: list[str] = []
+def _build(
+    order: BaseOrder, platform: BaseImagePlatform, current: Step, progress: Progress
+) -> ResolvedImage:
+    """Build an image: what it prints goes to Prefect, the link to the build is shown, too."""
 
-    def take(line: str) -> None:
-        current.log(line)
-        if not shown:
-            shown.append(line)
-            progress.notice(f"{order.name}: {line}")
+    def announce(build: StartedBuild) -> None:
+        publish_link(build.url, f"Cloud Build {build.id} makes {build.image}")
+        progress.notice(f"{order.name}: Cloud Build {build.id}: {build.url}")
 
-    return take
+    image = platform.build(order, current.log, on_build=announce)
+    publish_link(image_page(image.reference), f"The image {image.reference}")
+    return image
 
 
 def _outcome(
