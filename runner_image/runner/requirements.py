@@ -23,7 +23,7 @@ _BLAMED = (
         r"Failed to (?:build|download|extract|install|parse|prepare|read|unzip)[^`]*`([^`]+)`"
     ),
     re.compile(r"you require ([^\s,]+)"),
-    re.compile(r"Failed to fetch: `[^`]*?/([^/`]+)/?`"),
+    re.compile(r"Failed to fetch: `?\S*?/([^/`\s]+)/?`?(?:\s|$)"),
 )
 """How uv names the package that it could not install, the surest first."""
 
@@ -142,7 +142,7 @@ def _run_uv(arguments: list[str], scratch: str, report: Callable[[str], None]) -
     """Run uv, passing on what it prints."""
     environ = dict(os.environ)
     environ.setdefault("UV_CACHE_DIR", os.path.join(scratch, "uv-cache"))
-    last: list[str] = []
+    lines: list[str] = []
     with subprocess.Popen(
         [*_uv(), *arguments],
         env=environ,
@@ -154,15 +154,15 @@ def _run_uv(arguments: list[str], scratch: str, report: Callable[[str], None]) -
     ) as process:
         try:
             for line in process.stdout or ():
-                last = [*last[1 - TAIL_LINES :], line.rstrip()]
-                report(line.rstrip())
+                lines.append(line.rstrip())
+                report(lines[-1])
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        what = blamed_package(last) or "the requirements"
+        what = blamed_package(lines) or "the requirements"
         message = f"uv could not install {what} (exit code {process.returncode}):"
-        raise Fault(EXIT_REQUIREMENTS_FAILED, "\n".join([message, *last]))
+        raise Fault(EXIT_REQUIREMENTS_FAILED, "\n".join([message, *lines[-TAIL_LINES:]]))
 
 
 def _package_of(wheel: str) -> str:

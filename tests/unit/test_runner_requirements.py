@@ -200,6 +200,7 @@ def test_a_wheel_of_a_package_that_the_image_has_is_not_fetched(job: Job, python
         ("  x Failed to build `numpy==1.0`", "numpy==1.0"),
         ("  Hash mismatch for `paint==1.0`", "paint==1.0"),
         ("  ╰─▶ Because paint was not found and you require paint==1.0, we can", "paint==1.0"),
+        ("error: Failed to fetch: http://127.0.0.1:9/simple/humanize/", "humanize"),
         ("error: Failed to fetch: `http://127.0.0.1:9/simple/humanize/`", "humanize"),
         ("something else", None),
     ],
