@@ -33,6 +33,8 @@ from loopback.own_images import add_tag, push_directory, push_dockerfile
 from loopback.small_images import Pusher
 
 pytest_plugins = ["loopback.fixtures"]
+# The first test that needs a base image builds one, JAX included.
+pytestmark = pytest.mark.timeout(600)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_image"
 OWN = f"{PROJECT}/own"
