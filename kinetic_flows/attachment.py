@@ -10,6 +10,7 @@ from kinetic_flows.errors import ObjectRefusedError
 from kinetic_flows.following import cancel
 from kinetic_flows.interruption import pause
 from kinetic_flows.naming import INDEX_LABEL
+from kinetic_flows.platforms.worker_runs import processes_of
 from kinetic_flows.reconciler import settle, ticket_of
 from kinetic_flows.roster import Member, Roster
 from kinetic_flows.session import Session
@@ -88,7 +89,8 @@ class AttachedGroup:
 def _settled(record: RunRecord, session: Session) -> RunRecord:
     """Settle a run whose process may be gone; return what is known of it then."""
     ticket = ticket_of(record)
-    if not session.platform.launcher.observe(record.id, None).phase.is_final:
+    processes = processes_of(session.platform, session.api, ticket)
+    if not processes.observe(record.id, None).phase.is_final:
         return record
     try:
         settle(session.platform, session.api, ticket)

@@ -18,6 +18,7 @@ from kinetic_flows.pool_variables import check_job_variables
 
 Dispatch = Literal["auto", "client", "worker"]
 
+DEFAULT_RETENTION_DAYS = 30
 DEFAULT_ZONE = "us-central1-a"
 DEFAULT_CLUSTER = "kinetic-cluster"
 DEFAULT_BASE_IMAGE_REPO = "kinetic"
@@ -207,7 +208,7 @@ KINDS: Mapping[str, _Kind] = {
     "storage_endpoint": _Kind(check.url),
     "registry_endpoints": _Kind(check.endpoints, lambda _: {}),
     "registry_logins": _Kind(check.registry_logins, lambda _: {}),
-    "retention_days": _Kind(check.whole_number("days"), lambda _: 30),
+    "retention_days": _Kind(check.whole_number("days"), lambda _: DEFAULT_RETENTION_DAYS),
     "dispatch": _Kind(check.choice("auto", "client", "worker"), lambda _: "auto"),
     "job_variables": _Kind(check_job_variables, lambda _: {}),
 }

@@ -14,7 +14,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from kinetic_flows.errors import FunctionNotSupportedError
+from kinetic_flows.errors import FunctionNotSupportedError, UsageError
+from kinetic_flows.flow_functions import is_async, is_flow
 from kinetic_flows.inputs import InputMode, Inputs
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.naming import run_name
@@ -24,6 +25,7 @@ from kinetic_flows.terminal import terminal_progress
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Literal
 
     from prefect import Flow
     from prefect.schedules import Schedule
@@ -60,6 +62,7 @@ def run(
     timeout_seconds: float | None = None,
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS,
     max_preemptions: int | None = None,
+    cache_for: timedelta | Literal[True] | None = None,
     capture_env_vars: Sequence[str] = (),
     job_variables: Mapping[str, Any] | None = None,
     project: str | None = None,
@@ -95,6 +98,9 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             max_preemptions: How often a run that was preempted, evicted or lost with its node
                 starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
                 is never started again by it: that is `retries`.
+            cache_for: For how long a result answers further calls of the same function with the
+                same arguments, code and dependencies, such as `timedelta(days=7)`; True for as
+                long as it is kept; None (default) for never.
             capture_env_vars: Names of environment variables to take along.
             job_variables: Variables of the work pool's job template on a cluster: `cpu`,
                 `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
@@ -120,6 +126,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     def decorate(target: Callable[..., Any]) -> Any:
         _refuse_unsupported(target)
+        _check_flow(target, chosen)
         return target if load_settings().inside_run else RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)
@@ -159,7 +166,7 @@ class RemoteFunction(Generic[P, R]):
             Exception: What the function raised, with the remote traceback as a note.
             KineticError: The run could not be planned, built, launched or followed.
         """
-        if inspect.iscoroutinefunction(self.fn):
+        if is_async(self.fn):
             return cast("R", in_thread(functools.partial(self._call, args, kwargs)))
         return cast("R", self._call(args, kwargs))
 
@@ -346,7 +353,7 @@ class RemoteFunction(Generic[P, R]):
         """
         from prefect import Flow
 
-        if inspect.iscoroutinefunction(self.fn):
+        if is_async(self.fn):
 
             @functools.wraps(self.fn)
             async def launch_async(*args: Any, **kwargs: Any) -> Any:
@@ -433,6 +440,20 @@ def _refuse_unsupported(target: Any) -> None:
         )
 
 
+def _check_flow(target: Any, options: RunOptions) -> None:
+    """Refuse options that a Prefect flow has of its own.
+
+    Raises:
+        UsageError: There is one.
+    """
+    if options.retries and is_flow(target):
+        raise UsageError(
+            f"retries is {options.retries}, and {target.__name__} is a Prefect flow",
+            value=options.retries,
+            hint="write @flow(retries=...): Prefect's engine runs the flow again in its run",
+        )
+
+
 def _problem(target: Any) -> tuple[str, str] | None:
     if isinstance(target, classmethod | staticmethod):
         kind = type(target).__name__
@@ -446,7 +467,8 @@ def _problem(target: Any) -> tuple[str, str] | None:
             "a functools.cache wrapper, whose cache would stay behind",
             "put @functools.cache above @kinetic.run to cache results here, or cache inside",
         )
-    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+    function = target.fn if is_flow(target) else target
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         return (
             f"the generator function {target.__name__}, whose values cannot be streamed back",
             "collect them inside the function and return a list",

@@ -13,6 +13,8 @@ from kinetic_flows.roster import Member, Roster
 from kinetic_flows.runs import Run, full_id, own_session
 
 if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
     from kinetic_flows.flows.sweep import SweepRequest
     from kinetic_flows.session import Session
 
@@ -199,6 +201,19 @@ class RunGroup(Generic[R]):
             raise LookupError(f"input {member.index} was not launched")
         url = session.api.run_url(member.ticket.run_id)
         return Run(ticket=member.ticket, url=url, cloud=self._cloud)
+
+    def as_future(self) -> PrefectFuture[list[R]]:
+        """Return a Prefect future of the results, for the flow that this is called in.
+
+        As `Run.as_future()` does; for one future of each run, ask each of `runs`.
+
+        Raises:
+            MissingContextError: This is not called in a flow.
+        """
+        from kinetic_flows.tasks.awaiting import await_in_flow
+
+        future: PrefectFuture[list[R]] = await_in_flow(self.results)
+        return future
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         """Wait for the results without blocking the event loop; giving up leaves the runs alone."""

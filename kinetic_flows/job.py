@@ -128,11 +128,13 @@ class PrefectSpec:
             worker names in `PREFECT__FLOW_RUN_ID`.
         parameters: Whether the function is called with the flow run's parameters, as it is in
             runs of a deployment, on top of the arguments in the payload.
+        engine: Whether the function is a Prefect flow, which Prefect's engine runs there.
     """
 
     api_url: str
     flow_run_id: str
     parameters: bool = False
+    engine: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,9 +366,11 @@ class RunTicket:
         name: The function's name, for messages.
         run_key: The run's HMAC key, in hexadecimal.
         dispatch: Who starts it: its client, or a Prefect worker.
+        result_run_id: The earlier run whose result is this one's; None when it has its own.
     """
 
     run_id: str
     name: str
     run_key: str
     dispatch: DispatchedBy = "client"
+    result_run_id: str | None = None

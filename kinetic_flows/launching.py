@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
 from kinetic_flows.errors import ConfigurationError, KineticError
+from kinetic_flows.flow_functions import flow_retries, is_flow
 from kinetic_flows.following import CANCEL_GRACE_SECONDS
 from kinetic_flows.job import (
     CodeSpec,
@@ -24,6 +25,7 @@ from kinetic_flows.job import (
 )
 from kinetic_flows.kubernetes.job_variables import preemptions_tolerated
 from kinetic_flows.naming import (
+    CACHE_LABEL,
     DISPATCH_LABEL,
     INDEX_LABEL,
     JOB_LABEL,
@@ -34,6 +36,7 @@ from kinetic_flows.naming import (
     RUN_KEY_VARIABLE,
     RUN_TAG,
     STORE_LABEL,
+    cache_tag,
     content_job_object,
     content_payload_object,
     job_object,
@@ -85,7 +88,12 @@ class Membership:
 
 
 def launch_run(
-    draft: Draft, prepared: Prepared, membership: Membership, session: Session
+    draft: Draft,
+    prepared: Prepared,
+    membership: Membership,
+    session: Session,
+    *,
+    cache_key: str | None = None,
 ) -> RunTicket:
     """Create a run's flow run, write its job, and start its process.
 
@@ -94,6 +102,7 @@ def launch_run(
         prepared: What runs of the function share.
         membership: Where the run belongs.
         session: Where it runs and reports.
+        cache_key: What its result may answer for; None for nothing but itself.
 
     Raises:
         KineticError: It could not be started; its flow run says so.
@@ -115,9 +124,14 @@ def launch_run(
         name=member_name(draft.name, membership.index),
         parent_flow_run_id=membership.parent,
         parameters=draft.argument_reprs,
-        tags=run_tags(draft),
-        labels=_labels(job, membership, session),
+        tags=(*run_tags(draft), *([cache_tag(cache_key)] if cache_key else ())),
+        labels={
+            **run_labels(membership, session),
+            JOB_LABEL: job.content_digest(),
+            **({CACHE_LABEL: cache_key} if cache_key else {}),
+        },
         job_variables={},
+        retries=flow_retries(draft.call.function),
     )
 
     return launch_job(new, request, job, draft.payload.data, draft.place, session)
@@ -197,9 +211,9 @@ def create_and_start(
     return ticket
 
 
-def _labels(job: JobSpec, membership: Membership, session: Session) -> dict[str, str | int]:
+def run_labels(membership: Membership, session: Session) -> dict[str, str | int]:
+    """Return the labels by which a run's objects, outputs and group are found."""
     labels: dict[str, str | int] = {
-        JOB_LABEL: job.content_digest(),
         PLATFORM_LABEL: session.platform.name,
         STORE_LABEL: store_label(session.platform),
         OUTPUTS_LABEL: outputs_root(session),
@@ -224,7 +238,9 @@ def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
         payload=ObjectRef(name="", sha256=draft.payload.sha256, size_bytes=len(draft.payload.data)),
         result="",
         output_dir="",
-        prefect=PrefectSpec(api_url=session.api.url, flow_run_id=""),
+        prefect=PrefectSpec(
+            api_url=session.api.url, flow_run_id="", engine=is_flow(draft.call.function)
+        ),
         hosts=draft.place.hosts(draft.accelerator),
         max_preemptions=preemptions_tolerated(draft.accelerator, options.max_preemptions),
         retries=options.retries,
@@ -263,8 +279,13 @@ def start_job(
     store, run_id = session.platform.store, request.run_id
     store.put_if_absent(payload_object(run_id), payload)
     # A run that cannot report leaves that to its client, and wastes no time on trying.
-    takes_parameters = bool(job.prefect and job.prefect.parameters)
-    prefect = PrefectSpec(api_url=session.api.url, flow_run_id=run_id, parameters=takes_parameters)
+    spec = job.prefect
+    prefect = PrefectSpec(
+        api_url=session.api.url,
+        flow_run_id=run_id,
+        parameters=bool(spec and spec.parameters),
+        engine=bool(spec and spec.engine),
+    )
     job = replace(job, prefect=prefect if session.runs_report else None)
     whole = job.of_run(run_id, output_dir=f"{outputs or outputs_root(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)

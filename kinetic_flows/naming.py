@@ -87,6 +87,15 @@ RUN_LOGGER = "kinetic"
 CLIENT_LOGGER = "kinetic.client"
 """Logger of what those who follow a run add to its log."""
 
+CACHE_LABEL = "kinetic.cache-key"
+"""Label of runs whose results may answer further calls: what such a call has to have."""
+
+CACHED_FROM_LABEL = "kinetic.cached-from"
+"""Label that names the run whose result another one's is."""
+
+RUNS = "runs"
+"""Where runs have what is theirs alone in the store, and expires."""
+
 OUTPUTS = "outputs"
 """Where runs keep their outputs in the store."""
 
@@ -252,6 +261,11 @@ def deployment_prefix_of(job_object: str) -> str | None:
 def member_name(function: str, index: int | None) -> str:
     """Name of a run: its function's, with the place of its input when it is one of a group."""
     return function if index is None else f"{function}[{index}]"
+
+
+def cache_tag(key: str) -> str:
+    """Tag by which runs with a cache key are found."""
+    return f"cache:{key[:HASH_CHARACTERS_IN_TAG]}"
 
 
 def retry_tag(run_id: str) -> str:

@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import timedelta
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kinetic_flows.errors import ConfigurationError, UsageError, suggest
 from kinetic_flows.pool_variables import check_job_variables
@@ -37,6 +38,8 @@ class RunOptions:
         schedule_timeout_seconds: How long a run may wait for its node; None for no limit.
         max_preemptions: How often a run that was preempted, evicted or lost with its node
             starts again; None for 3 on Spot VMs and 0 elsewhere.
+        cache_for: For how long a result answers further calls of the same function with the same
+            arguments, code and dependencies; True for as long as it is kept; None for never.
         capture_env_vars: Names of environment variables to take along.
         job_variables: Variables of the work pool's job template, such as `memory`.
         project: Google Cloud project; None for `KINETIC_PROJECT`.
@@ -58,6 +61,7 @@ class RunOptions:
     timeout_seconds: float | None = None
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
     max_preemptions: int | None = None
+    cache_for: timedelta | Literal[True] | None = None
     capture_env_vars: tuple[str, ...] = ()
     job_variables: Mapping[str, Any] = field(default_factory=dict)
     project: str | None = None
@@ -73,7 +77,10 @@ class RunOptions:
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as plain JSON values, which `updated` takes."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        said = asdict(self)
+        # A run that is started again is to run.
+        said.pop("cache_for")
+        plain: dict[str, Any] = json.loads(json.dumps(said, default=str))
         return plain
 
     def updated(self, changes: Mapping[str, Any]) -> RunOptions:
@@ -166,3 +173,13 @@ def _check_seconds(option: str, value: Any, *, minimum: float) -> None:
     if not is_number or not math.isfinite(value) or value < minimum:
         wanted = "a positive number" if minimum else "0 or a positive number"
         raise UsageError(f"{option} is {value!r}", value=value, hint=f"give {wanted} of seconds")
+
+
+def _check_cache_for(value: Any) -> None:
+    is_duration = isinstance(value, timedelta) and value > timedelta(0)
+    if value is not None and value is not True and not is_duration:
+        raise UsageError(
+            f"cache_for is {value!r}",
+            value=value,
+            hint="give a positive timedelta, such as timedelta(days=7), or True",
+        )

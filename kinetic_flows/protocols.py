@@ -313,6 +313,14 @@ class Launcher(Processes, Protocol):
         """Whether processes that it starts can reach a URL that this process can."""
         ...
 
+    def kept(self) -> Mapping[str, datetime]:
+        """Return the runs of which something is kept that does not go by itself, and its age."""
+        ...
+
+    def forget(self, run_id: str) -> None:
+        """Remove what is kept of a run; nothing happens while its process lives."""
+        ...
+
     def node_pools(self) -> tuple[NodePool, ...] | None:
         """Return the node pools that runs can be launched on; None when they are not known."""
         ...
@@ -397,4 +405,13 @@ class Platform(Protocol):
     @property
     def worker_processes(self) -> Processes | None:
         """What sees the processes that workers start; None where nothing here does."""
+        ...
+
+    def expire_runs(self, days: int) -> bool | None:
+        """Have what runs have alone removed by its age, without anybody's further doing.
+
+        Returns:
+            True when that is new or was changed, False when it was so; None where nothing
+            removes anything by itself.
+        """
         ...

@@ -20,6 +20,7 @@ from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.errors import LaunchError, ObjectRefusedError, RunNotFoundError, StoreError
 from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
 from kinetic_flows.naming import (
+    CACHED_FROM_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
     GROUP_FLOW,
@@ -74,6 +75,7 @@ def ticket_of(record: RunRecord) -> RunTicket:
         run_id=record.id,
         name=str(record.labels.get(FUNCTION_LABEL) or record.name),
         run_key=key,
+        result_run_id=record.labels.get(CACHED_FROM_LABEL),
         dispatch="worker" if by_worker else "client",
     )
 

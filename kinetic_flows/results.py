@@ -49,13 +49,14 @@ def read_result(store: ArtifactStore, run: RunTicket) -> ResultEnvelope | None:
     Raises:
         ObjectRefusedError: There is an object, and it is not this run's genuine result.
     """
-    name = result_object(run.run_id)
+    owner = run.result_run_id or run.run_id
+    name = result_object(owner)
     try:
         stored = store.get(name)
     except ObjectNotFoundError:
         return None
     try:
-        return open_result(stored.data, run.run_key, run.run_id)
+        return open_result(stored.data, run.run_key, owner)
     except EnvelopeRefused as refusal:
         raise ObjectRefusedError(
             f"the result object {name} is refused: {refusal}",

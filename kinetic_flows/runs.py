@@ -18,6 +18,8 @@ from kinetic_flows.progress import Progress, Silence
 from kinetic_flows.settings import process_environment
 
 if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
     from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord
     from kinetic_flows.session import Session
 
@@ -165,7 +167,24 @@ class Run(Generic[R]):
         from kinetic_flows.naming import OUTPUTS_LABEL
 
         with own_session(Silence(), self.cloud) as session:
-            return f"{session.api.read_run(self.id).labels[OUTPUTS_LABEL]}/{self.id}"
+            base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
+            return f"{base}/{self.ticket.result_run_id or self.id}"
+
+    def as_future(self) -> PrefectFuture[R]:
+        """Return a Prefect future of the run, for the flow that this is called in.
+
+        It is the future of a task `await-run` that waits for the run and has its value: what
+        Prefect takes futures for (`wait_for=`, `as_completed`, arguments of tasks), it takes
+        this for. The run itself is none: Prefect asks a subclass of its futures for everything
+        but its `result()` (3.8.8).
+
+        Raises:
+            MissingContextError: This is not called in a flow.
+        """
+        from kinetic_flows.tasks.awaiting import await_in_flow
+
+        future: PrefectFuture[R] = await_in_flow(self.result)
+        return future
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait for the result without blocking the event loop; giving up leaves the run alone."""

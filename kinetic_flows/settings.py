@@ -13,6 +13,7 @@ from typing import Literal
 
 from kinetic_flows.cloud_settings import (
     DEFAULT,
+    DEFAULT_RETENTION_DAYS,
     CloudSettings,
     Profile,
     Profiles,
@@ -20,6 +21,7 @@ from kinetic_flows.cloud_settings import (
     resolve_cloud,
 )
 from kinetic_flows.errors import ConfigurationError, suggest
+from kinetic_flows.setting_values import whole_number
 
 PlatformName = Literal["local", "gke"]
 
@@ -45,6 +47,7 @@ class Settings:
         quiet: `KINETIC_QUIET`: print no progress and no output of the function.
         no_default_excludes: `KINETIC_NO_DEFAULT_EXCLUDES`: ship what is excluded by default.
         max_code_size_bytes: `KINETIC_MAX_CODE_SIZE_MB`: refuse to ship more code than this.
+        retention_days: `KINETIC_RETENTION_DAYS`: after how long a run's own objects expire.
         inside_run: Whether this process is itself a run (the runner sets `KINETIC_RUN_ID`).
         cloud: What decides where on Google Cloud things are; None on this machine, and until
             `resolve_settings` has asked for it.
@@ -63,6 +66,7 @@ class Settings:
     quiet: bool = False
     no_default_excludes: bool = False
     max_code_size_bytes: int = 2_000_000_000
+    retention_days: int = DEFAULT_RETENTION_DAYS
     inside_run: bool = False
     cloud: CloudSettings | None = None
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
@@ -126,6 +130,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         quiet=_flag(env, "QUIET"),
         no_default_excludes=_flag(env, "NO_DEFAULT_EXCLUDES"),
         max_code_size_bytes=_megabytes(env, "MAX_CODE_SIZE_MB", default=2000),
+        retention_days=_days(env),
         inside_run="KINETIC_RUN_ID" in env,
         sources=_sources(env),
     )
@@ -167,6 +172,7 @@ def resolve_settings(
         project=cloud.project,
         profile=profile.name if profile else None,
         base_image_repo=cloud.base_image_repo,
+        retention_days=cloud.retention_days,
         cloud=cloud,
         sources=sources,
     )
@@ -304,6 +310,12 @@ def _flag(env: Mapping[str, str], name: str) -> bool:
     if value in ("1", "true", "yes", "on"):
         return True
     raise ConfigurationError(f"{PREFIX}{name} is {value!r}", value=value, hint="set it to 1 or 0")
+
+
+def _days(env: Mapping[str, str]) -> int:
+    value = _text(env, "RETENTION_DAYS")
+    name = f"{PREFIX}RETENTION_DAYS"
+    return DEFAULT_RETENTION_DAYS if value is None else whole_number("days")(value, name)
 
 
 def _megabytes(env: Mapping[str, str], name: str, *, default: int) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.cli.calls import outcome, plain
 from kinetic_flows.clients.prefect_records import RunRecord
 from kinetic_flows.errors import RunNotFoundError, UsageError
@@ -23,6 +24,12 @@ Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 SHORT_ID_CHARACTERS = 8
 """How much of an id a list shows; longer ids are asked for when that fits several runs."""
+
+_LIFECYCLE_WORDS = {
+    True: "the bucket now removes it by itself, after retention_days",
+    False: "the bucket removes it by itself already",
+    None: "nothing removes it by itself here: run this command now and then",
+}
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -157,6 +164,55 @@ def retry(run_id: str, /, *, as_json: Json = False) -> None:
     run = attach(run_id).retry()
     told = {"id": run.id, "url": run.url}
     print(json.dumps(told) if as_json else f"{run.id}\n{run.url}")
+
+
+@runs_app.command
+def cleanup(
+    *,
+    older_than_days: float | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    lifecycle: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what runs of long ago have left: their calls, results and records of processes.
+
+    Outputs, deployments, and what runs share (code, wheels, locks, runners) are never touched,
+    nor is what belongs to a run that is not over.
+
+    Args:
+        older_than_days: How long ago they left it; as KINETIC_RETENTION_DAYS says by default.
+        dry_run: Only say what would be removed.
+        lifecycle: On Google Cloud, also have the bucket itself remove it from now on.
+        as_json: Print a JSON object.
+    """
+    if older_than_days is not None and older_than_days < 0:
+        hint = "give 0 or a number of days"
+        raise UsageError(
+            f"--older-than-days is {older_than_days}", value=older_than_days, hint=hint
+        )
+    with own_session(Silence()) as session:
+        days = session.settings.retention_days if older_than_days is None else older_than_days
+        ruled = None
+        if lifecycle and not dry_run:
+            ruled = session.platform.expire_runs(session.settings.retention_days)
+        expired = find_expired(session, older_than=timedelta(days=days))
+        done = expired if dry_run else list(remove(expired, session))
+    told: dict[str, Any] = {
+        "runs": [each.run_id for each in done],
+        "objects": sum(len(each.objects) for each in done),
+        "bytes": sum(each.size_bytes for each in done),
+        "removed": not dry_run,
+    }
+    if as_json:
+        print(json.dumps(told))
+        return
+    verb = "would remove" if dry_run else "removed"
+    print(
+        f"{verb} {told['objects']} objects of {len(done)} runs, {told['bytes'] / 1e6:.1f} MB, "
+        f"left more than {days:g} days ago"
+    )
+    if lifecycle:
+        print(_LIFECYCLE_WORDS[ruled])
 
 
 def _described(record: RunRecord, url: str) -> dict[str, Any]:

@@ -187,6 +187,40 @@ class GoogleStore:
         except ObjectNotFoundError:
             return
 
+    def expire(self, prefix: str, days: int) -> bool:
+        """Have the bucket remove objects below a prefix by their age, from now on.
+
+        Other rules of the bucket stay. https://cloud.google.com/storage/docs/lifecycle
+
+        Args:
+            prefix: Beginning of the objects' names in this store.
+            days: Their age.
+
+        Returns:
+            True when the rule is new or was changed, False when it was there.
+
+        Raises:
+            StoreError: The bucket cannot be changed.
+        """
+        full = f"{self._prefix}{prefix}"
+
+        def change() -> bool:
+            bucket = self._bucket()
+            bucket.reload(**self._options())
+            rules = [dict(rule) for rule in bucket.lifecycle_rules]
+            wanted = {
+                "action": {"type": "Delete"},
+                "condition": {"age": days, "matchesPrefix": [full]},
+            }
+            if wanted in rules:
+                return False
+            others = [rule for rule in rules if rule["condition"].get("matchesPrefix") != [full]]
+            bucket.lifecycle_rules = [*others, wanted]
+            bucket.patch(**self._options())
+            return True
+
+        return self._call(change, prefix, self._timeouts.transfer_seconds)
+
     def _page(self, prefix: str, token: str | None) -> _Page:
         """Fetch one page of a listing, and the token of the next."""
         pages = self._connect().list_blobs(

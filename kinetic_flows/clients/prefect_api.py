@@ -129,6 +129,10 @@ class PrefectApi:
                 "name": new.state_name,
                 "message": new.message or "waiting to be launched",
             },
+            "empirical_policy": {
+                "retries": new.retries.count,
+                "retry_delay": int(new.retries.delay_seconds),
+            },
             "work_pool_name": new.work_pool,
             "job_variables": dict(new.job_variables),
         }

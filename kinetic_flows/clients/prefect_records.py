@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.errors import UsageError, suggest
+from kinetic_flows.flow_functions import FlowRetries
 from kinetic_flows.naming import RUN_TAG
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class NewRun:
         state_type: Type of its first state.
         state_name: Name of its first state.
         message: What the UI shows beside it; empty for Pending's own.
+        retries: How often Prefect's engine runs it again, for functions that are flows.
     """
 
     flow: str
@@ -129,6 +131,7 @@ class NewRun:
     state_type: str = "PENDING"
     state_name: str = "Pending"
     message: str = ""
+    retries: FlowRetries = field(default_factory=FlowRetries)
 
 
 @dataclass(frozen=True, kw_only=True)

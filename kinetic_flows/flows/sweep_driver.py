@@ -9,12 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 
+from kinetic_flows.caching import launch_or_reuse
 from kinetic_flows.clients.prefect_api import RunQuery, RunRecord
 from kinetic_flows.errors import KineticError, LaunchError, ObjectRefusedError
 from kinetic_flows.following import cancel
 from kinetic_flows.inputs import Arguments, SweepOptions
 from kinetic_flows.job import RunTicket
-from kinetic_flows.launching import Membership, Prepared, launch_run
+from kinetic_flows.launching import Membership, Prepared
 from kinetic_flows.naming import STEP_RUN_INPUTS, piece_object
 from kinetic_flows.packaging.payload import PIECE_BYTES
 from kinetic_flows.planning import Draft, with_arguments
@@ -30,6 +31,9 @@ LAUNCHERS = 6
 
 LOOK_SECONDS = 0.25
 PARENT_SECONDS = 5.0
+RECORD_SECONDS = 2.0
+"""How often the states of runs are asked for whose processes a Prefect worker starts."""
+
 RECORDS_AT_A_TIME = 100
 MAX_REFUSALS = 10
 """Launches that fail one after the other before the cluster is taken to be out of order."""
@@ -106,6 +110,7 @@ class SweepDriver:
         self._failures = 0
         self._failure: Exception | None = None
         self._next_parent_look = time.monotonic() + PARENT_SECONDS
+        self._next_record_look = 0.0
         self._cancelled: set[str] = set()
 
     def run(self, inputs: Iterator[Arguments]) -> None:
@@ -167,7 +172,9 @@ class SweepDriver:
         shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
         member = replace(member, arguments=shown[:ARGUMENTS_CHARACTERS])
         place = Membership(parent=self.group_id, index=member.index)
-        self._submit(pool, member, lambda: launch_run(draft, self.prepared, place, self.session))
+        self._submit(
+            pool, member, lambda: launch_or_reuse(draft, self.prepared, place, self.session)
+        )
 
     def _upload_pieces(self, draft: Draft) -> Draft:
         """Upload what no call before had in it; keep no piece in memory."""
@@ -212,15 +219,23 @@ class SweepDriver:
     # Seeing how they end
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
-        ended = [member for member in self._active.values() if self._has_ended(member)]
+        is_time = time.monotonic() >= self._next_record_look
+        if is_time:
+            self._next_record_look = time.monotonic() + RECORD_SECONDS
+        ended = [
+            member for member in self._active.values() if self._may_have_ended(member, is_time)
+        ]
         for position in range(0, len(ended), RECORDS_AT_A_TIME):
             some = ended[position : position + RECORDS_AT_A_TIME]
             for member, record in zip(some, self._records(some), strict=True):
                 self._finish(pool, member, record)
 
-    def _has_ended(self, member: Member) -> bool:
+    def _may_have_ended(self, member: Member, is_time: bool) -> bool:
+        """Whether a member's flow run is to be read: its process is gone, or not to be seen."""
         if member.ticket is None:
             return False
+        if member.ticket.dispatch == "worker":
+            return is_time
         phase = self.session.platform.launcher.observe(member.ticket.run_id, None).phase
         if phase is Phase.RUNNING and member.state != "Running":
             running = replace(member, state="Running", state_type="RUNNING")
@@ -239,13 +254,13 @@ class SweepDriver:
         if ticket is None:
             raise LookupError("only what was launched can be settled")
         record = found.get(ticket.run_id)
-        if record is None or not record.is_final:
-            try:
-                settle(self.session.platform, self.session.api, ticket, is_launched=True)
-            except ObjectRefusedError as refusal:
-                self.session.progress.warning(refusal.message)
-            record = self.session.api.read_run(ticket.run_id)
-        return record
+        if record is not None and (record.is_final or ticket.dispatch == "worker"):
+            return record
+        try:
+            settle(self.session.platform, self.session.api, ticket, is_launched=True)
+        except ObjectRefusedError as refusal:
+            self.session.progress.warning(refusal.message)
+        return self.session.api.read_run(ticket.run_id)
 
     def _finish(self, pool: ThreadPoolExecutor, member: Member, record: RunRecord) -> None:
         if not record.is_final:

@@ -20,6 +20,7 @@ from kinetic_flows.clients.registry_credentials import default_credentials
 from kinetic_flows.errors import ConfigurationError, LaunchError
 from kinetic_flows.images.builds import BuildOptions, registry_login
 from kinetic_flows.job import DispatchedBy
+from kinetic_flows.naming import RUNS
 from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
 from kinetic_flows.platforms.worker_pools import KubernetesWorkerPool
 
@@ -127,6 +128,10 @@ class GoogleCloudPlatform:
             except ConfigurationError:
                 self._may_launch = False
         return self._may_launch
+
+    def expire_runs(self, days: int) -> bool | None:
+        """Give the bucket of runs a lifecycle rule."""
+        return self.store.expire(f"{RUNS}/", days)
 
 
 @lru_cache(maxsize=8)

@@ -244,6 +244,13 @@ class KubernetesLauncher:
         if job is not None:
             self._delete_job(job)
 
+    def kept(self) -> Mapping[str, datetime]:
+        """Return nothing: Kubernetes itself removes Jobs that finished a while ago."""
+        return {}
+
+    def forget(self, run_id: str) -> None:
+        """Do nothing: Kubernetes removes a finished Job, and with it its Secret."""
+
     def _verdict(self, run_id: str, view: RunView) -> Verdict:
         given_up = self._given_up.get(run_id)
         if given_up:

@@ -34,3 +34,7 @@ class LocalPlatform:
         self.worker_pool = ProcessWorkerPool(
             self.registry.python, lambda: kept_bootstrap(home / "bootstraps")
         )
+
+    def expire_runs(self, days: int) -> bool | None:  # noqa: ARG002
+        """Do nothing: nothing here removes files by their age."""
+        return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 from uuid import uuid4
@@ -128,6 +130,24 @@ class LocalProcesses:
             time.sleep(_POLL_SECONDS)
         if process.is_alive():
             _signal(process, os.killpg, signal.SIGKILL)
+
+    def kept(self) -> Mapping[str, datetime]:
+        """Return the runs that have a directory, and when it was last written to."""
+        if not self._directory.exists():
+            return {}
+        return {
+            place.name: datetime.fromtimestamp(
+                max(path.stat().st_mtime for path in (place, *place.iterdir())), UTC
+            )
+            for place in self._directory.iterdir()
+            if place.is_dir()
+        }
+
+    def forget(self, run_id: str) -> None:
+        """Remove a run's directory, unless its process lives."""
+        process = self._process(run_id)
+        if process is None or not process.is_alive():
+            shutil.rmtree(self._directory / run_id, ignore_errors=True)
 
     def _process(self, run_id: str) -> ProcessIdentity | None:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from kinetic_flows.caching import launch_or_reuse
 from kinetic_flows.errors import KineticError, RunCancelled
 from kinetic_flows.following import follow
 from kinetic_flows.job import CodeSpec, ResultEnvelope, RunTicket
-from kinetic_flows.launching import Membership, Prepared, launch_run
+from kinetic_flows.launching import Membership, Prepared
 from kinetic_flows.naming import (
     TASK_AWAIT_RUN,
     TASK_LAUNCH_ACCELERATOR,
@@ -63,7 +64,7 @@ def launch_accelerator_task(
 ) -> RunTicket:
     """Create the run's flow run, write its job, and start its process."""
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
-        ticket = launch_run(draft, prepared, Membership(parent=parent_flow_run_id), session)
+        ticket = launch_or_reuse(draft, prepared, Membership(parent=parent_flow_run_id), session)
         publish_description(ticket, draft, prepared, session)
         current.finish(f"{draft.accelerator} run {ticket.run_id}")
         return ticket

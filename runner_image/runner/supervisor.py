@@ -109,7 +109,7 @@ class Supervisor:
             why = self._slice.who(self._attempt)
             message = f"{why}, and the run had been started again as often as max_preemptions says"
             raise Fault(EXIT_TERMINATED, message)
-        if self._host == 0:
+        if self._host == 0 and not self._is_flow:
             self._reporter.set_state(State("RUNNING", "Running"))
         interrupts = self._interrupts
         watch = self._slice.watch(
@@ -137,6 +137,32 @@ class Supervisor:
         self._scratch = os.path.join(self._scratch, f"start-{self._attempt + 1}")
         os.mkdir(self._scratch)
         self._interrupts.begin_again()
+
+    @property
+    def _is_flow(self) -> bool:
+        """Whether the function is a Prefect flow, whose engine sets the states."""
+        return bool(self._job["prefect"] and self._job["prefect"].get("engine"))
+
+    def _environment_of_function(self) -> dict[str, str]:
+        """Return the environment of the function's process: without credentials.
+
+        Prefect's engine, where it runs there, needs those of the API.
+        """
+        own = {
+            name: value for name, value in self._environ.items() if name not in KEPT_FROM_FUNCTION
+        }
+        if not self._is_flow:
+            return own
+        keys = {
+            name: value for name, value in self._environ.items() if name.startswith("PREFECT_API_")
+        }
+        # What the engine logs is printed too, and every printed line is sent from here.
+        return {
+            **own,
+            **keys,
+            "PREFECT_API_URL": self._job["prefect"]["api_url"],
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        }
 
     def _make_reporter(self) -> Reporter | SilentReporter:
         if not self._job["prefect"]:
@@ -166,16 +192,13 @@ class Supervisor:
             "parent": os.getpid(),
             "name": self._job["name"],
             "variables": self._variables(),
+            "flow_run_id": self._job["prefect"]["flow_run_id"] if self._is_flow else None,
             **self._prepare(),
         }
         around = Surroundings(
             archive=self._archive,
             scratch=self._scratch,
-            environ={
-                name: value
-                for name, value in self._environ.items()
-                if name not in KEPT_FROM_FUNCTION
-            },
+            environ=self._environment_of_function(),
             output=self._output,
             reporter=self._reporter,
             interrupts=self._interrupts,

@@ -65,7 +65,7 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
             leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, what)
             return
     try:
-        value = _call(function, args, kwargs)
+        value = _call(function, args, kwargs, task.get("flow_run_id"))
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
@@ -175,8 +175,13 @@ def _find_function(reference: Mapping[str, str]) -> Any:
     return found
 
 
-def _call(function: Any, args: Any, kwargs: Any) -> Any:
+def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None) -> Any:
     from collections.abc import Coroutine
+
+    if flow_run_id:
+        from .engine import run_flow
+
+        return run_flow(function, args, kwargs, flow_run_id)
 
     value = function(*args, **kwargs)
     if isinstance(value, Coroutine):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +34,12 @@ FUNCTIONS = """
                 time.sleep(0.02)
         (Path(os.environ["KINETIC_OUTPUT_DIR"]) / "model.txt").write_text("weights")
         return count
+
+    @kinetic.run
+    def stamp(path, number):
+        with open(path, "a") as file:
+            file.write(str(number))
+        return time.time()
 
     @kinetic.run
     def once(path):
@@ -162,3 +169,25 @@ def test_runs_are_listed_by_state_and_an_unknown_state_suggests_one(
         kinetic.list_runs(state="complete")
     with pytest.raises(UsageError, match="tail is -1"):
         run.logs(tail=-1)
+
+
+def test_a_repeated_call_with_cache_for_is_answered_by_the_earlier_run(
+    project: Project, functions: ModuleType, tmp_path: Path, prefect_api_url: str
+) -> None:
+    cached = functions.stamp.with_options(cache_for=timedelta(hours=1))
+    place = tmp_path / "stamps"
+    first = cached.submit(str(place), 1)
+    value = first.result(timeout_seconds=60)
+    assert cached(str(place), 1) == value
+    again = kinetic.attach(cached.submit(str(place), 1).id)
+    assert (again.state, again.result(), again.id != first.id) == ("Cached", value, True)
+    assert place.read_text() == "1"
+    assert cached(str(place), 2) != value, "other arguments are another call"
+    group = functions.stamp.with_options(cache_for=True).map([(str(place), n) for n in (1, 2, 3)])
+    assert group.results(timeout_seconds=60)[0] == value
+    assert group.status_counts() == {"Cached": 2, "Completed": 1}
+    stored = Path(os.environ["KINETIC_HOME"]) / "store" / "runs" / first.id / "result.pkl"
+    stored.chmod(0o600)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"!")
+    assert cached(str(place), 1) != value, "a forged result answers nothing"
+    assert place.read_text() == "1231"

@@ -1,0 +1,39 @@
+"""Functions that are themselves Prefect flows, told apart without importing Prefect."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRetries:
+    """How often Prefect's engine runs a flow again, and after which pause."""
+
+    count: int = 0
+    delay_seconds: float = 0.0
+
+
+def is_flow(function: Any) -> bool:
+    """Whether a function is a Prefect flow."""
+    return any(
+        kind.__module__ == "prefect.flows" and kind.__name__ == "Flow"
+        for kind in type(function).__mro__
+    )
+
+
+def flow_retries(function: Any) -> FlowRetries:
+    """Return the retries that a flow declares; none for any other function."""
+    if not is_flow(function):
+        return FlowRetries()
+    return FlowRetries(
+        count=int(function.retries or 0), delay_seconds=float(function.retry_delay_seconds or 0)
+    )
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling a function gives an awaitable."""
+    return inspect.iscoroutinefunction(function) or bool(
+        is_flow(function) and getattr(function, "isasync", False)
+    )
