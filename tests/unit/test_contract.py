@@ -161,6 +161,7 @@ def test_a_job_without_a_run_id_takes_everything_that_follows_from_it_from_the_w
         "api_url": "http://prefect/api",
         "flow_run_id": run_id,
         "parameters": True,
+        "engine": False,
     }
     silent = identity.identified(_job(prefect=None), {"PREFECT__FLOW_RUN_ID": run_id})
     assert silent["prefect"] is None
