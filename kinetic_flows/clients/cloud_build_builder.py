@@ -17,7 +17,7 @@ from kinetic_flows.clients.build_orders import Listener, OnOutput, Order
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.shipped_wheels import fetch_wheels
 from kinetic_flows.errors import BuildError, KineticError
-from kinetic_flows.images.base_failures import explain_failure
+from kinetic_flows.images.base_failures import base_build_error
 from kinetic_flows.images.base_lookup import check_base
 from kinetic_flows.images.base_orders import BaseOrder
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_project_template
@@ -197,14 +197,7 @@ class CloudBuildBuilder:
         with self._cancelled_if(lambda: running is None, state.id):
             state, lines = self._follow(order, state, Listener(on_output, on_build))
         if state.status != "SUCCESS":
-            explanation = explain_failure(
-                state,
-                lines,
-                references=base.references,
-                logins=len(logins),
-                recipe=base.recipe,
-            )
-            raise build_error(state, lines, explanation)
+            raise base_build_error(state, lines, base, logins=len(logins))
         return self._result(order, state, lines)
 
     def cancel_started(self) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kinetic_flows.images.builds import BuildRecipe, BuildState, Explanation, failed_step
+from kinetic_flows.errors import BuildError
+from kinetic_flows.images.base_orders import BaseOrder
+from kinetic_flows.images.builds import BuildState, Explanation, build_error, failed_step
 from kinetic_flows.images.references import (
     DOCKER_HUB,
     ImageReference,
     artifact_registry_location,
     parse_reference,
 )
+from kinetic_flows.images.registry_setup import UNKNOWN_BUILDER
 
 UPDATE_CREDENTIALS = "kinetic build-image --update-credentials"
 
@@ -37,31 +40,32 @@ _NO_RIGHTS = re.compile(
 _TAIL_LINES = 40
 
 
-def explain_failure(
-    state: BuildState,
-    lines: Sequence[str],
-    *,
-    references: Sequence[str],
-    logins: int,
-    recipe: BuildRecipe,
-) -> Explanation | None:
-    """Return why a build published nothing; None when only its log says so.
+def base_build_error(
+    state: BuildState, lines: Sequence[str], order: BaseOrder, *, logins: int
+) -> BuildError:
+    """Return the error for a build that published nothing.
 
     Args:
         state: How the build ended.
         lines: Its log.
-        references: What was to be pushed.
+        order: What was to be built.
         logins: How many of its steps log in, before the one that builds.
-        recipe: How the image was to be made.
     """
+    return build_error(state, lines, _explain(state, lines, order, logins))
+
+
+def _explain(
+    state: BuildState, lines: Sequence[str], order: BaseOrder, logins: int
+) -> Explanation | None:
+    """Return why nothing was published; None when only the log says so."""
     if state.status != "FAILURE":
         return None
     number = failed_step(state, lines)
     if number == logins:  # the build itself
         return None
-    if number is not None and logins < number <= logins + len(recipe.smoke_tests):
+    if number is not None and logins < number <= logins + len(order.recipe.smoke_tests):
         return _unfit(lines)
-    return explain_refusal(lines, references)
+    return explain_refusal(lines, order.references)
 
 
 def explain_refusal(lines: Sequence[str], references: Sequence[str]) -> Explanation | None:
@@ -127,7 +131,7 @@ def _no_rights(image: ImageReference) -> Explanation:
         hint = (
             f"grant it with: gcloud artifacts repositories add-iam-policy-binding "
             f"{rest.partition('/')[0]} --location={location} --project={project} "
-            "--member=serviceAccount:BUILD_SERVICE_ACCOUNT --role=roles/artifactregistry.writer"
+            f"--member=serviceAccount:{UNKNOWN_BUILDER} --role=roles/artifactregistry.writer"
         )
     else:
         hint = "grant the build's account the right to push there"

@@ -24,6 +24,9 @@ PUSHING_ROLES = frozenset(
     }
 )
 PULLING_ROLES = PUSHING_ROLES | {READER}
+UNKNOWN_BUILDER = "BUILD_SERVICE_ACCOUNT"
+"""What stands in a command for an account that is not known."""
+
 EVERYONE = frozenset({"allUsers", "allAuthenticatedUsers"})
 
 _DEFAULT_ACCOUNT = re.compile(r"^(?P<number>\d+)(?:-compute@developer|@cloudbuild)\.")

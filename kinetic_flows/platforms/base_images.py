@@ -31,6 +31,7 @@ from kinetic_flows.images.builds import (
 )
 from kinetic_flows.images.references import DOCKER_HUB, parse_reference
 from kinetic_flows.images.registry_setup import (
+    UNKNOWN_BUILDER,
     RepositoryState,
     Setup,
     artifact_repository,
@@ -191,7 +192,7 @@ class BaseImagePlatform:
             account = self._build_account or self._builds.default_service_account()
         except BuildError as error:
             logger.info("%s", error.message)
-            return "BUILD_SERVICE_ACCOUNT"
+            return UNKNOWN_BUILDER
         return account.rpartition("/")[2]
 
     def _verify(self, credentials: RegistryCredentials, remedy: str) -> None:

@@ -30,6 +30,7 @@ from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
+from loopback.cloud import USERNAME as GOOGLE_ACCOUNT
 from loopback.cloud_build import BUILD_ACCOUNT
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.podman import PodmanRuntime
@@ -187,6 +188,7 @@ def command(
     hub = loopback_cloud.docker_hub
     hub.accounts.clear()
     hub.read_only.clear()
+    loopback_cloud.front.read_only.clear()
 
 
 OWN = ("--dockerfile", "Dockerfile.own", "--yes")
@@ -348,7 +350,9 @@ def prefect(command: Command, *arguments: str, **variables: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_image_that_fails_its_smoke_test_is_not_published(command: Command) -> None:
+def test_neither_an_image_that_fails_its_smoke_test_nor_one_without_rights_is_published(
+    command: Command,
+) -> None:
     command.cloud.create_repository(PROJECT, "broken")
     path = command.directory / "Dockerfile.broken"
     path.write_text(DOCKERFILE + "RUN python3 -m pip uninstall --yes cloudpickle\n")
@@ -359,6 +363,11 @@ def test_an_image_that_fails_its_smoke_test_is_not_published(command: Command) -
     assert failed.returncode == BuildError.exit_code
     assert "does not pass its smoke test" in failed.stderr
     assert "it cannot import cloudpickle: ModuleNotFoundError" in failed.stderr
+    command.cloud.front.read_only.add(GOOGLE_ACCOUNT)
+    refused = command.run(*asked, *OWN)
+    assert refused.returncode == BuildError.exit_code
+    assert f"rights: the build's account may not push to {REGISTRY_HOST}" in refused.stderr
+    assert f"--member=serviceAccount:{BUILD_ACCOUNT} --role={WRITER}" in refused.stderr
     assert not command.labels(f"{PROJECT}/broken/base-cpu", "v1")
     assert not command.labels(f"{PROJECT}/broken/base-cpu", f"v1-py{MINOR}")
 
