@@ -1,0 +1,114 @@
+"""Handles, sweeps, caching and cleaning up on the loopback cloud, whose pods are processes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from projects import make_project
+
+import kinetic
+from kinetic_flows.cleanup import find_expired, remove
+from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.errors import RunCancelled
+from kinetic_flows.progress import Silence
+from kinetic_flows.runs import own_session
+from loopback.__main__ import JOBS_BUCKET
+from loopback.quick_cloud import QuickCloud, a_quick_cloud
+
+FUNCTIONS = """
+    import time
+
+    import kinetic
+
+    @kinetic.run(accelerator="cpu")
+    def divide(left, right):
+        print(f"dividing {left} by {right}")
+        return left / right
+
+    @kinetic.run(accelerator="cpu")
+    def size(data, number):
+        return len(data) + number
+
+    @kinetic.run(accelerator="cpu")
+    def endless():
+        print("begun", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickCloud]:
+    with a_quick_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture
+def functions(
+    cloud: QuickCloud,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Iterator[ModuleType]:
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    project = make_project(tmp_path / "project", monkeypatch, {"pod_functions.py": FUNCTIONS})
+    yield project.module("pod_functions")
+    sys.modules.pop("pod_functions", None)
+
+
+def test_a_run_is_followed_repeated_cancelled_and_answered_from_the_cache(
+    functions: ModuleType,
+) -> None:
+    run = functions.divide.submit(9, 2)
+    attached = kinetic.attach(run.id)
+    assert list(attached.logs(follow=True)) == ["dividing 9 by 2"]
+    assert attached.result(timeout_seconds=120) == 4.5
+    assert attached.state == "Completed"
+    assert attached.outputs == f"gs://{JOBS_BUCKET}/outputs/{run.id}"
+    assert run.retry().result(timeout_seconds=120) == 4.5
+    cached = functions.divide.with_options(cache_for=True)
+    assert cached(8, 2) == cached(8, 2) == 4.0
+    assert kinetic.list_runs(state="cached", limit=1)[0].result() == 4.0
+    endless = functions.endless.submit()
+    assert next(iter(endless.logs(follow=True))) == "begun"
+    endless.cancel()
+    with pytest.raises(RunCancelled):
+        endless.result(timeout_seconds=60)
+    assert endless.state == "Cancelled"
+
+
+def test_a_sweep_shares_its_upload_and_old_runs_are_removed(functions: ModuleType) -> None:
+    data = bytes(range(256)) * 1000
+    group = functions.size.map([(data, number) for number in range(4)], max_concurrent=2)
+    assert group.results(timeout_seconds=240) == [256_000 + number for number in range(4)]
+    assert kinetic.attach_group(group.id).status_counts() == {"Completed": 4}
+    failing = functions.divide.map([(1, 1), (1, 0)], return_exceptions=True)
+    assert [type(each) for each in failing.results(timeout_seconds=240)] == [
+        float,
+        ZeroDivisionError,
+    ]
+    with closing(GoogleStore(JOBS_BUCKET)) as store:
+        pieces = [info.size_bytes for info in store.list(f"runs/{group.id}/pieces/")]
+        assert pieces == [256_000]
+        with own_session(Silence()) as session:
+            gone = remove(find_expired(session, older_than=timedelta(0)), session)
+            assert {run.id for run in group.runs} <= {each.run_id for each in gone}
+        assert list(store.list("runs/")) == []
+        assert list(store.list("packs/"))
+
+
+def test_the_bucket_itself_removes_what_runs_leave_and_keeps_its_other_rules(
+    functions: ModuleType,
+) -> None:
+    with own_session(Silence()) as session:
+        assert session.platform.expire_runs(30) is True
+        assert session.platform.expire_runs(30) is False
+        assert session.platform.expire_runs(7) is True

@@ -1,0 +1,81 @@
+"""A loopback cloud without containers: images are tiny and pods are processes of this machine.
+
+For what is about many runs, not about what is in their images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT
+from loopback.cloud import ACCESS_TOKEN, REGISTRY_HOST, USERNAME
+from loopback.cloud_build import CloudBuildServer
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.runtime import ProcessRuntime, use_this_python
+from loopback.kubernetes.scheduler import NodeGroup
+from loopback.quick_builds import QuickWorker
+from loopback.registry import DockerRegistry, RegistryFront
+from loopback.storage import StorageServer
+
+BOOTSTRAP_IN_IMAGES = "/app/remote_runner.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickCloud:
+    """Servers that stand for Google's.
+
+    Attributes:
+        storage: Cloud Storage.
+        cluster: A GKE cluster of one node pool.
+        environment: The variables that point the product's clients there.
+    """
+
+    storage: StorageServer
+    cluster: LoopbackCluster
+    environment: dict[str, str]
+
+
+@contextmanager
+def a_quick_cloud(directory: Path) -> Iterator[QuickCloud]:
+    """Start everything, and stop it afterwards."""
+    with ExitStack() as running:
+        storage = StorageServer(directory / "storage").start()
+        running.callback(storage.stop)
+        registry = DockerRegistry(directory / "registry").start()
+        running.callback(registry.stop)
+        front = RegistryFront(registry.url, "artifact-registry").start()
+        running.callback(front.stop)
+        front.accounts[USERNAME] = ACCESS_TOKEN
+        front.repositories.add(f"{PROJECT}/kn-{CLUSTER}")
+        for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
+            storage.create_bucket(bucket)
+        builds = CloudBuildServer(QuickWorker(storage.url, registry.url)).start()
+        running.callback(builds.stop)
+        runtime = ProcessRuntime(rewrite=_on_this_machine)
+        cluster = running.enter_context(LoopbackCluster(directory / "cluster", runtime=runtime))
+        cluster.add_nodes(NodeGroup(name="default", nodes=1))
+        yield QuickCloud(
+            storage=storage,
+            cluster=cluster,
+            environment={
+                "KINETIC_PLATFORM": "gke",
+                "KINETIC_PROJECT": PROJECT,
+                "KINETIC_CLUSTER": CLUSTER,
+                "KINETIC_JOBS_BUCKET": JOBS_BUCKET,
+                "KINETIC_BUILDS_BUCKET": BUILDS_BUCKET,
+                "KINETIC_IMAGE_REPO": f"{REGISTRY_HOST}/{PROJECT}/kn-{CLUSTER}",
+                "KINETIC_CLOUD_BUILD_ENDPOINT": builds.endpoint,
+                "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={front.url}",
+                "STORAGE_EMULATOR_HOST": storage.url,
+                "KUBECONFIG": str(cluster.kubeconfig()),
+            },
+        )
+
+
+def _on_this_machine(command: Sequence[str]) -> list[str]:
+    bootstrap = str(files("kinetic_flows.runner_image") / "remote_runner.py")
+    return [bootstrap if part == BOOTSTRAP_IN_IMAGES else part for part in use_this_python(command)]
