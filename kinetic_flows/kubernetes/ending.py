@@ -17,6 +17,9 @@ from kinetic_flows.kubernetes.diagnosis import (
     pod_phase,
 )
 
+_NEVER_STARTED = ("StartError", "ContainerCannotRun")
+"""What container runtimes report when a container's program cannot be run."""
+
 _KILLED = 137
 _STOPPED = (EXIT_CANCELLED, EXIT_TERMINATED)
 _SPOT_LABEL = "cloud.google.com/gke-spot"
@@ -96,6 +99,8 @@ def explain_pod(pod: KubernetesObject, events: Sequence[KubernetesObject] = ()) 
         return Diagnosis(cause=Cause.DEADLINE, message="the pod ran into its active deadline")
     if pod_phase(pod) == "Succeeded":
         return _succeeded()
+    if terminated.get("reason") in _NEVER_STARTED:
+        return _not_started(pod, terminated)
     if exit_code == _KILLED and latest(events, "OOMKilling", "SystemOOM"):
         return _out_of_memory(pod)
     return _failed(pod, exit_code)
@@ -182,6 +187,18 @@ def _out_of_memory(pod: KubernetesObject) -> Diagnosis:
         hint="raise memory in job_variables, or take a larger machine; this is never retried",
         permanent=True,
         exit_code=_KILLED,
+    )
+
+
+def _not_started(pod: KubernetesObject, terminated: KubernetesObject) -> Diagnosis:
+    detail = str(terminated.get("message") or terminated["reason"]).strip()
+    lacks_program = "executable file not found" in detail or "no such file" in detail
+    advice = "; an image needs python3 on its PATH" if lacks_program else ""
+    return Diagnosis(
+        cause=Cause.FAILED,
+        message=f"the container of {_who(pod)} could not be started: {detail}{advice}",
+        permanent=True,
+        exit_code=terminated.get("exitCode"),
     )
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from kinetic_flows.clients.oci_http import RegistryLimits
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.clients.registry_credentials import DockerConfig, GoogleRegistryCredentials
 from kinetic_flows.errors import ImageError
+from kinetic_flows.protocols import ResolvedImage
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.small_images import Pusher
 from loopback.wire import Fault
@@ -89,6 +91,49 @@ def test_an_image_of_many_platforms_is_known_by_its_index_and_described_by_amd64
     assert image is not None
     assert image.digest == index
     assert image.labels == {"for": "amd"}
+
+
+def test_an_image_is_described_for_the_architecture_that_is_asked_for(
+    registry: OciRegistry, docker_registry: DockerRegistry, repository: str
+) -> None:
+    pusher = Pusher(docker_registry.url, f"{repository}/app")
+    arm = pusher.push_image("arm", {}, environment={"FOR": "arm=1"}, architecture="arm64")
+    pusher.push_index("both", {"arm64": arm, "amd64": pusher.push_image("amd", {})})
+
+    image = registry.resolve(f"{HOST}/{repository}/app:both", architecture="arm64")
+
+    assert image is not None
+    assert image.config is not None
+    assert image.config.platform == "linux/arm64"
+    assert image.config.environment == {"FOR": "arm=1"}
+    assert image.config.size_bytes > 0
+
+
+def test_what_is_known_of_an_image_is_kept_by_digest_and_checked_when_read(
+    artifact_registry: RegistryFront,
+    docker_registry: DockerRegistry,
+    repository: str,
+    tmp_path: Path,
+) -> None:
+    Pusher(docker_registry.url, f"{repository}/app").push_image("v1", {"kinetic.a": "b"})
+    name = f"{HOST}/{repository}/app:v1"
+
+    def ask() -> tuple[ResolvedImage | None, int]:
+        client = OciRegistry(
+            endpoints={HOST: artifact_registry.url}, limits=QUICK, documents=tmp_path / "images"
+        )
+        before = len(artifact_registry.server.requests)
+        with closing(client):
+            found = client.resolve(name)
+        asked = artifact_registry.server.requests[before:]
+        return found, sum(method == "GET" and "/v2/" in path for method, path in asked)
+
+    first, fetched = ask()
+    assert fetched > 0
+    assert ask() == (first, 0), "the second client asks for nothing but the digest"
+    for path in (tmp_path / "images").iterdir():
+        path.write_text("spoilt")
+    assert ask() == (first, fetched)
 
 
 def test_an_image_without_amd64_is_an_error_that_says_how_to_build_it(

@@ -406,6 +406,19 @@ def test_a_missing_namespace_says_how_to_create_it():
     assert "kubectl create namespace ml" in str(found.hint)
 
 
+def test_an_image_whose_program_is_missing_is_told_what_runs_need():
+    words = 'exec: "python3": executable file not found in $PATH: unknown'
+    state = {"terminated": {"exitCode": 128, "reason": "StartError", "message": words}}
+
+    found = ended(a_pod(phase="Failed", state=state))
+
+    assert found.permanent
+    assert found.message == (
+        f"the container of the pod could not be started: {words}; "
+        "an image needs python3 on its PATH"
+    )
+
+
 def test_bad_credentials_say_how_to_sign_in():
     assert "gcloud auth" in str(refused(401, "Unauthorized").hint)
 

@@ -1,0 +1,91 @@
+"""What is started in an image depends on where the image comes from."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.options import RunOptions
+from kinetic_flows.places import CloudPlace, ImageWish, JobRequest
+from kinetic_flows.plan import ImageMode
+from kinetic_flows.protocols import ResolvedImage
+
+IMAGE = ResolvedImage(reference="r.io/i@sha256:1", digest="sha256:1", labels={})
+OWN = "us-docker.pkg.dev/p/r/mine:v1"
+
+
+class NoRegistry:
+    """A registry that must not be asked."""
+
+    def resolve(self, reference: str, *, architecture: str = "amd64") -> ResolvedImage | None:
+        raise AssertionError(f"asked for {reference}")
+
+
+PLACE = CloudPlace(
+    cloud=resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None),
+    registry=NoRegistry(),
+)
+
+
+def command(mode: ImageMode) -> list[str]:
+    """Return the command of a pod, as Prefect splits it."""
+    variables = PLACE.job_variables(
+        JobRequest(
+            run_id="1",
+            name="train",
+            image=IMAGE,
+            accelerator=parse_accelerator("cpu"),
+            mode=mode,
+            options=RunOptions(),
+        )
+    )
+    return [*variables["entrypoint"], *shlex.split(variables["command"])]
+
+
+def test_a_bundled_image_starts_its_own_bootstrap() -> None:
+    assert command("bundled") == ["python3", "-u", "/app/remote_runner.py"]
+
+
+def test_other_images_get_the_bootstrap_on_the_command_line() -> None:
+    for mode in ("prebuilt", "custom"):
+        python, unbuffered, flag, source = command(mode)  # type: ignore[arg-type]
+        assert (python, unbuffered, flag) == ("python3", "-u", "-c")
+        done = subprocess.run(
+            [sys.executable, "-u", "-c", source, "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == "1"
+        # Kubernetes would put variables in place of the one, Prefect's templates of the other.
+        assert "$(" not in source
+        assert "{{" not in source
+
+
+def test_each_wish_leads_to_its_source_without_asking_any_registry() -> None:
+    cpu = parse_accelerator("cpu")
+    wishes = {None: ProjectImage, "bundled": ProjectImage, "prebuilt": BaseImage, OWN: OwnImage}
+    for wish, kind in wishes.items():
+        assert isinstance(PLACE.image_source(ImageWish(container_image=wish), cpu), kind)
+
+
+def test_only_an_image_of_ones_own_can_be_for_arm_nodes() -> None:
+    arm = parse_accelerator("gb200")
+
+    source = PLACE.image_source(ImageWish(container_image=OWN), arm)
+
+    assert isinstance(source, OwnImage)
+    assert source.wanted.platform == "linux/arm64"
+
+
+def test_wheels_are_shipped_only_in_prebuilt_mode_and_asking_for_it_harms_no_other() -> None:
+    cpu = parse_accelerator("cpu")
+    prebuilt = PLACE.image_source(ImageWish(container_image="prebuilt", ship_wheels=True), cpu)
+    assert isinstance(prebuilt, BaseImage)
+    assert prebuilt.ship_wheels
+    for wish in (None, OWN):
+        PLACE.image_source(ImageWish(container_image=wish, ship_wheels=True), cpu)
