@@ -186,6 +186,15 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
 
     task_run = last_build_task(prefect)
     assert task_run["state"]["name"] == "Completed"
+    others = {
+        run["name"]: run
+        for run in prefect.request(
+            "POST",
+            "/task_runs/filter",
+            json={"task_runs": {"flow_run_id": {"any_": [task_run["flow_run_id"]]}}},
+        ).json()
+    }
+    assert others[naming.TASK_UPLOAD_CODE]["start_time"] < task_run["end_time"], "at the same time"
     shown = capfd.readouterr().err
     wanted = LogFilter.model_validate({"task_run_id": {"any_": [task_run["id"]]}})
     for line in ("FETCHSOURCE", "PUSH", "DONE"):

@@ -40,7 +40,7 @@ def test_the_cloud_answers_where_it_says_and_leaves_nothing_behind(tmp_path: Pat
         if name == "KINETIC_HOME":
             break
     try:
-        assert exported, said
+        assert exported, "".join(said)
         with urlopen(f"{exported['PREFECT_API_URL']}/health", timeout=30) as answer:
             assert answer.status == 200
         shown = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,11 +24,13 @@ from kinetic_flows.clients.registry_credentials import (
     RegistryCredentials,
 )
 from kinetic_flows.errors import BuildError
-from kinetic_flows.images.bases import read_bootstrap
+from kinetic_flows.images.bases import read_base_inputs, read_bootstrap
 from kinetic_flows.images.builds import registry_login
 from kinetic_flows.job import open_result
+from kinetic_flows.plan import Category
 from kinetic_flows.protocols import ResolvedImage
 from loopback.clients import (
+    PYTHON,
     CloudAddress,
     builder_of,
     environment_named,
@@ -234,6 +237,27 @@ def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings
 
     assert made.labels[naming.LABEL_BASE_NAME] == found.reference
     assert "hub-s3cret" not in "\n".join(lines)
+
+
+@pytest.mark.skipif("REAL_BASES" not in os.environ, reason="gigabytes: set REAL_BASES=1")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("category", ["gpu", "tpu"])
+def test_the_bases_of_accelerators_can_be_built(
+    loopback_cloud: LoopbackCloud, address: CloudAddress, category: Category
+) -> None:
+    inputs = read_base_inputs(category, PYTHON)
+    environment = replace(
+        environment_named(category), category=category, base_identity=inputs.identity
+    )
+    with builder_of(replace(address, timeout_seconds=3000)) as builder:
+        base = builder.ensure_base(environment, lambda _: None)
+
+    assert base.labels[naming.LABEL_CATEGORY] == category
+    script = "import jax; print(jax.devices()[0].platform)"
+    seen = loopback_cloud.containers.run_container(
+        base.reference, ["python3", "-c", script], environment={"JAX_PLATFORMS": "cpu"}
+    )
+    assert seen.stdout == "cpu\n", seen.stderr
 
 
 class OnlyDockerHub:

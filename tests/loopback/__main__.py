@@ -93,6 +93,7 @@ def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
         cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
             cloud.storage.create_bucket(bucket)
+        (directory / "cluster").mkdir()
         runtime = PodmanRuntime(containers=cloud.containers)
         cluster = running.enter_context(
             LoopbackCluster(directory / "cluster", runtime=runtime, pull_image=runtime.pull)
