@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
@@ -21,26 +22,27 @@ from kinetic_flows.deployment import find_deployment
 from kinetic_flows.naming import DISPATCH_LABEL, WORK_POOL
 from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
-from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
-from loopback.cloud import LoopbackCloud
+from loopback.cloud import REGISTRY_HOST
+from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.podman import PodmanRuntime
+from loopback.kubernetes.runtime import ProcessRuntime, use_this_python
 from loopback.kubernetes.scheduler import NodeGroup
+from loopback.quick_builds import QuickWorker
+from loopback.registry import DockerRegistry
+from loopback.storage import StorageServer
+from runner_jobs import BOOTSTRAP
 
 pytest_plugins = ["loopback.fixtures"]
 
 FUNCTIONS = """
-    import os
     import time
 
     import kinetic
 
     @kinetic.run(accelerator="cpu")
     def describe(count: int, suffix: str = ""):
-        import humanize
-
         print(f"describing {count}")
-        return humanize.intword(count) + suffix
+        return f"{count // 1_000_000} million{suffix}"
 
     @kinetic.run(accelerator="cpu")
     def sleep():
@@ -59,12 +61,45 @@ def shipped_worker_settings() -> dict[str, str]:
     return {each["name"]: each["value"] for each in container["env"]}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """A loopback cloud whose images are built in no time, as its pods are processes."""
+
+    repository: str
+    environment: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def cluster(
-    loopback_cloud: LoopbackCloud, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LoopbackCluster]:
-    """A cluster whose pods are containers."""
-    runtime = PodmanRuntime(containers=loopback_cloud.containers)
+def cloud(storage_server: StorageServer, docker_registry: DockerRegistry) -> Iterator[Cloud]:
+    name = uuid4().hex[:8]
+    server = CloudBuildServer(QuickWorker(storage_server.url, docker_registry.url)).start()
+    repository = f"{REGISTRY_HOST}/loopback/kn-{name}"
+    yield Cloud(
+        repository=repository,
+        environment={
+            "KINETIC_PROJECT": "loopback",
+            "KINETIC_JOBS_BUCKET": storage_server.create_bucket(f"jobs-{name}"),
+            "KINETIC_BUILDS_BUCKET": storage_server.create_bucket(f"builds-{name}"),
+            "KINETIC_IMAGE_REPO": repository,
+            "KINETIC_CLOUD_BUILD_ENDPOINT": server.endpoint,
+            "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={docker_registry.url}",
+            "STORAGE_EMULATOR_HOST": storage_server.url,
+        },
+    )
+    server.stop()
+
+
+def run_the_bootstrap(command: Sequence[str]) -> list[str]:
+    """Run what an image has at /app from here, with this Python."""
+    return use_this_python(
+        [str(BOOTSTRAP) if part == "/app/remote_runner.py" else part for part in command]
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]:
+    """A cluster whose pods are processes of this machine."""
+    runtime = ProcessRuntime(rewrite=run_the_bootstrap)
     with LoopbackCluster(tmp_path_factory.mktemp("cluster"), runtime=runtime) as cluster:
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         yield cluster
@@ -96,7 +131,7 @@ def worker(
 
 @pytest.fixture
 def project(
-    loopback_cloud: LoopbackCloud,
+    cloud: Cloud,
     cluster: LoopbackCluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -104,19 +139,12 @@ def project(
     shared_kinetic_home: Path,
 ) -> Project:
     """A project on the loopback cloud, of somebody who has no access to the cluster."""
-    loopback_cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
-    for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
-        loopback_cloud.storage.create_bucket(bucket)
-    for name, value in environment_of(loopback_cloud).items():
+    for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(token="nobody")))
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     monkeypatch.delitem(sys.modules, "worker_functions", raising=False)
-    return make_project(
-        tmp_path / "project",
-        monkeypatch,
-        {"worker_functions.py": FUNCTIONS, "requirements.txt": "humanize==4.12.3\n"},
-    )
+    return make_project(tmp_path / "project", monkeypatch, {"worker_functions.py": FUNCTIONS})
 
 
 @pytest.fixture
@@ -132,6 +160,7 @@ def api(prefect_api_url: str) -> Iterator[PrefectApi]:
 
 def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(
     functions: ModuleType,
+    cloud: Cloud,
     cluster: LoopbackCluster,
     worker: RunningWorker,
     api: PrefectApi,
@@ -139,7 +168,7 @@ def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
-    assert functions.describe(1_000_000) == "1.0 million"
+    assert functions.describe(1_000_000) == "1 million"
     assert "describing 1000000" in capfd.readouterr().out
 
     (run, *_) = kinetic.list_runs(limit=1)
@@ -153,11 +182,11 @@ def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(
         if job["metadata"]["labels"]["prefect.io/flow-run-id"] == run.id
     ]
     pod = job["spec"]["template"]["spec"]["containers"][0]
-    assert pod["image"].startswith(f"us-docker.pkg.dev/{PROJECT}/kn-{CLUSTER}/app@sha256:")
+    assert pod["image"].startswith(f"{cloud.repository}/app@sha256:")
     assert "pnu_secret" not in json.dumps([job, dict(record.job_variables)])
     assert run.ticket.run_key not in json.dumps(job), "keys are in a Secret"
-    assert kinetic.attach(run.id).result() == "1.0 million"
-    assert run.retry().result(timeout_seconds=120) == "1.0 million"
+    assert kinetic.attach(run.id).result() == "1 million"
+    assert run.retry().result(timeout_seconds=120) == "1 million"
 
 
 def test_a_worker_that_is_online_changes_nothing_for_who_may_use_the_cluster(
@@ -169,13 +198,13 @@ def test_a_worker_that_is_online_changes_nothing_for_who_may_use_the_cluster(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
     run = functions.describe.submit(2_000_000)
-    assert run.result(timeout_seconds=120) == "2.0 million"
+    assert run.result(timeout_seconds=120) == "2 million"
     assert DISPATCH_LABEL not in api.read_run(run.id).labels
     names = [job["metadata"]["name"] for job in cluster.list("jobs")]
     assert any(run.id in name for name in names), "this client named the Job"
     chosen = functions.describe.with_options(dispatch="worker").submit(3_000_000)
     assert api.read_run(chosen.id).labels[DISPATCH_LABEL] == "worker"
-    assert chosen.result(timeout_seconds=120) == "3.0 million"
+    assert chosen.result(timeout_seconds=120) == "3 million"
 
 
 def test_a_run_that_a_worker_started_is_cancelled_without_access_to_the_cluster(
@@ -211,13 +240,13 @@ def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
             return [run for run in runs if api.read_run(run.id).deployment_id == deployment.id]
 
         run, *_ = eventually(ended, seconds=240)
-        assert run.result() == "5.0 million"
+        assert run.result() == "5 million"
         assert "describing 5000000" in run.logs()
-        api.client.set_deployment_paused_state(UUID(deployment.id), True)
+        api.client.pause_deployment(UUID(deployment.id))
         with_suffix = deployment.run(suffix="!")
-        assert with_suffix.result(timeout_seconds=120) == "5.0 million!"
+        assert with_suffix.result(timeout_seconds=120) == "5 million!"
     finally:
-        api.client.set_deployment_paused_state(UUID(deployment.id), True)
+        api.client.pause_deployment(UUID(deployment.id))
         for state in ("running", "pending"):
             eventually(lambda state=state: not kinetic.list_runs(state=state))
         deployment.delete()
