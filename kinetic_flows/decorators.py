@@ -11,6 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -127,7 +128,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     def decorate(target: Callable[..., Any]) -> Any:
         _refuse_unsupported(target)
         _check_flow(target, chosen)
-        return target if load_settings().inside_run else RemoteFunction(target, chosen)
+        return _in_a_run(target) if load_settings().inside_run else RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)
 
@@ -424,6 +425,18 @@ class RemoteFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<RemoteFunction {self._name} on {self.options.accelerator}>"
+
+
+def _in_a_run(function: Any) -> Any:
+    """Return the plain function; it answers what its module asks of it when that is imported.
+
+    The runner's stand-in for this package does the same.
+    """
+    with suppress(AttributeError, TypeError):  # not every callable takes attributes
+        function.fn = function
+        function.with_options = lambda **_options: function
+        function.as_flow = lambda: function
+    return function
 
 
 def _refuse_unsupported(target: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from kinetic_flows.session import Session
 
 R = TypeVar("R")
+
+CLOCK_SKEW = timedelta(minutes=1)
+"""How far Prefect's clock may be ahead of this machine's."""
 
 FOLLOWED_BATCHES = 100
 """How many batches of lines wait for whoever follows; further ones stay where they are kept."""
@@ -279,6 +282,9 @@ def find_records(
     from kinetic_flows.reconciler import reconcile
 
     query = replace(query_of_state(state), name=name, since=since)
+    if query.state_types != ("SCHEDULED",):
+        # Prefect makes the runs of a schedule long before they begin.
+        query = replace(query, until=datetime.now(UTC) + CLOCK_SKEW)
     reconcile(session.platform, session.api)
     return session.api.find_runs(query, limit=limit)
 

@@ -143,6 +143,7 @@ class RunQuery:
         state_name: Only runs in the state of this name; None for any.
         name: Part of the run's name; None for any.
         since: Only runs created later; None for any time.
+        until: Only runs that begin, or were to begin, earlier; None for any time.
         parent: Only runs below this flow run; None for any.
         ids: Only runs of these ids; None for any.
         flow: Runs of this flow of ours, in place of runs of remote functions; None for those.
@@ -154,6 +155,7 @@ class RunQuery:
     state_name: str | None = None
     name: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
     parent: str | None = None
     ids: tuple[str, ...] | None = None
     flow: str | None = None
@@ -174,8 +176,10 @@ class RunQuery:
             wanted["state"] = {"name": {"any_": [self.state_name]}}
         if self.name:
             wanted["name"] = {"like_": self.name}
-        if self.since:
-            wanted["expected_start_time"] = {"after_": self.since.isoformat()}
+        bounds = {"after_": self.since, "before_": self.until}
+        given = {name: moment.isoformat() for name, moment in bounds.items() if moment}
+        if given:
+            wanted["expected_start_time"] = given
         if self.parent:
             wanted["parent_flow_run_id"] = {"any_": [self.parent]}
         if self.ids is not None:

@@ -14,9 +14,19 @@ class KineticError(Exception):
 
 def run(*args: Any, **_options: Any) -> Any:
     """Return the function as it is, whether the decorator is used bare or with options."""
-    if args and callable(args[0]):
-        return args[0]
-    return lambda function: function
+    return _as_it_is(args[0]) if args and callable(args[0]) else _as_it_is
+
+
+def _as_it_is(function: Any) -> Any:
+    """Return a function that answers what modules ask of a decorated one when they are imported."""
+    try:
+        function.fn = function
+        function.with_options = lambda **_options: function
+        function.as_flow = lambda: function
+    except (AttributeError, TypeError):
+        # Not every callable takes attributes.
+        pass
+    return function
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from uuid import UUID
 
 import pytest
 from prefect_workers import RunningWorker, a_worker, eventually
@@ -196,8 +197,10 @@ def test_a_schedule_fires_with_its_author_gone(
 
         run, *_ = eventually(ended, seconds=180)
         assert run.result() == 6.0
+        assert kinetic.list_runs(state="scheduled"), "Prefect makes runs ahead of their time"
+        assert run.id in {each.id for each in kinetic.list_runs(limit=20)}, "and they hide none"
     finally:
-        api.client.set_deployment_paused_state(__import__("uuid").UUID(deployment.id), True)
+        api.client.pause_deployment(UUID(deployment.id))
         eventually(lambda: not kinetic.list_runs(state="running"))
         eventually(lambda: not kinetic.list_runs(state="pending"))
         deployment.delete()

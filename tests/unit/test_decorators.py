@@ -84,6 +84,7 @@ def test_inside_a_run_the_decorator_changes_nothing(monkeypatch: pytest.MonkeyPa
 
     assert kinetic.run()(function) is function
     assert kinetic.run(function) is function
+    assert function.with_options(retries=1) is function.as_flow() is function.fn is function  # type: ignore[attr-defined]
 
 
 async def _coroutine() -> None:

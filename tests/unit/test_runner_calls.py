@@ -594,8 +594,10 @@ class TestKineticInside:
             from kinetic import KineticError, Run, run
             @kinetic.run
             def bare(x): return x + 1
+            bare_flow = bare.as_flow()
             @run(accelerator="tpu-v6e-8")
-            def other(x): return bare(x) + 1
+            def other(x): return bare.fn(x) + 1
+            other = other.with_options(retries=3)
             @kinetic_flows.run()
             def main(run: Run[int] | None = None):
                 try:
