@@ -38,6 +38,7 @@ def check_image(
     wanted = Wanted(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         architecture=parse_accelerator(accelerator).architecture,
+        project=settings.cloud.project if settings.cloud else None,
     )
     registry = image_registry(environ, settings.home, endpoints)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 from kinetic_flows import naming
 from kinetic_flows.accelerators.model import Architecture
 from kinetic_flows.errors import ImageError
+from kinetic_flows.images.pull_rights import node_access
 from kinetic_flows.images.references import parse_reference
 from kinetic_flows.plan import pull_seconds, size_in_words
 from kinetic_flows.protocols import ImageConfig, ImageRegistry, ResolvedImage
@@ -27,10 +28,12 @@ class Wanted:
     Attributes:
         python: Python minor version of the client, such as `3.11`.
         architecture: Processor architecture of the nodes.
+        project: Google Cloud project of the nodes; None when it is not known.
     """
 
     python: str
     architecture: Architecture = "amd64"
+    project: str | None = None
 
     @property
     def platform(self) -> str:
@@ -54,6 +57,7 @@ class ImageReport:
         reference: The image as it was named.
         image: The image.
         python: Its Python minor version; None when it does not say.
+        nodes: What the cluster's nodes need to pull it.
         problems: Why it cannot run a call; empty when it can.
         warnings: What the person should know, a sentence each.
     """
@@ -61,6 +65,7 @@ class ImageReport:
     reference: str
     image: ResolvedImage
     python: str | None
+    nodes: str
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
 
@@ -77,6 +82,7 @@ class ImageReport:
             "entrypoint": list(config.entrypoint) if config else [],
             "user": config.user if config else "",
             "working_directory": config.working_directory if config else "",
+            "nodes": self.nodes,
             "fits": not self.problems,
             "problems": [{"message": item.message, "hint": item.hint} for item in self.problems],
             "warnings": list(self.warnings),
@@ -86,7 +92,7 @@ class ImageReport:
         """Return the report as text for people."""
         rows = [("image", self.reference), ("digest", self.image.digest)]
         rows += _config_rows(self.image.config) if self.image.config else []
-        rows.append(("python", self.python or "not said"))
+        rows += [("python", self.python or "not said"), ("nodes", self.nodes)]
         rows += [("warning", line) for line in self.warnings]
         rows += [("problem", f"{item.message}; {item.hint}") for item in self.problems]
         rows.append(("verdict", "cannot run calls" if self.problems else "can run calls"))
@@ -140,6 +146,7 @@ def report_on(reference: str, image: ResolvedImage, wanted: Wanted) -> ImageRepo
         reference=reference,
         image=image,
         python=python_of(image),
+        nodes=node_access(parse_reference(reference), wanted.project),
         problems=tuple(_problems(reference, image, wanted)),
         warnings=tuple(_warnings(reference, image, wanted)),
     )

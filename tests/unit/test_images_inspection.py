@@ -126,7 +126,7 @@ def test_an_image_that_does_not_say_its_python_warns_that_it_matters() -> None:
 
 
 def test_a_report_tells_people_everything() -> None:
-    assert report_on(NAME, image(), WANTED).explain() == (
+    assert report_on(NAME, image(), Wanted(python="3.11", project="p")).explain() == (
         "     image  us-docker.pkg.dev/p/r/mine:v1\n"
         "    digest  sha256:1\n"
         "  platform  linux/amd64\n"
@@ -135,6 +135,7 @@ def test_a_report_tells_people_everything() -> None:
         "      user  65532\n"
         " directory  /home/me\n"
         "    python  3.11\n"
+        "     nodes  read it as their own project's, unless their service account was restricted\n"
         "   verdict  can run calls"
     )
 
@@ -146,3 +147,18 @@ def test_a_report_tells_machines_the_same() -> None:
     assert told["problems"][0]["hint"].startswith("use an image with Python 3.11")
     assert (told["size_bytes"], told["pull_seconds"]) == (600_000_000, 10.0)
     assert (told["platform"], told["python"]) == ("linux/amd64", "3.9")
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("us-docker.pkg.dev/mine/r/i:v1", "as their own project's"),
+        ("us-docker.pkg.dev/example.com/mine/r/i:v1", "--project=example.com:mine"),
+        ("us-docker.pkg.dev/other/shared/i:v1", "add-iam-policy-binding shared --location=us"),
+        ("me/train:v1", "image_pull_secrets"),
+    ],
+)
+def test_what_nodes_need_to_pull_an_image_is_told_by_its_name(name: str, needed: str) -> None:
+    wanted = Wanted(python="3.11", project="mine")
+
+    assert needed in report_on(name, image(), wanted).nodes
