@@ -54,6 +54,8 @@ from kinetic_flows.reconciler import store_label
 from kinetic_flows.session import Session
 from kinetic_flows.worker_jobs import unidentified, worker_environment
 
+NAMING_A_RUN = ("job_name", "env", "entrypoint", "command")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -170,7 +172,19 @@ def launch_job(
         of_run, key = replace(request, run_id=ticket.run_id), ticket.run_key
         start_job(of_run, job, payload, key, place, session, outputs=outputs)
 
-    return create_and_start(new, start, session)
+    return create_and_start(_on_work_pool(new, request, place, session), start, session)
+
+
+def _on_work_pool(new: NewRun, request: JobRequest, place: Place, session: Session) -> NewRun:
+    """Show a run that is launched from here on the work pool that its Job is made from."""
+    variables = place.job_variables(request)
+    # What names a run is not known before it has an id.
+    shown = {name: value for name, value in variables.items() if name not in NAMING_A_RUN}
+    return replace(
+        new,
+        work_pool=session.work_pool,
+        job_variables={**new.job_variables, **shown},
+    )
 
 
 def run_tags(draft: Draft) -> tuple[str, ...]:

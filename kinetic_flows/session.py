@@ -54,6 +54,12 @@ class Session:
         """Whether the processes of runs can reach the Prefect API themselves."""
         return self.platform.launcher.reaches(self.api.url)
 
+    @property
+    def work_pool(self) -> str | None:
+        """The work pool that runs are shown on; None where there is none."""
+        cloud = self.settings.cloud
+        return cloud.work_pool if cloud and self.job_template is not None else None
+
     @cached_property
     def job_template(self) -> Mapping[str, Any] | None:
         """The work pool's base job template, read once; None for the one that ships.

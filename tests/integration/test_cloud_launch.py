@@ -211,14 +211,18 @@ def test_the_specifications_example_runs_on_a_tpu(
     labels = job["metadata"]["labels"]
     assert (labels["owner"], labels["team"]) == ("platform", "vision")
 
+    shown = httpx.get(f"{api.url}/flow_runs/{record.id}").json()
+    assert shown["work_pool_name"] == "kinetic-gke"
+    assert shown["job_variables"]["image"] == container["image"]
+    assert shown["job_variables"]["tpu_topology"] == "2x4"
     assert history(api, record.id) == ["Pending", "Running", "Completed"]
     lines = [line.message for line in api.logs(record.id)]
     assert "training at 2000000" in lines
     reason = "train is pending: the cluster's autoscaler is adding a node"
     assert any(line.startswith(reason) for line in lines), lines
-    shown = capfd.readouterr()
-    assert reason in shown.err
-    assert "✓ preflight: the cluster is ready for tpu-v6e-8" in shown.err
+    told = capfd.readouterr().err
+    assert reason in told
+    assert "✓ preflight: the cluster is ready for tpu-v6e-8" in told
 
     counted = functions.train.with_options(accelerator="TPU:8").plan(1)
     assert counted.accelerator == "tpu-v6e-8", "the one type that the cluster has"
