@@ -87,7 +87,8 @@ def _obstacles(draft: Draft, platform: Platform) -> tuple[str, ...]:
         accelerator=draft.accelerator, service_account=chosen.get("service_account_name")
     )
     try:
-        return platform.launcher.preflight(needs).problems
+        is_launched_here = platform.dispatch == "client"
+        return platform.launcher.preflight(needs).problems if is_launched_here else ()
     except KineticError as error:
         return (f"the cluster cannot be asked: {error.message}",)
 

@@ -234,7 +234,7 @@ def test_what_the_cluster_lacks_is_listed_before_anything_is_built(
     functions: Any, loopback_cloud: LoopbackCloud, cluster: LoopbackCluster
 ) -> None:
     builds = len(loopback_cloud.builds.builds)
-    denial = Denial(resource="jobs", verb="create")
+    denial = Denial(resource="secrets", verb="create")
     cluster.access.denials.append(denial)
     changed = functions.train.with_options(
         job_variables={"service_account_name": "trainer"}, requirements=["humanize==4.12.2"]
@@ -242,7 +242,7 @@ def test_what_the_cluster_lacks_is_listed_before_anything_is_built(
     try:
         planned = changed.plan(1).explain()
         assert "in the way  there is no service account 'trainer'" in planned
-        assert "in the way  you may not create jobs.batch" in planned
+        assert "in the way  you may not create secrets" in planned
         begun = time.monotonic()
         with pytest.raises(LaunchError) as caught:
             changed(1)
@@ -252,7 +252,7 @@ def test_what_the_cluster_lacks_is_listed_before_anything_is_built(
     told = str(caught.value)
     assert "2 problems" in told
     assert "there is no service account 'trainer' in namespace 'default'" in told
-    assert "you may not create jobs.batch" in told
+    assert "you may not create secrets" in told
     assert len(loopback_cloud.builds.builds) == builds
     misspelt = functions.train.with_options(job_variables={"memroy": "1Gi"})
     with pytest.raises(LaunchError, match=r"no variable 'memroy'(?s:.*)did you mean 'memory'"):
