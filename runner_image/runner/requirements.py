@@ -126,6 +126,8 @@ def installed_version(name: str) -> str | None:
 
 
 def _arguments(spec: Mapping[str, Any], lock_file: str, wheels: str | None) -> list[str]:
+    # No bytecode: compiling all packages takes longer than importing those that are used
+    # (benchmarks/prebuilt.py).
     arguments = ["pip", "install", "--no-deps", "--require-hashes", "--requirements", lock_file]
     arguments += ["--python", sys.executable, "--no-progress"]
     if wheels:

@@ -34,7 +34,7 @@ from loopback.small_images import Pusher
 
 pytest_plugins = ["loopback.fixtures"]
 # The first test that needs a base image builds one, JAX included.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_image"
 OWN = f"{PROJECT}/own"
