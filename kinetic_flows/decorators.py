@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from kinetic_flows.errors import FunctionNotSupportedError, UsageError
-from kinetic_flows.flow_functions import is_async, is_flow
+from kinetic_flows.flow_functions import is_async
 from kinetic_flows.inputs import InputMode, Inputs
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.suitability import check_flow, in_a_run, refuse_unsupported
 from kinetic_flows.terminal import terminal_progress
 
 if TYPE_CHECKING:
@@ -126,9 +124,9 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     chosen = RunOptions().updated(options)
 
     def decorate(target: Callable[..., Any]) -> Any:
-        _refuse_unsupported(target)
-        _check_flow(target, chosen)
-        return _in_a_run(target) if load_settings().inside_run else RemoteFunction(target, chosen)
+        refuse_unsupported(target)
+        check_flow(target, chosen)
+        return in_a_run(target) if load_settings().inside_run else RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)
 
@@ -425,65 +423,3 @@ class RemoteFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<RemoteFunction {self._name} on {self.options.accelerator}>"
-
-
-def _in_a_run(function: Any) -> Any:
-    """Return the plain function; it answers what its module asks of it when that is imported.
-
-    The runner's stand-in for this package does the same.
-    """
-    with suppress(AttributeError, TypeError):  # not every callable takes attributes
-        function.fn = function
-        function.with_options = lambda **_options: function
-        function.as_flow = lambda: function
-    return function
-
-
-def _refuse_unsupported(target: Any) -> None:
-    """Refuse what cannot run remotely, with the remedy.
-
-    Raises:
-        FunctionNotSupportedError: It cannot.
-    """
-    problem = _problem(target)
-    if problem:
-        what, hint = problem
-        raise FunctionNotSupportedError(
-            f"@kinetic.run cannot be applied to {what}", value=target, hint=hint
-        )
-
-
-def _check_flow(target: Any, options: RunOptions) -> None:
-    """Refuse options that a Prefect flow has of its own.
-
-    Raises:
-        UsageError: There is one.
-    """
-    if options.retries and is_flow(target):
-        raise UsageError(
-            f"retries is {options.retries}, and {target.__name__} is a Prefect flow",
-            value=options.retries,
-            hint="write @flow(retries=...): Prefect's engine runs the flow again in its run",
-        )
-
-
-def _problem(target: Any) -> tuple[str, str] | None:
-    if isinstance(target, classmethod | staticmethod):
-        kind = type(target).__name__
-        return f"a {kind} object", f"put @{kind} above @kinetic.run, so that it is applied last"
-    if inspect.isclass(target):
-        return f"the class {target.__name__}", "decorate a function or a method"
-    if not callable(target):
-        return f"{target!r}, which is not callable", "decorate a function"
-    if hasattr(target, "cache_info") and hasattr(target, "cache_clear"):
-        return (
-            "a functools.cache wrapper, whose cache would stay behind",
-            "put @functools.cache above @kinetic.run to cache results here, or cache inside",
-        )
-    function = target.fn if is_flow(target) else target
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return (
-            f"the generator function {target.__name__}, whose values cannot be streamed back",
-            "collect them inside the function and return a list",
-        )
-    return None

@@ -19,7 +19,7 @@ import kinetic
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.deployment import find_deployment
-from kinetic_flows.naming import DISPATCH_LABEL, WORK_POOL
+from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
 from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
 from loopback.cloud import REGISTRY_HOST
@@ -214,6 +214,23 @@ def test_a_run_that_a_worker_started_is_cancelled_without_access_to_the_cluster(
     eventually(lambda: "asleep" in run.logs())
     run.cancel()
     assert run.state == "Cancelled"
+
+
+def test_the_worker_that_ships_cancels_a_run_that_has_not_started(
+    functions: ModuleType, cluster: LoopbackCluster, worker: RunningWorker, api: PrefectApi
+) -> None:
+    """No node has the accelerator, so no pod will ever notice the cancellation."""
+    run = functions.sleep.with_options(accelerator="l4").submit()
+
+    def jobs() -> list[str]:
+        found = [job["metadata"] for job in cluster.list("jobs")]
+        return [each["name"] for each in found if each["labels"].get(RUN_ID_POD_LABEL) == run.id]
+
+    eventually(jobs)
+    eventually(lambda: api.client.read_flow_run(UUID(run.id)).infrastructure_pid)
+    run.cancel()
+    assert run.state == "Cancelled"
+    eventually(lambda: not jobs())
 
 
 def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
