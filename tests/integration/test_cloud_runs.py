@@ -103,12 +103,3 @@ def test_a_sweep_shares_its_upload_and_old_runs_are_removed(functions: ModuleTyp
             assert {run.id for run in group.runs} <= {each.run_id for each in gone}
         assert list(store.list("runs/")) == []
         assert list(store.list("packs/"))
-
-
-def test_the_bucket_itself_removes_what_runs_leave_and_keeps_its_other_rules(
-    functions: ModuleType,
-) -> None:
-    with own_session(Silence()) as session:
-        assert session.platform.expire_runs(30) is True
-        assert session.platform.expire_runs(30) is False
-        assert session.platform.expire_runs(7) is True

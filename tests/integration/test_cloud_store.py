@@ -235,3 +235,20 @@ def test_a_refusal_is_an_error_with_the_remedy_and_never_a_missing_object(
         wire_store.missing(["a"])
 
     assert not isinstance(raised.value, ObjectNotFoundError)
+
+
+def test_the_bucket_removes_old_objects_below_a_prefix_and_keeps_its_other_rules(
+    wire_storage: WireStorage, bucket_name: str
+) -> None:
+    wire_storage.create_bucket(bucket_name)
+    own = {"action": {"type": "Delete"}, "condition": {"age": 365}}
+    wire_storage.bucket_settings[bucket_name] = {"lifecycle": {"rule": [own]}}
+    with closing(GoogleStore(bucket_name, prefix="team/a", endpoint=wire_storage.url)) as store:
+        assert store.expire("runs/", 30) is True
+        assert store.expire("runs/", 30) is False
+        assert store.expire("runs/", 7) is True
+    ours = {
+        "action": {"type": "Delete"},
+        "condition": {"age": 7, "matchesPrefix": ["team/a/runs/"]},
+    }
+    assert wire_storage.bucket_settings[bucket_name]["lifecycle"]["rule"] == [own, ours]

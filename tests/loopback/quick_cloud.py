@@ -56,6 +56,7 @@ def a_quick_cloud(directory: Path) -> Iterator[QuickCloud]:
         builds = CloudBuildServer(QuickWorker(storage.url, registry.url)).start()
         running.callback(builds.stop)
         runtime = ProcessRuntime(rewrite=_on_this_machine)
+        (directory / "cluster").mkdir(parents=True)
         cluster = running.enter_context(LoopbackCluster(directory / "cluster", runtime=runtime))
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         yield QuickCloud(

@@ -28,6 +28,7 @@ class WireStorage:
 
     def __init__(self) -> None:
         self.buckets = Buckets()
+        self.bucket_settings: dict[str, dict[str, Any]] = {}
         self.server = WireServer(self._answer)
         self.url = self.server.url
 
@@ -57,8 +58,13 @@ class WireStorage:
         if match := _LISTING.match(request.path):
             return self._listing(unquote(match[1]), request.query)
         if match := _BUCKET.match(request.path):
-            self.buckets.bucket(unquote(match[1]))
-            return _json({"kind": "storage#bucket", "name": unquote(match[1])})
+            name = unquote(match[1])
+            self.buckets.bucket(name)
+            if request.method == "PATCH":
+                self.bucket_settings.setdefault(name, {}).update(json.loads(request.body))
+            return _json(
+                {"kind": "storage#bucket", "name": name, **self.bucket_settings.get(name, {})}
+            )
         if request.path == "/storage/v1/b" and request.method == "POST":
             self.buckets.create(json.loads(request.body)["name"])
             return _json({"kind": "storage#bucket", **json.loads(request.body)})
