@@ -1,0 +1,75 @@
+"""Wheels of everything a project locks, so that a pod needs no index: found, held to the lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from corpus.dependencies.simple_index import SimpleIndex, sdist, serve, wheel
+from kinetic_flows.dependencies.lockfile import LockedPackage
+from kinetic_flows.dependencies.targets import cloud_target
+from kinetic_flows.dependencies.wheelhouse import Wheelhouse
+from kinetic_flows.dependencies.wheels import local_wheels
+from kinetic_flows.errors import LockError
+from kinetic_flows.job import sha256_hex
+
+ALPHA = wheel("alpha", "1.0")
+SOURCES = sdist("onlysources", "2.0")
+TARGET = cloud_target("cpu", "3.11", base_lock="", base_identity="base")
+
+
+def locked(name: str, version: str, content: bytes) -> LockedPackage:
+    return LockedPackage(name=name, version=version, hashes=(f"sha256:{sha256_hex(content)}",))
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[SimpleIndex]:
+    with serve((ALPHA, SOURCES, wheel("alpha", "2.0"))) as served:
+        yield served
+
+
+@pytest.fixture
+def house(index: SimpleIndex, tmp_path: Path) -> Wheelhouse:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "nobody"),
+        "UV_CACHE_DIR": str(tmp_path / "uv-cache"),
+        "UV_DEFAULT_INDEX": index.url,
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    project, home = tmp_path / "project", tmp_path / "home"
+    project.mkdir()
+    return Wheelhouse(target=TARGET, project_root=project, home=home, environ=environ)
+
+
+def test_every_package_becomes_a_wheel_and_sources_are_built_here(house: Wheelhouse) -> None:
+    packages = (locked("alpha", "1.0", ALPHA[1]), locked("onlysources", "2.0", SOURCES[1]))
+
+    alpha, built = house.ship(packages)
+
+    assert alpha.hashes == packages[0].hashes
+    assert alpha.wheel is not None
+    assert alpha.wheel.filename == ALPHA[0]
+    assert built.wheel is not None
+    assert built.wheel.filename == "onlysources-2.0-py3-none-any.whl"
+    assert built.hashes != packages[1].hashes, "the lock names the wheel, not its sources"
+    for item in local_wheels((alpha, built), home=house.home):
+        assert sha256_hex(item.path.read_bytes()) == item.sha256
+
+
+def test_a_file_that_the_lock_does_not_allow_is_never_taken(house: Wheelhouse) -> None:
+    with pytest.raises(LockError, match=r"no file that the lock allows for alpha 1\.0") as raised:
+        house.ship((locked("alpha", "1.0", b"another file"),))
+
+    assert "--upgrade" in str(raised.value)
+
+
+def test_what_ships_already_is_left_as_it_is(house: Wheelhouse) -> None:
+    (shipped,) = house.ship((locked("alpha", "1.0", ALPHA[1]),))
+    offline = replace(house, environ={**house.environ, "UV_DEFAULT_INDEX": "http://127.0.0.1:9"})
+
+    assert offline.ship((shipped,)) == (shipped,)
