@@ -83,11 +83,11 @@ def check_request(
     _check_limit(concurrency_limit)
     if isinstance(tags, str):
         raise UsageError(f"tags is {tags!r}", value=tags, hint=f"give a list: tags=[{tags!r}]")
+    schedules = make_schedules(timing)
     called_with = _called_with(function, bound)
     schema = parameter_schema(called_with)
     given = dict(parameters or {})
     _check_parameters(called_with, given, schema, is_scheduled=not timing.is_empty)
-    schedules = make_schedules(timing)
     return DeployRequest(
         name=name,
         description=inspect.getdoc(function) or "",
@@ -152,7 +152,7 @@ def _check_parameters(
     *,
     is_scheduled: bool,
 ) -> None:
-    from prefect.utilities.schema_tools.validation import validate
+    from prefect.utilities.schema_tools.validation import ValidationError, validate
 
     name = function.__name__
     known = inspect.signature(function).parameters
@@ -174,7 +174,7 @@ def _check_parameters(
         )
     try:
         validate(dict(given), dict(schema), raise_on_error=True, ignore_required=bool(missing))
-    except ValueError as error:
+    except ValidationError as error:
         raise UsageError(
             f"parameters do not fit {name}(): {error}",
             value=dict(given),

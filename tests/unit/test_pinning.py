@@ -1,0 +1,107 @@
+"""What a deployment's runs need is kept as a whole, and goes when nothing needs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kinetic_flows.clients.local_store import LocalStore
+from kinetic_flows.errors import ObjectNotFoundError
+from kinetic_flows.job import (
+    CodeSpec,
+    JobSpec,
+    ObjectRef,
+    RequirementsSpec,
+    read_job,
+    sha256_hex,
+)
+from kinetic_flows.naming import deployment_prefix, deployment_prefix_of
+from kinetic_flows.pinning import pin_job, pinned_prefix, remove_objects
+
+PREFIX = deployment_prefix("train", "every night", "5b0c79a2")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def put(store: LocalStore, name: str, data: bytes) -> ObjectRef:
+    store.put_if_absent(name, data)
+    return ObjectRef(name=name, sha256=sha256_hex(data), size_bytes=len(data))
+
+
+def a_job(store: LocalStore, payload: bytes) -> JobSpec:
+    return JobSpec(
+        run_id="",
+        name="train",
+        python="3.11",
+        runner=put(store, "runners/1.pyz", b"runner"),
+        code=CodeSpec(
+            packs=(put(store, "packs/1", b"one"), put(store, "packs/2", b"two")),
+            manifest=put(store, "packs/1.json", b"{}"),
+        ),
+        requirements=RequirementsSpec(
+            lock=put(store, "locks/1.txt", b"lock"),
+            wheels=(put(store, "wheels/1/a-1-py3-none-any.whl", b"wheel"),),
+        ),
+        payload=ObjectRef(name="jobs/1.pkl", sha256=sha256_hex(payload), size_bytes=len(payload)),
+        result="",
+        output_dir="outputs",
+    )
+
+
+def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -> None:
+    job = a_job(store, b"call")
+    pinned = pin_job(job, b"call", PREFIX, store)
+    for name in ("runners/", "packs/", "locks/", "wheels/"):
+        remove_objects(store, name)
+    data = store.get(pinned.name).data
+    assert sha256_hex(data) == pinned.digest
+    found = read_job(data)
+    assert found.code is not None
+    assert found.requirements is not None
+    kept = [found.runner, found.payload, found.code.manifest, *found.code.packs]
+    for ref in (*kept, found.requirements.lock, *found.requirements.wheels):
+        assert ref.name.startswith(pinned.version_prefix)
+        assert sha256_hex(store.get(ref.name).data) == ref.sha256
+    assert found.content_digest() == pinned.content_digest
+    (wheel,) = found.requirements.wheels
+    assert wheel.name.endswith("/a-1-py3-none-any.whl"), "uv reads a wheel's name"
+
+
+def test_pinning_again_copies_nothing_and_another_job_is_another_version(
+    store: LocalStore,
+) -> None:
+    job = a_job(store, b"call")
+    first = pin_job(job, b"call", PREFIX, store)
+    again = pin_job(job, b"call", PREFIX, store)
+    assert (again.copied, again.digest, again.name) == (0, first.digest, first.name)
+    other = pin_job(replace(job, retries=1), b"call", PREFIX, store)
+    assert other.version_prefix != first.version_prefix
+    removed = remove_objects(store, PREFIX, keep=lambda name: name.startswith(other.version_prefix))
+    assert removed == first.copied + 1
+    assert store.get(other.name)
+    with pytest.raises(ObjectNotFoundError):
+        store.get(first.name)
+
+
+def test_an_interrupted_pinning_is_finished_by_the_next(store: LocalStore) -> None:
+    job = a_job(store, b"call")
+    whole = pin_job(job, b"call", PREFIX, store)
+    store.delete(f"{whole.version_prefix}packs/2")
+    store.delete(whole.name)
+    assert pin_job(job, b"call", PREFIX, store).copied == 1
+    assert store.get(whole.name)
+
+
+def test_where_a_deployments_objects_are_is_read_from_its_job(store: LocalStore) -> None:
+    assert PREFIX == "deployments/train-every-night-5b0c79a2/"
+    pinned = pin_job(a_job(store, b"call"), b"call", PREFIX, store)
+    env = {"KINETIC_JOB": f"{store.uri}/{pinned.name}"}
+    assert pinned_prefix({"env": env}, store.uri) == PREFIX
+    assert pinned_prefix({"env": env}, "gs://elsewhere") is None
+    assert pinned_prefix({}, store.uri) is None
+    assert deployment_prefix_of("runs/1/job.json") is None
