@@ -21,7 +21,9 @@ from kinetic_flows.runner_image.runner import (
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
 from kinetic_flows import job, naming
+from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.job import ResultEnvelope, ResultHeader, open_result, seal_result
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.packaging.manifest import Entry, encode_manifest
 from kinetic_flows.packaging.packs import Member, archive
 
@@ -184,3 +186,32 @@ def test_a_job_without_a_run_id_is_refused_where_no_worker_says_which(missing: s
 def test_a_run_id_that_is_a_path_is_refused() -> None:
     with pytest.raises(contract.Fault, match="must be a flow run's id"):
         identity.identified(_job(), {**WORKERS, "PREFECT__FLOW_RUN_ID": "../../elsewhere"})
+
+
+def test_both_sides_call_the_hosts_of_a_slice_the_same() -> None:
+    def environment(run_id: str) -> dict[str, str]:
+        request = PodRequest(
+            run_id=run_id,
+            name="train",
+            image="image",
+            accelerator=parse_accelerator("tpu-v5p-2x2x2"),
+        )
+        found: dict[str, str] = job_variables(request)["env"]
+        return found
+
+    told = environment("run-1")
+    assert identity.host_variables({**told, "HOSTNAME": "train-run-1-1"}) == {}
+    by_worker = environment("")
+    assert "KINETIC_HOSTNAMES" not in by_worker, "only the worker knows the Job's name"
+    name = naming.kubernetes_job_name("train", "run-1")
+    worked_out = identity.host_variables({**by_worker, "HOSTNAME": f"{name}-1"})
+    assert {**by_worker, **worked_out} == {**told, "KINETIC_HOSTS_SERVICE": naming.HEADLESS_SERVICE}
+
+
+def test_a_workers_job_is_named_by_the_worker() -> None:
+    request = PodRequest(
+        run_id="", name="Train It", image="image", accelerator=parse_accelerator("cpu")
+    )
+    variables = job_variables(request)
+    assert variables["name"] == "train-it"
+    assert "job_name" not in variables
