@@ -67,7 +67,8 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     found = resolve_image_task(request, platform, progress)
     artifact = environment_artifact(environment, draft)
     why = () if found else reasons_to_build(environment, draft)
-    build = build_image_task.with_options(**_build_options(session, is_found=found is not None))
+    options = _build_options(session, is_found=found is not None)
+    build = build_image_task.with_options(**options) if options else build_image_task
     with stoppable() as work:
         building = build.submit(request, environment, draft, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
