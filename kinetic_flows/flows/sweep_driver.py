@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kinetic_flows.caching import launch_or_reuse
 from kinetic_flows.clients.prefect_api import RunQuery, RunRecord
-from kinetic_flows.errors import KineticError, LaunchError, ObjectRefusedError
+from kinetic_flows.errors import KineticError, LaunchError, ObjectRefusedError, PrefectServerError
 from kinetic_flows.following import cancel
 from kinetic_flows.inputs import Arguments, SweepOptions
 from kinetic_flows.job import RunTicket
@@ -35,6 +36,10 @@ RECORD_SECONDS = 2.0
 """How often the states of runs are asked for whose processes a Prefect worker starts."""
 
 RECORDS_AT_A_TIME = 100
+BUSY_RETRIES = 5
+"""How often the launch of an input is tried again that Prefect had no time for, beyond the
+tries of each request: a server on SQLite answers 503 while others write."""
+
 MAX_REFUSALS = 10
 """Launches that fail one after the other before the cluster is taken to be out of order."""
 
@@ -76,6 +81,19 @@ class Wishes:
         self._changed.clear()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """An input that is being launched.
+
+    Attributes:
+        member: The input.
+        launch: What launches it.
+    """
+
+    member: Member
+    launch: Callable[[], RunTicket]
+
+
 @dataclass(kw_only=True)
 class SweepDriver:
     """Runs the inputs of one group to their ends, from one thread.
@@ -101,7 +119,8 @@ class SweepDriver:
     wishes: Wishes
 
     def __post_init__(self) -> None:
-        self._launching: dict[Future[RunTicket], Member] = {}
+        self._launching: dict[Future[RunTicket], Launch] = {}
+        self._busy: Counter[int] = Counter()
         self._active: dict[str, Member] = {}
         self._uploaded: set[str] = set()
         self._taken = 0
@@ -123,7 +142,7 @@ class SweepDriver:
         with ThreadPoolExecutor(LAUNCHERS) as pool:
             while not self._is_done():
                 self._launch_more(pool, inputs)
-                self._take_launched()
+                self._take_launched(pool)
                 self._look(pool)
                 self._obey(pool)
                 self._show()
@@ -191,22 +210,34 @@ class SweepDriver:
     ) -> None:
         self.roster.put(member)
         launched = pool.submit(copy_context().run, launch)
-        self._launching[launched] = member
+        self._launching[launched] = Launch(member=member, launch=launch)
         launched.add_done_callback(lambda _: self.wishes.notify())
 
-    def _take_launched(self) -> None:
+    def _take_launched(self, pool: ThreadPoolExecutor) -> None:
         for launched in [future for future in self._launching if future.done()]:
-            member = self._launching.pop(launched)
-            error = launched.exception()
+            attempt = self._launching.pop(launched)
+            member, error = attempt.member, launched.exception()
             if error is None:
                 ticket = launched.result()
                 self._refusals = 0
                 self._active[ticket.run_id] = replace(member, ticket=ticket, state="Pending")
                 self.roster.put(self._active[ticket.run_id])
+            elif self._was_too_busy(member, error):
+                self._submit(pool, member, attempt.launch)
             elif isinstance(error, KineticError):
                 self._not_launched(member, error)
             else:
                 raise error
+
+    def _was_too_busy(self, member: Member, error: BaseException) -> bool:
+        """Whether a launch failed because Prefect had too much to do, and is to be tried again.
+
+        Nothing was started then: the flow run comes first.
+        """
+        if not isinstance(error, PrefectServerError) or self.wishes.launches_no_more:
+            return False
+        self._busy[member.index] += 1
+        return self._busy[member.index] <= BUSY_RETRIES
 
     def _not_launched(self, member: Member, error: KineticError) -> None:
         self._end(replace(member, state=NOT_LAUNCHED, error=error))
