@@ -9,12 +9,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from kinetic_flows.blocks import KineticCluster
+from kinetic_flows.blocks import KineticBuildCache, KineticCluster
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_gcp import GcpCredentials
 
 import kinetic
 from kinetic_flows.cli import main
+from kinetic_flows.clients.build_cache import shared_build_cache
 from kinetic_flows.cloud_settings import Source
 from kinetic_flows.configuration import configure
 from kinetic_flows.errors import ConfigurationError, PrefectServerError
@@ -134,6 +136,26 @@ def test_credentials_that_break_after_they_were_loaded_are_refused_by_name(
     key_file.write_text("{}")
     with pytest.raises(ConfigurationError, match=f"'{name}-credentials' cannot be used"):
         cloud.credentials.load()
+
+
+def test_the_build_cache_of_a_profile_refers_to_its_credentials_and_copies_nothing_of_them(
+    profile: str, prefect_api_url: str
+) -> None:
+    cloud = _configured(prefect_api_url, KINETIC_PROFILE=profile).cloud
+    assert cloud is not None
+    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
+        saved = shared_build_cache(cloud, prefect_api_url)
+        assert saved is shared_build_cache(cloud, prefect_api_url)
+        assert isinstance(saved, KineticBuildCache)
+        loaded = KineticBuildCache.load(str(saved._block_document_name), _sync=True)
+        with get_client(sync_client=True) as client:
+            document = client.read_block_document(saved._block_document_id, include_secrets=True)
+
+    assert loaded.bucket == "my-project-1-kn-training-jobs"
+    assert loaded.gcp_credentials is not None
+    assert loaded.gcp_credentials._service_account_email == ACCOUNT
+    reference = document.block_document_references["gcp_credentials"]["block_document"]
+    assert reference["name"] == f"{profile}-credentials"
 
 
 def test_settings_with_credentials_can_be_pickled(profile: str, prefect_api_url: str) -> None:
