@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import re
 import sys
 import tempfile
@@ -102,6 +103,8 @@ class Bench:
         for path in job.root.rglob("*"):
             if path.is_file():
                 self.store.put_if_absent(prefix + path.relative_to(job.root).as_posix(), path)
+        # What the run before has not yet written to the disk must not count for this one.
+        os.sync()
         launch["KINETIC_JOB"] = f"gs://{BUCKET}/{prefix}runs/{RUN_ID}/job.json"
         ended = self.containers.run_container(
             BASE,
