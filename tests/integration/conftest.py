@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect_workers import RunningWorker, a_worker
 
+from kinetic_flows.naming import LOCAL_WORK_POOL
 from kinetic_flows.server import BackgroundServer
 
 
@@ -33,3 +35,15 @@ def prefect_api_url(prefect_server: BackgroundServer, monkeypatch: pytest.Monkey
     assert record is not None, prefect_server.log_file.read_text()
     monkeypatch.setenv("PREFECT_API_URL", record.api_url)
     return record.api_url
+
+
+@pytest.fixture(scope="module")
+def worker(
+    prefect_server: BackgroundServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningWorker]:
+    """A process worker of this machine; it makes its work pool if it has to."""
+    record = prefect_server.status()
+    assert record is not None
+    directory = tmp_path_factory.mktemp("worker")
+    with a_worker(LOCAL_WORK_POOL, "process", record.api_url, directory) as worker:
+        yield worker

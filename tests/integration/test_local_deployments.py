@@ -11,15 +11,13 @@ from types import ModuleType
 from uuid import UUID
 
 import pytest
-from prefect_workers import RunningWorker, a_worker, eventually
+from prefect_workers import RunningWorker, eventually
 from projects import Project, make_project
 
 import kinetic
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.deployment import find_deployment, list_deployments
 from kinetic_flows.errors import DeploymentNotFoundError, UsageError
-from kinetic_flows.naming import LOCAL_WORK_POOL
-from kinetic_flows.server import BackgroundServer
 
 FUNCTIONS = """
     import time
@@ -45,18 +43,6 @@ FUNCTIONS = """
 
 
 CLI = "from kinetic_flows.cli import main; main()"
-
-
-@pytest.fixture(scope="module")
-def worker(
-    prefect_server: BackgroundServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningWorker]:
-    """A process worker of this machine; it makes its work pool if it has to."""
-    record = prefect_server.status()
-    assert record is not None
-    directory = tmp_path_factory.mktemp("worker")
-    with a_worker(LOCAL_WORK_POOL, "process", record.api_url, directory) as worker:
-        yield worker
 
 
 @pytest.fixture

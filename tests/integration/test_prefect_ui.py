@@ -9,7 +9,34 @@ from pathlib import Path
 import pytest
 from browser import keep_picture, open_page, open_tab
 from playwright.sync_api import Page, expect
+from prefect_workers import RunningWorker
 from projects import Project, make_project
+
+DEPLOYED = '''
+    import time
+
+    import kinetic
+
+    @kinetic.run(requirements=[])
+    def evaluate(rate: float, steps: int = 3) -> float:
+        """Evaluate a model.
+
+        Args:
+            rate: The learning rate.
+            steps: How many batches are looked at.
+        """
+        print(f"evaluating {steps} batches")
+        return rate * steps
+
+    @kinetic.run(requirements=[])
+    def wait_for_ever() -> None:
+        print("waiting", flush=True)
+        time.sleep(600)
+
+    if __name__ == "__main__":
+        nightly = evaluate.deploy("nightly", parameters={"rate": 0.5}, cron="0 2 * * *")
+        print(nightly.id, wait_for_ever.deploy("once").run().url)
+'''
 
 TRAINING = """
     import os, time
@@ -48,7 +75,9 @@ def project(
     shared_kinetic_home: Path,
 ) -> Project:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    return make_project(tmp_path / "project", monkeypatch, {"train.py": TRAINING})
+    return make_project(
+        tmp_path / "project", monkeypatch, {"train.py": TRAINING, "deployed.py": DEPLOYED}
+    )
 
 
 def test_a_person_watches_a_run_from_its_first_line_to_its_result(
@@ -81,6 +110,32 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
         expect(page.get_by_text(step, exact=True).first).to_be_visible()
     keep_picture(page, "timeline-of-a-call")
     assert script.communicate(timeout=60)[0].splitlines()[-1].startswith("0.729")
+
+
+def test_a_deployment_runs_with_what_its_form_says_and_ends_when_cancelled(
+    project: Project, page: Page, worker: RunningWorker, prefect_api_url: str
+) -> None:
+    deployed = project.python("deployed.py")
+    assert deployed.returncode == 0, deployed.stderr
+    deployment_id, waiting_url = deployed.stdout.split()
+    ui = prefect_api_url.removesuffix("/api")
+    page.goto(f"{ui}/deployments/deployment/{deployment_id}/run")
+    steps = page.locator(".schema-form-property").filter(has_text="steps")
+    expect(steps.get_by_text("How many batches are looked at.")).to_be_visible()
+    steps.locator("input").fill("6")
+    keep_picture(page, "form-of-a-deployment")
+    page.get_by_role("button", name="Submit").click()
+    page.locator("#prefect-design-toast-app").get_by_text("View run").last.click()
+    expect(page.get_by_text("evaluating 6 batches")).to_be_visible()
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    open_tab(page, "Details")
+    expect(page.get_by_text("returned float: 3.0").first).to_be_visible()
+
+    page.goto(waiting_url)
+    expect(page.get_by_text("waiting", exact=True).first).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible()
 
 
 def _url_printed_by(script: subprocess.Popen[str]) -> str:
