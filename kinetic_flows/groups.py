@@ -299,7 +299,7 @@ class _Raised:
 def _outcome(member: Member, session: Session) -> Any:
     """Return the value of a member that has ended, or what it raised."""
     from kinetic_flows.following import follow
-    from kinetic_flows.results import unpack_result
+    from kinetic_flows.results import read_result, unpack_result
 
     if member.error is not None:
         return _Raised(member.error)
@@ -307,7 +307,11 @@ def _outcome(member: Member, session: Session) -> Any:
         message = f"input {member.index} was not launched: its group was cancelled"
         return _Raised(RunCancelled(message, value=member.index))
     try:
-        return unpack_result(follow(member.ticket, session, Silence()), member.ticket)
+        # It has ended and is settled: most have a result, and nobody else needs to be asked.
+        envelope = read_result(session.platform.store, member.ticket)
+        if envelope is None:
+            envelope = follow(member.ticket, session, Silence(), is_launched=True)
+        return unpack_result(envelope, member.ticket)
     except Exception as error:  # noqa: BLE001 - the function's own
         error.add_note(f"raised by input {member.index}: {member.arguments}")
         return _Raised(error)
