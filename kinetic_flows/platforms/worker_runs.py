@@ -84,8 +84,9 @@ class WorkerRuns:
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Wait for the run to stop itself, as it does when its state says so; then end it.
 
-        A run whose process is not there yet is stopped by its worker, if that is told to look
-        for cancellations (`PREFECT_WORKER_ENABLE_CANCELLATION`), and by whoever sees the pod.
+        A run whose pod waits in the cluster does not notice, and its worker has done with it
+        (Prefect 3.8.8 looks for cancellations of runs that are being submitted, no longer): it
+        is ended by whoever sees the pod.
         """
         deadline = time.monotonic() + grace_seconds
         while not self._api.read_run(run_id).is_final and time.monotonic() < deadline:

@@ -216,8 +216,11 @@ def test_a_run_that_a_worker_started_is_cancelled_without_access_to_the_cluster(
     assert run.state == "Cancelled"
 
 
-def test_the_worker_that_ships_cancels_a_run_that_has_not_started(
-    functions: ModuleType, cluster: LoopbackCluster, worker: RunningWorker, api: PrefectApi
+def test_a_run_whose_pod_waits_is_cancelled_by_whoever_has_access_to_the_cluster(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    worker: RunningWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No node has the accelerator, so no pod will ever notice the cancellation."""
     run = functions.sleep.with_options(accelerator="l4").submit()
@@ -227,7 +230,7 @@ def test_the_worker_that_ships_cancels_a_run_that_has_not_started(
         return [each["name"] for each in found if each["labels"].get(RUN_ID_POD_LABEL) == run.id]
 
     eventually(jobs)
-    eventually(lambda: api.client.read_flow_run(UUID(run.id)).infrastructure_pid)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
     run.cancel()
     assert run.state == "Cancelled"
     eventually(lambda: not jobs())
