@@ -119,7 +119,9 @@ class WorkerRuns:
         if there.phase is not Phase.GONE:
             # Its output is in the logs as well, and those outlive the pod.
             return replace(there, output=b"", position=0)
-        if seconds_in_state(record) < LOST_SECONDS:
+        # A run that is to end needs no Job; one that its worker makes yet ends by itself.
+        is_ending = record.state_type == "CANCELLING"
+        if not is_ending and seconds_in_state(record) < LOST_SECONDS:
             return Observation(phase=phase, reason=record.message if phase is Phase.PENDING else "")
         return Observation(
             phase=Phase.GONE, reason=f"it is {record.state_name}, and has no Job in the cluster"

@@ -123,6 +123,11 @@ def test_a_run_without_a_job_is_lost_only_after_a_while(tmp_path: Path, state: s
     assert "has no Job in the cluster" in seen.reason
 
 
+def test_a_run_that_is_to_end_and_has_no_job_is_over(tmp_path: Path) -> None:
+    seen = look(tmp_path, record("CANCELLING"), Observation(phase=Phase.GONE))
+    assert seen.phase is Phase.GONE
+
+
 def test_its_output_is_what_the_run_itself_has_logged_each_line_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
