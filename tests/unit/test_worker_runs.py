@@ -51,7 +51,7 @@ class Cluster:
         self.stopped.append(run_id)
 
 
-def record(state: str, *, since: datetime = NOW, message: str = "") -> RunRecord:
+def record(state: str, *, since: datetime | None = None, message: str = "") -> RunRecord:
     return RunRecord(
         id="run-1",
         name="train",
@@ -60,7 +60,7 @@ def record(state: str, *, since: datetime = NOW, message: str = "") -> RunRecord
         message=message,
         created=NOW,
         work_pool="pool",
-        state_since=since,
+        state_since=since or datetime.now(UTC),
     )
 
 
