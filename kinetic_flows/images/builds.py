@@ -36,6 +36,8 @@ LOG_TAIL_LINES = 20
 _FAILED_PACKAGE = re.compile(
     r"(?:Failed to (?:build|download|fetch|install|prepare|extract|parse)[^`]*"
     r"|Hash mismatch for )`(?P<name>[^`]+)`"
+    # uv 0.13 writes addresses without quotes.
+    r"|Failed to fetch: (?P<address>[^\s`]+)"
 )
 _FAILED_STEP = re.compile(r'^(?:ERROR: )?build step (?P<number>\d+) "(?P<name>[^"]+)" failed')
 
@@ -283,7 +285,7 @@ def failed_package(lines: Iterable[str]) -> str | None:
     for line in lines:
         match = _FAILED_PACKAGE.search(line)
         if match:
-            return match["name"]
+            return match["name"] or match["address"]
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kinetic_flows.images.pages import image_page
 from kinetic_flows.job import RunTicket
 from kinetic_flows.launching import Prepared, outputs_of
 from kinetic_flows.naming import RUN_ARTIFACT
@@ -23,6 +24,7 @@ class RunDescription:
         accelerator: What it runs on, by name and in words.
         mode: How its image came to be.
         image: The image's reference, by digest.
+        image_page: Where a browser shows the image; None when it has no page.
         environment: What is in the image, and what declares it; empty when nobody knows.
         built_because: Why the image had to be built; empty when it was there.
         code: How much code was shipped.
@@ -34,6 +36,7 @@ class RunDescription:
     accelerator: str
     mode: str
     image: str
+    image_page: str | None = None
     environment: str = ""
     built_because: tuple[str, ...] = ()
     code: str
@@ -42,10 +45,11 @@ class RunDescription:
     def markdown(self) -> str:
         """Return it as a Markdown table."""
         arguments = ", ".join(f"{name}={text}" for name, text in self.arguments.items())
+        image = f"[{self.image}]({self.image_page})" if self.image_page else _code(self.image)
         rows = [
             ("function", _code(f"{self.function}({arguments})")),
             ("runs on", self.accelerator),
-            ("image", f"{_linked(self.image)} ({self.mode})"),
+            ("image", f"{image} ({self.mode})"),
             ("environment", self.environment),
             ("built because", "<br>".join(map(_code, self.built_because))),
             ("code", self.code),
@@ -66,24 +70,21 @@ def publish_description(
         prepared: What it was started with.
         session: Where it reports.
     """
+    image = prepared.image.reference
     description = RunDescription(
         function=draft.name,
         arguments=draft.argument_reprs,
         accelerator=f"`{draft.accelerator}`: {draft.accelerator.description}",
         mode=draft.mode,
-        image=prepared.image.reference,
+        image=image,
+        # An environment on this machine only looks like an image of Docker Hub.
+        image_page=None if session.platform.name == "local" else image_page(image),
         environment=prepared.environment,
         built_because=prepared.built_because,
         code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
         outputs=outputs_of(ticket.run_id, session),
     )
     session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
-
-
-def _linked(image: str) -> str:
-    """Link an image; Artifact Registry's references open in the console."""
-    registry = image.partition("/")[0]
-    return f"[{image}](https://{image})" if "." in registry else _code(image)
 
 
 def _code(text: str) -> str:

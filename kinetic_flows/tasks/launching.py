@@ -36,7 +36,7 @@ class RunDidNotReturn(KineticError):
     """
 
     def __init__(self, ticket: RunTicket, envelope: ResultEnvelope) -> None:
-        how = "raised " if envelope.header.status == "raised" else ""
+        how = {"raised": "raised ", "crashed": "crashed: "}.get(envelope.header.status, "")
         super().__init__(
             f"{ticket.name} {how}{failure_summary(envelope.header)}", value=ticket.run_id
         )

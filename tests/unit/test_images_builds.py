@@ -116,6 +116,7 @@ def test_a_recipe_names_the_dockerfile_its_arguments_and_labels() -> None:
         ("  x Failed to build `numpy==1.0`", "numpy==1.0"),
         ("  x Failed to download `torch==2.0`", "torch==2.0"),
         ("error: Failed to fetch: `https://pypi.org/simple/a/`", "https://pypi.org/simple/a/"),
+        ("  cause: Failed to fetch: https://pypi.org/a.whl", "https://pypi.org/a.whl"),
         ("error: Failed to install: `x` from wheel", "x"),
         ("Hash mismatch for `toolz==1.0.0`", "toolz==1.0.0"),
         ("all is well", None),
