@@ -130,7 +130,18 @@ class BackgroundServer:
             yield
 
     def _start(self, preferred: int) -> ServerRecord:
-        port = preferred if _is_free(preferred) else _free_port()
+        record = self._launch(preferred if _is_free(preferred) else _free_port())
+        if not self._comes_up(record):
+            # Another home's server was faster to take the port.
+            record = self._launch(_free_port())
+            if not self._comes_up(record):
+                raise self._start_error("found its port taken, twice")
+        temporary = self._record_file.with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(record)))
+        temporary.replace(self._record_file)
+        return record
+
+    def _launch(self, port: int) -> ServerRecord:
         process = start_detached(
             [
                 sys.executable,
@@ -140,12 +151,7 @@ class BackgroundServer:
             environment=self._server_environment(port),
             log_file=self.log_file,
         )
-        record = ServerRecord(process=process, port=port, prefect_version=version("prefect"))
-        self._wait_until_healthy(record)
-        temporary = self._record_file.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(record)))
-        temporary.replace(self._record_file)
-        return record
+        return ServerRecord(process=process, port=port, prefect_version=version("prefect"))
 
     def _server_environment(self, port: int) -> dict[str, str]:
         inherited = {k: v for k, v in self._environ.items() if not k.startswith("PREFECT_")}
@@ -159,15 +165,27 @@ class BackgroundServer:
             "DO_NOT_TRACK": "1",
         }
 
-    def _wait_until_healthy(self, record: ServerRecord) -> None:
+    def _comes_up(self, record: ServerRecord) -> bool:
+        """Wait for a server that was launched; False when another one has its port."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not _answers(record.port):
+        while not self._serves(record.port):
             if not record.process.is_alive():
-                raise self._start_error(f"exited with code {exit_code(record.process)}")
+                code = exit_code(record.process)
+                if not _is_free(record.port):
+                    return False
+                raise self._start_error(f"exited with code {code}")
             if time.monotonic() > deadline:
                 self._end(record)
                 raise self._start_error(f"did not answer within {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
+        return True
+
+    def _serves(self, port: int) -> bool:
+        """Whether the server at a port is this home's."""
+        answer = _ask(port, "/api/admin/settings")
+        with suppress(ValueError, TypeError, KeyError):
+            return Path(json.loads(answer or b"")["home"]) == self.directory
+        return False
 
     def _start_error(self, what: str) -> PrefectServerError:
         tail = self.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
@@ -202,12 +220,18 @@ def _answers_while_it_lives(record: ServerRecord) -> bool:
 
 
 def _answers(port: int) -> bool:
+    return _ask(port, "/api/health") is not None
+
+
+def _ask(port: int, path: str) -> bytes | None:
+    """Return what a server on this machine answers; None when it is no good answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=HEALTH_TIMEOUT_SECONDS)
     try:
-        connection.request("GET", "/api/health")
-        return connection.getresponse().status == 200
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read() if response.status == 200 else None
     except (OSError, HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 

@@ -59,6 +59,20 @@ def test_a_server_that_does_not_start_shows_its_last_words(tmp_path: Path) -> No
     assert "unable to open database file" in caught.value.message
 
 
+def test_two_homes_that_start_a_server_at_once_get_one_each(tmp_path: Path) -> None:
+    servers = [BackgroundServer(tmp_path / name, os.environ) for name in ("one", "two")]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda server: server.ensure(), servers)
+    try:
+        assert first.port != second.port
+        assert [server.status() for server in servers] == [first, second]
+        assert first.process.is_alive()
+        assert second.process.is_alive()
+    finally:
+        for server in servers:
+            server.stop()
+
+
 def _occupy_preferred_port(taken: socket.socket) -> None:
     from kinetic_flows.server import PREFERRED_PORT
 
