@@ -31,7 +31,6 @@ from kinetic_flows.clients.build_following import GrowingLog, follow_build
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.configuration import configure
-from kinetic_flows.decorators import RemoteFunction
 from kinetic_flows.image_sources import ProjectImage
 from kinetic_flows.images.bases import UPSTREAM, pins_of, read_base_inputs
 from kinetic_flows.images.builds import BuildSpec
@@ -40,6 +39,7 @@ from kinetic_flows.options import RunOptions
 from kinetic_flows.planning import Call, draft_call, lock_draft
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Silence
+from kinetic_flows.remote_function import RemoteFunction
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud, start_cloud
 

@@ -26,12 +26,12 @@ from _report import Row, report
 from prefect import flow, task
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from kinetic_flows.decorators import RemoteFunction
 from kinetic_flows.flows.run import execute
 from kinetic_flows.options import RunOptions
 from kinetic_flows.planning import Call, draft_call
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Silence, StepStatus
+from kinetic_flows.remote_function import RemoteFunction
 from kinetic_flows.results import unpack_result
 from kinetic_flows.session import open_session
 from kinetic_flows.settings import Settings, load_settings, process_environment

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kinetic_flows.decorators import RemoteFunction as RemoteFunction
     from kinetic_flows.decorators import run as run
     from kinetic_flows.errors import KineticError as KineticError
     from kinetic_flows.errors import ResultError as ResultError
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
     from kinetic_flows.groups import RunGroup as RunGroup
     from kinetic_flows.groups import attach_group as attach_group
     from kinetic_flows.plan import RunPlan as RunPlan
+    from kinetic_flows.remote_function import RemoteFunction as RemoteFunction
     from kinetic_flows.runs import Run as Run
     from kinetic_flows.runs import attach as attach
     from kinetic_flows.runs import list_runs as list_runs
 
 _HOMES = {
     "KineticError": "errors",
-    "RemoteFunction": "decorators",
+    "RemoteFunction": "remote_function",
     "ResultError": "errors",
     "Run": "runs",
     "RunCancelled": "errors",

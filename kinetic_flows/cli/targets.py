@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kinetic_flows.decorators import RemoteFunction
 from kinetic_flows.errors import UsageError, suggest
+from kinetic_flows.remote_function import RemoteFunction
 
 
 def load_function(target: str) -> RemoteFunction[..., Any]:

@@ -182,7 +182,7 @@ def _registered(names: frozenset[str]) -> Iterator[None]:
 
 def _is_remote_function(obj: Any) -> bool:
     kind = type(obj)
-    return kind.__module__ == "kinetic_flows.decorators" and kind.__name__ == "RemoteFunction"
+    return kind.__module__ == "kinetic_flows.remote_function" and kind.__name__ == "RemoteFunction"
 
 
 def _has_origin(module: ModuleType | None) -> bool:

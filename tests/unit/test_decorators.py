@@ -14,8 +14,8 @@ import cloudpickle
 import pytest
 
 import kinetic
-from kinetic_flows.decorators import RemoteFunction
 from kinetic_flows.errors import FunctionNotSupportedError, UsageError
+from kinetic_flows.remote_function import RemoteFunction
 
 
 @kinetic.run(accelerator="l4", tags=["a"])
