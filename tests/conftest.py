@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ KEPT_PREFIXES = ("SSL_", "PIP_", "UV_", "LC_")
 KEPT = frozenset(
     {"PATH", "HOME", "LANG", "TMPDIR", "USER", "CI", "TERM", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
 )
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C heard by the programs that tests start.
+
+    A shell starts what it runs in the background with SIGINT ignored, which children inherit.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

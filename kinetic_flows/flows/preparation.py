@@ -47,8 +47,8 @@ def prepare(draft: Draft, session: Session) -> Prepared:
         KineticError: A step failed.
     """
     # Whoever leaves the launching to workers may not ask the cluster anything.
-    if draft.place.has_preflight and session.platform.dispatch == "client":
-        preflight_task(draft, session)
+    if draft.place.has_preflight:
+        _look_ahead(draft, session)
     match draft.image:
         case ProjectImage():
             return _prepare_project_image(draft, draft.image, session)
@@ -56,6 +56,20 @@ def prepare(draft: Draft, session: Session) -> Prepared:
             return _prepare_base_image(draft, draft.image, session)
         case OwnImage():
             return _prepare_own_image(draft, draft.image, session)
+
+
+def _look_ahead(draft: Draft, session: Session) -> None:
+    """Find out whether the run could be launched; who leaves it to a worker is told so."""
+    if session.platform.dispatch == "client":
+        preflight_task(draft, session)
+        return
+    cloud = draft.settings.required_cloud()
+    why = (
+        "KINETIC_DISPATCH says so"
+        if cloud.dispatch == "worker"
+        else "from here no Jobs may be created in the cluster"
+    )
+    session.progress.notice(f"left to a Prefect worker of work pool {cloud.work_pool}: {why}")
 
 
 def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session) -> Prepared:

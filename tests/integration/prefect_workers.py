@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import yaml
+
+WORKER_MANIFEST = Path(__file__).parents[2] / "deployments" / "worker" / "worker.yaml"
+CHOSEN_HERE = ("PREFECT_API_URL", "HOME")
+
 T = TypeVar("T")
 
 
@@ -79,6 +84,28 @@ def a_worker(
         yield worker
     finally:
         worker.stop()
+
+
+@contextmanager
+def a_cluster_worker(
+    pool: str, api_url: str, directory: Path, kubeconfig: Path
+) -> Iterator[RunningWorker]:
+    """Run a Kubernetes worker, with the settings of the manifest that ships."""
+    settings = {
+        name: value for name, value in shipped_worker_settings().items() if name not in CHOSEN_HERE
+    }
+    settings["PREFECT_WORKER_CANCELLATION_POLL_SECONDS"] = "1"
+    with a_worker(
+        pool, "kubernetes", api_url, directory, KUBECONFIG=str(kubeconfig), **settings
+    ) as worker:
+        yield worker
+
+
+def shipped_worker_settings() -> dict[str, str]:
+    """Return the settings of the worker that the shipped manifest runs."""
+    manifest = yaml.safe_load(WORKER_MANIFEST.read_text())
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each["value"] for each in container["env"]}
 
 
 def eventually(look: Callable[[], T | None], seconds: float = 120) -> T:

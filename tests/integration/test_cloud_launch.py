@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect_workers import a_cluster_worker
 from projects import Project, make_project
 
 from kinetic_flows.accelerators import parse_accelerator
@@ -26,7 +27,8 @@ from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.errors import AcceleratorError, LaunchError, RunCancelled, RunCrashed
 from kinetic_flows.images.bases import pin_of, read_base_inputs
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
-from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
+from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
+from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service, install_work_pool
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, TPUS, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.access import Denial
@@ -228,6 +230,34 @@ def test_the_specifications_example_runs_on_a_tpu(
     assert counted.accelerator == "tpu-v6e-8", "the one type that the cluster has"
     with pytest.raises(AcceleratorError, match="no node pool of the cluster has 'tpu:16'"):
         functions.train.with_options(accelerator="tpu:16").plan(1)
+
+
+def test_the_specifications_example_runs_on_a_tpu_through_a_stock_worker(
+    functions: Any,
+    cluster: LoopbackCluster,
+    api: PrefectApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    install_work_pool(WorkPools(api.url), WORK_POOL)
+    monkeypatch.setenv("KINETIC_DISPATCH", "worker")
+    with a_cluster_worker(WORK_POOL, api.url, tmp_path / "worker", cluster.kubeconfig()):
+        value, _, has_bootstrap = functions.train(3_000_000)
+    assert (value, has_bootstrap) == ("3.0 million", True)
+    record = api.find_runs(limit=1)[0]
+    assert record.labels[DISPATCH_LABEL] == "worker"
+    (job,) = [
+        job
+        for job in cluster.list("jobs")
+        if job["metadata"]["labels"].get(RUN_ID_POD_LABEL) == record.id
+    ]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-accelerator"] == "tpu-v6e-slice"
+    assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": 8}
+    assert "@sha256:" in pod["containers"][0]["image"]
+    assert "training at 3000000" in [line.message for line in api.logs(record.id)]
+    assert f"left to a Prefect worker of work pool {WORK_POOL}" in capfd.readouterr().err
 
 
 def test_what_the_cluster_lacks_is_listed_before_anything_is_built(

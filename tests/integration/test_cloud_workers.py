@@ -11,8 +11,7 @@ from types import ModuleType
 from uuid import UUID, uuid4
 
 import pytest
-import yaml
-from prefect_workers import RunningWorker, a_worker, eventually
+from prefect_workers import RunningWorker, a_cluster_worker, eventually
 from projects import Project, make_project
 
 import kinetic
@@ -49,16 +48,6 @@ FUNCTIONS = """
         print("asleep", flush=True)
         time.sleep(600)
 """
-
-CHOSEN_HERE = ("PREFECT_API_URL", "HOME")
-WORKER_MANIFEST = Path(__file__).parents[2] / "deployments" / "worker" / "worker.yaml"
-
-
-def shipped_worker_settings() -> dict[str, str]:
-    """Return the settings of the worker that the shipped manifest runs."""
-    manifest = yaml.safe_load(WORKER_MANIFEST.read_text())
-    (container,) = manifest["spec"]["template"]["spec"]["containers"]
-    return {each["name"]: each["value"] for each in container["env"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +104,8 @@ def worker(
     record = prefect_server.status()
     assert record is not None
     install_work_pool(WorkPools(record.api_url), WORK_POOL)
-    settings = {
-        name: value for name, value in shipped_worker_settings().items() if name not in CHOSEN_HERE
-    }
-    with a_worker(
-        WORK_POOL,
-        "kubernetes",
-        record.api_url,
-        tmp_path_factory.mktemp("worker"),
-        KUBECONFIG=str(cluster.kubeconfig()),
-        **{**settings, "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "1"},
-    ) as worker:
+    directory = tmp_path_factory.mktemp("worker")
+    with a_cluster_worker(WORK_POOL, record.api_url, directory, cluster.kubeconfig()) as worker:
         yield worker
 
 
@@ -169,7 +149,9 @@ def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
     assert functions.describe(1_000_000) == "1 million"
-    assert "describing 1000000" in capfd.readouterr().out
+    shown = capfd.readouterr()
+    assert "describing 1000000" in shown.out
+    assert f"left to a Prefect worker of work pool {WORK_POOL}: from here no Jobs" in shown.err
 
     (run, *_) = kinetic.list_runs(limit=1)
     record = api.read_run(run.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import closing
@@ -240,7 +239,7 @@ def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings
     assert "hub-s3cret" not in "\n".join(lines)
 
 
-@pytest.mark.skipif("REAL_BASES" not in os.environ, reason="gigabytes: set REAL_BASES=1")
+@pytest.mark.real_bases
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("category", ["gpu", "tpu"])
 def test_the_bases_of_accelerators_can_be_built(
