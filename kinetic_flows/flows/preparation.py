@@ -46,7 +46,7 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     Raises:
         KineticError: A step failed.
     """
-    # Whoever leaves the launching to workers may not ask the cluster anything.
+    # Whoever chose to leave the launching to workers may not ask the cluster anything.
     if draft.place.has_preflight:
         _look_ahead(draft, session)
     match draft.image:
@@ -63,13 +63,11 @@ def _look_ahead(draft: Draft, session: Session) -> None:
     if session.platform.dispatch == "client":
         preflight_task(draft, session)
         return
-    cloud = draft.settings.required_cloud()
-    why = (
-        "KINETIC_DISPATCH says so"
-        if cloud.dispatch == "worker"
-        else "from here no Jobs may be created in the cluster"
+    pool = draft.settings.required_cloud().work_pool
+    session.progress.notice(
+        f"left to a Prefect worker of work pool {pool}: from here no Jobs may be created in the "
+        "cluster (KINETIC_DISPATCH=client says what is missing)"
     )
-    session.progress.notice(f"left to a Prefect worker of work pool {cloud.work_pool}: {why}")
 
 
 def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session) -> Prepared:
