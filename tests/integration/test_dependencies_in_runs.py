@@ -72,7 +72,7 @@ def test_a_plan_names_what_declares_the_dependencies_when_it_is_no_file(project:
     plan = remote.with_options(requirements=[]).plan()
     assert plan.dependency_file is None
     assert plan.dependency_source == "requirements="
-    assert "dependencies  requirements=\n" in plan.explain()
+    assert "dependencies  requirements=, " in plan.explain()
 
 
 def test_a_later_plan_says_what_changed_since_the_environment_that_was_made(
