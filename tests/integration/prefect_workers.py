@@ -108,7 +108,7 @@ def shipped_worker_settings() -> dict[str, str]:
     return {each["name"]: each["value"] for each in container["env"]}
 
 
-def eventually(look: Callable[[], T | None], seconds: float = 120) -> T:
+def eventually(look: Callable[[], T | None], seconds: float = 300) -> T:
     """Look until there is something to be seen, and return it."""
     deadline = time.monotonic() + seconds
     while True:

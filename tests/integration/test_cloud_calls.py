@@ -81,7 +81,7 @@ def functions(
     project = make_project(
         tmp_path / "project",
         monkeypatch,
-        {"cloud_functions.py": FUNCTIONS, "requirements.txt": "humanize==4.12.3\n"},
+        {"cloud_functions.py": FUNCTIONS, "requirements.txt": "humanize==4.11.0\n"},
     )
     monkeypatch.delitem(__import__("sys").modules, "cloud_functions", raising=False)
     return project.module("cloud_functions")

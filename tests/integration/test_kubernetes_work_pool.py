@@ -82,7 +82,7 @@ async def make_run(client: PrefectClient, state: Any, accelerator: str) -> tuple
         accelerator=parse_accelerator(accelerator),
         arguments=("-c", REPORT_COMPLETED),
         environment={"PREFECT_API_URL": str(client.api_url).rstrip("/")},
-        grace_seconds=1,
+        variables={"termination_grace_seconds": 1},
     )
     flow_run = await client.create_flow_run(
         train, work_pool_name=pool, job_variables=job_variables(request), state=state

@@ -464,8 +464,12 @@ def test_images_are_refused_and_prebuilt_says_what_it_means_here(
 
 
 def test_as_a_flow_it_launches_remotely_and_takes_the_same_arguments(
-    functions: ModuleType,
+    functions: ModuleType, prefect_api_url: str
 ) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     flow = functions.add.as_flow()
     assert list(flow.parameters.properties) == ["left", "right"]
-    assert flow(40, right=2) == 42
+    # Prefect read the variable when it was imported; without this it starts a server.
+    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
+        assert flow(40, right=2) == 42

@@ -159,7 +159,7 @@ def test_a_class_defined_in_the_script_survives_the_round_trip(project: Project)
     assert shown.stdout.endswith("True Point(x=2)\n"), shown.stderr
 
 
-def test_twenty_concurrent_submissions_make_one_environment_and_all_return(
+def test_ten_concurrent_submissions_make_one_environment_and_all_return(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KINETIC_QUIET", "1")
@@ -176,9 +176,9 @@ def test_twenty_concurrent_submissions_make_one_environment_and_all_return(
         }
     )
     square = project.module("crowd").square
-    with ThreadPoolExecutor(20) as pool:
-        runs = list(pool.map(square.submit, range(20)))
-    assert [run.result(timeout_seconds=600) for run in runs] == [n * n for n in range(20)]
+    with ThreadPoolExecutor(10) as pool:
+        runs = list(pool.map(square.submit, range(10)))
+    assert [run.result(timeout_seconds=600) for run in runs] == [n * n for n in range(10)]
     assert len(_environments(_home())) == 1
 
 
