@@ -143,11 +143,7 @@ class BackgroundServer:
 
     def _launch(self, port: int) -> ServerRecord:
         process = start_detached(
-            [
-                sys.executable,
-                *["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port"],
-                str(port),
-            ],
+            [sys.executable, "-m", "kinetic_flows.server_process", "127.0.0.1", str(port)],
             environment=self._server_environment(port),
             log_file=self.log_file,
         )
@@ -163,6 +159,9 @@ class BackgroundServer:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
             "DO_NOT_TRACK": "1",
+            # By default every event of a task run is a transaction of its own.
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.25",
         }
 
     def _comes_up(self, record: ServerRecord) -> bool:

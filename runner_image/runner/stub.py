@@ -20,7 +20,9 @@ def run(*args: Any, **_options: Any) -> Any:
 def _as_it_is(function: Any) -> Any:
     """Return a function that answers what modules ask of a decorated one when they are imported."""
     try:
-        function.fn = function
+        if not hasattr(function, "fn"):
+            # A Prefect flow calls what its own `fn` names.
+            function.fn = function
         function.with_options = lambda **_options: function
         function.as_flow = lambda: function
     except (AttributeError, TypeError):

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kinetic_flows.errors import PrefectServerError
@@ -47,6 +48,24 @@ def test_its_whole_life(tmp_path: Path) -> None:
     assert not revived.process.is_alive()
     assert server.status() is None
     assert not server.stop()
+
+
+def test_many_writers_at_once_never_collide(prefect_api_url: str) -> None:
+    """A plain `prefect server start` answers some of these with 503, and some after a minute."""
+    with httpx.Client(base_url=prefect_api_url, timeout=120) as client:
+        flow = client.post("/flows/", json={"name": "crowded"}).json()["id"]
+
+        def create(number: int) -> set[int]:
+            run = client.post("/flow_runs/", json={"flow_id": flow, "name": str(number)})
+            state = {"state": {"type": "RUNNING"}}
+            changed = client.post(f"/flow_runs/{run.json()['id']}/set_state", json=state)
+            artifact = {"key": f"crowded-{number % 3}", "flow_run_id": run.json()["id"]}
+            written = client.post("/artifacts/", json={**artifact, "type": "markdown"})
+            ended = client.delete(f"/flow_runs/{run.json()['id']}")
+            return {answer.status_code for answer in (run, changed, written, ended)}
+
+        with ThreadPoolExecutor(12) as pool:
+            assert set.union(*pool.map(create, range(60))) == {201, 204}
 
 
 def test_a_server_that_does_not_start_shows_its_last_words(tmp_path: Path) -> None:

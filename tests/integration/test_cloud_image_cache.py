@@ -177,7 +177,7 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def builds() -> list[str]:
-        return [build.images[0] for build in loopback_cloud.builds.builds]
+        return [image for build in loopback_cloud.builds.builds for image in build.images]
 
     image = functions.describe.plan(1).image
     assert functions.describe(1_000_000) == ("1.0 million", len(CAPTURED))

@@ -125,7 +125,7 @@ def test_a_flow_that_runs_remotely_shows_its_own_tasks_and_retries(
 
     pipeline = import_module("remote_flows").pipeline
     run = pipeline.submit(str(tmp_path / "counted"), str(tmp_path / "seen"))
-    assert run.result(timeout_seconds=800) == 3
+    assert run.result(timeout_seconds=300) == 3
     with connect(prefect_api_url) as api:
         record = api.read_run(run.id)
     assert record.state_type == "COMPLETED"
@@ -152,7 +152,7 @@ def test_a_flow_in_a_script_runs_remotely(functions: ModuleType, tmp_path: Path)
 
     (tmp_path / "seen").touch()
     ended = Project(root=Path.cwd()).python(
-        "remote_flows.py", str(tmp_path / "counted"), str(tmp_path / "seen"), timeout_seconds=800
+        "remote_flows.py", str(tmp_path / "counted"), str(tmp_path / "seen"), timeout_seconds=300
     )
     assert ended.stdout.splitlines()[-1] == "value: 2", ended.stderr
 

@@ -598,10 +598,14 @@ class TestKineticInside:
             @run(accelerator="tpu-v6e-8")
             def other(x): return bare.fn(x) + 1
             other = other.with_options(retries=3)
+            class Flow:
+                def __init__(self, fn): self.fn = fn
+                def __call__(self, x): return self.fn(x)
+            flow = run()(Flow(lambda x: x))
             @kinetic_flows.run()
             def main(run: Run[int] | None = None):
                 try:
-                    return other(1), type(main).__name__
+                    return other(flow(1)), type(main).__name__
                 except KineticError:
                     return None
         """
