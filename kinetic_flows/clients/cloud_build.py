@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
 from kinetic_flows.clients.google_errors import LOGIN_HINT, is_credential_error, status_of
-from kinetic_flows.clients.google_grpc import open_client
+from kinetic_flows.clients.google_grpc import Connection, open_client
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.builds import (
     BuildSpec,
@@ -67,18 +67,12 @@ class CloudBuild:
     ) -> None:
         self._project = project
         self._parent = f"projects/{project}/locations/{location}"
-        self._endpoint = endpoint
-        self._credentials = credentials
         self._call_seconds = call_seconds
-        self._client: CloudBuildClient | None = None
-        self._lock = threading.Lock()
+        self._connection = Connection(lambda: _client(endpoint, credentials))
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
-        with self._lock:
-            if self._client is not None:
-                self._client.transport.close()  # type: ignore[no-untyped-call]
-                self._client = None
+        self._connection.close()
 
     def submit(
         self, spec: BuildSpec, *, on_orphan: Callable[[str], None] = lambda _: None
@@ -214,17 +208,13 @@ class CloudBuild:
         """Make a call in this library's terms: limited in time, its errors translated."""
         options = {"timeout": self._call_seconds / 2, "retry": _retry(self._call_seconds)}
         try:
-            return call_with_deadline(lambda: call(self._connect(), options), self._call_seconds)
+            return call_with_deadline(
+                lambda: call(self._connection.client(), options), self._call_seconds
+            )
         except KineticError:
             raise
         except Exception as error:
             raise _translate(error, self._project) from error
-
-    def _connect(self) -> CloudBuildClient:
-        with self._lock:
-            if self._client is None:
-                self._client = _client(self._endpoint, self._credentials)
-            return self._client
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
+
+C = TypeVar("C")
+
+
+class Connection(Generic[C]):
+    """A client that is opened when it is first used; safe under threads.
+
+    Args:
+        open_client: Makes the client.
+    """
+
+    def __init__(self, open_client: Callable[[], C]) -> None:
+        self._open_client = open_client
+        self._client: C | None = None
+        self._lock = threading.Lock()
+
+    def client(self) -> C:
+        """Return the client, opening it if need be."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._open_client()
+            return self._client
+
+    def close(self) -> None:
+        """Close the client; the next use opens a new one."""
+        with self._lock:
+            client: Any = self._client
+            self._client = None
+        if client is not None:
+            client.transport.close()
 
 
 def open_client(

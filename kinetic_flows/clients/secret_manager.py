@@ -5,13 +5,12 @@ See https://cloud.google.com/secret-manager/docs/reference/rpc.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
 from kinetic_flows.clients.google_errors import LOGIN_HINT, is_credential_error, status_of
-from kinetic_flows.clients.google_grpc import open_client
+from kinetic_flows.clients.google_grpc import Connection, open_client
 from kinetic_flows.errors import KineticError, SecretError
 
 if TYPE_CHECKING:
@@ -45,18 +44,12 @@ class SecretManager:
         call_seconds: float = 30.0,
     ) -> None:
         self._project = project
-        self._endpoint = endpoint
-        self._credentials = credentials
         self._call_seconds = call_seconds
-        self._client: SecretManagerServiceClient | None = None
-        self._lock = threading.Lock()
+        self._connection = Connection(lambda: _client(endpoint, credentials))
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
-        with self._lock:
-            if self._client is not None:
-                self._client.transport.close()  # type: ignore[no-untyped-call]
-                self._client = None
+        self._connection.close()
 
     def latest(self, secret: str) -> str | None:
         """Return the name of a secret's newest version; None when it has none that is enabled.
@@ -145,7 +138,9 @@ class SecretManager:
         """Make a call in this library's terms; None when it is about what does not exist."""
         options = {"timeout": self._call_seconds / 2}
         try:
-            return call_with_deadline(lambda: call(self._connect(), options), self._call_seconds)
+            return call_with_deadline(
+                lambda: call(self._connection.client(), options), self._call_seconds
+            )
         except KineticError:
             raise
         except Exception as error:  # noqa: BLE001 - translated below
@@ -154,21 +149,20 @@ class SecretManager:
             # Whatever it quotes, its text is not shown where it may hold what was sent.
             raise _translate(error, self._project, secret) from None
 
-    def _connect(self) -> SecretManagerServiceClient:
-        from google.cloud.secretmanager_v1 import SecretManagerServiceClient
-        from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
-            SecretManagerServiceGrpcTransport,
-        )
 
-        with self._lock:
-            if self._client is None:
-                self._client = open_client(
-                    SecretManagerServiceClient,
-                    SecretManagerServiceGrpcTransport,
-                    endpoint=self._endpoint,
-                    credentials=self._credentials,
-                )
-            return self._client
+def _client(endpoint: str | None, credentials: Credentials | None) -> SecretManagerServiceClient:
+    from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+        SecretManagerServiceGrpcTransport,
+    )
+
+    client: SecretManagerServiceClient = open_client(
+        SecretManagerServiceClient,
+        SecretManagerServiceGrpcTransport,
+        endpoint=endpoint,
+        credentials=credentials,
+    )
+    return client
 
 
 class _AlreadyThere(SecretError):
