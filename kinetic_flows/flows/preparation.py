@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task
 
 from kinetic_flows.clients.build_cache import shared_build_cache
 from kinetic_flows.dependencies.installation import objects_of
@@ -34,6 +36,9 @@ from kinetic_flows.tasks.environment import (
 )
 from kinetic_flows.tasks.launching import upload_code_task
 from kinetic_flows.tasks.preflight import preflight_task
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def prepare(draft: Draft, session: Session) -> Prepared:
@@ -79,8 +84,8 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     found = resolve_image_task(request, platform, progress)
     artifact = environment_artifact(environment, draft)
     why = () if found else reasons_to_build(environment, draft)
-    options = _build_options(session, is_found=found is not None)
-    build = build_image_task.with_options(**options) if options else build_image_task
+    # Prefect's cache answers for a build; only the registry knows whether it is still there.
+    build = _shared(build_image_task, session, refresh_cache=found is None)
     with stoppable() as work:
         building = build.submit(request, environment, draft, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
@@ -97,15 +102,20 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     )
 
 
-def _build_options(session: Session, *, is_found: bool) -> dict[str, Any]:
-    """Return where a build is cached, and whether the cache may answer.
+def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False) -> Task[P, R]:
+    """Return a cached task whose results everyone with the cluster's bucket finds.
 
-    Prefect's cache answers for a build; only the registry knows whether it is still there.
+    Args:
+        cached: The task.
+        session: Where the run goes; on this machine results stay in `KINETIC_HOME`.
+        refresh_cache: Run the task whatever the cache has.
     """
-    options: dict[str, Any] = {} if is_found else {"refresh_cache": True}
     cloud = session.settings.cloud
-    shared = shared_build_cache(cloud, session.api.url) if cloud else None
-    return {**options, "result_storage": shared} if shared else options
+    storage = shared_build_cache(cloud, session.api.url) if cloud else None
+    options: dict[str, Any] = {"result_storage": storage} if storage else {}
+    if refresh_cache:
+        options["refresh_cache"] = True
+    return cached.with_options(**options) if options else cached
 
 
 def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Prepared:
@@ -131,9 +141,8 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
 def _upload_dependencies(wanted: ToInstall, draft: Draft, session: Session) -> RequirementsSpec:
     """Have what a run installs in the store, whatever Prefect's cache remembers of it."""
     store = session.platform.store
-    uploading = upload_dependencies_task.submit(
-        wanted, draft, store, session.environ, session.progress
-    )
+    upload = _shared(upload_dependencies_task, session)
+    uploading = upload.submit(wanted, draft, store, session.environ, session.progress)
     spec = requirements_of(uploading.result())
     if uploading.state.name != "Cached":
         return spec
@@ -141,7 +150,7 @@ def _upload_dependencies(wanted: ToInstall, draft: Draft, session: Session) -> R
     if not store.missing(objects_of(spec)):
         session.progress.step(TASK_UPLOAD_DEPENDENCIES, "cached", spec.lock.name)
         return spec
-    again = upload_dependencies_task.with_options(refresh_cache=True)
+    again = _shared(upload_dependencies_task, session, refresh_cache=True)
     return requirements_of(again(wanted, draft, store, session.environ, session.progress))
 
 
