@@ -163,6 +163,11 @@ class CloudSettings:
         return naming.region(self.zone)
 
     @property
+    def names_cluster(self) -> bool:
+        """Whether somebody named the cluster or its zone; else both are the defaults."""
+        return any(self.sources.get(name, DEFAULT) != DEFAULT for name in ("cluster", "zone"))
+
+    @property
     def base_repository(self) -> str | None:
         """The repository of base images that somebody configured; None for the default."""
         return None if self.sources.get("base_image_repo") == DEFAULT else self.base_image_repo

@@ -19,17 +19,13 @@ def open_cluster(settings: Settings) -> Iterator[KubernetesClient]:
     Raises:
         ConfigurationError: Nothing says which cluster, or its credentials cannot be used.
     """
-    from kinetic_flows.clients.kubernetes_access import GkeCluster, find_access
+    from kinetic_flows.clients.kubernetes_access import find_access
     from kinetic_flows.clients.kubernetes_client import KubernetesClient
+    from kinetic_flows.platforms.google_cloud import gke_cluster
 
     cloud, gke = settings.cloud, None
     if cloud:
-        gke = GkeCluster(
-            project=cloud.project,
-            location=cloud.zone,
-            name=cloud.cluster,
-            credentials=cloud.credentials.load() if cloud.credentials else None,
-        )
+        gke = gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
     client = KubernetesClient(find_access(process_environment(), gke))
     try:
         yield client

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kinetic_flows.accelerators import NodePool, list_accelerators
 from kinetic_flows.clients.google_errors import LOGIN_HINT, is_credential_error, status_of
+from kinetic_flows.clients.own_cluster import own_cluster
 from kinetic_flows.errors import ConfigurationError, LaunchError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 CONTAINER_API = "https://container.googleapis.com"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 GOOGLE_TIMEOUT_SECONDS = 15.0
+POD_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
 
 _LOGIN_PLUGIN = "gke-gcloud-auth-plugin"
 
@@ -58,6 +61,7 @@ class GkeCluster:
         project: Its Google Cloud project.
         location: Its zone or region.
         name: Its name.
+        is_chosen: Whether somebody named it; else it has the names that are the defaults.
         endpoint: Where the Kubernetes Engine API is.
         credentials: Who asks; None for Application Default Credentials.
     """
@@ -65,6 +69,7 @@ class GkeCluster:
     project: str
     location: str
     name: str
+    is_chosen: bool = field(default=True, compare=False)
     endpoint: str = CONTAINER_API
     credentials: Credentials | None = field(default=None, repr=False, compare=False)
 
@@ -82,32 +87,54 @@ class GkeCluster:
 ClusterAccess: TypeAlias = InCluster | Kubeconfig | GkeCluster
 
 
-def find_access(environ: Mapping[str, str], gke: GkeCluster | None = None) -> ClusterAccess:
-    """Choose how to reach the cluster.
+def find_access(
+    environ: Mapping[str, str], gke: GkeCluster | None = None, *, pod_token: Path = POD_TOKEN
+) -> ClusterAccess:
+    """Choose how to reach the cluster, and as whom.
 
-    `KUBECONFIG` is somebody's explicit word, so it wins. A cluster that is configured wins over
-    the one around this process, which may be another.
+    1. `KUBECONFIG` is somebody's explicit word, so it wins, in a pod too.
+    2. A pod that launches on its own cluster does so as its service account, which needs neither
+       a kubeconfig nor Google credentials.
+    3. The configured cluster, with Google credentials: a pod may launch on another cluster than
+       its own, and most who launch are no pods.
+    4. `~/.kube/config`.
+
+    Whether a pod's own cluster is the configured one is what Google's metadata server says.
+    Where that does not answer, as outside GKE, the pod's own cluster is meant unless somebody has
+    named one: to launch on a cluster that nobody asked for is worse than an error.
 
     Args:
         environ: This process's variables.
         gke: The cluster that is configured; None when none is.
+        pod_token: Where a pod has its service account's token.
 
     Raises:
         ConfigurationError: Nothing says which cluster.
     """
     if environ.get("KUBECONFIG"):
         return Kubeconfig(path=environ["KUBECONFIG"], expected=gke)
+    may_be_pod = bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    is_pod = may_be_pod and pod_token.exists()
+    if is_pod and (gke is None or _is_around(environ, gke)):
+        return InCluster()
     if gke is not None:
         return gke
-    if environ.get("KUBERNETES_SERVICE_HOST"):
-        return InCluster()
     usual = Path(environ.get("HOME") or Path.home()) / ".kube" / "config"
     if usual.exists():
         return Kubeconfig(path=str(usual))
+    if may_be_pod:
+        # Its token is not mounted, which is what the error will say.
+        return InCluster()
     raise ConfigurationError(
         "no Kubernetes cluster is configured",
         hint="name the GKE cluster, or set KUBECONFIG",
     )
+
+
+def _is_around(environ: Mapping[str, str], gke: GkeCluster) -> bool:
+    """Whether the configured cluster is the one that this pod is in."""
+    around = own_cluster(environ)
+    return not gke.is_chosen if around is None else around == gke.resource
 
 
 async def load_configuration(access: ClusterAccess) -> Configuration:

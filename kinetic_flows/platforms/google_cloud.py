@@ -78,12 +78,7 @@ class GoogleCloudPlatform:
             ConfigurationError: Nothing says how to reach the cluster.
         """
         if self._launcher is None:
-            cluster = GkeCluster(
-                project=self._cloud.project,
-                location=self._cloud.zone,
-                name=self._cloud.cluster,
-                credentials=self._credentials,
-            )
+            cluster = gke_cluster(self._cloud, self._credentials)
             saved = self._cloud.credentials
             with _sharing:
                 self._launcher = _shared_launcher(
@@ -148,6 +143,22 @@ def _shared_launcher(
     listed and watched once.
     """
     return KubernetesLauncher(KubernetesClient(access), KubernetesPlace(namespace=namespace))
+
+
+def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeCluster:
+    """Return the GKE cluster that the settings name.
+
+    Args:
+        cloud: The settings.
+        credentials: Who asks Google for it; None for Application Default Credentials.
+    """
+    return GkeCluster(
+        project=cloud.project,
+        location=cloud.zone,
+        name=cloud.cluster,
+        is_chosen=cloud.names_cluster,
+        credentials=credentials,
+    )
 
 
 def image_registry(

@@ -7,6 +7,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -29,24 +30,109 @@ from kinetic_flows.clients.kubernetes_access import (
 )
 from kinetic_flows.cloud_settings import resolve_cloud
 from kinetic_flows.errors import ConfigurationError, LaunchError
-from kinetic_flows.platforms.google_cloud import GoogleCloudPlatform
+from kinetic_flows.platforms.google_cloud import GoogleCloudPlatform, gke_cluster
 from kinetic_flows.platforms.kubernetes_preflight import loopback_warning
 
 GKE = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
 IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
 
-def test_an_explicit_kubeconfig_wins_over_everything():
-    found = find_access({"KUBECONFIG": "/k", **IN_A_POD}, GKE)
+@pytest.fixture
+def pod_token(tmp_path: Path) -> Path:
+    """A service account's token, as pods have one mounted."""
+    path = tmp_path / "token"
+    path.write_text("a-token")
+    return path
+
+
+@pytest.fixture
+def metadata() -> Iterator[MetadataServer]:
+    """Google's metadata server, of a pod of GKE's."""
+    with MetadataServer() as server, _serving(server):
+        yield server
+
+
+def test_an_explicit_kubeconfig_wins_over_everything(pod_token, metadata):
+    found = find_access(
+        {"KUBECONFIG": "/k", **IN_A_POD, **metadata.variables}, GKE, pod_token=pod_token
+    )
     assert found == Kubeconfig(path="/k", expected=GKE)
+    assert metadata.asked == []
 
 
-def test_the_configured_cluster_wins_over_the_one_around_the_process():
-    assert find_access(IN_A_POD, GKE) == GKE
+@pytest.mark.parametrize("is_chosen", [True, False])
+@pytest.mark.parametrize(
+    ("around", "own"),
+    [
+        ({}, True),
+        ({"instance/attributes/cluster-name": "notebooks"}, False),
+        ({"instance/attributes/cluster-location": "us-central1-b"}, False),
+        ({"project/project-id": "their-project"}, False),
+    ],
+)
+def test_a_pod_uses_its_service_account_where_its_own_cluster_is_the_configured_one(
+    pod_token, metadata, around, own, is_chosen
+):
+    metadata.attributes |= around
+    gke = replace(GKE, is_chosen=is_chosen)
+    found = find_access({**IN_A_POD, **metadata.variables}, gke, pod_token=pod_token)
+    assert found == (InCluster() if own else gke)
 
 
-def test_a_pod_with_nothing_configured_uses_its_own_cluster(tmp_path):
-    assert find_access({"HOME": str(tmp_path), **IN_A_POD}) == InCluster()
+@pytest.mark.parametrize("flavor", ["Google", "Elsewhere"])
+def test_a_pod_that_nothing_tells_where_it_is_uses_its_own_cluster_unless_one_is_named(
+    pod_token, metadata, flavor
+):
+    metadata.flavor = flavor
+    if flavor == "Google":
+        del metadata.attributes["instance/attributes/cluster-name"]
+    environ = {**IN_A_POD, **metadata.variables}
+    assert find_access(environ, GKE, pod_token=pod_token) == GKE
+    unnamed = replace(GKE, is_chosen=False)
+    assert find_access(environ, unnamed, pod_token=pod_token) == InCluster()
+
+
+def test_a_pod_asks_where_it_is_until_it_is_told_and_then_no_more(pod_token, metadata):
+    environ = {**IN_A_POD, **metadata.variables}
+    metadata.flavor = "not yet"
+    assert find_access(environ, GKE, pod_token=pod_token) == GKE
+    metadata.flavor = "Google"
+    assert find_access(environ, GKE, pod_token=pod_token) == InCluster()
+    asked = len(metadata.asked)
+    assert find_access(environ, GKE, pod_token=pod_token) == InCluster()
+    assert len(metadata.asked) == asked
+
+
+def test_a_pod_without_a_token_and_whoever_is_no_pod_use_the_configured_cluster(
+    tmp_path, pod_token, metadata
+):
+    assert find_access({**IN_A_POD, **metadata.variables}, GKE, pod_token=tmp_path / "no") == GKE
+    assert find_access(metadata.variables, GKE, pod_token=pod_token) == GKE
+    assert metadata.asked == []
+
+
+def test_a_pod_with_nothing_configured_uses_its_own_cluster(tmp_path, pod_token):
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").touch()
+    environ = {"HOME": str(tmp_path), **IN_A_POD}
+    assert find_access(environ, pod_token=pod_token) == InCluster()
+
+
+def test_a_pod_whose_token_is_not_mounted_is_told_so(tmp_path):
+    access = find_access({"HOME": str(tmp_path), **IN_A_POD}, pod_token=tmp_path / "no")
+    with pytest.raises(ConfigurationError) as caught:
+        asyncio.run(load_configuration(access))
+    assert "mount its token" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [({}, False), ({"KINETIC_CLUSTER": "tpus"}, True), ({"KINETIC_ZONE": "europe-west4-a"}, True)],
+)
+def test_the_settings_tell_whether_somebody_named_the_cluster(variables, named):
+    environ = {"KINETIC_PROJECT": "my-project-1", **variables}
+    cloud = resolve_cloud(arguments={}, environ=environ, profile=None)
+    assert gke_cluster(cloud, None).is_chosen is named
 
 
 def test_kubectls_usual_file_is_the_last_resort(tmp_path):
@@ -76,6 +162,53 @@ def test_the_configured_clusters_context_wins_over_the_current_one(tmp_path, nam
     path = tmp_path / "config"
     path.write_text(json.dumps(config))
     assert expected_context(Kubeconfig(path=str(path), expected=GKE)) == chosen
+
+
+class MetadataServer(HTTPServer):
+    """Says which cluster a pod is in, as the metadata server of GKE's nodes does."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), MetadataAnswer)
+        self.flavor = "Google"
+        self.asked: list[str] = []
+        self.attributes = {
+            "project/project-id": GKE.project,
+            "instance/attributes/cluster-location": GKE.location,
+            "instance/attributes/cluster-name": GKE.name,
+        }
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"GCE_METADATA_HOST": f"127.0.0.1:{self.server_port}"}
+
+
+class MetadataAnswer(BaseHTTPRequestHandler):
+    server: MetadataServer
+
+    def do_GET(self) -> None:
+        assert self.headers["Metadata-Flavor"] == "Google"
+        path = self.path.removeprefix("/computeMetadata/v1/")
+        self.server.asked.append(path)
+        body = self.server.attributes.get(path, "").encode()
+        self.send_response(200 if body else 404)
+        self.send_header("Metadata-Flavor", self.server.flavor)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Print nothing."""
+
+
+@contextmanager
+def _serving(server: HTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 class ContainerApi(HTTPServer):
@@ -111,12 +244,8 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def container_api() -> Iterator[ContainerApi]:
-    with ContainerApi() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with ContainerApi() as server, _serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def gke(api: ContainerApi) -> GkeCluster:
