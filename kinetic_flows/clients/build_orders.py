@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kinetic_flows import naming
-from kinetic_flows.images.builds import BuildOptions, BuildRecipe, BuildSpec, RegistryLogin
+from kinetic_flows.errors import BuildError
+from kinetic_flows.images.builds import (
+    BuildOptions,
+    BuildRecipe,
+    BuildSpec,
+    BuildState,
+    RegistryLogin,
+    build_error,
+)
 from kinetic_flows.images.dockerfiles import BuildContext
-from kinetic_flows.protocols import ArtifactStore, OnBuild
+from kinetic_flows.protocols import ArtifactStore, ImageRegistry, OnBuild, ResolvedImage
 
 OnOutput: TypeAlias = Callable[[str], None]
 
@@ -21,6 +29,10 @@ class Listener:
 
     on_output: OnOutput
     on_build: OnBuild
+
+
+def _by_name(order: Order, registry: ImageRegistry) -> ResolvedImage | None:
+    return registry.resolve(order.reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +46,9 @@ class Order:
         also: Its further names.
         recipe: How it is built.
         logins: Registries that its build logs in to first.
+        find: Looks the image up; None while it has to be built. Whatever has its name, by
+            default.
+        failure: Makes the error for a build that ended without the image, from its log.
     """
 
     reference: str
@@ -42,6 +57,8 @@ class Order:
     also: tuple[str, ...] = ()
     recipe: BuildRecipe = field(default_factory=BuildRecipe)
     logins: tuple[RegistryLogin, ...] = ()
+    find: Callable[[Order, ImageRegistry], ResolvedImage | None] = _by_name
+    failure: Callable[[BuildState, Sequence[str]], BuildError] = build_error
 
     @property
     def tag(self) -> str:

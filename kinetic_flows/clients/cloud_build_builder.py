@@ -19,14 +19,13 @@ from kinetic_flows.clients.shipped_wheels import fetch_wheels
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_failures import base_build_error
 from kinetic_flows.images.base_lookup import check_base
-from kinetic_flows.images.base_orders import BaseOrder
+from kinetic_flows.images.base_orders import BaseOrder, find_standing
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_project_template
 from kinetic_flows.images.builds import (
     TRANSIENT,
     BuildOptions,
     BuildState,
     RegistryLogin,
-    build_error,
 )
 from kinetic_flows.images.decision import Follow, Reuse, Wait, decide
 from kinetic_flows.images.dockerfiles import BuildContext, base_context, project_context
@@ -94,7 +93,7 @@ class CloudBuildBuilder:
         self._build_store = build_store
         self._registry = registry
         self._settings = settings
-        self._started: list[str] = []
+        self._started: dict[str, Callable[[str], None]] = {}
 
     def build(
         self,
@@ -128,7 +127,7 @@ class CloudBuildBuilder:
             context=context,
             logins=self._logins_for(environment),
         )
-        return self._ensure(order, Listener(on_output, on_build))
+        return self._ensure(order, Listener(on_output, on_build), self._store)
 
     def ensure_base(
         self,
@@ -161,7 +160,7 @@ class CloudBuildBuilder:
                 inputs, bootstrap=read_bootstrap(), version=self._settings.version
             ),
         )
-        return self._ensure(order, Listener(on_output, on_build))
+        return self._ensure(order, Listener(on_output, on_build), self._store)
 
     def build_order(
         self,
@@ -171,9 +170,10 @@ class CloudBuildBuilder:
         *,
         on_build: OnBuild = unannounced,
     ) -> ResolvedImage:
-        """Build and push an image under all its names, even if they exist already.
+        """Build and push an image under all its names, unless they hold exactly it already.
 
-        A build of the same that is running already is followed instead.
+        Whoever asks for the same at the same time follows the one build. From scratch, it is
+        built even if it is there.
 
         Args:
             base: What to build.
@@ -183,28 +183,33 @@ class CloudBuildBuilder:
 
         Raises:
             BuildError: The build failed.
+            StoreError: The source cannot be uploaded.
         """
+
+        def find(_: Order, registry: ImageRegistry) -> ResolvedImage | None:
+            if base.recipe.from_scratch:
+                return None
+            standing = find_standing(base, registry)
+            return standing.image if standing.is_current else None
+
         order = Order(
             reference=base.references[0],
-            subject=base.inputs,
+            subject=base.subject,
             context=lambda: base.context,
             also=base.references[1:],
             recipe=base.recipe,
             logins=logins,
+            find=find,
+            failure=lambda state, lines: base_build_error(state, lines, base, logins=len(logins)),
         )
-        running = self._builds.find_running(order.tag)
-        state = running or self._submit(order, self._builds.cancel)
-        with self._cancelled_if(lambda: running is None, state.id):
-            state, lines = self._follow(order, state, Listener(on_output, on_build))
-        if state.status != "SUCCESS":
-            raise base_build_error(state, lines, base, logins=len(logins))
-        return self._result(order, state, lines)
+        # The bucket of sources is all that a deployment of the flow has to be let at.
+        return self._ensure(order, Listener(on_output, on_build), self._build_store)
 
     def cancel_started(self) -> None:
-        """Cancel every build that was started here and has not ended."""
-        for build in self._started:
+        """Cancel every build that was started here and that nobody else follows."""
+        for build, cancel in list(self._started.items()):
             with contextlib.suppress(KineticError):  # it has ended, or goes on to no harm
-                self._builds.cancel(build)
+                cancel(build)
 
     def _logins_for(self, environment: EnvironmentSpec) -> tuple[RegistryLogin, ...]:
         """Return the logins without which an environment's base cannot be pulled."""
@@ -235,18 +240,18 @@ class CloudBuildBuilder:
             tag=self._settings.version,
         )
 
-    def _ensure(self, order: Order, listener: Listener) -> ResolvedImage:
-        """Return an image, whoever makes it."""
-        image = self._registry.resolve(order.reference)
+    def _ensure(self, order: Order, listener: Listener, store: ArtifactStore) -> ResolvedImage:
+        """Return an image, whoever makes it; who that is, a lease in the store says."""
+        image = order.find(order, self._registry)
         if image is not None:
             return image
         lease = Lease(
-            self._store,
+            store,
             naming.lease_object(order.subject),
             term_seconds=self._settings.term_seconds,
         )
         followers = Followers(
-            self._store,
+            store,
             order.subject,
             holder=lease.holder,
             patience_seconds=self._settings.options.timeout_seconds,
@@ -271,7 +276,7 @@ class CloudBuildBuilder:
 
         for is_last in (False, True):
             decision = decide(
-                image=self._registry.resolve(order.reference),
+                image=order.find(order, self._registry),
                 holds_lease=True,
                 leased_build=lease.build,
                 running_build=self._running_build(order, lease),
@@ -295,7 +300,7 @@ class CloudBuildBuilder:
     ) -> ResolvedImage | None:
         """Follow the build of whoever holds the lease; None to look again."""
         decision = decide(
-            image=self._registry.resolve(order.reference),
+            image=order.find(order, self._registry),
             holds_lease=False,
             leased_build=lease.build,
             running_build="",
@@ -325,7 +330,7 @@ class CloudBuildBuilder:
     def _submit(self, order: Order, on_orphan: Callable[[str], None]) -> BuildState:
         spec = order.upload(self._build_store, self._settings.options)
         state = self._builds.submit(spec, on_orphan=on_orphan)
-        self._started.append(state.id)
+        self._started[state.id] = on_orphan
         return state
 
     def _follow(
@@ -340,7 +345,7 @@ class CloudBuildBuilder:
     def _result(self, order: Order, state: BuildState, lines: list[str]) -> ResolvedImage:
         """Return the image that a build has pushed, by the digest that it reports."""
         if state.status != "SUCCESS":
-            raise build_error(state, lines)
+            raise order.failure(state, lines)
         digest = state.images.get(order.reference)
         name = parse_reference(order.reference)
         image = self._registry.resolve(str(name.at(digest) if digest else name))

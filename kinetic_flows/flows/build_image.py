@@ -34,6 +34,7 @@ from kinetic_flows.images.base_orders import (
     check_tag,
     controller_order,
 )
+from kinetic_flows.interruption import stoppable
 from kinetic_flows.platforms.base_images import (
     BaseImagePlatform,
     needs_docker_hub,
@@ -44,6 +45,7 @@ from kinetic_flows.reconciler import ClientLedger
 from kinetic_flows.session import prefect_api_url
 from kinetic_flows.settings import Settings, load_settings, process_environment
 from kinetic_flows.tasks.base_images import (
+    BaseImageFailed,
     BaseOutcome,
     build_base_image_task,
     publish_outcomes,
@@ -233,14 +235,16 @@ def run_here(
 
 
 def _build(plan: BaseImagesPlan, progress: Progress) -> list[BaseOutcome]:
-    futures = build_base_image_task.map(
-        plan.orders, platform=unmapped(plan.platform), progress=unmapped(progress)
-    )
-    try:
-        futures.wait()
-    except BaseException:
-        plan.platform.cancel_builds()
-        raise
+    with stoppable() as work:
+        futures = build_base_image_task.map(
+            plan.orders, platform=unmapped(plan.platform), progress=unmapped(progress)
+        )
+        try:
+            futures.wait()
+        except BaseException:
+            work.stop()
+            plan.platform.cancel_builds()
+            raise
     return [_outcome(order, future) for order, future in zip(plan.orders, futures, strict=True)]
 
 
@@ -251,7 +255,11 @@ def _outcome(order: BaseOrder, future: PrefectFuture[BaseOutcome]) -> BaseOutcom
     if not isinstance(result, KineticError):
         raise result if isinstance(result, BaseException) else TypeError(f"no outcome: {result}")
     return BaseOutcome(
-        name=order.name, references=order.references, action="failed", error=str(result)
+        name=order.name,
+        references=order.references,
+        action="failed",
+        seconds=result.seconds if isinstance(result, BaseImageFailed) else 0.0,
+        error=str(result),
     )
 
 

@@ -84,6 +84,11 @@ class BaseOrder:
     context: BuildContext
     recipe: BuildRecipe
 
+    @property
+    def subject(self) -> str:
+        """What its lease and its builds are called after: what it is, and all its names."""
+        return sha256_hex(canonical_json([self.inputs, *self.references]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:

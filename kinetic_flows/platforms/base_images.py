@@ -155,7 +155,7 @@ class BaseImagePlatform:
         return build_steps(spec)
 
     def cancel_builds(self) -> None:
-        """Cancel the builds that were started here."""
+        """Cancel the builds that were started here and that nobody else follows."""
         self._builder.cancel_started()
 
     def check_docker_hub(self) -> None:

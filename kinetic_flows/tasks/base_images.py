@@ -11,6 +11,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
 from kinetic_flows.images.pages import image_page
 from kinetic_flows.naming import BASE_IMAGES_ARTIFACT, TASK_BUILD_BASE_IMAGE
@@ -31,7 +32,7 @@ class BaseOutcome:
         action: What was done.
         digest: Its digest; empty when there is no image.
         size_bytes: What a node has to pull; 0 when unknown.
-        seconds: How long it took.
+        seconds: How long it took, or how long until it had failed.
         error: What went wrong; empty when nothing did.
     """
 
@@ -42,6 +43,14 @@ class BaseOutcome:
     size_bytes: int = 0
     seconds: float = 0.0
     error: str = ""
+
+
+class BaseImageFailed(BuildError):
+    """One base image could not be made; `seconds` says how long it took to know."""
+
+    def __init__(self, cause: KineticError, seconds: float) -> None:
+        super().__init__(cause.message, value=cause.value, hint=cause.hint)
+        self.seconds = seconds
 
 
 @task(
@@ -55,14 +64,26 @@ def build_base_image_task(
 ) -> BaseOutcome:
     """Build and push one base image, unless its names hold one of exactly these inputs."""
     started = time.monotonic()
-    with step(progress, f"{TASK_BUILD_BASE_IMAGE} {order.name}") as current:
-        standing = find_standing(order, platform.registry)
-        image = None if order.recipe.from_scratch or not standing.is_current else standing.image
-        action: Literal["built", "unchanged"] = "unchanged" if image else "built"
-        if image is None:
-            image = _build(order, platform, current, progress)
-        current.finish(f"{order.references[-1]} {action}, {image.digest}")
-        return _outcome(order, image, action, time.monotonic() - started)
+    try:
+        with step(progress, f"{TASK_BUILD_BASE_IMAGE} {order.name}") as current:
+            image, action = _ensure(order, platform, current, progress)
+            current.finish(f"{order.references[-1]} {action}, {image.digest}")
+    except KineticError as error:
+        raise BaseImageFailed(error, _seconds_since(started)) from error
+    return _outcome(order, image, action, _seconds_since(started))
+
+
+def _ensure(
+    order: BaseOrder, platform: BaseImagePlatform, current: Step, progress: Progress
+) -> tuple[ResolvedImage, Literal["built", "unchanged"]]:
+    standing = find_standing(order, platform.registry)
+    if standing.image is not None and standing.is_current and not order.recipe.from_scratch:
+        return standing.image, "unchanged"
+    return _build(order, platform, current, progress), "built"
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
 
 
 def _build(
@@ -88,7 +109,7 @@ def _outcome(
         action=action,
         digest=image.digest,
         size_bytes=image.config.size_bytes if image.config else 0,
-        seconds=round(seconds, 1),
+        seconds=seconds,
     )
 
 

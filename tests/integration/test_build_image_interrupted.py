@@ -2,64 +2,62 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import json
+from contextlib import closing
 
 import pexpect
 import pytest
 
-from loopback.cloud_build import CloudBuildServer, Status
-from loopback.quick_builds import QuickWorker
-from loopback.registry import DockerRegistry
-from loopback.storage import StorageServer
+from kinetic_flows.clients.google_store import GoogleStore
+from loopback.cloud_build import Status
+from loopback.quick_bases import QuickBases
 from loopback.wire import wait_until
 
 pytest_plugins = ["loopback.fixtures"]
+pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture
-def builds(
-    storage_server: StorageServer, docker_registry: DockerRegistry
-) -> Iterator[CloudBuildServer]:
-    """Builds that take longer than anyone waits."""
-    worker = QuickWorker(storage_server.url, docker_registry.url)
-    worker.seconds = 900
-    server = CloudBuildServer(worker).start()
-    yield server
-    server.stop()
-
-
-def test_ctrl_c_cancels_the_builds_that_it_started(
-    builds: CloudBuildServer,
-    storage_server: StorageServer,
-    docker_registry: DockerRegistry,
-    prefect_api_url: str,
-    shared_kinetic_home: Path,
-    bucket_name: str,
-) -> None:
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": prefect_api_url,
-        "KINETIC_HOME": str(shared_kinetic_home),
-        "KINETIC_PROJECT": "my-project",
-        "KINETIC_BUILDS_BUCKET": storage_server.create_bucket(bucket_name),
-        "KINETIC_CLOUD_BUILD_ENDPOINT": builds.endpoint,
-        "STORAGE_EMULATOR_HOST": storage_server.url,
-        "TERM": "xterm",
-    }
-    options = ["--repo", f"{docker_registry.host}/bases", "--category", "cpu", "--yes"]
-    kinetic = str(Path(sys.executable).parent / "kinetic")
-    shell: pexpect.spawn[str] = pexpect.spawn(
-        kinetic, ["build-image", *options], env=environment, encoding="utf-8", timeout=120
-    )
+def test_ctrl_c_cancels_the_builds_that_it_started(quick_bases: QuickBases) -> None:
+    quick_bases.worker.seconds = 900  # longer than anyone waits
+    shell = quick_bases.open()
     shell.expect("console.cloud.google.com")
 
+    interrupt(shell)
+
+    (build,) = quick_bases.builds
+    wait_until(lambda: build.status == Status.CANCELLED, 30, "the end of the build")
+    assert shell.exitstatus == 130
+
+
+def test_ctrl_c_leaves_a_build_that_somebody_else_waits_for(quick_bases: QuickBases) -> None:
+    quick_bases.worker.seconds = 900
+    shell = quick_bases.open()
+    shell.expect("console.cloud.google.com")
+    other = quick_bases.start("--json")
+    store = GoogleStore(
+        quick_bases.bucket, endpoint=quick_bases.environment["STORAGE_EMULATOR_HOST"]
+    )
+    with closing(store):
+        wait_until(lambda: waiting(store) == 2, 120, "somebody else")
+
+    interrupt(shell)
+    quick_bases.worker.finish.set()
+    output, errors = other.communicate(timeout=120)
+
+    assert shell.exitstatus == 130
+    assert other.returncode == 0, errors
+    (build,) = quick_bases.builds
+    assert build.status == Status.SUCCESS
+    assert json.loads(output)["images"][0]["action"] == "built"
+
+
+def interrupt(shell: pexpect.spawn[str]) -> None:
+    """Press Ctrl-C, and wait until the command has ended."""
     shell.sendintr()
     shell.expect(pexpect.EOF)
     shell.close()
 
-    (build,) = builds.builds
-    wait_until(lambda: build.status == Status.CANCELLED, 30, "the end of the build")
-    assert shell.exitstatus == 130
+
+def waiting(store: GoogleStore) -> int:
+    """Return how many wait for an image."""
+    return sum(item.name.count("/") == 2 for item in store.list("leases/"))

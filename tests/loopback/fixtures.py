@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from loopback.cloud import LoopbackCloud, start_cloud
+from loopback.cloud_build import CloudBuildServer
+from loopback.quick_bases import QuickBases
+from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
@@ -65,3 +70,33 @@ def loopback_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopbac
     cloud = start_cloud(tmp_path_factory.mktemp("cloud"))
     yield cloud
     cloud.stop()
+
+
+@pytest.fixture
+def quick_bases(
+    storage_server: StorageServer,
+    docker_registry: DockerRegistry,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+    bucket_name: str,
+) -> Iterator[QuickBases]:
+    """The command with a repository and a bucket of its own."""
+    worker = QuickWorker(storage_server.url, docker_registry.url)
+    server = CloudBuildServer(worker).start()
+    yield QuickBases(
+        worker=worker,
+        server=server,
+        bucket=storage_server.create_bucket(bucket_name),
+        repository=f"{docker_registry.host}/{bucket_name}",
+        environment={
+            **os.environ,
+            "PREFECT_API_URL": prefect_api_url,
+            "KINETIC_HOME": str(shared_kinetic_home),
+            "KINETIC_PROJECT": "my-project",
+            "KINETIC_BUILDS_BUCKET": bucket_name,
+            "KINETIC_CLOUD_BUILD_ENDPOINT": server.endpoint,
+            "STORAGE_EMULATOR_HOST": storage_server.url,
+            "TERM": "xterm",
+        },
+    )
+    server.stop()
