@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from functools import partial
@@ -23,12 +24,15 @@ class SweepOptions:
         fail_fast: Whether the first input that fails for good ends the others.
         input_mode: What an input is: the one argument (`single`), all positional arguments
             (`args`), all keyword arguments (`kwargs`), or that by its type (`auto`).
+        work_queue: The work queue whose workers start the runs, so many at a time; None when
+            whoever called `map` does.
     """
 
     max_concurrent: int = 64
     retries: int = 0
     fail_fast: bool = False
     input_mode: InputMode = "auto"
+    work_queue: str | None = None
 
     def __post_init__(self) -> None:
         _check_count("max_concurrent", self.max_concurrent, least=1)
@@ -40,6 +44,17 @@ class SweepOptions:
                 value=self.input_mode,
                 hint=suggest(str(self.input_mode), modes),
             )
+        if self.work_queue is not None and not _is_a_name(self.work_queue):
+            raise UsageError(
+                f"work_queue is {self.work_queue!r}",
+                value=self.work_queue,
+                hint="give the name of a work queue of the work pool; it is made if need be",
+            )
+
+    @property
+    def at_a_time(self) -> float:
+        """How many runs whoever called `map` launches before others have ended."""
+        return self.max_concurrent if self.work_queue is None else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +177,11 @@ def _wrong(value: Any, mode: str, wanted: str, index: int) -> UsageError:
         value=value,
         hint=f"give {wanted} for each input, or another input_mode",
     )
+
+
+def _is_a_name(value: Any) -> bool:
+    # What Prefect refuses in names: prefect.types.names, 3.8.8.
+    return isinstance(value, str) and bool(value) and not set(value) & set("/%&><")
 
 
 def _check_count(name: str, value: Any, *, least: int) -> None:

@@ -83,10 +83,12 @@ class Membership:
     Attributes:
         parent: The flow run it is shown under; None for none.
         index: Its input's place among those of its group, from 0; None when it is in none.
+        work_queue: The work queue whose workers are to start it; None for no particular one.
     """
 
     parent: str | None
     index: int | None = None
+    work_queue: str | None = None
 
 
 def launch_run(
@@ -133,6 +135,7 @@ def launch_run(
             **({CACHE_LABEL: cache_key} if cache_key else {}),
         },
         job_variables={},
+        work_queue=membership.work_queue,
         retries=flow_retries(draft.call.function),
     )
 
@@ -160,7 +163,7 @@ def launch_job(
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
     """
-    if session.platform.dispatch == "worker":
+    if session.platform.dispatch == "worker" or new.work_queue:
         environment = write_worker_job(job, payload, place, session, outputs=outputs)
         return create_and_start(
             for_worker(new, request, environment, place, session),

@@ -27,13 +27,16 @@ from kinetic_flows.protocols import ArtifactStore, ResolvedImage
 from kinetic_flows.session import Session
 
 
-def relaunch(record: RunRecord, parent: str | None, session: Session) -> RunTicket:
+def relaunch(
+    record: RunRecord, parent: str | None, session: Session, *, work_queue: str | None = None
+) -> RunTicket:
     """Start a run once more, as a new run that names the one it repeats.
 
     Args:
         record: The run to repeat, which may have ended in any way or not yet.
         parent: The flow run that the new one is shown under; None for none.
         session: Where it ran, and will.
+        work_queue: The work queue whose workers are to start it; None for no particular one.
 
     Raises:
         RunNotFoundError: Its objects have expired.
@@ -53,6 +56,7 @@ def relaunch(record: RunRecord, parent: str | None, session: Session) -> RunTick
         tags=(*_own_tags(record), retry_tag(record.id)),
         labels={**_own_labels(record), RETRY_LABEL: record.id},
         job_variables={},
+        work_queue=work_queue,
     )
 
     outputs = str(record.labels.get(OUTPUTS_LABEL, "")) or None

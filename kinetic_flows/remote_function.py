@@ -114,6 +114,7 @@ class RemoteFunction(Generic[P, R]):
         fail_fast: bool = False,
         return_exceptions: bool = False,
         input_mode: InputMode = "auto",
+        work_queue: str | None = None,
     ) -> RunGroup[T]: ...
 
     @overload
@@ -126,6 +127,7 @@ class RemoteFunction(Generic[P, R]):
         fail_fast: bool = False,
         return_exceptions: bool = False,
         input_mode: InputMode = "auto",
+        work_queue: str | None = None,
     ) -> RunGroup[R]: ...
 
     def map(self, inputs: Iterable[Any], *, return_exceptions: bool = False, **options: Any) -> Any:
@@ -147,6 +149,10 @@ class RemoteFunction(Generic[P, R]):
                 input_mode: What an input is: `single`, the one argument; `args`, a tuple of
                     positional arguments; `kwargs`, a mapping of keyword arguments; `auto`
                     (default), by its type: tuple, mapping, anything else the one argument.
+                work_queue: The work queue of the function's work pool whose workers start the
+                    inputs. All are handed over at once, and the queue's limit, which is set to
+                    `max_concurrent`, holds whatever becomes of this program. None: this program
+                    launches them as others end.
 
         Raises:
             UsageError: An option, or an input of a sequence, cannot be.

@@ -9,7 +9,7 @@ from kinetic_flows.clients.prefect_api import connect
 from kinetic_flows.errors import PrefectServerError
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import WorkPool
+    from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 
 class WorkPools:
@@ -67,6 +67,22 @@ class WorkPools:
         changed = WorkPoolUpdate(base_job_template=dict(template))
         self._ask(lambda client: client.update_work_pool(name, changed))
 
+    def limit_queue(self, pool: str, name: str, limit: int) -> None:
+        """Have a work queue that lets so many of its runs go on at a time, making it if need be.
+
+        Args:
+            pool: Its work pool, which there is.
+            name: The work queue.
+            limit: How many.
+        """
+
+        def change(client: Any) -> None:
+            queue = _queue(client, pool, name, limit)
+            if queue.concurrency_limit != limit:
+                client.update_work_queue(queue.id, concurrency_limit=limit)
+
+        self._ask(change)
+
     def _ask(self, question: Any) -> Any:
         import httpx
         from prefect.client.orchestration import get_client
@@ -88,6 +104,19 @@ class WorkPools:
                 value=self.api_url,
                 hint="check PREFECT_API_URL, or unset it to use a background server",
             ) from error
+
+
+def _queue(client: Any, pool: str, name: str, limit: int) -> WorkQueue:
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+    try:
+        found: WorkQueue = client.read_work_queue_by_name(name, work_pool_name=pool)
+    except ObjectNotFound:
+        try:
+            found = client.create_work_queue(name, concurrency_limit=limit, work_pool_name=pool)
+        except ObjectAlreadyExists:
+            found = client.read_work_queue_by_name(name, work_pool_name=pool)
+    return found
 
 
 def _read(client: Any, name: str) -> WorkPool | None:

@@ -134,6 +134,7 @@ class PrefectApi:
                 "retry_delay": int(new.retries.delay_seconds),
             },
             "work_pool_name": new.work_pool,
+            "work_queue_name": new.work_queue,
             "job_variables": dict(new.job_variables),
         }
         # Prefect's own method asks for the flow each time and takes no labels (3.8.8).

@@ -114,6 +114,8 @@ class NewRun:
         labels: Labels of the run.
         job_variables: What its infrastructure is given.
         work_pool: Name of its work pool; None where there is none.
+        work_queue: Name of its work queue there, whose workers are to start it; None for the
+            work pool's default, and where no worker is asked.
         state_type: Type of its first state.
         state_name: Name of its first state.
         message: What the UI shows beside it; empty for Pending's own.
@@ -128,6 +130,7 @@ class NewRun:
     labels: Mapping[str, str | int]
     job_variables: Mapping[str, Any]
     work_pool: str | None = None
+    work_queue: str | None = None
     state_type: str = "PENDING"
     state_name: str = "Pending"
     message: str = ""

@@ -17,6 +17,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.flows.driving import current_flow_run_id, drive
 from kinetic_flows.flows.inputs_table import publish_inputs
 from kinetic_flows.flows.preparation import prepare
@@ -25,6 +26,7 @@ from kinetic_flows.inputs import Arguments, SweepOptions
 from kinetic_flows.interruption import interruptible
 from kinetic_flows.naming import GROUP_FLOW
 from kinetic_flows.planning import Draft
+from kinetic_flows.platforms.worker_pools import ensure_worker_pool
 from kinetic_flows.roster import Member, Roster
 from kinetic_flows.session import Session
 
@@ -154,6 +156,8 @@ class Sweep:
         request = self._request
         with session.ledger.entered(self.group_id):
             prepared = prepare(request.draft, session)
+            if request.options.work_queue is not None:
+                self._open_work_queue(request.options.work_queue, session)
             driver = SweepDriver(
                 draft=request.draft,
                 prepared=prepared,
@@ -168,6 +172,16 @@ class Sweep:
             driver.run(request.inputs)
             publish_inputs(self.roster.members, session)
         return self._final_state()
+
+    def _open_work_queue(self, name: str, session: Session) -> None:
+        """Have a work queue that lets so many runs go on at a time."""
+        pool, limit = session.platform.worker_pool, self._request.options.max_concurrent
+        ensure_worker_pool(pool, {}, session.api.url)
+        WorkPools(session.api.url).limit_queue(pool.name, name, limit)
+        session.progress.notice(
+            f"the inputs are left to workers of work queue {name}, {limit} at a time "
+            f"(`prefect worker start --pool {pool.name} --work-queue {name}` starts one)"
+        )
 
     def _final_state(self) -> State[Any]:
         members = self.roster.members

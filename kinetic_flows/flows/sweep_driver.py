@@ -164,7 +164,7 @@ class SweepDriver:
             not self._is_exhausted
             and not self.wishes.launches_no_more
             and len(self._launching) < 2 * LAUNCHERS
-            and len(self._launching) + len(self._active) < self.options.max_concurrent
+            and len(self._launching) + len(self._active) < self.options.at_a_time
         ):
             try:
                 arguments = next(inputs)
@@ -190,7 +190,9 @@ class SweepDriver:
             return
         shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
         member = replace(member, arguments=shown[:ARGUMENTS_CHARACTERS])
-        place = Membership(parent=self.group_id, index=member.index)
+        place = Membership(
+            parent=self.group_id, index=member.index, work_queue=self.options.work_queue
+        )
         self._submit(
             pool, member, lambda: launch_or_reuse(draft, self.prepared, place, self.session)
         )
@@ -310,7 +312,12 @@ class SweepDriver:
         )
         if is_retried:
             again = replace(ended, tries=ended.tries + 1)
-            self._submit(pool, again, lambda: relaunch(record, self.group_id, self.session))
+            queue = self.options.work_queue
+            self._submit(
+                pool,
+                again,
+                lambda: relaunch(record, self.group_id, self.session, work_queue=queue),
+            )
             return
         self._end(ended)
 

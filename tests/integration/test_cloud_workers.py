@@ -171,6 +171,16 @@ def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(
     assert run.retry().result(timeout_seconds=120) == "1 million"
 
 
+def test_a_sweep_runs_through_a_stock_worker(
+    functions: ModuleType, worker: RunningWorker, api: PrefectApi
+) -> None:
+    group = functions.describe.map([1_000_000, 2_000_000], work_queue="sweeps", max_concurrent=1)
+    assert group.results(timeout_seconds=300) == ["1 million", "2 million"], worker.log
+    assert {api.read_run(run.id).labels[DISPATCH_LABEL] for run in group.runs} == {"worker"}
+    plain = functions.describe.map([3_000_000])
+    assert plain.results(timeout_seconds=300) == ["3 million"], worker.log
+
+
 def test_a_worker_that_is_online_changes_nothing_for_who_may_use_the_cluster(
     functions: ModuleType,
     cluster: LoopbackCluster,

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from prefect_workers import RunningWorker
 from projects import Project, make_project
 
 import kinetic
@@ -43,6 +44,12 @@ FUNCTIONS = """
         if number == 3:
             raise LookupError("never")
         return tries
+
+    @kinetic.run
+    def between(seconds):
+        begun = time.time()
+        time.sleep(seconds)
+        return begun, time.time()
 
     @kinetic.run
     def wait_for(path):
@@ -205,6 +212,22 @@ def test_a_program_that_ends_stays_until_every_input_is_launched(
     assert group.results(timeout_seconds=60) == [0, 10, 20, 30, 40]
 
 
+def test_a_work_queue_keeps_its_limit_when_the_program_has_ended(
+    project: Project, worker: RunningWorker
+) -> None:
+    code = (
+        "from group_functions import between;"
+        "print(between.map([3.0] * 5, max_concurrent=2, work_queue='narrow').id)"
+    )
+    ended = project.python("-c", code)
+    assert "work queue narrow, 2 at a time" in ended.stderr
+    group: kinetic.RunGroup[Any] = kinetic.attach_group(ended.stdout.split()[-1])
+    spans = group.results(timeout_seconds=300)
+    assert len(spans) == 5, worker.log
+    most = max(sum(begun <= moment < end for begun, end in spans) for moment, _ in spans)
+    assert most <= 2
+
+
 def test_bad_inputs_are_refused_before_anything_happens(
     functions: ModuleType, api: PrefectApi
 ) -> None:
@@ -215,6 +238,8 @@ def test_bad_inputs_are_refused_before_anything_happens(
         functions.scale.map("abc")
     with pytest.raises(UsageError, match="did you mean 'max_concurrent'"):
         functions.scale.map([1], max_concurent=3)
+    with pytest.raises(UsageError, match="work_queue is 'a/b'"):
+        functions.scale.map([1], work_queue="a/b")
     assert len(api.find_runs()) == before
     assert functions.scale.map([]).results(timeout_seconds=60) == []
     run = functions.scale.submit(1)
