@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from kinetic_flows.cli.base_image_report import (
     print_setup,
     print_summary,
 )
+from kinetic_flows.cli.deployed_builds import run_deployment
 from kinetic_flows.errors import UsageError
 from kinetic_flows.settings import load_settings, process_environment
 
@@ -44,6 +44,7 @@ def build_image(
     dry_run: _Flag = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     deployment: str | None = None,
+    detach: _Flag = False,
     project: str | None = None,
     cluster: str | None = None,
 ) -> None:
@@ -67,11 +68,15 @@ def build_image(
         yes: Do not ask for confirmation.
         dry_run: Print Dockerfiles, names and build steps, and do nothing.
         as_json: Print what was made as JSON.
-        deployment: Have a Prefect deployment do it, such as rebuild-base-images.
+        deployment: Have a Prefect deployment do it, such as rebuild-base-images, and wait for
+            the end of its run; Ctrl-C leaves the run going.
+        detach: With --deployment, return when the run was asked for, and print its id and
+            where to watch it.
         project: Google Cloud project; KINETIC_PROJECT by default.
         cluster: GKE cluster, or the name of a profile; KINETIC_CLUSTER by default.
     """
     from kinetic_flows.flows.build_image import BuildImageParameters, plan_base_images
+    from kinetic_flows.session import prefect_api_url
     from kinetic_flows.terminal import terminal_progress
 
     environ = process_environment()
@@ -88,8 +93,15 @@ def build_image(
         cluster=cluster,
     )
     if deployment is not None:
-        _ask_deployment(deployment, parameters, environ, progress)
+        _check_for_deployment(parameters, update_credentials=update_credentials, dry_run=dry_run)
+        api_url = prefect_api_url(load_settings(environ), environ, progress)
+        run_deployment(api_url, deployment, parameters, detach=detach, as_json=as_json)
         return
+    if detach:
+        raise UsageError(
+            "--detach goes with --deployment alone",
+            hint="without a deployment the builds are followed from here",
+        )
     if repo is None:
         parameters = _questions(parameters, environ)
     plan = plan_base_images(parameters, environ, progress)
@@ -163,25 +175,26 @@ def _settle_credentials(plan: BaseImagesPlan, environ: Mapping[str, str], *, upd
     print_credentials_note(plan)
 
 
-def _ask_deployment(
-    name: str, parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
+def _check_for_deployment(
+    parameters: BuildImageParameters, *, update_credentials: bool, dry_run: bool
 ) -> None:
-    """Ask a deployment for a run; what is not given is as the deployment has it."""
-    from kinetic_flows.clients.deployment_requests import start_deployment
-    from kinetic_flows.naming import BUILD_IMAGE_FLOW
-    from kinetic_flows.session import prefect_api_url
-
+    """See that nothing is asked of a deployment that only this machine can do."""
     if parameters.dockerfile is not None:
         raise UsageError(
             "--dockerfile and --deployment do not go together",
             value=parameters.dockerfile,
             hint="the deployment runs where this file is not; build it from here",
         )
-    given = {key: value for key, value in asdict(parameters).items() if value}
-    full_name = name if "/" in name else f"{BUILD_IMAGE_FLOW}/{name}"
-    api_url = prefect_api_url(load_settings(environ), environ, progress)
-    run_id, url = start_deployment(api_url, full_name, given)
-    print(f"{full_name} was asked for run {run_id}\n  watch it at {url}")
+    for option, is_given in (
+        ("--update-credentials", update_credentials),
+        ("--dry-run", dry_run),
+    ):
+        if is_given:
+            raise UsageError(
+                f"{option} and --deployment do not go together",
+                value=option,
+                hint=f"leave one of them out: {option} is about this machine",
+            )
 
 
 def _confirm() -> None:

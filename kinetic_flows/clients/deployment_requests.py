@@ -1,12 +1,32 @@
-"""Asking a Prefect deployment for a run."""
+"""Asking a Prefect deployment for a run, and watching it to its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kinetic_flows.clients.prefect_api import connect
-from kinetic_flows.errors import PrefectServerError, UsageError
+from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord, connect
+from kinetic_flows.errors import (
+    PrefectServerError,
+    RunCancelled,
+    RunCrashed,
+    RunError,
+    RunFailed,
+    RunTimedOut,
+    UsageError,
+)
+from kinetic_flows.interruption import pause
+
+LOOK_SECONDS = 1.0
+PATIENCE_SECONDS = 600.0
+"""How long the Prefect API may be gone while a run is watched."""
+
+_ENDINGS: Mapping[str, tuple[type[RunError], str]] = {
+    "FAILED": (RunFailed, "failed"),
+    "CRASHED": (RunCrashed, "crashed"),
+    "CANCELLED": (RunCancelled, "was cancelled"),
+}
 
 
 def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
@@ -51,3 +71,49 @@ def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any]) -> 
                 hint="check PREFECT_API_URL",
             ) from error
         return str(run.id), api.run_url(str(run.id))
+
+
+def state_changes(api: PrefectApi, run_id: str) -> Iterator[RunRecord]:
+    """Yield a run whenever it has come into another state, its last one at the end.
+
+    Args:
+        api: Who knows about it; outages are waited for.
+        run_id: The flow run.
+
+    Raises:
+        RunNotFoundError: It has been deleted.
+        PrefectServerError: Prefect has not answered for a long time.
+    """
+    before: tuple[Any, ...] = ()
+    answered = time.monotonic()
+    while True:
+        try:
+            record = api.read_run(run_id)
+        except PrefectServerError:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+        else:
+            answered = time.monotonic()
+            now = (record.state_name, record.state_since)
+            if now != before:
+                before = now
+                yield record
+            if record.is_final:
+                return
+        pause(LOOK_SECONDS)
+
+
+def ending_error(record: RunRecord, url: str) -> RunError | None:
+    """Return the error for a run that has ended; None when it completed.
+
+    Args:
+        record: The run in its final state.
+        url: Where it can be seen.
+    """
+    if record.state_type not in _ENDINGS:
+        return None
+    kind, verb = _ENDINGS[record.state_type]
+    if record.state_name == "TimedOut":
+        kind, verb = RunTimedOut, "ran out of time"
+    why = f": {record.message}" if record.message else ""
+    return kind(f"run {record.id} {verb}{why}", value=record.id, hint=f"its log is at {url}")

@@ -317,9 +317,10 @@ def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_woul
     unknown = command.run("--deployment", "rebuild")
     assert unknown.returncode == UsageError.exit_code
     assert "there is no deployment 'kinetic-build-image/rebuild'" in unknown.stderr
-    asked = command.run("--deployment", "rebuild-base-images", "--category", "cpu")
+    asked = command.run("--deployment", "rebuild-base-images", "--category", "cpu", "--detach")
     assert asked.returncode == 0, asked.stderr
-    run_id = asked.stdout.split(" run ")[1].split()[0]
+    run_id, url = asked.stdout.split()
+    assert url.endswith(run_id)
     run = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
     assert run["parameters"]["categories"] == ["cpu"]
     assert run["parameters"]["repository"] == repository
