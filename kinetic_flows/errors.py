@@ -145,6 +145,10 @@ class PrefectServerError(KineticError):
     exit_code = 10
 
 
+class PrefectUnreachable(PrefectServerError):
+    """The Prefect API cannot be reached now, or is overwhelmed; later it may answer."""
+
+
 class RunError(KineticError):
     """A remote run ended without a value; its subclasses say how.
 

@@ -6,8 +6,17 @@ import codecs
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 
-from kinetic_flows.errors import KineticError, PrefectServerError, RunCancelled, WaitTimeout
+from kinetic_flows.clients.prefect_api import impatient
+from kinetic_flows.errors import (
+    KineticError,
+    PrefectServerError,
+    PrefectUnreachable,
+    RunCancelled,
+    RunNotFoundError,
+    WaitTimeout,
+)
 from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
 from kinetic_flows.mirroring import Mirror
@@ -15,7 +24,7 @@ from kinetic_flows.platforms.worker_runs import processes_of
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Observation, Phase, Processes
 from kinetic_flows.reconciler import is_being_launched, settle
-from kinetic_flows.results import LOG_TAIL_LINES, crash_error
+from kinetic_flows.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.session import Session
 
 FIRST_POLL_SECONDS = 0.02
@@ -27,6 +36,12 @@ LAST_LOOK_SECONDS = 10.0
 """How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
 
 WORTH_SAYING_SECONDS = 5.0
+SETTLING_RETRIES = 3
+"""How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
+
+UNTOLD = (PrefectServerError, RunNotFoundError)
+"""What a Prefect API answers that is away, or that has lost its database."""
+
 CANCELLED_STATES = frozenset({"CANCELLING", "CANCELLED"})
 
 
@@ -57,32 +72,48 @@ def follow(
         WaitTimeout: The time is over; the run goes on.
     """
     processes = processes_of(session.platform, session.api, run)
-    output = _Output(progress)
+    output, seen = _Output(progress), Observation(phase=Phase.PENDING)
     reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session, processes)
     # A worker names an API to the runs it starts that they can reach.
     reports = run.dispatch == "worker" or session.runs_report
     mirror = Mirror(run, session) if is_launched and not reports else None
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
-    while True:
-        seen = processes.observe(run.run_id, output.position)
-        output.take(seen)
-        if mirror:
-            mirror.take(seen)
-        if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
-            break
-        reasons.take(seen)
-        cancellation.look()
-        if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimeout(
-                f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
-                value=run.run_id,
-                hint="the run goes on; wait longer, or cancel it with .cancel()",
+    with impatient():
+        while True:
+            seen = _look(
+                run, session, processes, replace(seen, output=b"", position=output.position)
             )
-        pause(_pause_seconds(time.monotonic() - started))
-    if mirror:
-        mirror.finish()
+            output.take(seen)
+            if mirror:
+                mirror.take(seen)
+            if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
+                break
+            reasons.take(seen)
+            cancellation.look()
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
+                    value=run.run_id,
+                    hint="the run goes on; wait longer, or cancel it with .cancel()",
+                )
+            pause(_pause_seconds(time.monotonic() - started))
+        if mirror:
+            mirror.finish()
     return _settled(run, session, seen, output.tail(), is_launched=is_launched)
+
+
+def _look(
+    run: RunTicket, session: Session, processes: Processes, before: Observation
+) -> Observation:
+    """Look at a run; while only Prefect can tell and does not answer, at its result alone."""
+    try:
+        return processes.observe(run.run_id, before.position)
+    except PrefectUnreachable as error:
+        session.outage.note(error)
+        if read_result(session.platform.store, run) is None:
+            return before
+        return replace(before, phase=Phase.GONE, reason="it has left its result")
 
 
 def cancel(run: RunTicket, session: Session) -> None:
@@ -103,7 +134,19 @@ def cancel(run: RunTicket, session: Session) -> None:
 def _settled(
     run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
 ) -> ResultEnvelope:
-    envelope = settle(session.platform, session.api, run, is_launched=is_launched)
+    try:
+        with impatient(SETTLING_RETRIES):
+            envelope = settle(session.platform, session.api, run, is_launched=is_launched)
+    except UNTOLD as error:
+        session.outage.note(error)
+        # The result is the truth about the run; whoever looks next sets its state.
+        envelope = read_result(session.platform.store, run)
+        if envelope is None and is_launched:
+            raise crash_error(seen, run, log_tail) from error
+        if envelope is None:
+            raise
+    else:
+        session.outage.end()
     if envelope is not None:
         if envelope.header.status == "cancelled":
             # Its own runner noticed the cancellation, and its Job is nothing to look at.
@@ -170,9 +213,11 @@ class _Cancellation:
             return
         self._pause = min(self._pause * 1.5, LAST_LOOK_SECONDS)
         self._next = now + self._pause
-        with suppress(PrefectServerError):
+        try:
             if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
                 self._processes.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
+        except UNTOLD as error:
+            self._session.outage.note(error)
 
 
 def _duration(seconds: float) -> str:

@@ -17,7 +17,13 @@ from pathlib import Path
 from socket import gethostname
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
-from kinetic_flows.errors import LaunchError, ObjectRefusedError, RunNotFoundError, StoreError
+from kinetic_flows.errors import (
+    LaunchError,
+    ObjectRefusedError,
+    PrefectServerError,
+    RunNotFoundError,
+    StoreError,
+)
 from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
 from kinetic_flows.naming import (
     CACHED_FROM_LABEL,
@@ -52,6 +58,9 @@ STOP_GRACE_SECONDS = 15.0
 
 ABANDONED_SECONDS = 600.0
 """How long after the end of its last run a flow run of a client that lives has ended, too."""
+
+OWED_SUFFIX = ".owed"
+"""Of the ledger's entries for states that Prefect is still to be told."""
 
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 """State types of runs that have been made and are not over."""
@@ -255,6 +264,29 @@ class ClientLedger:
             yield
         finally:
             entry.unlink(missing_ok=True)
+
+    def owe(self, api_url: str, flow_run_id: str, state_type: str, message: str) -> None:
+        """Note a final state that an API could not be told, for whoever comes next.
+
+        Args:
+            api_url: The API.
+            flow_run_id: The flow run.
+            state_type: Prefect's type of the state.
+            message: What the UI is to show beside it.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        owed = {"api_url": api_url, "state_type": state_type, "message": message}
+        (self._directory / f"{flow_run_id}{OWED_SUFFIX}").write_text(json.dumps(owed))
+
+    def set_owed(self, api: PrefectApi) -> None:
+        """Set the final states that this API could not be told before, if it answers now."""
+        for entry in self._directory.glob(f"*{OWED_SUFFIX}"):
+            with suppress(PrefectServerError, FileNotFoundError):
+                owed = json.loads(entry.read_text())
+                if owed["api_url"] == api.url:
+                    with suppress(RunNotFoundError):
+                        api.set_state(entry.stem, owed["state_type"], message=owed["message"])
+                    entry.unlink()
 
     def crash_orphans(self, api: PrefectApi) -> int:
         """End the flow runs of dead clients; return how many there were."""

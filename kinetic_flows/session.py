@@ -17,6 +17,7 @@ from kinetic_flows.clients.prefect_api import (
     surrounding_api_url,
 )
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE
+from kinetic_flows.outage import Outage
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform
@@ -48,6 +49,11 @@ class Session:
     api: PrefectApi
     ledger: ClientLedger
     progress: Progress
+
+    @cached_property
+    def outage(self) -> Outage:
+        """Whether the Prefect API is out of reach."""
+        return Outage(self.progress)
 
     @cached_property
     def runs_report(self) -> bool:
@@ -97,6 +103,7 @@ def open_session(
         if _is_first(platform.store.uri, session.api.url):
             session.ledger.crash_orphans(session.api)
             reconcile(platform, session.api)
+        session.ledger.set_owed(session.api)
         yield session
 
 

@@ -25,7 +25,7 @@ from kinetic_flows.clients.prefect_records import (
     record_of,
     with_deployment,
 )
-from kinetic_flows.errors import PrefectServerError, RunNotFoundError
+from kinetic_flows.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 from kinetic_flows.naming import CLIENT_LOGGER
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ R = TypeVar("R")
 
 PAGE_SIZE = 200
 HTTP_UNAVAILABLE = 503
+HTTP_OUTAGES = frozenset({502, 503, 504})
 BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
 """Pauses before each further try of a request that the server was too busy for."""
 
@@ -65,7 +66,7 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
         except PrefectHTTPStatusError as error:
             raise _refused(url, error) from error
         except httpx.TransportError as error:
-            raise PrefectServerError(
+            raise PrefectUnreachable(
                 f"the Prefect API at {url} cannot be reached: {error}",
                 value=url,
                 hint="check PREFECT_API_URL, or unset it to use a background server",
@@ -82,9 +83,8 @@ def _refused(url: str, error: Any) -> PrefectServerError:
         else "the server's log says more; is its Prefect of the same minor version as yours?"
     )
     text = error.response.text[:500]
-    return PrefectServerError(
-        f"the Prefect API at {url} answered {code}: {text}", value=code, hint=hint
-    )
+    kind = PrefectUnreachable if code in HTTP_OUTAGES else PrefectServerError
+    return kind(f"the Prefect API at {url} answered {code}: {text}", value=code, hint=hint)
 
 
 class PrefectApi:
@@ -341,14 +341,17 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
+def impatient(retries: int = 1) -> Iterator[None]:
     """Let requests that cannot reach the API fail after seconds, not after a minute.
 
     For those who have something else to do meanwhile, and ask again.
+
+    Args:
+        retries: How often a request is tried again: the pauses are 2, 4, 8, ... seconds.
     """
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
         yield
 
 
