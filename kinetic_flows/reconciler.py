@@ -276,7 +276,10 @@ class ClientLedger:
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         owed = {"api_url": api_url, "state_type": state_type, "message": message}
-        (self._directory / f"{flow_run_id}{OWED_SUFFIX}").write_text(json.dumps(owed))
+        entry = self._directory / f"{flow_run_id}{OWED_SUFFIX}"
+        unfinished = entry.with_suffix(".new")
+        unfinished.write_text(json.dumps(owed))
+        unfinished.replace(entry)
 
     def set_owed(self, api: PrefectApi) -> None:
         """Set the final states that this API could not be told before, if it answers now."""

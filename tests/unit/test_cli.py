@@ -153,3 +153,25 @@ def test_no_server_runs_in_a_new_home(capsys: pytest.CaptureFixture[str]) -> Non
     assert "not running" in capsys.readouterr().out
     assert _run("server", "stop") == 0
     assert "not running" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--deployment", "d", "--dry-run"], "--dry-run and --deployment do not go together"),
+        (
+            ["--deployment", "d", "--update-credentials"],
+            "--update-credentials and --deployment do not go together",
+        ),
+        (
+            ["--deployment", "d", "--dockerfile", "Dockerfile"],
+            "--dockerfile and --deployment do not go together",
+        ),
+        (["--repo", "r.io/a", "--detach"], "--detach goes with --deployment alone"),
+    ],
+)
+def test_what_only_this_machine_can_do_is_not_asked_of_a_deployment(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("build-image", *options) == UsageError.exit_code
+    assert message in capsys.readouterr().err
