@@ -42,6 +42,7 @@ SETTLING_RETRIES = 3
 UNTOLD = (PrefectServerError, RunNotFoundError)
 """What a Prefect API answers that is away, or that has lost its database."""
 
+CANCELLED_BY_CLIENT = "cancelled by its client"
 CANCELLED_STATES = frozenset({"CANCELLING", "CANCELLED"})
 
 
@@ -119,16 +120,27 @@ def _look(
 def cancel(run: RunTicket, session: Session) -> None:
     """Cancel a run: its function is asked to stop, then stopped, and its state says so.
 
+    A run whose process can be stopped from here needs no Prefect for that: while the API is
+    away, its state is set when somebody looks again.
+
     Args:
         run: The run; nothing happens when it has ended.
         session: Where it runs and reports.
     """
-    if session.api.read_run(run.run_id).is_final:
-        return
-    session.api.set_state(run.run_id, "CANCELLING", message="cancelled by its client")
-    processes = processes_of(session.platform, session.api, run)
-    processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
-    settle(session.platform, session.api, run)
+    with impatient():
+        try:
+            if session.api.read_run(run.run_id).is_final:
+                return
+            session.api.set_state(run.run_id, "CANCELLING", message=CANCELLED_BY_CLIENT)
+        except PrefectUnreachable as error:
+            session.outage.note(error)
+            session.ledger.owe(session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT)
+        processes = processes_of(session.platform, session.api, run)
+        processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
+        try:
+            settle(session.platform, session.api, run)
+        except PrefectUnreachable as error:
+            session.outage.note(error)
 
 
 def _settled(

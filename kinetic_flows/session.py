@@ -100,10 +100,10 @@ def open_session(
     """
     platform = platform or choose_platform(settings, environ)
     with connect_session(settings, environ, progress, platform) as session:
+        session.ledger.set_owed(session.api)
         if _is_first(platform.store.uri, session.api.url):
             session.ledger.crash_orphans(session.api)
             reconcile(platform, session.api)
-        session.ledger.set_owed(session.api)
         yield session
 
 

@@ -178,6 +178,25 @@ def test_a_call_whose_server_is_away_at_its_end_returns_or_raises_and_says_so_on
     assert prefect.parent().state_type == final.upper()
 
 
+def test_ctrl_c_stops_the_function_while_the_server_is_away(
+    project: Project, prefect: OwnServer, tmp_path: Path
+) -> None:
+    client = project.start("slow_functions.py", str(tmp_path))
+    reach(tmp_path, "begun")
+    run = newest()
+    prefect.stop()
+    client.send_signal(signal.SIGINT)
+    output = Path(os.environ["KINETIC_HOME"], "runs", run.id, "output.log")
+    eventually(lambda: "terminated while the function ran" in output.read_text())
+    # Prefect's own threads would go on trying to send their logs for two minutes.
+    os.killpg(client.pid, signal.SIGKILL)
+    shown, _ = client.communicate()
+    assert f"cancelling run {run.id}" in shown
+    assert "their states are set when somebody looks again" in shown
+    prefect.start()
+    assert {each.id: each.state for each in kinetic.list_runs()}[run.id] == "Cancelled"
+
+
 def test_a_run_that_ends_while_client_and_server_are_gone_is_settled_when_somebody_looks(
     project: Project, prefect: OwnServer, tmp_path: Path
 ) -> None:
