@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,7 @@ pytest_plugins = ["loopback.fixtures"]
 
 FUNCTIONS = """
     import time
+    from pathlib import Path
 
     import kinetic
 
@@ -42,6 +44,13 @@ FUNCTIONS = """
     def describe(count: int, suffix: str = ""):
         print(f"describing {count}")
         return f"{count // 1_000_000} million{suffix}"
+
+    @kinetic.run(accelerator="cpu")
+    def hold(path):
+        print("holding", flush=True)
+        while not Path(path).exists():
+            time.sleep(0.1)
+        return "held"
 
     @kinetic.run(accelerator="cpu")
     def sleep():
@@ -226,6 +235,33 @@ def test_a_run_whose_pod_waits_is_cancelled_by_whoever_has_access_to_the_cluster
     run.cancel()
     assert run.state == "Cancelled"
     eventually(lambda: not jobs())
+
+
+def test_a_run_outlives_its_worker_and_the_next_worker_takes_the_next_run(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    prefect_api_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("KINETIC_WORK_POOL", "restarted")
+    install_work_pool(WorkPools(prefect_api_url), "restarted")
+
+    def a_restarted_worker(directory: str) -> AbstractContextManager[RunningWorker]:
+        place = tmp_path / directory
+        return a_cluster_worker("restarted", prefect_api_url, place, cluster.kubeconfig())
+
+    with a_restarted_worker("first"):
+        held = functions.hold.submit(str(tmp_path / "go"))
+        eventually(lambda: "holding" in held.logs())
+    assert held.state == "Running"
+    (tmp_path / "go").touch()
+    eventually(lambda: held.state == "Completed")
+    waiting = functions.describe.submit(4_000_000)
+    assert waiting.state == "Scheduled"
+    with a_restarted_worker("second") as second:
+        assert waiting.result(timeout_seconds=300) == "4 million", second.log
+    assert held.result() == "held"
 
 
 def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
