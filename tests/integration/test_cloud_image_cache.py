@@ -288,7 +288,7 @@ def wait_for_working_build(cloud: LoopbackCloud, before: int) -> Any:
 def test_ctrl_c_in_a_call_cancels_the_build_and_the_flow_run(
     project: Project, loopback_cloud: LoopbackCloud, prefect: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    (project.root / "requirements.txt").write_text("humanize==4.11.0\n")
+    (project.root / "requirements.txt").write_text("humanize==4.9.0\n")
     before = len(loopback_cloud.builds.builds)
     client = start_client(project.root, tmp_path / "home")
     build = wait_for_working_build(loopback_cloud, before)
@@ -311,7 +311,7 @@ def test_cancelling_the_flow_run_cancels_the_build_and_ends_the_call(
     prefect: SyncPrefectClient,
     tmp_path: Path,
 ) -> None:
-    (project.root / "requirements.txt").write_text("humanize==4.10.0\n")
+    (project.root / "requirements.txt").write_text("humanize==4.8.0\n")
     before = len(loopback_cloud.builds.builds)
     client = start_client(project.root, tmp_path / "home")
     build = wait_for_working_build(loopback_cloud, before)
