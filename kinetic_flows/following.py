@@ -127,6 +127,7 @@ def cancel(run: RunTicket, session: Session) -> None:
         run: The run; nothing happens when it has ended.
         session: Where it runs and reports.
     """
+    is_told = True
     with impatient():
         try:
             if session.api.read_run(run.run_id).is_final:
@@ -134,9 +135,12 @@ def cancel(run: RunTicket, session: Session) -> None:
             session.api.set_state(run.run_id, "CANCELLING", message=CANCELLED_BY_CLIENT)
         except PrefectUnreachable as error:
             session.outage.note(error)
-            session.ledger.owe(session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT)
+            is_told = False
         processes = processes_of(session.platform, session.api, run)
         processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
+        if not is_told:
+            # Only now: a run that cannot be stopped from here is not cancelled.
+            session.ledger.owe(session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT)
         try:
             settle(session.platform, session.api, run)
         except PrefectUnreachable as error:

@@ -63,16 +63,28 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
                 value=args[1],
                 hint="list runs with `kinetic runs ls`; is this the API the run was made with?",
             ) from error
-        except PrefectHTTPStatusError as error:
-            raise _refused(url, error) from error
-        except httpx.TransportError as error:
-            raise PrefectUnreachable(
-                f"the Prefect API at {url} cannot be reached: {error}",
-                value=url,
-                hint="check PREFECT_API_URL, or unset it to use a background server",
-            ) from error
+        except (PrefectHTTPStatusError, httpx.TransportError) as error:
+            raise translation(url, error) from error
 
     return call
+
+
+def translation(url: str, error: Exception) -> PrefectServerError:
+    """Return this library's error for one of Prefect's client.
+
+    Args:
+        url: The API that was asked.
+        error: A `PrefectHTTPStatusError` or an `httpx.TransportError`.
+    """
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    if isinstance(error, PrefectHTTPStatusError):
+        return _refused(url, error)
+    return PrefectUnreachable(
+        f"the Prefect API at {url} cannot be reached: {error}",
+        value=url,
+        hint="check PREFECT_API_URL, or unset it to use a background server",
+    )
 
 
 def _refused(url: str, error: Any) -> PrefectServerError:

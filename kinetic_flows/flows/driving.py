@@ -19,8 +19,7 @@ from prefect.settings import (
 )
 from prefect.states import Failed
 
-from kinetic_flows.clients.prefect_api import impatient
-from kinetic_flows.errors import PrefectUnreachable
+from kinetic_flows.clients.prefect_api import impatient, translation
 from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.session import Session
 
@@ -70,7 +69,7 @@ def drive(
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if ended.state is None:
                 raise
-            session.outage.note(_unreachable(session, error))
+            session.outage.note(translation(session.api.url, error))
             session.ledger.owe(
                 session.api.url,
                 ended.flow_run_id,
@@ -84,10 +83,6 @@ class _Ended:
 
     flow_run_id = ""
     state: State[Any] | None = None
-
-
-def _unreachable(session: Session, error: Exception) -> PrefectUnreachable:
-    return PrefectUnreachable(f"the Prefect API at {session.api.url} cannot be reached: {error}")
 
 
 def current_flow_run_id() -> str:

@@ -210,6 +210,8 @@ def test_ctrl_c_stops_the_function_while_the_server_is_away(
     client.send_signal(signal.SIGINT)
     output = Path(os.environ["KINETIC_HOME"], "runs", run.id, "output.log")
     eventually(lambda: "terminated while the function ran" in output.read_text())
+    # The function has stopped; the client notes the state that it owes.
+    eventually((Path(os.environ["KINETIC_HOME"]) / "clients" / f"{run.id}.owed").exists)
     # Prefect's own threads would go on trying to send their logs for two minutes.
     os.killpg(client.pid, signal.SIGKILL)
     shown, _ = client.communicate()
