@@ -46,7 +46,7 @@ def serve(directory: str, pipe: Any) -> None:
     """Be the cloud until told to stop."""
     from loopback.quick_cloud import a_quick_cloud
 
-    with a_quick_cloud(Path(directory)) as cloud:
+    with a_quick_cloud(Path(directory), forks_pods=True) as cloud:
         pipe.send(cloud.environment)
         pipe.recv()
 

@@ -6,7 +6,6 @@ import logging
 from typing import Any, ClassVar
 
 from prefect.filesystems import WritableFileSystem
-from prefect_gcp.credentials import GcpCredentials
 from pydantic import Field, HttpUrl, PrivateAttr
 
 from kinetic_flows.clients.google_store import GoogleStore, StoreTimeouts
@@ -70,10 +69,11 @@ class KineticBuildCache(WritableFileSystem):
         description="The URL of another Cloud Storage endpoint; empty for Google's.",
         examples=["https://storage.internal.example.com"],
     )
-    gcp_credentials: GcpCredentials | None = Field(
+    profile: str | None = Field(
         default=None,
-        description="Google credentials to use; empty for Application Default Credentials.",
-        examples=[{"service_account_file": "~/keys/kinetic.json"}],
+        description="The saved Kinetic Cluster whose Google credentials to use; empty for "
+        "Application Default Credentials.",
+        examples=["my-cluster"],
     )
 
     _store: GoogleStore | None = PrivateAttr(default=None)
@@ -123,15 +123,21 @@ class KineticBuildCache(WritableFileSystem):
 
     def _objects(self) -> GoogleStore:
         if self._store is None:
-            credentials = self.gcp_credentials
             self._store = GoogleStore(
                 self.bucket,
                 prefix=self.prefix,
                 project=self.project,
                 endpoint=self.endpoint,
-                credentials=credentials.get_credentials_from_service_account()
-                if credentials
-                else None,
+                credentials=_credentials_of(self.profile) if self.profile else None,
                 timeouts=TIMEOUTS,
             )
         return self._store
+
+
+def _credentials_of(profile: str) -> Any:
+    # All of prefect-gcp comes with it, which takes half a second.
+    from .kinetic_cluster import KineticCluster
+
+    cluster: Any = KineticCluster.load(profile, _sync=True)
+    saved = cluster.gcp_credentials
+    return saved.get_credentials_from_service_account() if saved else None

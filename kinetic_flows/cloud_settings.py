@@ -55,8 +55,8 @@ class ProfileCredentials(Protocol):
         ...
 
     @property
-    def block(self) -> Any:
-        """The saved Prefect block, for blocks that refer to it."""
+    def profile(self) -> str:
+        """Name of the profile, for blocks that refer to it."""
         ...
 
     def load(self) -> Any:

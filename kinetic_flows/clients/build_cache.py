@@ -1,7 +1,7 @@
 """Where Prefect keeps the results of image builds, so that a team shares them.
 
-Prefect takes a place for results only as a saved block. The block's class is found through the
-`prefect.collections` entry point: this library imports none of its own blocks.
+Prefect takes a place for results only as a saved block. The block's class is found through an
+entry point: this library imports none of its own blocks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ENTRY_POINT = "kinetic_flows"
-BLOCK_CLASS = "KineticBuildCache"
+ENTRY_POINT_GROUP = "kinetic_flows.blocks"
+ENTRY_POINT = "build_cache"
 
 _saved: dict[tuple[str, str], WritableFileSystem] = {}
 _lock = threading.Lock()
@@ -78,14 +78,14 @@ def _load(block_class: Any, name: str) -> WritableFileSystem:
 
 
 def _block_class() -> Any:
-    found = next(iter(entry_points(group="prefect.collections", name=ENTRY_POINT)), None)
+    found = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=ENTRY_POINT)), None)
     if found is None:
         raise ConfigurationError(
             "the Prefect blocks of kinetic-flows are not installed",
             value=ENTRY_POINT,
             hint="install the package itself (pip install kinetic-flows) besides its files",
         )
-    return getattr(found.load(), BLOCK_CLASS)
+    return found.load()
 
 
 def _fields(cloud: CloudSettings) -> dict[str, Any]:
@@ -94,12 +94,12 @@ def _fields(cloud: CloudSettings) -> dict[str, Any]:
         "prefix": naming.BUILD_RESULTS,
         "project": cloud.project,
         "endpoint": cloud.storage_endpoint,
-        "gcp_credentials": cloud.credentials.block if cloud.credentials else None,
+        "profile": cloud.credentials.profile if cloud.credentials else None,
     }
 
 
 def _fingerprint(cloud: CloudSettings) -> str:
     """Tell apart blocks that reach one bucket by other ways: endpoints and credentials."""
-    credentials = cloud.credentials.name if cloud.credentials else None
-    ways = json.dumps([cloud.project, cloud.storage_endpoint, credentials])
+    profile = cloud.credentials.profile if cloud.credentials else None
+    ways = json.dumps([cloud.project, cloud.storage_endpoint, profile])
     return hashlib.sha256(ways.encode()).hexdigest()

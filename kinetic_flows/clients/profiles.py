@@ -28,10 +28,12 @@ class BlockCredentials:
 
     Attributes:
         name: The name they are saved under.
+        profile: The profile that carries them.
         block: The block.
     """
 
     name: str
+    profile: str
     block: Any = field(repr=False)
 
     def load(self) -> Any:
@@ -134,7 +136,7 @@ def _profile(name: str, block: Any) -> Profile:
     credentials = None
     if saved is not None:
         document = getattr(saved, "_block_document_name", None)
-        credentials = BlockCredentials(name=document or f"of {name}", block=saved)
+        credentials = BlockCredentials(name=document or f"of {name}", profile=name, block=saved)
     return Profile(
         name=name,
         values={key: value for key, value in values.items() if value is not None},

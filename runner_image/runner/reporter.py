@@ -181,6 +181,8 @@ class Reporter:
             found = (answer.get("state") or {}).get("type")
             if answer.get("status") != "ACCEPT" and found in CANCELLED_TYPES:
                 self._cancel()
+            # The answer tells of a cancellation as well as a poll does.
+            self._next_poll = time.monotonic() + POLL_SECONDS
 
         if self._attempt(send):
             with self._changed:

@@ -150,12 +150,12 @@ def test_the_build_cache_of_a_profile_refers_to_its_credentials_and_copies_nothi
         loaded = KineticBuildCache.load(str(saved._block_document_name), _sync=True)
         with get_client(sync_client=True) as client:
             document = client.read_block_document(saved._block_document_id, include_secrets=True)
+        credentials = loaded._objects()._credentials
 
     assert loaded.bucket == "my-project-1-kn-training-jobs"
-    assert loaded.gcp_credentials is not None
-    assert loaded.gcp_credentials._service_account_email == ACCOUNT
-    reference = document.block_document_references["gcp_credentials"]["block_document"]
-    assert reference["name"] == f"{profile}-credentials"
+    assert credentials.service_account_email == ACCOUNT
+    assert document.data["profile"] == profile
+    assert "PRIVATE KEY" not in str(document.data)
 
 
 def test_settings_with_credentials_can_be_pickled(profile: str, prefect_api_url: str) -> None:

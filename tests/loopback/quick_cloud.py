@@ -15,7 +15,8 @@ from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT
 from loopback.cloud import ACCESS_TOKEN, REGISTRY_HOST, USERNAME
 from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.runtime import ProcessRuntime, use_this_python
+from loopback.kubernetes.forked_runtime import a_forked_runtime
+from loopback.kubernetes.runtime import ProcessRuntime, Runtime, use_this_python
 from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
@@ -40,8 +41,13 @@ class QuickCloud:
 
 
 @contextmanager
-def a_quick_cloud(directory: Path) -> Iterator[QuickCloud]:
-    """Start everything, and stop it afterwards."""
+def a_quick_cloud(directory: Path, *, forks_pods: bool = False) -> Iterator[QuickCloud]:
+    """Start everything, and stop it afterwards.
+
+    Args:
+        directory: Where the servers keep what they are told.
+        forks_pods: Whether pods begin with what their image contains already imported.
+    """
     with ExitStack() as running:
         storage = StorageServer(directory / "storage").start()
         running.callback(storage.stop)
@@ -55,7 +61,9 @@ def a_quick_cloud(directory: Path) -> Iterator[QuickCloud]:
             storage.create_bucket(bucket)
         builds = CloudBuildServer(QuickWorker(storage.url, registry.url)).start()
         running.callback(builds.stop)
-        runtime = ProcessRuntime(rewrite=_on_this_machine)
+        runtime: Runtime = ProcessRuntime(rewrite=_on_this_machine)
+        if forks_pods:
+            runtime = running.enter_context(a_forked_runtime(_on_this_machine))
         (directory / "cluster").mkdir(parents=True)
         cluster = running.enter_context(LoopbackCluster(directory / "cluster", runtime=runtime))
         cluster.add_nodes(NodeGroup(name="default", nodes=1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from prefect.blocks.core import Block
 from prefect.serializers import JSONSerializer, PickleSerializer
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
-from kinetic_flows.clients.build_cache import BLOCK_CLASS, ENTRY_POINT
+from kinetic_flows.clients.build_cache import ENTRY_POINT, ENTRY_POINT_GROUP
 from kinetic_flows.images.cached_build import plain_record
 
 
@@ -30,8 +32,24 @@ class TestKineticBuildCache(BlockStandardTestSuite):
 def test_the_library_finds_the_block_by_the_names_it_uses() -> None:
     from importlib.metadata import entry_points
 
-    (found,) = entry_points(group="prefect.collections", name=ENTRY_POINT)
-    assert getattr(found.load(), BLOCK_CLASS) is KineticBuildCache
+    (found,) = entry_points(group=ENTRY_POINT_GROUP, name=ENTRY_POINT)
+    assert found.load() is KineticBuildCache
+
+
+def test_prefect_finds_every_block_and_the_library_does_not_wait_for_google_s() -> None:
+    program = """
+import sys
+from importlib.metadata import entry_points
+from kinetic_flows import blocks
+
+(found,) = entry_points(group="kinetic_flows.blocks")
+found.load()
+assert "prefect_gcp" not in sys.modules
+(found,) = entry_points(group="prefect.collections", name="kinetic_flows")
+collection = found.load()
+assert {name for name in dir(collection) if name.startswith("Kinetic")} == set(blocks.__all__)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("name", sorted(KineticBuildCache.model_fields))

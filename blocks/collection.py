@@ -1,0 +1,6 @@
+"""All blocks at once: what Prefect loads to register their types."""
+
+from .kinetic_build_cache import KineticBuildCache
+from .kinetic_cluster import KineticCluster
+
+__all__ = ["KineticBuildCache", "KineticCluster"]
