@@ -260,7 +260,7 @@ class KubernetesLauncher:
             known = (view, judge(view, self._node_pools))
             self._verdicts[run_id] = known
         verdict = known[1]
-        if verdict.phase is Phase.GONE:
+        if verdict.phase.is_final:
             self._verdicts.pop(run_id, None)
         patience = patience_of(view.job, self._place.patience)
         reason = gives_up(verdict, patience, self._waited(run_id, verdict))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from kinetic_flows.errors import KineticError
+from kinetic_flows.kubernetes.diagnosis import condition, pod_phase
 from kinetic_flows.naming import RUN_ID_POD_LABEL
 
 Object = dict[str, Any]
@@ -17,6 +21,7 @@ Object = dict[str, Any]
 EVENTS_KEPT_PER_RUN = 40
 PODS_KEPT_PER_RUN = 40
 STALE_SECONDS = 30.0
+ENDED = ("Succeeded", "Failed")
 
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _METADATA = (
@@ -47,16 +52,69 @@ class RunView:
 
 
 @dataclass
-class _Run:
+class _Objects:
     job: Object | None = None
     pods: dict[str, Object] = field(default_factory=dict)
     departed: dict[str, Object] = field(default_factory=dict)
     events: dict[str, Object] = field(default_factory=dict)
-    view: RunView | None = None
 
     @property
     def is_empty(self) -> bool:
         return not (self.job or self.pods or self.events)
+
+    @property
+    def are_at_rest(self) -> bool:
+        """Whether its Job and all of its pods have ended."""
+        ended = self.job and (condition(self.job, "Complete") or condition(self.job, "Failed"))
+        return bool(ended) and all(pod_phase(pod) in ENDED for pod in self.pods.values())
+
+    def of(self, kind: str) -> list[Object]:
+        """Return the Job or the pods."""
+        if kind == "jobs":
+            return [self.job] if self.job else []
+        return list(self.pods.values()) if kind == "pods" else []
+
+
+class _Run:
+    """What is known of a run; that of one that has ended is kept small.
+
+    Finished Jobs stay in their namespace for hours, and a sweep has thousands of them.
+    """
+
+    def __init__(self) -> None:
+        self._objects: _Objects | None = _Objects()
+        self._packed = b""
+        self._view: RunView | None = None
+
+    @property
+    def objects(self) -> _Objects:
+        """Its objects, to be read."""
+        return self._objects or _Objects(**json.loads(zlib.decompress(self._packed)))
+
+    @property
+    def view(self) -> RunView:
+        """Its objects as others see them; the same view until they change."""
+        if self._view is not None:
+            return self._view
+        found = self.objects
+        view = RunView(
+            job=found.job,
+            pods=tuple(found.pods.values()),
+            departed=tuple(found.departed.values()),
+            events=tuple(found.events.values()),
+        )
+        if self._objects is not None:
+            self._view = view
+        return view
+
+    @contextmanager
+    def changing(self) -> Iterator[_Objects]:
+        """Give its objects to be changed."""
+        self._objects, self._packed, self._view = self.objects, b"", None
+        yield self._objects
+        if self._objects.are_at_rest:
+            self._packed = zlib.compress(json.dumps(vars(self._objects)).encode())
+            self._objects = None
 
 
 class NamespaceState:
@@ -73,16 +131,7 @@ class NamespaceState:
         """Return what is known of a run."""
         with self._changed:
             run = self._runs.get(run_id)
-            if run is None:
-                return RunView()
-            if run.view is None:
-                run.view = RunView(
-                    job=run.job,
-                    pods=tuple(run.pods.values()),
-                    departed=tuple(run.departed.values()),
-                    events=tuple(run.events.values()),
-                )
-            return run.view
+            return run.view if run else RunView()
 
     def wait(self, holds: Callable[[], bool], seconds: float) -> bool:
         """Wait until something holds, looking whenever anything changes."""
@@ -133,8 +182,9 @@ class NamespaceState:
             kept |= {uid for uid, moment in self._made.items() if moment >= began}
             self._made = {uid: moment for uid, moment in self._made.items() if moment >= began}
             for run in list(self._runs.values()):
-                for item in [each for each in _objects(run, kind) if _uid(each) not in kept]:
-                    self._remove(kind, item)
+                for item in run.objects.of(kind):
+                    if _uid(item) not in kept:
+                        self._remove(kind, item)
             for item in objects:
                 self._put(kind, item)
             self._listed.add(kind)
@@ -170,38 +220,33 @@ class NamespaceState:
         run_id = _run_id(kind, item)
         if run_id is None:
             return
-        run = self._runs.setdefault(run_id, _Run())
-        run.view = None
-        if kind == "jobs":
-            if (
-                run.job is None
-                or _version(run.job) <= _version(item)
-                or _uid(run.job) != _uid(item)
-            ):
-                run.job = slim(item)
-        elif kind == "pods":
-            run.pods[_uid(item)] = slim(item)
-        else:
-            run.events[_uid(item)] = slim_event(item)
-            _bound(run.events, EVENTS_KEPT_PER_RUN)
+        with self._runs.setdefault(run_id, _Run()).changing() as known:
+            if kind == "jobs":
+                if known.job is None or _is_newer(item, known.job):
+                    known.job = slim(item)
+            elif kind == "pods":
+                known.pods[_uid(item)] = slim(item)
+            else:
+                known.events[_uid(item)] = slim_event(item)
+                _bound(known.events, EVENTS_KEPT_PER_RUN)
 
     def _remove(self, kind: str, item: Object) -> None:
         run_id = _run_id(kind, item)
         run = self._runs.get(run_id) if run_id else None
         if run is None or run_id is None:
             return
-        run.view = None
-        if kind == "jobs" and run.job is not None and _uid(run.job) == _uid(item):
-            run.job = None
-            run.departed.clear()
-        elif kind == "pods" and _uid(item) in run.pods:
-            del run.pods[_uid(item)]
-            # How it ended is still needed to say why the Job goes on, or does not.
-            run.departed[_uid(item)] = slim(item)
-            _bound(run.departed, PODS_KEPT_PER_RUN)
-        elif kind == "events":
-            run.events.pop(_uid(item), None)
-        if run.is_empty:
+        with run.changing() as known:
+            if kind == "jobs" and known.job is not None and _uid(known.job) == _uid(item):
+                known.job = None
+                known.departed.clear()
+            elif kind == "pods" and _uid(item) in known.pods:
+                del known.pods[_uid(item)]
+                # How it ended is still needed to say why the Job goes on, or does not.
+                known.departed[_uid(item)] = slim(item)
+                _bound(known.departed, PODS_KEPT_PER_RUN)
+            elif kind == "events":
+                known.events.pop(_uid(item), None)
+        if known.is_empty:
             del self._runs[run_id]
 
 
@@ -262,14 +307,6 @@ def _run_id(kind: str, item: Object) -> str | None:
     return found[0] if found else None
 
 
-def _objects(run: _Run, kind: str) -> list[Object]:
-    if kind == "jobs":
-        return [run.job] if run.job else []
-    if kind == "pods":
-        return list(run.pods.values())
-    return []
-
-
 def _bound(items: dict[str, Object], limit: int) -> None:
     while len(items) > limit:
         del items[next(iter(items))]
@@ -277,6 +314,10 @@ def _bound(items: dict[str, Object], limit: int) -> None:
 
 def _uid(item: Object) -> str:
     return str(item["metadata"].get("uid"))
+
+
+def _is_newer(item: Object, known: Object) -> bool:
+    return _uid(item) != _uid(known) or _version(item) >= _version(known)
 
 
 def _version(item: Object) -> int:

@@ -175,7 +175,7 @@ def _become_pod(request: Mapping[str, Any]) -> None:
         code = 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, it must not leave the fork
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -189,8 +189,9 @@ def _redirect(log: str) -> None:
     for source, target in ((nothing, 0), (written, 1), (written, 2)):
         os.dup2(source, target)
     os.closerange(3, 256)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    # They stay open as long as the process.
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
 if __name__ == "__main__":
