@@ -253,7 +253,8 @@ def list_runs(
     Args:
         state: Only runs in this state, such as `running`; None for all.
         since: Only runs made later; None for any time.
-        name: Only runs whose name contains this; None for any.
+        name: Only runs whose own or whose function's name contains this; None for any. Runs of
+            deployments have names that Prefect chooses.
         limit: How many at most; None for all.
     """
     from kinetic_flows.reconciler import ticket_of
@@ -281,12 +282,20 @@ def find_records(
     from kinetic_flows.clients.prefect_records import query_of_state
     from kinetic_flows.reconciler import reconcile
 
-    query = replace(query_of_state(state), name=name, since=since)
+    query = replace(query_of_state(state), since=since)
     if query.state_types != ("SCHEDULED",):
         # Prefect makes the runs of a schedule long before they begin.
         query = replace(query, until=datetime.now(UTC) + CLOCK_SKEW)
     reconcile(session.platform, session.api)
-    return session.api.find_runs(query, limit=limit)
+    if name is None:
+        return session.api.find_runs(query, limit=limit)
+    found = {
+        record.id: record
+        for named in (replace(query, name=name), replace(query, function=name))
+        for record in session.api.find_runs(named, limit=limit)
+    }
+    newest = sorted(found.values(), key=lambda each: each.started or each.created, reverse=True)
+    return newest[:limit]
 
 
 def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:

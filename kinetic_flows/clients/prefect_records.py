@@ -145,6 +145,7 @@ class RunQuery:
         state_types: State types to include; empty for all.
         state_name: Only runs in the state of this name; None for any.
         name: Part of the run's name; None for any.
+        function: Part of its function's name; None for any.
         since: Only runs created later; None for any time.
         until: Only runs that begin, or were to begin, earlier; None for any time.
         parent: Only runs below this flow run; None for any.
@@ -157,6 +158,7 @@ class RunQuery:
     state_types: tuple[str, ...] = ()
     state_name: str | None = None
     name: str | None = None
+    function: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     parent: str | None = None
@@ -167,7 +169,9 @@ class RunQuery:
 
     def to_flow_filter(self) -> dict[str, Any] | None:
         """Return the part of the query that is Prefect's flow filter; None for none."""
-        return {"name": {"any_": [self.flow]}} if self.flow else None
+        if self.flow:
+            return {"name": {"any_": [self.flow]}}
+        return {"name": {"like_": self.function}} if self.function else None
 
     def to_filter(self) -> dict[str, Any]:
         """Return the query as Prefect's flow run filter."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RESULT_NOT_WRITTEN, Fault, pieces_of
@@ -123,6 +123,7 @@ class BucketStore:
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         self._bucket = client.bucket(bucket)
         self._prefix = f"{prefix}/" if prefix else ""
+        self._at_once = _at_once(self._bucket.blob("").download_as_bytes)
 
     def open(self, name: str, size_bytes: int) -> IO[bytes]:
         """Open an object for reading; raise `Fault` when it cannot be read."""
@@ -131,7 +132,7 @@ class BucketStore:
             if size_bytes > STREAMED_FROM_BYTES:
                 streamed: IO[bytes] = blob.open("rb", chunk_size=STREAMED_FROM_BYTES // 4)
                 return streamed
-            return io.BytesIO(blob.download_as_bytes())
+            return io.BytesIO(self._download(blob))
         except Exception as error:
             raise _unavailable(name, str(error)) from error
 
@@ -140,12 +141,11 @@ class BucketStore:
         from google.api_core.exceptions import NotFound
 
         try:
-            data: bytes = self._blob(name).download_as_bytes()
+            return self._download(self._blob(name))
         except NotFound:
             return None
         except Exception as error:
             raise _unavailable(name, str(error)) from error
-        return data
 
     def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
         """Write an object unless its name is taken; return whether this call wrote it.
@@ -164,6 +164,10 @@ class BucketStore:
         except Exception as error:
             raise _unwritten(name, str(error)) from error
         return True
+
+    def _download(self, blob: Any) -> bytes:
+        data: bytes = blob.download_as_bytes(**self._at_once)
+        return data
 
     def _upload(self, blob: Any, head: bytes, body: str | None) -> None:
         if body is None:
@@ -193,6 +197,17 @@ def open_store(uri: str, client: Any) -> DirectoryStore | BucketStore:
         return DirectoryStore(unquote(rest))
     bucket, _, prefix = rest.partition("/")
     return BucketStore(client, bucket, prefix)
+
+
+def _at_once(download: Callable[..., bytes]) -> dict[str, bool]:
+    """Return what has a download read in one piece, where the image's library can do that.
+
+    By default google-cloud-storage reads 8 KiB at a time, which takes three times as long.
+    """
+    from inspect import signature
+
+    name = "single_shot_download"
+    return {name: True} if name in signature(download).parameters else {}
 
 
 def _write_all(target: IO[bytes], head: bytes, pieces: Iterable[bytes]) -> None:

@@ -91,6 +91,9 @@ def test_a_deployment_runs_with_parameters_that_are_checked_and_gives_its_result
     assert run.state == "Completed"
     assert kinetic.attach(run.id).result() == 2.0
     assert run.id in {each.id for each in kinetic.list_runs()}
+    assert run.id in {each.id for each in kinetic.list_runs(name="train", state="completed")}
+    assert run.id in {each.id for each in kinetic.list_runs(name=run.name)}
+    assert run.id not in {each.id for each in kinetic.list_runs(name="sleepy")}
     with pytest.raises(UsageError, match="do not fit train/nightly"):
         deployment.run(steps="many")
     with pytest.raises(UsageError, match="do not fit train/nightly"):

@@ -11,6 +11,7 @@ from google.cloud import storage
 from kinetic_flows.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
+from loopback.wire import Fault
 from runner_jobs import RUN_ID, Ended, Job, start_runner, wait
 
 pytest_plugins = ["loopback.fixtures"]
@@ -110,6 +111,19 @@ def test_a_missing_job_is_named(in_bucket: BucketJob) -> None:
     ended = in_bucket.run()
     assert ended.exit_code == EXIT_OBJECT_UNAVAILABLE
     assert f"runs/{RUN_ID}/job.json cannot be fetched" in ended.errors
+
+
+@pytest.mark.parametrize("what", ["payload", "runners", "job.json"])
+def test_an_object_cut_short_by_the_network_is_read_again(
+    wire_storage: WireStorage, bucket_name: str, tmp_path: Path, what: str
+) -> None:
+    job = Job(tmp_path / "store", source=SOURCE, args=(3,))
+    in_bucket = BucketJob(wire_storage, bucket_name, job)
+    with wire_storage.server.fault(Fault(kind="truncate", method="GET", path=what)) as fault:
+        ended = in_bucket.run()
+    assert fault.times == 0
+    assert ended.exit_code == 0, ended.errors + ended.output
+    assert len(job.value()[0]) == 3
 
 
 def test_large_objects_go_through_in_pieces(
