@@ -17,7 +17,9 @@ def in_a_run(function: Any) -> Any:
     The runner's stand-in for this package does the same.
     """
     with suppress(AttributeError, TypeError):  # not every callable takes attributes
-        function.fn = function
+        if not hasattr(function, "fn"):
+            # A Prefect flow calls what its own `fn` names.
+            function.fn = function
         function.with_options = lambda **_options: function
         function.as_flow = lambda: function
     return function

@@ -11,6 +11,7 @@ from prefect_workers import RunningWorker, a_worker
 
 from kinetic_flows.naming import LOCAL_WORK_POOL
 from kinetic_flows.server import BackgroundServer
+from loopback.quick_cloud import QuickCloud, a_quick_cloud
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +48,19 @@ def worker(
     directory = tmp_path_factory.mktemp("worker")
     with a_worker(LOCAL_WORK_POOL, "process", record.api_url, directory) as worker:
         yield worker
+
+
+@pytest.fixture(scope="module")
+def quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickCloud]:
+    """A Google Cloud of this machine whose pods are processes."""
+    with a_quick_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "cluster"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test twice: with functions running on this machine, and in pods of a cluster."""
+    if request.param == "cluster":
+        cloud: QuickCloud = request.getfixturevalue("quick_cloud")
+        for name, value in cloud.environment.items():
+            monkeypatch.setenv(name, value)

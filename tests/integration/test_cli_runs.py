@@ -1,4 +1,4 @@
-"""The commands `kinetic run` and `kinetic runs` on this machine, through a real server."""
+"""The commands `kinetic run` and `kinetic runs`, through a real server."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def _json(shown: tuple[int, str, str]) -> Any:
     return json.loads(out)
 
 
+@pytest.mark.usefixtures("place")
 def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     command: Command, prefect_api_url: str, tmp_path: Path
 ) -> None:

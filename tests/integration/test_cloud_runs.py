@@ -19,7 +19,7 @@ from kinetic_flows.errors import RunCancelled
 from kinetic_flows.progress import Silence
 from kinetic_flows.runs import own_session
 from loopback.__main__ import JOBS_BUCKET
-from loopback.quick_cloud import QuickCloud, a_quick_cloud
+from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
     import time
@@ -42,21 +42,15 @@ FUNCTIONS = """
 """
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickCloud]:
-    with a_quick_cloud(tmp_path_factory.mktemp("cloud")) as running:
-        yield running
-
-
 @pytest.fixture
 def functions(
-    cloud: QuickCloud,
+    quick_cloud: QuickCloud,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     prefect_api_url: str,
     shared_kinetic_home: Path,
 ) -> Iterator[ModuleType]:
-    for name, value in cloud.environment.items():
+    for name, value in quick_cloud.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     project = make_project(tmp_path / "project", monkeypatch, {"pod_functions.py": FUNCTIONS})

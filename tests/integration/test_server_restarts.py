@@ -21,7 +21,6 @@ import kinetic
 from kinetic_flows.clients.prefect_api import RunQuery, RunRecord, connect
 from kinetic_flows.naming import PARENT_FLOW
 from kinetic_flows.server import PREFERRED_PORT, BackgroundServer
-from loopback.quick_cloud import QuickCloud, a_quick_cloud
 
 FUNCTIONS = """
     import sys, time
@@ -129,22 +128,7 @@ def newest() -> kinetic.Run[str]:
     return run
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickCloud]:
-    with a_quick_cloud(tmp_path_factory.mktemp("cloud")) as running:
-        yield running
-
-
-@pytest.fixture
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run on this machine, and on a cluster whose pods are processes."""
-    if request.param == "cluster":
-        for name, value in request.getfixturevalue("cluster").environment.items():
-            monkeypatch.setenv(name, value)
-
-
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("place", ["local", "cluster"], indirect=True)
 def test_a_call_that_is_followed_survives_a_restart_of_the_server(
     functions: ModuleType, prefect: OwnServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def _children(api_url: str, parent: str) -> list[tuple[str, str]]:
     return [(run.name, str(run.id)) for run in found]
 
 
+@pytest.mark.usefixtures("place")
 def test_runs_made_in_a_flow_are_below_it_and_give_it_futures(
     functions: ModuleType, prefect_api_url: str
 ) -> None:
@@ -118,6 +119,7 @@ def test_runs_made_in_a_flow_are_below_it_and_give_it_futures(
     assert [name for name, _ in members] == ["double[0]", "double[1]"]
 
 
+@pytest.mark.usefixtures("place")
 def test_a_flow_that_runs_remotely_shows_its_own_tasks_and_retries(
     functions: ModuleType, tmp_path: Path, prefect_api_url: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps on this machine: many inputs of one function, from the process that made them or not."""
+"""Sweeps: many inputs of one function, from the process that made them or not."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ def _post(api_url: str, path: str, body: Any) -> Any:
         return json.load(response)
 
 
+@pytest.mark.usefixtures("place")
 def test_every_input_is_a_flow_run_under_one_and_values_come_in_order(
     functions: ModuleType, api: PrefectApi, prefect_api_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +114,7 @@ def test_every_input_is_a_flow_run_under_one_and_values_come_in_order(
     parent = api.read_run(group.id)
     assert (parent.state_type, parent.message) == ("COMPLETED", "4 inputs: 4 Completed")
     shown = capfd.readouterr().err
-    assert shown.count("upload-code") == shown.count("build-image") == 1
+    assert shown.count("✓ upload-code") == shown.count("✓ build-image") == 1
     assert "run-inputs: 4 inputs ended" in shown
     artifacts = _post(
         prefect_api_url,
@@ -141,6 +142,7 @@ def test_large_arguments_that_inputs_have_in_common_are_uploaded_once(
     assert group.runs[1].retry().result(timeout_seconds=60) == 512_001
 
 
+@pytest.mark.usefixtures("place")
 def test_failures_are_retried_as_new_runs_and_then_raised_or_returned(
     functions: ModuleType, tmp_path: Path, api: PrefectApi
 ) -> None:
@@ -159,6 +161,7 @@ def test_failures_are_retried_as_new_runs_and_then_raised_or_returned(
         attached.results()
 
 
+@pytest.mark.usefixtures("place")
 def test_the_first_failure_ends_the_others_when_asked_to(
     functions: ModuleType, tmp_path: Path, api: PrefectApi
 ) -> None:
@@ -170,6 +173,7 @@ def test_the_first_failure_ends_the_others_when_asked_to(
     assert api.read_run(waiting.id).state_type == "FAILED"
 
 
+@pytest.mark.usefixtures("place")
 def test_only_so_many_run_at_a_time_and_cancelling_launches_no_more(
     functions: ModuleType, tmp_path: Path
 ) -> None:
