@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.images.bases import is_accelerator_package
 from kinetic_flows.job import ObjectRef, RequirementsSpec, sha256_hex
 from kinetic_flows.protocols import ArtifactStore, ResolvedImage
+
+UPLOADERS = 4
 
 BASE_CONSTRAINTS = "/app/constraints.txt"
 """Where base images keep the pins of their accelerator runtime."""
@@ -107,10 +110,13 @@ def upload_installation(installation: Installation, store: ArtifactStore) -> Upl
         for item in installation.wheels
     }
     missing = store.missing(ref.name for ref in refs)
-    uploaded = 0
-    for ref, path in refs.items():
-        if ref.name in missing and store.put_if_absent(ref.name, path):
-            uploaded += ref.size_bytes
+
+    def upload(ref: ObjectRef) -> int:
+        return ref.size_bytes if store.put_if_absent(ref.name, refs[ref]) else 0
+
+    with ThreadPoolExecutor(UPLOADERS) as pool:
+        uploaded = sum(pool.map(upload, [ref for ref in refs if ref.name in missing]))
+    # The lock comes last: where it is, its wheels are.
     if store.put_if_absent(lock_ref.name, lock):
         uploaded += len(lock)
     spec = RequirementsSpec(

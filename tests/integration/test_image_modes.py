@@ -323,6 +323,19 @@ def test_a_base_that_is_missing_or_for_something_else_is_an_error_of_the_plan(
     assert build in str(raised.value)
 
 
+def test_a_base_without_our_labels_is_taken_at_its_word_with_one_warning(
+    functions: ModuleType, loopback_cloud: LoopbackCloud
+) -> None:
+    Pusher(loopback_cloud.registry.url, f"{OWN}/elsewhere/base-cpu").push_image(
+        version("kinetic-flows"), {}
+    )
+    plan = functions.describe.with_options(
+        container_image="prebuilt", base_image_repo=f"{REGISTRY_HOST}/{OWN}/elsewhere"
+    ).plan(1)
+    (warning,) = plan.warnings
+    assert "label" in warning
+
+
 def test_the_mode_is_switched_for_one_run_and_nothing_else_changes(
     functions: ModuleType,
     prebuilt_base: str,
