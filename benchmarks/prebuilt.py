@@ -1,6 +1,6 @@
 """From a container's start to the function's start: a project of 40 packages in prebuilt mode.
 
-    python benchmarks/prebuilt.py [--rounds 3] [--disk] [--json]
+    python benchmarks/prebuilt.py [--rounds 3] [--directory /dev/shm] [--json]
 
 Containers are real ones (podman) of an image with Python, uv and what the runner needs, the
 store is a real Cloud Storage server on this machine, and the index is PyPI. The alternative is
@@ -9,7 +9,10 @@ the same runner. Ways are taken in turn, and each number is the best of its roun
 else the machine does only adds to it.
 
 Every way writes the same 380 MB of installed files. So that this machine's disk is not what is
-measured, containers and store are in memory (/dev/shm); `--disk` has them in /tmp.
+measured, containers and store are in memory (/dev/shm) unless `--directory` names another place,
+and no container is cleaned away before the end: on ext4 a new file takes no inode that was deleted
+within the last minutes, and looks at every one of those first (`recently_deleted` in the kernel's
+fs/ext4/ialloc.c), so that a way after another's removal took three times as long.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import base64
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -37,13 +41,13 @@ from kinetic_flows.dependencies.locking import lock_dependencies
 from kinetic_flows.dependencies.targets import CLOUD_PLATFORM, Target
 from kinetic_flows.dependencies.wheelhouse import Wheelhouse
 from kinetic_flows.images.bases import read_bootstrap
-from kinetic_flows.job import RequirementsSpec, open_result
+from kinetic_flows.job import RequirementsSpec
 from kinetic_flows.protocols import ResolvedImage
 from kinetic_flows.settings import process_environment
 from loopback.containers import Containers
 from loopback.lifted_python import IMAGE, MINOR, lift_python_image
 from loopback.storage import StorageServer
-from runner_jobs import RUN_ID, RUN_KEY, Job
+from runner_jobs import RUN_ID, Job
 
 BASE = "localhost/base-cpu:1"
 BUCKET = "jobs"
@@ -63,7 +67,8 @@ FUNCTION = """
         import sqlalchemy
 
         began = float(os.environ["BENCHMARK_STARTED"])
-        return STARTED - began, time.time() - began
+        print("BENCHMARK", STARTED - began, time.time() - began, flush=True)
+        time.sleep(3600)
 """
 
 DOCKERFILE = f"""\
@@ -99,7 +104,7 @@ class Bench:
     def run(
         self, name: str, spec: RequirementsSpec | None, before: str = "", **variables: str
     ) -> Timed:
-        """Run a container to its end, and return when its function began."""
+        """Run a container until its function is called, and return when that was."""
         job = Job(self.directory / name, source=dedent(FUNCTION), changes={"requirements": spec})
         launch = job.write()
         prefix = f"{name}/"
@@ -109,26 +114,43 @@ class Bench:
         # What the run before has not yet written to the disk must not count for this one.
         os.sync()
         launch["KINETIC_JOB"] = f"gs://{BUCKET}/{prefix}runs/{RUN_ID}/job.json"
-        ended = self.containers.run_container(
-            BASE,
-            ["sh", "-c", "\n".join(["set -e", BEGIN, before, RUNNER])],
-            environment={
+        told = self._until_called(
+            name,
+            {
                 **launch,
                 **variables,
                 "STORAGE_EMULATOR_HOST": self.storage.url,
                 "BOOTSTRAP": base64.b64encode(read_bootstrap()).decode(),
                 "READ_BOOTSTRAP": READ_BOOTSTRAP,
             },
+            "\n".join(["set -e", BEGIN, before, RUNNER]),
         )
-        if ended.returncode:
-            raise SystemExit(f"{name} failed:\n{ended.stdout}{ended.stderr}")
-        result = self.store.get(f"{prefix}runs/{RUN_ID}/result.pkl").data
-        job.result_path.write_bytes(result)
-        open_result(result, RUN_KEY, RUN_ID)
-        function, imported = job.value()
-        told = re.search(r"installed in ([\d.]+) s \(([\d.]+) s to fetch", ended.stdout)
-        install, fetch = (float(told[1]), float(told[2])) if told else (0.0, 0.0)
+        installed = re.search(r"installed in ([\d.]+) s \(([\d.]+) s to fetch", told)
+        install, fetch = (float(installed[1]), float(installed[2])) if installed else (0.0, 0.0)
+        function, imported = map(float, told.split("BENCHMARK")[1].split())
         return Timed(function=function, imported=imported, fetch=fetch, install=install - fetch)
+
+    def _until_called(self, name: str, environment: Mapping[str, str], script: str) -> str:
+        """Return what a container printed until its function was called, and stop it there."""
+        arguments = ["run", "--name", name, "--network", "host"]
+        for variable, value in environment.items():
+            arguments += ["--env", f"{variable}={value}"]
+        lines = []
+        with subprocess.Popen(
+            self.containers.command("podman", *arguments, BASE, "sh", "-c", script),
+            env=self.containers.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line)
+                if line.startswith("BENCHMARK"):
+                    break
+            else:
+                raise SystemExit(f"{name} failed:\n{''.join(lines)}")
+            self.containers.run("podman", "kill", name)
+        return "".join(lines)
 
 
 def make_requirements(bench: Bench, target: Target) -> tuple[RequirementsSpec, RequirementsSpec]:
@@ -179,12 +201,11 @@ def _of(bench: Bench, spec: RequirementsSpec, name: str) -> RequirementsSpec:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--disk", action="store_true", help="containers and store are in /tmp")
+    parser.add_argument("--directory", default="/dev/shm", help="where everything is kept")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        root = "/tmp" if arguments.disk else "/dev/shm"
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root)))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.directory)))
         containers = Containers(directory / "c").set_up()
         stack.callback(containers.tear_down)
         (directory / "lift").mkdir()
