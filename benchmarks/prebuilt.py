@@ -84,11 +84,10 @@ READ_BOOTSTRAP = "import base64, os; print(base64.b64decode(os.environ['BOOTSTRA
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Seconds since the container's start, and those that the runner told of the installation."""
+    """Seconds since the container's start, and how long the runner says it installed."""
 
     function: float
     imported: float
-    fetch: float
     install: float
 
 
@@ -125,10 +124,11 @@ class Bench:
             },
             "\n".join(["set -e", BEGIN, before, RUNNER]),
         )
-        installed = re.search(r"installed in ([\d.]+) s \(([\d.]+) s to fetch", told)
-        install, fetch = (float(installed[1]), float(installed[2])) if installed else (0.0, 0.0)
+        installed = re.search(r"installed in ([\d.]+) s", told)
         function, imported = map(float, told.split("BENCHMARK")[1].split())
-        return Timed(function=function, imported=imported, fetch=fetch, install=install - fetch)
+        return Timed(
+            function=function, imported=imported, install=float(installed[1]) if installed else 0.0
+        )
 
     def _until_called(self, name: str, environment: Mapping[str, str], script: str) -> str:
         """Return what a container printed until its function was called, and stop it there."""
@@ -238,11 +238,10 @@ def main() -> None:
             alternative=bare, unit="s"),
         Row(name="shipped wheels with bytecode, all imported", ours=best("compiled", "imported"),
             alternative=bare, unit="s"),
-        Row(name="of shipped wheels: fetching", ours=best("wheels", "fetch"),
+        Row(name="of shipped wheels: installing", ours=best("wheels", "install"),
             alternative=None, unit="s"),
-        Row(name="of shipped wheels: uv", ours=best("wheels", "install"),
+        Row(name="of the lock: installing", ours=best("lock", "install"),
             alternative=None, unit="s"),
-        Row(name="of the lock: uv", ours=best("lock", "install"), alternative=None, unit="s"),
     ]  # fmt: skip
     report(rows, arguments.json)
 

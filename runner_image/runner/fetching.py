@@ -43,7 +43,16 @@ def fetch(store: Store, ref: Ref) -> bytes:
 
 def fetch_to_file(store: Store, ref: Ref, path: str) -> None:
     """Write an object's bytes to a new file; as `fetch`."""
-    with store.open(ref["name"], ref["size_bytes"]) as source, open(path, "xb") as target:
+    with open(path, "xb") as target:
+        pass_on(store, ref, target)
+
+
+def pass_on(store: Store, ref: Ref, target: IO[bytes]) -> None:
+    """Write an object's bytes to an open file as they come; as `fetch`.
+
+    The last of them is written when all are known to be right.
+    """
+    with store.open(ref["name"], ref["size_bytes"]) as source:
         _copy_checked(ref, pieces_of(source), target)
 
 
@@ -96,14 +105,16 @@ def in_parallel(jobs: Iterable[Callable[[], None]]) -> None:
 
 
 def _copy_checked(ref: Ref, pieces: Iterable[bytes], target: IO[bytes]) -> None:
-    digest, size = hashlib.sha256(), 0
+    digest, size, held = hashlib.sha256(), 0, b""
     for piece in pieces:
         size += len(piece)
         if size > ref["size_bytes"]:
             break
         digest.update(piece)
-        target.write(piece)
+        target.write(held)
+        held = piece
     _check(ref, digest.hexdigest(), size)
+    target.write(held)
 
 
 def _uncompressed(source: IO[bytes]) -> Iterator[bytes]:

@@ -7,12 +7,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .contract import EXIT_REQUIREMENTS_FAILED, EXIT_RUNTIME_UNFIT, Fault
-from .fetching import Store, fetch, fetch_to_file, in_parallel
+from .fetching import Store, fetch
 
 TAIL_LINES = 15
 
@@ -39,7 +38,7 @@ def install_requirements(
     Args:
         store: Where the lock and the wheels are.
         spec: The job's `RequirementsSpec`.
-        scratch: A directory for the lock, the wheels and the installed packages.
+        scratch: A directory for the lock, uv's cache and the installed packages.
         report: Called with each line that tells how far it is.
 
     Raises:
@@ -58,30 +57,18 @@ def install_requirements(
     lock_file = os.path.join(scratch, "requirements.lock")
     with open(lock_file, "w", encoding="utf-8") as file:
         file.write(wanted)
-    wheels = fetch_wheels(store, spec["wheels"], names, scratch)
-    fetched = time.monotonic()
-    _run_uv([*_arguments(spec, lock_file, wheels), "--target", target], scratch, report)
-    report(
-        f"installed in {time.monotonic() - started:.1f} s "
-        f"({fetched - started:.1f} s to fetch what came with the job)"
-    )
+    environ = _environment(spec, scratch)
+    arguments = [*_arguments(spec, lock_file), "--target", target]
+    if spec["wheels"]:
+        from .serving import serving
+
+        with serving(store, spec["wheels"]) as wheels:
+            arguments += ["--find-links", wheels.url]
+            _run_uv(arguments, wheels.environment(environ), report)
+    else:
+        _run_uv(arguments, environ, report)
+    report(f"installed in {time.monotonic() - started:.1f} s")
     return target
-
-
-def fetch_wheels(
-    store: Store, wheels: Sequence[Mapping[str, Any]], names: Collection[str], scratch: str
-) -> str | None:
-    """Fetch those wheels that are of certain packages, and return their directory."""
-    needed = [ref for ref in wheels if _package_of(os.path.basename(ref["name"])) in names]
-    if not needed:
-        return None
-    directory = os.path.join(scratch, "wheels")
-    os.mkdir(directory)
-    in_parallel(
-        partial(fetch_to_file, store, ref, os.path.join(directory, os.path.basename(ref["name"])))
-        for ref in needed
-    )
-    return directory
 
 
 def pinned(lock: str) -> frozenset[str]:
@@ -125,13 +112,11 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def _arguments(spec: Mapping[str, Any], lock_file: str, wheels: str | None) -> list[str]:
+def _arguments(spec: Mapping[str, Any], lock_file: str) -> list[str]:
     # No bytecode: compiling all packages takes longer than importing those that are used
     # (benchmarks/prebuilt.py).
     arguments = ["pip", "install", "--no-deps", "--require-hashes", "--requirements", lock_file]
     arguments += ["--python", sys.executable, "--no-progress"]
-    if wheels:
-        arguments += ["--find-links", wheels]
     if spec["offline"]:
         arguments += ["--no-index"]
     constraints = spec["constraints"]
@@ -140,10 +125,18 @@ def _arguments(spec: Mapping[str, Any], lock_file: str, wheels: str | None) -> l
     return arguments
 
 
-def _run_uv(arguments: list[str], scratch: str, report: Callable[[str], None]) -> None:
+def _environment(spec: Mapping[str, Any], scratch: str) -> dict[str, str]:
+    environ = {"UV_CACHE_DIR": os.path.join(scratch, "uv-cache"), **os.environ}
+    if spec["offline"]:
+        # `--no-index` says it already, and to uv the job's own wheels come over a network.
+        environ.pop("UV_OFFLINE", None)
+    return environ
+
+
+def _run_uv(
+    arguments: list[str], environ: Mapping[str, str], report: Callable[[str], None]
+) -> None:
     """Run uv, passing on what it prints."""
-    environ = dict(os.environ)
-    environ.setdefault("UV_CACHE_DIR", os.path.join(scratch, "uv-cache"))
     lines: list[str] = []
     with subprocess.Popen(
         [*_uv(), *arguments],
@@ -165,11 +158,6 @@ def _run_uv(arguments: list[str], scratch: str, report: Callable[[str], None]) -
         what = blamed_package(lines) or "the requirements"
         message = f"uv could not install {what} (exit code {process.returncode}):"
         raise Fault(EXIT_REQUIREMENTS_FAILED, "\n".join([message, *lines[-TAIL_LINES:]]))
-
-
-def _package_of(wheel: str) -> str:
-    """Return the package of a wheel, by the wheel's file name."""
-    return _canonical(wheel.partition("-")[0])
 
 
 def _canonical(name: str) -> str:

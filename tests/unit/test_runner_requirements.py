@@ -15,6 +15,7 @@ from kinetic_flows.runner_image.runner.requirements import blamed_package
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.job import (
     EXIT_OBJECT_REFUSED,
+    EXIT_OBJECT_UNAVAILABLE,
     EXIT_REQUIREMENTS_FAILED,
     EXIT_RUNTIME_UNFIT,
     ObjectRef,
@@ -64,8 +65,8 @@ def job(tmp_path: Path) -> Job:
     return Job(tmp_path / "store", source=SOURCE)
 
 
-def _require(job: Job, lock: str, wheel: bytes, **changes: Any) -> None:
-    name = f"wheels/{sha256(wheel).hexdigest()}/paint-1.0-py3-none-any.whl"
+def _require(job: Job, lock: str, wheel: bytes, *, version: str = "1.0", **changes: Any) -> None:
+    name = f"wheels/{sha256(wheel).hexdigest()}/paint-{version}-py3-none-any.whl"
     spec: dict[str, Any] = {
         "lock": job.put("locks/1.txt", lock.encode()),
         "wheels": (job.put(name, wheel),),
@@ -75,9 +76,9 @@ def _require(job: Job, lock: str, wheel: bytes, **changes: Any) -> None:
     job.changes = {"requirements": RequirementsSpec(**spec)}
 
 
-def _run(job: Job, python: Path) -> Ended:
-    variables = {"PATH": f"{Path(find_uv()).parent}:/usr/bin:/bin"}
-    return wait(start_runner({**job.write(), **variables}, python=python))
+def _run(job: Job, python: Path, **variables: str) -> Ended:
+    path = f"{Path(find_uv()).parent}:/usr/bin:/bin"
+    return wait(start_runner({**job.write(), "PATH": path, **variables}, python=python))
 
 
 @pytest.fixture
@@ -140,6 +141,34 @@ def test_a_tampered_wheel_is_refused(job: Job, python: Path) -> None:
     ended = _run(job, python)
     assert ended.exit_code == EXIT_OBJECT_REFUSED
     assert f"the object {ref.name} is refused" in ended.output
+
+
+def test_a_wheel_that_is_not_in_the_store_is_named(job: Job, python: Path) -> None:
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    name = job.changes["requirements"].wheels[0].name
+    (job.root / name).unlink()
+    ended = _run(job, python)
+    assert ended.exit_code == EXIT_OBJECT_UNAVAILABLE
+    assert f"the object {name} cannot be fetched" in job.envelope().header.message
+
+
+def test_wheels_of_the_job_come_past_a_proxy_and_where_uv_is_to_stay_offline(
+    job: Job, python: Path
+) -> None:
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    nowhere = "http://127.0.0.1:9"
+    ended = _run(job, python, HTTP_PROXY=nowhere, ALL_PROXY=nowhere, UV_OFFLINE="1")
+    assert ended.exit_code == 0, ended.output
+
+
+def test_a_wheel_of_a_local_version_is_installed(job: Job, python: Path) -> None:
+    wheel = _wheel("1.0+blue.1")
+    _require(job, _lock(wheel, "1.0+blue.1"), wheel, version="1.0+blue.1")
+    ended = _run(job, python)
+    assert ended.exit_code == 0, ended.output
+    assert job.value()[0] == "red 1.0+blue.1"
 
 
 def test_a_lock_that_contradicts_the_images_constraints_is_refused(
