@@ -26,7 +26,12 @@ def unidentified(
         job,
         payload=replace(job.payload, name=payload_name),
         output_dir=outputs,
-        prefect=PrefectSpec(api_url="", flow_run_id="", parameters=parameters),
+        prefect=PrefectSpec(
+            api_url="",
+            flow_run_id="",
+            parameters=parameters,
+            engine=bool(job.prefect and job.prefect.engine),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect_api import LogLine, PrefectApi, RunRecord
 from kinetic_flows.job import RunTicket
-from kinetic_flows.naming import RUN_LOGGER, result_object
+from kinetic_flows.naming import CACHED_FROM_LABEL, RUN_LOGGER, result_object
 from kinetic_flows.protocols import (
     ArtifactStore,
     LaunchRequest,
@@ -29,6 +29,9 @@ LOOK_SECONDS = 0.5
 
 RESULT_SECONDS = 5.0
 """The store is asked no more often than this whether the run has left its result."""
+
+RESULT_LAG_SECONDS = 60.0
+"""How long the result of a Prefect flow may follow the state that the engine in its pod sets."""
 
 LOST_SECONDS = 90.0
 """How long a run may be in a state that says its process is there while the cluster has none."""
@@ -101,6 +104,8 @@ class WorkerRuns:
             self._processes.discard(run_id)
 
     def _seen(self, record: RunRecord) -> Observation:
+        if record.is_final and self._result_may_follow(record):
+            return Observation(phase=Phase.RUNNING, reason="its flow is over, its result is not")
         if record.is_final:
             ended_well = record.state_type == "COMPLETED"
             phase = Phase.SUCCEEDED if ended_well else Phase.FAILED
@@ -125,6 +130,14 @@ class WorkerRuns:
             return Observation(phase=phase, reason=record.message if phase is Phase.PENDING else "")
         return Observation(
             phase=Phase.GONE, reason=f"it is {record.state_name}, and has no Job in the cluster"
+        )
+
+    def _result_may_follow(self, record: RunRecord) -> bool:
+        return (
+            record.state_type in ("COMPLETED", "FAILED")
+            and CACHED_FROM_LABEL not in record.labels
+            and seconds_in_state(record) < RESULT_LAG_SECONDS
+            and bool(self._store.missing([result_object(record.id)]))
         )
 
     def _has_result(self, run_id: str) -> bool:

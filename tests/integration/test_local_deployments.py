@@ -8,15 +8,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.schemas.filters import TaskRunFilter
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import TaskRunSort
+from prefect.schedules import Cron, Interval
 from prefect_workers import RunningWorker, eventually
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.deployment import find_deployment, list_deployments
+from corpus.dependencies.simple_index import serve, wheel
+from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord, connect
+from kinetic_flows.deployment import Deployment, find_deployment, list_deployments
 from kinetic_flows.errors import DeploymentNotFoundError, UsageError
 
 FUNCTIONS = """
@@ -35,12 +41,42 @@ FUNCTIONS = """
         print(f"training for {steps} steps")
         return rate * steps
 
+    @kinetic.run
+    def between() -> tuple[float, float]:
+        begun = time.time()
+        time.sleep(1)
+        return begun, time.time()
+
     @kinetic.run(name="sleepy")
     def sleep(marker: str) -> None:
         Path(marker).touch()
         time.sleep(600)
 """
 
+
+FLOWS = """
+    import kinetic
+    from prefect import flow, task
+
+    @task
+    def double(number):
+        return 2 * number
+
+    @kinetic.run(requirements=["prefect>=3.8.8,<3.9", "fastapi<0.155"])
+    @flow
+    def pipeline(number: int = 2) -> int:
+        return double(number) + 1
+"""
+
+NEWEST = """
+    import kinetic
+
+    @kinetic.run(requirements=["kinetic-probe"])
+    def newest() -> str:
+        import kinetic_probe
+
+        return kinetic_probe.VERSION
+"""
 
 CLI = "from kinetic_flows.cli import main; main()"
 
@@ -68,6 +104,14 @@ def functions(project: Project) -> Iterator[ModuleType]:
 def api(prefect_api_url: str) -> Iterator[PrefectApi]:
     with connect(prefect_api_url) as connection:
         yield connection
+
+
+def rest(api: PrefectApi, deployment: Deployment[Any]) -> None:
+    """Let a deployment's schedules rest, and wait for the end of its runs."""
+    api.client.pause_deployment(UUID(deployment.id))
+    states = ("PENDING", "RUNNING")
+    query = RunQuery(deployment=deployment.id, state_types=states)
+    eventually(lambda: not api.find_runs(query))
 
 
 def prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -189,10 +233,92 @@ def test_a_schedule_fires_with_its_author_gone(
         assert kinetic.list_runs(state="scheduled"), "Prefect makes runs ahead of their time"
         assert run.id in {each.id for each in kinetic.list_runs(limit=20)}, "and they hide none"
     finally:
-        api.client.pause_deployment(UUID(deployment.id))
-        eventually(lambda: not kinetic.list_runs(state="running"))
-        eventually(lambda: not kinetic.list_runs(state="pending"))
+        rest(api, deployment)
         deployment.delete()
+
+
+def test_a_deployment_rests_until_it_is_resumed_and_keeps_all_its_schedules(
+    functions: ModuleType, worker: RunningWorker, api: PrefectApi
+) -> None:
+    schedules = [Cron("0 2 1 1 *", timezone="Europe/Berlin"), Interval(5)]
+    deployed = functions.train.deploy(
+        "timed", parameters={"rate": 1.0}, schedules=schedules, paused=True, tags=["mine"]
+    )
+    assert (deployed.paused, deployed.tags) == (True, ("kinetic", "mine"))
+    saved = api.client.read_deployment(UUID(deployed.id)).schedules
+    crons = [each.schedule for each in saved if isinstance(each.schedule, CronSchedule)]
+    assert [(cron.cron, cron.timezone) for cron in crons] == [("0 2 1 1 *", "Europe/Berlin")]
+    assert len(saved) == 2
+
+    def runs_of(deployment: Deployment[float]) -> list[RunRecord]:
+        return api.find_runs(RunQuery(deployment=deployment.id))
+
+    other = functions.train.deploy("awake", parameters={"rate": 1.0}, interval=5)
+    eventually(lambda: [run for run in runs_of(other) if run.is_final], seconds=120)
+    rest(api, other)
+    assert not runs_of(deployed), "nothing is even planned"
+
+    resumed = functions.train.deploy(
+        "timed", parameters={"rate": 1.0}, schedules=schedules, paused=False, tags=["mine"]
+    )
+    assert (resumed.change, resumed.paused) == ("updated", False)
+    eventually(lambda: [run for run in runs_of(resumed) if run.is_final], seconds=120)
+    rest(api, resumed)
+
+
+def test_only_so_many_runs_of_a_deployment_go_on_at_once(
+    functions: ModuleType, worker: RunningWorker
+) -> None:
+    deployment = functions.between.deploy("narrow", concurrency_limit=1)
+    assert deployment.concurrency_limit == 1
+    (begun, ended), (begun_too, ended_too) = (
+        run.result(timeout_seconds=240) for run in [deployment.run(), deployment.run()]
+    )
+    assert ended <= begun_too or ended_too <= begun
+
+
+def test_a_flow_is_deployed_and_its_tasks_show(
+    project: Project, worker: RunningWorker, api: PrefectApi
+) -> None:
+    project.write({"deployed_flows.py": FLOWS})
+    deployment = project.module("deployed_flows").pipeline.deploy("tasks")
+    try:
+        run = deployment.run(number=5)
+        assert run.result(timeout_seconds=300) == 11
+        assert run.state == "Completed"
+        wanted = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+
+        def finished() -> bool:
+            tasks = api.client.read_task_runs(
+                task_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=50
+            )
+            return [(task.name[:6], task.state_name) for task in tasks] == [("double", "Completed")]
+
+        eventually(finished, seconds=60)
+        with pytest.raises(UsageError, match="do not fit pipeline/tasks"):
+            deployment.run(number="many")
+    finally:
+        deployment.delete()
+        sys.modules.pop("deployed_flows", None)
+
+
+def test_a_deployment_gets_newer_releases_when_it_is_asked_to_and_not_before(
+    project: Project, worker: RunningWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write({"newest.py": NEWEST})
+    with serve([wheel("kinetic-probe", "1.0")]) as index:
+        monkeypatch.setenv("UV_INDEX", index.url)
+        newest = project.module("newest").newest
+        deployment = newest.deploy("fresh")
+        assert deployment.run().result(timeout_seconds=240) == "1.0"
+        name, content = wheel("kinetic-probe", "2.0")
+        index.files["kinetic-probe"][name] = content
+        assert newest.deploy("fresh").change == "unchanged"
+        refreshed = newest.deploy("fresh", image_refresh=True)
+        assert refreshed.change == "updated"
+        assert refreshed.run().result(timeout_seconds=240) == "2.0"
+        refreshed.delete()
+    sys.modules.pop("newest", None)
 
 
 def test_the_command_lists_shows_and_deletes_deployments(

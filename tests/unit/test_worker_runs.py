@@ -11,8 +11,8 @@ import pytest
 
 from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.clients.prefect_records import LogLine, RunRecord
-from kinetic_flows.naming import CLIENT_LOGGER, RUN_LOGGER, result_object
-from kinetic_flows.platforms.worker_runs import LOST_SECONDS, WorkerRuns
+from kinetic_flows.naming import CACHED_FROM_LABEL, CLIENT_LOGGER, RUN_LOGGER, result_object
+from kinetic_flows.platforms.worker_runs import LOST_SECONDS, RESULT_LAG_SECONDS, WorkerRuns
 from kinetic_flows.protocols import Observation, Phase
 
 NOW = datetime.now(UTC)
@@ -77,13 +77,26 @@ def look(tmp_path: Path, of: RunRecord, seen: Observation | None = None) -> Obse
         ("PENDING", Phase.PENDING),
         ("RUNNING", Phase.RUNNING),
         ("CANCELLING", Phase.RUNNING),
-        ("COMPLETED", Phase.SUCCEEDED),
-        ("FAILED", Phase.FAILED),
         ("CRASHED", Phase.FAILED),
         ("CANCELLED", Phase.FAILED),
     ],
 )
 def test_a_state_in_prefect_is_a_phase(tmp_path: Path, state: str, phase: Phase) -> None:
+    assert look(tmp_path, record(state)).phase is phase
+
+
+@pytest.mark.parametrize(
+    ("state", "phase"), [("COMPLETED", Phase.SUCCEEDED), ("FAILED", Phase.FAILED)]
+)
+def test_a_flow_is_over_with_its_result_which_follows_the_state_of_its_engine(
+    tmp_path: Path, state: str, phase: Phase
+) -> None:
+    long_ago = datetime.now(UTC) - timedelta(seconds=RESULT_LAG_SECONDS + 1)
+    cached = replace(record(state), labels={CACHED_FROM_LABEL: "run-0"})
+    assert look(tmp_path, record(state)).phase is Phase.RUNNING
+    assert look(tmp_path, record(state, since=long_ago)).phase is phase, "it does not come"
+    assert look(tmp_path, cached).phase is phase, "it is the earlier run's"
+    LocalStore(tmp_path).put_if_absent(result_object("run-1"), b"...")
     assert look(tmp_path, record(state)).phase is phase
 
 
