@@ -1,21 +1,25 @@
 """Removing what runs of long ago have left: their own objects, and their processes' records.
 
-Only what one run or group alone has is ever removed: `runs/{id}/` in the store, and what its
-launcher keeps. Outputs, deployments, and what runs share (code, wheels, locks, runners) stay.
+Only what one run or group alone has is ever removed: `runs/{id}/` in the store, where the jobs
+are, too, that were written for a worker to start, and what its launcher keeps. Outputs,
+deployments, and what runs share (code, wheels, locks, runners) stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
-from kinetic_flows.naming import GROUP_FLOW, PARENT_LABEL, RUNS
+from kinetic_flows.naming import GROUP_FLOW, JOB_VARIABLE, PARENT_LABEL, RUNS, job_object
 from kinetic_flows.protocols import Platform
 from kinetic_flows.session import Session
 
 RECORDS_AT_A_TIME = 100
+JOB_NAME = job_object("").removeprefix(f"{RUNS}/")
+UNKNOWN_FOR = timedelta(hours=1)
+"""Age from which on an id that Prefect does not know is of no run that is only being made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ def find_expired(session: Session, *, older_than: timedelta) -> list[Expired]:
     """Return what runs have left that ended and left it longer ago than an age.
 
     What a run has that is not over is never among it, however old: a run is known to Prefect
-    before it has its first object.
+    before it has its first object, or soon after its job was written for a worker.
 
     Args:
         session: Where runs are and report.
@@ -52,7 +56,7 @@ def find_expired(session: Session, *, older_than: timedelta) -> list[Expired]:
     """
     limit = datetime.now(UTC) - older_than
     # Runs first: one that is made meanwhile has no object in the list below that is expired.
-    in_use = _groups_in_use(session.api)
+    in_use = _ids_in_use(session.api)
     old = {
         run_id: remains
         for run_id, remains in _remains(session.platform).items()
@@ -76,7 +80,7 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
         session: Where it is.
     """
     for each in expired:
-        for name in sorted(each.objects, key=lambda name: name.endswith("/job.json")):
+        for name in sorted(each.objects, key=lambda name: name.endswith(JOB_NAME)):
             session.platform.store.delete(name)
         session.platform.launcher.forget(each.run_id)
         yield each
@@ -97,16 +101,19 @@ def _remains(platform: Platform) -> dict[str, _Remains]:
     return found
 
 
-def _groups_in_use(api: PrefectApi) -> set[str]:
-    """Return the groups of runs that are not over: they share what their group has."""
+def _ids_in_use(api: PrefectApi) -> set[str]:
+    """Return whose objects runs need that are not over: their groups', and their jobs' ids."""
     states = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
     unfinished = api.find_runs(RunQuery(state_types=states))
-    return {str(record.labels.get(PARENT_LABEL, "")) for record in unfinished}
+    groups = {str(record.labels.get(PARENT_LABEL, "")) for record in unfinished}
+    jobs = (str((record.job_variables.get("env") or {}).get(JOB_VARIABLE)) for record in unfinished)
+    return groups | {uri.removesuffix(JOB_NAME).rpartition("/")[2] for uri in jobs}
 
 
-def _ended(run_ids: Iterable[str], session: Session) -> Iterator[str]:
+def _ended(old: Mapping[str, _Remains], session: Session) -> Iterator[str]:
     """Yield those runs and groups that are over, by what Prefect says, or else the launcher."""
-    ids = sorted(run_ids)
+    unknown_since = datetime.now(UTC) - UNKNOWN_FOR
+    ids = sorted(old)
     for position in range(0, len(ids), RECORDS_AT_A_TIME):
         some = ids[position : position + RECORDS_AT_A_TIME]
         known = {record.id: record for record in _records(some, session.api)}
@@ -115,7 +122,8 @@ def _ended(run_ids: Iterable[str], session: Session) -> Iterator[str]:
                 is_over = known[run_id].is_final
             else:
                 # Prefect's records can be deleted, and are in another API for another team.
-                is_over = session.platform.launcher.observe(run_id, None).phase.is_final
+                seen = session.platform.launcher.observe(run_id, None)
+                is_over = seen.phase.is_final and old[run_id].newest < unknown_since
             if is_over:
                 yield run_id
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
+from uuid import uuid4
 
 from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
 from kinetic_flows.errors import ConfigurationError, KineticError
@@ -29,6 +30,7 @@ from kinetic_flows.naming import (
     DISPATCH_LABEL,
     INDEX_LABEL,
     JOB_LABEL,
+    JOB_VARIABLE,
     OUTPUTS,
     OUTPUTS_LABEL,
     PARENT_LABEL,
@@ -37,8 +39,6 @@ from kinetic_flows.naming import (
     RUN_TAG,
     STORE_LABEL,
     cache_tag,
-    content_job_object,
-    content_payload_object,
     job_object,
     member_name,
     payload_object,
@@ -312,7 +312,7 @@ def start_job(
             name=request.name,
             image=request.image,
             environment={
-                "KINETIC_JOB": f"{store.uri}/{job_object(run_id)}",
+                JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
                 "KINETIC_JOB_SHA256": sha256_hex(whole),
                 RUN_KEY_VARIABLE: key,
                 **_prefect_credentials(session.environ),
@@ -334,6 +334,8 @@ def write_worker_job(
 ) -> dict[str, str]:
     """Write a payload and a job of a run whose id only its worker will know.
 
+    They have a place among those of runs, under an id of their own.
+
     Args:
         job: The job without a run.
         payload: The pickled call.
@@ -344,8 +346,8 @@ def write_worker_job(
     Returns:
         The variables by which the run's process finds its job.
     """
-    store = session.platform.store
-    name = content_payload_object(job.payload.sha256)
+    store, own_id = session.platform.store, str(uuid4())
+    name = payload_object(own_id)
     store.put_if_absent(name, payload)
     whole = unidentified(
         job,
@@ -353,9 +355,8 @@ def write_worker_job(
         outputs=outputs or outputs_root(session),
         parameters=bool(job.prefect and job.prefect.parameters),
     ).to_json()
-    digest = sha256_hex(whole)
-    store.put_if_absent(content_job_object(digest), whole)
-    return worker_environment(store.uri, content_job_object(digest), digest, place)
+    store.put_if_absent(job_object(own_id), whole)
+    return worker_environment(store.uri, job_object(own_id), sha256_hex(whole), place)
 
 
 def for_worker(

@@ -39,6 +39,9 @@ DOCKER_HUB_USERNAME_SECRET = "kinetic-docker-hub-username"  # noqa: S105 - a nam
 DOCKER_HUB_TOKEN_SECRET = "kinetic-docker-hub-token"  # noqa: S105 - a name
 """The secrets of Secret Manager that builds log in to Docker Hub with."""
 
+JOB_VARIABLE = "KINETIC_JOB"
+"""Environment variable by which a run's process is told where its job is."""
+
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 """Environment variable by which a run's process is handed its HMAC key."""
 
@@ -222,16 +225,6 @@ def piece_object(owner: str, sha256: str) -> str:
 def result_object(run_id: str) -> str:
     """Name of a run's result envelope."""
     return f"runs/{run_id}/result.pkl"
-
-
-def content_job_object(sha256: str) -> str:
-    """Name of a job that was written before its run had an id, by its digest."""
-    return f"jobs/{sha256}.json"
-
-
-def content_payload_object(sha256: str) -> str:
-    """Name of the pickled call of such a job, by its digest."""
-    return f"jobs/{sha256}.pkl"
 
 
 def deployment_prefix(flow: str, name: str, token: str) -> str:

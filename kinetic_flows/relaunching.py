@@ -15,6 +15,7 @@ from kinetic_flows.launching import launch_job
 from kinetic_flows.naming import (
     DISPATCH_LABEL,
     JOB_LABEL,
+    JOB_VARIABLE,
     OUTPUTS_LABEL,
     RETRY_LABEL,
     job_object,
@@ -93,7 +94,7 @@ def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobSpec, bytes]:
 
 def _job_name(record: RunRecord, store: ArtifactStore) -> str:
     """Return where a run's job is: where a worker was told, else at the run's own place."""
-    told = str((record.job_variables.get("env") or {}).get("KINETIC_JOB", ""))
+    told = str((record.job_variables.get("env") or {}).get(JOB_VARIABLE, ""))
     return told.removeprefix(f"{store.uri}/") or job_object(record.id)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinetic_flows.job import JobSpec, PrefectSpec
+from kinetic_flows.naming import JOB_VARIABLE
 from kinetic_flows.places import Place
 
 
@@ -38,7 +39,7 @@ def unidentified(
 def worker_environment(store_uri: str, job_name: str, digest: str, place: Place) -> dict[str, str]:
     """Return the variables by which the process of a worker's run finds its job."""
     return {
-        "KINETIC_JOB": f"{store_uri}/{job_name}",
+        JOB_VARIABLE: f"{store_uri}/{job_name}",
         "KINETIC_JOB_SHA256": digest,
         "KINETIC_STORE": store_uri,
         **place.runner_environment(),

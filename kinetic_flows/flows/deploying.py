@@ -38,7 +38,7 @@ from kinetic_flows.naming import (
     RUN_TAG,
     STORE_LABEL,
     TASK_CREATE_DEPLOYMENT,
-    content_payload_object,
+    payload_object,
 )
 from kinetic_flows.pinning import PinnedJob, prefix_of
 from kinetic_flows.planning import Draft, job_request, lock_draft
@@ -120,7 +120,7 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
         known = PrefectDeployments(session.api).find(draft.name, request.name)
         job = unidentified(
             describe_job(draft, prepared, session),
-            payload_name=content_payload_object(draft.payload.sha256),
+            payload_name=payload_object(draft.payload.sha256),
             outputs=outputs_root(session),
             parameters=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
+from uuid import uuid4
 
 import pytest
 from projects import make_project
@@ -99,6 +101,37 @@ def test_what_is_over_and_old_goes_and_all_else_stays(
     assert young.result() == "young"
     assert functions.keep("again") == "again"
     assert _cleanup(capsys, "--older-than-days", "1000")["runs"] == []
+
+
+def test_what_was_written_for_a_worker_goes_when_its_run_is_over(
+    functions: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    group = functions.keep.map(["no worker takes it"], work_queue="tidy")
+    while not group.runs:
+        time.sleep(0.05)
+    (job,) = (home / "store" / "runs").glob("*/job.json")
+    _age(home / "store")
+    assert _cleanup(capsys)["runs"] == [], "its run waits for a worker"
+    group.cancel()
+    assert group.status_counts() == {"Cancelled": 1}
+    _age(home / "store")
+    assert job.parent.name in _cleanup(capsys)["runs"]  # type: ignore[operator]
+    assert not job.exists()
+
+
+def test_a_job_of_a_run_that_prefect_does_not_know_yet_stays(
+    functions: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    functions.keep("anything")
+    store = tmp_path / "home" / "store"
+    (written,) = (store / "runs").glob("*/job.json")
+    just_written = store / "runs" / str(uuid4())
+    shutil.copytree(written.parent, just_written)
+    at_once = ("--older-than-days", "0")
+    assert just_written.name not in _cleanup(capsys, *at_once)["runs"]  # type: ignore[operator]
+    _age(just_written)
+    assert _cleanup(capsys)["runs"] == [just_written.name]
 
 
 def test_runs_may_start_while_everything_that_is_over_is_removed(functions: ModuleType) -> None:
