@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TypeVar, cast
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.1
+"""How often work that waits for threads of its own looks whether it is to stop."""
 
 _interruption: ContextVar[threading.Event | None] = ContextVar("interruption", default=None)
 
@@ -46,6 +50,54 @@ def pause(seconds: float) -> None:
     interruption = _interruption.get() or threading.Event()
     if interruption.wait(seconds):
         raise KeyboardInterrupt
+
+
+def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> list[R]:
+    """Call a function for many items, several at a time, and return what came of each.
+
+    When whoever awaits this work is interrupted no call is begun any more, and those that have
+    begun are not waited for: their threads end with the process at the latest.
+
+    Args:
+        call: The function.
+        items: What it is called with.
+        threads: How many calls there are at a time.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, or whoever awaits this work was cancelled.
+        Exception: A call failed; this is the first failure.
+    """
+    waiting = list(enumerate(items))
+    results: list[R | None] = [None] * len(waiting)
+    failures: list[BaseException] = []
+    waiting.reverse()
+
+    def work() -> None:
+        while not failures:
+            try:
+                index, item = waiting.pop()
+            except IndexError:
+                return
+            try:
+                results[index] = call(item)
+            except BaseException as failure:  # noqa: BLE001 - raised again in the caller's thread
+                failures.append(failure)
+
+    workers = [
+        threading.Thread(target=work, daemon=True) for _ in range(min(threads, len(waiting)))
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(LOOK_SECONDS)
+                pause(0)
+    finally:
+        waiting.clear()
+    if failures:
+        raise failures[0]
+    return cast("list[R]", results)
 
 
 def interruptible(interruption: threading.Event) -> None:

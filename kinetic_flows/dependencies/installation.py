@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.images.bases import is_accelerator_package
+from kinetic_flows.interruption import in_threads
 from kinetic_flows.job import ObjectRef, RequirementsSpec, sha256_hex
 from kinetic_flows.protocols import ArtifactStore, ResolvedImage
 
@@ -114,8 +114,8 @@ def upload_installation(installation: Installation, store: ArtifactStore) -> Upl
     def upload(ref: ObjectRef) -> int:
         return ref.size_bytes if store.put_if_absent(ref.name, refs[ref]) else 0
 
-    with ThreadPoolExecutor(UPLOADERS) as pool:
-        uploaded = sum(pool.map(upload, [ref for ref in refs if ref.name in missing]))
+    wanted = [ref for ref in refs if ref.name in missing]
+    uploaded = sum(in_threads(upload, wanted, threads=UPLOADERS))
     # The lock comes last: where it is, its wheels are.
     if store.put_if_absent(lock_ref.name, lock):
         uploaded += len(lock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
+from prefect.futures import PrefectFuture
 
 from kinetic_flows.clients.build_cache import shared_build_cache
 from kinetic_flows.dependencies.installation import objects_of
@@ -125,10 +126,14 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
     lock = lock_dependencies_task(draft, platform, session.environ, progress)
     environment = source.environment(lock, base)
     artifact = environment_artifact(environment, draft)
-    uploading = upload_code_task.submit(draft, platform.store, progress)
     wanted = ToInstall(source=source, base=base, lock=lock, environment=environment)
-    requirements = _upload_dependencies(wanted, draft, session)
-    publish_environment(artifact)
+    with stoppable() as work:
+        upload = _shared(upload_dependencies_task, session)
+        installing = upload.submit(wanted, draft, platform.store, session.environ, progress)
+        uploading = upload_code_task.submit(draft, platform.store, progress)
+        with wait_for(installing, uploading, work=work, session=session):
+            publish_environment(artifact)
+    requirements = _requirements(installing, wanted, draft, session)
     remember_environment(environment, draft)
     return Prepared(
         image=base,
@@ -138,11 +143,11 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
     )
 
 
-def _upload_dependencies(wanted: ToInstall, draft: Draft, session: Session) -> RequirementsSpec:
-    """Have what a run installs in the store, whatever Prefect's cache remembers of it."""
+def _requirements(
+    uploading: PrefectFuture[dict[str, Any]], wanted: ToInstall, draft: Draft, session: Session
+) -> RequirementsSpec:
+    """Return what a run installs, which is in the store whatever Prefect's cache remembers."""
     store = session.platform.store
-    upload = _shared(upload_dependencies_task, session)
-    uploading = upload.submit(wanted, draft, store, session.environ, session.progress)
     spec = requirements_of(uploading.result())
     if uploading.state.name != "Cached":
         return spec

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from kinetic_flows.errors import PackagingError
+from kinetic_flows.interruption import in_threads
 from kinetic_flows.job import CodeSpec, ObjectRef
 from kinetic_flows.packaging.packs import ChangedWhileRead, Member, archive
 from kinetic_flows.packaging.root import PackageRoot
@@ -63,8 +63,7 @@ def upload_code(snapshot: CodeSnapshot, store: ArtifactStore, *, home: Path) -> 
         ]
         with scratch_directory(home) as folder:
             uploader = _PackUploader(snapshot.root, store, folder)
-            with ThreadPoolExecutor(UPLOADERS) as pool:
-                sent = list(pool.map(uploader.upload, wanted))
+            sent = in_threads(uploader.upload, wanted, threads=UPLOADERS)
     # The manifest comes last: where it is, its packs are.
     if manifest.name in missing and store.put_if_absent(manifest.name, snapshot.manifest):
         sent.append(manifest.size_bytes)

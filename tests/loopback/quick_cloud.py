@@ -31,11 +31,13 @@ class QuickCloud:
 
     Attributes:
         storage: Cloud Storage.
+        registry: What Artifact Registry keeps images in.
         cluster: A GKE cluster of one node pool.
         environment: The variables that point the product's clients there.
     """
 
     storage: StorageServer
+    registry: DockerRegistry
     cluster: LoopbackCluster
     environment: dict[str, str]
 
@@ -69,6 +71,7 @@ def a_quick_cloud(directory: Path, *, forks_pods: bool = False) -> Iterator[Quic
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         yield QuickCloud(
             storage=storage,
+            registry=registry,
             cluster=cluster,
             environment={
                 "KINETIC_PLATFORM": "gke",

@@ -10,7 +10,7 @@ from contextvars import copy_context
 
 import pytest
 
-from kinetic_flows.interruption import in_thread, pause, stoppable
+from kinetic_flows.interruption import in_thread, in_threads, pause, stoppable
 
 
 def _fail() -> None:
@@ -93,3 +93,40 @@ def test_a_cancelled_awaiter_is_noticed_by_the_thread_that_waits_for_others() ->
 
     asyncio.run(give_up())
     assert noticed.is_set()
+
+
+def test_calls_in_threads_give_their_values_in_order() -> None:
+    both = threading.Barrier(2)
+
+    def double(number: int) -> int:
+        both.wait(10)
+        return 2 * number
+
+    assert in_threads(double, range(6), threads=2) == [0, 2, 4, 6, 8, 10]
+    assert in_threads(double, [], threads=2) == []
+
+
+def test_after_a_failure_in_threads_nothing_more_is_begun() -> None:
+    begun = []
+
+    def fail(number: int) -> None:
+        begun.append(number)
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="0"):
+        in_threads(fail, range(5), threads=1)
+    assert begun == [0]
+
+
+def test_calls_in_threads_are_left_behind_when_the_work_is_to_stop() -> None:
+    begun, release = [], threading.Event()
+
+    def hang(number: int) -> None:
+        begun.append(number)
+        work.stop()
+        release.wait(60)
+
+    with stoppable() as work, pytest.raises(KeyboardInterrupt):
+        in_threads(hang, range(5), threads=1)
+    assert begun == [0]
+    release.set()
