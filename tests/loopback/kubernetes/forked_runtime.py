@@ -58,7 +58,7 @@ class ForkedRuntime:
 
     def __post_init__(self) -> None:
         self._ended: dict[int, asyncio.Future[int]] = {}
-        self._started: asyncio.Queue[int] = asyncio.Queue()
+        self._started: asyncio.Queue[ForkedContainer] = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -74,8 +74,7 @@ class ForkedRuntime:
         async with self._one_at_a_time:
             writer = await self._connection()
             writer.write(json.dumps(request).encode() + b"\n")
-            pid = await self._started.get()
-        return ForkedContainer(pid, self._end_of(pid))
+            return await self._started.get()
 
     async def _connection(self) -> asyncio.StreamWriter:
         if self._writer is None:
@@ -87,14 +86,11 @@ class ForkedRuntime:
         async for line in reader:
             told = json.loads(line)
             if "code" in told:
-                self._end_of(told["pid"]).set_result(told["code"])
-                del self._ended[told["pid"]]
+                self._ended.pop(told["pid"]).set_result(told["code"])
             else:
-                self._end_of(told["pid"])
-                self._started.put_nowait(told["pid"])
-
-    def _end_of(self, pid: int) -> asyncio.Future[int]:
-        return self._ended.setdefault(pid, asyncio.get_running_loop().create_future())
+                ended = asyncio.get_running_loop().create_future()
+                self._ended[told["pid"]] = ended
+                self._started.put_nowait(ForkedContainer(told["pid"], ended))
 
 
 @contextmanager
