@@ -2,7 +2,8 @@
 
 Only what one run or group alone has is ever removed: `runs/{id}/` in the store, where the jobs
 are, too, that were written for a worker to start, and what its launcher keeps. Outputs,
-deployments, and what runs share (code, wheels, locks, runners) stay.
+deployments, and what runs share (code, wheels, locks, runners) stay; so does, for whoever has no
+access to the cluster, what is of runs that Prefect does not know.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
-from kinetic_flows.naming import GROUP_FLOW, JOB_VARIABLE, PARENT_LABEL, RUNS, job_object
-from kinetic_flows.protocols import Platform
+from kinetic_flows.naming import (
+    GROUP_FLOW,
+    JOB_VARIABLE,
+    PARENT_LABEL,
+    RUNS,
+    is_job_owner,
+    job_object,
+)
+from kinetic_flows.protocols import Launcher, Platform
 from kinetic_flows.session import Session
 
 RECORDS_AT_A_TIME = 100
 JOB_NAME = job_object("").removeprefix(f"{RUNS}/")
 UNKNOWN_FOR = timedelta(hours=1)
-"""Age from which on an id that Prefect does not know is of no run that is only being made."""
+"""Age from which on what no run in Prefect's records has is of none that is only being made."""
+
+UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +54,9 @@ class _Remains:
     size_bytes: int = 0
 
 
-def find_expired(session: Session, *, older_than: timedelta) -> list[Expired]:
+def find_expired(
+    session: Session, *, older_than: timedelta, now: datetime | None = None
+) -> list[Expired]:
     """Return what runs have left that ended and left it longer ago than an age.
 
     What a run has that is not over is never among it, however old: a run is known to Prefect
@@ -53,20 +65,31 @@ def find_expired(session: Session, *, older_than: timedelta) -> list[Expired]:
     Args:
         session: Where runs are and report.
         older_than: The age.
+        now: The moment that ages are counted from; None for this one.
     """
-    limit = datetime.now(UTC) - older_than
+    now = now or datetime.now(UTC)
+    limit = now - older_than
+    launcher = session.platform.launcher if session.platform.may_see_processes else None
     # Runs first: one that is made meanwhile has no object in the list below that is expired.
-    in_use = _ids_in_use(session.api)
+    in_use = _used_by(RunQuery(state_types=UNFINISHED), session.api)
     old = {
-        run_id: remains
-        for run_id, remains in _remains(session.platform).items()
-        if remains.newest < limit and run_id not in in_use
+        owner: remains
+        for owner, remains in _remains(session.platform, launcher).items()
+        if remains.newest < limit and owner not in in_use
     }
+    runs = {owner: remains for owner, remains in old.items() if not is_job_owner(owner)}
+    jobs = {
+        owner
+        for owner, remains in old.items()
+        if is_job_owner(owner) and remains.newest < now - UNKNOWN_FOR
+    }
+    if jobs:
+        # A job is as old as its run was when it began: it stays as long as the run's result does.
+        jobs -= _used_by(RunQuery(ended_since=limit), session.api)
+    unknown_since = now - UNKNOWN_FOR
     return [
-        Expired(
-            run_id=run_id, objects=tuple(old[run_id].objects), size_bytes=old[run_id].size_bytes
-        )
-        for run_id in _ended(old, session)
+        Expired(run_id=owner, objects=tuple(old[owner].objects), size_bytes=old[owner].size_bytes)
+        for owner in (*_ended(runs, unknown_since, session.api, launcher), *sorted(jobs))
     ]
 
 
@@ -82,48 +105,55 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
     for each in expired:
         for name in sorted(each.objects, key=lambda name: name.endswith(JOB_NAME)):
             session.platform.store.delete(name)
-        session.platform.launcher.forget(each.run_id)
+        if session.platform.may_see_processes:
+            session.platform.launcher.forget(each.run_id)
         yield each
 
 
-def _remains(platform: Platform) -> dict[str, _Remains]:
-    """Return what each run has left, wherever that is."""
+def _remains(platform: Platform, launcher: Launcher | None) -> dict[str, _Remains]:
+    """Return what each run, group or job for a worker has left, wherever that is."""
     found: dict[str, _Remains] = {}
     for info in platform.store.list(f"{RUNS}/"):
-        run_id = info.name.split("/")[1]
-        remains = found.setdefault(run_id, _Remains(newest=info.updated))
+        owner = info.name.split("/")[1]
+        remains = found.setdefault(owner, _Remains(newest=info.updated))
         remains.newest = max(remains.newest, info.updated)
         remains.objects.append(info.name)
         remains.size_bytes += info.size_bytes
-    for run_id, updated in platform.launcher.kept().items():
+    for run_id, updated in (launcher.kept() if launcher else {}).items():
         remains = found.setdefault(run_id, _Remains(newest=updated))
         remains.newest = max(remains.newest, updated)
     return found
 
 
-def _ids_in_use(api: PrefectApi) -> set[str]:
-    """Return whose objects runs need that are not over: their groups', and their jobs' ids."""
-    states = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
-    unfinished = api.find_runs(RunQuery(state_types=states))
-    groups = {str(record.labels.get(PARENT_LABEL, "")) for record in unfinished}
-    jobs = (str((record.job_variables.get("env") or {}).get(JOB_VARIABLE)) for record in unfinished)
+def _used_by(query: RunQuery, api: PrefectApi) -> set[str]:
+    """Return whose objects some runs use besides their own: their groups', and their jobs'."""
+    records = api.find_runs(query)
+    groups = {str(record.labels.get(PARENT_LABEL, "")) for record in records}
+    jobs = (str((record.job_variables.get("env") or {}).get(JOB_VARIABLE)) for record in records)
     return groups | {uri.removesuffix(JOB_NAME).rpartition("/")[2] for uri in jobs}
 
 
-def _ended(old: Mapping[str, _Remains], session: Session) -> Iterator[str]:
+def _ended(
+    old: Mapping[str, _Remains],
+    unknown_since: datetime,
+    api: PrefectApi,
+    launcher: Launcher | None,
+) -> Iterator[str]:
     """Yield those runs and groups that are over, by what Prefect says, or else the launcher."""
-    unknown_since = datetime.now(UTC) - UNKNOWN_FOR
     ids = sorted(old)
     for position in range(0, len(ids), RECORDS_AT_A_TIME):
         some = ids[position : position + RECORDS_AT_A_TIME]
-        known = {record.id: record for record in _records(some, session.api)}
+        known = {record.id: record for record in _records(some, api)}
         for run_id in some:
             if run_id in known:
                 is_over = known[run_id].is_final
             else:
                 # Prefect's records can be deleted, and are in another API for another team.
-                seen = session.platform.launcher.observe(run_id, None)
-                is_over = seen.phase.is_final and old[run_id].newest < unknown_since
+                is_over = (
+                    launcher is not None
+                    and old[run_id].newest < unknown_since
+                    and launcher.observe(run_id, None).phase.is_final
+                )
             if is_over:
                 yield run_id
 

@@ -40,6 +40,7 @@ from kinetic_flows.naming import (
     STORE_LABEL,
     cache_tag,
     job_object,
+    job_owner,
     member_name,
     payload_object,
     piece_object,
@@ -334,7 +335,7 @@ def write_worker_job(
 ) -> dict[str, str]:
     """Write a payload and a job of a run whose id only its worker will know.
 
-    They have a place among those of runs, under an id of their own.
+    They have a place among those of runs, under a name of their own.
 
     Args:
         job: The job without a run.
@@ -346,8 +347,8 @@ def write_worker_job(
     Returns:
         The variables by which the run's process finds its job.
     """
-    store, own_id = session.platform.store, str(uuid4())
-    name = payload_object(own_id)
+    store, owner = session.platform.store, job_owner(uuid4().hex)
+    name = payload_object(owner)
     store.put_if_absent(name, payload)
     whole = unidentified(
         job,
@@ -355,8 +356,8 @@ def write_worker_job(
         outputs=outputs or outputs_root(session),
         parameters=bool(job.prefect and job.prefect.parameters),
     ).to_json()
-    store.put_if_absent(job_object(own_id), whole)
-    return worker_environment(store.uri, job_object(own_id), sha256_hex(whole), place)
+    store.put_if_absent(job_object(owner), whole)
+    return worker_environment(store.uri, job_object(owner), sha256_hex(whole), place)
 
 
 def for_worker(

@@ -39,6 +39,8 @@ DOCKER_HUB_USERNAME_SECRET = "kinetic-docker-hub-username"  # noqa: S105 - a nam
 DOCKER_HUB_TOKEN_SECRET = "kinetic-docker-hub-token"  # noqa: S105 - a name
 """The secrets of Secret Manager that builds log in to Docker Hub with."""
 
+_JOB_OWNER = "for-a-worker-"
+
 JOB_VARIABLE = "KINETIC_JOB"
 """Environment variable by which a run's process is told where its job is."""
 
@@ -215,6 +217,22 @@ def job_object(run_id: str) -> str:
 def payload_object(run_id: str) -> str:
     """Name of a run's pickled call."""
     return f"runs/{run_id}/payload.pkl"
+
+
+def job_owner(token: str) -> str:
+    """What stands for a run's id in the names of a job that is written before its run is made.
+
+    Flow runs have UUIDs, so it is no flow run's.
+
+    Args:
+        token: What tells it from others.
+    """
+    return f"{_JOB_OWNER}{token}"
+
+
+def is_job_owner(owner: str) -> bool:
+    """Whether what has objects among those of runs is such a job, and no run."""
+    return owner.startswith(_JOB_OWNER)
 
 
 def piece_object(owner: str, sha256: str) -> str:

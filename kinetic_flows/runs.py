@@ -294,7 +294,7 @@ def find_records(
         for named in (replace(query, name=name), replace(query, function=name))
         for record in session.api.find_runs(named, limit=limit)
     }
-    newest = sorted(found.values(), key=lambda each: each.started or each.created, reverse=True)
+    newest = sorted(found.values(), key=lambda each: each.expected or each.created, reverse=True)
     return newest[:limit]
 
 

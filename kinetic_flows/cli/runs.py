@@ -48,7 +48,7 @@ def ls(
     Args:
         state: Only runs in this state, such as running or failed.
         since: Only runs made later: a date and time, or how long ago, such as 2h or 7d.
-        name: Only runs whose name contains this.
+        name: Only runs whose own or whose function's name contains this.
         limit: How many at most.
         as_json: Print a JSON object for each run.
     """

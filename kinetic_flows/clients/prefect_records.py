@@ -56,6 +56,7 @@ class RunRecord:
         deployment_id: The deployment it is a run of; None for none.
         work_pool: The work pool it waits in or was taken from; None for none.
         state_since: When it came into its state; None when it has none.
+        expected: When it was to begin, as Prefect orders runs.
     """
 
     id: str
@@ -75,6 +76,7 @@ class RunRecord:
     deployment_id: str | None = None
     work_pool: str | None = None
     state_since: datetime | None = None
+    expected: datetime | None = None
 
     @property
     def is_final(self) -> bool:
@@ -148,6 +150,7 @@ class RunQuery:
         function: Part of its function's name; None for any.
         since: Only runs created later; None for any time.
         until: Only runs that begin, or were to begin, earlier; None for any time.
+        ended_since: Only runs that ended later; None for those that have not ended, too.
         parent: Only runs below this flow run; None for any.
         ids: Only runs of these ids; None for any.
         flow: Runs of this flow of ours, in place of runs of remote functions; None for those.
@@ -161,6 +164,7 @@ class RunQuery:
     function: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    ended_since: datetime | None = None
     parent: str | None = None
     ids: tuple[str, ...] | None = None
     flow: str | None = None
@@ -187,6 +191,8 @@ class RunQuery:
         given = {name: moment.isoformat() for name, moment in bounds.items() if moment}
         if given:
             wanted["expected_start_time"] = given
+        if self.ended_since:
+            wanted["end_time"] = {"after_": self.ended_since.isoformat()}
         if self.parent:
             wanted["parent_flow_run_id"] = {"any_": [self.parent]}
         if self.ids is not None:
@@ -244,6 +250,7 @@ def record_of(run: FlowRun) -> RunRecord:
         job_variables=dict(run.job_variables or {}),
         parameters=dict(run.parameters),
         started=run.start_time,
+        expected=run.expected_start_time,
         ended=run.end_time,
         parent_task_run_id=str(run.parent_task_run_id) if run.parent_task_run_id else None,
         flow_id=str(run.flow_id),

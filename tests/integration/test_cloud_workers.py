@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from uuid import UUID, uuid4
@@ -16,11 +17,21 @@ from prefect_workers import RunningWorker, a_cluster_worker, eventually
 from projects import Project, make_project
 
 import kinetic
+from kinetic_flows.cleanup import find_expired, remove
+from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.deployment import find_deployment
-from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
+from kinetic_flows.naming import (
+    DISPATCH_LABEL,
+    JOB_VARIABLE,
+    RUN_ID_POD_LABEL,
+    WORK_POOL,
+    result_object,
+)
 from kinetic_flows.platforms.kubernetes_pool import install_work_pool
+from kinetic_flows.progress import Silence
+from kinetic_flows.runs import own_session
 from kinetic_flows.server import BackgroundServer
 from loopback.cloud import REGISTRY_HOST
 from loopback.cloud_build import CloudBuildServer
@@ -188,6 +199,24 @@ def test_a_sweep_runs_through_a_stock_worker(
     assert {api.read_run(run.id).labels[DISPATCH_LABEL] for run in group.runs} == {"worker"}
     plain = functions.describe.map([3_000_000])
     assert plain.results(timeout_seconds=300) == ["3 million"], worker.log
+
+
+def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(
+    functions: ModuleType, cloud: Cloud, worker: RunningWorker
+) -> None:
+    run = functions.describe.submit(6_000_000)
+    assert run.result(timeout_seconds=120) == "6 million"
+    in_two_hours = datetime.now(UTC) + timedelta(hours=2)
+    with (
+        closing(GoogleStore(cloud.environment["KINETIC_JOBS_BUCKET"])) as store,
+        own_session(Silence()) as session,
+    ):
+        job = session.api.read_run(run.id).job_variables["env"][JOB_VARIABLE]
+        names = {job.removeprefix(f"{store.uri}/"), result_object(run.id)}
+        assert not store.missing(names)
+        expired = find_expired(session, older_than=timedelta(0), now=in_two_hours)
+        assert names <= {name for each in remove(expired, session) for name in each.objects}
+        assert store.missing(names) == names
 
 
 def test_a_worker_that_is_online_changes_nothing_for_who_may_use_the_cluster(

@@ -21,6 +21,7 @@ import kinetic
 from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.cli.main import main
 from kinetic_flows.errors import RunNotFoundError
+from kinetic_flows.naming import job_owner
 from kinetic_flows.progress import Silence
 from kinetic_flows.runs import own_session
 
@@ -116,17 +117,22 @@ def test_what_was_written_for_a_worker_goes_when_its_run_is_over(
     group.cancel()
     assert group.status_counts() == {"Cancelled": 1}
     _age(home / "store")
-    assert job.parent.name in _cleanup(capsys)["runs"]  # type: ignore[operator]
+    assert job.parent.name not in _cleanup(capsys)["runs"]  # type: ignore[operator]
+    again = group.runs[0].retry()
+    again.cancel()
+    at_once = _cleanup(capsys, "--older-than-days", "0")
+    assert job.parent.name in at_once["runs"]  # type: ignore[operator]
     assert not job.exists()
 
 
+@pytest.mark.parametrize("owner", [str(uuid4()), job_owner("new")], ids=["run", "job"])
 def test_a_job_of_a_run_that_prefect_does_not_know_yet_stays(
-    functions: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    owner: str, functions: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     functions.keep("anything")
     store = tmp_path / "home" / "store"
     (written,) = (store / "runs").glob("*/job.json")
-    just_written = store / "runs" / str(uuid4())
+    just_written = store / "runs" / owner
     shutil.copytree(written.parent, just_written)
     at_once = ("--older-than-days", "0")
     assert just_written.name not in _cleanup(capsys, *at_once)["runs"]  # type: ignore[operator]

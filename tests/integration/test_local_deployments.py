@@ -47,6 +47,10 @@ FUNCTIONS = """
         time.sleep(1)
         return begun, time.time()
 
+    @kinetic.run
+    def idle() -> None:
+        pass
+
     @kinetic.run(name="sleepy")
     def sleep(marker: str) -> None:
         Path(marker).touch()
@@ -264,6 +268,22 @@ def test_a_deployment_rests_until_it_is_resumed_and_keeps_all_its_schedules(
     assert (resumed.change, resumed.paused) == ("updated", False)
     eventually(lambda: [run for run in runs_of(resumed) if run.is_final], seconds=120)
     rest(api, resumed)
+
+
+def test_planned_runs_are_found_by_their_function_the_latest_first(
+    functions: ModuleType, api: PrefectApi
+) -> None:
+    """Those that are planned first are the later ones, and have other names than their function."""
+    planned: list[RunRecord] = []
+    for name, cron in (("monthly", "0 2 1 * *"), ("daily", "0 2 * * *")):
+        query = RunQuery(deployment=functions.idle.deploy(name, cron=cron).id)
+        planned += eventually(lambda query=query: api.find_runs(query))
+    found = kinetic.list_runs(name="idl", state="scheduled", limit=len(planned))
+    begins = [api.read_run(run.id).expected for run in found]
+    assert {run.id for run in found} >= {planned[0].id}
+    assert begins == sorted(begins, reverse=True)
+    find_deployment("idle/monthly").delete()
+    find_deployment("idle/daily").delete()
 
 
 def test_only_so_many_runs_of_a_deployment_go_on_at_once(
