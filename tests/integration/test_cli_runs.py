@@ -107,6 +107,13 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     assert _json(command("runs", "cancel", waiting["id"], "--json"))["state"] == "Cancelled"
     listed = command("runs", "ls", "--state", "cancelled", "--json")[1].splitlines()
     assert waiting["id"] in {json.loads(line)["id"] for line in listed}
+    done = _json(command("run", "--detach", "--json", "cli_functions.py:divide", "6"))
+    assert _json(command("runs", "result", done["id"], "--json"))["result"] == 3.0
+    told = _json(command("runs", "logs", done["id"], "--json"))
+    assert told == {"line": "dividing 6.0 by 2.0"}
+    cleaned = _json(command("runs", "cleanup", "--older-than-days", "0", "--dry-run", "--json"))
+    assert {run["id"], done["id"]} <= set(cleaned["runs"])
+    assert cleaned["removed"] is False
 
 
 def test_bad_arguments_are_refused_with_a_hint(command: Command, prefect_api_url: str) -> None:
