@@ -23,10 +23,16 @@ VARIABLES: Mapping[Category, str] = {
     "cpu": "JAX_PLATFORMS=cpu",
     # Where GKE puts the driver's libraries and tools:
     # https://cloud.google.com/kubernetes-engine/docs/how-to/gpus#cuda
-    "gpu": "LD_LIBRARY_PATH=/usr/local/nvidia/lib64 PATH=$PATH:/usr/local/nvidia/bin",
-    "tpu": "TF_CPP_MIN_LOG_LEVEL=2",
+    "gpu": "JAX_PLATFORMS=cuda,cpu LD_LIBRARY_PATH=/usr/local/nvidia/lib64 "
+    "PATH=$PATH:/usr/local/nvidia/bin",
+    "tpu": "JAX_PLATFORMS=tpu,cpu TF_CPP_MIN_LOG_LEVEL=2",
 }
-"""Environment variables of each category's images, as Dockerfiles write them."""
+"""Environment variables of each category's images, as Dockerfiles write them.
+
+Every platform that JAX_PLATFORMS names has to come up, or JAX raises; without it JAX goes on
+with the CPU. Only where there is no device file of an NVIDIA GPU does JAX 0.10 skip `cuda`
+without a word (`jax._src.xla_bridge.backends`), which the runner looks for before the call.
+"""
 
 _PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
 _CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
