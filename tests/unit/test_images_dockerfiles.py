@@ -40,7 +40,7 @@ GPU_BASE = """\
 # The base image of one accelerator category: runtime, core packages and the runner's bootstrap.
 FROM docker.io/library/python:3.12-slim
 ENV PYTHONUNBUFFERED=1 UV_SYSTEM_PYTHON=1 UV_BREAK_SYSTEM_PACKAGES=1
-ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64 PATH=$PATH:/usr/local/nvidia/bin
+ENV JAX_PLATFORMS=cuda,cpu LD_LIBRARY_PATH=/usr/local/nvidia/lib64 PATH=$PATH:/usr/local/nvidia/bin
 RUN --mount=type=bind,source=.,target=/context \\
     python3 -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \\
         --no-compile --no-deps --require-hashes --requirement /context/uv.txt \\
