@@ -107,6 +107,16 @@ def test_the_controller_carries_the_wheel_and_is_tried_before_it_is_published() 
     assert ("kinetic", "--version") in order.recipe.smoke_tests
 
 
+def test_prefect_never_starts_in_the_controllers_root_which_it_would_copy() -> None:
+    """Prefect copies the directory that it starts in before it runs a deployed flow."""
+    order = controller_order(REQUEST, "kinetic_flows-1.0-py3-none-any.whl", b"wheel")
+
+    lines = order.context.files[DOCKERFILE].decode().splitlines()
+    (directory,) = (line.split()[1] for line in lines if line.startswith("WORKDIR"))
+    assert directory.strip("/")
+    assert not any(line.startswith(("COPY", "ADD")) for line in lines), "nothing lies there"
+
+
 def test_what_holds_the_names_is_told_apart() -> None:
     order = base_orders(REQUEST)[0]
     current = {name: {naming.LABEL_INPUTS: order.inputs} for name in order.references}

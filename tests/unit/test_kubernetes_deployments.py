@@ -21,6 +21,11 @@ def read(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(folder.joinpath("worker", name).read_text()))
 
 
+def shipped_flows() -> list[dict[str, Any]]:
+    text = resources.files("kinetic_flows.deployments").joinpath("prefect.yaml").read_text()
+    return list(yaml.safe_load(text)["deployments"])
+
+
 def worker_container() -> dict[str, Any]:
     (deployment,) = read("worker.yaml")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -62,3 +67,14 @@ def test_the_workers_settings_are_ones_that_prefect_knows(monkeypatch):
 def test_the_worker_serves_the_pool_that_runs_go_to():
     arguments = worker_container()["args"]
     assert arguments[arguments.index("--pool") + 1] == "kinetic-gke"
+
+
+def test_the_flows_that_ship_run_as_the_account_that_the_role_is_bound_to():
+    binding, account = (
+        next(each for each in read("rbac.yaml") if each["kind"] == kind)
+        for kind in ("RoleBinding", "ServiceAccount")
+    )
+    assert account["metadata"]["name"] in [each["name"] for each in binding["subjects"]]
+    for flow in shipped_flows():
+        variables = flow["work_pool"]["job_variables"]
+        assert variables["service_account_name"] == account["metadata"]["name"], flow["name"]
