@@ -73,6 +73,12 @@ class KineticCluster(Block):
         description="The repository of prebuilt base images; empty for kinetic on Docker Hub.",
         examples=["us-docker.pkg.dev/my-project-123/kinetic"],
     )
+    base_image_tag: str | None = Field(
+        default=None,
+        description="The version tag of those base images, as `kinetic build-image --tag` gave it; "
+        "empty for the version of kinetic-flows.",
+        examples=["v2.0.0"],
+    )
     jobs_bucket: str | None = Field(
         default=None,
         description="The bucket of code, payloads and results; empty for "

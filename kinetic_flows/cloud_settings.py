@@ -102,6 +102,8 @@ class CloudSettings:
         namespace: `KINETIC_NAMESPACE`: the Kubernetes namespace of runs.
         work_pool: `KINETIC_WORK_POOL`: the Prefect work pool of runs.
         base_image_repo: `KINETIC_BASE_IMAGE_REPO`: repository of prebuilt base images.
+        base_image_tag: `KINETIC_BASE_IMAGE_TAG`: version tag of those images; None for the version
+            of kinetic-flows.
         jobs_bucket: `KINETIC_JOBS_BUCKET`: bucket of code, payloads and results.
         builds_bucket: `KINETIC_BUILDS_BUCKET`: bucket of build sources and logs.
         image_repo: `KINETIC_IMAGE_REPO`: Artifact Registry repository of the cluster's images.
@@ -138,6 +140,7 @@ class CloudSettings:
     namespace: str
     work_pool: str
     base_image_repo: str
+    base_image_tag: str | None
     jobs_bucket: str
     builds_bucket: str
     image_repo: str
@@ -193,6 +196,7 @@ KINDS: Mapping[str, _Kind] = {
     "namespace": _Kind(check.namespace, lambda _: "default"),
     "work_pool": _Kind(check.work_pool, lambda _: naming.WORK_POOL),
     "base_image_repo": _Kind(check.image_repository, lambda _: DEFAULT_BASE_IMAGE_REPO),
+    "base_image_tag": _Kind(check.image_tag),
     "jobs_bucket": _Kind(check.bucket, lambda it: naming.jobs_bucket(it["project"], it["cluster"])),
     "builds_bucket": _Kind(
         check.bucket, lambda it: naming.builds_bucket(it["project"], it["cluster"])

@@ -226,7 +226,7 @@ class CloudPlace:
             repository=self.cloud.base_image_repo,
             category=inputs.category,
             python=inputs.python,
-            tag=version("kinetic-flows"),
+            tag=self.cloud.base_image_tag or version("kinetic-flows"),
             otherwise=USE_BUNDLED,
         )
 

@@ -77,6 +77,12 @@ def image_repository(value: object, label: str) -> str:
     return _matching(rf"{part}(?::\d+)?(?:/{part})*", str(value).rstrip("/"), label, hint)
 
 
+def image_tag(value: object, label: str) -> str:
+    """Check an image's tag, as the distribution project defines it."""
+    hint = "give the tag alone, as kinetic build-image --tag takes it, such as v2.0.0"
+    return _matching(r"(?a:\w[\w.-]{0,127})", value, label, hint)
+
+
 def service_account(value: object, label: str) -> str:
     """Check a service account: its e-mail address, or its full name with one."""
     hint = "give its address, such as builder@my-project.iam.gserviceaccount.com"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
-    from kinetic_flows.images.base_orders import BaseOrder, Standing
+    from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, Standing
     from kinetic_flows.images.builds import BuildStep
     from kinetic_flows.images.registry_setup import Setup
     from kinetic_flows.tasks.base_images import BaseOutcome
@@ -48,10 +48,16 @@ def print_dry_run(plan: BaseImagesPlan, *, as_json: bool) -> None:
         print()
 
 
-def print_outcomes(outcomes: Sequence[BaseOutcome], repository: str, *, as_json: bool) -> None:
+def print_outcomes(
+    outcomes: Sequence[BaseOutcome], request: BaseImagesRequest, *, as_json: bool
+) -> None:
     """Print what came of each image, and what to set to use them."""
     if as_json:
-        content = {"images": [asdict(item) for item in outcomes], "base_image_repo": repository}
+        content = {
+            "images": [asdict(item) for item in outcomes],
+            "base_image_repo": request.repository,
+            "base_image_tag": request.tag,
+        }
         print(json.dumps(content, indent=2))
         return
     rows = [("image", "result", "MB", "seconds", "digest")]
@@ -70,7 +76,9 @@ def print_outcomes(outcomes: Sequence[BaseOutcome], repository: str, *, as_json:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
     if any(item.action != "failed" and item.name != "controller" for item in outcomes):
-        print(f"\nto use them:\n  export KINETIC_BASE_IMAGE_REPO={repository}")
+        print(f"\nto use them:\n  export KINETIC_BASE_IMAGE_REPO={request.repository}")
+        if request.tag != request.version:
+            print(f"  export KINETIC_BASE_IMAGE_TAG={request.tag}")
 
 
 def print_setup(setup: Setup | None) -> None:

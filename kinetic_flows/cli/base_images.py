@@ -129,13 +129,12 @@ def _run(
 ) -> None:
     from kinetic_flows.flows.build_image import BaseImagesFailed, run_here
 
-    repository = plan.request.repository
     try:
         outcomes = run_here(parameters, environ, progress)
     except BaseImagesFailed as failure:
-        print_outcomes(failure.outcomes, repository, as_json=as_json)
+        print_outcomes(failure.outcomes, plan.request, as_json=as_json)
         raise
-    print_outcomes(outcomes, repository, as_json=as_json)
+    print_outcomes(outcomes, plan.request, as_json=as_json)
 
 
 def _questions(

@@ -52,6 +52,7 @@ class BuilderSettings:
         base_repository: The configured repository of base images; None when there is none, so
             that bases are looked up in, and built into, the cluster's own.
         version: This product's version.
+        base_tag: Version tag of the configured base images; None for this product's version.
         options: How builds run.
         logins: How builds log in to registries, by host, when they pull from them.
         poll_seconds: How often a running build is looked at.
@@ -61,6 +62,7 @@ class BuilderSettings:
     repository: str
     base_repository: str | None
     version: str
+    base_tag: str | None = None
     options: BuildOptions = field(default_factory=BuildOptions)
     logins: Mapping[str, RegistryLogin] = field(default_factory=dict)
     poll_seconds: float = 2.0
@@ -224,20 +226,21 @@ class CloudBuildBuilder:
         repository = self._settings.base_repository or self._settings.repository
         name = naming.base_image(repository, environment.category)
         reference = str(parse_reference(name).at(environment.base_identity))
+        tag = self._settings.base_tag or self._settings.version
         image = self._registry.resolve(reference)
         if image is None:
             raise BuildError(
                 f"the base image {reference} is gone",
                 value=reference,
                 hint="build it anew with: kinetic build-image "
-                f"--repo {repository} --category {environment.category}",
+                f"--repo {repository} --category {environment.category} --tag {tag}",
             )
         return check_base(
             image,
             repository=repository,
             category=environment.category,
             python=environment.python,
-            tag=self._settings.version,
+            tag=tag,
         )
 
     def _ensure(self, order: Order, listener: Listener, store: ArtifactStore) -> ResolvedImage:

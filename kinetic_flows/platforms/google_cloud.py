@@ -191,6 +191,7 @@ def builder_settings(cloud: CloudSettings) -> BuilderSettings:
         repository=cloud.image_repo,
         base_repository=cloud.base_repository,
         version=version("kinetic-flows"),
+        base_tag=cloud.base_image_tag,
         options=BuildOptions(
             machine_type=cloud.build_machine_type or "",
             timeout_seconds=cloud.build_timeout_seconds,
