@@ -43,7 +43,7 @@ def run(
     timeout_seconds: float | None = None,
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS,
     max_preemptions: int | None = None,
-    cache_for: timedelta | Literal[True] | None = None,
+    cache_for: timedelta | float | Literal[True] | None = None,
     capture_env_vars: Sequence[str] = (),
     job_variables: Mapping[str, Any] | None = None,
     project: str | None = None,
@@ -80,8 +80,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
                 starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
                 is never started again by it: that is `retries`.
             cache_for: For how long a result answers further calls of the same function with the
-                same arguments, code and dependencies, such as `timedelta(days=7)`; True for as
-                long as it is kept; None (default) for never.
+                same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True for
+                as long as it is kept; None (default) for never.
             capture_env_vars: Names of environment variables to take along.
             job_variables: Variables of the work pool's job template on a cluster: `cpu`,
                 `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows import option_values as check
 from kinetic_flows.errors import UsageError, suggest
 from kinetic_flows.schedules import Timing, make_schedules, schedule_identity
 
@@ -81,12 +82,14 @@ def check_request(
     """
     _check_name(name)
     _check_limit(concurrency_limit)
-    if isinstance(tags, str):
-        raise UsageError(f"tags is {tags!r}", value=tags, hint=f"give a list: tags=[{tags!r}]")
+    if paused is not None:
+        check.flag("paused", paused)
+    check.flag("image_refresh", image_refresh)
+    given_tags = check.texts("tags", tags)
+    given = _parameters(parameters)
     schedules = make_schedules(timing)
     called_with = _called_with(function, bound)
     schema = parameter_schema(called_with)
-    given = dict(parameters or {})
     _check_parameters(called_with, given, schema, is_scheduled=not timing.is_empty)
     return DeployRequest(
         name=name,
@@ -96,7 +99,7 @@ def check_request(
         schedules=schedules,
         timing=tuple(schedule_identity(each) for each in schedules),
         paused=paused,
-        tags=tuple(tags),
+        tags=given_tags,
         concurrency_limit=concurrency_limit,
         image_refresh=image_refresh,
     )
@@ -137,12 +140,16 @@ def _check_name(name: object) -> None:
 
 
 def _check_limit(limit: object) -> None:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise UsageError(
-            f"concurrency_limit is {limit!r}",
-            value=limit,
-            hint="give 1 or more, or None for any number of runs at once",
-        )
+    if limit is not None:
+        check.count("concurrency_limit", limit, least=1)
+
+
+def _parameters(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        check.refuse("parameters", value, 'give values by the parameter, such as {"lr": 1e-3}')
+    return dict(value)
 
 
 def _check_parameters(
@@ -185,8 +192,8 @@ def _check_parameters(
 def _check_json(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         try:
-            size_bytes = len(json.dumps(value))
-        except (TypeError, ValueError) as error:
+            size_bytes = len(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"parameter {name} is a {type(value).__name__}, which JSON does not have",
                 value=name,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from kinetic_flows import option_values as check
 from kinetic_flows.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.progress import Silence
@@ -94,6 +95,9 @@ class RunGroup(Generic[R]):
         Raises:
             WaitTimeout: They are not over yet; they go on.
         """
+        return self._completed(check.limit_seconds("timeout_seconds", timeout_seconds))
+
+    def _completed(self, timeout_seconds: float | None) -> Iterator[Run[R]]:
         with own_session(Silence(), self._cloud) as session:
             base = session.api.run_url("")
         for member in self._ended(timeout_seconds):
@@ -110,7 +114,7 @@ class RunGroup(Generic[R]):
         Raises:
             WaitTimeout: They are not over yet; they go on.
         """
-        for _ in self._ended(timeout_seconds):
+        for _ in self._ended(check.limit_seconds("timeout_seconds", timeout_seconds)):
             pass
         return self
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
 
+from kinetic_flows import option_values as check
 from kinetic_flows.errors import UsageError, suggest
 
 InputMode = Literal["auto", "single", "args", "kwargs"]
@@ -35,20 +36,15 @@ class SweepOptions:
     work_queue: str | None = None
 
     def __post_init__(self) -> None:
-        _check_count("max_concurrent", self.max_concurrent, least=1)
-        _check_count("retries", self.retries, least=0)
-        modes = get_args(InputMode)
-        if self.input_mode not in modes:
-            raise UsageError(
-                f"input_mode is {self.input_mode!r}",
-                value=self.input_mode,
-                hint=suggest(str(self.input_mode), modes),
-            )
+        check.count("max_concurrent", self.max_concurrent, least=1)
+        check.count("retries", self.retries)
+        check.flag("fail_fast", self.fail_fast)
+        check.choice("input_mode", self.input_mode, get_args(InputMode))
         if self.work_queue is not None and not _is_a_name(self.work_queue):
-            raise UsageError(
-                f"work_queue is {self.work_queue!r}",
-                value=self.work_queue,
-                hint="give the name of a work queue of the work pool; it is made if need be",
+            check.refuse(
+                "work_queue",
+                self.work_queue,
+                "give the name of a work queue of the work pool; it is made if need be",
             )
 
     @property
@@ -181,11 +177,4 @@ def _wrong(value: Any, mode: str, wanted: str, index: int) -> UsageError:
 
 def _is_a_name(value: Any) -> bool:
     # What Prefect refuses in names: prefect.types.names, 3.8.8.
-    return isinstance(value, str) and bool(value) and not set(value) & set("/%&><")
-
-
-def _check_count(name: str, value: Any, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(
-            f"{name} is {value!r}", value=value, hint=f"give a whole number, {least} or more"
-        )
+    return isinstance(value, str) and bool(value.strip()) and not set(value) & set("/%&><")

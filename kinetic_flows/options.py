@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
-from numbers import Real
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetic_flows.errors import ConfigurationError, UsageError, suggest
+from kinetic_flows import option_values as check
+from kinetic_flows.cloud_settings import check_value
+from kinetic_flows.errors import ConfigurationError, ImageError, UsageError, suggest
 from kinetic_flows.pool_variables import check_job_variables
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
@@ -96,90 +98,105 @@ class RunOptions:
                 value=unknown,
                 hint=suggest(unknown, valid),
             )
-        normalised = dict(changes)
-        for name in ("tags", "capture_env_vars"):
-            if name in changes:
-                normalised[name] = _names(name, changes[name])
-        if "requirements" in changes:
-            normalised["requirements"] = _requirements(changes["requirements"])
-        if "job_variables" in changes:
-            normalised["job_variables"] = _job_variables(changes["job_variables"])
-        options = replace(self, **normalised)
-        options._check()
-        return options
-
-    def _check(self) -> None:
-        for name in ("accelerator", "container_image", "name", *_CLOUD_OPTIONS):
-            _check_text(name, getattr(self, name), required=name == "accelerator")
-        if not isinstance(self.ship_wheels, bool):
-            raise UsageError(
-                f"ship_wheels is {self.ship_wheels!r}",
-                value=self.ship_wheels,
-                hint="give True or False",
-            )
-        _check_count("retries", self.retries)
-        _check_seconds("retry_delay_seconds", self.retry_delay_seconds, minimum=0.0)
-        if self.max_preemptions is not None:
-            _check_count("max_preemptions", self.max_preemptions)
-        for name in ("timeout_seconds", "schedule_timeout_seconds"):
-            if getattr(self, name) is not None:
-                _check_seconds(name, getattr(self, name), minimum=math.ulp(0.0))
+        return replace(self, **{name: _checked(name, value) for name, value in changes.items()})
 
 
-def _names(option: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise UsageError(
-            f"{option} is {value!r}", value=value, hint=f"give a list: {option}=[{value!r}]"
-        )
-    names = tuple(value)
-    for name in names:
-        _check_text(option, name, required=True)
-    return names
+def _checked(name: str, value: Any) -> Any:
+    """Return the value of an option as it is used.
 
-
-def _requirements(value: Any) -> str | Path | tuple[str, ...] | None:
-    if value is None or isinstance(value, str | Path):
-        return value
-    if isinstance(value, Sequence):
-        return _names("requirements", value)
-    raise UsageError(
-        f"requirements is {value!r}",
-        value=value,
-        hint="give the path of a dependency file, or a list of requirements",
-    )
-
-
-def _job_variables(value: Any) -> dict[str, Any]:
+    Raises:
+        UsageError: It cannot be.
+    """
+    if value is None and name in _MAY_BE_NONE:
+        return None
     try:
-        return check_job_variables(value or {}, "job_variables")
-    except ConfigurationError as error:
+        return _CHECKS[name](name, value)
+    except (ConfigurationError, ImageError) as error:
+        # What a setting may not be, an option may not be either.
         raise UsageError(error.message, value=error.value, hint=error.hint) from error
 
 
-def _check_text(option: str, value: Any, *, required: bool) -> None:
-    if value is None and not required:
-        return
-    if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{option} is {value!r}", value=value, hint="give a text that says what")
+def _accelerator(name: str, value: Any) -> str:
+    from kinetic_flows.accelerators import check_accelerator
+
+    given = check.text(name, value, "name one: `kinetic accelerators` lists all")
+    check_accelerator(given)
+    return given
 
 
-def _check_count(option: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UsageError(f"{option} is {value!r}", value=value, hint="give 0 or a whole number")
+def _container_image(name: str, value: Any) -> str:
+    from kinetic_flows.images.modes import mode_of
+
+    given = check.text(name, value, "give 'bundled', 'prebuilt' or an image's reference")
+    mode_of(given)
+    return given
 
 
-def _check_seconds(option: str, value: Any, *, minimum: float) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < minimum:
-        wanted = "a positive number" if minimum else "0 or a positive number"
-        raise UsageError(f"{option} is {value!r}", value=value, hint=f"give {wanted} of seconds")
+def _cloud_setting(name: str, value: Any) -> str:
+    given: str = check_value(name, check.text(name, value).strip())
+    return given
 
 
-def _check_cache_for(value: Any) -> None:
-    is_duration = isinstance(value, timedelta) and value > timedelta(0)
-    if value is not None and value is not True and not is_duration:
-        raise UsageError(
-            f"cache_for is {value!r}",
-            value=value,
-            hint="give a positive timedelta, such as timedelta(days=7), or True",
-        )
+def _cluster(name: str, value: Any) -> str:
+    """Check a cluster's name, or that of a profile, which Prefect lets be a little more."""
+    given = check.text(name, value).strip()
+    if not re.fullmatch(r"[a-z0-9-]+", given):
+        hint = "give the name of a cluster or of a profile: lower-case letters, digits and dashes"
+        check.refuse(name, value, hint)
+    return given
+
+
+def _run_name(name: str, value: Any) -> str:
+    given = check.text(name, value)
+    if not re.search(r"[^/%&<>\s]", given):
+        check.refuse(name, value, "give a name that has a letter or a digit")
+    return given
+
+
+def _variables(name: str, value: Any) -> tuple[str, ...]:
+    given = check.texts(name, value)
+    for each in given:
+        if re.search(r"[=\0\s]", each):
+            check.refuse(name, each, "name variables alone; their values are taken at the call")
+    return given
+
+
+def _requirements(name: str, value: Any) -> str | Path | tuple[str, ...]:
+    if isinstance(value, str):
+        return check.text(name, value, "give the path of a dependency file")
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, Sequence):
+        check.refuse(name, value, "give the path of a dependency file, or a list of requirements")
+    return check.texts(name, value)
+
+
+def _job_variables(name: str, value: Any) -> dict[str, Any]:
+    return check_job_variables({} if value is None else value, name)
+
+
+_MAY_BE_NONE = frozenset(item.name for item in fields(RunOptions) if item.default is None) | {
+    "schedule_timeout_seconds"
+}
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "accelerator": _accelerator,
+    "container_image": _container_image,
+    "base_image_repo": _cloud_setting,
+    "ship_wheels": check.flag,
+    "requirements": _requirements,
+    "name": _run_name,
+    "tags": check.texts,
+    "retries": check.count,
+    "retry_delay_seconds": partial(check.seconds, may_be_zero=True),
+    "timeout_seconds": check.seconds,
+    "schedule_timeout_seconds": check.seconds,
+    "max_preemptions": check.count,
+    "cache_for": check.duration,
+    "capture_env_vars": _variables,
+    "job_variables": _job_variables,
+    "project": _cloud_setting,
+    "zone": _cloud_setting,
+    "cluster": _cluster,
+    "dispatch": _cloud_setting,
+}

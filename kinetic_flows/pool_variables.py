@@ -65,7 +65,8 @@ def check_job_variables(value: object, label: str) -> dict[str, Any]:
         elsewhere = _DECIDED_ELSEWHERE.get(name)
         if elsewhere:
             _refuse(name, f"{label} sets {name!r}, which is decided elsewhere", elsewhere)
-        checked[name] = _CHECKS.get(name, _as_it_is)(each, f"{name} of {label}")
+        named = f"{name} of {label}"
+        checked[name] = _as_it_is(_CHECKS.get(name, _as_it_is)(each, named), named)
     return checked
 
 
@@ -208,9 +209,9 @@ def _tolerations(value: object, label: str) -> list[dict[str, Any]]:
 
 def _as_it_is(value: object, label: str) -> object:
     try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        _refuse(value, f"{label} is {value!r}", "give a value that JSON can hold")
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        _refuse(value, f"{label} is {value!r:.200}", "give a value that JSON can hold")
     return value
 
 

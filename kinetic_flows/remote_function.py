@@ -12,12 +12,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from kinetic_flows import option_values as check
 from kinetic_flows.flow_functions import is_async
 from kinetic_flows.inputs import InputMode, Inputs
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.suitability import check_flow
 from kinetic_flows.terminal import terminal_progress
 
 if TYPE_CHECKING:
@@ -163,6 +165,7 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.inputs import sweep_options
         from kinetic_flows.session import open_session
 
+        check.flag("return_exceptions", return_exceptions)
         wanted = sweep_options(options)
         given = Inputs(inputs, wanted.input_mode, self.fn, self._bound)
         given.check()
@@ -256,8 +259,13 @@ class RemoteFunction(Generic[P, R]):
 
         Args:
             **changes: Any option of `kinetic.run`.
+
+        Raises:
+            UsageError: An option does not exist or has a value that cannot be.
         """
-        return RemoteFunction(self.fn, self.options.updated(changes), self._bound)
+        options = self.options.updated(changes)
+        check_flow(self.fn, options)
+        return RemoteFunction(self.fn, options, self._bound)
 
     def as_flow(self) -> Flow[P, R]:
         """Return a Prefect flow that launches the function remotely and returns its value.

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from kinetic_flows.errors import ConfigurationError, RunNotFoundError, UsageError
+from kinetic_flows import option_values as check
+from kinetic_flows.errors import ConfigurationError, RunNotFoundError
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.job import RunTicket
 from kinetic_flows.progress import Progress, Silence
@@ -79,11 +80,9 @@ class Run(Generic[R]):
         from kinetic_flows.errors import RunError
         from kinetic_flows.following import follow
 
-        with own_session(Silence(), self.cloud) as session:
-            try:
-                follow(self.ticket, session, Silence(), timeout_seconds=timeout_seconds)
-            except RunError:
-                return self
+        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
+        with own_session(Silence(), self.cloud) as session, suppress(RunError):
+            follow(self.ticket, session, Silence(), timeout_seconds=limit)
         return self
 
     def result(self, timeout_seconds: float | None = None) -> R:
@@ -101,8 +100,9 @@ class Run(Generic[R]):
         from kinetic_flows.following import follow
         from kinetic_flows.results import unpack_result
 
+        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
         with own_session(Silence(), self.cloud) as session:
-            envelope = follow(self.ticket, session, Silence(), timeout_seconds=timeout_seconds)
+            envelope = follow(self.ticket, session, Silence(), timeout_seconds=limit)
         value: R = unpack_result(envelope, self.ticket)
         return value
 
@@ -129,8 +129,8 @@ class Run(Generic[R]):
         """
         from kinetic_flows.logs import LogReader
 
-        if tail is not None and (isinstance(tail, bool) or tail < 0):
-            raise UsageError(f"tail is {tail!r}", value=tail, hint="give 0 or a number of lines")
+        if tail is not None:
+            check.count("tail", tail)
         if follow:
             return _followed(self, tail)
         with own_session(Silence(), self.cloud) as session:
@@ -277,12 +277,14 @@ def find_records(
     """Return what Prefect knows of the runs that `list_runs` lists.
 
     Raises:
-        UsageError: There is no such state.
+        UsageError: There is no such state, or another argument cannot be.
     """
     from kinetic_flows.clients.prefect_records import query_of_state
     from kinetic_flows.reconciler import reconcile
 
-    query = replace(query_of_state(state), since=since)
+    if limit is not None:
+        check.count("limit", limit)
+    query = replace(query_of_state(state), since=check.moment("since", since))
     if query.state_types != ("SCHEDULED",):
         # Prefect makes the runs of a schedule long before they begin.
         query = replace(query, until=datetime.now(UTC) + CLOCK_SKEW)

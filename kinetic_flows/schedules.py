@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from kinetic_flows import option_values as check
 from kinetic_flows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ def make_schedules(timing: Timing) -> tuple[DeploymentScheduleCreate, ...]:
             hint="give one of them, or several as schedules=[Cron(...), Interval(...)] "
             "(from prefect.schedules)",
         )
+    if timing.timezone is not None:
+        _check_timezone(timing.timezone)
     if timing.timezone and not set(given) & {"cron", "interval", "rrule"}:
         raise UsageError(
             f"timezone={timing.timezone!r} belongs to no schedule",
@@ -70,12 +74,20 @@ def make_schedules(timing: Timing) -> tuple[DeploymentScheduleCreate, ...]:
     name, value = next(iter(given.items()), ("schedules", ()))
     try:
         return tuple(_created(each) for each in _schedules(name, value, timing.timezone))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(
             f"{name}={value!r} is no schedule: {_first_line(error)}",
             value=value,
             hint=_HINTS[name],
         ) from error
+
+
+def _check_timezone(name: object) -> None:
+    hint = "give a name of the IANA data base, such as 'Europe/Berlin'; None for UTC"
+    try:
+        ZoneInfo(check.text("timezone", name, hint))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        check.refuse("timezone", name, hint)
 
 
 def schedule_identity(schedule: DeploymentScheduleCreate) -> dict[str, Any]:
@@ -103,6 +115,8 @@ def _schedules(name: str, value: Any, timezone: str | None) -> Sequence[Schedule
 
     if name == "schedules":
         return tuple(value)
+    if name == "interval" and isinstance(value, bool):
+        raise ValueError("it is no length of time")
     if name == "interval":
         value = value if isinstance(value, timedelta) else timedelta(seconds=value)
         if value <= timedelta(0):

@@ -59,6 +59,8 @@ def _problem(target: Any) -> tuple[str, str] | None:
         return f"a {kind} object", f"put @{kind} above @kinetic.run, so that it is applied last"
     if inspect.isclass(target):
         return f"the class {target.__name__}", "decorate a function or a method"
+    if isinstance(target, str):
+        return f"the text {target!r:.100}", f"options have names: accelerator={target!r:.100}"
     if not callable(target):
         return f"{target!r}, which is not callable", "decorate a function"
     if hasattr(target, "cache_info") and hasattr(target, "cache_clear"):

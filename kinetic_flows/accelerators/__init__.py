@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from kinetic_flows.accelerators.model import Accelerator, Category, NodePool
-from kinetic_flows.accelerators.parsing import needs_node_pools, parse_accelerator
+from kinetic_flows.accelerators.parsing import (
+    check_accelerator,
+    needs_node_pools,
+    parse_accelerator,
+)
 from kinetic_flows.accelerators.registry import list_accelerators
 
 __all__ = [
     "Accelerator",
     "Category",
     "NodePool",
+    "check_accelerator",
     "list_accelerators",
     "needs_node_pools",
     "parse_accelerator",

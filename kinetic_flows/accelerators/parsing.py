@@ -21,6 +21,8 @@ from kinetic_flows.accelerators.registry import (
 )
 from kinetic_flows.errors import AcceleratorError, suggest
 
+MAX_NAME_CHARACTERS = 100
+
 _COUNT_ONLY = re.compile(r"(?P<category>gpu|tpu)[:-](?P<count>\d+)")
 _PREFIXED = re.compile(r"(?P<category>gpu|tpu)[:-](?P<rest>.+)")
 _COUNTED_GPU = re.compile(r"(?P<model>.+)x(?P<count>\d+)")
@@ -72,6 +74,25 @@ def parse_accelerator(text: str, *, pools: Iterable[NodePool] | None = None) -> 
 def needs_node_pools(text: str) -> bool:
     """Whether a name is a count alone, which only the cluster's node pools give a meaning."""
     return _COUNT_ONLY.fullmatch(text.strip().lower().removesuffix(SPOT_SUFFIX)) is not None
+
+
+def check_accelerator(text: str) -> None:
+    """Refuse a name that means nothing, whatever the cluster has.
+
+    Raises:
+        AcceleratorError: There is no such accelerator, or not of this size.
+    """
+    if len(text) > MAX_NAME_CHARACTERS:
+        raise _unknown(text[:MAX_NAME_CHARACTERS], "")
+    counted = _COUNT_ONLY.fullmatch(text.strip().lower().removesuffix(SPOT_SUFFIX))
+    if counted is None:
+        parse_accelerator(text)
+        return
+    category, count = counted["category"], int(counted["count"])
+    if not any((row.category, row.count) == (category, count) for row in list_accelerators()):
+        raise AcceleratorError(
+            f"no {category.upper()} comes in {text!r}", value=text, hint=_existing_counts(category)
+        )
 
 
 def _gpu(text: str, body: str, *, spot: bool) -> Accelerator | None:

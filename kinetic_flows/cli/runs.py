@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from kinetic_flows import option_values as check
 from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.cli.calls import outcome, plain
 from kinetic_flows.clients.prefect_records import RunRecord
@@ -24,6 +25,8 @@ Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 SHORT_ID_CHARACTERS = 8
 """How much of an id a list shows; longer ids are asked for when that fits several runs."""
+
+MAX_DAYS = 36_500
 
 _LIFECYCLE_WORDS = {
     True: "the bucket now removes it by itself, after retention_days",
@@ -53,6 +56,7 @@ def ls(
         as_json: Print a JSON object for each run.
     """
     begin = None if since is None else _moment(since)
+    check.count("--limit", limit)
     with own_session(Silence()) as session:
         records = find_records(session, state=state, since=begin, name=name, limit=limit)
         rows = [_described(record, session.api.run_url(record.id)) for record in records]
@@ -100,6 +104,8 @@ def logs(
         tail: How many of the last lines to begin with.
         as_json: Print a JSON object for each line.
     """
+    if tail is not None:
+        check.count("--tail", tail)
     run = attach(run_id)
     lines = run.logs(follow=True, tail=tail) if follow else run.logs(tail=tail)
     for line in lines:
@@ -121,6 +127,7 @@ def result(
         timeout: When to stop waiting, which does not cancel it.
         as_json: Print a JSON object; a value that JSON cannot hold is described.
     """
+    check.limit_seconds("--timeout-seconds", timeout)
     run = attach(run_id)
     value = outcome(lambda: run.result(timeout_seconds=timeout))
     print(json.dumps({"id": run.id, "result": plain(value)}) if as_json else value)
@@ -185,11 +192,8 @@ def cleanup(
         lifecycle: On Google Cloud, also have the bucket itself remove it from now on.
         as_json: Print a JSON object.
     """
-    if older_than_days is not None and older_than_days < 0:
-        hint = "give 0 or a number of days"
-        raise UsageError(
-            f"--older-than-days is {older_than_days}", value=older_than_days, hint=hint
-        )
+    if older_than_days is not None and not 0 <= older_than_days <= MAX_DAYS:  # nan, too
+        check.refuse("--older-than-days", older_than_days, "give 0 or a number of days")
     with own_session(Silence()) as session:
         days = session.settings.retention_days if older_than_days is None else older_than_days
         ruled = None
@@ -264,11 +268,11 @@ def _moment(text: str) -> datetime:
         UsageError: It names none.
     """
     ago = re.fullmatch(r"(\d+)([smhdw])", text.strip())
-    if ago:
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"--since is {text!r}",
             value=text,

@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from kinetic_flows.cli import main
-from kinetic_flows.errors import AcceleratorError, UsageError
+from kinetic_flows.errors import ConfigurationError, UsageError
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             def train(rate, steps=3):
                 return rate
 
-            @kinetic.run(accelerator="tpu-v99-8")
-            def unknown():
+            @kinetic.run(accelerator="l4")
+            def elsewhere():
                 pass
 
             def plain():
@@ -119,10 +119,10 @@ def test_a_function_that_cannot_be_found_is_an_error_with_a_hint(
 def test_an_error_of_the_plan_is_printed_with_its_hint_and_its_exit_code(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run("plan", "cli_job.py:unknown") == AcceleratorError.exit_code
+    assert _run("plan", "cli_job.py:elsewhere") == ConfigurationError.exit_code
     shown = capsys.readouterr().err
     assert shown.startswith("kinetic: ")
-    assert "tpu-v99-8" in shown
+    assert "'l4' needs a cluster" in shown
     assert "hint:" in shown
 
 

@@ -107,7 +107,7 @@ def test_every_form_of_schedule_is_prefects(timing: Timing, said: tuple[str, Any
     ("timing", "message", "hint"),
     [
         (Timing(cron="0 2 *"), 'Invalid cron string: "0 2 *"', "five fields"),
-        (Timing(cron="0 2 * * *", timezone="Mars/X"), "Invalid timezone", "Europe/Berlin"),
+        (Timing(cron="0 2 * * *", timezone="Mars/X"), "timezone is 'Mars/X'", "Europe/Berlin"),
         (Timing(interval=0), "it is not positive", "positive number of seconds"),
         (Timing(interval="often"), "is no schedule", "timedelta"),  # type: ignore[arg-type]
         (Timing(rrule="FREQ=NEVER"), "is no schedule", "RFC 5545"),
