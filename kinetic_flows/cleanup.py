@@ -20,8 +20,9 @@ from kinetic_flows.naming import (
     RUNS,
     is_job_owner,
     job_object,
+    result_object,
 )
-from kinetic_flows.protocols import Launcher, Platform
+from kinetic_flows.protocols import Launcher, Phase, Platform
 from kinetic_flows.session import Session
 
 RECORDS_AT_A_TIME = 100
@@ -149,13 +150,23 @@ def _ended(
                 is_over = known[run_id].is_final
             else:
                 # Prefect's records can be deleted, and are in another API for another team.
-                is_over = (
-                    launcher is not None
-                    and old[run_id].newest < unknown_since
-                    and launcher.observe(run_id, None).phase.is_final
-                )
+                is_old = old[run_id].newest < unknown_since
+                is_over = is_old and _has_ended(old[run_id], run_id, launcher)
             if is_over:
                 yield run_id
+
+
+def _has_ended(remains: _Remains, run_id: str, launcher: Launcher | None) -> bool:
+    """Whether a run is over that Prefect does not know, nor therefore where its process is.
+
+    That it has no process here says so only where runs can be nowhere else.
+    """
+    if result_object(run_id) in remains.objects:
+        return True
+    if launcher is None:
+        return False
+    phase = launcher.observe(run_id, None).phase
+    return phase.is_final and (phase is not Phase.GONE or not launcher.place())
 
 
 def _records(run_ids: list[str], api: PrefectApi) -> list[RunRecord]:

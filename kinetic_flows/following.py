@@ -72,6 +72,7 @@ def follow(
         RunCancelled: It was cancelled before it could leave one.
         WaitTimeout: The time is over; the run goes on.
     """
+    _say_where(run, session, progress)
     processes = processes_of(session.platform, session.api, run)
     output, seen = _Output(progress), Observation(phase=Phase.PENDING)
     reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session, processes)
@@ -102,6 +103,17 @@ def follow(
         if mirror:
             mirror.finish()
     return _settled(run, session, seen, output.tail(), is_launched=is_launched)
+
+
+def _say_where(run: RunTicket, session: Session, progress: Progress) -> None:
+    """Say of a run whose process is not seen from here what that means."""
+    if session.platform.sees(run.place):
+        return
+    namespace = run.place.partition("/")[0]
+    progress.notice(
+        f"run {run.run_id} is in namespace {namespace!r}, and not where is looked from here: its "
+        "state and output come from Prefect alone (KINETIC_NAMESPACE and KINETIC_CLUSTER say where)"
+    )
 
 
 def _look(

@@ -367,6 +367,7 @@ class RunTicket:
         run_key: The run's HMAC key, in hexadecimal.
         dispatch: Who starts it: its client, or a Prefect worker.
         result_run_id: The earlier run whose result is this one's; None when it has its own.
+        place: Where its process is; empty for where the platform launches.
     """
 
     run_id: str
@@ -374,3 +375,4 @@ class RunTicket:
     run_key: str
     dispatch: DispatchedBy = "client"
     result_run_id: str | None = None
+    place: str = ""

@@ -34,6 +34,7 @@ from kinetic_flows.naming import (
     OUTPUTS,
     OUTPUTS_LABEL,
     PARENT_LABEL,
+    PLACE_LABEL,
     PLATFORM_LABEL,
     RUN_KEY_VARIABLE,
     RUN_TAG,
@@ -184,8 +185,10 @@ def _on_work_pool(new: NewRun, request: JobRequest, place: Place, session: Sessi
     variables = place.job_variables(request)
     # What names a run is not known before it has an id.
     shown = {name: value for name, value in variables.items() if name not in NAMING_A_RUN}
+    where = session.platform.place
     return replace(
         new,
+        labels={**new.labels, **({PLACE_LABEL: where} if where else {})},
         work_pool=session.work_pool,
         job_variables={**new.job_variables, **shown},
     )

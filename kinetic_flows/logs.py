@@ -117,9 +117,11 @@ class _ProcessLines:
     def after(self, count: int) -> list[str]:
         """Return the lines after the first ones, as far as they are complete."""
         # What workers start has no output but what Prefect has already.
-        if self._run.dispatch == "worker" or not self._session.platform.may_see_processes:
+        platform = self._session.platform
+        is_here = platform.may_see_processes and platform.sees(self._run.place)
+        if self._run.dispatch == "worker" or not is_here:
             return []
-        seen = self._session.platform.launcher.observe(self._run.run_id, self._position)
+        seen = platform.launcher.observe(self._run.run_id, self._position)
         self._position = seen.position
         text = self._rest + self._decoder.decode(seen.output)
         *lines, self._rest = text.split("\n")

@@ -56,6 +56,9 @@ RUN_ARTIFACT = "run"
 STORE_LABEL = "kinetic.store"
 """Label that tells which store a run's objects are in."""
 
+PLACE_LABEL = "kinetic.place"
+"""Label that tells where a run's process is: who does not see that place does not judge it."""
+
 PLATFORM_LABEL = "kinetic.platform"
 """Label that tells where a run was launched."""
 

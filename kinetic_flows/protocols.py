@@ -321,6 +321,10 @@ class Launcher(Processes, Protocol):
         """Remove what is kept of a run; nothing happens while its process lives."""
         ...
 
+    def place(self) -> str:
+        """Return where its processes are, which others may not see; empty for this machine."""
+        ...
+
     def node_pools(self) -> tuple[NodePool, ...] | None:
         """Return the node pools that runs can be launched on; None when they are not known."""
         ...
@@ -400,6 +404,23 @@ class Platform(Protocol):
     @property
     def may_see_processes(self) -> bool:
         """Whether the launcher answers whoever runs this."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where the processes of runs are that are launched here; empty where that is nowhere else.
+
+        Whoever follows a run asks `sees` about the place that its launcher named.
+        """
+        ...
+
+    def sees(self, place: str) -> bool:
+        """Whether a process that is in a place would be seen from here.
+
+        Args:
+            place: As the platform named it that launched the run, or its namespace alone; empty
+                for where this platform launches.
+        """
         ...
 
     @property

@@ -31,6 +31,7 @@ from kinetic_flows.naming import (
     FUNCTION_LABEL,
     GROUP_FLOW,
     PARENT_FLOW,
+    PLACE_LABEL,
     RUN_KEY_VARIABLE,
     STORE_LABEL,
 )
@@ -86,6 +87,7 @@ def ticket_of(record: RunRecord) -> RunTicket:
         run_key=key,
         result_run_id=record.labels.get(CACHED_FROM_LABEL),
         dispatch="worker" if by_worker else "client",
+        place=str(record.labels.get(PLACE_LABEL) or record.job_variables.get("namespace") or ""),
     )
 
 
@@ -170,7 +172,8 @@ def _look_after(
     """Settle one run; what cannot be found out of it now is left for the next time."""
     ticket = ticket_of(run)
     try:
-        if run.state_type == "CANCELLING" and seconds_in_state(run) >= cancel_patience_seconds:
+        is_ending = run.state_type == "CANCELLING" and platform.sees(ticket.place)
+        if is_ending and seconds_in_state(run) >= cancel_patience_seconds:
             processes_of(platform, api, ticket).stop(run.id, STOP_GRACE_SECONDS)
         settle(platform, api, ticket)
     except ObjectRefusedError:

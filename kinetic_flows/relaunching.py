@@ -17,6 +17,7 @@ from kinetic_flows.naming import (
     JOB_LABEL,
     JOB_VARIABLE,
     OUTPUTS_LABEL,
+    PLACE_LABEL,
     RETRY_LABEL,
     job_object,
     retry_tag,
@@ -123,9 +124,9 @@ def _own_tags(record: RunRecord) -> tuple[str, ...]:
 
 
 def _own_labels(record: RunRecord) -> dict[str, str | int]:
-    """Return the labels that are ours: Prefect adds its own to each flow run."""
+    """Return those of our labels that hold of the new run, too; Prefect adds its own to each."""
     return {
         name: value
         for name, value in record.labels.items()
-        if name.startswith("kinetic.") and name != DISPATCH_LABEL
+        if name.startswith("kinetic.") and name not in (DISPATCH_LABEL, PLACE_LABEL)
     }

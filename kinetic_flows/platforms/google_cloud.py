@@ -112,6 +112,20 @@ class GoogleCloudPlatform:
             return False
 
     @property
+    def place(self) -> str:
+        """The namespace, with what tells it from one of the same name in another cluster."""
+        return self.launcher.place() if self.may_see_processes else self._cloud.namespace
+
+    def sees(self, place: str) -> bool:
+        """Whether a run's Job would be seen: whether it is in this namespace of this cluster."""
+        namespace, _, uid = place.partition("/")
+        if place and namespace != self._cloud.namespace:
+            return False
+        # The cluster is asked only where that can tell anything.
+        own = self.place.partition("/")[2] if uid else ""
+        return not own or own == uid
+
+    @property
     def worker_processes(self) -> KubernetesLauncher | None:
         """The cluster, for those who have access to it."""
         return self.launcher if self.may_see_processes else None

@@ -19,13 +19,10 @@ from kinetic_flows.clients.kubernetes_client import (
 from kinetic_flows.clients.kubernetes_rendering import render_job
 from kinetic_flows.errors import KineticError, LaunchError
 from kinetic_flows.kubernetes.diagnosis import condition
+from kinetic_flows.kubernetes.handover import launch_variables, secret_values
 from kinetic_flows.kubernetes.manifests import base_job_template, owned_by_job, run_secret
 from kinetic_flows.kubernetes.refusal import explain_refusal
-from kinetic_flows.naming import (
-    RUN_KEY_VARIABLE,
-    kubernetes_job_name,
-    run_secret_name,
-)
+from kinetic_flows.naming import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.kubernetes_output import PodOutputs
 from kinetic_flows.platforms.kubernetes_phase import (
     Patience,
@@ -43,11 +40,7 @@ from kinetic_flows.platforms.kubernetes_preflight import (
 )
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, NamespaceWatcher
-from kinetic_flows.pool_variables import ADDED_UP, merged, template_defaults
 from kinetic_flows.protocols import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
-
-SECRET_VARIABLES = frozenset({RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"})
-"""Variables of a run that are handed over in its Secret, never in its Job."""
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
 OUTPUT_SECONDS = 10.0
@@ -89,6 +82,7 @@ class KubernetesLauncher:
         self._verdicts: dict[str, tuple[RunView, Verdict]] = {}
         self._given_up: dict[str, str] = {}
         self._began: dict[str, tuple[str, float]] = {}
+        self._place_uid: str | None = None
 
     def preflight(self, needs: LaunchNeeds) -> Preflight:
         """Find out what speaks against launching a run, before anything is built for it.
@@ -146,6 +140,20 @@ class KubernetesLauncher:
         """
         return may_create_jobs(self._client, self._place.namespace)
 
+    def place(self) -> str:
+        """Return the namespace, with what tells it from others of its name; asked for once.
+
+        Clusters have many addresses and namespaces the same names everywhere. Every namespace has
+        a service account `default`, whose uid no other has. Where it is not told, the name is all.
+        """
+        if self._place_uid is None:
+            path = core_path(self._place.namespace, "serviceaccounts", "default")
+            try:
+                self._place_uid = str(self._client.ask("GET", path)["metadata"]["uid"])
+            except KubernetesRefused:
+                self._place_uid = ""
+        return "/".join(filter(None, (self._place.namespace, self._place_uid)))
+
     def start(self, request: LaunchRequest) -> None:
         """Create the run's Secret and Job; whatever of them exists already is kept.
 
@@ -165,7 +173,7 @@ class KubernetesLauncher:
             run_secret_name(job_name),
             self._place.namespace,
             request.run_id,
-            _secrets(request.environment),
+            secret_values(request.environment),
         )
         self._create(core_path(self._place.namespace, "secrets"), secret, "create the run's Secret")
         try:
@@ -350,35 +358,6 @@ class KubernetesLauncher:
 
     def _secret_path(self, job_name: str) -> str:
         return core_path(self._place.namespace, "secrets", run_secret_name(job_name))
-
-
-def launch_variables(request: LaunchRequest, job_name: str, namespace: str) -> dict[str, Any]:
-    """Return the template's variables for one run: what is asked for, and its image and keys.
-
-    Args:
-        request: What to start; its own job variables come from `job_variables`.
-        job_name: Name of the Job.
-        namespace: Where the Job is created.
-    """
-    public = {
-        name: value for name, value in request.environment.items() if name not in SECRET_VARIABLES
-    }
-    own = {
-        "job_name": job_name,
-        "namespace": namespace,
-        "image": request.image.reference,
-        "env": public,
-        "env_from": [{"secretRef": {"name": run_secret_name(job_name)}}],
-    }
-    # Of single values the template's default is what Prefect fills in where we set none; what
-    # holds several is ours added to the administrator's.
-    defaults = template_defaults(request.template or base_job_template())
-    kept = {name: defaults[name] for name in ADDED_UP if defaults.get(name)}
-    return merged(kept, request.job_variables, own)
-
-
-def _secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name in SECRET_VARIABLES}
 
 
 def _explained(refusal: KubernetesRefused, action: str) -> LaunchError:

@@ -23,6 +23,7 @@ class LocalPlatform:
     name = "local"
     dispatch: DispatchedBy = "client"
     may_see_processes = True
+    place = ""
     worker_processes = None
     """A worker tells the end of the processes it starts; nobody else here sees them."""
 
@@ -34,6 +35,10 @@ class LocalPlatform:
         self.worker_pool = ProcessWorkerPool(
             self.registry.python, lambda: kept_bootstrap(home / "bootstraps")
         )
+
+    def sees(self, place: str) -> bool:  # noqa: ARG002
+        """Yes: whose store is on this machine is here, too."""
+        return True
 
     def expire_runs(self, days: int) -> bool | None:  # noqa: ARG002
         """Do nothing: nothing here removes files by their age."""

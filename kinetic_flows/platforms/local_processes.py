@@ -68,6 +68,10 @@ class LocalProcesses:
         """Return True: processes of one machine share its network."""
         return True
 
+    def place(self) -> str:
+        """Return nothing: they are on this machine."""
+        return ""
+
     def node_pools(self) -> None:
         """Return None: this machine is no node."""
         return

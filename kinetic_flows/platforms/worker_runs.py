@@ -151,13 +151,16 @@ class WorkerRuns:
 def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Processes:
     """Return what watches and stops a run, wherever its process is.
 
-    Whoever has no access to the cluster follows every run as one that a worker started.
+    Whoever has no access to the cluster, or looks at another part of it, follows every run as one
+    that a worker started: that it has no process where one looks tells nothing.
 
     Args:
         platform: Where the run is.
         api: Where its state is kept.
         run: The run.
     """
+    if not platform.sees(run.place):
+        return WorkerRuns(api, platform.store, None)
     if run.dispatch == "client" and platform.may_see_processes:
         return platform.launcher
     return WorkerRuns(api, platform.store, platform.worker_processes)

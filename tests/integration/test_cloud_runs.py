@@ -15,8 +15,9 @@ from projects import make_project
 import kinetic
 from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.errors import RunCancelled
+from kinetic_flows.errors import RunCancelled, WaitTimeout
 from kinetic_flows.progress import Silence
+from kinetic_flows.reconciler import reconcile
 from kinetic_flows.runs import own_session
 from loopback.__main__ import JOBS_BUCKET
 from loopback.quick_cloud import QuickCloud
@@ -77,6 +78,29 @@ def test_a_run_is_followed_repeated_cancelled_and_answered_from_the_cache(
     with pytest.raises(RunCancelled):
         endless.result(timeout_seconds=60)
     assert endless.state == "Cancelled"
+
+
+def test_nobody_judges_a_run_whose_place_he_cannot_see(
+    functions: ModuleType, quick_cloud: QuickCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = functions.endless.submit()
+    assert next(iter(run.logs(follow=True))) == "begun"
+    quick_cloud.cluster.add_namespace("elsewhere")
+    monkeypatch.setenv("KINETIC_NAMESPACE", "elsewhere")
+    with own_session(Silence()) as session:
+        found = reconcile(session.platform, session.api, cancel_patience_seconds=0)
+        assert run.id in found.looked_at
+        assert run.id not in found.ended
+    attached = kinetic.attach(run.id)
+    assert attached.state == "Running"
+    assert attached.logs() == ["begun"]
+    with pytest.raises(WaitTimeout):
+        attached.result(timeout_seconds=1)
+    attached.cancel()
+    with pytest.raises(RunCancelled):
+        attached.result(timeout_seconds=60)
+    monkeypatch.delenv("KINETIC_NAMESPACE")
+    assert kinetic.attach(run.id).state == "Cancelled"
 
 
 def test_a_sweep_shares_its_upload_and_old_runs_are_removed(functions: ModuleType) -> None:

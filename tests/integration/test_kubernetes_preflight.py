@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes_runs import a_launcher
 
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.kubernetes_access import Kubeconfig
@@ -35,6 +36,11 @@ def client(cluster: LoopbackCluster) -> Iterator[KubernetesClient]:
     made = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
     yield made
     made.close()
+
+
+def place_in(cluster: LoopbackCluster) -> str:
+    with a_launcher(cluster) as launcher:
+        return launcher.place()
 
 
 def test_a_ready_cluster_has_no_problems(cluster, client):
@@ -136,3 +142,14 @@ def test_a_quota_that_can_never_hold_the_run_is_a_problem_and_a_used_one_a_warni
 def test_quotas_that_may_not_be_read_stop_nobody(cluster, client):
     cluster.access.denials.append(Denial(resource="resourcequotas"))
     assert preflight(client, PreflightRequest(accelerator=CPU)) == Preflight()
+
+
+def test_a_namespace_is_told_from_one_of_its_name_in_another_cluster(tmp_path, cluster):
+    (tmp_path / "other").mkdir()
+    with LoopbackCluster(tmp_path / "other") as other:
+        here, again, there = (place_in(each) for each in (cluster, cluster, other))
+    assert here == again
+    assert here != there
+    assert here.partition("/")[0] == there.partition("/")[0] == "default"
+    cluster.access.denials.append(Denial(resource="serviceaccounts"))
+    assert place_in(cluster) == "default", "who may not ask knows the name alone"

@@ -46,6 +46,10 @@ class ClusterPlatform:
     launcher: KubernetesLauncher
     name: str = "gke"
     may_see_processes: bool = True
+    place: str = ""
+
+    def sees(self, place: str) -> bool:
+        return not place
 
     @property
     def worker_processes(self) -> Processes:

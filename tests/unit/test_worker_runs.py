@@ -11,8 +11,14 @@ import pytest
 
 from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.clients.prefect_records import LogLine, RunRecord
+from kinetic_flows.job import RunTicket
 from kinetic_flows.naming import CACHED_FROM_LABEL, CLIENT_LOGGER, RUN_LOGGER, result_object
-from kinetic_flows.platforms.worker_runs import LOST_SECONDS, RESULT_LAG_SECONDS, WorkerRuns
+from kinetic_flows.platforms.worker_runs import (
+    LOST_SECONDS,
+    RESULT_LAG_SECONDS,
+    WorkerRuns,
+    processes_of,
+)
 from kinetic_flows.protocols import Observation, Phase
 
 NOW = datetime.now(UTC)
@@ -173,3 +179,37 @@ def test_starting_leaves_the_run_to_the_workers_and_stopping_waits_for_it(
     api.record = replace(api.record, state_type="CANCELLED")
     runs.stop("run-1", 60.0)
     assert cluster.stopped == ["run-1"]
+
+
+@dataclass
+class Platform:
+    """Somewhere that runs can be, seen or not."""
+
+    here: str
+    store: Any
+    launcher: Any = None
+    may_see_processes: bool = True
+    worker_processes: Any = None
+
+    def sees(self, place: str) -> bool:
+        return place in ("", self.here)
+
+
+@pytest.mark.parametrize("dispatch", ["client", "worker"])
+@pytest.mark.parametrize("place", ["team-b", "default/another-cluster"])
+def test_a_run_without_a_process_here_is_not_gone_when_it_is_elsewhere(tmp_path, dispatch, place):
+    """A live run of another namespace, or of another cluster, looks like one that is gone."""
+    cluster: Any = Cluster(Observation(phase=Phase.GONE, reason="no Job here"))
+    platform: Any = Platform(
+        "default/this-cluster", LocalStore(tmp_path), cluster, worker_processes=cluster
+    )
+    long_ago = datetime.now(UTC) - timedelta(seconds=10 * LOST_SECONDS)
+    api: Any = Prefect(record("RUNNING", since=long_ago))
+
+    def seen(where: str) -> Phase:
+        ticket = RunTicket(run_id="run-1", name="train", run_key="5e", place=where)
+        processes = processes_of(platform, api, replace(ticket, dispatch=dispatch))
+        return processes.observe("run-1", None).phase
+
+    assert seen(place) is Phase.RUNNING
+    assert seen("default/this-cluster") is Phase.GONE
