@@ -211,12 +211,17 @@ class CloudPlace:
         inputs = read_base_inputs(accelerator.category, python)
         if asked.mode == PREBUILT:
             return BaseImage(
-                target=_target(inputs, str(inputs.identity)),
+                target=_target(inputs, str(inputs.identity), accelerator),
                 wanted=self._wanted_base(inputs),
                 ship_wheels=asked.ship_wheels,
             )
         return ProjectImage(
-            target=_target(inputs, self._base_identity(inputs), template=read_project_template()),
+            target=_target(
+                inputs,
+                self._base_identity(inputs),
+                accelerator,
+                template=read_project_template(),
+            ),
             name_of=self._project_image,
             built_by="Cloud Build",
         )
@@ -300,13 +305,16 @@ def _require_amd64(accelerator: Accelerator) -> None:
         )
 
 
-def _target(inputs: BaseInputs, base_identity: str, template: str = "") -> Target:
+def _target(
+    inputs: BaseInputs, base_identity: str, accelerator: Accelerator, template: str = ""
+) -> Target:
     return cloud_target(
         inputs.category,
         inputs.python,
         base_lock=inputs.lock,
         base_identity=base_identity,
         template=template,
+        needs=accelerator.runtime,
     )
 
 

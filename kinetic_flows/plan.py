@@ -28,7 +28,7 @@ class EnvironmentSpec:
         category: Kind of accelerator the base is for.
         python: Python minor version, such as `3.11`.
         platform: uv's name of the platform that packages are for, such as
-            `x86_64-manylinux_2_28`.
+            `x86_64-manylinux_2_36`.
         base_identity: Digest of the base's inputs.
         lock: The locked requirements with hashes, in the form of a requirements file.
         packages: The same packages, parsed.

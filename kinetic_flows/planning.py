@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.accelerators import Accelerator, needs_node_pools, parse_accelerator
+from kinetic_flows.accelerators.runtime import require_runtime
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import Target
@@ -239,8 +240,9 @@ def lock_draft(
     Raises:
         UsageError: The call runs in an image of the person's own, which is not looked into.
         DependencyError: The dependencies cannot be read or resolved.
+        AcceleratorError: They do not know the accelerator.
     """
-    return lock_dependencies(
+    lock = lock_dependencies(
         draft.source,
         locked_target(draft),
         store=platform.store,
@@ -248,6 +250,18 @@ def lock_draft(
         environ=environ,
         upgrade=upgrade,
     )
+    require_known_chip(draft, lock)
+    return lock
+
+
+def require_known_chip(draft: Draft, lock: Lock) -> None:
+    """Refuse packages that do not know the accelerator they are to run on.
+
+    Raises:
+        AcceleratorError: One of them is too old, or too new, for it.
+    """
+    versions = {package.name: package.version for package in lock.packages}
+    require_runtime(str(draft.accelerator), locked_target(draft).needs, versions)
 
 
 def locked_target(draft: Draft) -> Target:

@@ -1,7 +1,8 @@
 """What a base image must be able to do before it is published; run in it as `python3 -c`.
 
-Arguments: the Python minor version, the category, the bootstrap's version, and `custom` for an
-image of somebody's own Dockerfile, which need not have jax.
+Arguments: the Python minor version, the category, the bootstrap's version, `custom` for an image
+of somebody's own Dockerfile, which need not have jax, and the glibc that packages are resolved
+for.
 """
 
 import importlib
@@ -14,7 +15,7 @@ RUNNER = "/app/remote_runner.py"
 PLUGINS = {"cpu": (), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",)}
 
 
-def main(python, category, runner, kind):
+def main(python, category, runner, kind, glibc):
     """Return what is wrong, line by line."""
     problems = []
     found = ".".join(platform.python_version_tuple()[:2])
@@ -25,10 +26,13 @@ def main(python, category, runner, kind):
     problems += _run(["uv", "--version"], "uv")
     problems += _run([sys.executable, RUNNER, "--version"], runner)
     jax = _import("jax")
+    old = _older_glibc(glibc)
     if kind == "custom":
-        print("\n".join(f"note: {line}; projects bring their own" for line in jax))
+        notes = [f"{line}; projects bring their own" for line in jax]
+        notes += [f"{line}; packages that need the newer one cannot be installed" for line in old]
+        print("\n".join(f"note: {line}" for line in notes))
     else:
-        problems += jax or _plugin(category)
+        problems += (jax or _plugin(category)) + old
     return problems
 
 
@@ -38,6 +42,14 @@ def _import(module):
     except Exception as error:  # noqa: BLE001 - whatever the import meets
         return [f"it cannot import {module}: {type(error).__name__}: {error}"]
     return []
+
+
+def _older_glibc(wanted):
+    name, found = platform.libc_ver()
+    numbers = [[int(part) for part in text.split(".")] for text in (found or "0", wanted)]
+    if name == "glibc" and numbers[0] >= numbers[1]:
+        return []
+    return [f"it has {name or 'no glibc'} {found}, and packages are resolved for glibc {wanted}"]
 
 
 def _plugin(category):

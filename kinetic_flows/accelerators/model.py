@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kinetic_flows.accelerators.runtime import RuntimeRequirement
+
 Category = Literal["cpu", "gpu", "tpu"]
 Architecture = Literal["amd64", "arm64"]
 
@@ -38,6 +40,7 @@ class Accelerator:
         label: GKE's accelerator label of the nodes; None for `cpu`.
         spot: Whether to run on Spot VMs, which Google may take back at any time.
         architecture: Processor architecture of the nodes.
+        runtime: What it asks of the packages that talk to it.
         source: Google's page that documents the facts.
     """
 
@@ -50,6 +53,7 @@ class Accelerator:
     label: str | None = None
     spot: bool = False
     architecture: Architecture = "amd64"
+    runtime: tuple[RuntimeRequirement, ...] = ()
     source: str = ""
 
     def __str__(self) -> str:

@@ -12,6 +12,12 @@ from functools import cache
 from math import prod
 
 from kinetic_flows.accelerators.model import Accelerator, Architecture
+from kinetic_flows.accelerators.runtime import (
+    BEFORE_TURING,
+    BLACKWELL,
+    RuntimeRequirement,
+    libtpu,
+)
 
 PLAN_TPUS = "https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus"
 """Google's "Plan TPUs in GKE": machine types, accelerator labels, topologies, chips per VM."""
@@ -43,6 +49,11 @@ class SliceShape:
         return self.chips // self.chips_per_host
 
 
+_ANY_LIBTPU = libtpu(
+    ">=0.0.10.1", "libtpu 0.0.10.1, the oldest tried, compiles for every generation up to v6e"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TpuGeneration:
     """One generation of TPU.
@@ -56,6 +67,7 @@ class TpuGeneration:
         large: What slices of more than 64 chips are made of: any `AxBxC` of multiples of 4
             in ascending order up to `max_chips`; None when only `shapes` exist.
         max_chips: Chips of the largest slice.
+        runtime: What it asks of libtpu.
         source: Google's page that documents the facts.
     """
 
@@ -66,6 +78,7 @@ class TpuGeneration:
     names_by_topology: bool = False
     large: SliceShape | None = None
     max_chips: int
+    runtime: RuntimeRequirement = _ANY_LIBTPU
     source: str = PLAN_TPUS
 
     @property
@@ -82,6 +95,8 @@ class GpuModel:
         name: Canonical name.
         label: Value of GKE's accelerator label.
         machine_types: Machine type for each number of GPUs, fewest first.
+        compute_capability: NVIDIA's number of its instruction set
+            (https://developer.nvidia.com/cuda-gpus).
         architecture: Processor architecture of the machines.
         source: Google's page that documents the facts.
     """
@@ -89,9 +104,16 @@ class GpuModel:
     name: str
     label: str
     machine_types: tuple[tuple[int, str], ...]
+    compute_capability: tuple[int, int]
     aliases: tuple[str, ...] = ()
     architecture: Architecture = "amd64"
     source: str = GPUS_IN_GKE
+
+    @property
+    def runtime(self) -> tuple[RuntimeRequirement, ...]:
+        """What it asks of NVIDIA's packages."""
+        before = BEFORE_TURING if self.compute_capability < (7, 5) else ()
+        return (*before, *(BLACKWELL if self.compute_capability >= (10, 0) else ()))
 
 
 def chips_of(topology: str) -> int:
@@ -172,6 +194,9 @@ TPUS: tuple[TpuGeneration, ...] = (
         names_by_topology=True,
         large=_shapes("tpu7x", "tpu7x-standard-4t", 4, "4x4x4")[0],
         max_chips=16 * 16 * 36,
+        runtime=libtpu(
+            ">=0.0.30", "libtpu 0.0.24 answers `Invalid TPU external name`, 0.0.30 compiles for it"
+        ),
     ),
 )
 
@@ -179,17 +204,19 @@ _N1 = ((1, "n1-standard-8"), (2, "n1-standard-16"), (4, "n1-standard-32"))
 """Machines that GPUs are attached to; each is within the vCPU limits of every such GPU."""
 
 GPUS: tuple[GpuModel, ...] = (
-    GpuModel(name="t4", label="nvidia-tesla-t4", machine_types=_N1),
-    GpuModel(name="p4", label="nvidia-tesla-p4", machine_types=_N1),
-    GpuModel(name="p100", label="nvidia-tesla-p100", machine_types=_N1),
+    GpuModel(name="t4", label="nvidia-tesla-t4", machine_types=_N1, compute_capability=(7, 5)),
+    GpuModel(name="p4", label="nvidia-tesla-p4", machine_types=_N1, compute_capability=(6, 1)),
+    GpuModel(name="p100", label="nvidia-tesla-p100", machine_types=_N1, compute_capability=(6, 0)),
     GpuModel(
         name="v100",
         label="nvidia-tesla-v100",
+        compute_capability=(7, 0),
         machine_types=(*_N1, (8, "n1-standard-64")),
     ),
     GpuModel(
         name="l4",
         label="nvidia-l4",
+        compute_capability=(8, 9),
         machine_types=(
             (1, "g2-standard-12"),
             (2, "g2-standard-24"),
@@ -200,6 +227,7 @@ GPUS: tuple[GpuModel, ...] = (
     GpuModel(
         name="rtx-pro-6000",
         label="nvidia-rtx-pro-6000",
+        compute_capability=(12, 0),
         machine_types=(
             (1, "g4-standard-48"),
             (2, "g4-standard-96"),
@@ -211,6 +239,7 @@ GPUS: tuple[GpuModel, ...] = (
     GpuModel(
         name="a100",
         label="nvidia-tesla-a100",
+        compute_capability=(8, 0),
         machine_types=(
             (1, "a2-highgpu-1g"),
             (2, "a2-highgpu-2g"),
@@ -223,6 +252,7 @@ GPUS: tuple[GpuModel, ...] = (
     GpuModel(
         name="a100-80gb",
         label="nvidia-a100-80gb",
+        compute_capability=(8, 0),
         machine_types=(
             (1, "a2-ultragpu-1g"),
             (2, "a2-ultragpu-2g"),
@@ -233,6 +263,7 @@ GPUS: tuple[GpuModel, ...] = (
     GpuModel(
         name="h100",
         label="nvidia-h100-80gb",
+        compute_capability=(9, 0),
         machine_types=(
             (1, "a3-highgpu-1g"),
             (2, "a3-highgpu-2g"),
@@ -244,19 +275,27 @@ GPUS: tuple[GpuModel, ...] = (
     GpuModel(
         name="h100-mega",
         label="nvidia-h100-mega-80gb",
+        compute_capability=(9, 0),
         machine_types=((8, "a3-megagpu-8g"),),
         aliases=("h100-mega-80gb",),
     ),
     GpuModel(
         name="h200",
         label="nvidia-h200-141gb",
+        compute_capability=(9, 0),
         machine_types=((8, "a3-ultragpu-8g"),),
         aliases=("h200-141gb",),
     ),
-    GpuModel(name="b200", label="nvidia-b200", machine_types=((8, "a4-highgpu-8g"),)),
+    GpuModel(
+        name="b200",
+        label="nvidia-b200",
+        machine_types=((8, "a4-highgpu-8g"),),
+        compute_capability=(10, 0),
+    ),
     GpuModel(
         name="gb200",
         label="nvidia-gb200",
+        compute_capability=(10, 0),
         machine_types=((4, "a4x-highgpu-4g"),),
         architecture="arm64",
     ),
@@ -277,6 +316,7 @@ def tpu_accelerator(tpu: TpuGeneration, shape: SliceShape, *, spot: bool) -> Acc
         machine_type=shape.machine_type,
         label=shape.label,
         spot=spot,
+        runtime=(tpu.runtime,),
         source=tpu.source,
     )
 
@@ -291,6 +331,7 @@ def gpu_accelerator(gpu: GpuModel, count: int, *, spot: bool) -> Accelerator:
         label=gpu.label,
         spot=spot,
         architecture=gpu.architecture,
+        runtime=gpu.runtime,
         source=gpu.source,
     )
 

@@ -14,12 +14,10 @@ from pathlib import Path
 
 from packaging.markers import default_environment
 
-from kinetic_flows.images.bases import accelerator_closure, pins_of
+from kinetic_flows.accelerators.runtime import RuntimeRequirement, moved_constraints
+from kinetic_flows.images.bases import PLATFORM, accelerator_closure, pins_of
 from kinetic_flows.job import canonical_json, sha256_hex
 from kinetic_flows.plan import Category
-
-CLOUD_PLATFORM = "x86_64-manylinux_2_28"
-"""uv's name of the platform that images are for."""
 
 ACCELERATOR_PACKAGES = frozenset({"jax", "jaxlib", "libtpu", "libtpu-nightly"})
 """Packages whose version the base decides."""
@@ -53,6 +51,7 @@ class Target:
         keep_accelerator_packages: Whether the project's own jax and its kin stay in.
         template_sha256: Digest of the template the environment is built from; empty for none.
         interpreter: Python to resolve and build for, when it is this machine's; else None.
+        needs: What the accelerator asks of the packages that talk to it.
     """
 
     python: str
@@ -65,6 +64,7 @@ class Target:
     keep_accelerator_packages: bool = False
     template_sha256: str = ""
     interpreter: Path | None = None
+    needs: tuple[RuntimeRequirement, ...] = ()
 
     def markers(self) -> dict[str, str]:
         """Return the values that requirement markers have in the environment."""
@@ -110,6 +110,7 @@ def cloud_target(
     base_lock: str,
     base_identity: str,
     template: str = "",
+    needs: tuple[RuntimeRequirement, ...] = (),
 ) -> Target:
     """Return the target that is an image of Google Cloud.
 
@@ -120,18 +121,21 @@ def cloud_target(
         base_identity: The identity of its inputs, or the digest of a base that comes from
             somewhere else.
         template: Text of the template that the project's image is built from.
+        needs: What the accelerator asks of the packages that talk to it; where the base holds
+            a release that does not know it, the project's image gets one that does.
     """
     pins = pins_of(base_lock)
     closure = accelerator_closure(base_lock)
     return Target(
         python=python,
-        platform=CLOUD_PLATFORM,
+        platform=PLATFORM,
         category=category,
         base_identity=base_identity,
-        constraints=closure,
+        constraints=moved_constraints(closure, needs),
         preferences=tuple(pin for pin in pins if pin not in closure),
         runtime=(RUNTIME_REQUIREMENTS[category], *CLOUD_CORE_REQUIREMENTS),
         template_sha256=sha256_hex(template.encode()) if template else "",
+        needs=needs,
     )
 
 

@@ -17,6 +17,7 @@ from kinetic_flows import naming
 from kinetic_flows import setting_values as check
 from kinetic_flows.errors import RegistryAccessError, RepositoryNotFoundError, UsageError, suggest
 from kinetic_flows.images.bases import (
+    GLIBC,
     UPSTREAM,
     base_pythons,
     bootstrap_version,
@@ -285,7 +286,7 @@ def _base_order(request: BaseImagesRequest, category: Category, python: str) -> 
         source = _own_source(request, category, python)
     else:
         source = _custom_source(request.dockerfile, request.version, category, python)
-    test = (read_smoke_test(), python, category, bootstrap_version(), source.kind)
+    test = (read_smoke_test(), python, category, bootstrap_version(), source.kind, GLIBC)
     return BaseOrder(
         name=f"{category} py{python}" if len(request.pythons) > 1 else category,
         references=tuple(references),

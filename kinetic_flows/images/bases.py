@@ -16,8 +16,17 @@ from kinetic_flows.errors import ImageError, suggest
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.plan import Category
 
-UPSTREAM = "docker.io/library/python:{python}-slim"
-"""The image that bases start from (https://hub.docker.com/_/python)."""
+UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"
+"""The image that bases start from (https://hub.docker.com/_/python); its Debian release is named
+so that its glibc does not change under a base."""
+
+GLIBC = "2.36"
+"""The glibc of that image (Debian 12, https://packages.debian.org/bookworm/libc6). Packages are
+resolved for exactly this one: for an older one uv goes back, without a word, to whatever releases
+had wheels for it. The smoke test of every base holds the image to it."""
+
+PLATFORM = f"x86_64-manylinux_{GLIBC.replace('.', '_')}"
+"""uv's name of the platform that images are for."""
 
 VARIABLES: Mapping[Category, str] = {
     "cpu": "JAX_PLATFORMS=cpu",

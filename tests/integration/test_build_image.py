@@ -44,7 +44,7 @@ KINETIC = Path(sys.executable).parent / "kinetic"
 USERNAME = "someone"
 TOKEN = "dckr_pat_not-to-be-seen"
 PREPARED = f"""\
-FROM docker.io/library/python:{MINOR}-slim
+FROM docker.io/library/python:{MINOR}-slim-bookworm
 RUN python3 -m pip install --no-cache-dir uv cloudpickle google-cloud-storage
 """
 DOCKERFILE = f"""\

@@ -1,4 +1,4 @@
-"""A stand-in for the image `python:X.Y-slim`, lifted in seconds from this machine.
+"""A stand-in for the image that bases start from, lifted in seconds from this machine.
 
 No registry of the world can be reached from a test, so the interpreter that runs the tests is
 copied, with the shared libraries and the few programs it needs, into a root file system.
@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from kinetic_flows.images.bases import UPSTREAM
 from loopback.containers import Containers
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
-IMAGE = f"docker.io/library/python:{MINOR}-slim"
+IMAGE = UPSTREAM.format(python=MINOR)
 
 PROGRAMS = (
     *("sh", "bash", "cat", "chmod", "chown", "cp", "env", "find", "grep", "id", "ln", "ls"),
@@ -81,7 +82,7 @@ def _make_skeleton(root: Path) -> None:
 
 
 def _copy_interpreter(root: Path) -> None:
-    """Copy the interpreter and its library to where `python:X.Y-slim` has them."""
+    """Copy the interpreter and its library to where the image has them."""
     prefix, program = Path(sys.base_prefix), Path(sys.executable).resolve()
     # Debian's own interpreter looks for its library in /usr and nowhere else.
     home = root / "usr" if prefix == Path("/usr") else root / "usr/local"

@@ -25,6 +25,7 @@ from kinetic_flows.images.base_orders import (
     controller_order,
     find_standing,
 )
+from kinetic_flows.images.bases import GLIBC
 from kinetic_flows.images.dockerfiles import DOCKERFILE
 from kinetic_flows.protocols import ResolvedImage
 
@@ -80,7 +81,7 @@ def test_the_smoke_test_knows_python_category_and_bootstrap() -> None:
     (command,) = base_orders(REQUEST)[1].recipe.smoke_tests
 
     assert command[:2] == ("python3", "-c")
-    assert command[3:] == ("3.11", "gpu", "1", "own")
+    assert command[3:] == ("3.11", "gpu", "1", "own", GLIBC)
     assert max(len(word) for word in command) < 10_000, "Cloud Build takes no longer argument"
 
 
@@ -96,7 +97,7 @@ def test_a_dockerfile_of_somebodys_own_gets_labels_and_the_arguments_it_declares
     assert cpu.recipe.labels[naming.LABEL_INPUTS] == cpu.inputs
     assert cpu.inputs != gpu.inputs
     assert cpu.context.files["remote_runner.py"]
-    assert cpu.recipe.smoke_tests[0][-1] == "custom"
+    assert cpu.recipe.smoke_tests[0][-2] == "custom"
 
 
 def test_the_controller_carries_the_wheel_and_is_tried_before_it_is_published() -> None:
@@ -173,7 +174,7 @@ def test_tags_and_pythons_that_cannot_be_are_refused() -> None:
 
 def test_the_smoke_test_names_everything_that_is_wrong() -> None:
     (command,) = base_orders(REQUEST)[2].recipe.smoke_tests
-    program = [sys.executable, "-c", command[2], "3.99", "tpu", "1", "own"]
+    program = [sys.executable, "-c", command[2], "3.99", "tpu", "1", "own", "99.1"]
 
     done = subprocess.run(program, capture_output=True, text=True, check=False)
 
@@ -182,3 +183,4 @@ def test_the_smoke_test_names_everything_that_is_wrong() -> None:
     assert f"smoke test: it has Python {found}, and its tag is to say 3.99" in done.stdout
     assert "cannot import jax" in done.stdout or "has none of libtpu" in done.stdout
     assert "/app/remote_runner.py --version answers" in done.stdout
+    assert "packages are resolved for glibc 99.1" in done.stdout
