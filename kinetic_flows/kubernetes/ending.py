@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from kinetic_flows.job import EXIT_CANCELLED, EXIT_MEANINGS, EXIT_TERMINATED
 from kinetic_flows.kubernetes.diagnosis import (
@@ -22,8 +24,17 @@ _NEVER_STARTED = ("StartError", "ContainerCannotRun")
 
 _KILLED = 137
 _STOPPED = (EXIT_CANCELLED, EXIT_TERMINATED)
+_REFUSED_BY_NODE = re.compile(
+    r"OutOf\w+|UnexpectedAdmissionError|TopologyAffinityError|NodeAffinity|NodeShutdown"
+)
+"""Reasons of pods that were given to a node which does not take them.
+
+https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/kubelet/lifecycle/predicate.go
+"""
+
+NEVER_AGAIN = "such a run starts again only with max_preemptions=, which is 0 but on Spot VMs"
 _SPOT_LABEL = "cloud.google.com/gke-spot"
-_INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 _DISRUPTIONS = {
     "PreemptionByScheduler": (Cause.PREEMPTED, "a pod of higher priority took its place"),
@@ -65,11 +76,14 @@ def explain_end(
             permanent=True,
         )
     known = tuple(events)
-    ended = (explain_pod(pod, events_about(known, pod)) for pod in _newest_first(pods))
-    found = _decisive([each for each in ended if each and each.cause is not Cause.SUCCEEDED])
+    ended = [(pod, explain_pod(pod, events_about(known, pod))) for pod in _newest_first(pods)]
+    found = _decisive(
+        [(pod, each) for pod, each in ended if each and each.cause is not Cause.SUCCEEDED],
+        str(failed.get("message") or ""),
+    )
     if found is None:
         return _unexplained(failed)
-    if failed.get("reason") == "BackoffLimitExceeded" and job["spec"].get("backoffLimit"):
+    if failed.get("reason") == "BackoffLimitExceeded":
         return _exhausted(found, restarts_allowed(job["spec"]))
     return found
 
@@ -95,27 +109,58 @@ def explain_pod(pod: KubernetesObject, events: Sequence[KubernetesObject] = ()) 
     exit_code = terminated.get("exitCode")
     if terminated.get("reason") == "OOMKilled":
         return _out_of_memory(pod)
-    if (pod.get("status") or {}).get("reason") == "DeadlineExceeded":
-        return Diagnosis(cause=Cause.DEADLINE, message="the pod ran into its active deadline")
     if pod_phase(pod) == "Succeeded":
         return _succeeded()
     if terminated.get("reason") in _NEVER_STARTED:
         return _not_started(pod, terminated)
     if exit_code == _KILLED and latest(events, "OOMKilling", "SystemOOM"):
         return _out_of_memory(pod)
-    return _failed(pod, exit_code)
+    return _ended_from_outside(pod, exit_code) or _failed(pod, exit_code)
 
 
-def _decisive(newest_first: Sequence[Diagnosis]) -> Diagnosis | None:
+def _ended_from_outside(pod: KubernetesObject, exit_code: int | None) -> Diagnosis | None:
+    """Say what ended a pod that Kubernetes does not count as disturbed; None when nothing did."""
+    status = pod.get("status") or {}
+    reason = str(status.get("reason") or "")
+    if reason == "DeadlineExceeded":
+        return Diagnosis(cause=Cause.DEADLINE, message="the pod ran into its active deadline")
+    if reason == "Evicted":
+        # Only pressure on the node is a disturbance, not what a pod does beyond its own limits.
+        return replace(_evicted(pod, str(status.get("message") or "")), permanent=True)
+    if exit_code is None and _REFUSED_BY_NODE.match(reason):
+        return Diagnosis(
+            cause=Cause.NO_ROOM,
+            message=f"its node refused {_who(pod)}: {status.get('message') or reason}",
+        )
+    if pod["metadata"].get("deletionTimestamp"):
+        ended = f" (exit code {exit_code})" if exit_code is not None else ""
+        return Diagnosis(
+            cause=Cause.DELETED,
+            message=f"{_who(pod)} was deleted{ended}",
+            hint="somebody did, as with `kubectl delete pod`: of that max_preemptions starts no "
+            "run again; run.retry() starts it once more",
+            permanent=True,
+        )
+    return None
+
+
+def _decisive(
+    newest_first: Sequence[tuple[KubernetesObject, Diagnosis]], said: str
+) -> Diagnosis | None:
     """Choose the finding that ended the Job.
 
     A failure of its own ends a Job at once, and the pods of other hosts are stopped after it.
-    Without one, the last disturbance is what was too much.
+    Without one it is the pod that the Job itself names, else what was too much: the last one.
     """
-    own = [each for each in newest_first if each.exit_code not in (None, *_STOPPED)]
+    own = [found for _, found in newest_first if _is_own_failure(found)]
     if own:
         return own[-1]
-    return newest_first[0] if newest_first else None
+    named = [found for pod, found in newest_first if f"/{pod['metadata'].get('name')} " in said]
+    return next(iter((*named, *(found for _, found in newest_first))), None)
+
+
+def _is_own_failure(found: Diagnosis) -> bool:
+    return found.exit_code not in (None, *_STOPPED)
 
 
 def _succeeded() -> Diagnosis:
@@ -133,13 +178,15 @@ def _unexplained(failed: KubernetesObject) -> Diagnosis:
 
 
 def _exhausted(found: Diagnosis, limit: int) -> Diagnosis:
+    if not limit:
+        # What it fails for by itself, such as a full disk, has a hint of its own.
+        return replace(found, hint=found.hint or NEVER_AGAIN, permanent=True)
     times = "once" if limit == 1 else f"{limit} times"
-    return Diagnosis(
-        cause=found.cause,
+    return replace(
+        found,
         message=f"{found.message}; it had been started again {times}, which is the limit",
         hint="raise max_preemptions, or leave out `:spot`",
         permanent=True,
-        exit_code=found.exit_code,
     )
 
 
@@ -156,25 +203,34 @@ def _disrupted(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagnosis:
 def _ended_by_node(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagnosis:
     """Tell pressure on the node from its shutdown, which on Spot VMs is a preemption."""
     status = pod.get("status") or {}
-    detail = str(status.get("message") or disturbed.get("message") or "")
     if status.get("reason") == "Evicted":
-        if "ephemeral" in detail.lower():
-            return Diagnosis(
-                cause=Cause.OUT_OF_DISK,
-                message=f"{_who(pod)} was evicted: {detail.strip()}",
-                hint="raise ephemeral_storage in job_variables, or write to KINETIC_OUTPUT_DIR",
-            )
-        return Diagnosis(
-            cause=Cause.EVICTED,
-            message=f"{_who(pod)} was evicted: {detail.strip()}",
-            hint="request the memory and ephemeral_storage it needs in job_variables, so that it "
-            "gets a node with enough",
-        )
+        return _evicted(pod, str(status.get("message") or disturbed.get("message") or ""))
     if (pod["spec"].get("nodeSelector") or {}).get(_SPOT_LABEL) == "true":
         return Diagnosis(
             cause=Cause.PREEMPTED, message=f"{_who(pod)} was preempted: Google took its Spot VM"
         )
     return Diagnosis(cause=Cause.NODE_LOST, message=f"{_who(pod)} was stopped: its node shut down")
+
+
+def _evicted(pod: KubernetesObject, detail: str) -> Diagnosis:
+    """Say what a pod was evicted for, and what to ask for instead.
+
+    The sentences are the kubelet's:
+    https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/kubelet/eviction/helpers.go
+    """
+    message = f"{_who(pod)} was evicted: {detail.strip()}"
+    if "EmptyDir" in detail:
+        hint = "raise shared_memory in job_variables, or write elsewhere"
+        return Diagnosis(cause=Cause.OUT_OF_DISK, message=message, hint=hint)
+    if "ephemeral" in detail.lower() or "DiskPressure" in detail:
+        hint = "raise ephemeral_storage in job_variables, or write to KINETIC_OUTPUT_DIR"
+        return Diagnosis(cause=Cause.OUT_OF_DISK, message=message, hint=hint)
+    return Diagnosis(
+        cause=Cause.EVICTED,
+        message=message,
+        hint="request the memory and ephemeral_storage it needs in job_variables, so that it "
+        "gets a node with enough",
+    )
 
 
 def _out_of_memory(pod: KubernetesObject) -> Diagnosis:
@@ -223,7 +279,7 @@ def _signal(exit_code: int) -> str:
 
 def _who(pod: KubernetesObject) -> str:
     annotations = pod["metadata"].get("annotations") or {}
-    index = annotations.get(_INDEX_ANNOTATION)
+    index = annotations.get(INDEX_ANNOTATION)
     return f"host {index}" if index is not None else "the pod"
 
 

@@ -17,6 +17,7 @@ from kinetic_flows.kubernetes.diagnosis import (
     pod_phase,
 )
 from kinetic_flows.kubernetes.ending import explain_end, explain_pod, restarts_allowed
+from kinetic_flows.kubernetes.restarts import is_decided_over, is_undecided, survived_ends
 from kinetic_flows.kubernetes.waiting import explain_waiting
 from kinetic_flows.naming import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.platforms.kubernetes_state import RunView
@@ -74,6 +75,8 @@ def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
         return _ended(view, view.job)
     if view.job["metadata"].get("deletionTimestamp"):
         return Verdict(phase=Phase.RUNNING, reason="the Job is being deleted")
+    if is_decided_over(view.job) or is_undecided(view.job, view.pods, view.departed):
+        return Verdict(phase=Phase.RUNNING, reason=_restarted(view))
     waiting = _unspoken(view, explain_waiting(view.job, view.pods, view.events, pools=pools))
     if waiting is None and view.pods:
         return _running(view)
@@ -154,21 +157,22 @@ def _running(view: RunView) -> Verdict:
 
 
 def _restarted(view: RunView) -> str:
-    """Say why there was a start before this one; empty when there was none."""
-    ended = [
-        found
-        for pod in sorted((*view.departed, *view.pods), key=_created)
-        if (found := explain_pod(pod, events_about(view.events, pod)))
-        and found.cause is not Cause.SUCCEEDED
-    ]
+    """Say why there was a start before this one, or will be; empty when there was none."""
+    job = view.job or {}
+    survived = survived_ends(job, view.pods, view.departed)
+    ended = [found for pod in survived if (found := _explained(view, pod))]
     if not ended:
         return ""
-    spec = (view.job or {}).get("spec") or {}
+    spec = job.get("spec") or {}
     limit = restarts_allowed(spec)
     # Of a slice several pods may be disturbed at once, which is one start again.
     is_counted = limit and int(spec.get("completions") or 1) == 1
     times = f" (disturbance {len(ended)} of at most {limit})" if is_counted else ""
     return f"{ended[-1].message}; it starts again{times}"
+
+
+def _explained(view: RunView, pod: Mapping[str, Any]) -> Diagnosis | None:
+    return explain_pod(pod, events_about(view.events, pod))
 
 
 def _waiting_since(view: RunView) -> datetime | None:

@@ -26,7 +26,7 @@ ENDED = ("Succeeded", "Failed")
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _METADATA = (
     *("name", "namespace", "uid", "labels", "annotations", "resourceVersion"),
-    *("creationTimestamp", "deletionTimestamp"),
+    *("creationTimestamp", "deletionTimestamp", "finalizers"),
 )
 _SPEC = (
     *("suspend", "backoffLimit", "completions", "activeDeadlineSeconds"),

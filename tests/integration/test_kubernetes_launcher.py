@@ -96,6 +96,11 @@ def pod_of(cluster: LoopbackCluster) -> str:
     return str(pod["metadata"]["name"])
 
 
+def spoken_of_a_restart(run: Launched) -> list[str]:
+    """Return what was said of a run that sounds as if it started again."""
+    return [seen.reason for seen in run.seen if "again" in seen.reason and not seen.phase.is_final]
+
+
 def up(run: Launched) -> None:
     """Wait until the run's program has said that it is up."""
     while b"up" not in run.output:
@@ -208,6 +213,7 @@ def test_a_bug_fails_the_run_once_and_is_never_started_again(cluster, launcher):
     assert (ended.phase, ended.exit_code) == (Phase.FAILED, 1)
     assert ended.reason == "the pod ended with exit code 1: the function raised"
     assert len(cluster.list("pods")) == 1
+    assert not spoken_of_a_restart(run)
 
 
 def test_running_out_of_memory_names_the_limit_and_never_starts_again(cluster, launcher):
@@ -253,12 +259,40 @@ def test_preemptions_are_bounded(cluster, launcher):
     assert "it had been started again once, which is the limit" in ended.reason
 
 
-def test_an_evicted_run_says_what_its_node_lacked(cluster, launcher):
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("The node was low on resource: memory.", "request the memory and ephemeral_storage"),
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+            "raise ephemeral_storage in job_variables",
+        ),
+    ],
+)
+def test_an_evicted_run_says_what_for(cluster, launcher, message, advice):
     run = launch(launcher, a_request(WAIT_FOR_EVER))
-    cluster.evict(pod_of(cluster), "The node was low on resource: memory.")
+    up(run)
+    cluster.evict(pod_of(cluster), message)
     ended = run.end()
-    assert ended.phase is Phase.FAILED
-    assert "the pod was evicted: The node was low on resource: memory." in ended.reason
+    assert (ended.phase, ended.exit_code) == (Phase.FAILED, None)
+    assert ended.reason.startswith(f"the pod was evicted: {message}; {advice}")
+    assert not spoken_of_a_restart(run)
+
+
+def test_a_drained_run_names_the_option_by_which_it_would_have_started_again(cluster, launcher):
+    run = launch(launcher, a_request(WAIT_FOR_EVER))
+    up(run)
+    cluster.drain(pod_of(cluster))
+    assert "starts again only with max_preemptions=" in run.end().reason
+    assert not spoken_of_a_restart(run)
+
+
+def test_a_deleted_pod_ends_its_run_whatever_max_preemptions_says(cluster, launcher):
+    run = launch(launcher, a_request(WAIT_FOR_EVER, max_preemptions=2))
+    up(run)
+    cluster.delete_pod(pod_of(cluster))
+    assert run.end().reason.startswith("the pod was deleted (exit code 143); somebody did")
+    assert not spoken_of_a_restart(run)
 
 
 def test_a_run_whose_node_is_lost_says_so(cluster, launcher):

@@ -383,6 +383,27 @@ def test_an_eviction_says_why(cluster):
     assert "was evicted: The node was low on resource: memory." in how_it_ended(cluster)
 
 
+def test_a_pod_beyond_a_limit_of_its_own_is_evicted_without_being_disturbed(cluster):
+    create(cluster, a_job(WAIT_FOR_EVER, backoffLimit=2))
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."
+    cluster.evict(started_pod(cluster), message)
+    assert holds("Failed")(ended(cluster))
+    (pod,) = cluster.list("pods")
+    assert not holds("DisruptionTarget")(pod)
+    assert pod["status"]["reason"] == "Evicted"
+
+
+def test_a_deleted_pod_fails_its_job_and_is_kept_until_it_is_counted(cluster):
+    create(cluster, a_job(WAIT_FOR_EVER, backoffLimit=2))
+    name = started_pod(cluster)
+    ask(cluster, lambda api: client.CoreV1Api(api).delete_namespaced_pod(name, "default"))
+    held = cluster.wait_for("pods", lambda pod: pod["status"].get("phase") == "Failed")
+    assert held["metadata"]["finalizers"] == ["batch.kubernetes.io/job-tracking"]
+    assert not holds("DisruptionTarget")(held)
+    assert not any(holds("FailureTarget")(job) for job in cluster.list("jobs"))
+    assert holds("Failed")(ended(cluster))
+
+
 def test_a_pod_of_higher_priority_takes_a_place(cluster):
     create(cluster, a_job(WAIT_FOR_EVER, backoffLimit=1))
     first = started_pod(cluster)

@@ -353,6 +353,89 @@ def test_too_much_disk_is_told_apart():
     assert "KINETIC_OUTPUT_DIR" in str(found.hint)
 
 
+@pytest.mark.parametrize(
+    ("message", "cause", "advice"),
+    [
+        # https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/kubelet/eviction/helpers.go
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            Cause.OUT_OF_DISK,
+            "raise ephemeral_storage",
+        ),
+        (
+            'Container prefect-job exceeded its local ephemeral storage limit "1Gi". ',
+            Cause.OUT_OF_DISK,
+            "raise ephemeral_storage",
+        ),
+        (
+            'Usage of EmptyDir volume "shared-memory" exceeds the limit "64Mi". ',
+            Cause.OUT_OF_DISK,
+            "raise shared_memory",
+        ),
+        ("The node had condition: [DiskPressure]. ", Cause.OUT_OF_DISK, "raise ephemeral_storage"),
+        ("The node had condition: [MemoryPressure]. ", Cause.EVICTED, "request the memory"),
+    ],
+)
+def test_an_eviction_that_is_no_disturbance_reads_as_what_it_is(message, cause, advice):
+    state = terminated(143)
+    found = ended(a_pod(phase="Failed", state=state, reason="Evicted", message=message))
+    assert (found.cause, found.permanent, found.exit_code) == (cause, True, None)
+    assert found.message == f"the pod was evicted: {message.strip()}"
+    assert advice in str(found.hint)
+
+
+def test_a_deleted_pod_is_no_disturbance_and_says_so():
+    pod = a_pod(phase="Failed", state=terminated(143))
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
+    found = ended(pod, backoffLimit=2)
+    assert (found.cause, found.message) == (Cause.DELETED, "the pod was deleted (exit code 143)")
+    assert "of that max_preemptions starts no run again" in str(found.hint)
+
+
+def test_of_a_slice_whose_pods_were_all_stopped_the_one_that_its_job_names_is_blamed():
+    message = (
+        "Container prefect-job for pod default/train-1 failed with exit code 143 matching FailJob "
+        "rule at index 1"
+    )
+    failed = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": message}
+    pods = []
+    for host, at in (("0", "2026-01-01T00:00:09Z"), ("1", "2026-01-01T00:00:01Z")):
+        pods.append(a_pod(phase="Failed", state=terminated(143, at=at), host=host))
+        pods[-1]["metadata"]["deletionTimestamp"] = at
+    found = explain_end(a_job(conditions=[failed]), pods)
+    assert found is not None
+    assert found.message == "host 1 was deleted (exit code 143)"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000"),
+        (
+            "UnexpectedAdmissionError",
+            (
+                "Pod was rejected: Allocate failed due to no healthy devices present; cannot "
+                "allocate unhealthy devices google.com/tpu, which is unexpected"
+            ),
+        ),
+    ],
+)
+def test_a_pod_that_its_node_refuses_says_so_and_what_starts_it_again(reason, message):
+    pod = a_pod(phase="Failed", reason=reason, message=message)
+    found = ended(pod, reason="BackoffLimitExceeded", backoffLimit=0)
+    assert found.message == f"its node refused the pod: {message}"
+    assert "max_preemptions=" in str(found.hint)
+
+
+@pytest.mark.parametrize(
+    "reason", ["PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByPodGC"]
+)
+def test_a_disturbance_that_nothing_is_started_again_for_names_the_option(reason):
+    pod = a_pod(phase="Failed", conditions=disturbed(reason))
+    found = ended(pod, reason="BackoffLimitExceeded", backoffLimit=0)
+    assert "starts again only with max_preemptions=" in str(found.hint)
+
+
 def test_the_deadline_is_named():
     found = ended(a_pod(), reason="DeadlineExceeded", activeDeadlineSeconds=60)
     assert found.cause is Cause.DEADLINE

@@ -17,14 +17,17 @@ FIVE = "2026-01-01T17:00:00Z"
 LATER = "2026-01-01T17:00:05Z"
 
 
-def job(*conditions: tuple[str, str], **metadata: Any) -> dict[str, Any]:
+def job(
+    *conditions: tuple[str, str], failed: int = 0, limit: int = 3, **metadata: Any
+) -> dict[str, Any]:
     return {
         "metadata": {"name": "train", "uid": "j", "creationTimestamp": NOON, **metadata},
-        "spec": {"backoffLimit": 3},
+        "spec": {"backoffLimit": limit},
         "status": {
+            "failed": failed,
             "conditions": [
                 {"type": kind, "status": "True", "reason": reason} for kind, reason in conditions
-            ]
+            ],
         },
     }
 
@@ -40,6 +43,15 @@ def pod(phase: str, created: str = NOON, **status: Any) -> dict[str, Any]:
 def said(what: str) -> dict[str, Any]:
     about = {"name": f"pod-{NOON}", "uid": NOON}
     return {"reason": f"{what}TriggerScaleUp", "message": "no", "involvedObject": about}
+
+
+def ended(exit_code: int, reason: str = "Error", **status: Any) -> dict[str, Any]:
+    state = {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": FIVE}}
+    return pod("Failed", containerStatuses=[{"state": state}], **status)
+
+
+def with_metadata(item: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {**item, "metadata": {**item["metadata"], **metadata}}
 
 
 def preempted(ended: str = FIVE) -> dict[str, Any]:
@@ -59,7 +71,7 @@ def test_a_run_waits_since_its_job_was_made():
 
 
 def test_a_preempted_runs_wait_begins_with_its_end_and_not_with_the_job():
-    verdict = judge(RunView(job=job(), pods=(preempted(),)))
+    verdict = judge(RunView(job=job(failed=1), pods=(preempted(),)))
     assert verdict.phase is Phase.PENDING
     assert verdict.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
     assert verdict.reason == (
@@ -74,7 +86,7 @@ def test_a_preempted_runs_wait_goes_on_with_the_pod_that_replaces_it():
 
 
 def test_a_pod_that_went_with_its_node_still_says_why_the_run_waits():
-    verdict = judge(RunView(job=job(), departed=(preempted(),)))
+    verdict = judge(RunView(job=job(failed=1), departed=(preempted(),)))
     assert verdict.phase is Phase.PENDING
     assert "Google took its Spot VM" in verdict.reason
     assert verdict.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
@@ -84,6 +96,67 @@ def test_a_restarted_run_that_runs_says_why_it_was_restarted():
     verdict = judge(RunView(job=job(), pods=(preempted(), pod("Running", LATER))))
     assert verdict.phase is Phase.RUNNING
     assert "Google took its Spot VM" in verdict.reason
+
+
+FAILURES = {
+    "exception": ended(1),
+    "failed install": ended(45),
+    "out of memory": ended(137, "OOMKilled"),
+    "kubectl delete pod": with_metadata(ended(143), deletionTimestamp=FIVE),
+    "full disk": ended(143)
+    | {
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "Pod ephemeral local storage usage exceeds the total limit of containers.",
+        }
+    },
+    "deadline": ended(143),
+    "preempted": preempted(),
+}
+
+
+@pytest.mark.parametrize("failed_pod", FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("limit", [0, 2])
+def test_nobody_says_what_follows_from_an_end_before_the_job_has_decided(failed_pod, limit):
+    tracked = with_metadata(failed_pod, finalizers=["batch.kubernetes.io/job-tracking"])
+    for view in (
+        RunView(job=job(limit=limit), pods=(tracked,)),
+        # Another client cannot know how the pods ended that went before this one.
+        RunView(job=job(failed=1, limit=limit), pods=(tracked,)),
+        RunView(job=job(limit=limit), departed=(failed_pod,)),
+        RunView(job=job(("FailureTarget", "why"), failed=1, limit=limit), pods=(failed_pod,)),
+    ):
+        verdict = judge(view)
+        assert (verdict.phase, verdict.reason) == (Phase.RUNNING, "")
+        assert not gives_up(verdict, Patience(schedule_timeout_seconds=0), 1e9)
+
+
+def test_an_end_that_is_noted_with_its_job_is_decided_before_its_number_is():
+    tracked = with_metadata(preempted(), finalizers=["batch.kubernetes.io/job-tracking"])
+    noted = job()
+    noted["status"]["uncountedTerminatedPods"] = {"failed": [tracked["metadata"]["uid"]]}
+    assert "it starts again (disturbance 1 of" in judge(RunView(job=noted, pods=(tracked,))).reason
+
+
+def test_a_failure_beyond_the_limit_is_never_said_to_start_again():
+    verdict = judge(RunView(job=job(failed=1, limit=0), pods=(preempted(),)))
+    assert "again" not in verdict.reason
+
+
+def test_of_a_restarted_run_that_ends_only_the_first_start_is_spoken_of():
+    second = pod("Failed", LATER)
+    verdict = judge(RunView(job=job(failed=1), pods=(preempted(), second)))
+    assert verdict.phase is Phase.RUNNING
+    assert verdict.reason.endswith("it starts again (disturbance 1 of at most 3)")
+
+
+def test_pods_that_a_queue_took_away_do_not_hide_that_it_did():
+    waiting = job(failed=0, labels={"kueue.x-k8s.io/queue-name": "tpus"})
+    waiting["spec"]["suspend"] = True
+    verdict = judge(RunView(job=waiting, departed=(ended(143),)))
+    assert verdict.phase is Phase.PENDING
+    assert verdict.reason.startswith("queue 'tpus' has not admitted the Job yet")
 
 
 def test_a_slice_runs_only_when_all_its_hosts_do():

@@ -16,7 +16,7 @@ from aiohttp import web
 from loopback.kubernetes.access import TOKEN, Access
 from loopback.kubernetes.admission import Admission
 from loopback.kubernetes.api import Api
-from loopback.kubernetes.jobs import JobController, delete_job
+from loopback.kubernetes.jobs import JobController, delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
 from loopback.kubernetes.scheduler import NodeGroup, Scheduler
@@ -134,8 +134,12 @@ class LoopbackCluster:
         self._call(lambda: self._kubelet.run_out_of_memory(self._pod(pod, namespace)))
 
     def evict(self, pod: str, message: str, namespace: str = "default") -> None:
-        """Evict a running pod for pressure on its node."""
+        """Evict a running pod for pressure on its node, or for what it does itself."""
         self._call(lambda: self._kubelet.evict(self._pod(pod, namespace), message))
+
+    def drain(self, pod: str, namespace: str = "default") -> None:
+        """Evict a running pod through the API, as `kubectl drain` does."""
+        self._call(lambda: self._kubelet.drain(self._pod(pod, namespace)))
 
     def preempt(self, pod: str, namespace: str = "default") -> None:
         """Take the Spot VM of a running pod back, and its node out of the cluster."""
@@ -146,6 +150,10 @@ class LoopbackCluster:
             self._kubelet.preempt(item)
 
         self._call(preempt)
+
+    def delete_pod(self, pod: str, namespace: str = "default") -> None:
+        """Delete a running pod, as `kubectl delete pod` does."""
+        self._call(lambda: mark_deleted(self.store, self._pod(pod, namespace)))
 
     def displace(self, pod: str, namespace: str = "default") -> None:
         """Give a running pod's place to one of higher priority."""

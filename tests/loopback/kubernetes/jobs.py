@@ -25,13 +25,23 @@ from loopback.kubernetes.store import (
 )
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+TRACKING = "batch.kubernetes.io/job-tracking"
+"""Keeps a pod until its Job has counted how it ended."""
+
+SYNC_SECONDS = 0.1
+"""Between a pod's end and what its Job makes of it; Kubernetes gathers changes for a second."""
+
+BACKOFF_SECONDS = 0.3
+"""Between a failure that was counted and the next pod; 10 seconds in Kubernetes."""
 
 
 @dataclass
 class _Tally:
     """What the controller has counted of one Job."""
 
+    seen: set[str] = field(default_factory=set)
     accounted: set[str] = field(default_factory=set)
+    backing_off: bool = False
     failed: int = 0
     succeeded: set[str] = field(default_factory=set)
     timers: set[str] = field(default_factory=set)
@@ -47,19 +57,43 @@ class JobController:
         self._tallies: dict[str, _Tally] = {}
 
     def account(self, pod: Object) -> None:
-        """Count a pod that has ended; called for every version of every pod, in order."""
+        """Take note of a pod that has ended; called for every version of every pod, in order.
+
+        What follows from it is decided a little later, and the pod is kept until then.
+        """
+        if pod["status"].get("phase") not in ("Succeeded", "Failed"):
+            return
         job = self._owner(pod)
-        if job is None or is_finished(job) or has_condition(job, "FailureTarget"):
+        if job is None or _is_over(job):
+            self._release(pod)
             return
         tally, uid = self._tally(job), pod["metadata"]["uid"]
-        phase = pod["status"].get("phase")
-        if phase not in ("Succeeded", "Failed") or uid in tally.accounted:
-            return
+        if uid not in tally.seen:
+            tally.seen.add(uid)
+            self._spawn(self._decide(pod))
+
+    async def _decide(self, pod: Object) -> None:
+        await asyncio.sleep(SYNC_SECONDS)
+        job = self._owner(pod)
+        if job is not None and not _is_over(job):
+            self._count_end(job, pod)
+        self._release(pod)
+        self.reconcile()
+
+    def _count_end(self, job: Object, pod: Object) -> None:
+        tally, uid = self._tally(job), pod["metadata"]["uid"]
         tally.accounted.add(uid)
-        if phase == "Succeeded":
+        if pod["status"]["phase"] == "Succeeded":
             tally.succeeded.add(_index(pod) or uid)
-            return
-        self._account_failure(job, pod, tally)
+        else:
+            self._account_failure(job, pod, tally)
+
+    def _release(self, pod: Object) -> None:
+        """Let a pod go that has been counted, or that no Job counts any more."""
+        if TRACKING in (pod["metadata"].get("finalizers") or ()):
+            metadata = pod["metadata"]
+            if self._store.current("pods", pod) is not None:
+                self._store.edit("pods", metadata["namespace"], metadata["name"], _untrack)
 
     def reconcile(self) -> None:
         """Bring every Job nearer to what its specification wants."""
@@ -71,8 +105,9 @@ class JobController:
 
     def _advance(self, job: Object) -> None:
         pods = self._store.owned("pods", job)
-        active = [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
         tally, spec = self._tally(job), job["spec"]
+        active = [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
+        undecided = [pod for pod in pods if pod["metadata"]["uid"] in tally.seen - tally.accounted]
         self._count(job, active)
         if has_condition(job, "FailureTarget"):
             self._finish_failing(job, active)
@@ -83,7 +118,8 @@ class JobController:
             self._complete(job)
         else:
             self._watch_deadline(job)
-            self._make_missing(job, active)
+            if not tally.backing_off:
+                self._make_missing(job, [*active, *undecided])
 
     def _make_missing(self, job: Object, active: list[Object]) -> None:
         spec, tally = job["spec"], self._tally(job)
@@ -121,6 +157,7 @@ class JobController:
         action, index = _policy(job, pod)
         if action == "Ignore":
             return
+        tally.failed += 1
         if action == "FailJob":
             status = pod["status"]["containerStatuses"][0]
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
@@ -130,13 +167,25 @@ class JobController:
                 f"Container {status['name']} for pod {name} failed with exit code "
                 f"{_exit_code(pod)} matching FailJob rule at index {index}",
             )
-            return
-        tally.failed += 1
-        if tally.failed > job["spec"].get("backoffLimit", 6):
+        elif tally.failed > job["spec"].get("backoffLimit", 6):
             self._fail(job, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        else:
+            tally.backing_off = True
+            self._spawn(self._back_off(tally))
+
+    async def _back_off(self, tally: _Tally) -> None:
+        await asyncio.sleep(BACKOFF_SECONDS)
+        tally.backing_off = False
+        self.reconcile()
 
     def _fail(self, job: Object, reason: str, message: str) -> None:
-        self._edit(job, lambda item: set_condition(item, "FailureTarget", "True", reason, message))
+        failed = self._tally(job).failed
+
+        def fail(item: Object) -> None:
+            set_condition(item, "FailureTarget", "True", reason, message)
+            item["status"]["failed"] = failed
+
+        self._edit(job, fail)
 
     def _finish_failing(self, job: Object, active: list[Object]) -> None:
         """Say that a Job has failed once all its pods have ended."""
@@ -260,7 +309,18 @@ def _pod_of(job: Object, index: str | None) -> Object:
             container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "value": index})
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
     metadata["ownerReferences"] = [owner]
+    metadata["finalizers"] = [TRACKING]
     return {"metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}}
+
+
+def _is_over(job: Object) -> bool:
+    """Whether how pods end changes nothing any more for a Job."""
+    deleted = bool(job["metadata"].get("deletionTimestamp"))
+    return deleted or is_finished(job) or has_condition(job, "FailureTarget")
+
+
+def _untrack(pod: Object) -> None:
+    pod["metadata"].pop("finalizers", None)
 
 
 def _policy(job: Object, pod: Object) -> tuple[str, int | None]:

@@ -99,9 +99,19 @@ class Kubelet:
         running.container.signal(signal.SIGKILL)
 
     def evict(self, pod: Object, message: str, grace_seconds: float = 0.5) -> None:
-        """Stop a pod because its node is under pressure."""
-        self._disrupt(pod, "TerminationByKubelet", message)
+        """Stop a pod because its node is under pressure, or because of what it does itself.
+
+        Only pressure on the node is a disturbance: a pod that is beyond a limit of its own has
+        no condition that says so, and its Job takes it for a failure.
+        """
+        if message.startswith("The node was low on resource"):
+            self._disrupt(pod, "TerminationByKubelet", message)
         self._end_as(pod, {"reason": "Evicted", "message": message}, grace_seconds)
+
+    def drain(self, pod: Object, grace_seconds: float = 0.5) -> None:
+        """Stop a pod because its node is being drained."""
+        self._disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
+        mark_deleted(self._store, pod, grace_seconds)
 
     def preempt(self, pod: Object, grace_seconds: float = 0.5) -> None:
         """Stop a pod because its node shuts down, as Spot VMs do."""
@@ -251,7 +261,9 @@ class Kubelet:
         self._edit(pod, lambda item: item["status"].update(new))
 
     def _remove(self, pod: Object) -> None:
-        if self._lives(pod):
+        """Take a pod away, unless its Job is still to count how it ended."""
+        has_ended = pod["status"].get("phase") in ("Succeeded", "Failed")
+        if self._lives(pod) and not (has_ended and pod["metadata"].get("finalizers")):
             self._store.remove("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
 
     def _lives(self, pod: Object) -> bool:
