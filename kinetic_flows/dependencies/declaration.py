@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from kinetic_flows.dependencies.closure import closure_of, is_about_closure, judge, replaced_in_lock
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.project import Project, Selection, read_project, read_script
 from kinetic_flows.dependencies.requirements_file import read_requirements, requirement_list
-from kinetic_flows.dependencies.targets import ACCELERATOR_PACKAGES, Target
+from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv_sources import local_closure
 from kinetic_flows.errors import DependencyError
 
@@ -69,7 +70,7 @@ def read_declaration(
         selection=project.selection,
         warnings=(*source.warnings, *project.warnings),
     )
-    return declared if target.keep_accelerator_packages else _without_accelerator(declared)
+    return declared if target.keep_accelerator_packages else _against_image(declared, target)
 
 
 def _read(source: DependencySource, environ: Mapping[str, str]) -> Project:
@@ -107,38 +108,38 @@ def _check_python(project: Project, source: DependencySource, target: Target) ->
         )
 
 
-def _without_accelerator(declared: Declaration) -> Declaration:
-    accelerator = [line for line in declared.lines if line.name in ACCELERATOR_PACKAGES]
-    kept = [line for line in accelerator if line.kept]
-    dropped = [line for line in accelerator if not line.kept]
-    filtered = tuple(_filter_sentence(line) for line in dropped)
+def _against_image(declared: Declaration, target: Target) -> Declaration:
+    """Leave out what the image has, and refuse what it has in another version."""
+    lines = (*declared.lines, *declared.constraints)
+    keeps = any(line.kept and is_about_closure(line, target) for line in lines)
+    asked = judge(declared.lines, target, held=not keeps)
+    constraints = judge(declared.constraints, target, held=not keeps)
+    kept = (*asked.kept, *constraints.kept)
+    filtered = (*asked.sentences, *constraints.sentences)
     return replace(
         declared,
-        lines=_without(declared.lines, dropped),
-        constraints=_without(
-            declared.constraints,
-            [
-                line
-                for line in declared.constraints
-                if line.name in ACCELERATOR_PACKAGES and not kept
-            ],
-        ),
+        lines=asked.lines,
+        constraints=constraints.lines,
         filtered=filtered,
-        warnings=(*declared.warnings, *filtered, *(_keep_sentence(line) for line in kept)),
-        keeps_accelerator=bool(kept),
+        warnings=(
+            *declared.warnings,
+            *filtered,
+            *(_keep_sentence(item, target) for item in kept),
+            *(() if keeps else _replaced(declared.lock_file, target)),
+        ),
+        keeps_accelerator=keeps,
     )
 
 
-def _without(lines: Iterable[Line], dropped: list[Line]) -> tuple[Line, ...]:
-    return tuple(line for line in lines if line not in dropped)
+def _keep_sentence(line: Line, target: Target) -> str:
+    has = closure_of(target).get(line.name or "")
+    image = f"the image's {has}" if has else "what the image has"
+    return f"{line.origin}: {line.text} is kept instead of {image}"
 
 
-def _filter_sentence(line: Line) -> str:
-    return (
-        f"{line.origin}: {line.text} is left out, the image has the accelerator's own"
-        " version; to keep yours, end the line with '# kn:keep'"
-    )
-
-
-def _keep_sentence(line: Line) -> str:
-    return f"{line.origin}: {line.text} is kept instead of the image's own accelerator version"
+def _replaced(lock: Path | None, target: Target) -> tuple[str, ...]:
+    """Say in one sentence what of the project's own lock gives way to the image's versions."""
+    text = lock.read_text(encoding="utf-8", errors="replace") if lock else ""
+    found = replaced_in_lock(text, target)
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return (f"{lock}: {', '.join(found[:3])}{more}",) if found else ()

@@ -86,8 +86,9 @@ def requirement_list(items: Sequence[str], *, base: Path) -> RequirementLines:
     lines = []
     for index, item in enumerate(items):
         origin = Origin(file=None, line=index)
-        _check_list_item(item, origin)
-        lines.append(classify(item.strip(), origin, directories))
+        text, kept = _without_comment(item) if isinstance(item, str) else (item, False)
+        _check_list_item(text, origin)
+        lines.append(classify(text, origin, directories, kept=kept))
     return RequirementLines(lines=tuple(lines))
 
 
@@ -116,16 +117,22 @@ def logical_lines(text: str) -> Iterator[tuple[int, str, bool]]:
     pending, first, kept = "", 0, False
     for number, raw in enumerate([*text.splitlines(), ""], start=1):
         first = first or number
-        comment = _COMMENT.search(raw)
-        kept = kept or bool(comment and KEEP_MARK in comment[0])
-        body = _COMMENT.sub("", raw)
-        if body.endswith("\\") and not comment:
+        body, keeps = _without_comment(raw, strip=False)
+        kept = kept or keeps
+        if body.endswith("\\") and body == raw:
             pending += body[:-1] + " "
             continue
         logical = (pending + body).strip()
         if logical:
             yield first, logical, kept
         pending, first, kept = "", 0, False
+
+
+def _without_comment(text: str, *, strip: bool = True) -> tuple[str, bool]:
+    """Return a text without its comment, and whether that says to keep what it is about."""
+    comment = _COMMENT.search(text)
+    body = _COMMENT.sub("", text)
+    return body.strip() if strip else body, bool(comment and KEEP_MARK in comment[0])
 
 
 class _Reader:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from kinetic_flows.dependencies.closure import accelerator_extras, is_about_closure, is_held
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher, index_options
 from kinetic_flows.dependencies.lines import Line, normalized
@@ -23,7 +24,6 @@ from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.dependencies.uv_failures import resolution_error
 from kinetic_flows.dependencies.uv_settings import Index, UvSettings
 from kinetic_flows.errors import LockError
-from kinetic_flows.images.bases import is_accelerator_package
 
 CONCURRENT_PACKAGES = 8
 
@@ -112,7 +112,8 @@ def question(declared: Declaration, target: Target) -> Question:
     own = declared.keeps_accelerator
     return Question(
         options=tuple(line.text for line in declared.lines if line.kind == "option"),
-        requirements=_forms([line for line in lines if line.index is None]) + _runtime(target, own),
+        requirements=_forms([line for line in lines if line.index is None])
+        + _runtime(declared, target),
         constraints=_forms(declared.constraints) + (() if own else target.constraints),
         preferences=target.preferences,
         indexed=tuple(line for line in lines if line.index is not None),
@@ -125,9 +126,9 @@ def _from_project_lock(
     """Take the project's own lock, and add what the environment needs besides."""
     pinned = locked_by_project(declared, target, uv=uv)
     if not target.keep_accelerator_packages and not declared.keeps_accelerator:
-        pinned = tuple(item for item in pinned if not is_accelerator_package(item.name))
+        pinned = tuple(item for item in pinned if not is_held(item.name, target))
     names = {item.name for item in pinned}
-    runtime = _runtime(target, declared.keeps_accelerator)
+    runtime = _runtime(declared, target)
     beyond = [line for line in declared.lines if _is_beyond_lock(line, declared)]
     if not beyond and all(Requirement(item).name in names for item in runtime):
         return pinned
@@ -147,12 +148,12 @@ def _is_beyond_lock(line: Line, declared: Declaration) -> bool:
     return line.origin.file != declared.project_file
 
 
-def _runtime(target: Target, keeps_accelerator: bool) -> tuple[str, ...]:
-    if not keeps_accelerator:
+def _runtime(declared: Declaration, target: Target) -> tuple[str, ...]:
+    """Return what every environment has, unless the project says which runtime it wants."""
+    own = [line for line in declared.lines if is_about_closure(line, target)]
+    if not declared.keeps_accelerator or not any(accelerator_extras(line) for line in own):
         return target.runtime
-    return tuple(
-        item for item in target.runtime if not is_accelerator_package(Requirement(item).name)
-    )
+    return tuple(item for item in target.runtime if not is_held(Requirement(item).name, target))
 
 
 def ask(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.dependencies.closure import ways_out
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.lines import Line, normalized, passed_on
 from kinetic_flows.dependencies.redaction import Redactor
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.errors import LockError
-from kinetic_flows.images.bases import is_accelerator_package
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PLACE = re.compile(
@@ -53,13 +53,12 @@ def resolution_error(
     head = "the dependencies cannot be resolved"
     if culprits:
         head = f"{culprits[0].origin}: {culprits[0].text} cannot be resolved"
-    message = "\n".join([f"{head} for {_shown(target)}:", _indented(explanation)])
+    message = "\n".join([f"{head} for {_shown(declared, target)}:", _indented(explanation)])
     if len(places) > 1:
         message = "\n".join([message, "  asked for in:", *(f"  {place}" for place in places)])
     value = culprits[0].text if culprits else None
-    return LockError(
-        redactor(message), value=redactor(value) if value else None, hint=_hint(stderr, environ)
-    )
+    hint = _held_hint(stderr, declared, target) or _hint(stderr, environ)
+    return LockError(redactor(message), value=redactor(value) if value else None, hint=hint)
 
 
 def _culprits(stderr: str, declared: Declaration, scratch: Path) -> list[Line]:
@@ -139,10 +138,26 @@ def _not_found_hint(environ: Mapping[str, str]) -> str:
     return hint
 
 
-def _shown(target: Target) -> str:
-    pins = [pin for pin in target.constraints if is_accelerator_package(pin.partition("==")[0])]
-    held = f", held to {', '.join(pins[:3])}" if pins else ""
-    return f"{target.platform}, Python {target.python}{held}"
+def _held_hint(stderr: str, declared: Declaration, target: Target) -> str | None:
+    """Return the ways out when it is a version of the image that nothing fits."""
+    if declared.keeps_accelerator:
+        return None
+    in_the_way = [pin for pin in target.constraints if _is_named(pin, _opening(stderr))]
+    if not in_the_way:
+        return None
+    return f"the image has {', '.join(in_the_way[:3])}: {ways_out(target)}"
+
+
+def _is_named(pin: str, text: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(pin)}(?![\w-])", text) is not None
+
+
+def _shown(declared: Declaration, target: Target) -> str:
+    held = () if declared.keeps_accelerator else target.constraints
+    # What the CUDA packages are follows from jax, and would only make the line long.
+    pins = [pin for pin in held if not pin.startswith("nvidia-")]
+    shown = f", held to {', '.join(pins[:3])}" if pins else ""
+    return f"{target.platform}, Python {target.python}{shown}"
 
 
 def _indented(text: str) -> str:

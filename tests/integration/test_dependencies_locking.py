@@ -618,9 +618,11 @@ def test_a_stale_uv_lock_is_an_error_with_the_remedy(client: Client) -> None:
     assert "uv lock" in (caught.value.hint or "")
 
 
-def test_the_accelerator_of_a_uv_lock_is_the_bases(client: Client) -> None:
-    _project(client, '["flaxlike", "jax<0.5"]')
+def test_the_accelerator_of_a_uv_lock_is_the_bases(client: Client, index: SimpleIndex) -> None:
+    _project(client, '["flaxlike", "jax>=0.4"]')
+    newer = index.files["jax"].pop("jax-0.5.0-py3-none-any.whl")
     _uv_lock(client)
+    index.files["jax"]["jax-0.5.0-py3-none-any.whl"] = newer
     lock = client.lock(_tpu())
     assert _versions(lock) == {
         "cloudpickle": "3.1.2",
@@ -631,6 +633,8 @@ def test_the_accelerator_of_a_uv_lock_is_the_bases(client: Client) -> None:
         "libtpu": "0.1",
     }
     assert "pyproject.toml:5" in lock.filtered[0]
+    (said,) = [line for line in lock.warnings if "gives way" in line]
+    assert "uv.lock: jax 0.4.0 gives way to the image's 0.5.0" in said
 
 
 def test_a_conflict_with_the_base_shows_uvs_explanation(client: Client) -> None:
@@ -640,6 +644,10 @@ def test_a_conflict_with_the_base_shows_uvs_explanation(client: Client) -> None:
     assert "requirements.txt:2" in caught.value.message
     assert "jax>=0.6" in caught.value.message
     assert "jax==0.5.0" in caught.value.message
+    hint = caught.value.hint or ""
+    assert "the image has jax==0.5.0" in hint
+    assert "# kn:keep" in hint
+    assert "KINETIC_BASE_IMAGE_REPO" in hint
 
 
 # ---------------------------------------------------------------- failures

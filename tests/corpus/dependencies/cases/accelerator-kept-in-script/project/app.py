@@ -1,0 +1,5 @@
+# /// script
+# dependencies = [
+#   "jax==0.4.0",  # kn:keep
+# ]
+# ///
