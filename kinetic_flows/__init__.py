@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kinetic_flows.decorators import run as run
+    from kinetic_flows.errors import DevicesMissing as DevicesMissing
     from kinetic_flows.errors import KineticError as KineticError
     from kinetic_flows.errors import ResultError as ResultError
     from kinetic_flows.errors import RunCancelled as RunCancelled
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kinetic_flows.runs import list_runs as list_runs
 
 _HOMES = {
+    "DevicesMissing": "errors",
     "KineticError": "errors",
     "RemoteFunction": "remote_function",
     "ResultError": "errors",
@@ -46,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = (
+    "DevicesMissing",
     "KineticError",
     "RemoteFunction",
     "ResultError",

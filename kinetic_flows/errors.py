@@ -196,6 +196,12 @@ class RunCrashed(RunError):
     exit_code = 22
 
 
+class DevicesMissing(RunCrashed):
+    """The chips that the run asked for are not there or do not work; nothing was computed."""
+
+    exit_code = 27
+
+
 class RunCancelled(RunError):
     """The run was cancelled."""
 

@@ -34,6 +34,7 @@ EXIT_REQUIREMENTS_FAILED = 45
 EXIT_PAYLOAD_UNREADABLE = 46
 EXIT_RESULT_NOT_WRITTEN = 47
 EXIT_PARAMETERS_UNAVAILABLE = 48
+EXIT_DEVICES_MISSING = 49
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 
@@ -49,10 +50,11 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_PAYLOAD_UNREADABLE: "the function and its arguments could not be unpickled",
     EXIT_RESULT_NOT_WRITTEN: "the result could not be written to the store",
     EXIT_PARAMETERS_UNAVAILABLE: "the run's parameters could not be read from Prefect",
+    EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }
-"""Exit codes of the runner. Codes 40 to 48 name the infrastructure phase that failed."""
+"""Exit codes of the runner. Codes 40 to 49 name the infrastructure phase that failed."""
 
 
 def sha256_hex(data: bytes) -> Sha256:

@@ -205,7 +205,11 @@ class CloudPlace:
         """Return an image for the nodes, with this Python minor version."""
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         if asked.mode == CUSTOM:
-            wanted = Wanted(python=python, architecture=accelerator.architecture)
+            wanted = Wanted(
+                python=python,
+                architecture=accelerator.architecture,
+                category=accelerator.category,
+            )
             return OwnImage(reference=str(asked.container_image).strip(), wanted=wanted)
         _require_amd64(accelerator)
         inputs = read_base_inputs(accelerator.category, python)
@@ -266,11 +270,13 @@ class CloudPlace:
 
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
         """Return the variables of the work pool `kinetic-gke`."""
+        config = request.image.config
         return job_variables(
             PodRequest(
                 run_id=request.run_id,
                 name=request.name,
                 image=request.image.reference,
+                image_environment=config.environment if config else None,
                 accelerator=request.accelerator,
                 arguments=_bootstrap_arguments(request.mode),
                 namespace=self.cloud.namespace,

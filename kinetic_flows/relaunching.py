@@ -10,6 +10,7 @@ from kinetic_flows.errors import (
     ObjectRefusedError,
     RunNotFoundError,
 )
+from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.job import JobSpec, LaunchSpec, RunTicket, read_job, sha256_hex
 from kinetic_flows.launching import launch_job
 from kinetic_flows.naming import (
@@ -25,7 +26,7 @@ from kinetic_flows.naming import (
 from kinetic_flows.options import RunOptions
 from kinetic_flows.places import JobRequest
 from kinetic_flows.planning import place_of
-from kinetic_flows.protocols import ArtifactStore, ResolvedImage
+from kinetic_flows.protocols import ArtifactStore
 from kinetic_flows.session import Session
 
 
@@ -70,7 +71,7 @@ def _request(launch: LaunchSpec, job: JobSpec) -> JobRequest:
     return JobRequest(
         run_id="",
         name=job.name,
-        image=ResolvedImage(**launch.image),
+        image=image_from_fields(launch.image),
         accelerator=parse_accelerator(launch.accelerator),
         mode=launch.mode,
         options=RunOptions().updated(launch.options),

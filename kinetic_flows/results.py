@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from kinetic_flows.errors import (
+    DevicesMissing,
     ObjectNotFoundError,
     ObjectRefusedError,
     ResultError,
@@ -17,6 +19,7 @@ from kinetic_flows.errors import (
     RunTimedOut,
 )
 from kinetic_flows.job import (
+    EXIT_DEVICES_MISSING,
     EXIT_MEANINGS,
     EXIT_OBJECT_REFUSED,
     EXIT_PAYLOAD_UNREADABLE,
@@ -39,6 +42,17 @@ REFUSED_HINT = (
     "somebody wrote to the store, or the object is damaged: delete that object, and the next "
     "call uploads it again; check who may write there"
 )
+
+DEVICES_HINT = (
+    "the function was not called: the node, its driver or the image is at fault; run again, take "
+    "another image, or look at the node pool. Where chips are to be found elsewhere, "
+    "KINETIC_DEVICE_CHECK=0 in the image or the work pool's env has nothing looked for"
+)
+
+_HINTS: Mapping[int | None, str] = {
+    EXIT_OBJECT_REFUSED: REFUSED_HINT,
+    EXIT_DEVICES_MISSING: DEVICES_HINT,
+}
 
 _MISSING_MODULE = re.compile(r"No module named '([^']+)'")
 
@@ -107,14 +121,18 @@ def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -
     else:
         reason = f": {observation.reason}" if observation.reason else ""
         how = f"its process {describe_exit(code)} without leaving a result{reason}"
-    return RunCrashed(
+    return _crash_class(code)(
         f"run {run.run_id} of {run.name} crashed: {how}",
         value=run.run_id,
-        hint=REFUSED_HINT
-        if code == EXIT_OBJECT_REFUSED
-        else "nothing was lost but this run: calling the function again starts a new one",
+        hint=_HINTS.get(
+            code, "nothing was lost but this run: calling the function again starts a new one"
+        ),
         log_tail=log_tail[-LOG_TAIL_LINES:],
     )
+
+
+def _crash_class(exit_code: int | None) -> type[RunCrashed]:
+    return DevicesMissing if exit_code == EXIT_DEVICES_MISSING else RunCrashed
 
 
 def _last_words(log_tail: list[str]) -> str | None:
@@ -171,7 +189,7 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
             hint="return plain data (numbers, arrays, dicts), or write files to "
             "KINETIC_OUTPUT_DIR and return their names",
         )
-    return RunCrashed(
+    return _crash_class(header.exit_code)(
         f"run {run.run_id} of {run.name} crashed: "
         f"{header.message or 'its process ' + describe_exit(header.exit_code)}",
         value=run.run_id,
@@ -189,8 +207,8 @@ def _crash_hint(header: ResultHeader) -> str:
             f"add the package that has {package!r} to the project's dependencies; if it is "
             "a module of your own, move it below the project's root (KINETIC_PACKAGE_ROOT)"
         )
-    if header.exit_code == EXIT_OBJECT_REFUSED:
-        return REFUSED_HINT
+    if header.exit_code in _HINTS:
+        return _HINTS[header.exit_code]
     if header.exit_code in EXIT_MEANINGS and header.exit_code != EXIT_RAISED:
         return "the function was never called; the last lines of the log say why"
     return "the last lines of its log are the best lead; SIGKILL often means out of memory"

@@ -23,7 +23,8 @@ def check_image(
 
     Args:
         image: The image, as container_image= takes it.
-        accelerator: What it is to run on: its nodes decide the platform.
+        accelerator: What it is to run on: its nodes decide the platform, and its kind which
+            variables runs set where the image does not.
         as_json: Print a JSON object instead of text.
     """
     from kinetic_flows.configuration import configure
@@ -35,9 +36,11 @@ def check_image(
     environ = process_environment()
     settings = configure(environ, Silence())
     endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
+    nodes = parse_accelerator(accelerator)
     wanted = Wanted(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        architecture=parse_accelerator(accelerator).architecture,
+        architecture=nodes.architecture,
+        category=nodes.category,
         project=settings.cloud.project if settings.cloud else None,
     )
     registry = image_registry(environ, settings.home, endpoints)

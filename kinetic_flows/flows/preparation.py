@@ -11,12 +11,12 @@ from kinetic_flows.clients.build_cache import shared_build_cache
 from kinetic_flows.dependencies.installation import objects_of
 from kinetic_flows.flows.waiting import wait_for
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.interruption import stoppable
 from kinetic_flows.job import RequirementsSpec
 from kinetic_flows.launching import Prepared
 from kinetic_flows.naming import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.planning import Draft
-from kinetic_flows.protocols import ResolvedImage
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.dependencies import (
     ToInstall,
@@ -96,7 +96,7 @@ def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session)
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
     return Prepared(
-        image=found or ResolvedImage(**made),
+        image=found or image_from_fields(made),
         code=uploading.result(),
         environment=describe_contents(environment, draft),
         built_because=why,

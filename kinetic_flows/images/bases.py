@@ -13,6 +13,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from kinetic_flows.errors import ImageError, suggest
+from kinetic_flows.images.variables import DRIVER_LIBRARIES, DRIVER_PROGRAMS, JAX_PLATFORMS
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.plan import Category
 
@@ -29,19 +30,12 @@ PLATFORM = f"x86_64-manylinux_{GLIBC.replace('.', '_')}"
 """uv's name of the platform that images are for."""
 
 VARIABLES: Mapping[Category, str] = {
-    "cpu": "JAX_PLATFORMS=cpu",
-    # Where GKE puts the driver's libraries and tools:
-    # https://cloud.google.com/kubernetes-engine/docs/how-to/gpus#cuda
-    "gpu": "JAX_PLATFORMS=cuda,cpu LD_LIBRARY_PATH=/usr/local/nvidia/lib64 "
-    "PATH=$PATH:/usr/local/nvidia/bin",
-    "tpu": "JAX_PLATFORMS=tpu,cpu TF_CPP_MIN_LOG_LEVEL=2",
+    "cpu": f"JAX_PLATFORMS={JAX_PLATFORMS['cpu']}",
+    "gpu": f"JAX_PLATFORMS={JAX_PLATFORMS['gpu']} LD_LIBRARY_PATH={DRIVER_LIBRARIES} "
+    f"PATH=$PATH:{DRIVER_PROGRAMS}",
+    "tpu": f"JAX_PLATFORMS={JAX_PLATFORMS['tpu']} TF_CPP_MIN_LOG_LEVEL=2",
 }
-"""Environment variables of each category's images, as Dockerfiles write them.
-
-Every platform that JAX_PLATFORMS names has to come up, or JAX raises; without it JAX goes on
-with the CPU. Only where there is no device file of an NVIDIA GPU does JAX 0.10 skip `cuda`
-without a word (`jax._src.xla_bridge.backends`), which the runner looks for before the call.
-"""
+"""Environment variables of each category's images, as Dockerfiles write them."""
 
 _PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
 _CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")

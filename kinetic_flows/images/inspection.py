@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,15 @@ from kinetic_flows.accelerators.model import Architecture
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.pull_rights import node_access
 from kinetic_flows.images.references import parse_reference
-from kinetic_flows.plan import pull_seconds, size_in_words
+from kinetic_flows.images.variables import missing_variables
+from kinetic_flows.plan import Category, pull_seconds, size_in_words
 from kinetic_flows.protocols import ImageConfig, ImageRegistry, ResolvedImage
 
 PYTHON_VARIABLE = "PYTHON_VERSION"
 """Set by the official images of Python (https://hub.docker.com/_/python) and most others."""
+
+CUDA_VARIABLE = "CUDA_VERSION"
+"""Set by NVIDIA's images of CUDA (https://hub.docker.com/r/nvidia/cuda)."""
 
 _MINOR = re.compile(r"^(\d+\.\d+)(?:\.|$|[a-z])")
 
@@ -28,11 +32,13 @@ class Wanted:
     Attributes:
         python: Python minor version of the client, such as `3.11`.
         architecture: Processor architecture of the nodes.
+        category: Kind of accelerator of the nodes.
         project: Google Cloud project of the nodes; None when it is not known.
     """
 
     python: str
     architecture: Architecture = "amd64"
+    category: Category = "cpu"
     project: str | None = None
 
     @property
@@ -58,6 +64,7 @@ class ImageReport:
         image: The image.
         python: Its Python minor version; None when it does not say.
         nodes: What the cluster's nodes need to pull it.
+        runs_set: What runs on the accelerator set besides its ENV.
         problems: Why it cannot run a call; empty when it can.
         warnings: What the person should know, a sentence each.
     """
@@ -66,6 +73,7 @@ class ImageReport:
     image: ResolvedImage
     python: str | None
     nodes: str
+    runs_set: Mapping[str, str]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
 
@@ -83,6 +91,7 @@ class ImageReport:
             "user": config.user if config else "",
             "working_directory": config.working_directory if config else "",
             "nodes": self.nodes,
+            "runs_set": dict(self.runs_set),
             "fits": not self.problems,
             "problems": [{"message": item.message, "hint": item.hint} for item in self.problems],
             "warnings": list(self.warnings),
@@ -93,6 +102,7 @@ class ImageReport:
         rows = [("image", self.reference), ("digest", self.image.digest)]
         rows += _config_rows(self.image.config) if self.image.config else []
         rows += [("python", self.python or "not said"), ("nodes", self.nodes)]
+        rows += [("runs set", f"{name}={value}") for name, value in self.runs_set.items()]
         rows += [("warning", line) for line in self.warnings]
         rows += [("problem", f"{item.message}; {item.hint}") for item in self.problems]
         rows.append(("verdict", "cannot run calls" if self.problems else "can run calls"))
@@ -147,9 +157,17 @@ def report_on(reference: str, image: ResolvedImage, wanted: Wanted) -> ImageRepo
         image=image,
         python=python_of(image),
         nodes=node_access(parse_reference(reference), wanted.project),
+        runs_set=_runs_set(image, wanted),
         problems=tuple(_problems(reference, image, wanted)),
         warnings=tuple(_warnings(reference, image, wanted)),
     )
+
+
+def image_from_fields(fields: Mapping[str, Any]) -> ResolvedImage:
+    """Return an image whose fields, and its configuration's, were written as plain values."""
+    config = fields.get("config")
+    known = ImageConfig(**config) if isinstance(config, Mapping) else config
+    return ResolvedImage(**{**fields, "config": known})
 
 
 def python_of(image: ResolvedImage) -> str | None:
@@ -158,6 +176,12 @@ def python_of(image: ResolvedImage) -> str | None:
     said = (image.labels.get(naming.LABEL_PYTHON), variables.get(PYTHON_VARIABLE))
     matches = (_MINOR.match(text) for text in said if text)
     return next((match[1] for match in matches if match), None)
+
+
+def _runs_set(image: ResolvedImage, wanted: Wanted) -> Mapping[str, str]:
+    if image.config is None:
+        return {}
+    return missing_variables(wanted.category, image.config.environment)
 
 
 def _problems(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[Problem]:
@@ -183,10 +207,21 @@ def _warnings(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[
             f"{reference} is whatever was pushed as 'latest' last; name a tag or a digest for "
             "runs that can be repeated"
         )
+    yield from _cuda_warnings(reference, image, wanted)
     if python_of(image) is None:
         yield (
             f"{reference} does not say which Python it has ({PYTHON_VARIABLE} or the label "
             f"{naming.LABEL_PYTHON}); it has to be {wanted.python}"
+        )
+
+
+def _cuda_warnings(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[str]:
+    """Say which driver an image of a GPU needs, which no node looks at."""
+    version = image.config.environment.get(CUDA_VARIABLE) if image.config else None
+    if wanted.category == "gpu" and version:
+        yield (
+            f"{reference} has CUDA {version}, and GKE does not see to a driver that is new enough: "
+            "the node pool's gpu-driver-version has to be one that supports it"
         )
 
 

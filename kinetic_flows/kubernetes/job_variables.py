@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinetic_flows.accelerators import Accelerator
+from kinetic_flows.images.variables import missing_variables
 from kinetic_flows.naming import (
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
@@ -21,6 +22,9 @@ COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
 
 DEFAULT_PREEMPTIONS_ON_SPOT = 3
+
+DEVICES_VARIABLE = "KINETIC_DEVICES"
+"""Which chips the runner looks for before it calls the function."""
 
 _HOST_VARIABLES = ("KINETIC_HOSTS", "KINETIC_HOSTNAMES", "KINETIC_COORDINATOR_ADDRESS")
 
@@ -38,6 +42,7 @@ class PodRequest:
         entrypoint: Program of the container and its first arguments.
         arguments: What follows the entrypoint.
         environment: Variables of the container; no secrets.
+        image_environment: The image's own ENV; None when it is not known.
         namespace: Kubernetes namespace.
         max_preemptions: How often a preempted, evicted or lost run starts again; None for 3
             on Spot VMs and 0 elsewhere.
@@ -53,6 +58,7 @@ class PodRequest:
     entrypoint: tuple[str, ...] = ("python3", "-u")
     arguments: tuple[str, ...] = ("/app/remote_runner.py",)
     environment: Mapping[str, str] = field(default_factory=dict)
+    image_environment: Mapping[str, str] | None = None
     namespace: str = "default"
     max_preemptions: int | None = None
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
@@ -76,7 +82,11 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
         "image": request.image,
         "entrypoint": list(request.entrypoint),
         "command": shlex.join(request.arguments),
-        "env": {**request.environment, **_host_environment(request)},
+        "env": {
+            **_device_environment(request),
+            **request.environment,
+            **_host_environment(request),
+        },
         "annotations": _patience(request) or None,
         **_accelerator_variables(request.accelerator),
         **_host_variables(request),
@@ -117,6 +127,15 @@ def _accelerator_variables(accelerator: Accelerator) -> dict[str, Any]:
         variables["gpu_accelerator"] = accelerator.label
         variables["gpu_count"] = accelerator.count_per_host
     return variables
+
+
+def _device_environment(request: PodRequest) -> dict[str, str]:
+    """Tell the runner which chips to look for, and frameworks what the image does not."""
+    accelerator, known = request.accelerator, request.image_environment
+    if accelerator.category == "cpu":
+        return {}
+    missing = {} if known is None else missing_variables(accelerator.category, known)
+    return {**missing, DEVICES_VARIABLE: f"{accelerator.category}:{accelerator.count_per_host}"}
 
 
 def _host_variables(request: PodRequest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .contract import (
 )
 
 STATE_MESSAGE_CHARACTERS = 1_000
-FAULT_CODES = range(40, 48)
+FAULT_CODES = range(40, 50)
 
 
 class State(NamedTuple):

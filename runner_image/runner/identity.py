@@ -1,4 +1,4 @@
-"""Which run this is, for jobs that were written before their run had an id.
+"""Which run this is, for jobs that were written before their run had an id, and which host.
 
 A Prefect worker names the flow run it starts in `PREFECT__FLOW_RUN_ID`, and its API in
 `PREFECT_API_URL` (https://docs.prefect.io/v3/concepts/workers).
@@ -6,13 +6,17 @@ A Prefect worker names the flow run it starts in `PREFECT__FLOW_RUN_ID`, and its
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from .contract import EXIT_BAD_LAUNCH, Fault
+from .contract import EXIT_BAD_LAUNCH, EXIT_RUNTIME_UNFIT, Fault
 
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 API_URL_VARIABLE = "PREFECT_API_URL"
+
+HOST_VARIABLE = "JOB_COMPLETION_INDEX"
+"""Set by Kubernetes in the pods of an Indexed Job."""
 
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
@@ -80,3 +84,40 @@ def host_variables(environ: Mapping[str, str]) -> dict[str, str]:
         "KINETIC_HOSTNAMES": ",".join(names),
         "KINETIC_COORDINATOR_ADDRESS": f"{names[0]}:{COORDINATOR_PORT}",
     }
+
+
+def host_number(hosts: int, environ: Mapping[str, str]) -> int:
+    """Return which of the run's hosts this is.
+
+    Args:
+        hosts: How many there are.
+        environ: This process's environment.
+
+    Raises:
+        Fault: There are several, and nothing says which.
+    """
+    if hosts == 1:
+        return 0
+    number = environ.get(HOST_VARIABLE, "")
+    if not number.isdigit():
+        message = f"{HOST_VARIABLE} must be set for a run on {hosts} hosts: use an Indexed Job"
+        raise Fault(EXIT_BAD_LAUNCH, message)
+    return int(number)
+
+
+def check_python(wanted: str) -> None:
+    """Refuse a Python that reads other pickles than the client writes.
+
+    Args:
+        wanted: The client's Python minor version.
+
+    Raises:
+        Fault: This is another one.
+    """
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if wanted != here:
+        raise Fault(
+            EXIT_RUNTIME_UNFIT,
+            f"the call was made by Python {wanted}, the image has Python {here}; use an image "
+            f"with Python {wanted}, or call from Python {here}",
+        )

@@ -26,6 +26,7 @@ from .contract import (
     read_header,
     seal,
 )
+from .devices import DeviceCheck
 from .endings import (
     Ending,
     State,
@@ -37,7 +38,7 @@ from .endings import (
     terminated,
 )
 from .fetching import fetch_to_file, in_parallel
-from .identity import host_variables, identified
+from .identity import check_python, host_number, host_variables, identified
 from .interrupts import Interrupted, Interrupts
 from .output import Output
 from .parameters import read_parameters
@@ -47,9 +48,6 @@ from .slices import Slice
 from .stores import open_store
 
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
-HOST_VARIABLE = "JOB_COMPLETION_INDEX"
-"""Set by Kubernetes in the pods of an Indexed Job."""
-
 KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE"}
@@ -68,7 +66,7 @@ class Supervisor:
     def __init__(self, launch: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         self._job = identified(_read_job(launch["job"]), environ)
         self._run_key = _run_key(environ)
-        self._host = _host(self._job["hosts"], environ)
+        self._host = host_number(self._job["hosts"], environ)
         self._environ = environ
         self._archive: str = launch["path"]
         self._scratch: str = launch["scratch"]
@@ -187,13 +185,16 @@ class Supervisor:
     # Before the function
 
     def _prepare_and_call(self) -> Ending:
-        _check_python(self._job["python"])
+        check_python(self._job["python"])
+        devices = DeviceCheck(self._environ)
+        prepared = self._prepare()
+        devices.finish(_package_places(prepared))
         task = {
             "parent": os.getpid(),
             "name": self._job["name"],
             "variables": self._variables(),
             "flow_run_id": self._job["prefect"]["flow_run_id"] if self._is_flow else None,
-            **self._prepare(),
+            **prepared,
         }
         around = Surroundings(
             archive=self._archive,
@@ -378,22 +379,10 @@ def _run_key(environ: Mapping[str, str]) -> str:
     return key
 
 
-def _host(hosts: int, environ: Mapping[str, str]) -> int:
-    """Return which of the run's hosts this is."""
-    if hosts == 1:
-        return 0
-    number = environ.get(HOST_VARIABLE, "")
-    if not number.isdigit():
-        message = f"{HOST_VARIABLE} must be set for a run on {hosts} hosts: use an Indexed Job"
-        raise Fault(EXIT_BAD_LAUNCH, message)
-    return int(number)
-
-
-def _check_python(wanted: str) -> None:
-    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    if wanted != here:
-        raise Fault(
-            EXIT_RUNTIME_UNFIT,
-            f"the call was made by Python {wanted}, the image has Python {here}; use an image "
-            f"with Python {wanted}, or call from Python {here}",
-        )
+def _package_places(prepared: Mapping[str, Any]) -> list[str]:
+    """Return where the function will find packages besides the image's own."""
+    workspace, packages = prepared["workspace"], prepared["packages"]
+    return [
+        *(os.path.join(workspace, item) for item in prepared["sys_path"]),
+        *([packages] if packages else []),
+    ]

@@ -24,7 +24,13 @@ from kinetic_flows.clients.kubernetes_access import Kubeconfig
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.errors import AcceleratorError, LaunchError, RunCancelled, RunCrashed
+from kinetic_flows.errors import (
+    AcceleratorError,
+    DevicesMissing,
+    LaunchError,
+    RunCancelled,
+    RunCrashed,
+)
 from kinetic_flows.images.bases import pin_of, read_base_inputs
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
@@ -232,6 +238,22 @@ def test_the_specifications_example_runs_on_a_tpu(
     assert counted.accelerator == "tpu-v6e-8", "the one type that the cluster has"
     with pytest.raises(AcceleratorError, match="no node pool of the cluster has 'tpu:16'"):
         functions.train.with_options(accelerator="tpu:16").plan(1)
+
+
+def test_a_run_without_its_chips_is_an_error_and_computes_nothing(
+    functions: Any, cluster: LoopbackCluster, api: PrefectApi
+) -> None:
+    # This cluster's chips have no device files, and its kubelet has nothing looked for.
+    cluster.add_secret("look", {"KINETIC_DEVICE_CHECK": "1"})
+    env_from = [{"secretRef": {"name": "look"}}]
+    train = functions.train.with_options(job_variables={"env_from": env_from})
+    with pytest.raises(DevicesMissing, match="8 TPU chips") as caught:
+        train(4_000_000)
+    assert "KINETIC_DEVICE_CHECK=0" in str(caught.value.hint)
+    record = api.find_runs(limit=1)[0]
+    assert record.state_type == "CRASHED"
+    assert "8 TPU chips" in (record.message or "")
+    assert "training at 4000000" not in [line.message for line in api.logs(record.id)]
 
 
 def test_the_specifications_example_runs_on_a_tpu_through_a_stock_worker(

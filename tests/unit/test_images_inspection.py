@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -12,10 +13,13 @@ from kinetic_flows.images.inspection import (
     PYTHON_VARIABLE,
     Wanted,
     check_image,
+    image_from_fields,
     inspect_image,
     python_of,
     report_on,
 )
+from kinetic_flows.images.variables import missing_variables
+from kinetic_flows.plan import Category
 from kinetic_flows.protocols import ImageConfig, ResolvedImage
 
 NAME = "us-docker.pkg.dev/p/r/mine:v1"
@@ -51,6 +55,72 @@ class OneImage:
     def resolve(self, reference: str, *, architecture: str = "amd64") -> ResolvedImage | None:
         self.architectures.append(architecture)
         return self._found
+
+
+CUDA_PATH = "/usr/local/cuda/bin:/usr/bin"
+NVIDIA = {
+    PYTHON_VARIABLE: "3.11.9",
+    "PATH": CUDA_PATH,
+    "LD_LIBRARY_PATH": "/usr/local/nvidia/lib:/usr/local/nvidia/lib64",
+    "CUDA_VERSION": "12.8.1",
+}
+
+
+def test_what_runs_on_gpus_set_besides_the_images_own_variables_is_told() -> None:
+    wanted = replace(WANTED, category="gpu")
+    plain = report_on(NAME, image(), wanted)
+    assert plain.runs_set == {
+        "JAX_PLATFORMS": "cuda,cpu",
+        "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
+    }
+    assert "runs set  LD_LIBRARY_PATH=/usr/local/nvidia/lib64" in plain.explain()
+    nvidias = report_on(NAME, image(environment=NVIDIA), wanted)
+    assert nvidias.runs_set == {
+        "JAX_PLATFORMS": "cuda,cpu",
+        "PATH": f"{CUDA_PATH}:/usr/local/nvidia/bin",
+    }
+    assert "has CUDA 12.8.1" in nvidias.warnings[0]
+    assert "gpu-driver-version" in nvidias.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("category", "environment", "missing"),
+    [
+        ("cpu", {}, {}),
+        ("tpu", {}, {"JAX_PLATFORMS": "tpu,cpu"}),
+        ("tpu", {"JAX_PLATFORMS": "cpu", "PATH": "/bin"}, {}),
+        (
+            "gpu",
+            {"JAX_PLATFORMS": "", "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64/"},
+            {"JAX_PLATFORMS": "cuda,cpu"},
+        ),
+        (
+            "gpu",
+            {"JAX_PLATFORMS": "cuda", "LD_LIBRARY_PATH": "/opt/lib"},
+            {"LD_LIBRARY_PATH": "/opt/lib:/usr/local/nvidia/lib64"},
+        ),
+        (
+            "gpu",
+            {
+                "JAX_PLATFORMS": "cuda",
+                "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
+                "PATH": "/bin:/usr/local/nvidia/bin",
+            },
+            {},
+        ),
+    ],
+)
+def test_a_variable_that_the_image_has_stays(
+    category: Category, environment: dict[str, str], missing: dict[str, str]
+) -> None:
+    assert missing_variables(category, environment) == missing
+
+
+def test_an_image_that_was_written_down_is_read_again() -> None:
+    known = image(environment=NVIDIA)
+    assert image_from_fields(asdict(known)) == known
+    bare = ResolvedImage(reference="r", digest="d", labels={})
+    assert image_from_fields(asdict(bare)) == bare
 
 
 def test_a_fitting_image_has_no_problem_and_no_warning() -> None:

@@ -92,9 +92,14 @@ def test_a_cpu_run_asks_for_no_particular_node():
     }
 
 
+def with_devices(devices: str, **more: str) -> dict[str, str]:
+    return {**COMMON["env"], "KINETIC_DEVICES": devices, **more}  # type: ignore[dict-item]
+
+
 def test_a_gpu_run_asks_for_its_model_and_number():
     assert job_variables(request("a100x4")) == {
         **COMMON,
+        "env": with_devices("gpu:4"),
         "hosts": 1,
         "backoff_limit": 0,
         "gpu_accelerator": "nvidia-tesla-a100",
@@ -106,6 +111,7 @@ def test_a_gpu_run_asks_for_its_model_and_number():
 def test_a_single_host_tpu_run_is_a_plain_job():
     assert job_variables(request("tpu-v6e-8")) == {
         **COMMON,
+        "env": with_devices("tpu:8"),
         "hosts": 1,
         "backoff_limit": 0,
         "tpu_accelerator": "tpu-v6e-slice",
@@ -119,12 +125,12 @@ def test_a_multi_host_tpu_run_is_an_indexed_job_whose_hosts_know_one_another():
     names = [f"train-{RUN_ID}-{index}.kinetic-hosts" for index in range(2)]
     assert job_variables(request("tpu-v5p-2x2x2", max_preemptions=2)) == {
         **COMMON,
-        "env": {
-            **COMMON["env"],  # type: ignore[dict-item]
-            "KINETIC_HOSTS": "2",
-            "KINETIC_HOSTNAMES": ",".join(names),
-            "KINETIC_COORDINATOR_ADDRESS": f"{names[0]}:8476",
-        },
+        "env": with_devices(
+            "tpu:4",
+            KINETIC_HOSTS="2",
+            KINETIC_HOSTNAMES=",".join(names),
+            KINETIC_COORDINATOR_ADDRESS=f"{names[0]}:8476",
+        ),
         "hosts": 2,
         "completion_mode": "Indexed",
         "subdomain": "kinetic-hosts",
@@ -134,6 +140,22 @@ def test_a_multi_host_tpu_run_is_an_indexed_job_whose_hosts_know_one_another():
         "tpu_chips": 4,
         "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
+
+
+def test_an_images_own_variables_stay_and_what_it_lacks_for_its_accelerator_is_set():
+    def environment(accelerator: str, image: dict[str, str]) -> dict[str, str]:
+        variables = job_variables(request(accelerator, image_environment=image, environment={}))
+        return variables["env"]
+
+    assert environment("cpu", {}) == {}
+    assert environment("l4", {"PATH": "/bin"}) == {
+        "JAX_PLATFORMS": "cuda,cpu",
+        "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
+        "PATH": "/bin:/usr/local/nvidia/bin",
+        "KINETIC_DEVICES": "gpu:1",
+    }
+    own = {"JAX_PLATFORMS": "tpu"}
+    assert environment("v5e-4", own) == {"KINETIC_DEVICES": "tpu:4"}
 
 
 def test_a_spot_run_survives_three_preemptions():

@@ -12,6 +12,7 @@ import pytest
 
 from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.errors import (
+    DevicesMissing,
     ObjectRefusedError,
     ResultError,
     RunCancelled,
@@ -21,6 +22,7 @@ from kinetic_flows.errors import (
 )
 from kinetic_flows.job import (
     EXIT_CODE_NOT_RESTORED,
+    EXIT_DEVICES_MISSING,
     EXIT_OBJECT_REFUSED,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RUNTIME_UNFIT,
@@ -153,6 +155,19 @@ def test_a_process_that_left_no_result_is_described_by_its_exit() -> None:
     refused = crash_error(Observation(phase=Phase.FAILED, exit_code=EXIT_OBJECT_REFUSED), RUN, [])
     assert f"does not match its digest (exit code {EXIT_OBJECT_REFUSED})" in refused.message
     assert "delete that object" in str(refused.hint)
+
+
+def test_missing_chips_are_an_error_of_their_own() -> None:
+    message = "what the run asked for is not there: 8 TPU chips"
+    envelope = _envelope("crashed", message=message, exit_code=EXIT_DEVICES_MISSING)
+    with pytest.raises(DevicesMissing, match="crashed: what the run asked for") as caught:
+        unpack_result(envelope, RUN)
+    without_result = Observation(phase=Phase.FAILED, exit_code=EXIT_DEVICES_MISSING)
+    error = crash_error(without_result, RUN, [f"kinetic: {message}"])
+    assert isinstance(error, DevicesMissing)
+    assert message in error.message
+    for hint in (caught.value.hint, error.hint):
+        assert "KINETIC_DEVICE_CHECK=0" in str(hint)
 
 
 def test_a_process_that_said_why_it_ended_is_quoted() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
@@ -104,6 +105,12 @@ class LoopbackCluster:
             self.store.create("serviceaccounts", name, {"metadata": {"name": "default"}})
 
         self._call(add)
+
+    def add_secret(self, name: str, values: dict[str, str]) -> None:
+        """Make a Secret in the default namespace."""
+        data = {key: b64encode(value.encode()).decode() for key, value in values.items()}
+        body = {"metadata": {"name": name}, "data": data}
+        self._call(lambda: self.store.create("secrets", "default", body))
 
     def add_nodes(self, group: NodeGroup) -> None:
         """Make a node pool, or change what the autoscaler may do with it."""

@@ -16,6 +16,7 @@ from loopback.kubernetes.runtime import Container, ContainerSpec, Runtime, stop
 from loopback.kubernetes.store import Object, Store, now, set_condition
 
 RETRY_SECONDS = 0.2
+CHIPS = frozenset({"google.com/tpu", "nvidia.com/gpu"})
 
 
 class ImagePullFailure(Exception):
@@ -213,7 +214,7 @@ class Kubelet:
         )
 
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:
-        namespace, found = pod["metadata"]["namespace"], {}
+        namespace, found = pod["metadata"]["namespace"], _stand_ins(container)
         for source in container.get("envFrom") or ():
             secret = self._store.get("secrets", namespace, source["secretRef"]["name"])
             found.update({key: _decode(value) for key, value in secret["data"].items()})
@@ -277,6 +278,12 @@ class Kubelet:
     def _event(self, pod: Object, kind: str, reason: str, message: str) -> None:
         if self._lives(pod):
             self._store.record_event(pod, kind, reason, message)
+
+
+def _stand_ins(container: Object) -> dict[str, str]:
+    """Say that a container's chips, which stand in for real ones, have no device files."""
+    asked = container.get("resources", {}).get("limits") or {}
+    return {"KINETIC_DEVICE_CHECK": "0"} if asked.keys() & CHIPS else {}
 
 
 def _is_new(pod: Object) -> bool:
