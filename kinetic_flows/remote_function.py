@@ -270,7 +270,8 @@ class RemoteFunction(Generic[P, R]):
     def as_flow(self) -> Flow[P, R]:
         """Return a Prefect flow that launches the function remotely and returns its value.
 
-        For `prefect deploy`, `.serve()` and flows of flows.
+        For `prefect deploy`, `.serve()` and flows of flows. It launches once: Prefect's default
+        for retries is not for what has retries of its own; `.with_options(retries=...)` is.
         """
         from prefect import Flow
 
@@ -280,13 +281,13 @@ class RemoteFunction(Generic[P, R]):
             async def launch_async(*args: Any, **kwargs: Any) -> Any:
                 return await self(*args, **kwargs)  # type: ignore[misc]
 
-            return cast("Flow[P, R]", Flow(launch_async, name=self._name))
+            return cast("Flow[P, R]", Flow(launch_async, name=self._name, retries=0))
 
         @functools.wraps(self.fn)
         def launch(*args: P.args, **kwargs: P.kwargs) -> R:
             return self(*args, **kwargs)
 
-        return Flow(launch, name=self._name)
+        return Flow(launch, name=self._name, retries=0)
 
     @property
     def _name(self) -> str:

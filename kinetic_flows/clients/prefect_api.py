@@ -164,7 +164,9 @@ class PrefectApi:
         """Create the task run by which Prefect shows a flow run under its parent."""
         from prefect import Task
 
-        task: Task[..., None] = Task(_nothing, name=new.flow, version="1")
+        task: Task[..., None] = Task(
+            _nothing, name=new.flow, version="1", retries=0, retry_delay_seconds=0
+        )
         run = self.client.create_task_run(
             task,
             flow_run_id=UUID(new.parent_flow_run_id),

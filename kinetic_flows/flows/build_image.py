@@ -23,6 +23,7 @@ from kinetic_flows.configuration import configure
 from kinetic_flows.dependencies.own_wheel import own_wheel
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.flows.console import quiet_console
+from kinetic_flows.flows.own_settings import own_settings
 from kinetic_flows.images.base_orders import (
     CATEGORIES,
     BaseImagesRequest,
@@ -157,6 +158,9 @@ def running_python() -> str:
     name=naming.BUILD_IMAGE_FLOW,
     flow_run_name="base images to {repository}",
     version="1",
+    retries=0,
+    retry_delay_seconds=0,
+    log_prints=False,
     persist_result=False,
 )
 def kinetic_build_image(
@@ -226,7 +230,7 @@ def run_here(
     """
     api_url = prefect_api_url(load_settings(environ), environ, progress)
     try:
-        with connect(api_url), quiet_console():
+        with connect(api_url), quiet_console(), own_settings():
             outcomes: list[BaseOutcome] = kinetic_build_image(**asdict(parameters))
     except KineticError as error:
         # Prefect's engine is no part of what went wrong.

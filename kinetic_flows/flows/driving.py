@@ -12,15 +12,13 @@ from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOCAL_STORAGE_PATH,
-    temporary_settings,
-)
+from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from kinetic_flows.clients.prefect_api import impatient, translation
+from kinetic_flows.errors import KineticError
 from kinetic_flows.flows.console import quiet_console
+from kinetic_flows.flows.own_settings import own_settings
 from kinetic_flows.session import Session
 
 
@@ -45,13 +43,18 @@ def drive(
         run_name: What its runs are called, parameters in braces.
     """
     ended = _Ended()
-    with quiet_console(), temporary_settings(_prefect_settings(session)), ExitStack() as hurry:
+    with quiet_console(), own_settings(), ExitStack() as hurry:
 
         @wraps(body)
         def noted(**arguments: Any) -> State[Any]:
             ended.flow_run_id = current_flow_run_id()
             try:
                 ended.state = body(**arguments)
+                return ended.state
+            except Exception as error:  # noqa: BLE001 - the body has noted it
+                # Not raised: Prefect keeps what a flow raises, pickled, whether or not its
+                # results are to be kept (3.8.8), and a run's ticket has its key.
+                ended.state = _failed(error)
                 return ended.state
             except BaseException as error:
                 ended.state = Failed(message=str(error).partition("\n")[0])
@@ -62,7 +65,17 @@ def drive(
                     hurry.enter_context(impatient())
 
         flow = Flow(
-            noted, name=name, version="1", flow_run_name=run_name, validate_parameters=False
+            noted,
+            name=name,
+            version="1",
+            flow_run_name=run_name,
+            validate_parameters=False,
+            retries=0,
+            retry_delay_seconds=0,
+            log_prints=False,
+            persist_result=False,
+            # Its tasks inherit this; else they would the storage of a flow around it.
+            result_storage=session.settings.home / "store" / "results",
         )
         try:
             flow(**parameters, return_state=True)
@@ -85,6 +98,15 @@ class _Ended:
     state: State[Any] | None = None
 
 
+def _failed(error: Exception) -> State[Any]:
+    """Return the state of a flow run that failed, with what its log does not tell by itself."""
+    if isinstance(error, KineticError):
+        get_run_logger().error(str(error))
+        return Failed(message=error.message)
+    get_run_logger().exception("kinetic-flows itself failed")
+    return Failed(message=f"{type(error).__name__}: {error}")
+
+
 def current_flow_run_id() -> str:
     """Return the flow run that is being driven.
 
@@ -95,13 +117,3 @@ def current_flow_run_id() -> str:
     if context is None or context.flow_run is None:
         raise LookupError("no flow run is being driven here")
     return str(context.flow_run.id)
-
-
-def _prefect_settings(session: Session) -> dict[Any, Any]:
-    """Return the Prefect settings that our flows run under."""
-    return {
-        PREFECT_LOCAL_STORAGE_PATH: session.settings.home / "store" / "results",
-        # A flow shorter than a second waits for its heartbeat's thread (Prefect 3.8.8). The
-        # ledger of clients and the reconciler find flow runs whose client has died.
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-    }

@@ -23,7 +23,14 @@ from kinetic_flows.session import connect_session
 from kinetic_flows.settings import process_environment
 
 
-@flow(name=RECONCILE_FLOW, version="1")
+@flow(
+    name=RECONCILE_FLOW,
+    version="1",
+    retries=0,
+    retry_delay_seconds=0,
+    log_prints=False,
+    persist_result=False,
+)
 def kinetic_reconcile() -> State[Any]:
     """Settle runs whose process, pod or client is gone, waits too long, or was cancelled."""
     logger = get_run_logger()

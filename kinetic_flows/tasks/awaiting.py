@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prefect import Task
-from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
 
 from kinetic_flows.naming import TASK_AWAIT_RUN
+from kinetic_flows.tasks.definition import own_task
 
 
 def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
@@ -26,11 +25,9 @@ def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
     if FlowRunContext.get() is None:
         raise MissingContextError("as_future() is for use in a Prefect flow; use result() here")
 
+    @own_task(TASK_AWAIT_RUN)
     def await_run() -> Any:
         """Wait for a run of a remote function."""
         return result()
 
-    task: Task[[], Any] = Task(
-        await_run, name=TASK_AWAIT_RUN, version="1", cache_policy=NO_CACHE, persist_result=False
-    )
-    return task.submit()
+    return await_run.submit()

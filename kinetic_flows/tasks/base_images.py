@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
@@ -19,6 +17,7 @@ from kinetic_flows.platforms.base_images import BaseImagePlatform
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ResolvedImage, StartedBuild
 from kinetic_flows.tasks.building import publish_link
+from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.reporting import Step, step
 
 
@@ -53,12 +52,7 @@ class BaseImageFailed(BuildError):
         self.seconds = seconds
 
 
-@task(
-    name=TASK_BUILD_BASE_IMAGE,
-    task_run_name=TASK_BUILD_BASE_IMAGE + " {order.name}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@own_task(TASK_BUILD_BASE_IMAGE, run_name=TASK_BUILD_BASE_IMAGE + " {order.name}")
 def build_base_image_task(
     order: BaseOrder, platform: BaseImagePlatform, progress: Progress
 ) -> BaseOutcome:

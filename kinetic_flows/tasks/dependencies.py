@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
@@ -20,6 +18,7 @@ from kinetic_flows.plan import EnvironmentSpec
 from kinetic_flows.planning import Draft
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore, ResolvedImage
+from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.reporting import size_in_units, step
 
 
@@ -48,13 +47,7 @@ def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> s
     )
 
 
-@task(
-    name=TASK_UPLOAD_DEPENDENCIES,
-    task_run_name=TASK_UPLOAD_DEPENDENCIES,
-    persist_result=True,
-    result_serializer="json",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=_upload_cache_key),
-)
+@own_task(TASK_UPLOAD_DEPENDENCIES, cached_by=_upload_cache_key)
 def upload_dependencies_task(
     wanted: ToInstall,
     draft: Draft,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from kinetic_flows.clients.prefect_deployments import NewDeployment, PrefectDeployments
 from kinetic_flows.job import JobSpec
 from kinetic_flows.naming import TASK_CREATE_DEPLOYMENT, TASK_PIN_OBJECTS
 from kinetic_flows.pinning import PinnedJob, pin_job, remove_other_versions
 from kinetic_flows.session import Session
+from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.reporting import step
 
 
-@task(name=TASK_PIN_OBJECTS, task_run_name=TASK_PIN_OBJECTS, cache_policy=NO_CACHE)
+@own_task(TASK_PIN_OBJECTS)
 def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session) -> PinnedJob:
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
@@ -22,7 +20,7 @@ def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session
         return pinned
 
 
-@task(name=TASK_CREATE_DEPLOYMENT, task_run_name=TASK_CREATE_DEPLOYMENT, cache_policy=NO_CACHE)
+@own_task(TASK_CREATE_DEPLOYMENT)
 def create_deployment_task(
     new: NewDeployment, pinned: PinnedJob, is_known: bool, session: Session
 ) -> str:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
@@ -28,6 +26,7 @@ from kinetic_flows.planning import Draft, lock_draft
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform, ResolvedImage
 from kinetic_flows.tasks.building import BuildOutput, publish_link
+from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.reporting import step
 
 
@@ -38,7 +37,7 @@ class Project(TypedDict):
     project_root: Path
 
 
-@task(name=TASK_LOCK_DEPENDENCIES, task_run_name=TASK_LOCK_DEPENDENCIES, cache_policy=NO_CACHE)
+@own_task(TASK_LOCK_DEPENDENCIES)
 def lock_dependencies_task(
     draft: Draft, platform: Platform, environ: Mapping[str, str], progress: Progress
 ) -> Lock:
@@ -52,7 +51,7 @@ def lock_dependencies_task(
         return lock
 
 
-@task(name=TASK_RESOLVE_IMAGE, task_run_name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+@own_task(TASK_RESOLVE_IMAGE)
 def resolve_image_task(
     request: ImageRequest, platform: Platform, progress: Progress
 ) -> ResolvedImage | None:
@@ -63,7 +62,7 @@ def resolve_image_task(
         return resolved
 
 
-@task(name=TASK_RESOLVE_IMAGE, task_run_name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+@own_task(TASK_RESOLVE_IMAGE)
 def resolve_base_image_task(
     source: BaseImage, platform: Platform, progress: Progress
 ) -> ResolvedImage:
@@ -76,7 +75,7 @@ def resolve_base_image_task(
         return base.image
 
 
-@task(name=TASK_RESOLVE_IMAGE, task_run_name=TASK_RESOLVE_IMAGE, cache_policy=NO_CACHE)
+@own_task(TASK_RESOLVE_IMAGE)
 def resolve_own_image_task(
     source: OwnImage, platform: Platform, progress: Progress
 ) -> ResolvedImage:
@@ -140,13 +139,7 @@ def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> st
     return build_cache_key(request.reference, request.dependency_hash or "")
 
 
-@task(
-    name=TASK_BUILD_IMAGE,
-    task_run_name=TASK_BUILD_IMAGE,
-    persist_result=True,
-    result_serializer="json",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=_build_cache_key),
-)
+@own_task(TASK_BUILD_IMAGE, cached_by=_build_cache_key)
 def build_image_task(
     request: ImageRequest,
     environment: EnvironmentSpec,

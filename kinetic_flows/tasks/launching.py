@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from kinetic_flows.caching import launch_or_reuse
 from kinetic_flows.errors import KineticError, RunCancelled
 from kinetic_flows.following import follow
@@ -23,6 +20,7 @@ from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore
 from kinetic_flows.results import failure_summary, value_summary
 from kinetic_flows.session import Session
+from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.description import publish_description
 from kinetic_flows.tasks.reporting import size_in_units, step
 
@@ -44,7 +42,7 @@ class RunDidNotReturn(KineticError):
         self.envelope = envelope
 
 
-@task(name=TASK_UPLOAD_CODE, task_run_name=TASK_UPLOAD_CODE, cache_policy=NO_CACHE)
+@own_task(TASK_UPLOAD_CODE)
 def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> CodeSpec:
     """Upload the packs of the project's code that the store does not have, and the runner."""
     with step(progress, TASK_UPLOAD_CODE) as current:
@@ -58,7 +56,7 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         return code_spec(draft.snapshot, draft.root)
 
 
-@task(name=TASK_LAUNCH_ACCELERATOR, task_run_name=TASK_LAUNCH_ACCELERATOR, cache_policy=NO_CACHE)
+@own_task(TASK_LAUNCH_ACCELERATOR)
 def launch_accelerator_task(
     draft: Draft, prepared: Prepared, parent_flow_run_id: str, session: Session
 ) -> RunTicket:
@@ -70,7 +68,7 @@ def launch_accelerator_task(
         return ticket
 
 
-@task(name=TASK_AWAIT_RUN, task_run_name=TASK_AWAIT_RUN, cache_policy=NO_CACHE)
+@own_task(TASK_AWAIT_RUN)
 def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
     """Wait for the run to end, passing on what it prints, and return its result envelope.
 

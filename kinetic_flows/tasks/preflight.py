@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from kinetic_flows.errors import LaunchError, suggest
 from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.naming import TASK_PREFLIGHT
@@ -15,10 +12,11 @@ from kinetic_flows.planning import Draft
 from kinetic_flows.pool_variables import merged, template_defaults, unknown_variables
 from kinetic_flows.protocols import LaunchNeeds
 from kinetic_flows.session import Session
+from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.reporting import step
 
 
-@task(name=TASK_PREFLIGHT, task_run_name=TASK_PREFLIGHT, cache_policy=NO_CACHE)
+@own_task(TASK_PREFLIGHT)
 def preflight_task(draft: Draft, session: Session) -> None:
     """Ask the cluster everything that a launch depends on, at once.
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
+from prefect.logging.loggers import PrefectLogAdapter
 
 from kinetic_flows.errors import KineticError
 from kinetic_flows.progress import Progress
@@ -75,9 +76,15 @@ def _summary(error: BaseException) -> str:
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     try:
-        return get_run_logger()
+        current = get_run_logger()
     except MissingContextError:
         return logging.getLogger(__name__)
+    if not isinstance(current, PrefectLogAdapter):
+        return current
+    own = current.getChild("kinetic")
+    # What our steps come to belongs to the run, however little people's own flows are to log.
+    own.logger.setLevel(logging.INFO)
+    return own
 
 
 def size_in_units(count: int) -> str:

@@ -1,0 +1,53 @@
+"""How tasks of our own flows are defined: by what is written here, whatever Prefect's defaults are.
+
+Prefect has defaults that people set for flows of their own: retries, persistence, caching,
+prints as log lines. A task that left one of them open would follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
+from prefect.context import TaskRunContext
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def own_task(
+    name: str,
+    *,
+    run_name: str | None = None,
+    cached_by: Callable[[TaskRunContext, dict[str, Any]], str] | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a task of a function.
+
+    Args:
+        name: The task's name.
+        run_name: What its runs are called, parameters in braces; None for the task's name.
+        cached_by: Returns what two runs have in common that may share a result, which has to be
+            JSON and is kept; None for a task that always runs and whose result is not kept.
+    """
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        policy = CacheKeyFnPolicy(cache_key_fn=cached_by) if cached_by else NO_CACHE
+        made: Task[P, R] = Task(
+            function,
+            name=name,
+            task_run_name=run_name or name,
+            cache_policy=policy,
+            persist_result=cached_by is not None,
+            result_serializer="json" if cached_by else None,
+            refresh_cache=False,
+            retries=0,
+            retry_delay_seconds=0,
+            log_prints=False,
+        )
+        # PREFECT_TASKS_DISABLE_CACHING replaces the policy that was given (3.8.8).
+        made.cache_policy = policy  # type: ignore[assignment]
+        return made
+
+    return decorate

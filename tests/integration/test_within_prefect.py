@@ -1,0 +1,91 @@
+"""Calls amid what people have set and made in Prefect for flows of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from projects import Project, make_project
+
+from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, connect
+from kinetic_flows.naming import PARENT_FLOW
+
+FUNCTIONS = """
+    import os, time
+    from pathlib import Path
+
+    import kinetic
+
+    @kinetic.run(requirements=[])
+    def fail(path):
+        with open(path, "a") as seen:
+            seen.write("called ")
+        raise ValueError("as it is")
+
+    @kinetic.run(requirements=[])
+    def double(value):
+        return 2 * value
+"""
+
+FAILING = """
+    import sys
+
+    from around import double, fail
+
+    assert double(1) == double(1) == 2
+    try:
+        fail(sys.argv[1])
+    except ValueError:
+        print("failed once")
+"""
+
+THEIR_DEFAULTS = {
+    "PREFECT_FLOWS_DEFAULT_RETRIES": "2",
+    "PREFECT_TASKS_DEFAULT_RETRIES": "2",
+    "PREFECT_TASKS_DEFAULT_PERSIST_RESULT": "true",
+    "PREFECT_TASKS_DISABLE_CACHING": "true",
+    "PREFECT_TASKS_REFRESH_CACHE": "true",
+    "PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS": "1",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": "local-file-system/nobody-has-made-it",
+    "PREFECT_LOGGING_LOG_PRINTS": "true",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "error",
+}
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Project:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    files = {"around.py": FUNCTIONS, "failing.py": FAILING}
+    return make_project(tmp_path / "project", monkeypatch, files)
+
+
+@pytest.fixture
+def api(prefect_api_url: str) -> Iterator[PrefectApi]:
+    with connect(prefect_api_url) as connection:
+        yield connection
+
+
+def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(
+    project: Project, api: PrefectApi, tmp_path: Path, shared_kinetic_home: Path
+) -> None:
+    kept = shared_kinetic_home / "store" / "results"
+    project.python("-c", "from around import double; double(0)")
+    before = {path.name for path in kept.iterdir()}
+    done = project.python("failing.py", str(tmp_path / "seen"), **THEIR_DEFAULTS)
+    assert done.stdout.endswith("failed once\n"), done.stdout + done.stderr
+    assert (tmp_path / "seen").read_text() == "called "
+    # Nothing is kept but what build was made: no values, no exceptions with keys of runs.
+    assert {path.name for path in kept.iterdir()} == before
+    assert all(path.name.startswith("kinetic-build") for path in kept.iterdir())
+    assert "cached)" in done.stderr
+    parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
+    assert any("packages (" in line.message for line in api.logs(parent.id))
