@@ -37,7 +37,7 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
         canonical_json(
             {
                 "code": code.manifest.sha256,
-                "paths": [*code.sys_path, code.working_directory],
+                "paths": [*code.sys_path, *code.late_sys_path, code.working_directory],
                 "call": draft.payload.sha256,
                 "pieces": [piece.sha256 for piece in draft.payload.pieces],
                 "environment": prepared.environment or prepared.image.digest,

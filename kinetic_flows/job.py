@@ -90,6 +90,7 @@ class CodeSpec:
         packs: Compressed tar archives (gzip), extracted one over the other into the workspace.
         manifest: JSON object in the store that lists every file (path, mode, size, sha256).
         sys_path: Entries put in front of `sys.path`, relative to the workspace, in order.
+        late_sys_path: Entries put at its end, behind the standard library and what is installed.
         working_directory: Directory to run in, relative to the workspace.
         entry_module_file: The script that was `__main__` on the client, relative to the
             workspace; None when there was none.
@@ -98,6 +99,7 @@ class CodeSpec:
     packs: tuple[ObjectRef, ...]
     manifest: ObjectRef
     sys_path: tuple[str, ...] = (".",)
+    late_sys_path: tuple[str, ...] = ()
     working_directory: str = "."
     entry_module_file: str | None = None
 
@@ -270,6 +272,7 @@ def _read_code(found: Mapping[str, Any]) -> CodeSpec:
             "packs": _references(found["packs"]),
             "manifest": ObjectRef(**found["manifest"]),
             "sys_path": tuple(found["sys_path"]),
+            "late_sys_path": tuple(found.get("late_sys_path", ())),
         }
     )
 

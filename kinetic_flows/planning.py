@@ -31,6 +31,7 @@ from kinetic_flows.packaging.payload import (
     require_same_python,
 )
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
+from kinetic_flows.packaging.selection import imported_files
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.places import CloudPlace, ImageWish, JobRequest, LocalPlace, Place
 from kinetic_flows.plan import ImageMode
@@ -152,6 +153,7 @@ def draft_call(
             max_size_bytes=settings.max_code_size_bytes,
             default_excludes=not settings.no_default_excludes,
         ),
+        only=imported_files(root) if root.no_project else None,
     )
     advice = place.advise(accelerator, image.mode)
     return Draft(
@@ -165,7 +167,7 @@ def draft_call(
         snapshot=snapshot,
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
-        notices=(*advice.notices, *_ignored(image, source)),
+        notices=(*advice.notices, *root.notices(), *_ignored(image, source)),
         warnings=(
             *advice.warnings,
             *snapshot.warnings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
@@ -28,6 +29,27 @@ def is_installed(path: Path) -> bool:
     """Whether a path belongs to the Python installation or its site-packages."""
     return not _INSTALLED_FOLDERS.isdisjoint(path.parts) or any(
         path.is_relative_to(folder) for folder in _installation_folders()
+    )
+
+
+def is_remote_function(value: object) -> bool:
+    """Whether a value is a decorated function; asking imports nothing."""
+    kind = type(value)
+    return kind.__module__ == "kinetic_flows.remote_function" and kind.__name__ == "RemoteFunction"
+
+
+def is_environment(folder: str) -> bool:
+    """Whether a directory is a virtual environment, or one of conda."""
+    return os.path.lexists(f"{folder}/pyvenv.cfg") or os.path.lexists(f"{folder}/conda-meta")
+
+
+def is_standard_library(folder: Path) -> bool:
+    """Whether a directory is the standard library's, or where it would lie in one archive."""
+    stdlib = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
+    parts = sys.version_info
+    archive = f"python{parts.major}{parts.minor}.zip"
+    return any(folder in (Path(name), Path(name).resolve()) for name in stdlib) or (
+        folder.name == archive
     )
 
 
@@ -77,6 +99,6 @@ def loaded_bases() -> list[Path]:
 @cache
 def _installation_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
-    named = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    named = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
     named += [*site.getsitepackages(), site.getusersitepackages()]
     return tuple({folder for name in named for folder in (Path(name), Path(name).resolve())})

@@ -19,7 +19,13 @@ from typing import Any, Protocol, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from kinetic_flows.packaging.modules import OWN_PACKAGES, import_base, is_installed, module_file
+from kinetic_flows.packaging.modules import (
+    OWN_PACKAGES,
+    import_base,
+    is_installed,
+    is_remote_function,
+    module_file,
+)
 from kinetic_flows.packaging.root import PackageRoot
 
 PROTOCOL = 5
@@ -66,7 +72,7 @@ def is_reachable_by_name(function: Any, found: Any) -> bool:
 
     In a run the decorated form is the plain function.
     """
-    return found is function or (_is_remote_function(found) and found.fn is function)
+    return found is function or (is_remote_function(found) and found.fn is function)
 
 
 class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -94,7 +100,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._note(obj.__module__)
         elif isinstance(obj, ModuleType):
             self._note(obj.__name__)
-        elif _is_remote_function(obj) and not self._importable(obj.fn.__module__):
+        elif is_remote_function(obj) and not self._importable(obj.fn.__module__):
             return copy.copy, (obj.fn,)
         return super().reducer_override(obj)
 
@@ -178,11 +184,6 @@ def _registered(names: frozenset[str]) -> Iterator[None]:
         finally:
             for module in added:
                 cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_remote_function(obj: Any) -> bool:
-    kind = type(obj)
-    return kind.__module__ == "kinetic_flows.remote_function" and kind.__name__ == "RemoteFunction"
 
 
 def _has_origin(module: ModuleType | None) -> bool:

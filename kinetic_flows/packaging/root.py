@@ -1,11 +1,13 @@
 """The package root: which directory ships, so that the function's modules import in the run.
 
 It is the directory that keeps the function's module importable under its own name, or the
-nearest one above it with a project marker.
+nearest one above it with a project marker. Where that is plainly no project, such as a home
+directory, only the files that the function's module imports ship from it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -15,12 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.errors import PackageRootError
+from kinetic_flows.packaging.ignore import IGNORE_FILE
 from kinetic_flows.packaging.modules import (
     import_base,
+    is_environment,
     is_installed,
+    is_standard_library,
     loaded_bases,
     module_file,
     out_of_packages,
+)
+from kinetic_flows.packaging.wide_places import (
+    ends_projects,
+    is_claimed,
+    is_dot_entry_of_home,
+    why_no_project,
 )
 
 PROJECT_MARKERS = ("pyproject.toml", "requirements.txt", "setup.py", "setup.cfg", ".git")
@@ -41,6 +52,9 @@ class PackageRoot:
             and where loaded modules of the project come from.
         working_directory: This process's, relative to the root; `.` when it is not under it.
         explanation: Why it is this directory.
+        late: Those of `sys_path` that come after the standard library here.
+        no_project: What the directory is instead of a project, so that only the entry file and
+            what is imported ships; None when all of it ships.
     """
 
     path: Path
@@ -50,6 +64,30 @@ class PackageRoot:
     sys_path: tuple[str, ...]
     working_directory: str
     explanation: str
+    late: tuple[str, ...] = ()
+    no_project: str | None = None
+
+    def notices(self) -> tuple[str, ...]:
+        """Say what ships where it is less than the whole directory."""
+        if self.no_project is None:
+            return ()
+        what = (
+            f"{self.entry_file.name} and what it imports" if self.entry_file else "what you import"
+        )
+        notice = (
+            f"of {self.path} only {what} ships, as it is {self.no_project}; to ship more, work "
+            f"in a directory of its own, put a {IGNORE_FILE} there, or set {OVERRIDE}"
+        )
+        return (notice,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A package root, why it is this one, and what it is instead of a project."""
+
+    path: Path
+    why: str
+    no_project: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +112,26 @@ def find_package_root(
         sys_path: This process's `sys.path`.
 
     Raises:
-        PackageRootError: The override cannot be the root, or no directory but the home
-            directory or `/` would keep the function's module importable.
+        PackageRootError: The override cannot be the root.
     """
     here = cwd.resolve()
     entry = _entry_of(function, here)
-    if override is not None:
-        path, why = _checked_override(override, here, entry), f"{OVERRIDE} is set"
+    if override is None:
+        found = _search(entry)
     else:
-        path, why = _search(entry)
+        checked = _checked_override(override, here, entry)
+        found = _Found(path=checked, why=f"{OVERRIDE} is set")
+    early, late = _workspace_sys_path(found.path, entry.base, here, sys_path)
     return PackageRoot(
-        path=path,
+        path=found.path,
         entry_file=entry.file,
         main_file=_project_file("__main__"),
         module_name=defining_module(function),
-        sys_path=_workspace_sys_path(path, entry.base, here, sys_path),
-        working_directory=_relative(here, path) or ".",
-        explanation=why,
+        sys_path=(*early, *late),
+        working_directory=_relative(here, found.path) or ".",
+        explanation=found.why,
+        late=late,
+        no_project=found.no_project,
     )
 
 
@@ -131,33 +172,31 @@ def _base_of(name: str, file: Path) -> Path:
     return base or out_of_packages(file.parent)
 
 
-def _search(entry: _Entry) -> tuple[Path, str]:
+def _search(entry: _Entry) -> _Found:
     for folder in _upwards(entry.base):
         for marker in PROJECT_MARKERS:
             if (folder / marker).exists():
-                return folder, f"it is the nearest directory with a {marker}"
-    if entry.base in _too_wide() and entry.file and entry.file.parent != entry.base:
-        if entry.module_name == "__main__":
-            return entry.file.parent, f"{entry.file.name} is in it"
-        raise PackageRootError(
-            f"{entry.module_name} is imported from {entry.base}, which is too wide to ship",
-            value=str(entry.base),
-            hint=f"move the package into a directory of its own, or set {OVERRIDE}",
-        )
-    return entry.base, entry.what
+                why = f"it is the nearest directory with a {marker}"
+                return _Found(path=folder, why=why)
+    no_project = why_no_project(entry.base)
+    if no_project is None:
+        return _Found(path=entry.base, why=entry.what)
+    if is_claimed(entry.base):
+        return _Found(path=entry.base, why=f"it has a {IGNORE_FILE}")
+    if entry.module_name == "__main__" and entry.file and not why_no_project(entry.file.parent):
+        return _Found(path=entry.file.parent, why=f"{entry.file.name} is in it")
+    why = f"only what is imported from it ships, as it is {no_project}"
+    return _Found(path=entry.base, why=why, no_project=no_project)
 
 
 def _upwards(base: Path) -> Iterator[Path]:
     """Yield the directories that may be a project's, from the base upwards."""
     for folder in (base, *base.parents):
-        if folder in _too_wide():
+        if ends_projects(folder):
             return
         yield folder
-
-
-def _too_wide() -> tuple[Path, ...]:
-    home = Path.home()
-    return home, home.resolve(), Path(home.anchor)
+        if is_environment(str(folder)):
+            return  # what lies around a virtual environment does not ship with it
 
 
 def _checked_override(override: Path, cwd: Path, entry: _Entry) -> Path:
@@ -182,21 +221,48 @@ def _checked_override(override: Path, cwd: Path, entry: _Entry) -> Path:
 
 def _workspace_sys_path(
     root: Path, base: Path, cwd: Path, sys_path: Sequence[str]
-) -> tuple[str, ...]:
-    """Return where a run looks for modules, relative to the root."""
-    # An entry of '' means the working directory, in an interactive session and with -c.
-    given = [(cwd / entry).resolve() for entry in sys_path]
-    found: dict[str, None] = {}
-    for folder in (*given, base, *loaded_bases()):
-        relative = None if _is_python(folder) else _relative(folder, root)
-        if relative is not None and folder.exists():
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return where a run looks for modules, relative to the root.
+
+    Returns:
+        What comes before the standard library, and what comes after it.
+    """
+    before: dict[str, None] = {}
+    after: dict[str, None] = {}
+    # What an import hook found is asked for last here, too.
+    found = before
+    for folder in _folders(sys_path, cwd):
+        if is_standard_library(folder):
+            found = after
+        elif relative := _importable(folder, root):
             found[relative] = None
-    return tuple(found)
+    for folder in (base, *loaded_bases()):
+        if relative := _importable(folder, root):
+            after[relative] = None
+    return tuple(before), tuple(name for name in after if name not in before)
 
 
-def _is_python(folder: Path) -> bool:
-    """Whether a directory belongs to a Python installation or a virtual environment."""
-    return is_installed(folder) or folder.is_relative_to(Path(sys.prefix).resolve())
+def _folders(sys_path: Sequence[object], cwd: Path) -> Iterator[Path]:
+    """Yield the directories of a `sys.path`, skipping what Python's import system skips."""
+    for entry in sys_path:
+        if isinstance(entry, str):
+            # An entry of '' means the working directory, in an interactive session and with -c.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                yield (cwd / entry).resolve()
+
+
+def _importable(folder: Path, root: Path) -> str | None:
+    """Return a directory relative to the root, if modules in it are importable in a run."""
+    relative = _relative(folder, root)
+    if relative is None or is_installed(folder):
+        return None
+    inside = (folder, *folder.parents)[: len(folder.parts) - len(root.parts)]
+    if any(is_environment(str(place)) or is_dot_entry_of_home(place) for place in inside):
+        return None  # does not ship
+    try:
+        return relative if folder.exists() else None
+    except OSError:
+        return None
 
 
 def _relative(path: Path, root: Path) -> str | None:

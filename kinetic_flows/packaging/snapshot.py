@@ -16,7 +16,7 @@ from pathlib import Path
 from kinetic_flows.errors import PackageRootError, PackagingError, ProjectTooLargeError
 from kinetic_flows.job import ObjectRef, Sha256, sha256_hex
 from kinetic_flows.naming import manifest_object, pack_object
-from kinetic_flows.packaging.ignore import IGNORE_FILE, IgnoreRules, may_hold_secret, read_rules
+from kinetic_flows.packaging.ignore import IGNORE_FILE, IgnoreRules, read_rules
 from kinetic_flows.packaging.manifest import Entry, decode_manifest, encode_manifest
 from kinetic_flows.packaging.packs import (
     ChangedWhileRead,
@@ -26,6 +26,7 @@ from kinetic_flows.packaging.packs import (
     pack_inputs,
     plan_packs,
 )
+from kinetic_flows.packaging.secret_files import may_hold_secret
 from kinetic_flows.packaging.stat_cache import KnownPack, StatCache
 from kinetic_flows.packaging.tree import FoundFile, Tree, walk_tree
 from kinetic_flows.packaging.wording import megabytes, printable
@@ -86,7 +87,11 @@ class CodeSnapshot:
 
 
 def take_snapshot(
-    root: Path, *, cache_home: Path | None, options: SnapshotOptions | None = None
+    root: Path,
+    *,
+    cache_home: Path | None,
+    options: SnapshotOptions | None = None,
+    only: Sequence[str] | None = None,
 ) -> CodeSnapshot:
     """Find out what a project's files are right now.
 
@@ -95,6 +100,7 @@ def take_snapshot(
         cache_home: `KINETIC_HOME`, where known digests are kept and which never ships; None to
             read every file.
         options: What it may hold; None for the defaults.
+        only: The files that may ship, relative to the root; None for all that are there.
 
     Raises:
         ProjectTooLargeError: It exceeds a limit.
@@ -112,7 +118,7 @@ def take_snapshot(
     for left in reversed(range(ATTEMPTS)):
         cache = StatCache.of_root(real, cache_home)
         try:
-            return _try_snapshot(real, rules, cache, cache_home, chosen)
+            return _try_snapshot(real, rules, cache, cache_home, chosen, only)
         except ChangedWhileRead as changed:
             if not left:
                 raise _restless(changed) from changed
@@ -128,12 +134,14 @@ def _try_snapshot(
     cache: StatCache,
     cache_home: Path | None,
     options: SnapshotOptions,
+    only: Sequence[str] | None,
 ) -> CodeSnapshot:
     tree = walk_tree(
         root,
         rules,
         is_known_harmless=lambda file: cache.digest(file) is not None,
         never=cache_home if cache_home and cache_home.resolve().is_relative_to(root) else None,
+        only=only,
     )
     size_bytes = sum(file.size_bytes for file in tree.files)
     warnings = (*tree.warnings(), *_guard_size(tree, size_bytes, options))

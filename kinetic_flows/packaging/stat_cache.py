@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from kinetic_flows.packaging.tree import FoundFile
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+"""Raised when the form changes, or when what was harmless may be a secret now."""
 FINE_TICK_NS = 100_000_000
 """Longer than any kernel's tick, for file systems that store fractions of a second."""
 COARSE_TICK_NS = 2_500_000_000

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kinetic_flows.packaging.ignore import (
+from kinetic_flows.packaging.ignore import IgnoreRules, Verdict
+from kinetic_flows.packaging.modules import is_environment
+from kinetic_flows.packaging.secret_files import (
     SECRET_CONTENT_LIMIT_BYTES,
-    IgnoreRules,
-    Verdict,
     holds_secret,
-    looks_secret,
+    is_secret_by_name,
+    lies_in_secret,
     may_hold_secret,
 )
+from kinetic_flows.packaging.wide_places import is_home, is_kinetic_home
 from kinetic_flows.packaging.wording import listed
 
 PERMISSION_BITS = 0o777
@@ -59,6 +62,8 @@ class Tree:
         cycles: Links left out because they lead to a directory that they are in.
         unreadable: What this user may not read.
         special: Sockets, pipes and devices.
+        homes: Directories that some `KINETIC_HOME` names or named.
+        vanished: What was there when the walk began and could not be read any more.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -70,6 +75,8 @@ class Tree:
     cycles: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
+    homes: list[str] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
 
     def warnings(self) -> tuple[str, ...]:
         """Say, in a sentence each, what was left out that somebody may miss."""
@@ -81,6 +88,8 @@ class Tree:
             (self.cycles, "not shipped, because these links lead back to where they are: {}"),
             (self.unreadable, "not shipped, because you may not read them: {}"),
             (self.special, "not shipped, because they are sockets, pipes or devices: {}"),
+            (self.homes, "not shipped, because kinetic keeps its own files there: {}"),
+            (self.vanished, "not shipped, because they were gone before they could be read: {}"),
         )
         return tuple(
             text.format(listed(sorted(paths), limit=LISTED)) for paths, text in sentences if paths
@@ -89,10 +98,19 @@ class Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class _Folder:
-    """A directory to look into: its path in the tree and the directories it is in."""
+    """A directory to look into: its path in the tree and the directories it is in.
+
+    Attributes:
+        path: Relative to the root; empty for the root.
+        identities: The directories it is in, and itself.
+        named_only: Whether it is a store of secrets, of which what the rules name ships.
+        named: Whether it is a store of secrets that the rules name as a whole.
+    """
 
     path: str
     identities: frozenset[tuple[int, int]]
+    named_only: bool = False
+    named: bool = False
 
     def child(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -104,6 +122,7 @@ def walk_tree(
     *,
     is_known_harmless: Callable[[FoundFile], bool],
     never: Path | None = None,
+    only: Sequence[str] | None = None,
 ) -> Tree:
     """Find what ships.
 
@@ -113,8 +132,10 @@ def walk_tree(
         is_known_harmless: Whether this version of a file was looked into before and holds
             no secret.
         never: A directory that never ships, wherever it is; None for none.
+        only: The files that may ship; None for all that there are.
     """
-    return _Walk(root, rules, is_known_harmless, never).run()
+    walk = _Walk(root, rules, is_known_harmless, never)
+    return walk.run() if only is None else walk.pick(only)
 
 
 class _Walk:
@@ -131,6 +152,7 @@ class _Walk:
         self.never = _identity(never) if never else None
         self.tree = Tree()
         self.pending_links: list[str] = []
+        self.homes: dict[str, bool] = {}
 
     def run(self) -> Tree:
         identity = _identity(Path(self.root))
@@ -138,6 +160,16 @@ class _Walk:
         while folders:
             folders.extend(self._look_into(folders.pop()))
         self._settle_links()
+        return self.tree
+
+    def pick(self, paths: Sequence[str]) -> Tree:
+        """Look at some files and at nothing else."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                if is_secret_by_name(path) and not self.rules.brings_back(path):
+                    self.tree.secrets.append(path)
+                else:
+                    self._add_file(path, os.stat(self._full(path)))  # noqa: PTH116 - any bytes
         return self.tree
 
     def _look_into(self, folder: _Folder) -> Iterator[_Folder]:
@@ -161,67 +193,85 @@ class _Walk:
         if entry.is_symlink():
             yield from self._look_at_link(folder, path)
         elif entry.is_dir(follow_symlinks=False):
-            if self._enters(path):
+            if self._enters(folder, path):
                 yield self._enter(folder, path, entry.stat(follow_symlinks=False))
-        elif self._ships(path):
-            self._add_file(path, entry.stat(follow_symlinks=False))
+        elif self._ships(folder, path):
+            self._add_file(path, entry.stat(follow_symlinks=False), is_named=folder.named)
 
     def _look_at_link(self, folder: _Folder, path: str) -> Iterator[_Folder]:
         full = self._full(path)
         try:
             found = os.stat(full)  # noqa: PTH116 - names may hold any bytes
         except OSError:
-            if self._ships(path):
+            if self._ships(folder, path):
                 self.tree.broken.append(path)
             return
         is_directory = stat.S_ISDIR(found.st_mode)
-        if not (self._enters(path) if is_directory else self._ships(path)):
+        if not (self._enters(folder, path) if is_directory else self._ships(folder, path)):
             return
-        if self._is_inside(os.path.realpath(full)):
+        real = os.path.realpath(full)
+        if self._is_inside(real):
             self.pending_links.append(path)
+        elif lies_in_secret(real, is_directory=is_directory) and not self._is_named(folder, path):
+            self.tree.secrets.append(path)
         elif not is_directory:
-            self._follow_to_file(path, found)
+            self._add_file(path, found, is_named=folder.named)
         elif (found.st_dev, found.st_ino) in folder.identities or self._leads_above(full):
             self.tree.cycles.append(path)
         else:
             yield self._enter(folder, path, found)
 
-    def _follow_to_file(self, path: str, found: os.stat_result) -> None:
-        """Ship what a link leads to, unless its real name is that of a secret."""
-        real = os.path.realpath(self._full(path))
-        if looks_secret(real) and not self.rules.brings_back(path):
-            self.tree.secrets.append(path)
-        else:
-            self._add_file(path, found)
-
     def _enter(self, folder: _Folder, path: str, found: os.stat_result) -> _Folder:
         self.tree.directories[path] = found.st_mode & PERMISSION_BITS | 0o700
         identity = (found.st_dev, found.st_ino)
-        return _Folder(path=path, identities=folder.identities | {identity})
+        is_store = is_secret_by_name(path, is_directory=True)
+        is_named = is_store and self.rules.brings_back(path, is_directory=True)
+        return _Folder(
+            path=path,
+            identities=folder.identities | {identity},
+            named_only=not is_named and (is_store or folder.named_only),
+            named=is_named or folder.named,
+        )
 
-    def _enters(self, path: str) -> bool:
+    def _enters(self, folder: _Folder, path: str) -> bool:
         """Whether a directory ships."""
         if self.never and _identity(Path(self._full(path))) == self.never:
             return False
         if self._is_virtual_environment(path):
             return self.rules.brings_back(path, is_directory=True)
-        return self._accept(path, self.rules.judge(path, is_directory=True))
+        if is_kinetic_home(self._full(path)):
+            self.tree.homes.append(path)
+            return False
+        return self._accept(folder, path, is_directory=True)
 
-    def _ships(self, path: str) -> bool:
-        return self._accept(path, self.rules.judge(path))
+    def _ships(self, folder: _Folder, path: str) -> bool:
+        return self._accept(folder, path)
 
-    def _accept(self, path: str, verdict: Verdict) -> bool:
-        if verdict is Verdict.SECRET:
+    def _accept(self, folder: _Folder, path: str, *, is_directory: bool = False) -> bool:
+        verdict = self.rules.judge(path, is_directory=is_directory)
+        if folder.named:
+            return verdict is not Verdict.EXCLUDE
+        leads_to_named = is_directory and self.rules.names_below(path)
+        if folder.named_only or self._is_hidden_in_home(folder, path):
+            return leads_to_named or self.rules.brings_back(path, is_directory=is_directory)
+        if verdict is Verdict.SECRET and not leads_to_named:
             self.tree.secrets.append(path)
-        return verdict is Verdict.SHIP
+        return verdict is Verdict.SHIP or (verdict is Verdict.SECRET and leads_to_named)
+
+    def _is_named(self, folder: _Folder, path: str) -> bool:
+        return folder.named or self.rules.brings_back(path)
+
+    def _is_hidden_in_home(self, folder: _Folder, path: str) -> bool:
+        if not path.rpartition("/")[2].startswith("."):
+            return False
+        if folder.path not in self.homes:
+            self.homes[folder.path] = is_home(Path(self._full(folder.path)).resolve())
+        return self.homes[folder.path]
 
     def _is_virtual_environment(self, path: str) -> bool:
-        if not self.rules.default_excludes:
-            return False
-        full = self._full(path)
-        return os.path.lexists(f"{full}/pyvenv.cfg") or os.path.lexists(f"{full}/conda-meta")
+        return self.rules.default_excludes and is_environment(self._full(path))
 
-    def _add_file(self, path: str, found: os.stat_result) -> None:
+    def _add_file(self, path: str, found: os.stat_result, *, is_named: bool = False) -> None:
         if not stat.S_ISREG(found.st_mode):
             self.tree.special.append(path)
             return
@@ -235,7 +285,7 @@ class _Walk:
         )
         if not os.access(self._full(path), os.R_OK):
             self.tree.unreadable.append(path)
-        elif self._is_secret(file):
+        elif not is_named and self._is_secret(file):
             self.tree.secrets.append(path)
         else:
             self.tree.files.append(file)

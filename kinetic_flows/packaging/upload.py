@@ -77,7 +77,8 @@ def code_spec(snapshot: CodeSnapshot, root: PackageRoot) -> CodeSpec:
     return CodeSpec(
         packs=snapshot.packs,
         manifest=snapshot.manifest_ref,
-        sys_path=root.sys_path,
+        sys_path=tuple(entry for entry in root.sys_path if entry not in root.late),
+        late_sys_path=root.late,
         working_directory=root.working_directory,
         entry_module_file=str(main_file.relative_to(root.path)) if main_file and inside else None,
     )

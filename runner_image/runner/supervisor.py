@@ -225,10 +225,10 @@ class Supervisor:
             packages = install_requirements(
                 self._store, requirements, self._scratch, self._output.say
             )
+        paths = code or {"sys_path": ["."], "late_sys_path": [], "working_directory": "."}
         return {
             "workspace": workspace,
-            "sys_path": code["sys_path"] if code else ["."],
-            "working_directory": code["working_directory"] if code else ".",
+            **{name: paths[name] for name in ("sys_path", "late_sys_path", "working_directory")},
             "payload": payload,
             "pieces": pieces,
             "parameters": self._parameters(),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TASK_FILE = "task.json"
 
 _PR_SET_PDEATHSIG = 1
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 class Terminated(SystemExit):
@@ -104,14 +105,17 @@ def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
 def _set_path(task: Mapping[str, Any]) -> None:
     """Make the project's code and packages importable, here and in processes started from here."""
     archive = sys.path.pop(0)
-    own = [os.path.normpath(os.path.join(task["workspace"], item)) for item in task["sys_path"]]
+    own, late = _folders(task, "sys_path"), _folders(task, "late_sys_path")
     sys.path[:0] = own
     if task["packages"]:
-        _add_packages(task["packages"], len(own))
+        _add_packages(task["packages"])
         own.append(task["packages"])
         os.environ["PATH"] = os.pathsep.join(
             [task["packages"] + "/bin", os.environ.get("PATH", "")]
         )
+    sys.path += late
+    # Of started processes' import path only the front can be set.
+    own += [folder for folder in late if not _hides_standard_library(folder)]
     if not _is_installed("kinetic"):
         own.append(os.path.join(archive, "stubs"))
         sys.path.append(own[-1])
@@ -119,7 +123,21 @@ def _set_path(task: Mapping[str, Any]) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(own)
 
 
-def _add_packages(directory: str, position: int) -> None:
+def _folders(task: Mapping[str, Any], which: str) -> list[str]:
+    return [os.path.normpath(os.path.join(task["workspace"], item)) for item in task[which]]
+
+
+def _hides_standard_library(folder: str) -> bool:
+    """Whether a directory in front of the standard library would hide a module of it."""
+    try:
+        names = {name.partition(".")[0] for name in os.listdir(folder)}
+    except OSError:
+        return False
+    standard = getattr(sys, "stdlib_module_names", frozenset())  # since Python 3.10
+    return not names.isdisjoint(standard)
+
+
+def _add_packages(directory: str) -> None:
     """Put installed packages before the image's own, their `.pth` files included."""
     import site
 
@@ -127,6 +145,8 @@ def _add_packages(directory: str, position: int) -> None:
     site.addsitedir(directory)
     added = sys.path[before:]
     del sys.path[before:]
+    images = [os.path.basename(entry) in _INSTALLED for entry in sys.path]
+    position = images.index(True) if True in images else before
     sys.path[position:position] = added
 
 

@@ -11,6 +11,14 @@ from shipping import names_under, ship, ship_and_restore, write_project
 
 SERVICE_ACCOUNT = '{"type": "service_account", "private_key": "-----BEGIN..."}'
 USER_CREDENTIALS = '{"refresh_token": "1//x", "type": "authorized_user"}'
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+users:
+- name: ada
+  user:
+    client-key-data: LS0t
+"""
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn\n"
 
 
@@ -116,6 +124,36 @@ def test_the_defaults_can_be_switched_off_but_not_for_secrets(
         ("certs/server.pem", "\n-----BEGIN RSA PRIVATE KEY-----\n"),
         ("certs/server.key", "-----BEGIN PRIVATE KEY-----\n"),
         ("sa.json", SERVICE_ACCOUNT),
+        (".aws/credentials", ""),
+        ("backup/.aws/config", ""),
+        ("of-ada/credentials", "[default]\naws_secret_access_key = abcdefghijklmnop0123"),
+        (".azure/msal_token_cache.json", "{}"),
+        ("gcloud/access_tokens.db", ""),
+        ("gcloud/legacy_credentials/ada/adc.json", "{}"),
+        (".config/gcloud/properties", ""),
+        (".kube/config", ""),
+        ("staging.yaml", KUBECONFIG),
+        ("kubeconfig", ""),
+        (".docker/config.json", "{}"),
+        ("podman.json", '{"auths": {"ghcr.io": {"auth": "dTpw"}}}'),
+        (".config/gh/hosts.yml", ""),
+        ("hosts.yml", "github.com:\n    oauth_token: gho_x\n"),
+        (".kaggle/kaggle.json", "{}"),
+        ("kaggle.json", "{}"),
+        ("k.json", '{"username": "ada", "key": "0123456789abcdef0123456789abcdef"}'),
+        ("huggingface/token", "hf_x"),
+        (".bash_history", ""),
+        (".python_history", ""),
+        ("infra/prod.tfstate", "{}"),
+        ("infra/terraform.tfstate.backup", "{}"),
+        (".streamlit/secrets.toml", ""),
+        ("wandb/settings", ""),
+        (".mlflow/credentials", ""),
+        (".prefect/profiles.toml", ""),
+        ("old/prefect.db", ""),
+        (".npmrc", "//registry.npmjs.org/:_authToken=npm_x"),
+        ("token.json", '{"refresh_token": "1//x", "client_secret": "y"}'),
+        ("keys.txt", "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQ"),
         ("deep/down/renamed.json", USER_CREDENTIALS),
     ],
 )
@@ -126,7 +164,8 @@ def test_what_looks_like_a_secret_stays_and_is_named(
     snapshot, _ = ship(project, tmp_path / "store")
     assert snapshot.files == 1
     (warning,) = snapshot.warnings
-    assert name.partition("/config")[0] in warning
+    named = warning.partition("secrets: ")[2].partition(";")[0]
+    assert name == named or name.startswith(f"{named}/")
     assert ".kineticignore" in warning
 
 
@@ -138,6 +177,15 @@ def test_what_looks_like_a_secret_stays_and_is_named(
         ("config.json", '{"type": "service_account_list"}'),
         ("tests/test_keys.py", f'KEY = """{PRIVATE_KEY}"""'),
         ("environment.yaml", "a: 1"),
+        (".docker/php/Dockerfile", "FROM php"),
+        (".streamlit/config.toml", "[theme]"),
+        (".npmrc", "//registry.npmjs.org/:_authToken=${NPM_TOKEN}"),
+        ("deployment.yaml", "kind: Deployment\nname: token"),
+        ("credentials.py", "aws_secret_access_key = os.environ['X']"),
+        ("history.csv", ""),
+        ("main.tf", ""),
+        ("token.json", '{"a": 1}'),
+        (".github/workflows/ci.yml", "token: ${{ secrets.TOKEN }}"),
         ("README.txt", "how to make a -----BEGIN PRIVATE KEY----- file"),
     ],
 )
@@ -182,6 +230,42 @@ def test_a_credential_found_by_its_content_can_be_brought_back(
     files = {".kineticignore": "!keys/sa.json", "keys/sa.json": SERVICE_ACCOUNT}
     write_project(project, files)
     assert "keys/sa.json" in names_under(ship_and_restore(project, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rules", "ships"),
+    [
+        ("!.kube/", {".kube/config", ".kube/cache/x"}),
+        ("!.kube", {".kube/config", ".kube/cache/x"}),
+        ("!.kube/config", {".kube/config"}),
+        ("!/.kube/config", {".kube/config"}),
+        ("!**/.kube/config", {".kube/config"}),
+        ("!.kube/\n.kube/cache/", {".kube/config"}),
+        ("!.*", set()),
+        ("!*", set()),
+        ("!config", set()),
+    ],
+)
+def test_a_store_of_credentials_ships_as_far_as_it_is_named(
+    project: Path, tmp_path: Path, rules: str, ships: set[str]
+) -> None:
+    files = {".kineticignore": rules, ".kube/config": KUBECONFIG, ".kube/cache/x": ""}
+    write_project(project, files)
+    restored = names_under(ship_and_restore(project, tmp_path))
+    assert restored == {".kineticignore", *ships}
+
+
+def test_a_link_into_a_store_of_credentials_does_not_ship_it(project: Path, tmp_path: Path) -> None:
+    home = write_project(
+        tmp_path / "ada", {".aws/config": "", ".cache/huggingface/token": "", ".kube/x/y": ""}
+    )
+    write_project(project, {"main.py": ""})
+    (project / "cloud").symlink_to(home / ".aws")
+    (project / "part").symlink_to(home / ".kube" / "x")
+    (project / "hub").symlink_to(home / ".cache" / "huggingface" / "token")
+    snapshot, _ = ship(project, tmp_path / "store")
+    assert snapshot.files == 1
+    assert "cloud, hub, part" in snapshot.warnings[0]
 
 
 def test_a_link_to_a_secret_does_not_ship_it(project: Path, tmp_path: Path) -> None:

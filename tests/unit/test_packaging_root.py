@@ -207,22 +207,6 @@ def test_the_home_directory_is_no_project_for_what_lies_deeper(tools: Path, proj
     assert found["path"] == str(project)
 
 
-def test_a_script_in_the_home_directory_ships_the_home_directory(
-    tools: Path, project: Path
-) -> None:
-    write_project(project, {"main.py": MAIN})
-    found = probe(tools, project, "main.py", env={"HOME": str(project)})
-    assert found["path"] == str(project)
-
-
-def test_a_package_directly_in_the_home_directory_is_refused(tools: Path, project: Path) -> None:
-    files = {"pkg/__init__.py": "", "pkg/mod.py": "def train(): ..."}
-    write_project(project, files)
-    code = "from probe import probe\nfrom pkg.mod import train\nprobe(train)"
-    with pytest.raises(AssertionError, match="too wide to ship"):
-        probe(tools, project, "-c", code, env={"HOME": str(project)})
-
-
 def test_a_project_reached_through_a_link_has_one_root(tools: Path, project: Path) -> None:
     write_project(project, {"main.py": MAIN, "requirements.txt": ""})
     link = project.with_name("link")
