@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from kinetic_flows.accelerators import Accelerator
 from kinetic_flows.cloud_settings import CloudSettings
@@ -30,9 +30,12 @@ from kinetic_flows.images.modes import BUNDLED, CUSTOM, PREBUILT, mode_of
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.naming import local_image_reference, project_image
 from kinetic_flows.options import RunOptions
-from kinetic_flows.plan import EnvironmentSpec, ImageMode
+from kinetic_flows.plan import Category, EnvironmentSpec, ImageMode
 from kinetic_flows.pool_variables import merged
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
+
+BaseSource: TypeAlias = Callable[[Category, str], BaseInputs]
+"""Gives the inputs of the base image for a category and a Python minor version."""
 
 NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
 PREBUILT_HERE = "container_image='prebuilt' uses the same environment as bundled on this machine"
@@ -196,23 +199,26 @@ class CloudPlace:
     Attributes:
         cloud: The settings of Google Cloud.
         registry: Where a configured base image is looked up.
+        bases: What gives the inputs of the base for a category and a Python.
+        python: Python minor version of the images.
     """
 
     cloud: CloudSettings
     registry: ImageRegistry
+    bases: BaseSource = read_base_inputs
+    python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
 
     def image_source(self, asked: ImageWish, accelerator: Accelerator) -> ImageSource:
         """Return an image for the nodes, with this Python minor version."""
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
         if asked.mode == CUSTOM:
             wanted = Wanted(
-                python=python,
+                python=self.python,
                 architecture=accelerator.architecture,
                 category=accelerator.category,
             )
             return OwnImage(reference=str(asked.container_image).strip(), wanted=wanted)
         _require_amd64(accelerator)
-        inputs = read_base_inputs(accelerator.category, python)
+        inputs = self.bases(accelerator.category, self.python)
         if asked.mode == PREBUILT:
             return BaseImage(
                 target=_target(inputs, str(inputs.identity), accelerator),
@@ -314,7 +320,7 @@ def _require_amd64(accelerator: Accelerator) -> None:
 def _target(
     inputs: BaseInputs, base_identity: str, accelerator: Accelerator, template: str = ""
 ) -> Target:
-    return cloud_target(
+    target = cloud_target(
         inputs.category,
         inputs.python,
         base_lock=inputs.lock,
@@ -322,6 +328,7 @@ def _target(
         template=template,
         needs=accelerator.runtime,
     )
+    return target if inputs.is_shipped else replace(target, made_base_lock=inputs.lock)
 
 
 def _bootstrap_arguments(mode: ImageMode) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ class EnvironmentSpec:
         packages: The same packages, parsed.
         wheels: Wheels that the client ships because no index has them.
         dependency_hash: Identity of all of the above.
+        made_base_lock: The base's lock where none comes with this package for the Python;
+            empty where one does.
     """
 
     category: Category
@@ -44,6 +46,7 @@ class EnvironmentSpec:
     packages: tuple[Package, ...]
     wheels: tuple[ObjectRef, ...]
     dependency_hash: Sha256
+    made_base_lock: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,13 @@ from typing import Any
 
 from kinetic_flows.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.accelerators.runtime import require_runtime
+from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.errors import UsageError
 from kinetic_flows.image_sources import ImageSource, OwnImage
+from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.packaging.ignored_imports import ignored_import_warnings
@@ -33,8 +35,8 @@ from kinetic_flows.packaging.payload import (
 from kinetic_flows.packaging.root import PackageRoot, find_package_root
 from kinetic_flows.packaging.selection import imported_files
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
-from kinetic_flows.places import CloudPlace, ImageWish, JobRequest, LocalPlace, Place
-from kinetic_flows.plan import ImageMode
+from kinetic_flows.places import BaseSource, CloudPlace, ImageWish, JobRequest, LocalPlace, Place
+from kinetic_flows.plan import Category, ImageMode
 from kinetic_flows.protocols import ImageRegistry, Platform, ResolvedImage
 from kinetic_flows.settings import Settings, captured_environment
 
@@ -113,6 +115,7 @@ def draft_call(
     *,
     cwd: Path,
     sys_path: Sequence[str],
+    environ: Mapping[str, str],
 ) -> Draft:
     """Decide what can be decided about a call before its dependencies are locked.
 
@@ -123,6 +126,7 @@ def draft_call(
             of chips alone means.
         cwd: The working directory.
         sys_path: This process's `sys.path`.
+        environ: Variables for uv, where the base image needs a lock of its own.
 
     Raises:
         TypeError: The arguments do not fit the function's signature.
@@ -130,7 +134,7 @@ def draft_call(
     """
     _check_arguments(call)
     accelerator = _accelerator(call.options.accelerator, platform)
-    place = place_of(settings, platform.registry)
+    place = place_of(settings, platform.registry, _bases(platform, settings, environ))
     image = place.image_source(image_wish(call.options, settings), accelerator)
     captured = captured_environment(call.options.capture_env_vars)
     root = find_package_root(
@@ -167,7 +171,12 @@ def draft_call(
         snapshot=snapshot,
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
-        notices=(*advice.notices, *root.notices(), *_ignored(image, source)),
+        notices=(
+            *advice.notices,
+            *root.notices(),
+            *_ignored(image, source),
+            *_made_base(image),
+        ),
         warnings=(
             *advice.warnings,
             *snapshot.warnings,
@@ -213,19 +222,36 @@ def with_arguments(
     return replace(draft, call=call, payload=payload, argument_reprs=reprs)
 
 
-def place_of(settings: Settings, registry: ImageRegistry) -> Place:
+def place_of(
+    settings: Settings, registry: ImageRegistry, bases: BaseSource = read_base_inputs
+) -> Place:
     """Return where the settings say that functions run.
 
     Args:
         settings: The settings in force.
         registry: Where a base image of one's own is looked up.
+        bases: What gives the inputs of base images.
 
     Raises:
         ConfigurationError: Google Cloud was chosen and is not configured.
     """
     if settings.platform == "local":
         return LocalPlace(is_explicit=settings.platform_is_explicit)
-    return CloudPlace(cloud=settings.required_cloud(), registry=registry)
+    return CloudPlace(cloud=settings.required_cloud(), registry=registry, bases=bases)
+
+
+def _bases(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> BaseSource:
+    """Return what gives the inputs of base images, made here for a Python that none come for."""
+
+    def inputs(category: Category, python: str) -> BaseInputs:
+        if python in base_pythons():
+            return read_base_inputs(category, python)
+        made = make_base_lock(
+            category, python, store=platform.store, home=settings.home, environ=environ
+        )
+        return read_base_inputs(category, python, made.text)
+
+    return inputs
 
 
 def lock_draft(
@@ -253,6 +279,16 @@ def lock_draft(
         upgrade=upgrade,
     )
     require_known_chip(draft, lock)
+    target = locked_target(draft)
+    if target.made_base_lock:
+        make_base_lock(
+            target.category,
+            target.python,
+            store=platform.store,
+            home=draft.settings.home,
+            environ=environ,
+            write=True,
+        )
     return lock
 
 
@@ -318,3 +354,11 @@ def _ignored_retries(options: RunOptions, hosts: int) -> tuple[str, ...]:
         return ()
     told = f"retries={options.retries} does nothing on {hosts} hosts, which would be out of step"
     return (f"{told}; Run.retry() and map(retries=...) run the call again as a new run",)
+
+
+def _made_base(image: ImageSource) -> tuple[str, ...]:
+    """Say that the base has a lock that was made for this Python."""
+    if isinstance(image, OwnImage) or not image.target.made_base_lock:
+        return ()
+    target = image.target
+    return (made_base_notice(target.category, target.python, target.made_base_lock),)

@@ -325,7 +325,9 @@ class RemoteFunction(Generic[P, R]):
         environ = process_environment()
         settings = configure(environ, progress, self.options.cloud)
         platform = choose_platform(settings, environ)
-        draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path)
+        draft = draft_call(
+            call, settings, platform, cwd=Path.cwd(), sys_path=sys.path, environ=environ
+        )
         for notice in draft.notices:
             progress.notice(notice)
         for warning in draft.warnings:

@@ -32,7 +32,7 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         options=function.options,
         may_lack_arguments=True,
     )
-    draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path)
+    draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path, environ=environ)
     locked = lock_draft(draft, platform, environ, upgrade=upgrade)
     print(f"dependencies: {draft.source.label}", file=sys.stderr)
     for warning in (*draft.warnings, *locked.warnings):

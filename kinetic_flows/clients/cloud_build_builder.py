@@ -146,7 +146,9 @@ class CloudBuildBuilder:
         """
         if environment.base_identity.startswith("sha256:"):
             return self._configured_base(environment)
-        inputs = read_base_inputs(environment.category, environment.python)
+        inputs = read_base_inputs(
+            environment.category, environment.python, environment.made_base_lock
+        )
         if inputs.identity != environment.base_identity:
             raise BuildError(
                 f"this version makes the {environment.category} base {inputs.identity[:12]}, "

@@ -8,8 +8,9 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.images.bases import GLIBC
 
-_GLIBC_MINORS = range(28, 4, -1)
+_GLIBC_MINORS = range(int(GLIBC.partition(".")[2]), 4, -1)
 _OLD_NAMES = {17: "manylinux2014_x86_64", 12: "manylinux2010_x86_64", 5: "manylinux1_x86_64"}
 
 

@@ -73,4 +73,5 @@ def environment_spec(lock_text: str, target: Target) -> EnvironmentSpec:
             for wheel in wheels
         ),
         dependency_hash=dependency_hash(packages, target),
+        made_base_lock=target.made_base_lock,
     )

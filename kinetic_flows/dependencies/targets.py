@@ -52,6 +52,8 @@ class Target:
         template_sha256: Digest of the template the environment is built from; empty for none.
         interpreter: Python to resolve and build for, when it is this machine's; else None.
         needs: What the accelerator asks of the packages that talk to it.
+        made_base_lock: The base's lock where none comes with this package; empty for one that
+            does.
     """
 
     python: str
@@ -65,6 +67,7 @@ class Target:
     template_sha256: str = ""
     interpreter: Path | None = None
     needs: tuple[RuntimeRequirement, ...] = ()
+    made_base_lock: str = ""
 
     def markers(self) -> dict[str, str]:
         """Return the values that requirement markers have in the environment."""

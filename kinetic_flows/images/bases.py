@@ -51,6 +51,7 @@ class BaseInputs:
         lock: The locked packages with their hashes.
         template: Text of the Dockerfile's template, the category's variables filled in.
         upstream: Reference of the image it starts from.
+        is_shipped: Whether the lock comes with this package; else it was made for the Python.
     """
 
     category: Category
@@ -58,6 +59,7 @@ class BaseInputs:
     lock: str
     template: str
     upstream: str
+    is_shipped: bool = True
 
     @property
     def identity(self) -> Sha256:
@@ -65,16 +67,29 @@ class BaseInputs:
         return identity_of_base(lock=self.lock, template=self.template, upstream=self.upstream)
 
 
-def read_base_inputs(category: Category, python: str) -> BaseInputs:
+def read_base_inputs(category: Category, python: str, lock: str | None = None) -> BaseInputs:
     """Return the inputs of a base image, as they come with this package.
 
     Args:
         category: Kind of accelerator.
         python: Python minor version.
+        lock: A lock that was made for a Python that no lock comes for; None for the one that
+            comes with this package.
 
     Raises:
-        ImageError: There is no base for that version of Python.
+        ImageError: No lock comes for that version of Python.
     """
+    return BaseInputs(
+        category=category,
+        python=python,
+        lock=lock or _shipped_lock(category, python),
+        template=_read("base.Dockerfile.template").replace("{{variables}}", VARIABLES[category]),
+        upstream=UPSTREAM.format(python=python),
+        is_shipped=not lock,
+    )
+
+
+def _shipped_lock(category: Category, python: str) -> str:
     lock = _resources().joinpath("base-locks", base_lock_name(category, python))
     if not lock.is_file():
         raise ImageError(
@@ -82,13 +97,13 @@ def read_base_inputs(category: Category, python: str) -> BaseInputs:
             value=python,
             hint=f"run the client with a Python that has one: {suggest(python, base_pythons())}",
         )
-    return BaseInputs(
-        category=category,
-        python=python,
-        lock=lock.read_text(encoding="utf-8"),
-        template=_read("base.Dockerfile.template").replace("{{variables}}", VARIABLES[category]),
-        upstream=UPSTREAM.format(python=python),
-    )
+    return lock.read_text(encoding="utf-8")
+
+
+def base_requirements(category: Category) -> tuple[str, ...]:
+    """Return what a base image's lock is resolved from."""
+    lines = _read(f"base-locks/{category}.in").splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def read_project_template() -> str:

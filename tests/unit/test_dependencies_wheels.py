@@ -18,9 +18,10 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.trees import tree_digest
 from kinetic_flows.dependencies.wheels import fetch_wheels, install_arguments, local_wheels
 from kinetic_flows.errors import LockError
+from kinetic_flows.images.bases import GLIBC, PLATFORM
 from kinetic_flows.job import sha256_hex
 
-CLOUD = Target(python="3.11", platform="x86_64-manylinux_2_28", category="tpu", base_identity="b")
+CLOUD = Target(python="3.11", platform=PLATFORM, category="tpu", base_identity="b")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,8 @@ CLOUD = Target(python="3.11", platform="x86_64-manylinux_2_28", category="tpu", 
         "x-1-py3-none-any.whl",
         "x-1-py2.py3-none-any.whl",
         "x-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
-        "x-1-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "x-1-cp311-cp311-manylinux_2_31_x86_64.whl",
+        f"x-1-cp311-cp311-manylinux_{GLIBC.replace('.', '_')}_x86_64.whl",
         "x-1-cp39-abi3-manylinux_2_17_x86_64.whl",
         "x-1-py3-none-manylinux1_x86_64.whl",
     ],
@@ -44,7 +46,7 @@ def test_wheels_that_fit_the_images(filename: str) -> None:
         ("x-1-cp311-cp311-macosx_11_0_arm64.whl", "macosx_11_0_arm64"),
         ("x-1-cp311-cp311-win_amd64.whl", "win_amd64"),
         ("x-1-cp311-cp311-manylinux_2_28_aarch64.whl", "aarch64"),
-        ("x-1-cp311-cp311-manylinux_2_34_x86_64.whl", "manylinux_2_34"),
+        ("x-1-cp311-cp311-manylinux_2_99_x86_64.whl", "manylinux_2_99"),
         ("x-1-cp311-cp311-musllinux_1_2_x86_64.whl", "musllinux"),
         ("x-1-cp312-cp312-manylinux_2_28_x86_64.whl", "Python 3.11"),
         ("x-1-py2-none-any.whl", "py2"),
