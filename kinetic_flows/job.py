@@ -94,6 +94,8 @@ class CodeSpec:
         working_directory: Directory to run in, relative to the workspace.
         entry_module_file: The script that was `__main__` on the client, relative to the
             workspace; None when there was none.
+        root: The directory of the client that shipped, for file names in tracebacks; empty to
+            name files by their place in the project.
     """
 
     packs: tuple[ObjectRef, ...]
@@ -102,6 +104,7 @@ class CodeSpec:
     late_sys_path: tuple[str, ...] = ()
     working_directory: str = "."
     entry_module_file: str | None = None
+    root: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

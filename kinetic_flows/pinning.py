@@ -159,7 +159,8 @@ def with_names(job: JobSpec, rename: Callable[[str], str]) -> JobSpec:
 
 def _renamed_code(code: CodeSpec, renamed: Callable[[ObjectRef], ObjectRef]) -> CodeSpec:
     packs = tuple(renamed(each) for each in code.packs)
-    return replace(code, packs=packs, manifest=renamed(code.manifest))
+    # Where one of several people has the project says nothing to those who watch its runs.
+    return replace(code, packs=packs, manifest=renamed(code.manifest), root="")
 
 
 def _renamed_requirements(

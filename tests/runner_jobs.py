@@ -144,7 +144,13 @@ class Job:
     def _frame(self) -> bytes:
         call = self.call or cloudpickle.dumps((None, self.args, self.kwargs))
         reference = None if self.call else {"module": "app", "qualname": self.function}
-        frame = {"environment": self.environment, "function": reference, "call": [call]}
+        frame = {
+            "environment": self.environment,
+            "function": reference,
+            "main": None,
+            "sources": {},
+            "call": [call],
+        }
         return pickle.dumps(frame, protocol=5)
 
     def _code(self) -> CodeSpec:

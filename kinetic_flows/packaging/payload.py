@@ -1,15 +1,18 @@
 """The payload: one call, pickled for the run.
 
 A payload is a pickle of `{"environment": {name: value}, "function": {"module", "qualname"} or
-None, "call": [bytes or digest, ...]}`. The pieces of `call`, joined, are a pickle of
-`(function or None, args, kwargs)`; it is nested so that the runner can set the environment
-before it imports anything of the project. A piece may be an object of its own, named by its
-digest, which calls that have it in common share.
+None, "main": name or None, "sources": {file name: text}, "call": [bytes or digest, ...]}`. The
+pieces of `call`, joined, are a pickle of `(function or None, args, kwargs)` and any number of
+pickles of `{name: value}` for the run's `__main__`; they are nested so that the runner can set
+the environment before it imports anything of the project. A piece may be an object of its own,
+named by its digest, which calls that have it in common share. `main` is the module that was
+started with `python -m`, and `sources` has the lines of code that has no file in the run.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +20,9 @@ from typing import Any
 
 from kinetic_flows.errors import ConfigurationError
 from kinetic_flows.job import Sha256, sha256_hex
+from kinetic_flows.packaging.main_module import MAIN_NAMES
+from kinetic_flows.packaging.named_objects import PROTOCOL
 from kinetic_flows.packaging.pickling import (
-    PROTOCOL,
     found_by_name,
     is_importable_in_run,
     is_reachable_by_name,
@@ -94,16 +98,25 @@ def pack_call(
     reference = function_reference(function, root)
     call = (None if reference else function, args, kwargs)
     try:
-        pickled, by_value = pickle_into(partial(_PickledCall, piece_bytes), call, root)
+        pickled = pickle_into(partial(_PickledCall, piece_bytes), call, root)
     except Exception as error:  # pickling runs other people's code
         raise unpicklable_error(function, call, error, root) from error
-    parts, pieces = pickled.split()
-    framed = {"environment": dict(environment), "function": reference, "call": parts}
+    parts, pieces = pickled.file.split()
+    framed = {
+        "environment": dict(environment),
+        "function": reference,
+        "main": main_name(),
+        "sources": dict(pickled.sources),
+        "call": parts,
+    }
     payload = pickle.dumps(framed, protocol=PROTOCOL)
     return Payload(
         data=payload,
         sha256=sha256_hex(payload),
-        warnings=(*_by_value_warnings(by_value), *_size_warnings(call, pickled.size_bytes, root)),
+        warnings=(
+            *_by_value_warnings(pickled.by_value),
+            *_size_warnings(call, pickled.file.size_bytes, root),
+        ),
         pieces=pieces,
     )
 
@@ -149,13 +162,19 @@ def function_reference(function: Callable[..., Any], root: PackageRoot) -> dict[
     """Return the name by which a run imports a function; None when it has to be pickled."""
     module = getattr(function, "__module__", None)
     qualname = getattr(function, "__qualname__", None)
-    if not module or not qualname or module == "__main__":
+    if not module or not qualname or module in MAIN_NAMES:
         return None
     if not is_reachable_by_name(function, found_by_name(function)):
         return None
     if not is_importable_in_run(module, root):
         return None
     return {"module": module, "qualname": qualname}
+
+
+def main_name() -> str | None:
+    """Return the module that this process was started with; None for a script and all else."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return getattr(spec, "name", None)
 
 
 def require_same_python(client: str, runner: str) -> None:

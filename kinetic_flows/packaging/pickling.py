@@ -2,7 +2,8 @@
 
 Plain cloudpickle pickles by reference whatever is importable here. In a run, only what is
 installed in its image or ships under the package root is importable; what comes from anywhere
-else goes by value.
+else goes by value. A function without a name to find it by goes by value with the global
+variables that its module has in the run; one of `__main__` brings its own along.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import functools
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FunctionType, ModuleType
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Generic, Protocol, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from kinetic_flows.packaging.code_files import CodeFiles
+from kinetic_flows.packaging.main_module import MAIN_NAMES, MainGlobals, MainNames, namespace_of
 from kinetic_flows.packaging.modules import (
     OWN_PACKAGES,
     import_base,
@@ -26,9 +30,9 @@ from kinetic_flows.packaging.modules import (
     is_remote_function,
     module_file,
 )
+from kinetic_flows.packaging.named_objects import PROTOCOL, take_apart
 from kinetic_flows.packaging.root import PackageRoot
-
-PROTOCOL = 5
+from kinetic_flows.packaging.stand_ins import GlobalsInRun
 
 
 class Writable(Protocol):
@@ -59,6 +63,11 @@ def is_importable_in_run(name: str, root: PackageRoot) -> bool:
     return base is not None and base.resolve() in _import_folders(root)
 
 
+def is_main(variables: Mapping[str, Any]) -> bool:
+    """Whether global variables are those of a script, a notebook or an interactive session."""
+    return variables.get("__name__") in MAIN_NAMES
+
+
 def found_by_name(function: Any) -> Any:
     """Return what a function's module holds under the function's qualified name."""
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
@@ -76,7 +85,9 @@ def is_reachable_by_name(function: Any, found: Any) -> bool:
 
 
 class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """A cloudpickle pickler that notes which modules of this machine alone it met.
+    """A cloudpickle pickler of a call, for a run that restores it into its own `__main__`.
+
+    It notes which modules of this machine alone it met, and the names of `__main__`.
 
     Args:
         file: Where the pickle is written.
@@ -87,30 +98,138 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=PROTOCOL)
         self._root = root
         self._judged: dict[str, bool] = {}
+        self._files = CodeFiles(root)
+        self._main = MainGlobals(root, self._files, self._importable)
+        self._names = MainNames()
         self.met_here_only: set[str] = set()
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Lines of code that went by value and whose files do not ship, by file name."""
+        return self._files.sources
+
+    def dump_call(self, value: Any) -> None:
+        """Pickle a value, and behind it what of `__main__` has to be found by name in the run."""
+        self.dump(value)
+        while names := self._names.take():
+            self.dump(names)
 
     def reducer_override(self, obj: Any) -> Any:
         """Decide how one object is pickled; called by pickle for all but builtin values."""
         if isinstance(obj, FunctionType):
-            self._note(obj.__module__)
-            named = self._by_decorated_name(obj)
-            if named is not None:
-                return named
-        elif isinstance(obj, type):
-            self._note(obj.__module__)
-        elif isinstance(obj, ModuleType):
+            return self._function(obj)
+        if isinstance(obj, type):
+            return self._class(obj)
+        if isinstance(obj, CodeType):
+            return self._files.named_for_run(obj, self.dispatch_table[CodeType](obj))
+        if isinstance(obj, ModuleType):
             self._note(obj.__name__)
-        elif is_remote_function(obj) and not self._importable(obj.fn.__module__):
-            return copy.copy, (obj.fn,)
+        elif is_remote_function(obj):
+            return self._plain_form(obj)
+        elif isinstance(obj, functools.cached_property):
+            return _cached_property(obj)
+        elif getattr(obj, "__module__", None) in MAIN_NAMES:
+            return self._object_of_main(obj)
         return super().reducer_override(obj)
+
+    def globals_in_run(self, function: FunctionType, used: dict[str, Any]) -> dict[str, Any]:
+        """Return those of a function's global variables that travel with it, as a run has them.
+
+        Args:
+            function: A function that goes by value.
+            used: Those that its code names.
+        """
+        if is_main(function.__globals__):
+            return self._main.in_run(used)
+        return {} if self._module_in_run(function) else used
+
+    def _function(self, function: FunctionType) -> Any:
+        self._note(function.__module__)
+        named = self._by_decorated_name(function)
+        if named is not None:
+            return named
+        reduced = super().reducer_override(function)
+        if not isinstance(reduced, tuple):
+            return reduced
+        if is_main(function.__globals__):
+            self._names.meet(function, function.__qualname__, function.__globals__)
+        elif function.__module__ in MAIN_NAMES:
+            # What another module's decorator made of one.
+            namespace = namespace_of(function.__module__)
+            self._names.meet(function, function.__qualname__, namespace)
+        make, arguments, (attributes, slots), *rest = reduced
+        travelling = self.globals_in_run(function, slots["__globals__"])
+        return make, arguments, (attributes, {**slots, "__globals__": travelling}), *rest
+
+    def _class(self, kind: type) -> Any:
+        self._note(kind.__module__)
+        reduced = super().reducer_override(kind)
+        if kind.__module__ not in MAIN_NAMES or not isinstance(reduced, tuple) or len(reduced) < 3:
+            return reduced
+        self._names.meet(kind, kind.__qualname__, namespace_of(kind.__module__))
+        make, arguments, (attributes, slots), *rest = reduced
+        return make, arguments, (self._main.attributes_in_run(attributes), slots), *rest
+
+    def _object_of_main(self, obj: Any) -> Any:
+        """Reduce an object of a script, which pickles by name perhaps, by value."""
+        if type(obj) in self.dispatch_table and not isinstance(obj, TypeVar):
+            return NotImplemented
+        taken_apart = take_apart(obj)
+        if taken_apart is None:
+            return NotImplemented
+        if taken_apart.name is not None:
+            self._names.meet(obj, taken_apart.name, namespace_of(obj.__module__))
+        return taken_apart.reduced
+
+    def _plain_form(self, remote: Any) -> Any:
+        """Reduce a decorated function as its plain one, which it is in a run."""
+        if remote._bound:
+            return MethodType, (remote.fn, *remote._bound)
+        module = remote.fn.__module__
+        is_named = module not in MAIN_NAMES and found_by_name(remote.fn) is remote
+        if is_named and self._importable(module):
+            return remote.fn.__qualname__
+        return copy.copy, (remote.fn,)
+
+    def _function_getnewargs(self, func: FunctionType) -> Any:
+        """Have a function made in the run with the global variables of its module there.
+
+        This is cloudpickle's own hook (3.1): what `globals_ref` holds becomes them.
+        """
+        key = id(func.__globals__)
+        if key not in self.globals_ref:
+            module = self._module_in_run(func)
+            if module is not None:
+                self.globals_ref[key] = GlobalsInRun(module)
+            else:
+                self.globals_ref[key] = self._own_globals(func.__globals__)
+        return super()._function_getnewargs(func)
+
+    def _module_in_run(self, function: FunctionType) -> str | None:
+        """Return the module of the run whose global variables a function uses there."""
+        if is_main(function.__globals__):
+            return "__main__"
+        name = function.__globals__.get("__name__")
+        if not isinstance(name, str) or name.partition(".")[0] in OWN_PACKAGES:
+            return None
+        is_module = namespace_of(name) is function.__globals__
+        is_by_value = name in cloudpickle.list_registry_pickle_by_value()
+        return name if is_module and not is_by_value and self._importable(name) else None
+
+    def _own_globals(self, here: dict[str, Any]) -> dict[str, Any]:
+        """Return what a function of no module of the run has before its global variables come."""
+        kept = ("__package__", "__name__", "__path__", "__file__")
+        start = {name: here[name] for name in kept if name in here}
+        place = self._files.place(str(start.get("__file__")))
+        return {**start, "__file__": place} if place else start
 
     def _note(self, module: Any) -> None:
         if isinstance(module, str) and not self._importable(module):
             self.met_here_only.add(module)
 
     def _importable(self, module: str) -> bool:
-        if module == "__main__":
-            return True  # cloudpickle takes it by value of itself
+        if module in MAIN_NAMES:
+            return True  # it is there, and what it has goes by value
         if module not in self._judged:
             self._judged[module] = is_importable_in_run(module, self._root)
         return self._judged[module]
@@ -118,7 +237,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _by_decorated_name(self, function: FunctionType) -> Any:
         """Refer to a plain function whose name holds its decorated form, which runs it there."""
         module = sys.modules.get(function.__module__ or "")
-        if module is None or function.__module__ == "__main__":
+        if module is None or function.__module__ in MAIN_NAMES:
             return None
         found = found_by_name(function)
         if found is function or not is_reachable_by_name(function, found):
@@ -128,44 +247,50 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return functools.reduce, (getattr, function.__qualname__.split("."), module)
 
 
-def pickle_call(value: Any, root: PackageRoot) -> tuple[bytes, frozenset[str]]:
-    """Pickle a value for a run.
+@dataclass(frozen=True, kw_only=True)
+class Pickled(Generic[F]):
+    """What was pickled for a run.
 
-    Args:
-        value: What to pickle.
-        root: The package root, which decides what a run can import.
-
-    Returns:
-        The pickle, and the names of the modules whose functions and classes went by value
-        because no run could import them.
+    Attributes:
+        file: Where it is.
+        by_value: Modules whose functions and classes went by value because no run could import
+            them.
+        sources: Lines of code whose files do not ship, by file name.
     """
-    sink, by_value = pickle_into(io.BytesIO, value, root)
-    return sink.getvalue(), by_value
+
+    file: F
+    by_value: frozenset[str]
+    sources: Mapping[str, str]
 
 
-def pickle_into(
-    new_file: Callable[[], F], value: Any, root: PackageRoot
-) -> tuple[F, frozenset[str]]:
+def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pickled[F]:
     """Pickle a value for a run into a file of the caller's kind.
+
+    Behind the value come, pickled in the same go, names for the run's `__main__`.
 
     Args:
         new_file: Makes an empty file; it is called again when a module that no run can import
             comes to light, and everything is pickled anew with that module by value.
         value: What to pickle.
         root: The package root.
-
-    Returns:
-        The file, and the modules that went by value.
     """
     by_value: frozenset[str] = frozenset()
     while True:
         file = new_file()
-        with _registered(by_value):
+        with _registered(by_value | _main_of_a_child()):
             pickler = CallPickler(file, root)
-            pickler.dump(value)
+            pickler.dump_call(value)
         if pickler.met_here_only <= by_value:
-            return file, by_value
+            return Pickled(file=file, by_value=by_value, sources=pickler.sources)
         by_value |= pickler.met_here_only
+
+
+def globals_that_travel(function: FunctionType, root: PackageRoot) -> dict[str, Any]:
+    """Return the global variables that go by value with a function, as a run has them."""
+    pickler = CallPickler(io.BytesIO(), root)
+    used = cloudpickle.cloudpickle._extract_code_globals(function.__code__)
+    here = function.__globals__
+    return pickler.globals_in_run(function, {name: here[name] for name in used if name in here})
 
 
 @contextmanager
@@ -184,6 +309,18 @@ def _registered(names: frozenset[str]) -> Iterator[None]:
         finally:
             for module in added:
                 cloudpickle.unregister_pickle_by_value(module)
+
+
+def _main_of_a_child() -> frozenset[str]:
+    """Return what multiprocessing's children call the script, which goes by value there too."""
+    name = "__mp_main__"
+    is_own = getattr(sys.modules.get(name), "__name__", None) == name
+    return frozenset({name}) if is_own else frozenset()
+
+
+def _cached_property(obj: functools.cached_property[Any]) -> Any:
+    """Reduce it without the lock that Python 3.11 has in it."""
+    return type(obj), (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
 
 
 def _has_origin(module: ModuleType | None) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from kinetic_flows.errors import UnpicklableError
-from kinetic_flows.packaging.pickling import PROTOCOL, pickle_into
+from kinetic_flows.packaging.main_module import MAIN_NAMES
+from kinetic_flows.packaging.named_objects import MADE_ANEW, PROTOCOL
+from kinetic_flows.packaging.pickling import globals_that_travel, pickle_into
 from kinetic_flows.packaging.reprs import short_repr
 from kinetic_flows.packaging.root import PackageRoot
 
@@ -69,7 +71,7 @@ def largest_part(call: Call, root: PackageRoot) -> tuple[str, int]:
     function, args, kwargs = call
     parts = list(_call_parts((None, args, kwargs)))
     if function is not None:
-        parts += _parts(_function_name(function), function)
+        parts += _parts(_function_name(function), function, root)
     sizes = [(name, _pickled_bytes(value, root)) for name, value in parts]
     return max(sizes, key=lambda item: item[1], default=("the function", 0))
 
@@ -101,7 +103,7 @@ def _trace(
     """Follow the first part that fails, as deep as parts fail."""
     seen = {id(value)}
     for _ in range(MAX_DEPTH):
-        for name, part in _parts(path, value):
+        for name, part in _parts(path, value, root):
             if id(part) in seen:
                 continue
             why = _failure(part, root)
@@ -123,26 +125,26 @@ def _failure(value: Any, root: PackageRoot) -> BaseException | None:
 
 
 def _pickled_bytes(value: Any, root: PackageRoot) -> int:
-    counter, _ = pickle_into(_Counter, value, root)
-    return counter.size_bytes
+    return pickle_into(_Counter, value, root).file.size_bytes
 
 
-def _parts(path: str, value: Any) -> Iterator[Part]:
+def _parts(path: str, value: Any, root: PackageRoot) -> Iterator[Part]:
     """Yield what an object is made of, with the path to each part."""
-    yield from _takers_apart().get(type(value), _object_parts)(path, value)
+    yield from _takers_apart(root).get(type(value), _object_parts)(path, value)
 
 
-def _takers_apart() -> Mapping[type, Callable[[str, Any], Iterator[Part]]]:
+def _takers_apart(root: PackageRoot) -> Mapping[type, Callable[[str, Any], Iterator[Part]]]:
     return {
         dict: _mapping_parts,
         list: _sequence_parts,
         tuple: _sequence_parts,
         set: _set_parts,
         frozenset: _set_parts,
-        FunctionType: _function_parts,
+        FunctionType: functools.partial(_function_parts, root),
         MethodType: _method_parts,
         BuiltinFunctionType: _method_parts,
         functools.partial: _partial_parts,
+        functools._lru_cache_wrapper: _cached_parts,
         type: _class_parts,
     }
 
@@ -170,6 +172,10 @@ def _partial_parts(path: str, value: Any) -> Iterator[Part]:
     yield from _mapping_parts(f"{path}.keywords", value.keywords)
 
 
+def _cached_parts(path: str, value: Any) -> Iterator[Part]:
+    yield f"{path}.__wrapped__", value.__wrapped__
+
+
 def _method_parts(path: str, value: Any) -> Iterator[Part]:
     owner = getattr(value, "__self__", None)
     if owner is not None:
@@ -178,15 +184,14 @@ def _method_parts(path: str, value: Any) -> Iterator[Part]:
         yield f"{path}.__func__", value.__func__
 
 
-def _function_parts(path: str, value: Any) -> Iterator[Part]:
+def _function_parts(root: PackageRoot, path: str, value: Any) -> Iterator[Part]:
     for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
         try:
             yield f"closure variable {name!r} of {path}", cell.cell_contents
         except ValueError:
             continue  # not assigned yet
-    for name in sorted(_names_in(value.__code__)):
-        if name in value.__globals__:
-            yield f"global {name!r} of {path}", value.__globals__[name]
+    for name, item in sorted(globals_that_travel(value, root).items()):
+        yield f"global {name!r} of {path}", item
     yield from _sequence_parts(f"{path}.__defaults__", value.__defaults__ or ())
     yield from _mapping_parts(f"{path}.__kwdefaults__", value.__kwdefaults__ or {})
     yield from _mapping_parts(f"{path}.__dict__", value.__dict__)
@@ -194,7 +199,8 @@ def _function_parts(path: str, value: Any) -> Iterator[Part]:
 
 def _class_parts(path: str, value: Any) -> Iterator[Part]:
     for name, item in vars(value).items():
-        if name not in ("__dict__", "__weakref__"):
+        is_made_anew = value.__module__ in MAIN_NAMES and type(item) in MADE_ANEW
+        if name not in ("__dict__", "__weakref__") and not is_made_anew:
             yield f"{path}.{name}", getattr(item, "__func__", item)
 
 
@@ -232,15 +238,6 @@ def _named_state(state: Any) -> dict[str, Any]:
     if all(part is None or isinstance(part, dict) for part in parts):
         return {str(name): item for part in parts for name, item in (part or {}).items()}
     return {"__getstate__()": state}
-
-
-def _names_in(code: CodeType) -> set[str]:
-    """Return the global names that code, and the functions inside it, may use."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names_in(constant)
-    return names
 
 
 def _function_name(function: Any) -> str:

@@ -81,6 +81,7 @@ def code_spec(snapshot: CodeSnapshot, root: PackageRoot) -> CodeSpec:
         late_sys_path=root.late,
         working_directory=root.working_directory,
         entry_module_file=str(main_file.relative_to(root.path)) if main_file and inside else None,
+        root=str(root.path),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 JOB_VERSION = 1
@@ -40,6 +40,18 @@ class Fault(Exception):
         super().__init__(message)
         self.exit_code = exit_code
         self.message = message
+
+
+def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return where things are in a job's code; a job without code has an empty project."""
+    nothing: dict[str, Any] = {
+        "sys_path": ["."],
+        "late_sys_path": [],
+        "working_directory": ".",
+        "entry_module_file": None,
+        "root": "",
+    }
+    return {name: (code or nothing)[name] for name in nothing}
 
 
 def make_header(run_id: str, status: str, attempt: int, **fields: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from .shown_paths import ShownPaths
+
 TAIL_LINES = 20
 MAX_LINE_CHARACTERS = 65_536
 STALE_SECONDS = 5.0
@@ -90,6 +92,7 @@ class Output:
         self._on_line = on_line
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._can_echo = True
+        self._paths = ("", "")
 
     @property
     def tail(self) -> list[str]:
@@ -101,6 +104,10 @@ class Output:
         self._echo(f"kinetic: {message}\n".encode(errors="replace"))
         self._take(f"kinetic: {message}")
 
+    def show_paths(self, workspace: str, root: str) -> None:
+        """Show files of the workspace, in tracebacks, as files of the client's project."""
+        self._paths = (workspace, root)
+
     def follow(self, pipe: int) -> threading.Thread:
         """Read a pipe to its end in a thread, and close it."""
         thread = threading.Thread(target=self._pump, args=(pipe,), daemon=True)
@@ -108,19 +115,24 @@ class Output:
         return thread
 
     def _pump(self, pipe: int) -> None:
-        splitter = LineSplitter(self._take)
+        splitter, paths = LineSplitter(self._take), ShownPaths(*self._paths)
+
+        def show(data: bytes) -> None:
+            self._echo(data)
+            splitter.feed(data)
+
         try:
             while True:
                 readable, _, _ = select.select([pipe], [], [], _TICK_SECONDS)
                 if not readable:
-                    splitter.tick()
+                    show(paths.flush())
                     continue
                 data = os.read(pipe, _READ_BYTES)
                 if not data:
                     return
-                self._echo(data)
-                splitter.feed(data)
+                show(paths.feed(data))
         finally:
+            show(paths.flush())
             splitter.close()
             os.close(pipe)
 

@@ -23,6 +23,7 @@ from .contract import (
     JOB_VERSION,
     Fault,
     make_header,
+    places_of,
     read_header,
     seal,
 )
@@ -213,7 +214,6 @@ class Supervisor:
         os.mkdir(workspace)
         payload = os.path.join(self._scratch, "payload.pkl")
         fetch_to_file(self._store, self._job["payload"], payload)
-        pieces = self._fetch_pieces()
         code, requirements, packages = self._job["code"], self._job["requirements"], None
         if code:
             from .restoring import restore_code
@@ -225,12 +225,12 @@ class Supervisor:
             packages = install_requirements(
                 self._store, requirements, self._scratch, self._output.say
             )
-        paths = code or {"sys_path": ["."], "late_sys_path": [], "working_directory": "."}
+        self._output.show_paths(workspace, places_of(code)["root"])
         return {
+            **places_of(code),
             "workspace": workspace,
-            **{name: paths[name] for name in ("sys_path", "late_sys_path", "working_directory")},
             "payload": payload,
-            "pieces": pieces,
+            "pieces": self._fetch_pieces(),
             "parameters": self._parameters(),
             "packages": packages,
         }

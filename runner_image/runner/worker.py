@@ -14,8 +14,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
+from .main_module import add_sources, install_main
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
 from .parameters import with_parameters
+from .payload import load_call, read_payload
+from .shown_paths import ShownPaths
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,10 +31,6 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 class Terminated(SystemExit):
     """The worker was asked to end; raised in the function so that it can clean up."""
-
-
-class _PayloadRefused(Exception):
-    """The payload is not made of plain data."""
 
 
 def main(directory: str) -> None:
@@ -50,13 +49,14 @@ def main(directory: str) -> None:
 def _work(directory: str, task: Mapping[str, Any]) -> None:
     """Call the function; whatever happens is left as an outcome."""
     try:
-        payload = _read_payload(task["payload"])
+        payload = read_payload(task["payload"])
         _settle_in(task, payload["environment"])
         import cloudpickle  # noqa: F401 - without it nothing can be unpickled
 
-        function, args, kwargs = _load_call(payload, task["pieces"])
+        _make_main(task, payload)
+        function, args, kwargs = load_call(payload, task["pieces"])
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
-        _leave_unreadable(directory, error)
+        _leave_unreadable(directory, error, task)
         return
     if task["parameters"] is not None:
         try:
@@ -70,25 +70,24 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
-        leave_exception(directory, error, _show(error))
+        leave_exception(directory, error, _show(error, task))
         return
     leave_value(directory, value, payload["environment"].values())
 
 
-def _leave_unreadable(directory: str, error: Exception) -> None:
+def _leave_unreadable(directory: str, error: Exception, task: Mapping[str, Any]) -> None:
     if isinstance(error, ImportError) and error.name == "cloudpickle":
         message = "the image lacks cloudpickle; add cloudpickle to the image"
         leave_fault(directory, EXIT_RUNTIME_UNFIT, message)
         return
     what = f"{type_name(error)}: {safe_str(error)}"
     message = f"the function and its arguments could not be unpickled: {what}"
-    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error))
+    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task))
 
 
 def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """Make this process what the function would find on the client."""
     import faulthandler
-    from types import ModuleType
 
     faulthandler.enable(all_threads=False)
     os.environ.update(environment)
@@ -98,8 +97,14 @@ def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     os.makedirs(place, exist_ok=True)
     os.chdir(place)
     sys.argv = [task["name"]]
-    # Started processes (multiprocessing's spawn) look for this module's file and run it.
-    sys.modules["__main__"] = ModuleType("__main__")
+
+
+def _make_main(task: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
+    """Make `__main__` what it was on the client."""
+    script = task["entry_module_file"]
+    file = os.path.join(task["workspace"], script) if script else None
+    install_main(file, payload["main"])
+    add_sources(payload["sources"])
 
 
 def _set_path(task: Mapping[str, Any]) -> None:
@@ -156,45 +161,6 @@ def _is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def _read_payload(path: str) -> dict[str, Any]:
-    """Read the frame around the call, which is made of plain data."""
-    import pickle
-
-    class PlainUnpickler(pickle.Unpickler):
-        def find_class(self, module_name: str, global_name: str) -> Any:
-            raise _PayloadRefused(f"the payload names {module_name}.{global_name}")
-
-    with open(path, "rb") as file:
-        payload: dict[str, Any] = PlainUnpickler(file).load()
-    return payload
-
-
-def _load_call(payload: Mapping[str, Any], pieces: str) -> Any:
-    import pickle
-
-    function = _find_function(payload["function"]) if payload["function"] else None
-    call = b"".join(_part(part, pieces) for part in payload["call"])
-    sent, args, kwargs = pickle.loads(call)  # noqa: S301 - all of it checked against digests
-    return function or sent, args, kwargs
-
-
-def _part(part: Any, pieces: str) -> bytes:
-    """Return a part of the pickled call, which may be a piece that has come in a file."""
-    if isinstance(part, bytes):
-        return part
-    with open(os.path.join(pieces, part), "rb") as file:
-        return file.read()
-
-
-def _find_function(reference: Mapping[str, str]) -> Any:
-    from importlib import import_module
-
-    found: Any = import_module(reference["module"])
-    for part in reference["qualname"].split("."):
-        found = getattr(found, part)
-    return found
-
-
 def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None) -> Any:
     from collections.abc import Coroutine
 
@@ -211,7 +177,7 @@ def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None) -> Any
     return value
 
 
-def _show(error: BaseException) -> str:
+def _show(error: BaseException, task: Mapping[str, Any]) -> str:
     """Print the function's own part of a traceback, and return it."""
     import traceback
 
@@ -219,7 +185,8 @@ def _show(error: BaseException) -> str:
     trace = error.__traceback__
     while trace and _is_frame_of_runner(trace.tb_frame, here):
         trace = trace.tb_next
-    text = "".join(traceback.format_exception(type(error), error, trace))
+    paths = ShownPaths(task["workspace"], task["root"])
+    text = paths.text("".join(traceback.format_exception(type(error), error, trace)))
     sys.stdout.flush()
     sys.stderr.write(text)
     sys.stderr.flush()

@@ -16,101 +16,10 @@ from typing import Any
 
 import pytest
 
+from elsewhere import Ran, run_elsewhere
 from kinetic_flows.errors import ConfigurationError, UnpicklableError
 from kinetic_flows.packaging.payload import pack_call, require_same_python
-from shipping import plain_root, restore, run_python, ship, write_project
-
-CLIENT = """
-    import os, pathlib, pickle, sys
-    from kinetic_flows.packaging.payload import pack_call
-    from kinetic_flows.packaging.root import find_package_root
-
-    cases = {}
-
-    def case(name, function, *args, **kwargs):
-        given = os.environ.get("OVERRIDE")
-        root = find_package_root(
-            getattr(function, "fn", function),
-            override=pathlib.Path(given) if given else None,
-            cwd=pathlib.Path.cwd(),
-            sys_path=sys.path,
-        )
-        payload = pack_call(
-            getattr(function, "fn", function), args, kwargs, environment={"SENT": "1"}, root=root
-        )
-        cases[name] = {
-            "data": payload.data,
-            "warnings": payload.warnings,
-            "sys_path": root.sys_path,
-            "path": str(root.path),
-        }
-        pathlib.Path(os.environ["CASES"]).write_bytes(pickle.dumps(cases))
-"""
-
-RUN = """
-import importlib, json, os, pickle, sys
-cases = pickle.load(open(sys.argv[1], "rb"))
-workspace = sys.argv[2]
-first = next(iter(cases.values()))
-sys.path[:0] = [os.path.normpath(os.path.join(workspace, entry)) for entry in first["sys_path"]]
-os.chdir(workspace)
-results = {}
-for name, case in cases.items():
-    framed = pickle.loads(case["data"])
-    os.environ.update(framed["environment"])
-    try:
-        reference = framed["function"]
-        function, args, kwargs = pickle.loads(b"".join(framed["call"]))
-        if reference:
-            function = importlib.import_module(reference["module"])
-            for part in reference["qualname"].split("."):
-                function = getattr(function, part)
-        results[name] = [reference, repr(function(*args, **kwargs))]
-    except Exception as error:
-        results[name] = [None, f"{type(error).__name__}: {error}"]
-print(json.dumps(results))
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ran:
-    """What the cases of a client returned elsewhere, and how they travelled."""
-
-    results: dict[str, tuple[dict[str, str] | None, str]]
-    cases: dict[str, dict[str, Any]]
-
-    def __getitem__(self, name: str) -> str:
-        return self.results[name][1]
-
-
-def run_elsewhere(
-    tmp_path: Path, files: dict[str, str], *arguments: str, env: dict[str, str] | None = None
-) -> Ran:
-    """Run a client, ship its project, and run its cases in another process on the restored code.
-
-    The project is gone by then, so nothing can come from it.
-    """
-    tools = write_project(tmp_path / "tools", {"client.py": CLIENT})
-    project = write_project(tmp_path / "project", files)
-    cases = tmp_path / "cases"
-    extra = dict(env or {})
-    path = ":".join([str(tools), *filter(None, [extra.pop("PYTHONPATH", "")])])
-    run_python(
-        arguments or ["main.py"],
-        cwd=project,
-        env={"CASES": str(cases), "PYTHONPATH": path, **extra},
-    )
-    loaded = pickle.loads(cases.read_bytes())
-    root = Path(next(iter(loaded.values()))["path"])
-    _, spec = ship(root, tmp_path / "store")
-    workspace = restore(spec, tmp_path / "store", tmp_path / "workspace")
-    project.rename(tmp_path / "gone")
-    printed = run_python(
-        ["-c", RUN, str(cases), str(workspace)], cwd=tmp_path, env={"KINETIC_RUN_ID": "1"}
-    )
-    results = {name: (item[0], item[1]) for name, item in json.loads(printed).items()}
-    return Ran(results=results, cases=loaded)
-
+from shipping import plain_root, run_python, write_project
 
 FROM_MAIN = {
     "requirements.txt": "",
@@ -407,6 +316,102 @@ def test_a_decorated_function_is_the_plain_one_in_a_run(tmp_path: Path) -> None:
     assert ran.results["decorated method"][0] == {"module": "lib", "qualname": "Trainer.fit"}
 
 
+BESIDE_A_LOCK = {
+    "requirements.txt": "",
+    "decorators.py": """
+        import functools, threading
+
+        CALLS = threading.Lock()
+
+        def logged(function):
+            @functools.wraps(function)
+            def wrapper(*args, **kwargs):
+                with CALLS:
+                    return "logged", function(*args, **kwargs)
+            return wrapper
+
+        def nameless(function):
+            return lambda *args: ("nameless", function(*args))
+    """,
+    "lib.py": """
+        import functools, threading
+        import kinetic
+        from decorators import logged, nameless
+
+        LOCK = threading.Lock()
+
+        class Model:
+            def fit(self, x):
+                with LOCK:
+                    return x + 1
+
+        def helper(x):
+            return isinstance(x, Model)
+
+        @logged
+        @kinetic.run
+        def train(x):
+            with LOCK:
+                return helper(x)
+
+        @nameless
+        @kinetic.run
+        def fit(x):
+            with LOCK:
+                return helper(x)
+
+        def make(extra):
+            @kinetic.run
+            def inner(x):
+                with LOCK:
+                    return helper(x), extra, __name__
+            return inner
+
+        def make_class():
+            class Local(Model):
+                def fit(self, x):
+                    return super().fit(x), LOCK.locked()
+            return Local
+
+        shared = make("decorated")
+        anonymous = kinetic.run(lambda x: helper(x))
+        partial = functools.partial(make("partial").fn, extra := Model())
+    """,
+    "main.py": """
+        import lib
+        from client import case
+
+        is_own = lambda made: made.__globals__ is vars(lib)
+        case("decorator above", lib.train.__wrapped__.fn, lib.Model())
+        case("whole stack", lambda f, x: f(x), lib.train, lib.Model())
+        case("nameless decorator", lib.fit.__closure__[0].cell_contents.fn, lib.Model())
+        case("factory", lib.make("x").fn, lib.Model())
+        case("factory under another name", lib.shared.fn, lib.Model())
+        case("lambda", lib.anonymous.fn, lib.Model())
+        case("partial", lib.partial)
+        case("local class", lambda made: made.fit(1), lib.make_class()())
+        case("variables", is_own, lib.make("x").fn)
+    """,
+}
+
+
+def test_a_function_without_a_name_uses_the_variables_of_its_module_in_the_run(
+    tmp_path: Path,
+) -> None:
+    ran = run_elsewhere(tmp_path, BESIDE_A_LOCK)
+    assert {name: text for name, (_, text) in ran.results.items()} == {
+        "decorator above": "True",
+        "whole stack": "('logged', True)",
+        "nameless decorator": "True",
+        "factory": "(True, 'x', 'lib')",
+        "factory under another name": "(True, 'decorated', 'lib')",
+        "lambda": "True",
+        "partial": "(True, 'partial', 'lib')",
+        "local class": "(2, False)",
+        "variables": "True",
+    }
+
+
 def test_a_module_that_no_run_can_import_goes_by_value_with_a_warning(tmp_path: Path) -> None:
     elsewhere = {
         "shared_tools.py": """
@@ -473,10 +478,6 @@ class Kind(enum.Enum):
 LOCK = threading.Lock()
 
 
-def using_a_global() -> Any:
-    return lambda: LOCK
-
-
 def using_a_closure() -> Callable[[], Any]:
     lock = threading.Lock()
     return lambda: lock
@@ -520,19 +521,98 @@ def test_a_keyword_argument_that_cannot_be_pickled_is_named(tmp_path: Path) -> N
     assert "TextIOWrapper" in str(caught.value)
 
 
+def test_what_a_function_encloses_and_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(UnpicklableError) as caught:
+        pack(using_a_closure())
+    assert caught.value.value == "closure variable 'lock' of using_a_closure.<locals>.<lambda>"
+
+
+REFUSED = """
+    import functools, json, tempfile, threading
+    from pathlib import Path
+    from kinetic_flows.errors import UnpicklableError
+    from kinetic_flows.packaging.payload import pack_call
+    from kinetic_flows.packaging.root import find_package_root
+
+    FILE = tempfile.TemporaryFile()
+    NESTED = {"a": [1, FILE]}
+    LOCK = threading.Lock()
+    BIG = bytes(51_000_000)
+
+    class Text(str):
+        def __reduce__(self):
+            return "NAMED"
+
+    NAMED = Text("x")
+
+    class Holder:
+        file = FILE
+        lock = LOCK
+
+    class Beside:
+        def lock(self):
+            with LOCK:
+                return self.lock, FILE
+
+    @functools.cache
+    def cached():
+        return FILE
+
+    def pack(function):
+        import sys
+        root = find_package_root(function, override=None, cwd=Path.cwd(), sys_path=sys.path)
+        return pack_call(function, (), {}, environment={}, root=root)
+
+    def said(function):
+        try:
+            return pack(function).warnings
+        except UnpicklableError as error:
+            return error.value, str(error)
+
+    cases = {
+        "file": said(lambda: FILE),
+        "nested": said(lambda: NESTED),
+        "named": said(lambda: NAMED),
+        "class": said(lambda: Holder),
+        "beside": said(lambda: Beside),
+        "cached": said(lambda: cached),
+        "closure": said((lambda lock: lambda: lock)(LOCK)),
+        "large": said(lambda: BIG),
+    }
+    print(json.dumps(cases))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    project = write_project(tmp_path_factory.mktemp("refused"), {"main.py": REFUSED})
+    said: dict[str, Any] = json.loads(run_python(["main.py"], cwd=project))
+    return said
+
+
 @pytest.mark.parametrize(
-    ("function", "path"),
+    ("case", "path"),
     [
-        (using_a_global(), "global 'LOCK' of using_a_global.<locals>.<lambda>"),
-        (using_a_closure(), "closure variable 'lock' of using_a_closure.<locals>.<lambda>"),
+        ("file", "global 'FILE' of <lambda>"),
+        ("nested", "global 'NESTED' of <lambda>['a'][1]"),
+        ("named", "global 'NAMED' of <lambda>"),
+        ("class", "global 'Holder' of <lambda>.file"),
+        ("beside", "global 'FILE' of global 'Beside' of <lambda>.lock"),
+        ("cached", "global 'FILE' of global 'cached' of <lambda>.__wrapped__"),
+        ("closure", "closure variable 'lock' of <lambda>.<locals>.<lambda>"),
     ],
 )
-def test_what_a_function_uses_and_cannot_be_pickled_is_named(
-    function: Callable[[], Any], path: str
+def test_what_of_a_script_cannot_travel_is_named(
+    refused: dict[str, Any], case: str, path: str
 ) -> None:
-    with pytest.raises(UnpicklableError) as caught:
-        pack(function)
-    assert caught.value.value == path
+    value, message = refused[case]
+    assert value == path
+    assert message.startswith(f"{path} cannot be pickled: ")
+
+
+def test_a_large_global_is_named(refused: dict[str, Any]) -> None:
+    (warning,) = refused["large"]
+    assert "global 'BIG' of <lambda> is 51.0 MB" in warning
 
 
 def test_a_cycle_around_what_cannot_be_pickled_ends() -> None:
@@ -558,14 +638,6 @@ def test_a_large_argument_is_named() -> None:
     payload = pack(print, {"small": 1}, weights=bytes(51_000_000))
     (warning,) = payload.warnings
     assert "kwargs['weights'] is 51.0 MB" in warning
-
-
-BIG = bytes(51_000_000)
-
-
-def test_a_large_global_is_named() -> None:
-    (warning,) = pack(lambda: BIG).warnings
-    assert "global 'BIG' of" in warning
 
 
 def test_environment_values_are_in_the_payload_only() -> None:

@@ -1,0 +1,143 @@
+"""Objects that pickle by a name alone, taken apart so that a run can make them anew.
+
+In a module a name is enough. In a script or a notebook it is not: a run has of `__main__` what
+the call brings along.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import queue
+import threading
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from cloudpickle import CloudPickler  # type: ignore[import-untyped]
+
+PROTOCOL = 5
+
+MADE_ANEW: Mapping[type, Callable[[], Any]] = {
+    type(threading.Lock()): threading.Lock,
+    type(threading.RLock()): threading.RLock,
+    threading.Condition: threading.Condition,
+    threading.Event: threading.Event,
+    threading.local: threading.local,
+    queue.Queue: queue.Queue,
+    queue.SimpleQueue: queue.SimpleQueue,
+}
+"""What a module makes for itself in each process, and so does a script's run."""
+
+
+class TakenApart(NamedTuple):
+    """How an object travels.
+
+    Attributes:
+        name: The name it pickles by elsewhere; None when it never pickles by name.
+        reduced: Its reduction by value.
+    """
+
+    name: str | None
+    reduced: tuple[Any, ...]
+
+
+def take_apart(obj: Any) -> TakenApart | None:
+    """Return how an object travels that may pickle by its name; None for any other.
+
+    Raises:
+        PicklingError: It pickles by name, and cannot be made anew.
+    """
+    rebuild = _REBUILDERS.get(type(obj))
+    if rebuild is not None:
+        return TakenApart(getattr(obj, "__qualname__", None) or obj.__name__, rebuild(obj))
+    if not _has_reduction_of_its_own(type(obj)):
+        return None
+    reduced = obj.__reduce_ex__(PROTOCOL)
+    if isinstance(reduced, str):
+        return TakenApart(reduced, _plain_instance(obj, reduced))
+    return TakenApart(None, reduced)
+
+
+def _has_reduction_of_its_own(kind: type) -> bool:
+    return any(
+        name in vars(each) for each in kind.__mro__[:-1] for name in ("__reduce__", "__reduce_ex__")
+    )
+
+
+def _plain_instance(obj: Any, name: str) -> tuple[Any, ...]:
+    """Reduce an object as one that has nothing to say about it: its class and its state."""
+    try:
+        object.__new__(type(obj))
+    except TypeError as error:
+        raise pickle.PicklingError(
+            f"{name} of __main__ pickles by its name alone, and {error}; define "
+            f"{type(obj).__name__} in a module of the project"
+        ) from error
+    return object.__new__, (type(obj),), obj.__getstate__()
+
+
+class _CacheDecorator:
+    """`functools.lru_cache` with its parameters."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._parameters = parameters
+
+    def __call__(self, function: Any) -> Any:
+        return functools.lru_cache(**self._parameters)(function)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.lru_cache, (self._parameters["maxsize"], self._parameters["typed"])
+
+
+def _cached(obj: Any) -> tuple[Any, ...]:
+    """Reduce a cached function; its cache stays here."""
+    known = {"__wrapped__", "cache_parameters"}
+    state = {name: value for name, value in vars(obj).items() if name not in known}
+    return _CacheDecorator(obj.cache_parameters()), (obj.__wrapped__,), state
+
+
+def _new_type(obj: Any) -> tuple[Any, ...]:
+    return typing.NewType, (obj.__name__, obj.__supertype__), _module_state(obj)
+
+
+def _param_spec(obj: Any) -> tuple[Any, ...]:
+    make = functools.partial(
+        typing.ParamSpec,
+        bound=obj.__bound__,
+        covariant=obj.__covariant__,
+        contravariant=obj.__contravariant__,
+    )
+    return make, (obj.__name__,), _module_state(obj)
+
+
+def _type_var_tuple(obj: Any) -> tuple[Any, ...]:
+    return typing.TypeVarTuple, (obj.__name__,), _module_state(obj)
+
+
+def _type_var(obj: Any) -> tuple[Any, ...]:
+    """Reduce a type variable as cloudpickle does, which takes it for one of its own module."""
+    return *CloudPickler.dispatch_table[typing.TypeVar](obj), _module_state(obj)
+
+
+def _module_state(obj: Any) -> tuple[None, dict[str, Any]]:
+    """Return a state that sets an attribute, where there is no dictionary to update, too."""
+    return None, {"__module__": obj.__module__}
+
+
+def _type_alias(obj: Any) -> tuple[Any, ...]:
+    """Reduce `type X = ...`; its module is whoever makes it."""
+    kind: Any = type(obj)
+    make = functools.partial(kind, type_params=obj.__type_params__)
+    return make, (obj.__name__, obj.__value__)
+
+
+_REBUILDERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    functools._lru_cache_wrapper: _cached,
+    typing.NewType: _new_type,
+    typing.ParamSpec: _param_spec,
+    typing.TypeVar: _type_var,
+    typing.TypeVarTuple: _type_var_tuple,
+}
+if hasattr(typing, "TypeAliasType"):  # from Python 3.12 on
+    _REBUILDERS[typing.TypeAliasType] = _type_alias

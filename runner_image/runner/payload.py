@@ -1,0 +1,71 @@
+"""The payload: one call, pickled by the client; `kinetic_flows/packaging/payload.py` writes it.
+
+A pickle of plain data: `environment`, the variables to set; `function`, the module and name to
+import, or None; `main`, the module that was `__main__` by its own name, or None; `sources`, lines
+of code without a file; `call`, bytes and digests of pieces which, joined, are pickles: first the
+function or None, its arguments and keyword arguments, then names for `__main__`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from .main_module import fill_main
+
+
+class PayloadRefused(Exception):
+    """The payload is not made of plain data."""
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads builtin values and refuses everything else."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Refuse what is no plain data."""
+        raise PayloadRefused(f"the payload names {module_name}.{global_name}")
+
+
+def read_payload(path: str) -> dict[str, Any]:
+    """Read the frame around the call."""
+    with open(path, "rb") as file:
+        payload: dict[str, Any] = PlainUnpickler(file).load()
+    return payload
+
+
+def load_call(payload: Mapping[str, Any], pieces: str) -> tuple[Any, Any, Any]:
+    """Return the function, its arguments and its keyword arguments.
+
+    Args:
+        payload: The frame.
+        pieces: Where parts of the call are that came as objects of their own.
+    """
+    function = _find_function(payload["function"]) if payload["function"] else None
+    file = io.BytesIO(b"".join(_part(part, pieces) for part in payload["call"]))
+    # One unpickler, because what comes later may refer to what came before.
+    unpickler = pickle.Unpickler(file)  # noqa: S301 - all of it checked against digests
+    sent, args, kwargs = unpickler.load()
+    size = len(file.getbuffer())
+    while file.tell() < size:
+        fill_main(unpickler.load())
+    return function or sent, args, kwargs
+
+
+def _part(part: Any, pieces: str) -> bytes:
+    """Return a part of the pickled call, which may be a piece that has come in a file."""
+    if isinstance(part, bytes):
+        return part
+    with open(os.path.join(pieces, part), "rb") as file:
+        return file.read()
+
+
+def _find_function(reference: Mapping[str, str]) -> Any:
+    from importlib import import_module
+
+    found: Any = import_module(reference["module"])
+    for part in reference["qualname"].split("."):
+        found = getattr(found, part)
+    return found

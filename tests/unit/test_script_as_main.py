@@ -1,0 +1,223 @@
+"""In a run `__main__` is the script: code in a script behaves as code in a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from elsewhere import call_in_a_runner, run_elsewhere
+
+SCRIPT = {
+    "requirements.txt": "",
+    "data/values.csv": "1,2",
+    "settings.py": """
+        import threading
+        from pathlib import Path
+        DATA = Path(__file__).parent / "data"
+        NAME = str(DATA)
+        LOCK = threading.Lock()
+    """,
+    "main.py": """
+        from __future__ import annotations
+
+        import dataclasses, enum, functools, inspect, os, pickle, threading, typing
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        from pathlib import Path
+
+        import settings
+        from client import case
+        from settings import DATA as IMPORTED, LOCK as SHARED, NAME
+
+        HERE = Path(__file__).resolve().parent
+        DATA = HERE / "data" / "values.csv"
+        DATA_TEXT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
+        LOCK = threading.Lock()
+        READY = threading.Event()
+        LOCAL = threading.local()
+
+        UserId = typing.NewType("UserId", int)
+        P = typing.ParamSpec("P", bound=None)
+        T = typing.TypeVar("T")
+        Ts = typing.TypeVarTuple("Ts")
+        Alias = typing.Callable[P, T]
+
+        class _Missing:
+            def __reduce__(self):
+                return "MISSING"
+
+        MISSING = _Missing()
+
+        class Movie(typing.TypedDict, total=False):
+            title: str
+
+        @functools.cache
+        def fib(n):
+            return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+        @functools.lru_cache(maxsize=7, typed=True)
+        def cached(x):
+            return x
+
+        class Shade(enum.Enum):
+            DARK = "dark"
+
+        @dataclasses.dataclass
+        class Part:
+            size: int
+
+        @dataclasses.dataclass
+        class Whole:
+            parts: list[Part]
+            shade: "typing.Optional[Shade]" = None
+
+            lock = threading.Lock()
+
+            @functools.cached_property
+            def count(self):
+                return len(self.parts)
+
+            @functools.lru_cache
+            def cost(self):
+                return 1
+
+            __hash__ = object.__hash__
+
+        def typed(x: Whole, y: list[Movie]) -> UserId:
+            return x
+
+        def shout(text):
+            return text.upper()
+
+        def in_pool(start):
+            context = multiprocessing.get_context(start)
+            with ProcessPoolExecutor(2, mp_context=context) as pool:
+                return list(pool.map(make_whole, [1, 2]))
+
+        def make_whole(size):
+            return Whole([Part(size)], Shade.DARK)
+
+        def pickled(value):
+            return pickle.loads(pickle.dumps(value))
+
+        def uses_locks():
+            with LOCK, SHARED, Whole.lock:
+                LOCAL.x = 1
+                return READY.is_set(), SHARED is settings.LOCK, Whole.lock is not LOCK
+
+        if __name__ == "__main__":
+            fib(3), cached(1)
+            case("file", lambda: (Path(__file__).parent / "data" / "values.csv").read_text())
+            case("module-level path", lambda: (DATA.read_text(), os.listdir(DATA_TEXT)))
+            case("imported path", lambda: (IMPORTED == settings.DATA, os.listdir(NAME)))
+            case("name", lambda: (__name__, __spec__, "__file__" in globals()))
+            case("pickled class", lambda: pickled(Whole) is Whole)
+            case("pickled instance", lambda v: pickled(v) == v, Whole([Part(1)]))
+            case("class of an argument only", lambda v: type(pickled(v)) is type(v), Part(1))
+            case("pickled function", lambda: pickled(shout) is shout)
+            case("pickled enum", lambda: pickled(Shade.DARK) is Shade.DARK)
+            case("hints of a class", lambda: sorted(typing.get_type_hints(Whole)))
+            case("hints of a function", lambda: sorted(typing.get_type_hints(typed)))
+            case("hints of a hint", lambda: typing.get_type_hints(typed)["y"])
+            case("cached", lambda: (fib(10), cached(2), cached.cache_parameters()["maxsize"]))
+            case("cache of its own", lambda: fib.cache_info().misses)
+            case("pickled cached function", lambda: pickled(fib) is fib)
+            case("cached property", lambda v: v.count, Whole([Part(1)]))
+            case("cached method", lambda v: v.cost(), Whole([Part(1)]))
+            case("new type", lambda: (UserId(3), pickled(UserId) is UserId))
+            case("parameters", lambda: (pickled(P) is P, pickled(Ts) is Ts, pickled(T) is T))
+            case("alias", lambda: Alias.__parameters__ == (P, T))
+            case("sentinel", lambda: pickled(MISSING) is MISSING)
+            case("sentinel argument", lambda v: v is MISSING, MISSING)
+            case("typed dictionary", lambda: (Movie(title="x"), sorted(Movie.__optional_keys__)))
+            case("locks", uses_locks)
+            case("inspected", lambda: inspect.getsource(shout))
+            case("its class inspected", lambda: inspect.getsource(Part).splitlines()[1])
+            case("main", lambda: __import__("__main__").shout is shout)
+            case("argument path", lambda p: p, Path("/somewhere/else"))
+    """,
+}
+
+EXPECTED = {
+    "file": "'1,2'",
+    "module-level path": "('1,2', ['values.csv'])",
+    "imported path": "(True, ['values.csv'])",
+    "name": "('__main__', None, True)",
+    "pickled class": "True",
+    "pickled instance": "True",
+    "class of an argument only": "True",
+    "pickled function": "True",
+    "pickled enum": "True",
+    "hints of a class": "['parts', 'shade']",
+    "hints of a function": "['return', 'x', 'y']",
+    "hints of a hint": "list[__main__.Movie]",
+    "cached": "(55, 2, 7)",
+    "cache of its own": "0",
+    "pickled cached function": "True",
+    "cached property": "1",
+    "cached method": "1",
+    "new type": "(3, True)",
+    "parameters": "(True, True, True)",
+    "alias": "True",
+    "sentinel": "True",
+    "sentinel argument": "True",
+    "typed dictionary": "({'title': 'x'}, ['title'])",
+    "locks": "(False, True, True)",
+    "inspected": repr("def shout(text):\n    return text.upper()\n"),
+    "its class inspected": "'class Part:'",
+    "main": "True",
+    "argument path": "PosixPath('/somewhere/else')",
+}
+
+
+@pytest.fixture(scope="module")
+def in_script(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        return run_elsewhere(tmp_path_factory.mktemp("script"), SCRIPT)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_code_in_a_script_behaves_as_code_in_a_module(in_script, name: str) -> None:
+    assert in_script[name] == EXPECTED[name]
+    assert in_script.cases[name]["warnings"] == ()
+
+
+STARTED = """
+    import multiprocessing, sys
+    from concurrent.futures import ProcessPoolExecutor
+    from dataclasses import dataclass
+
+    @dataclass
+    class Answer:
+        value: int
+
+    def double(answer):
+        return Answer(2 * answer.value)
+
+    def train(starts):
+        found = []
+        for start in starts:
+            context = multiprocessing.get_context(start)
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                found += pool.map(double, [Answer(1)])
+            with context.Pool(1) as pool:
+                found += pool.map(double, [Answer(2)])
+        return [(type(each) is Answer, each.value) for each in found]
+
+    if __name__ == "__main__":
+        from packing import pack
+        pack(train, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("how", [["main.py"], ["-m", "pkg.main"]], ids=["script", "module"])
+def test_processes_that_a_scripts_function_starts_find_the_script(
+    tmp_path: Path, start: str, how: list[str]
+) -> None:
+    files = {"requirements.txt": "", "main.py": STARTED, "pkg/main.py": STARTED}
+    job, ended = call_in_a_runner(tmp_path, files, *how, start)
+    assert ended.exit_code == 0, ended.output
+    assert job.value() == [(True, 2), (True, 4)]
