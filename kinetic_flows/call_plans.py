@@ -12,7 +12,13 @@ from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
 from kinetic_flows.plan import CodeSummary, EnvironmentSpec, RunPlan
-from kinetic_flows.planning import Draft, job_request, locked_target, require_known_chip
+from kinetic_flows.planning import (
+    Draft,
+    job_request,
+    locked_target,
+    require_known_chip,
+    with_missing_imports,
+)
 from kinetic_flows.protocols import LaunchNeeds, Platform, ResolvedImage
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
@@ -151,7 +157,7 @@ def _lock(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> Lock:
         environ=environ,
     )
     require_known_chip(draft, lock)
-    return lock
+    return with_missing_imports(draft, lock)
 
 
 def _warnings_of(lock: Lock) -> tuple[str, ...]:

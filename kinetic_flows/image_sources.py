@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
+from packaging.requirements import Requirement
+
+from kinetic_flows.cloud_settings import DEFAULT_BASE_IMAGE_REPO
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
@@ -113,3 +116,21 @@ class OwnImage:
 
 
 ImageSource: TypeAlias = ProjectImage | BaseImage | OwnImage
+
+
+def known_packages(source: ImageSource) -> frozenset[str] | None:
+    """Return the names of the packages that an image has besides the project's.
+
+    Returns:
+        None where nobody knows them: in an image, or on a base, that somebody else has built.
+    """
+    if isinstance(source, OwnImage):
+        return None
+    target = source.target
+    is_ours = (
+        source.wanted.repository == DEFAULT_BASE_IMAGE_REPO
+        if isinstance(source, BaseImage)
+        else not target.base_identity.startswith("sha256:")
+    )
+    pins = (*target.constraints, *target.preferences)
+    return frozenset(Requirement(pin).name for pin in pins) if is_ours else None

@@ -19,9 +19,10 @@ from kinetic_flows.accelerators.runtime import require_runtime
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.errors import UsageError
-from kinetic_flows.image_sources import ImageSource, OwnImage
+from kinetic_flows.errors import DependencyError, UsageError
+from kinetic_flows.image_sources import ImageSource, OwnImage, known_packages
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
@@ -267,7 +268,8 @@ def lock_draft(
 
     Raises:
         UsageError: The call runs in an image of the person's own, which is not looked into.
-        DependencyError: The dependencies cannot be read or resolved.
+        DependencyError: The dependencies cannot be read or resolved, or lack what is imported
+            and the settings refuse that.
         AcceleratorError: They do not know the accelerator.
     """
     lock = lock_dependencies(
@@ -289,7 +291,29 @@ def lock_draft(
             environ=environ,
             write=True,
         )
-    return lock
+    return with_missing_imports(draft, lock)
+
+
+def with_missing_imports(draft: Draft, lock: Lock) -> Lock:
+    """Return a lock that warns of what the call imports and its environment lacks.
+
+    Raises:
+        DependencyError: There is such an import, and the settings refuse it.
+    """
+    base = known_packages(draft.image)
+    if base is None:
+        return lock
+    shipped = Shipped(function=draft.call.function, root=draft.root, snapshot=draft.snapshot)
+    packages = {*base, *(item.name for item in lock.packages)}
+    found = missing_imports(shipped, packages, home=draft.settings.home)
+    sentences = tuple(describe(item, draft.source) for item in found)
+    if found and draft.settings.strict_imports:
+        raise DependencyError(
+            "; ".join(sentences),
+            value=tuple(item.module for item in found),
+            hint="unset KINETIC_STRICT_IMPORTS to be warned only",
+        )
+    return replace(lock, warnings=(*lock.warnings, *sentences))
 
 
 def require_known_chip(draft: Draft, lock: Lock) -> None:

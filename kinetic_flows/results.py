@@ -18,6 +18,7 @@ from kinetic_flows.errors import (
     RunFailed,
     RunTimedOut,
 )
+from kinetic_flows.import_names import packages_with
 from kinetic_flows.job import (
     EXIT_DEVICES_MISSING,
     EXIT_MEANINGS,
@@ -165,9 +166,19 @@ def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
             value=run.run_id,
             remote_traceback=header.traceback or None,
         )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        _name_package(error, error.name)
     if header.traceback:
         error.add_note(f"Remote traceback of run {run.run_id}:\n{header.traceback.rstrip()}")
     return error
+
+
+def _name_package(error: ModuleNotFoundError, module: str) -> None:
+    """Name the package that has a missing module, where it is not called like the module."""
+    top = module.partition(".")[0]
+    packages = packages_with(top)
+    if packages and packages[0] != top:
+        error.add_note(f"{top} comes with the package {packages[0]}")
 
 
 def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
@@ -202,9 +213,11 @@ def _crash_hint(header: ResultHeader) -> str:
     """Say what to do about a function that did not get to its end."""
     missing = _MISSING_MODULE.search(header.message)
     if header.exit_code == EXIT_PAYLOAD_UNREADABLE and missing:
-        package = missing.group(1).partition(".")[0]
+        module = missing.group(1).partition(".")[0]
+        known = packages_with(module)
+        package = known[0] if known else f"the package that has {module!r}"
         return (
-            f"add the package that has {package!r} to the project's dependencies; if it is "
+            f"add {package} to the project's dependencies; if {module!r} is "
             "a module of your own, move it below the project's root (KINETIC_PACKAGE_ROOT)"
         )
     if header.exit_code in _HINTS:

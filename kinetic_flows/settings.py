@@ -45,6 +45,8 @@ class Settings:
         base_image_repo: `KINETIC_BASE_IMAGE_REPO`: repository of the prebuilt base images.
         output_dir: `KINETIC_OUTPUT_DIR`: where runs keep their outputs; None for the store's.
         quiet: `KINETIC_QUIET`: print no progress and no output of the function.
+        strict_imports: `KINETIC_STRICT_IMPORTS`: refuse a call that imports what is not among its
+            dependencies, in place of warning.
         no_default_excludes: `KINETIC_NO_DEFAULT_EXCLUDES`: ship what is excluded by default.
         max_code_size_bytes: `KINETIC_MAX_CODE_SIZE_MB`: refuse to ship more code than this.
         retention_days: `KINETIC_RETENTION_DAYS`: after how long a run's own objects expire.
@@ -64,6 +66,7 @@ class Settings:
     base_image_repo: str = "kinetic"
     output_dir: str | None = None
     quiet: bool = False
+    strict_imports: bool = False
     no_default_excludes: bool = False
     max_code_size_bytes: int = 2_000_000_000
     retention_days: int = DEFAULT_RETENTION_DAYS
@@ -128,6 +131,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         base_image_repo=_text(env, "BASE_IMAGE_REPO") or "kinetic",
         output_dir=_text(env, "OUTPUT_DIR"),
         quiet=_flag(env, "QUIET"),
+        strict_imports=_flag(env, "STRICT_IMPORTS"),
         no_default_excludes=_flag(env, "NO_DEFAULT_EXCLUDES"),
         max_code_size_bytes=_megabytes(env, "MAX_CODE_SIZE_MB", default=2000),
         retention_days=_days(env),

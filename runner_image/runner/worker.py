@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
 from .main_module import add_sources, install_main
+from .missing_modules import explain_missing
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
 from .parameters import with_parameters
 from .payload import load_call, read_payload
@@ -181,6 +182,7 @@ def _show(error: BaseException, task: Mapping[str, Any]) -> str:
     """Print the function's own part of a traceback, and return it."""
     import traceback
 
+    explain_missing(error)
     here = os.path.dirname(__file__)
     trace = error.__traceback__
     while trace and _is_frame_of_runner(trace.tb_frame, here):

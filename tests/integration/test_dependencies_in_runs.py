@@ -19,7 +19,7 @@ import pytest
 from projects import Project, make_project
 
 from corpus.dependencies.simple_index import SimpleIndex, serve, wheel
-from kinetic_flows.errors import LockError
+from kinetic_flows.errors import DependencyError, LockError
 from kinetic_flows.server import BackgroundServer
 
 TOKEN = "tok-only-in-runs-9876543210"
@@ -40,6 +40,11 @@ FUNCTIONS = """
     @kinetic.run()
     def nothing():
         pass
+
+    @kinetic.run(requirements=[])
+    def modern():
+        import keras
+        return keras.__version__
 """
 
 
@@ -73,6 +78,23 @@ def test_a_plan_names_what_declares_the_dependencies_when_it_is_no_file(project:
     assert plan.dependency_file is None
     assert plan.dependency_source == "requirements="
     assert "dependencies  requirements=, " in plan.explain()
+
+
+def test_an_import_that_no_dependency_has_is_told_before_launch_and_refused_where_that_is_strict(
+    project: Project, prefect_api_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modern = project.module("dependent").modern
+    sentence = "dependent.py imports keras, which is not among the dependencies (requirements=)"
+    assert [line for line in modern.plan().warnings if sentence in line]
+    assert not [
+        line
+        for line in modern.with_options(requirements=["six", "keras-nightly"]).plan().warnings
+        if "imports" in line
+    ]
+    monkeypatch.setenv("KINETIC_STRICT_IMPORTS", "1")
+    for refused in (modern.plan, modern):
+        with pytest.raises(DependencyError, match="add keras to the list"):
+            refused()
 
 
 def test_a_later_plan_says_what_changed_since_the_environment_that_was_made(

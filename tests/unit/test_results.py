@@ -89,6 +89,24 @@ def test_the_functions_own_exception_is_raised_with_the_remote_traceback() -> No
     assert "File train.py, line 3" in shown
 
 
+@pytest.mark.parametrize(
+    ("module", "notes"),
+    [
+        ("sklearn.svm", ["sklearn comes with the package scikit-learn"]),
+        ("keras", []),
+        ("ours", []),
+    ],
+)
+def test_a_missing_module_is_told_with_its_package_where_that_is_called_otherwise(
+    module: str, notes: list[str]
+) -> None:
+    error = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    envelope = _envelope("raised", pickle.dumps(error), type_name="ModuleNotFoundError")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        unpack_result(envelope, RUN)
+    assert getattr(caught.value, "__notes__", []) == notes
+
+
 @pytest.mark.parametrize("body", [b"", b"not a pickle", pickle.dumps("not an exception")])
 def test_an_exception_that_cannot_be_rebuilt_is_still_told_sensibly(body: bytes) -> None:
     envelope = _envelope(
@@ -134,7 +152,8 @@ def test_a_crash_without_a_message_names_the_signal() -> None:
 @pytest.mark.parametrize(
     ("exit_code", "message", "hint"),
     [
-        (EXIT_PAYLOAD_UNREADABLE, "No module named 'yaml.nodes'", "that has 'yaml' to the proj"),
+        (EXIT_PAYLOAD_UNREADABLE, "No module named 'yaml.nodes'", "add pyyaml to the project's"),
+        (EXIT_PAYLOAD_UNREADABLE, "No module named 'ours'", "that has 'ours' to the project's"),
         (EXIT_PAYLOAD_UNREADABLE, "AttributeError: gone", "never called"),
         (EXIT_OBJECT_REFUSED, "the payload does not match", "delete that object"),
         (EXIT_CODE_NOT_RESTORED, "no space left on device", "never called"),

@@ -661,3 +661,20 @@ def test_a_result_is_summarised_without_what_was_captured(tmp_path: Path) -> Non
     hidden = run(tmp_path / "secret", source, "secret", environment={"TOKEN": "hush"})
     header = hidden.envelope().header
     assert (header.type_name, header.message) == ("list", "<list>")
+
+
+def test_a_missing_module_comes_with_what_to_do_about_it(tmp_path: Path) -> None:
+    source = """
+        def main():
+            import no_such_package.inner
+    """
+    job = Job(tmp_path, source)
+    ended = job.run()
+    hint = "no package of this run has the module 'no_such_package': add the package that has it"
+    assert hint in ended.output + ended.errors
+    (note,) = job.value().__notes__
+    assert hint in note
+    # A submodule that an installed package lacks is no missing package.
+    other = Job(tmp_path / "other", "def main():\n    import json.no_such_module\n")
+    other.run()
+    assert not hasattr(other.value(), "__notes__")

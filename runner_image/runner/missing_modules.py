@@ -1,0 +1,31 @@
+"""What to do about a module that no package of the run has."""
+
+from __future__ import annotations
+
+
+def explain_missing(error: BaseException) -> None:
+    """Add to an exception that a module is missing what to do about it, where that is known.
+
+    Args:
+        error: What was raised; its causes are left alone.
+    """
+    add_note = getattr(error, "add_note", None)
+    name = getattr(error, "name", None)
+    if not isinstance(error, ModuleNotFoundError) or not isinstance(name, str) or not add_note:
+        return
+    top = name.partition(".")[0]
+    if not top or _is_there(top):
+        return
+    add_note(
+        f"hint: no package of this run has the module {top!r}: add the package that has it to the "
+        "project's dependencies (requirements.txt, pyproject.toml or requirements=)"
+    )
+
+
+def _is_there(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        return True

@@ -1,0 +1,316 @@
+"""What a function imports and its environment lacks, told before anything is launched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module, invalidate_caches
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.missing_imports import (
+    MissingImport,
+    Shipped,
+    describe,
+    missing_imports,
+)
+from kinetic_flows.dependencies.providers import Environment, Installed, Listing
+from kinetic_flows.packaging.imports import (
+    Imported,
+    function_imports,
+    imports_used,
+    module_imports,
+    parse,
+)
+from kinetic_flows.packaging.root import find_package_root
+from kinetic_flows.packaging.snapshot import take_snapshot
+from shipping import write_project
+
+Project = Callable[[dict[str, str]], Path]
+
+
+def tree_of(source: str):
+    tree = parse(dedent(source).encode())
+    assert tree is not None
+    return tree
+
+
+def modules(items: list[Imported]) -> list[str]:
+    return [item.module for item in items]
+
+
+def test_only_imports_that_are_certain_count() -> None:
+    tree = tree_of(
+        """
+        import a.b, c as d
+        from e import f
+        from . import g
+        from ..h import i
+        try:
+            import optional
+        except ImportError:
+            optional = None
+        if TYPE_CHECKING:
+            import for_types
+        if sys.platform == "darwin":
+            import for_mac
+        else:
+            import for_others
+        with suppress(ImportError):
+            import suppressed
+        for name in ():
+            import never
+        def later():
+            import in_function
+        """
+    )
+    assert module_imports(tree) == [
+        Imported("a.b"),
+        Imported("c"),
+        Imported("e", 0, ("f",)),
+        Imported("", 1, ("g",)),
+        Imported("h", 2, ("i",)),
+    ]
+
+
+def test_what_a_function_imports_counts_until_it_may_have_returned() -> None:
+    tree = tree_of(
+        """
+        class Trainer:
+            def fit(self):
+                import first
+                if self.done:
+                    return None
+                import second
+
+        def other():
+            import third
+        """
+    )
+    assert modules(function_imports(tree, "Trainer.fit")) == ["first"]
+    assert modules(function_imports(tree, "other")) == ["third"]
+    for unknown in ("gone", "Trainer.gone", "other.inner", "<lambda>"):
+        assert function_imports(tree, unknown) == []
+
+
+def test_of_a_script_only_what_its_function_uses_counts() -> None:
+    tree = tree_of(
+        """
+        import kinetic
+        import decorating
+        import numpy as np
+        import plotting
+        import typing_only
+        from shapes import Base, Circle
+        from default import VALUE
+        import shadowed
+
+        def helper():
+            return Circle()
+
+        class Model(Base):
+            made_here = plotting.style()
+            def call(self):
+                return helper()
+
+        @decorating.wrap
+        def train(x: typing_only.Array, y=VALUE):
+            shadowed = 1
+            return np.zeros(x), Model(), shadowed
+
+        def unused():
+            return plotting.show()
+        """
+    )
+    assert modules(imports_used(tree, "train")) == ["numpy", "shapes"]
+
+
+@given(st.text(max_size=60))
+def test_no_source_is_too_strange(source: str) -> None:
+    tree = parse(source.encode(errors="surrogatepass"))
+    if tree is not None:
+        module_imports(tree)
+        imports_used(tree, "f")
+
+
+# Which packages have a module
+
+
+def environment(*packages: str, installed: Listing | None = None) -> Environment:
+    return Environment(packages, Installed(lambda: installed or {}))
+
+
+@pytest.mark.parametrize(
+    ("module", "packages"),
+    [
+        ("yaml", ["pyyaml"]),
+        ("sklearn", ["scikit-learn"]),
+        ("PIL", ["pillow-simd"]),
+        ("cv2", ["opencv-contrib-python-headless"]),
+        ("tensorflow", ["tensorflow-cpu"]),
+        ("tensorflow", ["tensorflow-macos"]),
+        ("some_thing", ["some-thing"]),
+        ("ruamel", ["ruamel-yaml"]),
+        ("google", ["numpy"]),
+        ("json", []),
+        ("__future__", []),
+        ("winreg", []),
+        ("setuptools", []),
+        ("faiss", ["faiss-gpu-cu12"]),
+        ("psycopg2", ["psycopg2-binary"]),
+        ("keras", ["tf-keras-nightly"]),
+        ("unheard_of", ["acme-toolkit"]),
+        ("numpy", ["intel-numpy"]),
+    ],
+)
+def test_there_is_no_alarm_where_a_package_has_it_or_may_have_it(
+    module: str, packages: list[str]
+) -> None:
+    assert environment(*packages).missing(module) is None
+
+
+@pytest.mark.parametrize(
+    ("module", "packages", "package"),
+    [
+        ("keras", ["jax", "numpy", "cloudpickle"], "keras"),
+        ("sklearn", ["numpy", "acme-toolkit"], "scikit-learn"),
+        ("PIL", [], "pillow"),
+        ("cv2", ["numpy"], "opencv-python-headless"),
+        ("unheard_of", ["numpy", "nvidia-cublas-cu12"], None),
+    ],
+)
+def test_what_no_package_can_have_is_missing(
+    module: str, packages: list[str], package: str | None
+) -> None:
+    found = environment(*packages).missing(module)
+    assert found is not None
+    assert (found.module, found.package) == (module, package)
+
+
+def test_what_is_installed_here_tells_which_package_has_a_module() -> None:
+    here = {"gizmo": ["acme-gizmos"], "tools": ["acme-tools"]}
+    assert environment("acme-gizmos", installed=here).missing("gizmo") is None
+    assert environment("acme-tools", installed=here).missing("gizmo").package == "acme-gizmos"  # type: ignore[union-attr]
+    assert environment("gizmos-nightly", installed=here).missing("gizmo") is None, "may stand in"
+
+
+def test_a_module_that_is_found_here_and_is_no_packages_is_nobodys_dependency() -> None:
+    assert environment(installed={}).missing("kinetic_flows") is None
+
+
+def test_the_packages_of_this_python_are_read_for_real() -> None:
+    assert Environment(["numpy"], Installed()).missing("yaml").package == "pyyaml"  # type: ignore[union-attr]
+    assert Environment(["hypothesis"], Installed()).missing("_pytest").package == "pytest"  # type: ignore[union-attr]
+
+
+# Through the project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    before = set(sys.modules)
+
+    def write(files: dict[str, str]) -> Path:
+        texts = {name: dedent(text) for name, text in files.items()}
+        root = write_project(tmp_path / "project", texts)
+        monkeypatch.syspath_prepend(str(root))
+        invalidate_caches()
+        return root
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def found(root: Path, home: Path, *packages: str, module: str = "entry") -> list[MissingImport]:
+    function = import_module(module).main
+    found_root = find_package_root(function, override=root, cwd=root, sys_path=[str(root)])
+    snapshot = take_snapshot(root, cache_home=home)
+    shipped = Shipped(function=function, root=found_root, snapshot=snapshot)
+    return list(missing_imports(shipped, packages, home=home))
+
+
+REACHING = {
+    "entry.py": """
+        import yaml, json
+        import lib.deep
+        from lib import side
+        def main():
+            import keras
+    """,
+    "lib/__init__.py": "import kinetic\n",
+    "lib/deep.py": "from . import neighbour\nimport rich.console\n",
+    "lib/neighbour.py": "import hypothesis\ntry:\n    import torch\nexcept ImportError: pass\n",
+    "lib/side.py": "import lib.deep\n",
+    "unreached.py": "import pandas\n",
+}
+
+
+def test_imports_are_followed_through_the_projects_own_modules(
+    project: Project, tmp_path: Path
+) -> None:
+    root = project(REACHING)
+    assert found(root, tmp_path / "home", "numpy", "rich") == [
+        MissingImport("entry.py", "keras", "keras"),
+        MissingImport("entry.py", "yaml", "pyyaml"),
+        MissingImport("lib/neighbour.py", "hypothesis", "hypothesis"),
+    ]
+    everything = ("numpy", "rich", "keras", "pyyaml", "hypothesis")
+    assert found(root, tmp_path / "home", *everything) == []
+
+
+def test_a_call_that_changes_nothing_parses_nothing_and_a_change_is_seen(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, home = project(REACHING), tmp_path / "home"
+    first = found(root, home, "rich")
+    caches = sorted((home / "cache" / "imports").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("kinetic_flows.packaging.reach.parse", None)
+        assert found(root, home, "rich") == first
+    (root / "lib" / "side.py").write_text("import pexpect\n")
+    assert MissingImport("lib/side.py", "pexpect", "pexpect") in found(root, home, "rich")
+    for path in caches:
+        path.write_text(json.dumps({"version": 1, "items": {"x": [1], "y": 2}}))
+    assert MissingImport("lib/side.py", "pexpect", "pexpect") in found(root, home, "rich")
+
+
+def test_what_the_project_may_have_itself_is_not_missing(project: Project, tmp_path: Path) -> None:
+    root = project(
+        {
+            "entry.py": "def main():\n    import compiled, spaces.inner\n",
+            "spaces/inner.py": "",
+            "compiled.cpython-311-x86_64-linux-gnu.so": "",
+        }
+    )
+    assert found(root, tmp_path / "home", "numpy") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            DependencySource(
+                kind="requirements", path=Path("/p/requirements.txt"), project_root=Path("/p")
+            ),
+            "imports numpy, which is not among the dependencies (requirements.txt): add numpy",
+        ),
+        (
+            DependencySource(kind="list", path=None, project_root=Path("/p")),
+            "(requirements=): add numpy to the list",
+        ),
+        (
+            DependencySource(kind="none", path=None, project_root=Path("/p")),
+            "(there is no dependency file): write numpy into a requirements.txt",
+        ),
+    ],
+)
+def test_the_sentence_says_what_to_write_where(source: DependencySource, words: str) -> None:
+    assert words in describe(MissingImport("train.py", "numpy", "numpy"), source)
+    assert "the package that has ours" in describe(MissingImport("train.py", "ours", None), source)
