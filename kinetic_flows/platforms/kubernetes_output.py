@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from kinetic_flows.clients.kubernetes_client import (
@@ -16,6 +18,7 @@ from kinetic_flows.clients.kubernetes_client import (
 )
 from kinetic_flows.errors import KineticError
 from kinetic_flows.kubernetes.diagnosis import container_state, pod_phase
+from kinetic_flows.kubernetes.log_lines import LogCursor
 from kinetic_flows.platforms.kubernetes_state import NamespaceState, Object, RunView
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,10 @@ SILENCE_SECONDS = 600.0
 FULL_PAUSE_SECONDS = 0.05
 TRIES = 4
 LAST_PAUSE_SECONDS = 15.0
+ENDING_SECONDS = 1.0
+"""How much later than its output's end a pod's own end may be known."""
+
+ENDING_LOOK_SECONDS = 0.02
 RUNS_KEPT = 1000
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -77,12 +84,12 @@ class RunOutput:
             self._start += count
 
 
-class _Incomplete(Exception):
-    """A pod's output could not be read to its end."""
+class _End(Enum):
+    """How an answer that follows a pod's output ended."""
 
-    def __init__(self, received: int) -> None:
-        super().__init__(received)
-        self.received = received
+    CLEAN = "clean"
+    BROKEN = "broken"
+    GONE = "gone"
 
 
 class PodOutputs:
@@ -137,46 +144,59 @@ class PodOutputs:
 
     async def _follow(self, output: RunOutput, run_id: str, pod: str) -> None:
         """Read a pod's output to its end, for as long as the pod lives if need be."""
-        received, failures = 0, 0
+        cursor, failures = LogCursor(), 0
         try:
-            while failures < TRIES or self._is_running(run_id, pod):
-                before = received
-                try:
-                    await self._stream(output, pod, received)
+            while failures < TRIES or self._phase(run_id, pod) == "Running":
+                has_ended, before = self._has_ended(run_id, pod), cursor.total
+                end = await self._stream(output, pod, cursor)
+                if end is _End.GONE:
                     break
-                except _Incomplete as incomplete:
-                    received = incomplete.received
-                failures = 0 if received > before else failures + 1
+                if end is _End.CLEAN and has_ended:
+                    break
+                # Answers end cleanly when a kubelet is restarted, too: of a pod that was not
+                # known to have ended, the last seconds are asked for once more.
+                if end is _End.CLEAN and await self._ends_now(run_id, pod):
+                    continue
+                failures = 0 if cursor.total > before else failures + 1
                 await asyncio.sleep(min(0.2 * 2**failures, LAST_PAUSE_SECONDS))
         finally:
             output.busy = False
             self._state.notify()
 
-    def _is_running(self, run_id: str, pod: str) -> bool:
-        pods = self._state.view(run_id).pods
-        return any(
-            each["metadata"]["name"] == pod and pod_phase(each) == "Running" for each in pods
-        )
+    async def _ends_now(self, run_id: str, pod: str) -> bool:
+        """Whether a pod has ended, as one does with its output; its own word may take a moment."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while not self._has_ended(run_id, pod):
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(ENDING_LOOK_SECONDS)
+        return True
 
-    async def _stream(self, output: RunOutput, pod: str, skip: int) -> None:
-        """Read a pod's output on from where an earlier connection broke off."""
+    def _has_ended(self, run_id: str, pod: str) -> bool:
+        return self._phase(run_id, pod) not in ("Pending", "Running")
+
+    def _phase(self, run_id: str, pod: str) -> str | None:
+        pods = self._state.view(run_id).pods
+        return next((pod_phase(each) for each in pods if each["metadata"]["name"] == pod), None)
+
+    async def _stream(self, output: RunOutput, pod: str, cursor: LogCursor) -> _End:
+        """Read a pod's output on from where an earlier connection ended."""
         path = core_path(self._namespace, "pods", pod) + "/log"
-        stream = self._client.open_stream(path, {"follow": "true"}, silence_seconds=SILENCE_SECONDS)
-        received = 0
+        query = cursor.open()
         try:
-            async with stream as chunks:
+            async with self._client.open_stream(
+                path, query, silence_seconds=SILENCE_SECONDS
+            ) as chunks:
                 async for chunk in chunks:
-                    fresh = chunk[max(0, skip - received) :]
-                    received += len(chunk)
-                    if fresh:
-                        output.append(fresh)
+                    output.append(cursor.take(chunk))
                     while output.is_full:
                         await asyncio.sleep(FULL_PAUSE_SECONDS)
         except (KineticError, StreamBroken) as error:
             logger.debug("output of pod %s: %s", pod, error)
             # A pod that is gone took its output with it; another may only not be ready yet.
-            if not (isinstance(error, KubernetesRefused) and error.status in (403, 404)):
-                raise _Incomplete(max(skip, received)) from error
+            is_gone = isinstance(error, KubernetesRefused) and error.status in (403, 404)
+            return _End.GONE if is_gone else _End.BROKEN
+        return _End.CLEAN
 
 
 def _next_pod(view: RunView, known: set[str]) -> Object | None:

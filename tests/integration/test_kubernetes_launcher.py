@@ -59,6 +59,12 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up", flush=True)
 time.sleep(600)
 """
+COUNT_SLOWLY = """
+import sys, time
+for number in range(60):
+    print(number, "x" * 200, flush=True, file=sys.stderr if number % 7 == 3 else sys.stdout)
+    time.sleep(0.05)
+"""
 WAIT_ONCE = """
 import os, sys, time
 from pathlib import Path
@@ -145,6 +151,19 @@ def test_keys_reach_the_pod_by_a_secret_that_the_job_owns(launcher, cluster):
     assert run.output == b"5e" * 32 + b" pnu_run\n"
     (secret,), (job,) = cluster.list("secrets"), cluster.list("jobs")
     assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+
+
+def test_output_goes_on_when_a_kubelet_is_restarted_and_its_file_rotated(launcher, cluster):
+    run = launch(launcher, a_request(COUNT_SLOWLY))
+    while b"\n10 " not in run.output:
+        run.until(Phase.PENDING, Phase.RUNNING)
+    cluster.restart_kubelets()
+    while b"\n40 " not in run.output:
+        run.until(Phase.RUNNING)
+    cluster.rotate_log(pod_of(cluster))
+    cluster.restart_kubelets()
+    assert run.end().phase is Phase.SUCCEEDED
+    assert run.output.decode().split()[::2] == [str(number) for number in range(60)]
 
 
 def test_a_repeated_start_makes_no_second_job(launcher, cluster):

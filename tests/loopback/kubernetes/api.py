@@ -181,7 +181,7 @@ class Api:
     # Lists and watches
 
     async def _list_or_watch(self, request: web.Request) -> web.StreamResponse:
-        watch = request.query.get("watch", "").lower() in ("true", "1")
+        watch = _is_set(request, "watch")
         plural, namespace = self._allowed(request, "watch" if watch else "list")
         if watch:
             return await self._watch(request, plural, namespace)
@@ -235,29 +235,43 @@ class Api:
         user = self._access.user(request.headers.get("Authorization", ""))
         self._access.check(user, "get", "pods/log", "", namespace)
         pod = self._store.get("pods", namespace, name)
-        log = self._kubelet.log_file(pod)
-        if not log.exists():
+        if self._kubelet.is_away:
+            raise ApiError(500, "dial tcp 10.0.0.2:10250: connect: connection refused")
+        log = self._kubelet.log(pod)
+        if not log.file.exists():
             container = pod["spec"]["containers"][0]["name"]
             raise ApiError(400, f'container "{container}" in pod "{name}" is waiting to start')
-        text = log.read_bytes()
-        tail = request.query.get("tailLines")
-        shown = b"".join(text.splitlines(keepends=True)[-int(tail) :]) if tail else text
+        count = len(log.lines(ended=self._has_ended(pod)))
+        first = log.first_kept(request.query.get("sinceTime", ""))
+        if tail := request.query.get("tailLines"):
+            first = max(first, count - int(tail))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        await response.write(shown)
-        if request.query.get("follow", "").lower() in ("true", "1"):
-            await self._follow(response, pod, len(text))
+        follows = _is_set(request, "follow")
+        with_times = _is_set(request, "timestamps")
+        await self._print(response, pod, first, follows=follows, with_times=with_times)
         return response
 
-    async def _follow(self, response: web.StreamResponse, pod: Object, position: int) -> None:
-        log = self._kubelet.log_file(pod)
-        while True:
+    async def _print(
+        self,
+        response: web.StreamResponse,
+        pod: Object,
+        position: int,
+        *,
+        follows: bool,
+        with_times: bool,
+    ) -> None:
+        log, starts = self._kubelet.log(pod), self._kubelet.starts
+        # When a kubelet stops, what it answers ends as if it were complete.
+        while self._kubelet.starts == starts:
             ended = self._has_ended(pod)
-            text = log.read_bytes()[position:]
-            position += len(text)
+            lines = log.lines(ended=ended)[position:]
+            position += len(lines)
+            times = (f"{line.stamp} ".encode() if with_times else b"" for line in lines)
+            text = b"".join(time + line.text for time, line in zip(times, lines, strict=True))
             if text:
                 await response.write(text)
-            if ended:
+            if ended or not follows:
                 return
             await asyncio.sleep(LOG_POLL_SECONDS)
 
@@ -285,6 +299,10 @@ def _selection(request: web.Request) -> Matches:
     labels = label_selector(request.query.get("labelSelector", ""))
     fields = field_selector(request.query.get("fieldSelector", ""))
     return lambda item: labels(item) and fields(item)
+
+
+def _is_set(request: web.Request, name: str) -> bool:
+    return request.query.get(name, "").lower() in ("true", "1")
 
 
 async def _delete_options(request: web.Request) -> dict[str, Any]:

@@ -162,6 +162,14 @@ class LoopbackCluster:
         """Delete a running pod, as `kubectl delete pod` does."""
         self._call(lambda: mark_deleted(self.store, self._pod(pod, namespace)))
 
+    def restart_kubelets(self, seconds: float = 0.3) -> None:
+        """Restart every node's kubelet; pods go on, and nobody reads their output meanwhile."""
+        self._call(lambda: self._kubelet.restart(seconds))
+
+    def rotate_log(self, pod: str, namespace: str = "default") -> None:
+        """Begin a new file for a pod's output; the old one is shown to nobody."""
+        self._call(lambda: self._kubelet.log(self._pod(pod, namespace)).rotate())
+
     def displace(self, pod: str, namespace: str = "default") -> None:
         """Give a running pod's place to one of higher priority."""
         self._call(lambda: self._kubelet.displace(self._pod(pod, namespace)))

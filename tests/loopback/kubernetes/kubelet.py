@@ -12,6 +12,7 @@ from typing import Any
 
 from loopback.kubernetes.errors import ApiError
 from loopback.kubernetes.jobs import mark_deleted
+from loopback.kubernetes.pod_logs import PodLog
 from loopback.kubernetes.runtime import Container, ContainerSpec, Runtime, stop
 from loopback.kubernetes.store import Object, Store, now, set_condition
 
@@ -66,10 +67,24 @@ class Kubelet:
         self.pull_image = pull_image
         self._spawn = spawn
         self._running: dict[str, _Running] = {}
+        self._logs: dict[str, PodLog] = {}
+        self.is_away = False
+        self.starts = 0
 
-    def log_file(self, pod: Object) -> Path:
-        """Return where a pod's output is."""
-        return self._directory / f"{pod['metadata']['uid']}.log"
+    def log(self, pod: Object) -> PodLog:
+        """Return a pod's output."""
+        uid = pod["metadata"]["uid"]
+        return self._logs.setdefault(uid, PodLog(self._directory / f"{uid}.log"))
+
+    def restart(self, seconds: float) -> None:
+        """Stop, and start again after a while; containers go on, and nobody reads their output."""
+        self.starts += 1
+        self.is_away = True
+        self._spawn(self._come_back(seconds))
+
+    async def _come_back(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.is_away = False
 
     def reconcile(self) -> None:
         """Start pods that were given a node, and stop those that are to go."""
@@ -206,7 +221,7 @@ class Kubelet:
             image=container["image"],
             command=(*container.get("command", ()), *container.get("args", ())),
             environment=self._environment(pod, container),
-            log_file=self.log_file(pod),
+            log_file=self.log(pod).file,
             directory=directory,
             read_only=bool(
                 (container.get("securityContext") or {}).get("readOnlyRootFilesystem", False)
