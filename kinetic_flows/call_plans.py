@@ -133,7 +133,7 @@ def _plan_base_image(
     draft: Draft, source: BaseImage, platform: Platform, environ: Mapping[str, str]
 ) -> PlannedImage:
     base = find_base(platform.registry, source.wanted)
-    lock = _lock(draft, platform, environ)
+    lock = _lock(draft, platform, environ, base.image)
     return PlannedImage(
         reference=base.reference,
         image=base.image,
@@ -148,7 +148,12 @@ def _plan_own_image(source: OwnImage, platform: Platform) -> PlannedImage:
     return PlannedImage(reference=source.reference, image=report.image, warnings=report.warnings)
 
 
-def _lock(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> Lock:
+def _lock(
+    draft: Draft,
+    platform: Platform,
+    environ: Mapping[str, str],
+    base: ResolvedImage | None = None,
+) -> Lock:
     lock = plan_lock(
         draft.source,
         locked_target(draft),
@@ -157,7 +162,7 @@ def _lock(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> Lock:
         environ=environ,
     )
     require_known_chip(draft, lock)
-    return with_missing_imports(draft, lock)
+    return with_missing_imports(draft, lock, base)
 
 
 def _warnings_of(lock: Lock) -> tuple[str, ...]:

@@ -13,11 +13,10 @@ from typing import ClassVar, TypeAlias
 
 from packaging.requirements import Requirement
 
-from kinetic_flows.cloud_settings import DEFAULT_BASE_IMAGE_REPO
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.images.base_lookup import WantedBase
+from kinetic_flows.images.base_lookup import WantedBase, is_made_from
 from kinetic_flows.images.inspection import Wanted
 from kinetic_flows.plan import EnvironmentSpec, ImageMode, ImageRequest
 from kinetic_flows.protocols import ResolvedImage
@@ -32,12 +31,14 @@ class ProjectImage:
         name_of: Gives the reference that an environment's image has or will get.
         built_by: What builds it.
         mode: The mode that was asked for: on this machine `prebuilt` is no different.
+        has_known_base: Whether its base was made from the inputs that come with this package.
     """
 
     target: Target
     name_of: Callable[[EnvironmentSpec], str]
     built_by: str
     mode: ImageMode = "bundled"
+    has_known_base: bool = True
     packages_come: ClassVar[str] = "Baked into the image"
 
     @property
@@ -118,19 +119,24 @@ class OwnImage:
 ImageSource: TypeAlias = ProjectImage | BaseImage | OwnImage
 
 
-def known_packages(source: ImageSource) -> frozenset[str] | None:
+def known_packages(source: ImageSource, base: ResolvedImage | None) -> frozenset[str] | None:
     """Return the names of the packages that an image has besides the project's.
 
+    Args:
+        source: Where the image comes from.
+        base: The base image, in prebuilt mode; None where it was not looked up.
+
     Returns:
-        None where nobody knows them: in an image, or on a base, that somebody else has built.
+        None where nobody knows them, as the image or its base was not made from the inputs that
+        come with this package.
     """
     if isinstance(source, OwnImage):
         return None
     target = source.target
-    is_ours = (
-        source.wanted.repository == DEFAULT_BASE_IMAGE_REPO
+    is_known = (
+        base is not None and is_made_from(base, target.base_identity)
         if isinstance(source, BaseImage)
-        else not target.base_identity.startswith("sha256:")
+        else source.has_known_base
     )
     pins = (*target.constraints, *target.preferences)
-    return frozenset(Requirement(pin).name for pin in pins) if is_ours else None
+    return frozenset(Requirement(pin).name for pin in pins) if is_known else None

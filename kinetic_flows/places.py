@@ -18,6 +18,7 @@ from kinetic_flows.images.base_lookup import (
     USE_BUNDLED,
     WantedBase,
     find_base,
+    is_made_from,
 )
 from kinetic_flows.images.bases import (
     BaseInputs,
@@ -225,15 +226,14 @@ class CloudPlace:
                 wanted=self._wanted_base(inputs),
                 ship_wheels=asked.ship_wheels,
             )
+        base = self._configured_base(inputs)
+        # A base is identified by its inputs, unless somebody chose it.
+        identity = base.digest if base else str(inputs.identity)
         return ProjectImage(
-            target=_target(
-                inputs,
-                self._base_identity(inputs),
-                accelerator,
-                template=read_project_template(),
-            ),
+            target=_target(inputs, identity, accelerator, template=read_project_template()),
             name_of=self._project_image,
             built_by="Cloud Build",
+            has_known_base=base is None or is_made_from(base, inputs.identity),
         )
 
     def _wanted_base(self, inputs: BaseInputs) -> WantedBase:
@@ -245,12 +245,12 @@ class CloudPlace:
             otherwise=USE_BUNDLED,
         )
 
-    def _base_identity(self, inputs: BaseInputs) -> str:
-        """Return what identifies the base of project images: its inputs, or its digest."""
+    def _configured_base(self, inputs: BaseInputs) -> ResolvedImage | None:
+        """Return the base of project images that somebody chose; None where nobody did."""
         if self.cloud.base_repository is None:
-            return str(inputs.identity)
+            return None
         wanted = replace(self._wanted_base(inputs), otherwise=BUILD_YOUR_OWN)
-        return find_base(self.registry, wanted).image.digest
+        return find_base(self.registry, wanted).image
 
     def _project_image(self, environment: EnvironmentSpec) -> str:
         return project_image(

@@ -256,7 +256,12 @@ def _bases(platform: Platform, settings: Settings, environ: Mapping[str, str]) -
 
 
 def lock_draft(
-    draft: Draft, platform: Platform, environ: Mapping[str, str], *, upgrade: bool = False
+    draft: Draft,
+    platform: Platform,
+    environ: Mapping[str, str],
+    *,
+    upgrade: bool = False,
+    base: ResolvedImage | None = None,
 ) -> Lock:
     """Lock the dependencies of a call, and store the lock for everyone.
 
@@ -265,6 +270,7 @@ def lock_draft(
         platform: Whose store keeps locks.
         environ: Variables for uv.
         upgrade: Whether to resolve again and replace the stored lock.
+        base: The base image, in prebuilt mode; None where it was not looked up.
 
     Raises:
         UsageError: The call runs in an image of the person's own, which is not looked into.
@@ -291,20 +297,25 @@ def lock_draft(
             environ=environ,
             write=True,
         )
-    return with_missing_imports(draft, lock)
+    return with_missing_imports(draft, lock, base)
 
 
-def with_missing_imports(draft: Draft, lock: Lock) -> Lock:
+def with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None = None) -> Lock:
     """Return a lock that warns of what the call imports and its environment lacks.
+
+    Args:
+        draft: The call.
+        lock: Its lock.
+        base: The base image, in prebuilt mode; None where it was not looked up.
 
     Raises:
         DependencyError: There is such an import, and the settings refuse it.
     """
-    base = known_packages(draft.image)
-    if base is None:
+    known = known_packages(draft.image, base)
+    if known is None:
         return lock
     shipped = Shipped(function=draft.call.function, root=draft.root, snapshot=draft.snapshot)
-    packages = {*base, *(item.name for item in lock.packages)}
+    packages = {*known, *(item.name for item in lock.packages)}
     found = missing_imports(shipped, packages, home=draft.settings.home)
     sentences = tuple(describe(item, draft.source) for item in found)
     if found and draft.settings.strict_imports:

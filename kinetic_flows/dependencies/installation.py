@@ -10,6 +10,7 @@ from kinetic_flows import naming
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
+from kinetic_flows.images.base_lookup import is_made_from
 from kinetic_flows.images.bases import is_accelerator_package
 from kinetic_flows.interruption import in_threads
 from kinetic_flows.job import ObjectRef, RequirementsSpec, sha256_hex
@@ -75,7 +76,7 @@ def plan_installation(
     wanted = tuple(
         item for item in packages if f"{item.name}=={item.version}" not in target.constraints
     )
-    is_known = base.labels.get(naming.LABEL_BASE_IDENTITY) == target.base_identity
+    is_known = is_made_from(base, target.base_identity)
     there = frozenset(target.preferences if is_known else ())
     lacking = tuple(item for item in wanted if f"{item.name}=={item.version}" not in there)
     if ship:

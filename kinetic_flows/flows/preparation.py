@@ -123,7 +123,7 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
     """Lock the project's packages, and send them along for the runner to install."""
     platform, progress = session.platform, session.progress
     base = resolve_base_image_task(source, platform, progress)
-    lock = lock_dependencies_task(draft, platform, session.environ, progress)
+    lock = lock_dependencies_task(draft, platform, session.environ, progress, base)
     environment = source.environment(lock, base)
     artifact = environment_artifact(environment, draft)
     wanted = ToInstall(source=source, base=base, lock=lock, environment=environment)

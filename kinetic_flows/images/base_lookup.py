@@ -84,6 +84,11 @@ def find_base(registry: ImageRegistry, wanted: WantedBase) -> FoundBase:
     raise _unfit(wanted, f"the base image {wanted.plain} does not exist")
 
 
+def is_made_from(base: ResolvedImage, identity: str) -> bool:
+    """Whether a base image says that it was made from inputs of this identity."""
+    return base.labels.get(naming.LABEL_BASE_IDENTITY) == identity
+
+
 def check_base(
     image: ResolvedImage, *, repository: str, category: Category, python: str, tag: str
 ) -> ResolvedImage:

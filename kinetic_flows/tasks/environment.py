@@ -39,11 +39,15 @@ class Project(TypedDict):
 
 @own_task(TASK_LOCK_DEPENDENCIES)
 def lock_dependencies_task(
-    draft: Draft, platform: Platform, environ: Mapping[str, str], progress: Progress
+    draft: Draft,
+    platform: Platform,
+    environ: Mapping[str, str],
+    progress: Progress,
+    base: ResolvedImage | None = None,
 ) -> Lock:
     """Resolve the project's dependencies, or find the lock that somebody resolved before."""
     with step(progress, TASK_LOCK_DEPENDENCIES) as current:
-        lock = lock_draft(draft, platform, environ)
+        lock = lock_draft(draft, platform, environ, base=base)
         for warning in lock.warnings:
             current.warn(warning)
         how = "stored lock" if lock.from_cache else "resolved"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.cloud_settings import resolve_cloud
-from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage, known_packages
+from kinetic_flows.naming import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 from kinetic_flows.options import RunOptions
 from kinetic_flows.places import CloudPlace, ImageWish, JobRequest
 from kinetic_flows.plan import ImageMode
@@ -89,3 +91,42 @@ def test_wheels_are_shipped_only_in_prebuilt_mode_and_asking_for_it_harms_no_oth
     assert prebuilt.ship_wheels
     for wish in (None, OWN):
         PLACE.image_source(ImageWish(container_image=wish, ship_wheels=True), cpu)
+
+
+class OneBase:
+    """A registry that has one image under every name."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self.image = replace(IMAGE, labels=labels)
+
+    def resolve(self, reference: str, *, architecture: str = "amd64") -> ResolvedImage | None:
+        return self.image
+
+
+def known(labels: dict[str, str], wish: str | None = None) -> frozenset[str] | None:
+    registry = OneBase(labels)
+    cloud = resolve_cloud(
+        arguments={"project": "my-project"},
+        environ={"KINETIC_BASE_IMAGE_REPO": "me/bases"},
+        profile=None,
+    )
+    place = CloudPlace(cloud=cloud, registry=registry)
+    source = place.image_source(ImageWish(container_image=wish), parse_accelerator("cpu"))
+    return known_packages(source, registry.image)
+
+
+def test_the_packages_of_a_base_are_known_where_it_was_made_from_our_inputs() -> None:
+    cpu = parse_accelerator("cpu")
+    default = known_packages(PLACE.image_source(ImageWish(), cpu), None)
+    assert default is not None
+    assert {"jax", "numpy", "cloudpickle"} <= default
+    assert "keras" not in default
+    inputs = PLACE.bases("cpu", PLACE.python)
+    ours = {LABEL_CATEGORY: "cpu", LABEL_BASE_IDENTITY: str(inputs.identity)}
+    for wish in (None, "prebuilt"):
+        assert known(ours, wish) == default
+        assert known({LABEL_CATEGORY: "cpu"}, wish) is None, "it may have anything"
+    prebuilt = PLACE.image_source(ImageWish(container_image="prebuilt"), cpu)
+    assert known_packages(prebuilt, None) is None, "nobody has looked"
+    own = PLACE.image_source(ImageWish(container_image=OWN), cpu)
+    assert known_packages(own, IMAGE) is None
