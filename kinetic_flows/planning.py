@@ -19,11 +19,12 @@ from kinetic_flows.accelerators.runtime import require_runtime
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
-from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
+from kinetic_flows.dependencies.missing_imports import Shipped
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.errors import DependencyError, UsageError
-from kinetic_flows.image_sources import ImageSource, OwnImage, known_packages
+from kinetic_flows.errors import UsageError
+from kinetic_flows.image_sources import ImageSource, OwnImage
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
+from kinetic_flows.import_warnings import with_import_warnings
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.packaging.ignored_imports import ignored_import_warnings
@@ -311,20 +312,15 @@ def with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None = 
     Raises:
         DependencyError: There is such an import, and the settings refuse it.
     """
-    known = known_packages(draft.image, base)
-    if known is None:
-        return lock
-    shipped = Shipped(function=draft.call.function, root=draft.root, snapshot=draft.snapshot)
-    packages = {*known, *(item.name for item in lock.packages)}
-    found = missing_imports(shipped, packages, home=draft.settings.home)
-    sentences = tuple(describe(item, draft.source) for item in found)
-    if found and draft.settings.strict_imports:
-        raise DependencyError(
-            "; ".join(sentences),
-            value=tuple(item.module for item in found),
-            hint="unset KINETIC_STRICT_IMPORTS to be warned only",
-        )
-    return replace(lock, warnings=(*lock.warnings, *sentences))
+    shipped = Shipped(
+        function=draft.call.function,
+        root=draft.root,
+        snapshot=draft.snapshot,
+        modules=draft.payload.modules,
+    )
+    return with_import_warnings(
+        lock, shipped, draft.image, base, source=draft.source, settings=draft.settings
+    )
 
 
 def require_known_chip(draft: Draft, lock: Lock) -> None:

@@ -35,7 +35,8 @@ class MissingImport(NamedTuple):
     """An import that a run cannot do.
 
     Attributes:
-        file: The file that imports, relative to the package root.
+        file: The file that imports, relative to the package root; empty where what the call
+            brings along needs the module.
         module: The first name of the module.
         package: The package that has it; None when nobody knows.
     """
@@ -53,11 +54,13 @@ class Shipped:
         function: The plain function.
         root: What of this machine's files is the project.
         snapshot: The project's files.
+        modules: Modules that a run imports to restore the call.
     """
 
     function: Callable[..., Any]
     root: PackageRoot
     snapshot: CodeSnapshot
+    modules: frozenset[str] = frozenset()
 
 
 def missing_imports(
@@ -71,8 +74,6 @@ def missing_imports(
         home: `KINETIC_HOME`, where answers are remembered.
     """
     entry = entry_point(shipped)
-    if entry is None:
-        return ()
     names = sorted(packages)
     cache = _Cache(home, shipped.snapshot.root)
     key = _key(entry, shipped, names)
@@ -83,17 +84,17 @@ def missing_imports(
     return answer
 
 
-def entry_point(shipped: Shipped) -> EntryPoint | None:
-    """Return where a function begins; None for one that is in no file of the project."""
-    root, file = shipped.root, shipped.root.entry_file
-    if file is None or not file.is_relative_to(shipped.snapshot.root):
-        return None
+def entry_point(shipped: Shipped) -> EntryPoint:
+    """Return where a function begins."""
+    folder, file = shipped.snapshot.root, shipped.root.entry_file
+    is_there = file is not None and file.is_relative_to(folder)
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return EntryPoint(
-        file=file.relative_to(shipped.snapshot.root).as_posix(),
-        module=root.module_name,
+        file=file.relative_to(folder).as_posix() if file and is_there else "",
+        module=shipped.root.module_name,
         main_name=getattr(spec, "name", ""),
         qualname=_qualname(shipped.function),
+        brought=shipped.modules,
     )
 
 
@@ -112,9 +113,8 @@ def describe(item: MissingImport, source: DependencySource) -> str:
     else:
         where = "there is no dependency file"
         how = f"write {name} into a requirements.txt beside the code"
-    return (
-        f"{item.file} imports {item.module}, which is not among the dependencies ({where}): {how}"
-    )
+    who = f"{item.file} imports {item.module}" if item.file else f"the call needs {item.module}"
+    return f"{who}, which is not among the dependencies ({where}): {how}"
 
 
 def _find(
@@ -138,6 +138,7 @@ def _find(
 def _key(entry: EntryPoint, shipped: Shipped, packages: list[str]) -> str:
     known = {
         "entry": [entry.file, entry.module, entry.main_name, entry.qualname],
+        "brought": sorted(entry.brought),
         "code": shipped.snapshot.manifest_ref.sha256,
         "sys_path": shipped.root.sys_path,
         "packages": packages,

@@ -61,49 +61,25 @@ def function_imports(tree: ast.Module, qualname: str) -> list[Imported]:
     return list(_imports_of(_until_it_may_end(found.body)))
 
 
-def imports_used(tree: ast.Module, qualname: str) -> list[Imported]:
-    """Return what a function of a script needs where the script itself is not executed.
-
-    That is what it imports itself, and the imported names that it, and what of the script it
-    uses, refer to.
+def all_imports(tree: ast.Module) -> frozenset[str]:
+    """Return the first names of all modules that a source imports absolutely, anywhere.
 
     Args:
-        tree: The script.
-        qualname: The function's qualified name; one that is not found needs nothing.
+        tree: The module.
     """
-    bound = {name: item for item, names in _bindings(tree.body) for name in names}
-    defined = {node.name: node for node in tree.body if isinstance(node, _Definition)}
-    first = defined.get(qualname.partition(".")[0])
-    if first is None:
-        return []
-    waiting: list[_Definition] = [first]
-    seen, found = {first.name}, function_imports(tree, qualname)
-    while waiting:
-        for name in sorted(_names_used(waiting.pop())):
-            if name in bound:
-                found.append(bound[name])
-            elif name in defined and name not in seen:
-                seen.add(name)
-                waiting.append(defined[name])
-    return list(dict.fromkeys(found))
+    statements = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    return frozenset(
+        item.module.partition(".")[0] for item in _imports_of(statements) if not item.level
+    )
 
 
-def _imports_of(body: Iterable[ast.stmt]) -> Iterator[Imported]:
-    for imported, _ in _bindings(body):
-        yield imported
-
-
-def _bindings(body: Iterable[ast.stmt]) -> Iterator[tuple[Imported, tuple[str, ...]]]:
-    """Yield the imports among statements, and the names that each binds."""
+def _imports_of(body: Iterable[ast.AST]) -> Iterator[Imported]:
     for node in body:
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                bound = alias.asname or alias.name.partition(".")[0]
-                yield Imported(alias.name), (bound,)
+            yield from (Imported(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names = tuple(alias.name for alias in node.names)
-            bound_names = tuple(alias.asname or alias.name for alias in node.names)
-            yield Imported(node.module or "", node.level, names), bound_names
+            yield Imported(node.module or "", node.level, names)
 
 
 def _until_it_may_end(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -122,41 +98,3 @@ def _find(body: Iterable[ast.stmt], path: list[str]) -> _Definition | None:
     if len(path) == 1:
         return matching[0]
     return _find(matching[0].body, path[1:]) if isinstance(matching[0], ast.ClassDef) else None
-
-
-def _names_used(definition: _Definition) -> set[str]:
-    """Return the names that a definition refers to when it is used, its own variables aside.
-
-    Decorators, default values and annotations are evaluated here, not in the run.
-    """
-    if isinstance(definition, ast.ClassDef):
-        names = set().union(*map(_names_in, definition.bases)) if definition.bases else set()
-        functions = [node for node in definition.body if isinstance(node, _Function)]
-        return names.union(*map(_names_used, functions))
-    return set().union(*map(_names_in, definition.body)) - _own_names(definition)
-
-
-def _names_in(node: ast.AST) -> set[str]:
-    return {
-        each.id
-        for each in ast.walk(node)
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)
-    }
-
-
-def _own_names(function: _Function) -> set[str]:
-    """Return the names that are, or may be, variables of a function or of what is in it."""
-    arguments = {each.arg for each in ast.walk(function) if isinstance(each, ast.arg)}
-    stored = {
-        each.id
-        for each in ast.walk(function)
-        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load)
-    }
-    inner = {
-        name
-        for each in ast.walk(function)
-        if isinstance(each, ast.Import | ast.ImportFrom)
-        for _, names in _bindings([each])
-        for name in names
-    }
-    return arguments | stored | inner

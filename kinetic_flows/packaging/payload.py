@@ -65,12 +65,14 @@ class Payload:
         sha256: Their digest.
         warnings: What the person should know, a sentence each.
         pieces: Large parts of the call that are objects of their own.
+        modules: Modules that the run imports to restore it.
     """
 
     data: bytes
     sha256: Sha256
     warnings: tuple[str, ...]
     pieces: tuple[Piece, ...] = ()
+    modules: frozenset[str] = frozenset()
 
 
 def pack_call(
@@ -118,6 +120,7 @@ def pack_call(
             *_size_warnings(call, pickled.file.size_bytes, root),
         ),
         pieces=pieces,
+        modules=pickled.modules,
     )
 
 

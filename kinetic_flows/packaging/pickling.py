@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -108,6 +108,11 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Lines of code that went by value and whose files do not ship, by file name."""
         return self._files.sources
 
+    @property
+    def modules(self) -> frozenset[str]:
+        """Modules that the run imports to restore what was pickled."""
+        return frozenset(name for name, is_importable in self._judged.items() if is_importable)
+
     def dump_call(self, value: Any) -> None:
         """Pickle a value, and behind it what of `__main__` has to be found by name in the run."""
         self.dump(value)
@@ -124,6 +129,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._files.named_for_run(obj, self.dispatch_table[CodeType](obj))
         if isinstance(obj, ModuleType):
             self._note(obj.__name__)
+        elif isinstance(obj, BuiltinFunctionType):
+            self._note(obj.__module__)
         elif is_remote_function(obj):
             return self._plain_form(obj)
         elif isinstance(obj, functools.cached_property):
@@ -256,11 +263,13 @@ class Pickled(Generic[F]):
         by_value: Modules whose functions and classes went by value because no run could import
             them.
         sources: Lines of code whose files do not ship, by file name.
+        modules: Modules that the run imports to restore it.
     """
 
     file: F
     by_value: frozenset[str]
     sources: Mapping[str, str]
+    modules: frozenset[str]
 
 
 def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pickled[F]:
@@ -281,7 +290,12 @@ def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pic
             pickler = CallPickler(file, root)
             pickler.dump_call(value)
         if pickler.met_here_only <= by_value:
-            return Pickled(file=file, by_value=by_value, sources=pickler.sources)
+            return Pickled(
+                file=file,
+                by_value=by_value,
+                sources=pickler.sources,
+                modules=pickler.modules - by_value,
+            )
         by_value |= pickler.met_here_only
 
 

@@ -6,6 +6,7 @@ parsed again.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 
 from kinetic_flows.packaging.imports import (
     Imported,
+    all_imports,
     function_imports,
-    imports_used,
     module_imports,
     parse,
 )
@@ -29,7 +30,8 @@ class OutsideImport(NamedTuple):
 
     Attributes:
         module: Its dotted name.
-        file: The file that imports it, relative to the package root.
+        file: The file that imports it, relative to the package root; empty where what the call
+            brings along needs it.
     """
 
     module: str
@@ -41,16 +43,18 @@ class EntryPoint:
     """Where to begin.
 
     Attributes:
-        file: The file that defines the function, relative to the package root.
+        file: The file that defines the function, relative to the package root; empty for none.
         module: The module that it is imported as; `__main__` where it travels by value.
         main_name: What a script is called that was started with `python -m`; empty for none.
         qualname: The function's qualified name.
+        brought: Modules that a run imports to restore what the call brings along.
     """
 
     file: str
     module: str
     main_name: str
     qualname: str
+    brought: frozenset[str] = frozenset()
 
 
 class _Place(NamedTuple):
@@ -124,16 +128,19 @@ class Reach:
 
     def outside(self, entry: EntryPoint) -> tuple[OutsideImport, ...]:
         """Return what is imported from outside, each module's first name once."""
-        tree = parse(self._read(entry.file))
+        tree = (entry.file and parse(self._read(entry.file))) or ast.Module([], [])
         if entry.module == MAIN:
-            package = entry.main_name.rpartition(".")[0]
-            needed = imports_used(tree, entry.qualname) if tree else []
-            self._follow(_Place(entry.file, package), needed)
+            # A run does not execute the script itself.
+            place = _Place(entry.file, entry.main_name.rpartition(".")[0])
         else:
             places = self._modules.executed(entry.module)
             self._enqueue(places)
-            if places and tree:
-                self._follow(places[-1], function_imports(tree, entry.qualname))
+            place = places[-1] if places else _Place(entry.file, "")
+        self._follow(place, function_imports(tree, entry.qualname))
+        named = all_imports(tree) if entry.module == MAIN else frozenset()
+        for module in sorted(entry.brought - {MAIN}):
+            is_named = module.partition(".")[0] in named
+            self._follow(_Place(entry.file if is_named else "", ""), [Imported(module)])
         while self._waiting:
             place = self._waiting.pop(0)
             self._follow(place, self._imports(place.file))

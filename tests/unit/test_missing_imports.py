@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,8 +25,8 @@ from kinetic_flows.dependencies.missing_imports import (
 from kinetic_flows.dependencies.providers import Environment, Installed, Listing
 from kinetic_flows.packaging.imports import (
     Imported,
+    all_imports,
     function_imports,
-    imports_used,
     module_imports,
     parse,
 )
@@ -99,36 +101,17 @@ def test_what_a_function_imports_counts_until_it_may_have_returned() -> None:
         assert function_imports(tree, unknown) == []
 
 
-def test_of_a_script_only_what_its_function_uses_counts() -> None:
-    tree = tree_of(
-        """
-        import kinetic
-        import decorating
-        import numpy as np
-        import plotting
-        import typing_only
-        from shapes import Base, Circle
-        from default import VALUE
-        import shadowed
-
-        def helper():
-            return Circle()
-
-        class Model(Base):
-            made_here = plotting.style()
-            def call(self):
-                return helper()
-
-        @decorating.wrap
-        def train(x: typing_only.Array, y=VALUE):
-            shadowed = 1
-            return np.zeros(x), Model(), shadowed
-
-        def unused():
-            return plotting.show()
-        """
-    )
-    assert modules(imports_used(tree, "train")) == ["numpy", "shapes"]
+def test_every_import_of_a_source_is_found_by_its_first_name() -> None:
+    tree = tree_of("""
+        import a.b
+        from . import relative
+        def later():
+            try:
+                from c.d import e
+            except ImportError:
+                pass
+    """)
+    assert all_imports(tree) == {"a", "c"}
 
 
 @given(st.text(max_size=60))
@@ -136,7 +119,8 @@ def test_no_source_is_too_strange(source: str) -> None:
     tree = parse(source.encode(errors="surrogatepass"))
     if tree is not None:
         module_imports(tree)
-        imports_used(tree, "f")
+        function_imports(tree, "f")
+        all_imports(tree)
 
 
 # Which packages have a module
@@ -228,11 +212,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
         del sys.modules[name]
 
 
-def found(root: Path, home: Path, *packages: str, module: str = "entry") -> list[MissingImport]:
-    function = import_module(module).main
+def found(
+    root: Path,
+    home: Path,
+    *packages: str,
+    function: Callable[..., Any] | None = None,
+    brought: frozenset[str] = frozenset(),
+) -> list[MissingImport]:
+    function = function or import_module("entry").main
     found_root = find_package_root(function, override=root, cwd=root, sys_path=[str(root)])
     snapshot = take_snapshot(root, cache_home=home)
-    shipped = Shipped(function=function, root=found_root, snapshot=snapshot)
+    shipped = Shipped(function=function, root=found_root, snapshot=snapshot, modules=brought)
     return list(missing_imports(shipped, packages, home=home))
 
 
@@ -290,6 +280,81 @@ def test_what_the_project_may_have_itself_is_not_missing(project: Project, tmp_p
         }
     )
     assert found(root, tmp_path / "home", "numpy") == []
+
+
+def test_what_the_call_brings_along_needs_its_packages_too(
+    project: Project, tmp_path: Path
+) -> None:
+    root = project(REACHING)
+    brought = frozenset({"pexpect.exceptions", "json", "lib.side", "kinetic", "__main__"})
+    only = found(root, tmp_path / "home", "rich", "keras", "pyyaml", "hypothesis", brought=brought)
+    assert only == [MissingImport("", "pexpect", "pexpect")]
+    source = DependencySource(kind="none", path=None, project_root=root)
+    assert describe(only[0], source).startswith("the call needs pexpect, which is not among")
+
+
+SCRIPT = """
+    import sys, time
+    import decorating_only
+    import yaml as y
+    from dateutil.parser import parse
+    from hypothesis import given
+    from lib import side
+
+    def helper():
+        return y.safe_load("1")
+
+    class Model:
+        def fit(self):
+            return helper()
+
+    def main(model=Model()):
+        import keras
+        return model.fit(), parse, side
+
+    def unused():
+        return given
+"""
+
+
+def test_of_a_script_only_what_its_function_uses_counts(project: Project, tmp_path: Path) -> None:
+    root = project({**REACHING, "script.py": SCRIPT, "decorating_only.py": "import pexpect\n"})
+    show = """
+        import runpy, sys
+        from pathlib import Path
+        from kinetic_flows.dependencies.missing_imports import Shipped, missing_imports
+        from kinetic_flows.packaging.payload import pack_call
+        from kinetic_flows.packaging.root import find_package_root
+        from kinetic_flows.packaging.snapshot import take_snapshot
+
+        here, home = Path.cwd(), Path(sys.argv[1])
+        function = main
+        root = find_package_root(function, override=here, cwd=here, sys_path=[str(here)])
+        payload = pack_call(function, (), {"model": Model()}, environment={}, root=root)
+        shipped = Shipped(
+            function=function,
+            root=root,
+            snapshot=take_snapshot(root.path, cache_home=home),
+            modules=payload.modules,
+        )
+        for item in missing_imports(shipped, ["cloudpickle"], home=home):
+            print(*item)
+    """
+    (root / "script.py").write_text(dedent(SCRIPT) + dedent(show))
+    done = subprocess.run(
+        [sys.executable, "script.py", str(tmp_path / "home")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "script.py keras keras",
+        "script.py dateutil python-dateutil",
+        "script.py yaml pyyaml",
+        "lib/deep.py rich rich",
+        "lib/neighbour.py hypothesis hypothesis",
+    ]
 
 
 @pytest.mark.parametrize(
