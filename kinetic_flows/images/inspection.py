@@ -166,7 +166,9 @@ def report_on(reference: str, image: ResolvedImage, wanted: Wanted) -> ImageRepo
 def image_from_fields(fields: Mapping[str, Any]) -> ResolvedImage:
     """Return an image whose fields, and its configuration's, were written as plain values."""
     config = fields.get("config")
-    known = ImageConfig(**config) if isinstance(config, Mapping) else config
+    if config is None:
+        return ResolvedImage(**fields)
+    known = ImageConfig(**{**config, "entrypoint": tuple(config["entrypoint"])})
     return ResolvedImage(**{**fields, "config": known})
 
 

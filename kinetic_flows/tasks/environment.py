@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -161,4 +162,4 @@ def build_image_task(
             publish_link(image_page(image.reference), f"The image {image.reference}")
         remember_environment(environment, draft)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")
-        return {"reference": image.reference, "digest": image.digest, "labels": dict(image.labels)}
+        return asdict(image)
