@@ -257,9 +257,11 @@ def test_the_bases_of_accelerators_can_be_built(
         "gpu": ("import jax; print(jax.devices()[0].platform)", "cpu\n"),
         # What the runtime knows of a slice that is not here.
         "tpu": (
-            "from jax.experimental import topologies\n"
-            "found = topologies.get_topology_desc('v6e:2x4', platform='tpu')\n"
-            "print(len(found.devices), found.devices[0].device_kind)",
+            (
+                "from jax.experimental import topologies\n"
+                "found = topologies.get_topology_desc('v6e:2x4', platform='tpu')\n"
+                "print(len(found.devices), found.devices[0].device_kind)"
+            ),
             "8 TPU v6 lite\n",
         ),
     }
