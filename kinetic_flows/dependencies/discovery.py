@@ -25,6 +25,9 @@ SourceKind = Literal["requirements", "list", "script", "pyproject", "none"]
 
 LOCK_FILE_NAMES = ("uv.lock", "pylock.toml")
 
+SCRIPT_LOCK_SUFFIX = ".lock"
+"""What `uv lock --script` adds to a script's name for its lock."""
+
 _OTHER_TOOLS = ("Pipfile", "environment.yml", "environment.yaml", "setup.py", "setup.cfg")
 
 _SCRIPT_BLOCK = re.compile(
@@ -144,8 +147,15 @@ def _file_source(path: Path) -> DependencySource:
         return DependencySource(
             kind="pyproject", path=path, project_root=path.parent, lock_file=_lock_beside(path)
         )
-    kind: SourceKind = "script" if path.suffix == ".py" else "requirements"
-    return DependencySource(kind=kind, path=path, project_root=path.parent)
+    if path.suffix != ".py":
+        return DependencySource(kind="requirements", path=path, project_root=path.parent)
+    lock = path.with_name(f"{path.name}{SCRIPT_LOCK_SUFFIX}")
+    return DependencySource(
+        kind="script",
+        path=path,
+        project_root=path.parent,
+        lock_file=lock if lock.is_file() else None,
+    )
 
 
 def _lock_beside(pyproject: Path) -> Path | None:

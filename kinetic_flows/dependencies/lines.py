@@ -21,11 +21,15 @@ from kinetic_flows.dependencies.redaction import written_credentials
 from kinetic_flows.errors import DependencyError
 
 LineKind = Literal["requirement", "local", "option"]
-EDITABLE = re.compile(r"^(?:-e|--editable)(?:\s*=\s*|\s+)(?P<target>.+)$")
+EDITABLE = re.compile(r"^(?:-e|--editable)(?:=\s*|\s+)(?P<target>[^=].*)$")
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 NAMED_URL = re.compile(r"^\s*(?P<name>[A-Za-z0-9][\w.-]*\s*(?:\[[^\]]*\])?)\s*@\s*(?P<url>\S+)")
 _HASH = re.compile(r"\s+--hash(?:=|\s+)(?P<hash>[a-z0-9]+:[0-9a-fA-F]+)")
-_PATH_PARTS = re.compile(r"^(?P<path>.+?)(?P<extras>\[[^\]]*\])?(?:\s+;\s*(?P<marker>.+))?$")
+# As in uv, a semicolon begins a marker only beside white space: it may stand in a path.
+_MARKER = r"(?:(?:\s+;\s*|;\s+)(?P<marker>.+))?$"
+_PATH_PARTS = re.compile(r"^(?P<path>.+?)(?P<extras>\[[^\]]*\])?" + _MARKER)
+_NAMED_PARTS = re.compile(r"^(?P<path>.+?)(?P<extras>)" + _MARKER)
+_QUOTED = re.compile(r"""^(?P<quote>['"])(?P<text>(?:(?!(?P=quote)).)+)(?P=quote)$""")
 _ARCHIVE_SUFFIXES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz")
 
 
@@ -92,9 +96,9 @@ def classify(text: str, origin: Origin, directories: Directories, *, kept: bool 
     hashes = tuple(match["hash"].lower() for match in _HASH.finditer(text))
     bare = _HASH.sub("", text).strip()
     editable = EDITABLE.match(bare)
-    target = editable["target"].strip().strip("'\"") if editable else bare
-    local = _local_line(target, origin, directories)
-    if local is not None:
+    target = _unquoted(editable["target"].strip()) if editable else bare
+    if looks_local(_location(target)) or (editable and _names_a_path(target, origin)):
+        local = _local_line(target, origin, directories)
         return replace(local, hashes=hashes, kept=kept)
     return Line(
         kind="requirement",
@@ -190,15 +194,50 @@ def expanded_user(text: str) -> Path:
         return Path(text)
 
 
-def _local_line(target: str, origin: Origin, directories: Directories) -> Line | None:
+def _location(target: str) -> str:
+    """Return the path or URL of a requirement that has one, else the requirement."""
+    named = NAMED_URL.match(target)
+    return named["url"] if named else target
+
+
+def _unquoted(target: str) -> str:
+    """Return a target without quotes around the whole of it, as shells and pip take them."""
+    quoted = _QUOTED.match(target)
+    return quoted["text"] if quoted else target
+
+
+def _names_a_path(target: str, origin: Origin) -> bool:
+    """Whether what is to be editable is a directory: a bare name is, too.
+
+    Raises:
+        DependencyError: It is a requirement of an index, which cannot be editable.
+    """
+    if "://" in target:
+        return False
+    try:
+        requirement = Requirement(target)
+    except InvalidRequirement:
+        return True
+    if requirement.specifier:
+        raise DependencyError(
+            f"{origin}: -e {target} cannot be editable, since it comes from an index",
+            value=target,
+            hint=f"write {target}, or the directory of the package after -e",
+        )
+    return True
+
+
+def _local_line(target: str, origin: Origin, directories: Directories) -> Line:
     named = NAMED_URL.match(target)
     url = named["url"] if named else target
-    if not looks_local(url):
-        return None
     rest = target[named.end() :] if named else ""
-    parts = _PATH_PARTS.match(url + rest)
+    parts = (_NAMED_PARTS if named else _PATH_PARTS).match(url + rest)
     if parts is None or "\0" in url:
-        return None
+        raise DependencyError(
+            f"{origin}: {without_secrets(target)!r} is not a path",
+            value=without_secrets(target),
+            hint="write the package's directory or archive, such as ./libs/package",
+        )
     path = directories.resolve(file_path(parts["path"].strip()))
     if not path.exists():
         raise DependencyError(
@@ -213,7 +252,7 @@ def _local_line(target: str, origin: Origin, directories: Directories) -> Line |
             hint="it has neither pyproject.toml nor setup.py",
         )
     head = f"{named['name'].strip()} @ {path.as_uri()}" if named else str(path)
-    extras = "" if named else parts["extras"] or ""
+    extras = parts["extras"] or ""
     marker = f" ; {parts['marker'].strip()}" if parts["marker"] else ""
     name = requirement_name(target) if named else None
     return Line(kind="local", text=head + extras + marker, origin=origin, name=name, path=path)

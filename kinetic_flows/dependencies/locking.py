@@ -21,6 +21,7 @@ from kinetic_flows.dependencies.files import write_atomically
 from kinetic_flows.dependencies.inputs import inputs_digest
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock, parse_lock
 from kinetic_flows.dependencies.resolution import may_ship, resolve
+from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import UvSettings, uv_settings
@@ -97,6 +98,7 @@ def lock_dependencies(
         LockError: They cannot be resolved.
     """
     declared = read_declaration(source, target, environ=environ)
+    environ = uv_variables(source, environ, home=home)
     settings = uv_settings(source.project_root, environ)
     digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
     shelf = _Shelf(store=store, home=home, digest=digest)

@@ -99,6 +99,7 @@ def read_script(path: Path) -> Project:
             value=str(path),
             hint="see PEP 723 for the form of a `# /// script` block",
         ) from error
+    _refuse_written_credentials(re.sub(r"(?m)^# ?", "", text), path)
     declared = _strings(metadata.get("dependencies", []), "dependencies", path)
     lines = _lines(declared, text, path, project_sources(metadata, path.parent))
     return Project(

@@ -1,4 +1,4 @@
-"""Using the lock a project keeps beside its `pyproject.toml` instead of resolving."""
+"""Using the lock that a project or a script keeps beside itself instead of resolving."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from kinetic_flows.dependencies.declaration import Declaration
+from kinetic_flows.dependencies.discovery import SCRIPT_LOCK_SUFFIX
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
 from kinetic_flows.dependencies.requirements_file import decode
 from kinetic_flows.dependencies.targets import Target
@@ -24,7 +25,7 @@ def locked_by_project(
     """
     assert declared.lock_file is not None
     path = declared.lock_file
-    if path.name == "uv.lock":
+    if path.name == "uv.lock" or path.name.endswith(f".py{SCRIPT_LOCK_SUFFIX}"):
         return _exported(declared, path, target, uv=uv)
     found = _read(decode(path.read_bytes(), path), path, declared, target)
     _check_satisfied(found, declared, path, target)
@@ -34,8 +35,11 @@ def locked_by_project(
 def _exported(
     declared: Declaration, path: Path, target: Target, *, uv: Uv
 ) -> tuple[PylockPackage, ...]:
-    selected = [f"--extra={name}" for name in declared.selection.extras]
+    selected = ["--no-emit-project", "--project", str(uv.cwd)]
+    selected += [f"--extra={name}" for name in declared.selection.extras]
     selected += [f"--group={name}" for name in declared.selection.groups]
+    if path.name != "uv.lock":
+        selected = ["--script", str(declared.project_file)]
     with tempfile.TemporaryDirectory(prefix="kinetic-export-") as scratch:
         out = Path(scratch) / "pylock.toml"
         done = uv(
@@ -43,29 +47,29 @@ def _exported(
             "--quiet",
             "--locked",
             "--format=pylock.toml",
-            "--no-emit-project",
             "--no-default-groups",
             *selected,
-            "--project",
-            uv.cwd,
             "--output-file",
             out,
         )
         if done.exit_code != 0:
-            raise _export_error(path, done.stderr)
+            raise _export_error(path, declared, done.stderr)
         found = _read(out.read_text(encoding="utf-8"), path, declared, target)
         # uv writes paths relative to the file it writes.
         return tuple(item.relative_to(out.parent.resolve()) for item in found)
 
 
-def _export_error(path: Path, stderr: str) -> LockError:
+def _export_error(path: Path, declared: Declaration, stderr: str) -> LockError:
+    command = f"uv lock` in {path.parent}"
+    if path.name != "uv.lock":
+        command = f"uv lock --script {declared.project_file}`"
     if "needs to be updated" in stderr:
         return LockError(
-            f"{path} does not match its pyproject.toml:\n{stderr}",
+            f"{path} does not match {declared.project_file}:\n{stderr}",
             value=str(path),
-            hint=f"run `uv lock` in {path.parent}",
+            hint=f"run `{command}",
         )
-    return LockError(f"{path} cannot be used:\n{stderr}", value=str(path), hint="run `uv lock`")
+    return LockError(f"{path} cannot be used:\n{stderr}", value=str(path), hint=f"run `{command}")
 
 
 def _read(

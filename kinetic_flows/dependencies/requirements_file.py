@@ -185,6 +185,12 @@ class _Reader:
 
     def _option(self, text: str, origin: Origin) -> Line:
         refuse_credentials(text, origin)
+        if text.startswith(("-e", "--editable")):
+            raise DependencyError(
+                f"{origin}: {text!r} does not name a directory",
+                value=text,
+                hint="write the directory of the package, as in `-e ./libs/package`",
+            )
         flag, _, value = re.sub(r"[=\s]+", " ", text, count=1).partition(" ")
         value = value.strip().strip("'\"")
         if flag in ("-f", "--find-links") and "://" not in self._expanded(value):

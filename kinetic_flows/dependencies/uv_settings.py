@@ -18,7 +18,6 @@ from kinetic_flows.dependencies.redaction import without_credentials
 
 _DECIDING_VARIABLES = (
     "UV_BUILD_CONSTRAINT",
-    "UV_CONFIG_FILE",
     "UV_CONSTRAINT",
     "UV_DEFAULT_INDEX",
     "UV_EXCLUDE",

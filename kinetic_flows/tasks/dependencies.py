@@ -10,6 +10,7 @@ from prefect.context import TaskRunContext
 
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.wheelhouse import Wheelhouse
 from kinetic_flows.image_sources import BaseImage
 from kinetic_flows.job import ObjectRef, RequirementsSpec
@@ -59,7 +60,10 @@ def upload_dependencies_task(
     with step(progress, TASK_UPLOAD_DEPENDENCIES) as current:
         target, home = wanted.source.target, draft.settings.home
         house = Wheelhouse(
-            target=target, project_root=draft.source.project_root, home=home, environ=environ
+            target=target,
+            project_root=draft.source.project_root,
+            home=home,
+            environ=uv_variables(draft.source, environ, home=home),
         )
         installation = plan_installation(
             wanted.lock.packages,
