@@ -100,7 +100,8 @@ class DeviceCheck:
         problems = missing_files(self._wanted, self._root)
         if self._asking is not None:
             self._asking.join()
-            problems += describe_driver(self._driver, self._wanted.count)
+            # What has no device file is not counted again.
+            problems += describe_driver(self._driver, 0 if problems else self._wanted.count)
         elif not problems:
             problems += missing_libtpu(self._environ, [*paths, *sys.path], self._root)
         if problems:
