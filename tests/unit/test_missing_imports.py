@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, invalidate_caches
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -23,6 +24,8 @@ from kinetic_flows.dependencies.missing_imports import (
     missing_imports,
 )
 from kinetic_flows.dependencies.providers import Environment, Installed, Listing
+from kinetic_flows.images.bases import base_pythons, pins_of, read_base_inputs
+from kinetic_flows.import_names import modules_of
 from kinetic_flows.packaging.imports import (
     Imported,
     all_imports,
@@ -32,6 +35,7 @@ from kinetic_flows.packaging.imports import (
 )
 from kinetic_flows.packaging.root import find_package_root
 from kinetic_flows.packaging.snapshot import take_snapshot
+from kinetic_flows.plan import Category
 from shipping import write_project
 
 Project = Callable[[dict[str, str]], Path]
@@ -191,6 +195,29 @@ def test_a_module_that_is_found_here_and_is_no_packages_is_nobodys_dependency() 
 def test_the_packages_of_this_python_are_read_for_real() -> None:
     assert Environment(["numpy"], Installed()).missing("yaml").package == "pyyaml"  # type: ignore[union-attr]
     assert Environment(["hypothesis"], Installed()).missing("_pytest").package == "pytest"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("module", "packages"),
+    [(module, sorted(set(names))) for module, names in sorted(packages_distributions().items())],
+)
+def test_no_package_of_this_python_would_be_missed_where_it_is_not_installed(
+    module: str, packages: list[str]
+) -> None:
+    for package in packages:
+        assert environment(package).missing(module) is None
+
+
+@pytest.mark.parametrize("category", ["cpu", "gpu", "tpu"])
+def test_every_package_of_a_base_is_known_so_that_what_it_lacks_is_certain(
+    category: Category,
+) -> None:
+    for python in base_pythons():
+        lock = read_base_inputs(category, python).lock
+        names = [pin.partition("==")[0] for pin in pins_of(lock)]
+        assert [name for name in names if modules_of(name) is None] == []
+        assert environment(*names).missing("keras") is not None
+        assert environment(*names).missing("numpy") is None
 
 
 # Through the project
