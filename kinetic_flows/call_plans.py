@@ -11,15 +11,17 @@ from kinetic_flows.errors import KineticError
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
+from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.plan import CodeSummary, EnvironmentSpec, RunPlan
 from kinetic_flows.planning import (
     Draft,
     job_request,
+    launch_needs,
     locked_target,
     require_known_chip,
     with_missing_imports,
 )
-from kinetic_flows.protocols import LaunchNeeds, Platform, ResolvedImage
+from kinetic_flows.protocols import Platform, ResolvedImage
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""
@@ -88,10 +90,7 @@ def _obstacles(draft: Draft, platform: Platform) -> tuple[str, ...]:
     """Ask the cluster what speaks against a launch; a plan does without an answer."""
     if not draft.place.has_preflight:
         return ()
-    chosen = draft.place.chosen_variables(draft.call.options)
-    needs = LaunchNeeds(
-        accelerator=draft.accelerator, service_account=chosen.get("service_account_name")
-    )
+    needs = launch_needs(draft, base_job_template())
     try:
         is_launched_here = platform.dispatch == "client"
         return platform.launcher.preflight(needs).problems if is_launched_here else ()

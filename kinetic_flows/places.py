@@ -32,6 +32,7 @@ from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.naming import local_image_reference, project_image
 from kinetic_flows.options import RunOptions
 from kinetic_flows.plan import Category, EnvironmentSpec, ImageMode
+from kinetic_flows.pod_security import HOME, of_built_image, of_own_image
 from kinetic_flows.pool_variables import merged
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
@@ -116,6 +117,18 @@ class Place(Protocol):
         """Return what the work pool's template is given for a run."""
         ...
 
+    def security_context(
+        self, mode: ImageMode, accelerator: Accelerator, image: ResolvedImage | None = None
+    ) -> Mapping[str, Any] | None:
+        """Return what a container may do where nobody says; None for what the work pool says.
+
+        Args:
+            mode: How its image comes to be.
+            accelerator: What it runs on.
+            image: Its image; None when it is not known yet.
+        """
+        ...
+
     def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
         """Return what people set of the template's variables."""
         ...
@@ -182,6 +195,14 @@ class LocalPlace:
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:  # noqa: ARG002
         """Return nothing: a child process is no Job."""
         return {}
+
+    def security_context(
+        self,
+        mode: ImageMode,
+        accelerator: Accelerator,
+        image: ResolvedImage | None = None,
+    ) -> None:
+        """Return nothing: a child process is this machine's user's."""
 
     def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:  # noqa: ARG002
         """Return nothing: a child process is no Job."""
@@ -285,12 +306,24 @@ class CloudPlace:
                 image_environment=config.environment if config else None,
                 accelerator=request.accelerator,
                 arguments=_bootstrap_arguments(request.mode),
+                environment=_user_environment(request.mode),
+                security_context=self.security_context(
+                    request.mode, request.accelerator, request.image
+                ),
                 namespace=self.cloud.namespace,
                 max_preemptions=request.options.max_preemptions,
                 schedule_timeout_seconds=request.options.schedule_timeout_seconds,
                 variables=self.chosen_variables(request.options),
             )
         )
+
+    def security_context(
+        self, mode: ImageMode, accelerator: Accelerator, image: ResolvedImage | None = None
+    ) -> Mapping[str, Any] | None:
+        """Return what a container may do where nobody says; None for what the work pool says."""
+        if mode != CUSTOM:
+            return of_built_image(accelerator.category)
+        return of_own_image(image.config.user if image and image.config else None)
 
     def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
         """Return what the cluster's settings and the function's options say, which wins."""
@@ -329,6 +362,11 @@ def _target(
         needs=accelerator.runtime,
     )
     return target if inputs.is_shipped else replace(target, made_base_lock=inputs.lock)
+
+
+def _user_environment(mode: ImageMode) -> Mapping[str, str]:
+    """Name the user of images that run as one they do not know, and where that can write."""
+    return {} if mode == CUSTOM else {"HOME": HOME, "USER": "kinetic"}
 
 
 def _bootstrap_arguments(mode: ImageMode) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from kinetic_flows.errors import ConfigurationError
+from kinetic_flows.errors import ConfigurationError, suggest
+from kinetic_flows.pod_security import PRESETS
 
 ADDED_UP = ("env", "env_from", "labels", "annotations", "tolerations", "image_pull_secrets")
 """Variables of the template that hold several things, of which each layer may add some."""
@@ -36,6 +37,17 @@ _DECIDED_ELSEWHERE: Mapping[str, str] = {
     "for secrets of the cluster there is env_from",
     "cluster_config": "it is for Prefect's workers: edit the work pool",
 }
+
+_TAKEN_WHOLE = frozenset({"security_context"})
+"""Variables that hold one thing in several parts: a later layer's replaces an earlier one's."""
+
+_SECURITY_FIELDS = frozenset(
+    {
+        *("allowPrivilegeEscalation", "appArmorProfile", "capabilities", "privileged"),
+        *("procMount", "readOnlyRootFilesystem", "runAsGroup", "runAsNonRoot", "runAsUser"),
+        *("seLinuxOptions", "seccompProfile"),
+    }
+)
 
 _QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>m|[kKMGTPE]i?)?")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
@@ -76,7 +88,9 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             known = result.get(name)
-            if isinstance(known, Mapping) and isinstance(value, Mapping):
+            if name in _TAKEN_WHOLE:
+                result[name] = copy.deepcopy(value)
+            elif isinstance(known, Mapping) and isinstance(value, Mapping):
                 result[name] = {**known, **value}
             elif isinstance(known, list) and isinstance(value, list):
                 result[name] = [*known, *value]
@@ -207,6 +221,19 @@ def _tolerations(value: object, label: str) -> list[dict[str, Any]]:
     return checked
 
 
+def _security_context(value: object, label: str) -> dict[str, Any]:
+    """Check what a container may do on its node, given by name or in Kubernetes' own fields."""
+    if isinstance(value, str) and value in PRESETS:
+        return copy.deepcopy(dict(PRESETS[value]))
+    if not isinstance(value, Mapping):
+        names = " or ".join(map(repr, PRESETS))
+        _refuse(value, f"{label} is {value!r}", f"give {names}, or a mapping of Kubernetes' fields")
+    for name in value:
+        if name not in _SECURITY_FIELDS:
+            _refuse(name, f"{label} has the field {name!r}", suggest(str(name), _SECURITY_FIELDS))
+    return dict(value)
+
+
 def _as_it_is(value: object, label: str) -> object:
     try:
         json.dumps(value, allow_nan=False)
@@ -219,6 +246,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "cpu": _cpu,
     **dict.fromkeys(("memory", "ephemeral_storage", "shared_memory"), _bytes),
     **dict.fromkeys(("service_account_name", "priority_class_name", "queue_name"), _name),
+    "security_context": _security_context,
     "labels": _labels,
     "annotations": _annotations,
     "active_deadline_seconds": _count(1),

@@ -225,11 +225,14 @@ class LaunchNeeds:
         accelerator: What the run is to run on.
         service_account: Kubernetes service account of its pods; None for the default one.
         prefect_api_url: Where it is to report; None when that is not known.
+        security_context: What its containers may do on their nodes; None when only the image
+            will tell.
     """
 
     accelerator: Accelerator
     service_account: str | None = None
     prefect_api_url: str | None = None
+    security_context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

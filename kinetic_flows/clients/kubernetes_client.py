@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,8 @@ Query = Mapping[str, str | int]
 
 RETRY_SECONDS = (0.2, 0.7, 2.0)
 """Pauses before each further try of a request that met a busy or unreachable API server."""
+
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 BUSY = frozenset({429, 500, 502, 503, 504})
 CONNECT_SECONDS = 10.0
@@ -112,13 +115,31 @@ class KubernetesClient:
     # For work within the event loop
 
     async def ask_within(
-        self, method: str, path: str, *, query: Query | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        on_warning: Callable[[str], object] | None = None,
     ) -> dict[str, Any]:
-        """Do what `ask` does, for work that was spawned."""
+        """Do what `ask` does, for work that was spawned.
+
+        Args:
+            method: HTTP method.
+            path: Path.
+            query: Query parameters.
+            body: Object to send.
+            on_warning: Called with each warning that comes with the answer, as `kubectl` shows
+                them (https://kubernetes.io/blog/2020/09/03/warnings/).
+        """
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
-        text = await self._insist(method, path, query or {}, body, timeout)
+        text, warnings = await self._insist(method, path, query or {}, body, timeout)
+        if on_warning is not None:
+            for warning in warnings:
+                on_warning(warning)
         found: dict[str, Any] = json.loads(text) if text else {}
         return found
 
@@ -154,7 +175,7 @@ class KubernetesClient:
 
     async def _insist(
         self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
-    ) -> str:
+    ) -> tuple[str, list[str]]:
         """Send a request until it is answered; repeating ours never does anything twice."""
         import aiohttp
 
@@ -165,12 +186,13 @@ class KubernetesClient:
             try:
                 async with await self._send(method, path, query, body, timeout) as answer:
                     status, text = answer.status, await answer.text()
+                    said = answer.headers.getall("Warning", [])
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if pause is None:
                     raise self._unreachable(error) from error
             else:
                 if status < 300:
-                    return text
+                    return text, [_warning_text(each) for each in said]
                 if status == 401 and not signed_in_again:
                     # Tokens of login plugins expire while their kubeconfig stays.
                     signed_in_again = True
@@ -268,6 +290,15 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield chunk
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise StreamBroken(str(error) or type(error).__name__) from error
+
+
+def _warning_text(header: str) -> str:
+    """Return what a Warning header says: `299 - "text"`, with quotes in the text escaped.
+
+    https://www.rfc-editor.org/rfc/rfc7234#section-5.5
+    """
+    found = _WARNING.match(header)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else header
 
 
 def core_path(namespace: str, plural: str, name: str = "") -> str:

@@ -47,6 +47,7 @@ class PodRequest:
         max_preemptions: How often a preempted, evicted or lost run starts again; None for 3
             on Spot VMs and 0 elsewhere.
         schedule_timeout_seconds: How long it may wait for its pods; None for ever.
+        security_context: What its container may do on its node; None for what the work pool says.
         variables: What else people set of the template's variables, as
             `pool_variables.check_job_variables` returns it.
     """
@@ -62,6 +63,7 @@ class PodRequest:
     namespace: str = "default"
     max_preemptions: int | None = None
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
+    security_context: Mapping[str, Any] | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,6 +90,7 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
             **_host_environment(request),
         },
         "annotations": _patience(request) or None,
+        "security_context": request.security_context,
         **_accelerator_variables(request.accelerator),
         **_host_variables(request),
         "tolerations": _accelerator_tolerations(request.accelerator),

@@ -39,6 +39,45 @@ def headless_service(namespace: str) -> dict[str, Any]:
     }
 
 
+def trial_job(
+    namespace: str, service_account: str | None, security_context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a Job like a run's, as far as those who admit Jobs judge them, to be tried only."""
+    container: dict[str, Any] = {
+        "name": "prefect-job",
+        "image": "kinetic/preflight",
+        "securityContext": dict(security_context),
+    }
+    account = {"serviceAccountName": service_account} if service_account else {}
+    pod = {"restartPolicy": "Never", "containers": [container], **account}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"generateName": "kinetic-preflight-", "namespace": namespace},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
+
+
+def container_security(
+    template: Mapping[str, Any], variables: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return what a template lets a run's container do on its node.
+
+    Args:
+        template: The work pool's base job template.
+        variables: The template's variables for the run.
+    """
+    manifest = template["job_configuration"].get("job_manifest") or {}
+    pod = ((manifest.get("spec") or {}).get("template") or {}).get("spec") or {}
+    container: Mapping[str, Any] = next(iter(pod.get("containers") or ()), {})
+    found: dict[str, Any] = {}
+    for said in (pod.get("securityContext"), container.get("securityContext")):
+        # A text is the place of the variable.
+        value = variables.get("security_context") if isinstance(said, str) else said
+        found |= value or {}
+    return found
+
+
 def run_secret(name: str, namespace: str, run_id: str, values: Mapping[str, str]) -> dict[str, Any]:
     """Return the Secret that hands a run its keys; values are in plain text here."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from kinetic_flows.kubernetes.diagnosis import Cause, Diagnosis
 
@@ -11,6 +12,17 @@ _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request:?\s*(.*)'
 _QUOTA = re.compile(r"exceeded quota: ([^,]+)(?:, (.*))?", re.S)
 _ACCOUNT = re.compile(r'serviceaccount "([^"]+)" not found', re.I)
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found', re.I)
+_POD_SECURITY = re.compile(r'violates? PodSecurity "(?P<level>\w+):[^"]*": (?P<what>.*)', re.S)
+_NAMED_POD = re.compile(r'^(?:Error creating: )?pods "[^"]+" is forbidden: ')
+"""What the Job controller says first; the pod's name is another at every try."""
+
+COUNTED_JOBS = "count/jobs.batch"
+"""What a quota calls the Jobs of a namespace."""
+
+FINISHED_JOBS_COUNT = "Jobs that have finished count for as long as they are there"
+
+_RESTRICTED_BY = "job_variables={'security_context': 'restricted'}"
+
 _USER = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]+)")?'
@@ -45,12 +57,9 @@ def explain_refusal(status: int, body: str, action: str) -> Diagnosis:
 def explain_denial(message: str, action: str) -> Diagnosis:
     """Say why something was denied, from the API server's own sentence."""
     if found := _QUOTA.search(message):
-        numbers = f" ({found[2]})" if found[2] else ""
-        return Diagnosis(
-            cause=Cause.NAMESPACE_QUOTA,
-            message=f"resource quota {found[1]!r} of the namespace is used up{numbers}",
-            hint="wait for other runs to end, or raise the quota",
-        )
+        return _over_quota(found)
+    if found := _POD_SECURITY.search(message):
+        return _insecure(found)
     if found := _WEBHOOK.search(message):
         return _permanent(
             Cause.ADMISSION,
@@ -71,7 +80,59 @@ def explain_denial(message: str, action: str) -> Diagnosis:
         )
     if found := _USER.search(message):
         return _not_allowed(found)
+    message = _NAMED_POD.sub("", message)
     return _permanent(Cause.ADMISSION, f"the cluster refuses to {action}: {message}", None)
+
+
+def explain_warning(text: str) -> str | None:
+    """Return what a warning says that came with an answer; None when others say it.
+
+    Args:
+        text: The text of a Warning header.
+    """
+    # What a namespace enforces is asked, and told, apart; this may be what it only warns of.
+    if found := _POD_SECURITY.search(text):
+        return f"the namespace warns: pods violate Pod Security {found['level']!r}: {found['what']}"
+    return f"the cluster warns: {text}"
+
+
+def refused_security(level: str, namespace: str, broken: Sequence[str]) -> str:
+    """Say that a namespace will not take a run's pods, and what to do."""
+    return (
+        f"namespace {namespace!r} enforces Pod Security {level!r}, which the run's pods violate: "
+        f"{', '.join(broken)}; say {_RESTRICTED_BY}, with which an image has to run as user 1000 "
+        f"and without a writable root, or use a namespace that demands less"
+    )
+
+
+def unknown_security(namespace: str) -> str:
+    """Say what a namespace that takes only restricted pods demands of somebody's own image."""
+    return (
+        f"namespace {namespace!r} enforces Pod Security 'restricted': the image's USER has to be "
+        f"a number other than 0, or say {_RESTRICTED_BY}"
+    )
+
+
+def _over_quota(found: re.Match[str]) -> Diagnosis:
+    """Say which quota leaves no room: pods wait for it, Jobs and other objects are refused."""
+    numbers = f" ({found[2]})" if found[2] else ""
+    hint = "wait for other runs to end, or raise the quota"
+    if COUNTED_JOBS in (found[2] or ""):
+        hint = f"{FINISHED_JOBS_COUNT}: delete some, lower `finished_job_ttl`, or raise the quota"
+    return Diagnosis(
+        cause=Cause.NAMESPACE_QUOTA,
+        message=f"resource quota {found[1]!r} of the namespace is used up{numbers}",
+        hint=hint,
+    )
+
+
+def _insecure(found: re.Match[str]) -> Diagnosis:
+    return _permanent(
+        Cause.ADMISSION,
+        f"the namespace enforces Pod Security {found['level']!r}, which the pod violates: "
+        f"{found['what'].strip()}",
+        f"say {_RESTRICTED_BY}, or use a namespace that demands less",
+    )
 
 
 def _not_allowed(found: re.Match[str]) -> Diagnosis:

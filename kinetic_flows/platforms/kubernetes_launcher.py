@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -34,10 +35,11 @@ from kinetic_flows.platforms.kubernetes_phase import (
 from kinetic_flows.platforms.kubernetes_preflight import (
     PreflightRequest,
     is_reachable,
-    may_create_jobs,
     preflight,
     read_node_pools,
 )
+from kinetic_flows.platforms.kubernetes_rights import may_create_jobs
+from kinetic_flows.platforms.kubernetes_room import is_full, make_room
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, NamespaceWatcher
 from kinetic_flows.protocols import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
@@ -45,6 +47,8 @@ from kinetic_flows.protocols import LaunchNeeds, LaunchRequest, Observation, Pha
 PREFLIGHT_HOLDS_SECONDS = 120.0
 OUTPUT_SECONDS = 10.0
 FORCED_END_SECONDS = 10.0
+ROOM_SECONDS = 15.0
+ROOM_PAUSE_SECONDS = 0.5
 CLOCK_SKEW_SECONDS = 30.0
 CONFLICT, MISSING = 409, 404
 
@@ -100,6 +104,11 @@ class KubernetesLauncher:
             namespace=self._place.namespace,
             service_account=needs.service_account,
             prefect_api_url=needs.prefect_api_url,
+            security_context=(
+                None
+                if needs.security_context is None
+                else json.dumps(dict(needs.security_context), sort_keys=True)
+            ),
         )
         with self._checking:
             checked, found = self._checked.get(request, (0.0, None))
@@ -303,9 +312,26 @@ class KubernetesLauncher:
         return f"nothing is heard of the cluster: {trouble.message}"
 
     def _create_job(self, manifest: dict[str, Any], job_name: str) -> dict[str, Any]:
-        created = self._create(jobs_path(self._place.namespace), manifest, "create the Job")
+        created = self._create_with_room(jobs_path(self._place.namespace), manifest)
         path = jobs_path(self._place.namespace, job_name)
         return created or self._ask("GET", path, "read the Job")
+
+    def _create_with_room(self, path: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
+        """Create a Job; where a quota on Jobs is full, finished ones give way."""
+        deadline = time.monotonic() + ROOM_SECONDS
+        while True:
+            try:
+                return self._create(path, manifest, "create the Job")
+            except LaunchError as error:
+                refusal = error.__cause__
+                is_full_of_jobs = isinstance(refusal, KubernetesRefused) and is_full(refusal)
+                if not is_full_of_jobs or time.monotonic() > deadline:
+                    raise
+                made = self._client.spawn(make_room(self._client, self._place.namespace)).result()
+                if not made:
+                    raise
+            # A quota is counted anew a moment after something it counts is gone.
+            time.sleep(ROOM_PAUSE_SECONDS)
 
     def _create(self, path: str, body: dict[str, Any], action: str) -> dict[str, Any] | None:
         """Create an object; None when it exists, as names are a run's own."""

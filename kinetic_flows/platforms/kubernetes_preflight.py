@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 
 from kinetic_flows.accelerators import Accelerator, NodePool
 from kinetic_flows.clients.kubernetes_access import (
-    ClusterAccessDenied,
     GkeCluster,
     describe_gke_cluster,
     gke_node_pools,
@@ -21,55 +21,27 @@ from kinetic_flows.clients.kubernetes_client import (
     KubernetesRefused,
     KubernetesUnreachable,
     core_path,
+    jobs_path,
 )
-from kinetic_flows.errors import ConfigurationError, KineticError, LaunchError
-from kinetic_flows.kubernetes.refusal import explain_refusal
+from kinetic_flows.errors import KineticError, LaunchError
+from kinetic_flows.kubernetes.diagnosis import Cause
+from kinetic_flows.kubernetes.manifests import trial_job
+from kinetic_flows.kubernetes.refusal import (
+    COUNTED_JOBS,
+    FINISHED_JOBS_COUNT,
+    explain_refusal,
+    explain_warning,
+    refused_security,
+    unknown_security,
+)
 from kinetic_flows.naming import HEADLESS_SERVICE
+from kinetic_flows.platforms.kubernetes_rights import check_rights
+from kinetic_flows.platforms.kubernetes_room import is_full, spare_jobs
+from kinetic_flows.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
 from kinetic_flows.protocols import Preflight
 
-REVIEWS_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PREFLIGHT_SECONDS = 5.0
-UNAUTHORIZED, FORBIDDEN, MISSING = 401, 403, 404
-
-
-@dataclass(frozen=True, kw_only=True)
-class Permission:
-    """Something that launching a run does."""
-
-    verb: str
-    resource: str
-    group: str = ""
-    subresource: str = ""
-    purpose: str
-
-    def __str__(self) -> str:
-        resource = f"{self.resource}.{self.group}" if self.group else self.resource
-        return f"{self.verb} {resource}" + (f"/{self.subresource}" if self.subresource else "")
-
-
-NEEDED = (
-    *(
-        Permission(verb=verb, resource="jobs", group="batch", purpose=purpose)
-        for verb, purpose in (
-            ("create", "launch runs"),
-            ("get", "launch a run only once"),
-            ("list", "follow runs"),
-            ("watch", "follow runs"),
-            ("delete", "cancel runs"),
-        )
-    ),
-    Permission(verb="list", resource="pods", purpose="follow runs"),
-    Permission(verb="watch", resource="pods", purpose="follow runs"),
-    Permission(verb="delete", resource="pods", purpose="cancel runs"),
-    Permission(verb="create", resource="secrets", purpose="hand runs their keys"),
-    Permission(verb="patch", resource="secrets", purpose="have keys deleted with their run"),
-)
-HELPFUL = (
-    Permission(verb="get", resource="pods", subresource="log", purpose="show what runs print"),
-    Permission(verb="list", resource="events", purpose="say what runs wait for"),
-    Permission(verb="watch", resource="events", purpose="say what runs wait for"),
-    Permission(verb="delete", resource="secrets", purpose="clean up after a refused launch"),
-)
+FORBIDDEN, MISSING = 403, 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +53,15 @@ class PreflightRequest:
         namespace: Namespace of its Job.
         service_account: Kubernetes service account of its pods; None for the default one.
         prefect_api_url: Where its pods are to report; None when that is not known.
+        security_context: What its containers may do on their nodes, as JSON so that requests
+            compare; None when only the image will tell.
     """
 
     accelerator: Accelerator
     namespace: str = "default"
     service_account: str | None = None
     prefect_api_url: str | None = None
+    security_context: str | None = None
 
 
 Check = Callable[[KubernetesClient, PreflightRequest], Awaitable[Preflight]]
@@ -111,7 +86,7 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
     await _reach(client)
     checks = (
         *(_check_namespace, _check_permissions, _check_node_pools),
-        *(_check_service, _check_quota),
+        *(_check_service, _check_quota, _check_pod_security, _check_trial_launch),
     )
     found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
     return Preflight(
@@ -181,58 +156,54 @@ async def _missing_account(client: KubernetesClient, namespace: str, account: st
 
 
 async def _check_permissions(client: KubernetesClient, request: PreflightRequest) -> Preflight:
-    wanted = (*NEEDED, *HELPFUL)
-    allowed = await asyncio.gather(*(_may(client, each, request.namespace) for each in wanted))
-    lacking = [each for each, may in zip(wanted, allowed, strict=True) if not may]
-    return Preflight(
-        problems=tuple(_lacks(each, request.namespace) for each in lacking if each in NEEDED),
-        warnings=tuple(_lacks(each, request.namespace) for each in lacking if each in HELPFUL),
-    )
+    return await check_rights(client, request.namespace)
 
 
-async def _may(client: KubernetesClient, permission: Permission, namespace: str) -> bool:
-    attributes = {
-        "namespace": namespace,
-        "verb": permission.verb,
-        "group": permission.group,
-        "resource": permission.resource,
-        **({"subresource": permission.subresource} if permission.subresource else {}),
-    }
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
-    answer = await client.ask_within("POST", REVIEWS_PATH, body=review)
-    return bool((answer.get("status") or {}).get("allowed"))
-
-
-def may_create_jobs(client: KubernetesClient, namespace: str) -> bool:
-    """Whether whoever runs this may launch runs; False without any credentials.
-
-    Args:
-        client: The cluster.
-        namespace: Where Jobs would be made.
-
-    Raises:
-        LaunchError: The cluster does not answer.
-    """
-    create = next(each for each in NEEDED if (each.verb, each.resource) == ("create", "jobs"))
+async def _check_pod_security(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     try:
-        return client.spawn(_may(client, create, namespace)).result()
-    except (ConfigurationError, ClusterAccessDenied):
-        return False
+        found = await client.ask_within("GET", f"/api/v1/namespaces/{request.namespace}")
     except KubernetesRefused as refusal:
-        if refusal.status in (UNAUTHORIZED, FORBIDDEN):
-            return False
+        if refusal.status in (FORBIDDEN, MISSING):
+            return Preflight()
         raise
+    level = (found["metadata"].get("labels") or {}).get(LEVEL_LABEL, "privileged")
+    if request.security_context is None:
+        # Of an image of one's own the registry tells its user later than this.
+        unknown = level == "restricted" and bool(violations(level, AS_THE_IMAGE_SAYS))
+        return Preflight(warnings=(unknown_security(request.namespace),) if unknown else ())
+    broken = violations(level, json.loads(request.security_context))
+    if not broken:
+        return Preflight()
+    return Preflight(problems=(refused_security(level, request.namespace, broken),))
 
 
-def _lacks(permission: Permission, namespace: str) -> str:
-    return (
-        f"you may not {permission} in namespace {namespace!r}, which is needed to "
-        f"{permission.purpose}; grant roles/container.developer, or a Role with it"
-    )
+async def _check_trial_launch(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    """Have the cluster's admission look at a Job like the run's, which is not made."""
+    context = json.loads(request.security_context or "{}")
+    job = trial_job(request.namespace, request.service_account, context)
+    warned: list[str] = []
+    try:
+        path, dry = jobs_path(request.namespace), {"dryRun": "All"}
+        await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
+    except KubernetesRefused as refusal:
+        return await _refused_trial(client, request, refusal)
+    said = [told for each in warned if (told := explain_warning(each))]
+    return Preflight(warnings=tuple(dict.fromkeys(said)))
+
+
+async def _refused_trial(
+    client: KubernetesClient, request: PreflightRequest, refusal: KubernetesRefused
+) -> Preflight:
+    """Return what a refusal tells of the real launch; what other checks tell is left to them."""
+    found = explain_refusal(refusal.status, refusal.body, "create the Job")
+    if is_full(refusal):
+        # The launch makes room, where there is anything to be removed.
+        spare = await spare_jobs(client, request.namespace)
+        return Preflight() if spare else Preflight(problems=(str(found),))
+    if found.cause is Cause.ADMISSION and "dry run" not in refusal.body:
+        # It may object to what only the trial lacks.
+        return Preflight(warnings=(f"of a Job that was only tried: {found}",))
+    return Preflight()
 
 
 async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> Preflight:
@@ -257,7 +228,7 @@ def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[lis
         accelerator: What the run is to run on.
     """
     hosts = accelerator.hosts
-    wanted = {"count/jobs.batch": 1, "pods": hosts, "count/pods": hosts}
+    wanted = {COUNTED_JOBS: 1, "pods": hosts, "count/pods": hosts}
     for name, count in accelerator.resources.items():
         wanted[f"requests.{name}"] = int(count) * hosts
     status = quota.get("status") or {}
@@ -271,6 +242,12 @@ def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[lis
         which = f"resource quota {quota['metadata']['name']!r} of the namespace"
         if amount > limit:
             problems.append(f"{which} allows {limit} {key}, and {accelerator} needs {amount}")
+        elif amount > limit - taken and key == COUNTED_JOBS:
+            # Pods wait for room; a Job beyond a quota is refused, unless a finished one gives way.
+            warnings.append(
+                f"{which} has {taken} of {limit} {key} in use, and Jobs do not wait: the run's is "
+                f"made when another is removed ({FINISHED_JOBS_COUNT})"
+            )
         elif amount > limit - taken:
             warnings.append(f"{which} has {taken} of {limit} {key} in use: the run waits for them")
     return problems, warnings

@@ -8,9 +8,8 @@ from typing import Any
 from kinetic_flows.errors import LaunchError, suggest
 from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.naming import TASK_PREFLIGHT
-from kinetic_flows.planning import Draft
-from kinetic_flows.pool_variables import merged, template_defaults, unknown_variables
-from kinetic_flows.protocols import LaunchNeeds
+from kinetic_flows.planning import Draft, launch_needs
+from kinetic_flows.pool_variables import unknown_variables
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.reporting import step
@@ -27,14 +26,8 @@ def preflight_task(draft: Draft, session: Session) -> None:
         template = session.job_template or base_job_template()
         chosen = draft.place.chosen_variables(draft.call.options)
         _refuse_unknown(chosen, template)
-        variables = merged(template_defaults(template), chosen)
-        found = session.platform.launcher.preflight(
-            LaunchNeeds(
-                accelerator=draft.accelerator,
-                service_account=variables.get("service_account_name"),
-                prefect_api_url=session.api.url,
-            )
-        )
+        needs = launch_needs(draft, template, session.api.url)
+        found = session.platform.launcher.preflight(needs)
         for warning in found.warnings:
             current.warn(warning)
         found.raise_for_problems()

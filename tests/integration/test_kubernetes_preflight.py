@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from kinetic_flows.clients.kubernetes_client import KubernetesClient, Kubernetes
 from kinetic_flows.errors import LaunchError
 from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
 from kinetic_flows.platforms.kubernetes_preflight import PreflightRequest, preflight
+from kinetic_flows.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
 from kinetic_flows.protocols import Preflight
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -130,13 +133,23 @@ def test_credentials_that_are_not_accepted_are_one_error(cluster):
 
 def test_a_quota_that_can_never_hold_the_run_is_a_problem_and_a_used_one_a_warning(cluster, client):
     cluster.add_quota("few", {"requests.google.com/tpu": "4"}, {"requests.google.com/tpu": "0"})
-    cluster.add_quota("jobs", {"count/jobs.batch": "3"}, {"count/jobs.batch": "3"})
+    cluster.add_quota("pods", {"pods": "3"}, {"pods": "3"})
     found = preflight(client, PreflightRequest(accelerator=V6E_8))
     (problem,) = found.problems
     assert "quota 'few' of the namespace allows 4 requests.google.com/tpu" in problem
     assert problem.endswith("and tpu-v6e-8 needs 8")
-    waits = "resource quota 'jobs' of the namespace has 3 of 3 count/jobs.batch in use"
+    waits = "resource quota 'pods' of the namespace has 3 of 3 pods in use: the run waits"
     assert any(warning.startswith(waits) for warning in found.warnings)
+
+
+def test_a_full_quota_on_jobs_is_a_refusal_which_no_waiting_helps(cluster, client):
+    cluster.add_quota("jobs", {"count/jobs.batch": "3"}, {"count/jobs.batch": "3"})
+    found = preflight(client, PreflightRequest(accelerator=CPU))
+    (problem,) = found.problems
+    assert problem.startswith("resource quota 'jobs' of the namespace is used up (requested: ")
+    assert "Jobs that have finished count for as long as they are there" in problem
+    assert any("and Jobs do not wait" in warning for warning in found.warnings)
+    assert cluster.list("jobs") == [], "it was only tried"
 
 
 def test_quotas_that_may_not_be_read_stop_nobody(cluster, client):
@@ -153,3 +166,55 @@ def test_a_namespace_is_told_from_one_of_its_name_in_another_cluster(tmp_path, c
     assert here.partition("/")[0] == there.partition("/")[0] == "default"
     cluster.access.denials.append(Denial(resource="serviceaccounts"))
     assert place_in(cluster) == "default", "who may not ask knows the name alone"
+
+
+def asked(level: str, context: Mapping[str, object] | None) -> PreflightRequest:
+    return PreflightRequest(
+        accelerator=CPU,
+        namespace=f"team-{level}",
+        security_context=None if context is None else json.dumps(dict(context)),
+    )
+
+
+@pytest.mark.parametrize("level", ["privileged", "baseline", "restricted"])
+def test_a_namespace_says_what_its_pods_have_to_fulfil(cluster, client, level):
+    cluster.add_namespace(f"team-{level}", enforce=level)
+    assert preflight(client, asked(level, RESTRICTED)) == Preflight(), "our default fulfils all"
+    found = preflight(client, asked(level, AS_THE_IMAGE_SAYS))
+    if level != "restricted":
+        assert not found.problems
+        return
+    (problem,) = found.problems
+    assert problem.startswith("namespace 'team-restricted' enforces Pod Security 'restricted', wh")
+    assert "runAsNonRoot is not true" in problem
+    assert "job_variables={'security_context': 'restricted'}" in problem
+    unknown = preflight(client, asked(level, None))
+    assert not unknown.problems, "which user an image of one's own has is known later"
+    assert any("the image's USER has to be a number" in each for each in unknown.warnings)
+
+
+def test_what_a_namespace_only_warns_of_is_a_warning(cluster, client):
+    cluster.add_namespace("team-b", warn="restricted")
+    request = replace(asked("b", AS_THE_IMAGE_SAYS), namespace="team-b")
+    found = preflight(client, request)
+    assert not found.problems
+    (warning,) = found.warnings
+    assert warning.startswith("the namespace warns: pods violate Pod Security 'restricted': ")
+    assert 'container "prefect-job" must set' in warning, "quotes are those of the answer"
+
+
+def test_what_a_webhook_says_of_a_trial_is_no_more_than_a_warning(cluster, client):
+    words = 'admission webhook "p.example.com" denied the request: set a memory limit'
+    cluster.admission.webhooks.append(lambda plural, _: words if plural == "jobs" else None)
+    found = preflight(client, PreflightRequest(accelerator=CPU))
+    assert not found.problems
+    assert "of a Job that was only tried: admission webhook 'p.example.com'" in found.warnings[0]
+
+
+def test_a_namespace_that_may_not_be_read_stops_nobody(cluster, client):
+    cluster.add_namespace("team-a", enforce="restricted")
+    cluster.access.denials.append(Denial(resource="namespaces"))
+    request = replace(asked("a", AS_THE_IMAGE_SAYS), namespace="team-a")
+    found = preflight(client, request)
+    assert not found.problems
+    assert "pods violate Pod Security 'restricted'" in found.warnings[0]

@@ -14,7 +14,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from kinetic_flows.accelerators import NodePool, parse_accelerator
 from kinetic_flows.kubernetes.ending import explain_end
-from kinetic_flows.kubernetes.refusal import explain_refusal
+from kinetic_flows.kubernetes.refusal import explain_denial, explain_refusal
 from kinetic_flows.kubernetes.waiting import explain_waiting
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -270,6 +270,33 @@ def test_a_missing_service_account_stops_the_pod_but_not_the_job(cluster):
     create(cluster, a_job("pass", pod={"serviceAccountName": "runner"}))
     wait_for_event(cluster, "FailedCreate")
     assert why_it_waits(cluster) == "there is no service account 'runner' in the namespace"
+
+
+def test_a_refused_pod_is_tried_again_under_another_name_with_an_event_each_time(cluster):
+    cluster.add_namespace("team-a", enforce="restricted")
+    create(cluster, a_job("pass"), "team-a")
+    (job,) = cluster.list("jobs")
+    said: set[str] = set()
+
+    def tried_twice(event: dict[str, Any]) -> bool:
+        said.update([event["message"]] if event["reason"] == "FailedCreate" else [])
+        return len(said) == 2
+
+    cluster.wait_for("events", tried_twice)
+    (reason,) = {explain_denial(each, "make the Job's pod") for each in said}
+    assert reason == explain_waiting(job, [], cluster.list("events"))
+    assert "enforces Pod Security 'restricted'" in reason.message
+
+
+def test_names_of_pods_that_are_refused_do_not_change_the_reason(cluster):
+    cluster.admission.webhooks.append(
+        lambda plural, item: (
+            f'pods "{item["metadata"]["name"]}" is forbidden: no' if plural == "pods" else None
+        )
+    )
+    create(cluster, a_job("pass"))
+    wait_for_event(cluster, "FailedCreate")
+    assert why_it_waits(cluster) == "the cluster refuses to make the Job's pod: no"
 
 
 def test_access_reviews_tell_what_is_allowed(cluster):

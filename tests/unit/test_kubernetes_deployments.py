@@ -11,7 +11,7 @@ import yaml
 from prefect.settings import Settings
 from prefect_kubernetes.settings import KubernetesSettings
 
-from kinetic_flows.platforms.kubernetes_preflight import HELPFUL, NEEDED
+from kinetic_flows.platforms.kubernetes_rights import HELPFUL, NEEDED
 
 FILES = ("rbac.yaml", "worker.yaml")
 

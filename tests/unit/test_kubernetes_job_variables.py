@@ -279,7 +279,7 @@ def test_a_bare_work_pool_still_makes_a_valid_job():
 
 def test_what_nobody_sets_is_left_to_the_work_pool():
     job = validated(rendered(job_variables(request("cpu"))))
-    assert job["spec"]["ttlSecondsAfterFinished"] == 86400
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600
     assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 30
     assert "resources" not in container(job) or not container(job)["resources"].get("requests")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import Any
 import kubernetes_validate
 
 from loopback.kubernetes.errors import ApiError
-from loopback.kubernetes.store import KINDS, Kind, Object, Store
+from loopback.kubernetes.pod_security import enforced, violations, warned
+from loopback.kubernetes.quotas import exceeded
+from loopback.kubernetes.store import KINDS, Kind, Object, Store, random_suffix
 
 Webhook = Callable[[str, Object], str | None]
 """Given the plural and the object, says why it is refused; None to let it pass."""
@@ -41,7 +42,7 @@ class Admission:
     def check(self, plural: str, namespace: str, body: Object) -> Object:
         """Return the object as it is to be stored, or refuse it."""
         kind = KINDS[plural]
-        item = copy.deepcopy(body)
+        item = without_nulls(body)
         item.setdefault("apiVersion", kind.api_version)
         item.setdefault("kind", kind.name)
         if kind.namespaced:
@@ -55,7 +56,20 @@ class Admission:
         for webhook in self.webhooks:
             if refusal := webhook(plural, item):
                 raise ApiError(403, refusal)
+        if refusal := exceeded(self.store, plural, namespace, _name_of(item)):
+            raise ApiError(403, refusal)
         return item
+
+    def warnings(self, plural: str, namespace: str, item: Object) -> list[str]:
+        """Return what the API server warns of when it takes an object.
+
+        That a Job's pods would be refused is no reason to refuse the Job.
+        """
+        if plural != "jobs":
+            return []
+        level = warned(self.store.get("namespaces", "", namespace))
+        found = violations(level, item["spec"]["template"]["spec"])
+        return [f"would violate {found}"] if found else []
 
     def check_pod(self, namespace: str, pod: Object) -> None:
         """Refuse a pod that the Job controller wants to make."""
@@ -70,9 +84,14 @@ class Admission:
                 f'pods "{name}" is forbidden: error looking up service account '
                 f'{namespace}/{account}: serviceaccount "{account}" not found',
             )
+        level = enforced(self.store.get("namespaces", "", namespace))
+        if broken := violations(level, pod["spec"]):
+            raise ApiError(403, f'pods "{name}" is forbidden: violates {broken}')
         for webhook in self.webhooks:
             if refusal := webhook("pods", pod):
                 raise ApiError(403, refusal)
+        if refusal := exceeded(self.store, "pods", namespace, name):
+            raise ApiError(403, refusal)
 
     def _check_namespace(self, namespace: str, item: Object) -> None:
         self.store.get("namespaces", "", namespace)
@@ -92,6 +111,18 @@ class Admission:
             kubernetes_validate.validate(item, self.version, strict=True)
         except kubernetes_validate.ValidationError as error:
             raise ApiError(400, f"strict decoding error: {error.message}") from error
+
+
+def without_nulls(item: Any) -> Any:
+    """Return an object without fields that are null, which is to leave them out."""
+    if isinstance(item, dict):
+        return {key: without_nulls(value) for key, value in item.items() if value is not None}
+    return [without_nulls(each) for each in item] if isinstance(item, list) else item
+
+
+def _name_of(item: Object) -> str:
+    metadata = item["metadata"]
+    return str(metadata.get("name") or f"{metadata.get('generateName', '')}{random_suffix()}")
 
 
 def check_job(job: Object) -> None:

@@ -121,8 +121,18 @@ class Api:
 
     async def _create(self, request: web.Request) -> web.Response:
         plural, namespace = self._allowed(request, "create")
-        body = self._admission.check(plural, namespace, await request.json())
-        return web.json_response(self._store.create(plural, namespace, body), status=201)
+        asked = await request.json()
+        body = self._admission.check(plural, namespace, asked)
+        answer = web.json_response(self._created(request, plural, namespace, body), status=201)
+        for warning in self._admission.warnings(plural, namespace, body):
+            escaped = warning.replace("\\", "\\\\").replace('"', '\\"')
+            answer.headers.add("Warning", f'299 - "{escaped}"')
+        return answer
+
+    def _created(self, request: web.Request, plural: str, namespace: str, body: Object) -> Object:
+        if request.query.get("dryRun"):
+            return body
+        return self._store.create(plural, namespace, body)
 
     async def _replace(self, request: web.Request) -> web.Response:
         plural, namespace = self._allowed(request, "update")

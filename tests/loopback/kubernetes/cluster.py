@@ -19,6 +19,7 @@ from loopback.kubernetes.admission import Admission
 from loopback.kubernetes.api import Api
 from loopback.kubernetes.jobs import JobController, delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
+from loopback.kubernetes.pod_security import PREFIX
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
 from loopback.kubernetes.scheduler import NodeGroup, Scheduler
 from loopback.kubernetes.store import Object, Store
@@ -97,11 +98,18 @@ class LoopbackCluster:
         path.write_text(json.dumps(config))
         return path
 
-    def add_namespace(self, name: str) -> None:
-        """Make a namespace with its default service account."""
+    def add_namespace(self, name: str, **labels: str) -> None:
+        """Make a namespace with its default service account.
+
+        Args:
+            name: Its name.
+            labels: What it says of Pod Security, such as `enforce="restricted"`.
+        """
+        spelt = {f"{PREFIX}/{mode}": level for mode, level in labels.items()}
 
         def add() -> None:
-            self.store.create("namespaces", "", {"metadata": {"name": name}})
+            metadata = {"name": name, "labels": spelt}
+            self.store.create("namespaces", "", {"metadata": metadata})
             self.store.create("serviceaccounts", name, {"metadata": {"name": "default"}})
 
         self._call(add)
@@ -117,7 +125,10 @@ class LoopbackCluster:
         self._call(lambda: self._scheduler.add_group(group))
 
     def add_quota(self, name: str, hard: dict[str, str], used: dict[str, str]) -> None:
-        """Bound what a namespace may have, with what of it is taken; it is only shown."""
+        """Bound what the namespace `default` may have, with what others have taken of it.
+
+        Jobs and pods beyond it are refused; other resources are only shown.
+        """
         body = {
             "metadata": {"name": name},
             "spec": {"hard": hard},
@@ -173,6 +184,12 @@ class LoopbackCluster:
     def displace(self, pod: str, namespace: str = "default") -> None:
         """Give a running pod's place to one of higher priority."""
         self._call(lambda: self._kubelet.displace(self._pod(pod, namespace)))
+
+    def change(
+        self, plural: str, name: str, change: Callable[[Object], object], namespace: str = "default"
+    ) -> None:
+        """Change an object as somebody with every right could."""
+        self._call(lambda: self.store.edit(plural, namespace, name, change))
 
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
         """Return objects of a kind, without asking the API."""

@@ -22,7 +22,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from loopback.kubernetes.runtime import Container, ContainerSpec, Rewrite, use_this_python
+from loopback.kubernetes.runtime import (
+    Container,
+    ContainerSpec,
+    Rewrite,
+    use_this_python,
+    variables_here,
+)
 
 IN_IMAGES = ("google.cloud.storage",)
 
@@ -67,7 +73,7 @@ class ForkedRuntime:
         _, _, *arguments = self.rewrite(spec.command)
         request = {
             "arguments": arguments,
-            "environment": {**self.environment, **spec.environment},
+            "environment": {**self.environment, **variables_here(spec)},
             "directory": str(spec.directory),
             "log": str(spec.log_file),
         }

@@ -24,6 +24,10 @@ from loopback.kubernetes.store import (
     set_condition,
 )
 
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 10.0
+"""Pauses between tries to make a pod that is refused; a real controller begins with a second."""
+
 INDEX = "batch.kubernetes.io/job-completion-index"
 TRACKING = "batch.kubernetes.io/job-tracking"
 """Keeps a pod until its Job has counted how it ended."""
@@ -45,6 +49,8 @@ class _Tally:
     failed: int = 0
     succeeded: set[str] = field(default_factory=set)
     timers: set[str] = field(default_factory=set)
+    refusals: int = 0
+    tried: int = 0
 
 
 class JobController:
@@ -123,6 +129,8 @@ class JobController:
 
     def _make_missing(self, job: Object, active: list[Object]) -> None:
         spec, tally = job["spec"], self._tally(job)
+        if tally.tried < tally.refusals:
+            return
         missing = spec.get("completions", 1) - len(tally.succeeded)
         if spec.get("completionMode") == "Indexed":
             taken = {_index(pod) for pod in active} | tally.succeeded
@@ -132,26 +140,35 @@ class JobController:
             indexes = [None] * max(0, min(missing, spec.get("parallelism", 1)) - len(active))
         room = spec.get("parallelism", 1) - len(active)
         for index in indexes[:room]:
-            self._make_pod(job, index)
+            if not self._make_pod(job, index):
+                return
 
-    def _make_pod(self, job: Object, index: str | None) -> None:
+    def _make_pod(self, job: Object, index: str | None) -> bool:
         pod = _pod_of(job, index)
         inject_tpu_variables(job, pod, index)
         try:
             self._admission.check_pod(job["metadata"]["namespace"], pod)
         except ApiError as refusal:
             self._refused(job, refusal.message)
-            return
+            return False
         self._store.create("pods", job["metadata"]["namespace"], pod)
         name = pod["metadata"]["name"]
         self._store.record_event(job, "Normal", "SuccessfulCreate", f"Created pod: {name}")
+        return True
 
     def _refused(self, job: Object, message: str) -> None:
+        """Record a try that failed, with the name its pod would have had, and try again later."""
         tally = self._tally(job)
-        if f"refused {message}" not in tally.timers:
-            tally.timers.add(f"refused {message}")
-            text = f"Error creating: {message}"
-            self._store.record_event(job, "Warning", "FailedCreate", text)
+        self._store.record_event(job, "Warning", "FailedCreate", f"Error creating: {message}")
+        tally.refusals += 1
+        again = min(FIRST_RETRY_SECONDS * 2 ** (tally.refusals - 1), LAST_RETRY_SECONDS)
+        self._once(job, f"try {tally.refusals}", again, lambda: self._try_again(job))
+
+    def _try_again(self, job: Object) -> None:
+        self._tally(job).tried = self._tally(job).refusals
+        current = self._store.current("jobs", job)
+        if current is not None and not current["metadata"].get("deletionTimestamp"):
+            self._advance(current)
 
     def _account_failure(self, job: Object, pod: Object, tally: _Tally) -> None:
         action, index = _policy(job, pod)

@@ -223,9 +223,8 @@ class Kubelet:
             environment=self._environment(pod, container),
             log_file=self.log(pod).file,
             directory=directory,
-            read_only=bool(
-                (container.get("securityContext") or {}).get("readOnlyRootFilesystem", False)
-            ),
+            security=container.get("securityContext") or {},
+            volumes=_volumes(pod, directory),
         )
 
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:
@@ -303,6 +302,24 @@ def _stand_ins(container: Object) -> dict[str, str]:
 
 def _is_new(pod: Object) -> bool:
     return pod["status"].get("phase") == "Pending"
+
+
+def _volumes(pod: Object, directory: Path) -> dict[str, Path | None]:
+    """Make the directories of a pod's empty volumes, by where its container has them."""
+    found: dict[str, Path | None] = {}
+    volumes = {volume["name"]: volume.get("emptyDir") for volume in pod["spec"].get("volumes", ())}
+    for mount in pod["spec"]["containers"][0].get("volumeMounts") or ():
+        volume = volumes.get(mount["name"])
+        if volume is None:
+            continue
+        found[mount["mountPath"]] = None
+        if volume.get("medium") != "Memory":
+            path = directory / "volumes" / mount["name"]
+            path.mkdir(parents=True, exist_ok=True)
+            # Whoever the container runs as may write to it.
+            path.chmod(0o777)
+            found[mount["mountPath"]] = path
+    return found
 
 
 def _decode(value: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from loopback.containers import Containers
 from loopback.kubernetes.kubelet import ImagePullFailure
@@ -62,9 +64,9 @@ class PodmanRuntime:
         options = ["run", "--rm", "--name", spec.pod, "--network", "host", "--entrypoint", program]
         for name, value in spec.environment.items():
             options += ["--env", f"{name}={value}"]
-        if spec.read_only:
-            # As in a cluster: nothing but the mounted shared memory can be written to.
-            options += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/dev/shm"]
+        options += _security_options(spec.security)
+        for path, volume in spec.volumes.items():
+            options += ["--volume", f"{volume}:{path}"] if volume else ["--tmpfs", path]
         with spec.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.containers.command("podman", *options, spec.image, *arguments),
@@ -75,3 +77,19 @@ class PodmanRuntime:
                 start_new_session=True,
             )
         return PodmanContainer(self.containers, spec.pod, process)
+
+
+def _security_options(security: Mapping[str, Any]) -> list[str]:
+    """Spell a security context for podman, as a node's container runtime does it."""
+    options = []
+    if "runAsUser" in security:
+        group = security.get("runAsGroup", 0)
+        options += ["--user", f"{security['runAsUser']}:{group}"]
+    for name in (security.get("capabilities") or {}).get("drop") or ():
+        options.append(f"--cap-drop={name}")
+    if security.get("allowPrivilegeEscalation") is False:
+        options.append("--security-opt=no-new-privileges")
+    if security.get("readOnlyRootFilesystem"):
+        # Nothing but what is mounted can be written to.
+        options += ["--read-only", "--read-only-tmpfs=false"]
+    return options

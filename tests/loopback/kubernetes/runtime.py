@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 Rewrite = Callable[[Sequence[str]], list[str]]
 
@@ -26,7 +26,8 @@ class ContainerSpec:
         environment: Its variables.
         log_file: Where its output goes.
         directory: A directory of its own.
-        read_only: Whether its root file system cannot be written to.
+        security: Its security context.
+        volumes: Directories that are mounted in it, by where; those in memory have none here.
     """
 
     pod: str
@@ -35,7 +36,8 @@ class ContainerSpec:
     environment: Mapping[str, str]
     log_file: Path
     directory: Path
-    read_only: bool = False
+    security: Mapping[str, Any] = field(default_factory=dict)
+    volumes: Mapping[str, Path | None] = field(default_factory=dict)
 
 
 class Container(Protocol):
@@ -80,6 +82,15 @@ def use_this_python(command: Sequence[str]) -> list[str]:
     return [sys.executable if is_python else program, *arguments]
 
 
+def variables_here(spec: ContainerSpec) -> dict[str, str]:
+    """Return a container's variables for a process, which has no volumes mounted.
+
+    Those that name a mounted directory name the volume's own instead.
+    """
+    directories = {path: str(volume) for path, volume in spec.volumes.items() if volume}
+    return {name: directories.get(value, value) for name, value in spec.environment.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProcessRuntime:
     """Runs containers as child processes of this machine; the image is not looked at.
@@ -100,7 +111,7 @@ class ProcessRuntime:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**self.environment, **spec.environment},
+                env={**self.environment, **variables_here(spec)},
                 cwd=spec.directory,
                 start_new_session=True,
             )
