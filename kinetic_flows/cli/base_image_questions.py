@@ -56,11 +56,6 @@ def ask_docker_hub_login() -> RegistryCredentials:
     return RegistryCredentials(username=username, password=token.strip())
 
 
-def ask_confirmation() -> bool:
-    """Ask whether to go on."""
-    return bool(questionary.confirm("Build and push these images?").unsafe_ask())
-
-
 def _artifact_registry(project: str, environ: Mapping[str, str]) -> str:
     location = _text(
         "Location of the repository",

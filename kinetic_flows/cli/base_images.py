@@ -18,6 +18,7 @@ from kinetic_flows.cli.base_image_report import (
     print_summary,
 )
 from kinetic_flows.cli.deployed_builds import run_deployment
+from kinetic_flows.cli.questions import confirmed, is_terminal
 from kinetic_flows.errors import UsageError
 from kinetic_flows.settings import load_settings, process_environment
 
@@ -140,7 +141,7 @@ def _run(
 def _questions(
     parameters: BuildImageParameters, environ: Mapping[str, str]
 ) -> BuildImageParameters:
-    if not _is_terminal():
+    if not is_terminal():
         raise UsageError(
             "--repo is missing, and there is no terminal to ask for it",
             hint="give it, such as --repo us-docker.pkg.dev/my-project/kinetic-base, and --yes",
@@ -161,7 +162,7 @@ def _settle_credentials(plan: BaseImagesPlan, environ: Mapping[str, str], *, upd
 
     credentials = given_docker_hub_login(environ)
     if credentials is None:
-        if not _is_terminal():
+        if not is_terminal():
             raise UsageError(
                 "Docker Hub's user name and access token are not stored yet, and there is no "
                 "terminal to ask for them",
@@ -197,16 +198,6 @@ def _check_for_deployment(
 
 
 def _confirm() -> None:
-    if not _is_terminal():
-        raise UsageError(
-            "nothing was confirmed, and there is no terminal to ask", hint="give --yes"
-        )
-    from kinetic_flows.cli.base_image_questions import ask_confirmation
-
-    if not ask_confirmation():
+    if not confirmed("Build and push these images?", undone="nothing was built"):
         print("nothing was built", file=sys.stderr)
         raise SystemExit(1)
-
-
-def _is_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.errors import UsageError
 
@@ -87,8 +88,10 @@ def delete(
     from kinetic_flows.deployment import find_deployment
 
     found = find_deployment(name)
-    if not yes and not _confirmed(f"Delete {found.name}, and the results of its runs?"):
-        raise UsageError(f"{found.name} was not deleted", value=name, hint="say --yes to delete it")
+    undone = f"{found.name} was not deleted"
+    question = f"Delete {found.name}, and the results of its runs?"
+    if not yes and not confirmed(question, undone=undone):
+        raise UsageError(undone, value=name, hint="say --yes to delete it")
     found.delete()
     print(json.dumps({"deleted": found.name}) if as_json else f"{found.name}: deleted")
 
@@ -112,9 +115,3 @@ def _parameters(deployment: Deployment[Any]) -> Iterator[str]:
             value = " (required)" if name in required else ""
         text = described.get("description")
         yield f"{name}: {kind}{value}" + (f"  {text}" if text else "")
-
-
-def _confirmed(question: str) -> bool:
-    import questionary
-
-    return bool(questionary.confirm(question, default=False).ask())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from kinetic_flows.cli.clusters import open_cluster
+from kinetic_flows.cli.questions import confirmed
+from kinetic_flows.errors import UsageError
 from kinetic_flows.naming import HEADLESS_SERVICE
 from kinetic_flows.settings import Settings, load_settings, process_environment
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+    from kinetic_flows.platforms.kubernetes_pool import PoolChange
 
 DEFAULT_POOL = "kinetic-gke"
 
@@ -19,25 +22,41 @@ pool_app = App(name="pool", help="The Prefect work pool that runs on GKE go to."
 
 
 @pool_app.command
-def create(*, name: str | None = None, namespace: str | None = None, cluster: bool = True) -> None:
+def create(
+    *,
+    name: str | None = None,
+    namespace: str | None = None,
+    cluster: bool = True,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+) -> None:
     """Create the work pool, or bring it up to date, and say what changed.
 
     Also makes the Service by which the hosts of a slice find one another. Doing it again is
-    harmless.
+    harmless. What somebody else changed in the work pool's template is not undone unasked.
 
     Args:
         name: The work pool; the configured one, or `kinetic-gke`, by default.
         namespace: Kubernetes namespace of the runs; the configured one, or `default`.
         cluster: Whether to make the Service in the cluster, too.
+        yes: Do not ask before changes to the template are undone that somebody made.
     """
-    from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service, install_work_pool
+    from kinetic_flows.platforms.kubernetes_pool import (
+        ensure_headless_service,
+        install,
+        plan_installation,
+    )
 
     settings = _settings()
     pool, place = name or _pool(settings), namespace or _namespace(settings)
-    change = install_work_pool(_work_pools(settings), pool)
+    pools = _work_pools(settings)
+    change = plan_installation(pools, pool)
+    if change.is_edited:
+        _print_changes(f"work pool {pool} differs from the template of this version", change)
+        _confirm(pool, yes=yes)
+    install(pools, pool, change)
     print(f"work pool {pool}: {change.action}")
-    for line in change.changes:
-        print(f"  {line}")
+    if not change.is_edited:
+        _print_changes(None, change)
     if cluster:
         with open_cluster(settings) as client:
             made = ensure_headless_service(client, place)
@@ -53,23 +72,41 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
         namespace: Kubernetes namespace of the runs; the configured one, or `default`.
         cluster: Whether to look into the cluster, too.
     """
-    from kinetic_flows.platforms.kubernetes_pool import has_headless_service, pending_changes
+    from kinetic_flows.platforms.kubernetes_pool import has_headless_service, plan_installation
 
     settings = _settings()
     pool, place = name or _pool(settings), namespace or _namespace(settings)
-    changes = pending_changes(_work_pools(settings), pool)
-    if changes is None:
+    change = plan_installation(_work_pools(settings), pool)
+    if change.action == "created":
         print(f"work pool {pool}: missing (`kinetic pool create` makes it)")
-    elif changes:
-        print(f"work pool {pool}: differs from the template of this version")
-        for line in changes:
-            print(f"  {line}")
+    elif change.changes:
+        edited = ", some of it by somebody's own changes" if change.is_edited else ""
+        heading = f"work pool {pool}: differs from the template of this version{edited}"
+        _print_changes(heading, change)
     else:
         print(f"work pool {pool}: up to date")
     if cluster:
         with open_cluster(settings) as client:
             there = has_headless_service(client, place)
         print(f"service {place}/{HEADLESS_SERVICE}: {'there' if there else 'missing'}")
+
+
+def _print_changes(heading: str | None, change: PoolChange) -> None:
+    if heading:
+        print(heading)
+    for line in change.changes:
+        print(f"  {line}")
+
+
+def _confirm(pool: str, *, yes: bool) -> None:
+    """Have it confirmed that somebody's changes are lost.
+
+    Raises:
+        UsageError: They are to stay, or nobody can be asked.
+    """
+    undone = f"work pool {pool} was left as it is"
+    if not yes and not confirmed("Undo these differences?", undone=undone):
+        raise UsageError(undone, value=pool, hint="say --yes to bring it up to date all the same")
 
 
 def _settings() -> Settings:

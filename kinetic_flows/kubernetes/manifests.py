@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from kinetic_flows.kubernetes.templates import marked
 from kinetic_flows.naming import HEADLESS_SERVICE, RUN_ID_POD_LABEL
 
 WORK_POOL_TYPE = "kubernetes"
 
 
 def base_job_template() -> dict[str, Any]:
-    """Return the base job template of the `kinetic-gke` work pool."""
+    """Return the base job template of the `kinetic-gke` work pool, as it is installed."""
+    template: dict[str, Any] = json.loads(_template_text())
+    return template
+
+
+@lru_cache(maxsize=1)
+def _template_text() -> str:
     folder = resources.files("kinetic_flows.deployments")
     text = folder.joinpath("work_pools", "kinetic-gke.json").read_text(encoding="utf-8")
-    template: dict[str, Any] = json.loads(text)
-    return template
+    return json.dumps(marked(json.loads(text)))
 
 
 def headless_service(namespace: str) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kinetic_flows.clients.kubernetes_client import (
@@ -20,23 +19,74 @@ from kinetic_flows.kubernetes.manifests import (
     headless_service,
 )
 from kinetic_flows.kubernetes.refusal import explain_refusal
+from kinetic_flows.kubernetes.templates import (
+    is_as_shipped,
+    template_changes,
+    with_kept_defaults,
+    without_mark,
+)
 from kinetic_flows.naming import HEADLESS_SERVICE
 
 CONFLICT, MISSING = 409, 404
-LONGEST_VALUE = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolChange:
-    """What was done about a work pool.
+    """What an installation does to a work pool, or did.
 
     Attributes:
-        action: What was done.
-        changes: Lines that say what is different in its template now.
+        action: What is to be done.
+        changes: Lines that say what is different in its template then.
+        template: The template that it gets.
+        is_edited: Whether some of what is lost may be somebody's own edit.
+        is_done: Whether the work pool has just this template already.
     """
 
     action: Literal["created", "updated", "unchanged"]
     changes: tuple[str, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
+    is_edited: bool = False
+    is_done: bool = False
+
+
+def plan_installation(pools: WorkPools, name: str) -> PoolChange:
+    """Say what has to be done so that a work pool has the template that ships; do nothing.
+
+    Defaults that an administrator set in it stay. Whatever else somebody changed is lost with an
+    update: so it has to be asked for.
+
+    Args:
+        pools: Where work pools are kept.
+        name: Its name.
+
+    Raises:
+        PrefectServerError: Prefect refuses or does not answer, or it has another type.
+    """
+    known = pools.read_template(name, WORK_POOL_TYPE)
+    if known is None:
+        return PoolChange(action="created", template=base_job_template())
+    wanted = with_kept_defaults(base_job_template(), known)
+    changes = tuple(template_changes(without_mark(known), without_mark(wanted)))
+    return PoolChange(
+        action="updated" if changes else "unchanged",
+        changes=changes,
+        template=wanted,
+        is_edited=bool(changes) and not is_as_shipped(known),
+        is_done=known == wanted,
+    )
+
+
+def install(pools: WorkPools, name: str, change: PoolChange) -> None:
+    """Do what was planned for a work pool.
+
+    Raises:
+        PrefectServerError: Prefect refuses or does not answer.
+    """
+    if change.action == "created":
+        pools.create(name, WORK_POOL_TYPE, change.template)
+    elif not change.is_done:
+        # Also where nothing but the mark changes, by which later edits are told.
+        pools.update(name, change.template)
 
 
 def install_work_pool(pools: WorkPools, name: str) -> PoolChange:
@@ -49,58 +99,9 @@ def install_work_pool(pools: WorkPools, name: str) -> PoolChange:
     Raises:
         PrefectServerError: Prefect refuses or does not answer, or it has another type.
     """
-    known = pools.read_template(name, WORK_POOL_TYPE)
-    if known is None:
-        pools.create(name, WORK_POOL_TYPE, base_job_template())
-        return PoolChange(action="created")
-    wanted = with_kept_defaults(base_job_template(), known)
-    changes = tuple(template_changes(known, wanted))
-    if not changes:
-        return PoolChange(action="unchanged")
-    pools.update(name, wanted)
-    return PoolChange(action="updated", changes=changes)
-
-
-def pending_changes(pools: WorkPools, name: str) -> tuple[str, ...] | None:
-    """Return what an installation would change in a work pool; None when there is none.
-
-    Raises:
-        PrefectServerError: Prefect refuses or does not answer, or it has another type.
-    """
-    known = pools.read_template(name, WORK_POOL_TYPE)
-    if known is None:
-        return None
-    return tuple(template_changes(known, with_kept_defaults(base_job_template(), known)))
-
-
-def with_kept_defaults(template: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a template with the defaults that an administrator set where it leaves them open.
-
-    Args:
-        template: The template that ships.
-        known: The work pool's template as it is.
-    """
-    merged: dict[str, Any] = copy.deepcopy(dict(template))
-    earlier = (known.get("variables") or {}).get("properties") or {}
-    for name, variable in merged["variables"]["properties"].items():
-        if "default" not in variable and "default" in (earlier.get(name) or {}):
-            variable["default"] = earlier[name]["default"]
-    return merged
-
-
-def template_changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Yield a line for each place at which two templates differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted(old.keys() | new.keys()):
-            place = f"{path}.{key}" if path else str(key)
-            if key not in old:
-                yield f"{place}: added {_short(new[key])}"
-            elif key not in new:
-                yield f"{place}: removed {_short(old[key])}"
-            else:
-                yield from template_changes(old[key], new[key], place)
-    elif old != new:
-        yield f"{path}: {_short(old)} is now {_short(new)}"
+    change = plan_installation(pools, name)
+    install(pools, name, change)
+    return change
 
 
 def ensure_headless_service(client: KubernetesClient, namespace: str) -> bool:
@@ -138,11 +139,6 @@ def has_headless_service(client: KubernetesClient, namespace: str) -> bool:
             return False
         raise _explained(refusal, "read the Service") from refusal
     return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 
 
 def _explained(refusal: KubernetesRefused, action: str) -> LaunchError:

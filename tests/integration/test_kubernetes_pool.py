@@ -18,6 +18,7 @@ from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.errors import PrefectServerError
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
+from kinetic_flows.kubernetes.templates import marked, without_mark
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 
@@ -59,11 +60,11 @@ def test_creating_twice_makes_everything_once_and_says_so(prefect_api_url, clust
 def test_an_old_template_is_brought_up_to_date_and_the_difference_is_told(
     prefect_api_url, name, kinetic
 ):
-    old = base_job_template()
+    old = without_mark(base_job_template())
     del old["job_configuration"]["job_manifest"]["spec"]["podFailurePolicy"]
     old["variables"]["properties"]["shared_memory"]["default"] = "64Mi"
     pools = WorkPools(prefect_api_url)
-    pools.create(name, WORK_POOL_TYPE, old)
+    pools.create(name, WORK_POOL_TYPE, marked(old))
     shown = kinetic("pool", "show", "--name", name, "--no-cluster")
     told = kinetic("pool", "create", "--name", name, "--no-cluster")
     for words in (shown, told):
@@ -71,6 +72,29 @@ def test_an_old_template_is_brought_up_to_date_and_the_difference_is_told(
         assert "variables.properties.shared_memory.default: '64Mi' is now '2Gi'" in words
     assert pools.read_template(name, WORK_POOL_TYPE) == base_job_template()
     assert "up to date" in kinetic("pool", "show", "--name", name, "--no-cluster")
+
+
+def test_an_administrators_edit_is_never_undone_unasked(
+    prefect_api_url, name, kinetic, capsys: pytest.CaptureFixture[str]
+):
+    edited = base_job_template()
+    pod = edited["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["dnsPolicy"] = "ClusterFirst"
+    edited["variables"]["properties"]["memory"]["description"] += " Ask the platform team first."
+    pools = WorkPools(prefect_api_url)
+    pools.create(name, WORK_POOL_TYPE, edited)
+    with pytest.raises(SystemExit) as ended:
+        main(["pool", "create", "--name", name, "--no-cluster"])
+    assert ended.value.code != 0
+    told = capsys.readouterr()
+    assert "spec.template.spec.dnsPolicy: removed 'ClusterFirst'" in told.out
+    assert "Ask the platform team" in told.out
+    assert f"work pool {name} was left as it is" in told.err
+    assert "give --yes" in told.err
+    assert pools.read_template(name, WORK_POOL_TYPE) == edited
+    assert "somebody's own changes" in kinetic("pool", "show", "--name", name, "--no-cluster")
+    kinetic("pool", "create", "--name", name, "--no-cluster", "--yes")
+    assert pools.read_template(name, WORK_POOL_TYPE) == base_job_template()
 
 
 def test_defaults_that_the_template_leaves_open_stay_as_they_were_set(

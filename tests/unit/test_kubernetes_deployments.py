@@ -11,7 +11,9 @@ import yaml
 from prefect.settings import Settings
 from prefect_kubernetes.settings import KubernetesSettings
 
-from kinetic_flows.platforms.kubernetes_rights import HELPFUL, NEEDED
+from kinetic_flows.kubernetes.manifests import base_job_template
+from kinetic_flows.platforms.kubernetes_rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
+from loopback.kubernetes.pod_security import violations
 
 FILES = ("rbac.yaml", "worker.yaml")
 
@@ -48,9 +50,23 @@ def test_the_role_allows_all_that_launching_does():
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    for each in (*NEEDED, *HELPFUL):
+    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING):
+        if each.resource == "nodes":
+            continue  # Of the cluster, not of a namespace.
         resource = f"{each.resource}/{each.subresource}" if each.subresource else each.resource
         assert (each.group, resource, each.verb) in allowed
+
+
+def test_a_namespace_that_takes_only_restricted_pods_takes_the_worker():
+    (deployment,) = read("worker.yaml")
+    assert violations("restricted", deployment["spec"]["template"]["spec"]) == ""
+
+
+def test_the_flows_that_ship_have_a_home_that_can_be_written_to():
+    container = base_job_template()["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"] for mount in container["containers"][0]["volumeMounts"]}
+    for flow in shipped_flows():
+        assert flow["work_pool"]["job_variables"]["env"]["HOME"] in mounts
 
 
 def test_the_workers_settings_are_ones_that_prefect_knows(monkeypatch):

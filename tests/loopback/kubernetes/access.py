@@ -36,10 +36,11 @@ class Denial:
 
 @dataclass
 class Access:
-    """Tokens and what their users may not do."""
+    """Tokens, what their users may not do, and what has been asked for: verbs of resources."""
 
     users: dict[str, str] = field(default_factory=lambda: {TOKEN: "tester@example.com"})
     denials: list[Denial] = field(default_factory=list)
+    asked: set[tuple[str, str]] = field(default_factory=set)
 
     def user(self, authorization: str) -> str:
         """Return whose token a request carries."""
@@ -52,7 +53,8 @@ class Access:
         return not any(d.binds(user, verb, resource, namespace) for d in self.denials)
 
     def check(self, user: str, verb: str, resource: str, group: str, namespace: str) -> None:
-        """Refuse what the user may not do."""
+        """Refuse what the user may not do, and note that it was asked for."""
+        self.asked.add((verb, resource))
         if self.allows(user, verb, resource, namespace):
             return
         qualified = f"{resource}.{group}" if group else resource

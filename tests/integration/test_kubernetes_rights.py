@@ -1,0 +1,109 @@
+"""The table of rights against what the library is seen to ask of a cluster."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
+
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.clients.kubernetes_access import Kubeconfig
+from kinetic_flows.clients.kubernetes_client import KubernetesClient
+from kinetic_flows.errors import LaunchError
+from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher
+from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service, has_headless_service
+from kinetic_flows.platforms.kubernetes_rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
+from kinetic_flows.protocols import LaunchNeeds, Phase
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.scheduler import NodeGroup
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "gke.md"
+SLICE = parse_accelerator("tpu-v5p-2x2x2")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LoopbackCluster]:
+    with LoopbackCluster(tmp_path) as running:
+        running.add_nodes(NodeGroup(name="default", nodes=1))
+        yield running
+
+
+def do_everything(cluster: LoopbackCluster, launcher: KubernetesLauncher) -> None:
+    """Do whatever the library does to a cluster, once."""
+    assert launcher.may_launch()
+    launcher.preflight(LaunchNeeds(accelerator=SLICE))
+    launcher.node_pools()
+    launcher.place()
+    request = a_request("print('up')")
+    run = launch(launcher, request)
+    launcher.start(request)
+    assert run.end().phase is Phase.SUCCEEDED
+    make_room_for_one(cluster, launcher)
+    live = launch(launcher, a_request(WAIT_FOR_EVER))
+    live.until(Phase.RUNNING)
+    launcher.stop(live.run_id, 1)
+    launcher.discard(run.run_id)
+
+
+def make_room_for_one(cluster: LoopbackCluster, launcher: KubernetesLauncher) -> None:
+    """Launch where a finished Job has to give way, and where nothing does."""
+    cluster.add_quota("one", {"count/jobs.batch": "1"}, {})
+    with pytest.raises(LaunchError):
+        launcher.start(a_request("pass"))
+    long_ago = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    (job,) = cluster.list("jobs")
+    change = lambda item: item["status"].update(completionTime=long_ago)  # noqa: E731
+    cluster.change("jobs", job["metadata"]["name"], change)
+    assert launch(launcher, a_request("pass")).end().phase is Phase.SUCCEEDED
+    cluster.change("resourcequotas", "one", lambda item: item["spec"]["hard"].clear())
+
+
+def install(cluster: LoopbackCluster) -> None:
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+    try:
+        assert not has_headless_service(client, "default")
+        assert ensure_headless_service(client, "default")
+    finally:
+        client.close()
+
+
+def test_the_table_is_what_is_asked_of_a_cluster_and_nothing_else(cluster):
+    table = {
+        (each.verb, "/".join(filter(None, (each.resource, each.subresource))))
+        for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING)
+    }
+    install(cluster)
+    with a_launcher(cluster) as launcher:
+        do_everything(cluster, launcher)
+        deadline = time.monotonic() + 20
+        # What is watched is begun to be watched a moment after it was listed.
+        while table - cluster.access.asked and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert cluster.access.asked == table
+
+
+def test_the_documentation_lists_the_table():
+    text = DOCUMENTATION.read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text.partition("| What | Verbs |")[2], re.M)
+    said = {what.strip().lower(): verbs for what, verbs in rows[: rows_of_table(text)]}
+    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING):
+        (verbs,) = (verbs for what, verbs in said.items() if is_named(each, what))
+        assert re.search(rf"\b{each.verb}\b", verbs), each
+        if each.subresource:
+            assert each.subresource in verbs
+
+
+def rows_of_table(text: str) -> int:
+    """Return how many lines the table of rights has, below its head."""
+    after = text.partition("| What | Verbs |\n")[2].splitlines()
+    return next(index for index, line in enumerate(after) if not line.startswith("|")) - 1
+
+
+def is_named(permission: Any, what: str) -> bool:
+    return what.replace(" ", "").startswith(permission.resource)
