@@ -366,6 +366,7 @@ def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
 
     from kinetic_flows.clients.prefect_records import RunQuery
     from kinetic_flows.naming import GROUP_FLOW
+    from kinetic_flows.run_ids import completed
 
     wanted = text.strip().rstrip("/").rpartition("/")[2]
     try:
@@ -373,15 +374,7 @@ def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
     except ValueError:
         pass
     records = api.find_runs(RunQuery(flow=GROUP_FLOW if groups else None))
-    fits = [record.id for record in records if record.id.startswith(wanted.lower())]
-    if len(fits) == 1 and wanted:
-        return fits[0]
-    count = f"{len(fits)} runs have an id that starts" if fits and wanted else "no run's id starts"
-    raise RunNotFoundError(
-        f"{count} with {wanted!r}",
-        value=text,
-        hint="give more characters of the id" if fits else "see `kinetic runs ls`",
-    )
+    return completed(wanted, {each.id: f"{each.name}, {each.state_name}" for each in records})
 
 
 def own_session(

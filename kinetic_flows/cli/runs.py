@@ -17,14 +17,12 @@ from kinetic_flows.clients.prefect_records import RunRecord
 from kinetic_flows.errors import RunNotFoundError, UsageError
 from kinetic_flows.naming import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.progress import Silence
+from kinetic_flows.run_ids import short_ids
 from kinetic_flows.runs import attach, find_records, full_id, own_session
 
 runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
-
-SHORT_ID_CHARACTERS = 8
-"""How much of an id a list shows; longer ids are asked for when that fits several runs."""
 
 MAX_DAYS = 36_500
 
@@ -250,10 +248,10 @@ def _shown(value: Any) -> str:
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     table = [("RUN", "NAME", "STATE", "CREATED", "SECONDS")]
-    for row in rows:
+    shown = short_ids([row["id"] for row in rows])
+    for short, row in zip(shown, rows, strict=True):
         created = datetime.fromisoformat(row["created"]).astimezone().strftime("%Y-%m-%d %H:%M")
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        short = row["id"][:SHORT_ID_CHARACTERS]
         table.append((short, row["name"], row["state"], created, seconds))
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:

@@ -8,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 
 from kinetic_flows.naming import INPUTS_ARTIFACT
 from kinetic_flows.roster import Member
+from kinetic_flows.run_ids import short_id
 from kinetic_flows.session import Session
 
 MAX_ROWS = 1000
@@ -36,5 +37,7 @@ def _row(member: Member, session: Session) -> dict[str, str | int]:
         "state": member.state,
         "seconds": seconds,
         "runs": member.tries,
-        "run": f"[{run_id[:8]}]({session.api.run_url(run_id)})" if run_id else str(member.error),
+        "run": f"[{short_id(run_id)}]({session.api.run_url(run_id)})"
+        if run_id
+        else str(member.error),
     }
