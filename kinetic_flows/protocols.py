@@ -274,6 +274,7 @@ class Observation:
         exit_code: The process's exit code; negative for a signal; None while it lives or
             when nobody saw it end.
         reason: Why it is in this phase, in plain words; empty when there is nothing to say.
+        is_lasting: Whether it ended for what stays as it is until somebody changes it.
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
     """
@@ -281,6 +282,7 @@ class Observation:
     phase: Phase
     exit_code: int | None = None
     reason: str = ""
+    is_lasting: bool = False
     output: bytes = b""
     position: int = 0
 

@@ -20,12 +20,21 @@ from kinetic_flows.errors import (
 )
 from kinetic_flows.import_names import packages_with
 from kinetic_flows.job import (
+    EXIT_BAD_LAUNCH,
+    EXIT_CANCELLED,
+    EXIT_CODE_NOT_RESTORED,
     EXIT_DEVICES_MISSING,
     EXIT_MEANINGS,
     EXIT_OBJECT_REFUSED,
+    EXIT_OBJECT_UNAVAILABLE,
+    EXIT_PARAMETERS_UNAVAILABLE,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RAISED,
+    EXIT_REQUIREMENTS_FAILED,
+    EXIT_RESULT_NOT_WRITTEN,
     EXIT_RETURNED,
+    EXIT_RUNTIME_UNFIT,
+    EXIT_TERMINATED,
     EnvelopeRefused,
     ResultEnvelope,
     ResultHeader,
@@ -50,10 +59,32 @@ DEVICES_HINT = (
     "KINETIC_DEVICE_CHECK=0 in the image or the work pool's env has nothing looked for"
 )
 
+AGAIN_HINT = "nothing was lost but this run: calling the function again starts a new one"
+LASTING_HINT = "until that is changed, the same call ends the same way"
+LOG_HINT = "the last lines of its log are the best lead; SIGKILL often means out of memory"
+
 _HINTS: Mapping[int | None, str] = {
+    EXIT_BAD_LAUNCH: "is the work pool's template the one of this version? `kinetic pool show` "
+    "says, `kinetic pool create` installs it",
+    EXIT_OBJECT_UNAVAILABLE: "may the run's service account read the bucket "
+    "(roles/storage.objectUser), and can it be reached from there?",
     EXIT_OBJECT_REFUSED: REFUSED_HINT,
+    EXIT_RUNTIME_UNFIT: "add to the image what it lacks (cloudpickle and google-cloud-storage, and "
+    "this Python), or use a bundled image",
+    EXIT_CODE_NOT_RESTORED: "is there room for it? raise ephemeral_storage in job_variables",
+    EXIT_REQUIREMENTS_FAILED: "uv's own words are the last lines of its log; bundled images are "
+    "built with the packages, and fail before anything is launched",
+    EXIT_PAYLOAD_UNREADABLE: "the image has other versions than this machine of what the arguments "
+    "are made of, or lacks a module: the last lines of its log name it",
+    EXIT_RESULT_NOT_WRITTEN: "may the run's service account write to the bucket "
+    "(roles/storage.objectUser), and can it be reached from there?",
+    EXIT_PARAMETERS_UNAVAILABLE: "can the worker's pods reach the Prefect API that it names to "
+    "them? see the worker's PREFECT_API_URL",
     EXIT_DEVICES_MISSING: DEVICES_HINT,
+    EXIT_CANCELLED: AGAIN_HINT,
+    EXIT_TERMINATED: AGAIN_HINT,
 }
+"""What to do about each way in which a runner ends that has not called the function to its end."""
 
 _MISSING_MODULE = re.compile(r"No module named '([^']+)'")
 
@@ -125,11 +156,18 @@ def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -
     return _crash_class(code)(
         f"run {run.run_id} of {run.name} crashed: {how}",
         value=run.run_id,
-        hint=_HINTS.get(
-            code, "nothing was lost but this run: calling the function again starts a new one"
-        ),
+        hint=_hint_at(observation),
         log_tail=log_tail[-LOG_TAIL_LINES:],
     )
+
+
+def _hint_at(observation: Observation) -> str:
+    """Say what to do about a process that ended: to call again helps what was not the call's."""
+    if observation.exit_code in _HINTS:
+        return _HINTS[observation.exit_code]
+    if observation.exit_code is not None:
+        return LOG_HINT
+    return LASTING_HINT if observation.is_lasting else AGAIN_HINT
 
 
 def _crash_class(exit_code: int | None) -> type[RunCrashed]:
@@ -222,6 +260,4 @@ def _crash_hint(header: ResultHeader) -> str:
         )
     if header.exit_code in _HINTS:
         return _HINTS[header.exit_code]
-    if header.exit_code in EXIT_MEANINGS and header.exit_code != EXIT_RAISED:
-        return "the function was never called; the last lines of the log say why"
-    return "the last lines of its log are the best lead; SIGKILL often means out of memory"
+    return LOG_HINT

@@ -21,6 +21,9 @@ COUNTED_JOBS = "count/jobs.batch"
 
 FINISHED_JOBS_COUNT = "Jobs that have finished count for as long as they are there"
 
+LASTING = "is the work pool's template as this version's? `kinetic pool show` says how it differs"
+_BUSY = 429
+
 _RESTRICTED_BY = "job_variables={'security_context': 'restricted'}"
 
 _USER = re.compile(
@@ -47,9 +50,13 @@ def explain_refusal(status: int, body: str, action: str) -> Diagnosis:
         )
     if status in (400, 403, 404, 422):
         return explain_denial(message, action)
+    answered = f"the cluster answered {status} when asked to {action}: {message}"
+    if status < 500 and status != _BUSY:
+        # It is the request that it objects to, as to one that is too large.
+        return _permanent(Cause.ADMISSION, answered, LASTING)
     return Diagnosis(
         cause=Cause.UNREACHABLE,
-        message=f"the cluster answered {status} when asked to {action}: {message}",
+        message=answered,
         hint="try again; if it stays, look at the cluster's health",
     )
 

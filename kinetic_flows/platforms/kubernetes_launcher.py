@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -210,20 +210,18 @@ class KubernetesLauncher:
         """
         view = self._watcher.view(run_id)
         verdict = self._verdict(run_id, view)
-        if position is None:
-            return Observation(
-                phase=verdict.phase, exit_code=verdict.exit_code, reason=self._reason(verdict)
-            )
-        if verdict.phase.is_final:
-            self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
-        output, end = self._outputs.read(run_id, view, position)
-        return Observation(
+        seen = Observation(
             phase=verdict.phase,
             exit_code=verdict.exit_code,
             reason=self._reason(verdict),
-            output=output,
-            position=end,
+            is_lasting=verdict.is_lasting,
         )
+        if position is None:
+            return seen
+        if verdict.phase.is_final:
+            self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
+        output, end = self._outputs.read(run_id, view, position)
+        return replace(seen, output=output, position=end)
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Delete the run's Job, and wait until its pods have ended.
@@ -271,7 +269,7 @@ class KubernetesLauncher:
     def _verdict(self, run_id: str, view: RunView) -> Verdict:
         given_up = self._given_up.get(run_id)
         if given_up:
-            return Verdict(phase=Phase.FAILED, reason=given_up)
+            return Verdict(phase=Phase.FAILED, reason=given_up, is_lasting=True)
         known = self._verdicts.get(run_id)
         if known is None or known[0] is not view:
             known = (view, judge(view, self._node_pools))
@@ -303,7 +301,7 @@ class KubernetesLauncher:
         job = self._watcher.state.view(run_id).job
         if job is not None:
             self._delete_job(job)
-        return Verdict(phase=Phase.FAILED, reason=self._given_up[run_id])
+        return Verdict(phase=Phase.FAILED, reason=self._given_up[run_id], is_lasting=True)
 
     def _reason(self, verdict: Verdict) -> str:
         trouble = self._watcher.state.trouble(REQUIRED)

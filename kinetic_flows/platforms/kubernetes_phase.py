@@ -23,6 +23,11 @@ from kinetic_flows.naming import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.platforms.kubernetes_state import RunView
 from kinetic_flows.protocols import Phase
 
+DISTURBANCES = frozenset(
+    {Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST, Cause.DELETED, Cause.NO_ROOM}
+)
+"""Ends that are not the call's doing, so that another call may well get further."""
+
 UNKNOWN_JOB = "the cluster has no Job of this run: it was deleted, or never made"
 
 
@@ -49,6 +54,7 @@ class Verdict:
         reason: Why it is in this phase.
         waiting_since: Since when it waits, by the cluster's clock; None when it does not.
         waiting: What it waits for; None when it does not wait, or has just begun.
+        is_lasting: Whether it ended for what stays as it is until somebody changes it.
     """
 
     phase: Phase
@@ -56,6 +62,7 @@ class Verdict:
     reason: str = ""
     waiting_since: datetime | None = None
     waiting: Diagnosis | None = None
+    is_lasting: bool = False
 
 
 def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
@@ -142,7 +149,12 @@ def _ended(view: RunView, job: dict[str, Any]) -> Verdict:
     found = explain_end(job, (*view.departed, *view.pods), view.events)
     if found is None or found.cause is Cause.SUCCEEDED:
         return Verdict(phase=Phase.SUCCEEDED, exit_code=0)
-    return Verdict(phase=Phase.FAILED, exit_code=found.exit_code, reason=str(found))
+    return Verdict(
+        phase=Phase.FAILED,
+        exit_code=found.exit_code,
+        reason=str(found),
+        is_lasting=found.cause not in DISTURBANCES,
+    )
 
 
 def _running(view: RunView) -> Verdict:

@@ -224,3 +224,18 @@ def test_a_job_says_how_long_it_may_wait(said, limit):
     annotations = {} if said is None else {"kinetic-flows/schedule-timeout-seconds": said}
     found = patience_of(job(annotations=annotations), Patience())
     assert found.schedule_timeout_seconds == limit
+
+
+@pytest.mark.parametrize(
+    ("last_pod", "reason", "is_lasting"),
+    [
+        (preempted(), "BackoffLimitExceeded", False),
+        (ended(143, reason="Error", conditions=[]), "PodFailurePolicy", True),
+        (ended(137, reason="OOMKilled"), "PodFailurePolicy", True),
+        (ended(1), "PodFailurePolicy", True),
+    ],
+)
+def test_what_ended_a_run_tells_whether_another_call_may_get_further(last_pod, reason, is_lasting):
+    verdict = judge(RunView(job=job(("Failed", reason), limit=0), pods=(last_pod,)))
+    assert verdict.phase is Phase.FAILED
+    assert verdict.is_lasting is is_lasting

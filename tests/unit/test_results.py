@@ -23,6 +23,7 @@ from kinetic_flows.errors import (
 from kinetic_flows.job import (
     EXIT_CODE_NOT_RESTORED,
     EXIT_DEVICES_MISSING,
+    EXIT_MEANINGS,
     EXIT_OBJECT_REFUSED,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RUNTIME_UNFIT,
@@ -154,9 +155,9 @@ def test_a_crash_without_a_message_names_the_signal() -> None:
     [
         (EXIT_PAYLOAD_UNREADABLE, "No module named 'yaml.nodes'", "add pyyaml to the project's"),
         (EXIT_PAYLOAD_UNREADABLE, "No module named 'ours'", "that has 'ours' to the project's"),
-        (EXIT_PAYLOAD_UNREADABLE, "AttributeError: gone", "never called"),
+        (EXIT_PAYLOAD_UNREADABLE, "AttributeError: gone", "other versions than this machine"),
         (EXIT_OBJECT_REFUSED, "the payload does not match", "delete that object"),
-        (EXIT_CODE_NOT_RESTORED, "no space left on device", "never called"),
+        (EXIT_CODE_NOT_RESTORED, "no space left on device", "raise ephemeral_storage"),
         (-9, "its process was killed by SIGKILL", "out of memory"),
         (1, "its process exited with 1 while the function ran", "best lead"),
     ],
@@ -198,3 +199,27 @@ def test_a_process_that_said_why_it_ended_is_quoted() -> None:
     # What a function prints is no reason of ours.
     killed = Observation(phase=Phase.FAILED, exit_code=-9)
     assert "lacks" not in crash_error(killed, RUN, lines).message
+
+
+def hint_at(**seen: Any) -> str:
+    crash = crash_error(Observation(phase=Phase.FAILED, **seen), RUN, [])
+    return str(crash.hint)
+
+
+AGAIN = "calling the function again"
+
+
+@pytest.mark.parametrize("code", sorted(EXIT_MEANINGS.keys() - {0, 1, 130, 143}))
+def test_what_a_runner_could_not_do_is_not_answered_with_another_call(code: int) -> None:
+    assert AGAIN not in hint_at(exit_code=code)
+    assert hint_at(exit_code=code) != hint_at(exit_code=1), "each has a remedy of its own"
+
+
+def test_only_what_was_not_the_calls_is_answered_with_another_call() -> None:
+    for disturbed in ("its node is gone", "the cluster has no Job of this run"):
+        assert AGAIN in hint_at(reason=disturbed)
+    refused = "it cannot start: the namespace enforces Pod Security 'restricted'"
+    assert AGAIN not in hint_at(reason=refused, is_lasting=True)
+    assert "until that is changed" in hint_at(reason=refused, is_lasting=True)
+    for code in (1, 3, -9, 137):
+        assert "best lead" in hint_at(exit_code=code)
