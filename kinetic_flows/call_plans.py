@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock, plan_lock
@@ -11,17 +12,18 @@ from kinetic_flows.errors import KineticError
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
-from kinetic_flows.kubernetes.manifests import base_job_template
+from kinetic_flows.images.modes import CUSTOM
+from kinetic_flows.kubernetes.manifests import base_job_template, container_security
 from kinetic_flows.plan import CodeSummary, EnvironmentSpec, RunPlan
 from kinetic_flows.planning import (
     Draft,
     job_request,
-    launch_needs,
     locked_target,
     require_known_chip,
     with_missing_imports,
 )
-from kinetic_flows.protocols import Platform, ResolvedImage
+from kinetic_flows.pool_variables import merged, template_defaults
+from kinetic_flows.protocols import LaunchNeeds, Platform, ResolvedImage
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""
@@ -83,6 +85,30 @@ def plan_call(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> R
         warnings=(*draft.warnings, *planned.warnings),
         obstacles=_obstacles(draft, platform),
         why=planned.why,
+    )
+
+
+def launch_needs(
+    draft: Draft, template: Mapping[str, Any], prefect_api_url: str | None = None
+) -> LaunchNeeds:
+    """Return what launching a call is going to need of its place.
+
+    Args:
+        draft: The call.
+        template: The work pool's base job template.
+        prefect_api_url: Where runs are to report; None when that is not known.
+    """
+    chosen = draft.place.chosen_variables(draft.call.options)
+    context = draft.place.security_context(draft.mode, draft.accelerator)
+    own = {} if context is None else {"security_context": context}
+    variables = merged(template_defaults(template), own, chosen)
+    # Which user an image of one's own has is known once it is looked up.
+    is_told = draft.mode != CUSTOM or "security_context" in chosen
+    return LaunchNeeds(
+        accelerator=draft.accelerator,
+        service_account=variables.get("service_account_name"),
+        prefect_api_url=prefect_api_url,
+        security_context=container_security(template, variables) if is_told else None,
     )
 
 

@@ -24,9 +24,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.errors import UsageError
 from kinetic_flows.image_sources import ImageSource, OwnImage
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
-from kinetic_flows.images.modes import CUSTOM
 from kinetic_flows.import_warnings import with_import_warnings
-from kinetic_flows.kubernetes.manifests import container_security
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.packaging.ignored_imports import ignored_import_warnings
@@ -41,8 +39,7 @@ from kinetic_flows.packaging.selection import imported_files
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.places import BaseSource, CloudPlace, ImageWish, JobRequest, LocalPlace, Place
 from kinetic_flows.plan import Category, ImageMode
-from kinetic_flows.pool_variables import merged, template_defaults
-from kinetic_flows.protocols import ImageRegistry, LaunchNeeds, Platform, ResolvedImage
+from kinetic_flows.protocols import ImageRegistry, Platform, ResolvedImage
 from kinetic_flows.settings import Settings, captured_environment
 
 
@@ -360,30 +357,6 @@ def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
         accelerator=draft.accelerator,
         mode=draft.mode,
         options=draft.call.options,
-    )
-
-
-def launch_needs(
-    draft: Draft, template: Mapping[str, Any], prefect_api_url: str | None = None
-) -> LaunchNeeds:
-    """Return what launching a call is going to need of its place.
-
-    Args:
-        draft: The call.
-        template: The work pool's base job template.
-        prefect_api_url: Where runs are to report; None when that is not known.
-    """
-    chosen = draft.place.chosen_variables(draft.call.options)
-    context = draft.place.security_context(draft.mode, draft.accelerator)
-    own = {} if context is None else {"security_context": context}
-    variables = merged(template_defaults(template), own, chosen)
-    # Which user an image of one's own has is known once it is looked up.
-    is_told = draft.mode != CUSTOM or "security_context" in chosen
-    return LaunchNeeds(
-        accelerator=draft.accelerator,
-        service_account=variables.get("service_account_name"),
-        prefect_api_url=prefect_api_url,
-        security_context=container_security(template, variables) if is_told else None,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kinetic_flows.call_plans import launch_needs
 from kinetic_flows.errors import LaunchError, suggest
 from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.naming import TASK_PREFLIGHT
-from kinetic_flows.planning import Draft, launch_needs
+from kinetic_flows.planning import Draft
 from kinetic_flows.pool_variables import unknown_variables
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.definition import own_task
