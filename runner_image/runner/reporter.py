@@ -18,6 +18,9 @@ MAX_MESSAGE_BYTES = 24_000
 """Prefect Cloud refuses log entries over 25,000 bytes, their JSON frame included."""
 MAX_WAITING_LINES = 20_000
 MAX_WAITING_CHARACTERS = 20_000_000
+STEP_SECONDS = 2e-6
+"""Between the times of lines that come at once: a float of today's seconds cannot keep one
+microsecond apart from the next, and Prefect orders lines by microseconds."""
 POLL_SECONDS = 3.0
 FIRST_BACKOFF_SECONDS = 0.05
 """Short at first: a server on SQLite answers 503 when two transactions collide."""
@@ -245,7 +248,7 @@ class _WaitingLines:
         if not self._lines:
             self._since = time.monotonic()
         for text in pieces:
-            self._last_time = max(time.time(), self._last_time + 1e-6)
+            self._last_time = max(time.time(), self._last_time + STEP_SECONDS)
             self._lines.append((self._last_time, text))
             self._characters += len(text)
         self._drop_oldest()
@@ -255,7 +258,7 @@ class _WaitingLines:
         batch: list[tuple[float, str]] = []
         if self._dropped:
             text = f"kinetic: {self._dropped} lines are missing here, the Prefect API was too slow"
-            batch.append((self._lines[0][0] - 1e-6, text))
+            batch.append((self._lines[0][0] - STEP_SECONDS, text))
             self._dropped = 0
         size = 0
         while self._lines and len(batch) < BATCH_LINES and size < BATCH_CHARACTERS:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from kinetic_flows.runner_image.runner import prefect_api, reporter
 
 from prefect_wire import PrefectWire, serve
 from runner_jobs import RUN_ID, Ended, Job, wait, wait_until
@@ -146,6 +147,16 @@ def test_a_host_that_is_not_the_first_completes_silently(
 
 
 class TestLogs:
+    def test_lines_that_come_at_once_have_times_that_prefect_tells_apart(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter.time, "time", lambda: 1_795_740_000.000_000_7)
+        lines = reporter._WaitingLines()
+        lines.add([str(number) for number in range(5000)])
+        times = [prefect_api._iso(seconds) for _ in range(25) for seconds, _ in lines.take()]
+        assert len(times) == 5000
+        assert all(one < other for one, other in pairwise(times))
+
     def test_both_streams_arrive_in_order_with_times_that_keep_it(
         self, tmp_path: Path, prefect: PrefectWire
     ) -> None:
