@@ -1,18 +1,23 @@
 """Which imports of a source are certain to be executed, told from its text alone. Pure.
 
 An import under `try`, `if` (also `if TYPE_CHECKING`), `with`, a loop or in a function that may
-never be called is somebody's own business: nothing follows from it.
+never be called is somebody's own business: nothing follows from it. Nor does anything from one
+that comes after what may have made more importable: a change of `sys.path`, an installation.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+_INSTALLER = re.compile(r"\b(?:pip3?|uv|conda)\b")
+_SEARCH_PATHS = frozenset({("sys", "path"), ("sys", "meta_path"), ("site", "addsitedir")})
 
 
 class Imported(NamedTuple):
@@ -45,11 +50,11 @@ def module_imports(tree: ast.Module) -> list[Imported]:
     Args:
         tree: The module.
     """
-    return list(_imports_of(tree.body))
+    return list(_imports_of(_until(tree.body, _makes_more_importable)))
 
 
 def function_imports(tree: ast.Module, qualname: str) -> list[Imported]:
-    """Return what a function imports whenever it is called.
+    """Return what a function imports whenever it is called, before it does anything else.
 
     Args:
         tree: The module that defines it.
@@ -58,7 +63,7 @@ def function_imports(tree: ast.Module, qualname: str) -> list[Imported]:
     found = _find(tree.body, qualname.split("."))
     if not isinstance(found, _Function):
         return []
-    return list(_imports_of(_until_it_may_end(found.body)))
+    return list(_imports_of(_until(found.body, _does_something)))
 
 
 def all_imports(tree: ast.Module) -> frozenset[str]:
@@ -82,12 +87,27 @@ def _imports_of(body: Iterable[ast.AST]) -> Iterator[Imported]:
             yield Imported(node.module or "", node.level, names)
 
 
-def _until_it_may_end(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that are executed for certain: up to the first way out."""
+def _until(body: Iterable[ast.stmt], is_end: Callable[[ast.AST], bool]) -> Iterator[ast.stmt]:
+    """Yield statements up to the first that has something of a kind in it."""
     for node in body:
-        yield node
-        if any(isinstance(each, ast.Return | ast.Raise) for each in ast.walk(node)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_executed = not is_text and not isinstance(node, _Definition)
+        if is_executed and any(map(is_end, ast.walk(node))):
             return
+        yield node
+
+
+def _makes_more_importable(node: ast.AST) -> bool:
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and _INSTALLER.search(node.value) is not None
+    if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
+        return False
+    return (node.value.id, node.attr) in _SEARCH_PATHS
+
+
+def _does_something(node: ast.AST) -> bool:
+    does = isinstance(node, ast.Call | ast.Return | ast.Raise | ast.Await | ast.Yield)
+    return does or _makes_more_importable(node)
 
 
 def _find(body: Iterable[ast.stmt], path: list[str]) -> _Definition | None:

@@ -75,21 +75,20 @@ class ProjectModules:
     def __init__(self, entries: Iterable[Entry], sys_path: Iterable[str]) -> None:
         self._files: set[str] = set()
         self._names: set[str] = set()
-        self._links: set[str] = set()
         for entry in entries:
             if entry.link is not None:
-                self._links.add(entry.path)
+                self._names.add(entry.path.rpartition("/")[2].removesuffix(".py"))
             elif entry.path.endswith((".py", ".so", ".pyd")):
                 self._files.add(entry.path)
                 self._names.update(_importable_names(entry.path))
         self._folders = ["" if item == "." else f"{item}/" for item in sys_path]
 
     def has(self, module: str) -> bool:
-        """Whether a module's first name is, or may be, one of the project's."""
-        top = module.partition(".")[0]
-        places = [f"{folder}{top}" for folder in self._folders]
-        linked = (link.removesuffix(".py") for link in self._links)
-        return not {*places}.isdisjoint({*self._names, *linked})
+        """Whether a module's first name is, or may be, one of the project's.
+
+        A run may look for modules in more folders than this process does now.
+        """
+        return module.partition(".")[0] in self._names
 
     def executed(self, module: str) -> list[_Place]:
         """Return the files that an import of a module executes, in order."""
@@ -199,13 +198,11 @@ def is_sound(parsed: Mapping[str, Any]) -> bool:
 
 
 def _importable_names(path: str) -> Iterable[str]:
-    """Yield the paths, without a suffix, under which a file makes something importable."""
-    parent, _, name = path.rpartition("/")
-    yield f"{parent}/{name.partition('.')[0]}" if parent else name.partition(".")[0]
+    """Yield the first names under which a file makes something importable from some folder."""
+    *parents, name = path.split("/")
+    yield name.partition(".")[0]
     # Any directory above a module may be a package, if only one without an `__init__.py`.
-    while parent:
-        yield parent
-        parent = parent.rpartition("/")[0]
+    yield from parents
 
 
 def _absolute(item: Imported, package: str) -> str | None:

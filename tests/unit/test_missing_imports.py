@@ -74,6 +74,13 @@ def test_only_imports_that_are_certain_count() -> None:
             import never
         def later():
             import in_function
+            sys.path.append("elsewhere")
+        import logging
+        logging.basicConfig(filename=os.path.join("pipelines", "log"))
+        "run pip install first"
+        import still_certain
+        sys.path.insert(0, "vendored")
+        import vendored
         """
     )
     assert module_imports(tree) == [
@@ -82,26 +89,39 @@ def test_only_imports_that_are_certain_count() -> None:
         Imported("e", 0, ("f",)),
         Imported("", 1, ("g",)),
         Imported("h", 2, ("i",)),
+        Imported("logging"),
+        Imported("still_certain"),
     ]
 
 
-def test_what_a_function_imports_counts_until_it_may_have_returned() -> None:
+def test_what_a_function_imports_counts_until_it_does_anything_else() -> None:
     tree = tree_of(
         """
         class Trainer:
             def fit(self):
+                "Fit it."
                 import first
+                limit = 3
+                from second import thing
                 if self.done:
                     return None
-                import second
+                import later
 
-        def other():
-            import third
+        def installs():
+            import subprocess
+            subprocess.run("pip install it", shell=True)
+            import it
+
+        def finds():
+            import sys
+            sys.path += ["vendored"]
+            import vendored
         """
     )
-    assert modules(function_imports(tree, "Trainer.fit")) == ["first"]
-    assert modules(function_imports(tree, "other")) == ["third"]
-    for unknown in ("gone", "Trainer.gone", "other.inner", "<lambda>"):
+    assert modules(function_imports(tree, "Trainer.fit")) == ["first", "second"]
+    assert modules(function_imports(tree, "installs")) == ["subprocess"]
+    assert modules(function_imports(tree, "finds")) == ["sys"]
+    for unknown in ("gone", "Trainer.gone", "finds.inner", "<lambda>"):
         assert function_imports(tree, unknown) == []
 
 
@@ -301,7 +321,8 @@ def test_a_call_that_changes_nothing_parses_nothing_and_a_change_is_seen(
 def test_what_the_project_may_have_itself_is_not_missing(project: Project, tmp_path: Path) -> None:
     root = project(
         {
-            "entry.py": "def main():\n    import compiled, spaces.inner\n",
+            "entry.py": "def main():\n    import compiled, spaces.inner, vendored\n",
+            "third_party/repo/vendored/__init__.py": "",
             "spaces/inner.py": "",
             "compiled.cpython-311-x86_64-linux-gnu.so": "",
         }
