@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from kinetic_flows.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.remote_function import RemoteFunction
 from kinetic_flows.settings import load_settings
+from kinetic_flows.signatures import resolve_local_names
 from kinetic_flows.suitability import check_flow, in_a_run, refuse_unsupported
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     def decorate(target: Callable[..., Any]) -> Any:
         refuse_unsupported(target)
         check_flow(target, chosen)
+        resolve_local_names(target)
         return in_a_run(target) if load_settings().inside_run else RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)

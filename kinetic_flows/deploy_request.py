@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows import option_values as check
 from kinetic_flows.errors import UsageError, suggest
 from kinetic_flows.schedules import Timing, make_schedules, schedule_identity
+from kinetic_flows.signatures import readable, resolved_signature
 
 if TYPE_CHECKING:
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -106,27 +107,53 @@ def check_request(
 
 
 def parameter_schema(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the JSON schema of a function's parameters, from its signature and docstring."""
-    from prefect.utilities.callables import parameter_schema as schema_of
+    """Return the JSON schema of a function's parameters, from its signature and docstring.
 
-    schema: dict[str, Any] = schema_of(function).model_dump(exclude_none=True)
+    What has an annotation that no JSON schema can say may be anything.
+    """
+    named = inspect.signature(function).parameters
+    known = [each.replace(annotation=readable(each.annotation)) for each in named.values()]
+    try:
+        schema = _schema(function, known)
+    except Exception:  # noqa: BLE001 - annotations are other people's code
+        schema = _schema(function, [_describable(function, each) for each in known])
     # A misspelt name would be left out in silence.
     return {**schema, "additionalProperties": False}
 
 
+def _describable(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+    try:
+        _schema(function, [parameter])
+    except Exception:  # noqa: BLE001 - as above
+        return parameter.replace(annotation=Any)
+    return parameter
+
+
+def _schema(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> dict[str, Any]:
+    from prefect.utilities.callables import parameter_schema as schema_of
+
+    schema: dict[str, Any] = schema_of(_stand_in(function, parameters)).model_dump(
+        exclude_none=True
+    )
+    return schema
+
+
 def _called_with(function: Callable[..., Any], bound: tuple[Any, ...]) -> Callable[..., Any]:
     """Return a stand-in with the parameters that runs can be given by name."""
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except Exception:  # noqa: BLE001 - annotations are other people's code
-        signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())[len(bound) :]
+    parameters = list(resolved_signature(function).parameters.values())[len(bound) :]
     named = [each for each in parameters if each.kind not in _COLLECTING]
+    return _stand_in(function, named)
 
+
+def _stand_in(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., Any]:
     @functools.wraps(function)
     def stand_in(*args: Any, **kwargs: Any) -> None: ...
 
-    stand_in.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return stand_in
 
 

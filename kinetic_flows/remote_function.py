@@ -5,7 +5,6 @@ Nothing heavy is imported before it is called, submitted or planned.
 
 from __future__ import annotations
 
-import copy
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -44,7 +43,7 @@ T = TypeVar("T")
 class RemoteFunction(Generic[P, R]):
     """A function that runs elsewhere when called; `.fn` is the plain function.
 
-    It pickles as the plain function, so what runs remotely never meets this class.
+    It pickles as itself. Only what is pickled for a run of ours becomes the plain function.
 
     Args:
         fn: The plain function.
@@ -335,13 +334,15 @@ class RemoteFunction(Generic[P, R]):
         return draft, platform, progress
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # By name where it has one: what is found there in a run is the plain function.
-        if self.fn.__module__ != "__main__" and self._is_found_by_name():
+        # As itself, in whatever process: only what is pickled for a run is the plain function.
+        if not self._bound and self._is_found_by_name():
             return self.fn.__qualname__
-        return copy.copy, (self.fn,)
+        return RemoteFunction, (self.fn, self.options, self._bound)
 
     def _is_found_by_name(self) -> bool:
-        found: Any = sys.modules.get(self.fn.__module__)
+        """Whether other processes find it by its name; a script is `__main__` in one alone."""
+        module = self.fn.__module__
+        found: Any = None if module == "__main__" else sys.modules.get(module)
         for part in self.fn.__qualname__.split("."):
             found = getattr(found, part, None)
         return found is self

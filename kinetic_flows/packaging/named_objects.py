@@ -6,6 +6,7 @@ the call brings along.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pickle
 import queue
@@ -28,6 +29,19 @@ MADE_ANEW: Mapping[type, Callable[[], Any]] = {
     queue.SimpleQueue: queue.SimpleQueue,
 }
 """What a module makes for itself in each process, and so does a script's run."""
+
+
+_DATACLASS_SENTINELS = {
+    id(value): (dataclasses, name)
+    for name, value in vars(dataclasses).items()
+    if type(value).__module__ == "dataclasses" and not callable(value)
+}
+
+
+def sentinel_of_dataclasses(obj: Any) -> tuple[Any, ...] | None:
+    """Refer to a sentinel such as `dataclasses.MISSING`, which has to be the one of the run."""
+    found = _DATACLASS_SENTINELS.get(id(obj))
+    return None if found is None else (getattr, found)
 
 
 class TakenApart(NamedTuple):

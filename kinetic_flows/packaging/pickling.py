@@ -30,7 +30,7 @@ from kinetic_flows.packaging.modules import (
     is_remote_function,
     module_file,
 )
-from kinetic_flows.packaging.named_objects import PROTOCOL, take_apart
+from kinetic_flows.packaging.named_objects import PROTOCOL, sentinel_of_dataclasses, take_apart
 from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.stand_ins import GlobalsInRun
 
@@ -135,6 +135,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._plain_form(obj)
         elif isinstance(obj, functools.cached_property):
             return _cached_property(obj)
+        elif type(obj).__module__ == "dataclasses":
+            return sentinel_of_dataclasses(obj) or super().reducer_override(obj)
         elif getattr(obj, "__module__", None) in MAIN_NAMES:
             return self._object_of_main(obj)
         return super().reducer_override(obj)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .annotations import hints_of, readable
 from .contract import EXIT_PARAMETERS_UNAVAILABLE, Fault
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 
@@ -62,7 +63,9 @@ def with_parameters(
     Raises:
         TypeError: The function has no parameter of such a name.
     """
-    signature = _signature(function)
+    import inspect
+
+    signature, hints = inspect.signature(function), hints_of(function)
     unknown = ", ".join(sorted(parameters.keys() - signature.parameters.keys()))
     if unknown:
         raise TypeError(f"it has no parameter {unknown}")
@@ -70,7 +73,7 @@ def with_parameters(
     for name, parameter in signature.parameters.items():
         if name in parameters:
             collects = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            annotation = Any if collects else parameter.annotation
+            annotation = Any if collects else hints.get(name, parameter.annotation)
             bound.arguments[name] = converted(parameters[name], annotation)
     bound.apply_defaults()
     return bound.args, bound.kwargs
@@ -79,26 +82,28 @@ def with_parameters(
 def converted(value: Any, annotation: Any) -> Any:
     """Return a JSON value as its annotation has it, where pydantic is there to tell how.
 
-    Plain annotations need nothing. Where the image has no pydantic 2, the value stays as it is.
+    Plain annotations need nothing. Where the image has no pydantic 2, or pydantic cannot make
+    anything of the annotation, the value stays as it is.
+
+    Raises:
+        ValueError: The value does not fit.
     """
     is_missing = getattr(annotation, "__name__", "") == "_empty"
     if is_missing or annotation in _PLAIN or isinstance(annotation, str):
         return value
     try:
         from pydantic import TypeAdapter
+        from pydantic.errors import PydanticUserError
     except ImportError:
         return value
-    return TypeAdapter(annotation).validate_python(value)
+    try:
+        adapter = TypeAdapter(readable(annotation))
+    except Exception:  # noqa: BLE001 - annotations are other people's code
+        return value
+    try:
+        return adapter.validate_python(value)
+    except PydanticUserError:  # it names what nobody has defined
+        return value
 
 
 _PLAIN = (Any, None, str, int, float, bool, list, dict, object)
-
-
-def _signature(function: Any) -> Any:
-    """Return a function's signature, its annotations evaluated if they can be."""
-    import inspect
-
-    try:
-        return inspect.signature(function, eval_str=True)
-    except Exception:  # noqa: BLE001 - annotations are other people's code
-        return inspect.signature(function)

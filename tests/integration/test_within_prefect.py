@@ -40,6 +40,49 @@ FAILING = """
         print("failed once")
 """
 
+IN_PROCESSES = """
+    import os, sys, threading
+    from pathlib import Path
+
+    import kinetic
+    from prefect import flow, task
+    from prefect.task_runners import ProcessPoolTaskRunner
+
+    @kinetic.run(requirements=[])
+    def where(value):
+        return value, os.environ.get("KINETIC_RUN_ID", "here")
+
+    @task
+    def ask(value):
+        return where(value)
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+    def pooled():
+        return ask.submit(1).result()
+
+    @flow
+    def served(path: str):
+        value, place = where(2)
+        Path(path).write_text(f"{value} {place}")
+
+    def start(path):
+        from prefect.deployments import run_deployment
+        from prefect.exceptions import ObjectNotFound
+
+        while True:
+            try:
+                run = run_deployment("served/here", parameters={"path": path}, poll_interval=0.5)
+            except ObjectNotFound:
+                continue
+            print("served:", run.state.name, flush=True)
+            os._exit(0)
+
+    if __name__ == "__main__":
+        print("pooled:", *pooled())
+        threading.Thread(target=start, args=sys.argv[1:], daemon=True).start()
+        served.serve("here")
+"""
+
 THEIR_DEFAULTS = {
     "PREFECT_FLOWS_DEFAULT_RETRIES": "2",
     "PREFECT_TASKS_DEFAULT_RETRIES": "2",
@@ -64,7 +107,7 @@ def project(
     shared_kinetic_home: Path,
 ) -> Project:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    files = {"around.py": FUNCTIONS, "failing.py": FAILING}
+    files = {"around.py": FUNCTIONS, "failing.py": FAILING, "processes.py": IN_PROCESSES}
     return make_project(tmp_path / "project", monkeypatch, files)
 
 
@@ -89,3 +132,18 @@ def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(
     assert "cached)" in done.stderr
     parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
     assert any("packages (" in line.message for line in api.logs(parent.id))
+
+
+def test_a_scripts_functions_run_remotely_from_processes_that_prefect_starts(
+    project: Project, tmp_path: Path
+) -> None:
+    done = project.python("processes.py", str(tmp_path / "said"), PREFECT_RUNNER_POLL_FREQUENCY="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pooled = next(line for line in done.stdout.splitlines() if line.startswith("pooled: "))
+    value, place = pooled.removeprefix("pooled: ").split()
+    assert value == "1"
+    assert place != "here"
+    assert "served: Completed" in done.stdout
+    value, place = (tmp_path / "said").read_text().split()
+    assert value == "2"
+    assert place != "here"

@@ -8,6 +8,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -16,6 +17,7 @@ import pytest
 import kinetic
 from kinetic_flows.errors import FunctionNotSupportedError, UsageError
 from kinetic_flows.remote_function import RemoteFunction
+from shipping import run_python, write_project
 
 
 @kinetic.run(accelerator="l4", tags=["a"])
@@ -60,13 +62,58 @@ def test_it_pickles_by_name_as_whatever_is_found_there() -> None:
     assert b"RemoteFunction" not in pickle.dumps(by_name)
 
 
-def test_a_function_without_a_name_to_find_it_by_pickles_as_its_plain_function() -> None:
+def test_a_function_without_a_name_to_find_it_by_stays_remote() -> None:
     def local(value: int) -> int:
         return value + 1
 
-    restored = cloudpickle.loads(cloudpickle.dumps(kinetic.run()(local)))
-    assert restored(1) == 2
-    assert not isinstance(restored, RemoteFunction)
+    restored = cloudpickle.loads(cloudpickle.dumps(kinetic.run(accelerator="l4")(local)))
+    assert isinstance(restored, RemoteFunction)
+    assert restored.options.accelerator == "l4"
+    assert (restored.fn(1), restored.__name__) == (2, "local")
+
+
+def test_a_method_stays_remote_and_keeps_its_instance() -> None:
+    restored = cloudpickle.loads(cloudpickle.dumps(Model(3).scale))
+    assert isinstance(restored, RemoteFunction)
+    (instance,) = restored._bound
+    assert restored.fn(instance, 2) == 6
+
+
+SCRIPT = """
+    import multiprocessing, sys
+    import cloudpickle
+    import kinetic
+
+    @kinetic.run(accelerator="l4")
+    def train(value):
+        return value + 1 if value else train
+
+    @kinetic.run
+    def fit(value):
+        return train(value)
+
+    def driver():
+        return train, fit, fit.fn.__globals__["train"], train.fn(0)
+
+    def show(pickled):
+        kinds = [type(each).__name__ for each in cloudpickle.loads(pickled)()]
+        print(kinds, cloudpickle.loads(pickled)()[0].options.accelerator, flush=True)
+
+    if __name__ == "__main__":
+        for start in ("fork", "spawn"):
+            process = multiprocessing.get_context(start).Process(
+                target=show, args=(cloudpickle.dumps(driver),)
+            )
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+"""
+
+
+def test_a_scripts_remote_functions_stay_remote_in_processes_it_starts(tmp_path: Path) -> None:
+    project = write_project(tmp_path, {"main.py": SCRIPT})
+    shown = f"{['RemoteFunction'] * 4} l4\n"
+    assert run_python(["main.py"], cwd=project) == shown * 2
 
 
 def test_a_method_knows_its_instance_and_the_class_shows_the_function() -> None:

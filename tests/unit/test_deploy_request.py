@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, NewType, Optional, Required, TypedDict
 
 import pytest
+from kinetic_flows.runner_image.runner.parameters import with_parameters
 from prefect.schedules import Cron, Interval
 
 from kinetic_flows.deploy_request import DeployRequest, check_request, parameter_schema
@@ -128,3 +133,103 @@ def test_an_anchor_that_nobody_chose_makes_no_other_schedule() -> None:
     assert first == second
     chosen = Interval(5, anchor_date=datetime(2026, 1, 1, tzinfo=UTC))
     assert schedule_identity(make_schedules(Timing(schedules=[chosen]))[0]) != first
+
+
+class Part(TypedDict, total=False):
+    """A part."""
+
+    made: Required[date]
+    size: int
+    within: Part
+
+
+class Whole(Part):
+    parts: list[Part]
+
+
+class Opaque:
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+DATED = {"made": "2026-01-02"}
+READ = {"made": date(2026, 1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "called_with"),
+    [
+        (Part, DATED, READ),
+        ("Part", DATED, READ),
+        (list["Part"], [DATED], [READ]),
+        (list[Part], [DATED], [READ]),
+        (dict[str, Part | None], {"a": DATED, "b": None}, {"a": READ, "b": None}),
+        (Optional[Part], None, None),  # noqa: UP045 - one of the two ways to write it
+        (Annotated[Part, "said of it"], DATED, READ),
+        (NewType("Special", Part), DATED, READ),  # type: ignore[valid-newtype]
+        (Part, {**DATED, "within": {"made": "as it is"}}, {**READ, "within": {"made": "as it is"}}),
+        (Whole, {**DATED, "parts": [DATED]}, {**READ, "parts": [READ]}),
+        (Opaque, {"value": 1}, {"value": 1}),
+        (Iterator[int], [1], [1]),
+        ("Nowhere", {"a": 1}, {"a": 1}),
+        (list["Nowhere"], [1], [1]),  # type: ignore[name-defined]  # noqa: F821
+    ],
+)
+def test_parameters_of_any_annotation_are_described_and_read(
+    annotation: Any, given: Any, called_with: Any
+) -> None:
+    def function(value: Any) -> None: ...
+
+    function.__annotations__["value"] = annotation
+    deployed = check(function, parameters={"value": given})
+    assert set(deployed.parameter_schema["properties"]) == {"value"}
+    assert with_parameters(function, (), {}, deployed.parameters) == ((called_with,), {})
+
+
+def test_what_does_not_fit_a_typed_dictionary_is_refused() -> None:
+    def function(part: Part) -> None: ...
+
+    with pytest.raises(UsageError, match="do not fit function"):
+        check(function, parameters={"part": {"size": 1}})
+
+
+def test_one_annotation_without_a_schema_leaves_the_others_theirs() -> None:
+    @dataclass
+    class Holder:
+        part: Part
+        opaque: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+    def function(holder: Holder, rate: float) -> None: ...
+
+    schema = check(function).parameter_schema
+    assert schema["properties"]["rate"]["type"] == "number"
+    assert "type" not in schema["properties"]["holder"]
+    assert schema["required"] == ["holder", "rate"]
+
+
+def test_a_class_that_is_local_to_a_function_is_known_when_it_is_decorated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "local_class.py").write_text(LOCAL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    remote = importlib.import_module("local_class").make()
+    schema = check(remote.fn, parameters={"config": {"rate": 0.5}}).parameter_schema
+    assert schema["definitions"]["Config"]["properties"]["rate"]["type"] == "number"
+
+
+LOCAL = """
+from __future__ import annotations
+import dataclasses
+import kinetic
+
+def make():
+    @dataclasses.dataclass
+    class Config:
+        rate: float
+
+    @kinetic.run
+    def train(config: Config):
+        return config.rate
+
+    return train
+"""

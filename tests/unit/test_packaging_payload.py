@@ -295,6 +295,8 @@ DECORATED = {
         case("main calls decorated ones", outer, 1)
         case("decorated method", lib.Trainer.fit, lib.Trainer(), 5)
         case("decorated argument", lambda f, x: f(x), inner, 1)
+        case("bound method", lambda f, x: (type(f).__name__, f(x)), Local().fit, 4)
+        case("bound method of a module", lambda f, x: f(x), lib.Trainer().fit, 4)
         case("importable decorated argument", lambda f, x: (type(f).__name__, f(x)), lib.train, 1)
         case("plain form of a decorated one", functools.partial(lib.train.fn, 1))
     """,
@@ -309,6 +311,8 @@ def test_a_decorated_function_is_the_plain_one_in_a_run(tmp_path: Path) -> None:
         "main calls decorated ones": "5",
         "decorated method": "15",
         "decorated argument": "2",
+        "bound method": "('method', 9)",
+        "bound method of a module": "14",
         "importable decorated argument": "('function', 3)",
         "plain form of a decorated one": "3",
     }

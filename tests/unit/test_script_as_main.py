@@ -26,6 +26,7 @@ SCRIPT = {
         from concurrent.futures import ProcessPoolExecutor
         from pathlib import Path
 
+        import kinetic
         import settings
         from client import case
         from settings import DATA as IMPORTED, LOCK as SHARED, NAME
@@ -98,6 +99,26 @@ SCRIPT = {
         def make_whole(size):
             return Whole([Part(size)], Shade.DARK)
 
+        def make():
+            @dataclasses.dataclass
+            class Local:
+                size: int
+                parts: list = dataclasses.field(default_factory=list)
+
+            @kinetic.run
+            def local(value: Local):
+                return type(value).__name__, value.size, value.parts
+
+            return local.fn
+
+        def read(function, name, value):
+            from kinetic_flows.runner_image.runner.parameters import with_parameters
+            args, _ = with_parameters(function, (), {}, {name: value})
+            return args[0]
+
+        def nested(whole: Whole):
+            return whole
+
         def pickled(value):
             return pickle.loads(pickle.dumps(value))
 
@@ -134,6 +155,9 @@ SCRIPT = {
             case("locks", uses_locks)
             case("inspected", lambda: inspect.getsource(shout))
             case("its class inspected", lambda: inspect.getsource(Part).splitlines()[1])
+            case("a parameter", lambda f: read(f, "whole", {"parts": [{"size": 1}]}), nested)
+            case("a local class", lambda f: f(read(f, "value", {"size": "7"})), make())
+            case("no default", lambda: dataclasses.fields(Part)[0].default is dataclasses.MISSING)
             case("main", lambda: __import__("__main__").shout is shout)
             case("argument path", lambda p: p, Path("/somewhere/else"))
     """,
@@ -166,6 +190,9 @@ EXPECTED = {
     "locks": "(False, True, True)",
     "inspected": repr("def shout(text):\n    return text.upper()\n"),
     "its class inspected": "'class Part:'",
+    "a parameter": "Whole(parts=[Part(size=1)], shade=None)",
+    "a local class": "('Local', 7, [])",
+    "no default": "True",
     "main": "True",
     "argument path": "PosixPath('/somewhere/else')",
 }
