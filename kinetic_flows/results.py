@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +43,7 @@ from kinetic_flows.job import (
 from kinetic_flows.naming import result_object
 from kinetic_flows.processes import describe_exit
 from kinetic_flows.protocols import ArtifactStore, Observation
+from kinetic_flows.unpickling import load_returned
 
 LOG_TAIL_LINES = 20
 RUNNER_PREFIX = "kinetic: "
@@ -182,7 +182,7 @@ def _last_words(log_tail: list[str]) -> str | None:
 
 def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
     try:
-        return pickle.loads(envelope.body)  # noqa: S301 - signed with this run's key
+        return load_returned(envelope.body)
     except Exception as error:
         kind = envelope.header.type_name
         raise ResultError(
@@ -195,7 +195,7 @@ def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
 def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
     header = envelope.header
     try:
-        error = pickle.loads(envelope.body) if envelope.body else None  # noqa: S301 - signed
+        error = load_returned(envelope.body) if envelope.body else None
     except Exception:  # noqa: BLE001 - unpickling runs the types' own code
         error = None
     if not isinstance(error, Exception):

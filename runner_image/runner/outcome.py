@@ -35,11 +35,11 @@ def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None
         value: The value.
         secrets: Texts that no description of the value may show.
     """
-    from cloudpickle import CloudPickler
+    from .result_pickler import pickler_class
 
     try:
         with _body(directory) as body:
-            CloudPickler(body, protocol=5).dump(value)
+            pickler_class()(body).dump(value)
     except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
         with _body(directory):
             pass
@@ -140,9 +140,9 @@ def _pickled_with_causes(error: BaseException) -> bytes:
     """
     import io
 
-    from cloudpickle import CloudPickler
+    from .result_pickler import pickler_class
 
-    class Pickler(CloudPickler):  # type: ignore[misc]
+    class Pickler(pickler_class()):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException) and _takes_any_state(obj):
                 causes = _causes(obj)
@@ -151,7 +151,7 @@ def _pickled_with_causes(error: BaseException) -> bytes:
             return super().reducer_override(obj)
 
     buffer = io.BytesIO()
-    Pickler(buffer, protocol=5).dump(error)
+    Pickler(buffer).dump(error)
     return buffer.getvalue()
 
 

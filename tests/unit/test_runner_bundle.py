@@ -39,9 +39,9 @@ def test_members_are_sorted_and_carry_no_time() -> None:
     assert not any(item.filename.endswith(".pyc") for item in members)
 
 
-WHERE_THERE = {"prefect", "pydantic"}
+WHERE_THERE = {"prefect", "pydantic", "typing_extensions"}
 """For functions that are flows, and for parameters of other types than JSON has, in images that
-have them."""
+have them; pydantic brings typing_extensions along."""
 
 
 def test_the_runner_imports_the_standard_library_cloudpickle_and_google_alone() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elsewhere import call_in_a_runner, run_elsewhere
+from elsewhere import PACK, call_in_a_runner, run_elsewhere
+from shipping import run_python, write_project
 
 SCRIPT = {
     "requirements.txt": "",
@@ -248,3 +249,87 @@ def test_processes_that_a_scripts_function_starts_find_the_script(
     job, ended = call_in_a_runner(tmp_path, files, *how, start)
     assert ended.exit_code == 0, ended.output
     assert job.value() == [(True, 2), (True, 4)]
+
+
+RETURNED = """
+    import dataclasses, enum, functools, pickle, sys, threading
+    from kinetic_flows.unpickling import load_returned
+
+    CALLS = []
+
+    class Shade(enum.Enum):
+        DARK = 1
+
+    class Wrong(Exception):
+        lock = threading.Lock()
+
+    @dataclasses.dataclass
+    class Config:
+        rate: float
+        shade: Shade = Shade.DARK
+        lock = threading.Lock()
+        made = 0
+
+        @functools.cached_property
+        def doubled(self):
+            return 2 * self.rate
+
+        def note(self):
+            CALLS.append(self.rate)
+
+    def train(config):
+        Config.made += 1
+        config.rate = config.doubled
+        return config, Wrong("as it is")
+
+    if __name__ == "__main__":
+        from packing import pack
+        pack(train, Config(0.5))
+        before = dict(vars(Config))
+        import back
+        config, error = back.read(load_returned)
+        assert type(config) is Config and type(error) is Wrong, type(config)
+        assert dict(vars(Config)) == before
+        config.note()
+        assert CALLS == [1.0] and Config.made == 0 and config.shade is Shade.DARK
+        assert dataclasses.fields(config)[0].default is dataclasses.MISSING
+        print("kept")
+"""
+
+BACK = """
+    import os, pathlib, pickle, subprocess, sys
+
+    def read(load):
+        # The runner's own process, then this one, as a client goes on after a call.
+        source = pathlib.Path(os.environ["RUNNER"]).read_text()
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return load(done.stdout)
+"""
+
+RUNNER = """
+import io, os, pickle, sys
+from kinetic_flows.runner_image.runner.main_module import install_main
+from kinetic_flows.runner_image.runner.payload import load_call
+from kinetic_flows.runner_image.runner.result_pickler import pickler_class
+frame = pickle.loads(pickle.load(open(os.environ["PACKED"], "rb"))[0])
+install_main(None, frame["main"])
+function, args, kwargs = load_call(frame, "")
+buffer = io.BytesIO()
+pickler_class()(buffer).dump(function(*args, **kwargs))
+sys.stdout.buffer.write(buffer.getvalue())
+"""
+
+
+def test_what_a_run_returns_leaves_the_classes_of_the_script_as_they_are(tmp_path: Path) -> None:
+    files = {"requirements.txt": "", "main.py": RETURNED, "back.py": BACK}
+    tools = write_project(tmp_path / "tools", {"packing.py": PACK, "runner.py": RUNNER})
+    project = write_project(tmp_path / "project", files)
+    (tmp_path / "store").mkdir()
+    env = {
+        "STORE": str(tmp_path / "store"),
+        "PACKED": str(tmp_path / "packed"),
+        "RUNNER": str(tools / "runner.py"),
+        "PYTHONPATH": str(tools),
+    }
+    assert run_python(["main.py"], cwd=project, env=env) == "kept\n"
