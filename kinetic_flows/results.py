@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,12 @@ DEVICES_HINT = (
     "the function was not called: the node, its driver or the image is at fault; run again, take "
     "another image, or look at the node pool. Where chips are to be found elsewhere, "
     "KINETIC_DEVICE_CHECK=0 in the image or the work pool's env has nothing looked for"
+)
+
+READ_ONLY_NOTE = (
+    "the root file system of pods is read-only: write below /tmp or HOME, keep files in "
+    "KINETIC_OUTPUT_DIR, or say job_variables={'security_context': 'image'} for a pod that may do "
+    "what its image says"
 )
 
 AGAIN_HINT = "nothing was lost but this run: calling the function again starts a new one"
@@ -206,6 +213,8 @@ def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
         _name_package(error, error.name)
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        error.add_note(READ_ONLY_NOTE)
     if header.traceback:
         error.add_note(f"Remote traceback of run {run.run_id}:\n{header.traceback.rstrip()}")
     return error

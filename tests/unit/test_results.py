@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import signal
 import traceback
@@ -223,3 +224,14 @@ def test_only_what_was_not_the_calls_is_answered_with_another_call() -> None:
     assert "until that is changed" in hint_at(reason=refused, is_lasting=True)
     for code in (1, 3, -9, 137):
         assert "best lead" in hint_at(exit_code=code)
+
+
+@pytest.mark.parametrize(("number", "is_told"), [(errno.EROFS, True), (errno.ENOENT, False)])
+def test_a_function_that_needs_a_writable_root_is_told_how_it_gets_one(
+    number: int, is_told: bool
+) -> None:
+    error = OSError(number, "no", "/data/model.bin")
+    with pytest.raises(OSError, match="/data/model") as caught:
+        unpack_result(_envelope("raised", pickle.dumps(error)), RUN)
+    notes = " ".join(getattr(caught.value, "__notes__", ()))
+    assert ("job_variables={'security_context': 'image'}" in notes) is is_told
