@@ -2,8 +2,8 @@
 
 Only what one run or group alone has is ever removed: `runs/{id}/` in the store, where the jobs
 are, too, that were written for a worker to start, and what its launcher keeps. Outputs,
-deployments, and what runs share (code, wheels, locks, runners) stay; so does, for whoever has no
-access to the cluster, what is of runs that Prefect does not know.
+deployments, and what runs share (code, wheels, locks, runners) stay; so does what is of runs that
+Prefect does not know and whose end cannot be seen from here.
 """
 
 from __future__ import annotations
