@@ -102,7 +102,7 @@ class MainGlobals:
         if make is None:
             return value
         if id(value) not in self._stand_ins:
-            self._stand_ins[id(value)] = self._imported(value) or MadeInRun(make)
+            self._stand_ins[id(value)] = self._imported(value) or MadeInRun(make(value))
         return self._stand_ins[id(value)]
 
     def _path(self, name: str, value: str | PurePath) -> Any:

@@ -6,30 +6,74 @@ the call brings along.
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import functools
 import pickle
 import queue
 import threading
 import typing
+import weakref
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from cloudpickle import CloudPickler  # type: ignore[import-untyped]
 
 PROTOCOL = 5
 
-MADE_ANEW: Mapping[type, Callable[[], Any]] = {
-    type(threading.Lock()): threading.Lock,
-    type(threading.RLock()): threading.RLock,
-    threading.Condition: threading.Condition,
-    threading.Event: threading.Event,
-    threading.local: threading.local,
-    queue.Queue: queue.Queue,
-    queue.SimpleQueue: queue.SimpleQueue,
+MADE_ANEW: Mapping[type, Callable[[Any], Callable[[], Any]]] = {
+    type(threading.Lock()): lambda _: threading.Lock,
+    type(threading.RLock()): lambda _: threading.RLock,
+    threading.Condition: lambda _: threading.Condition,
+    threading.Event: lambda _: threading.Event,
+    threading.local: lambda _: threading.local,
+    threading.Semaphore: lambda given: functools.partial(threading.Semaphore, given._value),
+    threading.BoundedSemaphore: lambda given: functools.partial(
+        threading.BoundedSemaphore, given._initial_value
+    ),
+    queue.SimpleQueue: lambda _: queue.SimpleQueue,
+    queue.Queue: lambda given: functools.partial(queue.Queue, given.maxsize),
+    queue.LifoQueue: lambda given: functools.partial(queue.LifoQueue, given.maxsize),
+    queue.PriorityQueue: lambda given: functools.partial(queue.PriorityQueue, given.maxsize),
+    weakref.WeakKeyDictionary: lambda _: weakref.WeakKeyDictionary,
+    weakref.WeakValueDictionary: lambda _: weakref.WeakValueDictionary,
+    contextvars.ContextVar: lambda given: functools.partial(
+        contextvars.ContextVar, given.name, **_default_of(given)
+    ),
 }
-"""What a module makes for itself in each process, and so does a script's run."""
+"""What a module makes for itself in each process, and so does a script's run: what makes it."""
 
+
+def _default_of(variable: contextvars.ContextVar[Any]) -> dict[str, Any]:
+    try:
+        return {"default": contextvars.Context().run(variable.get)}
+    except LookupError:
+        return {}
+
+
+def is_single_dispatch(function: FunctionType) -> bool:
+    """Whether a function is what `functools.singledispatch` has made."""
+    return function.__code__ is _SINGLE_DISPATCH
+
+
+def single_dispatch(function: Any) -> tuple[Any, ...]:
+    """Reduce such a function; its cache of weak references stays here."""
+    registry = {kind: made for kind, made in function.registry.items() if kind is not object}
+    return restore_single_dispatch, (function.registry[object], registry)
+
+
+def restore_single_dispatch(function: Any, registry: dict[Any, Any]) -> Any:
+    """Make such a function. It travels by value, so it is made of nothing but its own names."""
+    from functools import singledispatch
+
+    made = singledispatch(function)
+    for kind, implementation in registry.items():
+        made.register(kind, implementation)
+    return made
+
+
+_SINGLE_DISPATCH = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
 
 _DATACLASS_SENTINELS = {
     id(value): (dataclasses, name)
@@ -65,7 +109,7 @@ def take_apart(obj: Any) -> TakenApart | None:
     rebuild = _REBUILDERS.get(type(obj))
     if rebuild is not None:
         return TakenApart(getattr(obj, "__qualname__", None) or obj.__name__, rebuild(obj))
-    if not _has_reduction_of_its_own(type(obj)):
+    if not has_reduction_of_its_own(type(obj)):
         return None
     reduced = obj.__reduce_ex__(PROTOCOL)
     if isinstance(reduced, str):
@@ -73,7 +117,8 @@ def take_apart(obj: Any) -> TakenApart | None:
     return TakenApart(None, reduced)
 
 
-def _has_reduction_of_its_own(kind: type) -> bool:
+def has_reduction_of_its_own(kind: type) -> bool:
+    """Whether a class says itself how its objects pickle."""
     return any(
         name in vars(each) for each in kind.__mro__[:-1] for name in ("__reduce__", "__reduce_ex__")
     )

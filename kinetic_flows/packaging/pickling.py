@@ -30,7 +30,15 @@ from kinetic_flows.packaging.modules import (
     is_remote_function,
     module_file,
 )
-from kinetic_flows.packaging.named_objects import PROTOCOL, sentinel_of_dataclasses, take_apart
+from kinetic_flows.packaging.named_objects import (
+    PROTOCOL,
+    has_reduction_of_its_own,
+    is_single_dispatch,
+    restore_single_dispatch,
+    sentinel_of_dataclasses,
+    single_dispatch,
+    take_apart,
+)
 from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.stand_ins import GlobalsInRun
 
@@ -98,6 +106,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=PROTOCOL)
         self._root = root
         self._judged: dict[str, bool] = {}
+        self._plain_kinds: set[type] = set()
         self._files = CodeFiles(root)
         self._main = MainGlobals(root, self._files, self._importable)
         self._names = MainNames()
@@ -121,10 +130,21 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         """Decide how one object is pickled; called by pickle for all but builtin values."""
+        kind = type(obj)
+        if kind in self._plain_kinds:
+            return NotImplemented
         if isinstance(obj, FunctionType):
             return self._function(obj)
         if isinstance(obj, type):
             return self._class(obj)
+        reduced = self._reduced(obj)
+        if reduced is NotImplemented and _is_plain(kind):
+            # What a call has a million of is asked about once.
+            self._plain_kinds.add(kind)
+        return reduced
+
+    def _reduced(self, obj: Any) -> Any:
+        """Reduce what is neither a function nor a class."""
         if isinstance(obj, CodeType):
             return self._files.named_for_run(obj, self.dispatch_table[CodeType](obj))
         if isinstance(obj, ModuleType):
@@ -136,10 +156,10 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         elif isinstance(obj, functools.cached_property):
             return _cached_property(obj)
         elif type(obj).__module__ == "dataclasses":
-            return sentinel_of_dataclasses(obj) or super().reducer_override(obj)
+            return sentinel_of_dataclasses(obj) or NotImplemented
         elif getattr(obj, "__module__", None) in MAIN_NAMES:
             return self._object_of_main(obj)
-        return super().reducer_override(obj)
+        return NotImplemented
 
     def globals_in_run(self, function: FunctionType, used: dict[str, Any]) -> dict[str, Any]:
         """Return those of a function's global variables that travel with it, as a run has them.
@@ -153,6 +173,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return {} if self._module_in_run(function) else used
 
     def _function(self, function: FunctionType) -> Any:
+        if function is restore_single_dispatch:
+            return self._dynamic_function_reduce(function)
         self._note(function.__module__)
         named = self._by_decorated_name(function)
         if named is not None:
@@ -166,6 +188,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             # What another module's decorator made of one.
             namespace = namespace_of(function.__module__)
             self._names.meet(function, function.__qualname__, namespace)
+        if is_single_dispatch(function):
+            return single_dispatch(function)
         make, arguments, (attributes, slots), *rest = reduced
         travelling = self.globals_in_run(function, slots["__globals__"])
         return make, arguments, (attributes, {**slots, "__globals__": travelling}), *rest
@@ -332,6 +356,12 @@ def _main_of_a_child() -> frozenset[str]:
     name = "__mp_main__"
     is_own = getattr(sys.modules.get(name), "__name__", None) == name
     return frozenset({name}) if is_own else frozenset()
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether all objects of a kind are left to pickle, whichever they are."""
+    asked_each = (ModuleType, BuiltinFunctionType)
+    return not issubclass(kind, asked_each) and not has_reduction_of_its_own(kind)
 
 
 def _cached_property(obj: functools.cached_property[Any]) -> Any:

@@ -35,11 +35,10 @@ def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None
         value: The value.
         secrets: Texts that no description of the value may show.
     """
-    from .result_pickler import pickler_class
+    from .result_pickler import dump_value
 
     try:
-        with _body(directory) as body:
-            pickler_class()(body).dump(value)
+        dump_value(value, lambda: _body(directory))
     except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
         with _body(directory):
             pass

@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import queue
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 _MAIN_NAMES = ("__main__", "__mp_main__")
-_MADE_ANEW = {
-    type(threading.Lock()): threading.Lock,
-    type(threading.RLock()): threading.RLock,
-    threading.Condition: threading.Condition,
-    threading.Event: threading.Event,
-    threading.local: threading.local,
-    queue.Queue: queue.Queue,
-    queue.SimpleQueue: queue.SimpleQueue,
-}
+_MADE_ANEW = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+
+
+def dump_value(value: Any, new_file: Callable[[], IO[bytes]]) -> None:
+    """Pickle a value for the client.
+
+    Args:
+        value: The value.
+        new_file: Opens an empty file.
+
+    Raises:
+        Exception: It cannot be pickled.
+    """
+    try:
+        with new_file() as file:
+            pickler_class()(file).dump(value)
+    except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
+        try:
+            with new_file() as file:
+                pickler_class()(file, by_name=True).dump(value)
+        except Exception:  # noqa: BLE001 - as above, and the first error says more
+            raise error from None
 
 
 @functools.cache
@@ -30,17 +43,31 @@ def pickler_class() -> Any:
     from cloudpickle import CloudPickler
 
     class ResultPickler(CloudPickler):  # type: ignore[misc]
-        """Pickles a value for the client; made of a file alone."""
+        """Pickles a value for the client.
 
-        def __init__(self, file: Any) -> None:
+        Args:
+            file: Where the pickle is written.
+            by_name: Whether a script's classes are named, for clients that have the script.
+        """
+
+        def __init__(self, file: Any, *, by_name: bool = False) -> None:
             super().__init__(file, protocol=5)
+            self._by_name = by_name
 
         def reducer_override(self, obj: Any) -> Any:
             """Decide how one object is pickled; called by pickle for all but builtin values."""
+            if self._by_name and _is_class_of_main(obj):
+                return obj.__qualname__
             own = _reduced(obj)
             return _as_every_process_has_it(obj, own or super().reducer_override(obj))
 
     return ResultPickler
+
+
+def _is_class_of_main(obj: Any) -> bool:
+    if not isinstance(obj, type) or obj.__module__ not in _MAIN_NAMES:
+        return False
+    return "<locals>" not in obj.__qualname__
 
 
 def _reduced(obj: Any) -> tuple[Any, ...] | None:
@@ -52,8 +79,7 @@ def _reduced(obj: Any) -> tuple[Any, ...] | None:
 
 def _as_every_process_has_it(obj: Any, reduced: Any) -> Any:
     """Return the reduction of a class of a script without what cannot go with it."""
-    is_of_main = isinstance(obj, type) and obj.__module__ in _MAIN_NAMES
-    if not is_of_main or not isinstance(reduced, tuple) or len(reduced) < 3:
+    if not _is_class_of_main(obj) or not isinstance(reduced, tuple) or len(reduced) < 3:
         return reduced
     make, arguments, (attributes, slots), *rest = reduced
     attributes = {name: _made_anew(value) for name, value in attributes.items()}

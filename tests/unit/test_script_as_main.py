@@ -22,8 +22,8 @@ SCRIPT = {
     "main.py": """
         from __future__ import annotations
 
-        import dataclasses, enum, functools, inspect, os, pickle, threading, typing
-        import multiprocessing
+        import contextlib, contextvars, dataclasses, enum, functools, inspect, os, pickle, queue
+        import multiprocessing, threading, typing, weakref
         from concurrent.futures import ProcessPoolExecutor
         from pathlib import Path
 
@@ -61,6 +61,30 @@ SCRIPT = {
         @functools.lru_cache(maxsize=7, typed=True)
         def cached(x):
             return x
+
+        @functools.singledispatch
+        def depth(value):
+            return 0
+
+        @depth.register(list)
+        def _(value):
+            return 1 + max(map(depth, value), default=0)
+
+        @contextlib.contextmanager
+        def locked():
+            with LOCK:
+                yield LOCK.locked()
+
+        VARIABLE = contextvars.ContextVar("VARIABLE", default=3)
+        SLOTS = threading.BoundedSemaphore(2)
+        WAITING = queue.PriorityQueue(5)
+        KNOWN = weakref.WeakValueDictionary()
+
+        def uses_what_is_made_anew():
+            SLOTS.acquire(), SLOTS.acquire(), WAITING.put(1)
+            with locked() as is_locked:
+                made = VARIABLE.get(), SLOTS.acquire(blocking=False), WAITING.maxsize, len(KNOWN)
+                return is_locked, made
 
         class Shade(enum.Enum):
             DARK = "dark"
@@ -154,6 +178,8 @@ SCRIPT = {
             case("sentinel argument", lambda v: v is MISSING, MISSING)
             case("typed dictionary", lambda: (Movie(title="x"), sorted(Movie.__optional_keys__)))
             case("locks", uses_locks)
+            case("dispatched", lambda: (depth(1), depth([[1], 2]), pickled(depth) is depth))
+            case("made anew", uses_what_is_made_anew)
             case("inspected", lambda: inspect.getsource(shout))
             case("its class inspected", lambda: inspect.getsource(Part).splitlines()[1])
             case("a parameter", lambda f: read(f, "whole", {"parts": [{"size": 1}]}), nested)
@@ -189,6 +215,8 @@ EXPECTED = {
     "sentinel argument": "True",
     "typed dictionary": "({'title': 'x'}, ['title'])",
     "locks": "(False, True, True)",
+    "dispatched": "(0, 2, True)",
+    "made anew": "(True, (3, False, 5, 0))",
     "inspected": repr("def shout(text):\n    return text.upper()\n"),
     "its class inspected": "'class Part:'",
     "a parameter": "Whole(parts=[Part(size=1)], shade=None)",
@@ -263,6 +291,14 @@ RETURNED = """
     class Wrong(Exception):
         lock = threading.Lock()
 
+    class Answer:
+        def __init__(self, value):
+            self.value = value
+
+        @functools.singledispatchmethod
+        def read(self, text):
+            return self.value
+
     @dataclasses.dataclass
     class Config:
         rate: float
@@ -280,14 +316,15 @@ RETURNED = """
     def train(config):
         Config.made += 1
         config.rate = config.doubled
-        return config, Wrong("as it is")
+        return config, Wrong("as it is"), Answer(42)
 
     if __name__ == "__main__":
         from packing import pack
         pack(train, Config(0.5))
         before = dict(vars(Config))
         import back
-        config, error = back.read(load_returned)
+        config, error, answer = back.read(load_returned)
+        assert type(answer) is Answer and answer.read("") == 42
         assert type(config) is Config and type(error) is Wrong, type(config)
         assert dict(vars(Config)) == before
         config.note()
@@ -308,15 +345,22 @@ BACK = """
 """
 
 RUNNER = """
-import io, os, pickle, sys
+import contextlib, io, os, pickle, sys
 from kinetic_flows.runner_image.runner.main_module import install_main
 from kinetic_flows.runner_image.runner.payload import load_call
-from kinetic_flows.runner_image.runner.result_pickler import pickler_class
+from kinetic_flows.runner_image.runner.result_pickler import dump_value
 frame = pickle.loads(pickle.load(open(os.environ["PACKED"], "rb"))[0])
 install_main(None, frame["main"])
 function, args, kwargs = load_call(frame, "")
 buffer = io.BytesIO()
-pickler_class()(buffer).dump(function(*args, **kwargs))
+
+@contextlib.contextmanager
+def new_file():
+    buffer.seek(0)
+    buffer.truncate()
+    yield buffer
+
+dump_value(function(*args, **kwargs), new_file)
 sys.stdout.buffer.write(buffer.getvalue())
 """
 
