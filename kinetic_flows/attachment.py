@@ -38,7 +38,8 @@ class AttachedGroup:
     ) -> None:
         self.roster = Roster()
         self._id = record.id
-        self._retries = int(record.parameters.get("retries") or 0)
+        retries = record.parameters.get("retries")
+        self._retries = retries if isinstance(retries, int) else 0
         self._open_session = open_session
         self._size = 0
 
@@ -56,7 +57,10 @@ class AttachedGroup:
         launches_no_more = session.api.read_run(self._id).is_final
         runs: dict[int, list[RunRecord]] = {}
         for record in session.api.find_runs(RunQuery(parent=self._id)):
-            runs.setdefault(int(record.labels.get(INDEX_LABEL, 0)), []).append(record)
+            place = str(record.labels.get(INDEX_LABEL, ""))
+            # Whatever else somebody has put below the group's flow run is no input of it.
+            if place.isdecimal():
+                runs.setdefault(int(place), []).append(record)
         self._size = sum(map(len, runs.values()))
         is_over = launches_no_more
         for index, tries in runs.items():

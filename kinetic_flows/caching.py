@@ -21,6 +21,7 @@ from kinetic_flows.planning import Draft
 from kinetic_flows.reconciler import store_label, ticket_of
 from kinetic_flows.results import read_result
 from kinetic_flows.session import Session
+from kinetic_flows.starting import OnCreated, untold
 
 CANDIDATES = 20
 """How many of the newest runs of the same call are looked at."""
@@ -49,7 +50,11 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
 
 
 def launch_or_reuse(
-    draft: Draft, prepared: Prepared, membership: Membership, session: Session
+    draft: Draft,
+    prepared: Prepared,
+    membership: Membership,
+    session: Session,
+    on_created: OnCreated = untold,
 ) -> RunTicket:
     """Launch a call, or, with `cache_for`, answer it with the result of an earlier run.
 
@@ -58,17 +63,20 @@ def launch_or_reuse(
         prepared: What runs of the function share.
         membership: Where the run belongs.
         session: Where it runs and reports.
+        on_created: Told of the run before it is started.
 
     Raises:
         KineticError: It could not be started; its flow run says so.
     """
     cache_for = draft.call.options.cache_for
     if cache_for is None:
-        return launch_run(draft, prepared, membership, session)
+        return launch_run(draft, prepared, membership, session, on_created=on_created)
     key = cache_key(draft, prepared)
     earlier = _find(key, None if cache_for is True else cache_for, session)
     if earlier is None:
-        return launch_run(draft, prepared, membership, session, cache_key=key)
+        return launch_run(
+            draft, prepared, membership, session, cache_key=key, on_created=on_created
+        )
     session.progress.step(TASK_LAUNCH_ACCELERATOR, "cached", f"the result of run {earlier.id}")
     return _answer(draft, membership, earlier, session)
 

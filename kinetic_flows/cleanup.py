@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.clients.prefect_records import environment_of
 from kinetic_flows.naming import (
     GROUP_FLOW,
     JOB_VARIABLE,
@@ -130,7 +131,7 @@ def _used_by(query: RunQuery, api: PrefectApi) -> set[str]:
     """Return whose objects some runs use besides their own: their groups', and their jobs'."""
     records = api.find_runs(query)
     groups = {str(record.labels.get(PARENT_LABEL, "")) for record in records}
-    jobs = (str((record.job_variables.get("env") or {}).get(JOB_VARIABLE)) for record in records)
+    jobs = (str(environment_of(record.job_variables).get(JOB_VARIABLE)) for record in records)
     return groups | {uri.removesuffix(JOB_NAME).rpartition("/")[2] for uri in jobs}
 
 

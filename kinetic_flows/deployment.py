@@ -242,11 +242,8 @@ def _found(name: str, deployments: PrefectDeployments) -> DeploymentRecord:
 def _session() -> Iterator[tuple[Session, PrefectDeployments]]:
     """Open a session with this process's settings; imported late, as Prefect is heavy."""
     from kinetic_flows.clients.prefect_deployments import PrefectDeployments
-    from kinetic_flows.configuration import configure
+    from kinetic_flows.opening import own_session
     from kinetic_flows.progress import Silence
-    from kinetic_flows.session import open_session
-    from kinetic_flows.settings import process_environment
 
-    environ = process_environment()
-    with open_session(configure(environ, Silence()), environ, Silence()) as session:
+    with own_session(Silence()) as session:
         yield session, PrefectDeployments(session.api)

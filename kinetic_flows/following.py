@@ -163,7 +163,7 @@ def _settled(
     run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
 ) -> ResultEnvelope:
     try:
-        with impatient(SETTLING_RETRIES):
+        with impatient(session.patience(SETTLING_RETRIES)):
             envelope = settle(session.platform, session.api, run, is_launched=is_launched)
     except UNTOLD as error:
         session.outage.note(error)

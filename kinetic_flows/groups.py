@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from kinetic_flows import option_values as check
 from kinetic_flows.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.interruption import in_thread
+from kinetic_flows.leaving import told_if_left
+from kinetic_flows.opening import own_session
 from kinetic_flows.progress import Silence
 from kinetic_flows.roster import Member, Roster
-from kinetic_flows.runs import Run, full_id, own_session
+from kinetic_flows.runs import Run, full_id
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -160,6 +162,7 @@ class RunGroup(Generic[R]):
         self._source.cancel()
 
     def _ended(self, timeout_seconds: float | None) -> Iterator[Member]:
+        go_on = f"the runs of group {self.id} go on: `kinetic runs cancel {self.id}` ends them"
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         roster, position = self._source.roster, 0
         while True:
@@ -177,15 +180,16 @@ class RunGroup(Generic[R]):
                     value=self.id,
                     hint="they go on; wait longer, or cancel them with .cancel()",
                 )
-            self._wait(min(seconds, WAIT_SECONDS))
+            with told_if_left(go_on):
+                self._wait(min(seconds, WAIT_SECONDS))
         if roster.failure is not None:
             raise roster.failure.with_traceback(None)
 
     def _wait(self, seconds: float) -> None:
         try:
             self._source.wait(seconds)
-        except KeyboardInterrupt:
-            # The program is to end; it must not stay to launch the rest.
+        except BaseException:
+            # The program is to end, or to do something else; it must not stay to launch the rest.
             self._source.abandon()
             raise
 

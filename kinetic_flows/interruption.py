@@ -6,8 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TypeVar, cast
+
+from kinetic_flows.signals import heeded_signals
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -32,13 +35,17 @@ async def in_thread(work: Callable[[], R]) -> R:
         CancelledError: The awaiting task was cancelled, and the work has stopped.
     """
     interruption = threading.Event()
-    working = asyncio.ensure_future(asyncio.to_thread(_work, work, interruption))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        interruption.set()
-        await asyncio.gather(working, return_exceptions=True)
-        raise
+    # No task: those are all cancelled when a signal ends the loop, and nothing would wait then.
+    in_context = partial(copy_context().run, _work, work, interruption)
+    working = asyncio.get_running_loop().run_in_executor(None, in_context)
+    # Python handles signals in the thread of the event loop.
+    with heeded_signals():
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            interruption.set()
+            await asyncio.gather(working, return_exceptions=True)
+            raise
 
 
 def pause(seconds: float) -> None:

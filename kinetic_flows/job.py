@@ -347,12 +347,18 @@ def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
     signature, _, signed = rest.partition(b"\n")
     if magic != RESULT_MAGIC:
         raise EnvelopeRefused("not a result envelope")
-    if not hmac.compare_digest(signature, _signature(signed, run_key)):
+    try:
+        expected = _signature(signed, run_key)
+    except ValueError as error:
+        raise EnvelopeRefused("this run's key is damaged in Prefect") from error
+    if not hmac.compare_digest(signature, expected):
         raise EnvelopeRefused("its signature does not fit this run's key")
     header_json, _, body = signed.partition(b"\n")
-    fields = json.loads(header_json)
-    fields["log_tail"] = tuple(fields["log_tail"])
-    header = ResultHeader(**fields)
+    try:
+        fields = json.loads(header_json)
+        header = ResultHeader(**{**fields, "log_tail": tuple(fields["log_tail"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise EnvelopeRefused("its header is another version's, or damaged") from error
     if header.run_id != run_id:
         raise EnvelopeRefused(f"it belongs to run {header.run_id}")
     return ResultEnvelope(header=header, body=body)

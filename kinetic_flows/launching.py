@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from urllib.parse import unquote
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
-from kinetic_flows.errors import ConfigurationError, KineticError
 from kinetic_flows.flow_functions import flow_retries, is_flow
-from kinetic_flows.following import CANCEL_GRACE_SECONDS
 from kinetic_flows.job import (
     CodeSpec,
     JobSpec,
@@ -31,7 +25,6 @@ from kinetic_flows.naming import (
     INDEX_LABEL,
     JOB_LABEL,
     JOB_VARIABLE,
-    OUTPUTS,
     OUTPUTS_LABEL,
     PARENT_LABEL,
     PLACE_LABEL,
@@ -47,6 +40,7 @@ from kinetic_flows.naming import (
     piece_object,
     runner_object,
 )
+from kinetic_flows.outputs import outputs_root
 from kinetic_flows.packaging.runner_bundle import runner_bundle
 from kinetic_flows.places import JobRequest, Place
 from kinetic_flows.planning import Draft, job_request
@@ -54,6 +48,7 @@ from kinetic_flows.platforms.worker_pools import ensure_worker_pool
 from kinetic_flows.protocols import LaunchRequest, ResolvedImage
 from kinetic_flows.reconciler import store_label
 from kinetic_flows.session import Session
+from kinetic_flows.starting import OnCreated, create_and_start, untold
 from kinetic_flows.worker_jobs import unidentified, worker_environment
 
 NAMING_A_RUN = ("job_name", "env", "entrypoint", "command")
@@ -100,6 +95,7 @@ def launch_run(
     session: Session,
     *,
     cache_key: str | None = None,
+    on_created: OnCreated = untold,
 ) -> RunTicket:
     """Create a run's flow run, write its job, and start its process.
 
@@ -109,6 +105,7 @@ def launch_run(
         membership: Where the run belongs.
         session: Where it runs and reports.
         cache_key: What its result may answer for; None for nothing but itself.
+        on_created: Told of the run before it is started.
 
     Raises:
         KineticError: It could not be started; its flow run says so.
@@ -141,7 +138,9 @@ def launch_run(
         retries=flow_retries(draft.call.function),
     )
 
-    return launch_job(new, request, job, draft.payload.data, draft.place, session)
+    return launch_job(
+        new, request, job, draft.payload.data, draft.place, session, on_created=on_created
+    )
 
 
 def launch_job(
@@ -153,6 +152,7 @@ def launch_job(
     session: Session,
     *,
     outputs: str | None = None,
+    on_created: OnCreated = untold,
 ) -> RunTicket:
     """Create a run's flow run and have its process started: from here, or by a worker.
 
@@ -164,6 +164,7 @@ def launch_job(
         place: Where it runs.
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
+        on_created: Told of the run before it is started.
     """
     if session.platform.dispatch == "worker" or new.work_queue:
         environment = write_worker_job(job, payload, place, session, outputs=outputs)
@@ -171,13 +172,14 @@ def launch_job(
             for_worker(new, request, environment, place, session),
             lambda ticket: session.api.schedule(ticket.run_id),
             session,
+            on_created,
         )
 
     def start(ticket: RunTicket) -> None:
         of_run, key = replace(request, run_id=ticket.run_id), ticket.run_key
         start_job(of_run, job, payload, key, place, session, outputs=outputs)
 
-    return create_and_start(_on_work_pool(new, request, place, session), start, session)
+    return create_and_start(_on_work_pool(new, request, place, session), start, session, on_created)
 
 
 def _on_work_pool(new: NewRun, request: JobRequest, place: Place, session: Session) -> NewRun:
@@ -197,39 +199,6 @@ def _on_work_pool(new: NewRun, request: JobRequest, place: Place, session: Sessi
 def run_tags(draft: Draft) -> tuple[str, ...]:
     """Return the tags of a function's runs, by which Prefect's UI finds them."""
     return (RUN_TAG, str(draft.accelerator), draft.mode, *draft.call.options.tags)
-
-
-def create_and_start(
-    new: NewRun, start: Callable[[RunTicket], None], session: Session
-) -> RunTicket:
-    """Create a flow run with a key of its own and start what it stands for.
-
-    Args:
-        new: The flow run.
-        start: Starts the process; when it raises, the flow run has crashed.
-        session: Where it runs and reports.
-    """
-    run_key = secrets.token_hex(32)
-    env = {**(new.job_variables.get("env") or {}), RUN_KEY_VARIABLE: run_key}
-    new = replace(new, job_variables={**new.job_variables, "env": env})
-    run_id = session.api.create_run(new)
-    ticket = RunTicket(
-        run_id=run_id,
-        name=new.name or new.flow,
-        run_key=run_key,
-        dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
-    )
-    try:
-        start(ticket)
-    except BaseException as error:
-        reason = error.message if isinstance(error, KineticError) else repr(error)
-        # What interrupted us may have come just after the process had started.
-        if ticket.dispatch == "client":
-            with suppress(KineticError):
-                session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
-        session.api.set_state(run_id, "CRASHED", message=f"not launched: {reason}")
-        raise
-    return ticket
 
 
 def run_labels(membership: Membership, session: Session) -> dict[str, str | int]:
@@ -380,33 +349,6 @@ def for_worker(
         labels={**new.labels, DISPATCH_LABEL: "worker"},
         job_variables=variables,
     )
-
-
-def outputs_of(run_id: str, session: Session) -> str:
-    """Return where a run keeps its outputs: a plain path where the store is a directory."""
-    return f"{outputs_root(session)}/{run_id}"
-
-
-def outputs_root(session: Session) -> str:
-    """Return where runs keep their outputs: a plain path where the store is a directory.
-
-    Raises:
-        ConfigurationError: The outputs of runs on this machine were to go to a URI.
-    """
-    base = session.settings.output_dir
-    if base and session.platform.store.uri.startswith("file:"):
-        if "://" in base:
-            raise ConfigurationError(
-                f"KINETIC_OUTPUT_DIR is {base}, and runs on this machine write to a directory",
-                value=base,
-                hint="set it to a directory, or unset it to keep outputs under KINETIC_HOME",
-            )
-        # The function works in a copy of the project, which does not outlive it.
-        return str(Path(base).expanduser().absolute())
-    if base:
-        return base.rstrip("/")
-    uri = f"{session.platform.store.uri}/{OUTPUTS}"
-    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
 
 
 def _prefect_credentials(environ: Mapping[str, str]) -> dict[str, str]:

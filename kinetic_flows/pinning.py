@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery
 from kinetic_flows.clients.prefect_deployments import DeploymentRecord
+from kinetic_flows.clients.prefect_records import environment_of
 from kinetic_flows.job import CodeSpec, JobSpec, ObjectRef, RequirementsSpec, Sha256, sha256_hex
 from kinetic_flows.naming import (
     JOB_VARIABLE,
@@ -136,8 +137,7 @@ def prefix_of(record: DeploymentRecord | None, flow: str, name: str, store: Arti
 
 def pinned_prefix(job_variables: Mapping[str, object], store_uri: str) -> str | None:
     """Return where a deployment's objects are in a store, by what its runs are given."""
-    env = job_variables.get("env")
-    job_uri = str(env.get(JOB_VARIABLE, "")) if isinstance(env, Mapping) else ""
+    job_uri = str(environment_of(job_variables).get(JOB_VARIABLE, ""))
     return deployment_prefix_of(job_uri.removeprefix(f"{store_uri}/"))
 
 

@@ -7,23 +7,14 @@ for whoever attaches or lists runs, and for every new call on the same machine.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from socket import gethostname
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord
-from kinetic_flows.errors import (
-    LaunchError,
-    ObjectRefusedError,
-    PrefectServerError,
-    RunNotFoundError,
-    StoreError,
-)
+from kinetic_flows.clients.prefect_records import environment_of
+from kinetic_flows.errors import KineticError, ObjectRefusedError, PrefectUnreachable
 from kinetic_flows.job import ResultEnvelope, ResultStatus, RunTicket
 from kinetic_flows.naming import (
     CACHED_FROM_LABEL,
@@ -36,7 +27,6 @@ from kinetic_flows.naming import (
     STORE_LABEL,
 )
 from kinetic_flows.platforms.worker_runs import processes_of, seconds_in_state
-from kinetic_flows.processes import ProcessIdentity, current_process
 from kinetic_flows.protocols import Observation, Phase, Platform
 from kinetic_flows.results import (
     LOG_TAIL_LINES,
@@ -60,9 +50,6 @@ STOP_GRACE_SECONDS = 15.0
 ABANDONED_SECONDS = 600.0
 """How long after the end of its last run a flow run of a client that lives has ended, too."""
 
-OWED_SUFFIX = ".owed"
-"""Of the ledger's entries for states that Prefect is still to be told."""
-
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 """State types of runs that have been made and are not over."""
 
@@ -78,14 +65,13 @@ STATE_OF_STATUS: dict[ResultStatus, str] = {
 
 def ticket_of(record: RunRecord) -> RunTicket:
     """Return what is needed to follow a run, from what Prefect keeps of it."""
-    environment = record.job_variables.get("env") or {}
-    key = str(environment.get(RUN_KEY_VARIABLE, ""))
+    key = str(environment_of(record.job_variables).get(RUN_KEY_VARIABLE) or "")
     by_worker = record.deployment_id or record.labels.get(DISPATCH_LABEL) == "worker"
     return RunTicket(
         run_id=record.id,
         name=str(record.labels.get(FUNCTION_LABEL) or record.name),
         run_key=key,
-        result_run_id=record.labels.get(CACHED_FROM_LABEL),
+        result_run_id=str(record.labels.get(CACHED_FROM_LABEL) or "") or None,
         dispatch="worker" if by_worker else "client",
         place=str(record.labels.get(PLACE_LABEL) or record.job_variables.get("namespace") or ""),
     )
@@ -170,16 +156,28 @@ def _look_after(
     platform: Platform, api: PrefectApi, run: RunRecord, cancel_patience_seconds: float
 ) -> None:
     """Settle one run; what cannot be found out of it now is left for the next time."""
-    ticket = ticket_of(run)
     try:
+        ticket = ticket_of(run)
         is_ending = run.state_type == "CANCELLING" and platform.sees(ticket.place)
         if is_ending and seconds_in_state(run) >= cancel_patience_seconds:
             processes_of(platform, api, ticket).stop(run.id, STOP_GRACE_SECONDS)
         settle(platform, api, ticket)
-    except ObjectRefusedError:
-        logger.warning("the result of run %s is refused", run.id)
-    except (LaunchError, StoreError) as error:
-        logger.warning("run %s cannot be settled now: %s", run.id, error.message)
+    except PrefectUnreachable:
+        raise
+    except KineticError as error:
+        _name_once(run.id, error.message)
+    except Exception as error:  # noqa: BLE001 - whatever it is about this one run
+        _name_once(run.id, f"{type(error).__name__}: {error}")
+
+
+_named: set[str] = set()
+
+
+def _name_once(run_id: str, why: str) -> None:
+    """Say that a run cannot be judged; the others can."""
+    if run_id not in _named:
+        _named.add(run_id)
+        logger.warning("run %s cannot be settled now, and is left as it is: %s", run_id, why)
 
 
 def crash_abandoned_parents(
@@ -243,79 +241,3 @@ def _settle_without_result(
 def tail_of(output: bytes) -> list[str]:
     """Return the last lines of what a process printed."""
     return output.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-
-
-class ClientLedger:
-    """Which processes of this machine drive which parent flow runs.
-
-    A client that dies cannot end its own flow run; the next one finds its entry here.
-
-    Args:
-        directory: Where the entries are, one file per parent flow run.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    @contextmanager
-    def entered(self, flow_run_id: str) -> Iterator[None]:
-        """Note that this process drives a flow run, for as long as it does."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        entry = self._directory / f"{flow_run_id}.json"
-        entry.write_text(json.dumps(asdict(current_process())))
-        try:
-            yield
-        finally:
-            entry.unlink(missing_ok=True)
-
-    def owe(self, api_url: str, flow_run_id: str, state_type: str, message: str) -> None:
-        """Note a final state that an API could not be told, for whoever comes next.
-
-        Args:
-            api_url: The API.
-            flow_run_id: The flow run.
-            state_type: Prefect's type of the state.
-            message: What the UI is to show beside it.
-        """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        owed = {"api_url": api_url, "state_type": state_type, "message": message}
-        entry = self._directory / f"{flow_run_id}{OWED_SUFFIX}"
-        unfinished = entry.with_suffix(".new")
-        unfinished.write_text(json.dumps(owed))
-        unfinished.replace(entry)
-
-    def set_owed(self, api: PrefectApi) -> None:
-        """Set the final states that this API could not be told before, if it answers now."""
-        for entry in self._directory.glob(f"*{OWED_SUFFIX}"):
-            with suppress(PrefectServerError, FileNotFoundError):
-                owed = json.loads(entry.read_text())
-                if owed["api_url"] == api.url:
-                    with suppress(RunNotFoundError):
-                        api.set_state(entry.stem, owed["state_type"], message=owed["message"])
-                    entry.unlink()
-
-    def crash_orphans(self, api: PrefectApi) -> int:
-        """End the flow runs of dead clients; return how many there were."""
-        ended = 0
-        for entry in self._orphans():
-            with suppress(RunNotFoundError):
-                api.set_state(
-                    entry.stem, "CRASHED", message="the client that drove this run has died"
-                )
-            entry.unlink(missing_ok=True)
-            ended += 1
-        return ended
-
-    def _orphans(self) -> list[Path]:
-        if not self._directory.exists():
-            return []
-        return [entry for entry in self._directory.glob("*.json") if not _driver_lives(entry)]
-
-
-def _driver_lives(entry: Path) -> bool:
-    try:
-        return ProcessIdentity(**json.loads(entry.read_text())).is_alive()
-    except FileNotFoundError:
-        return True
-    except (ValueError, TypeError):
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.prefect_api import NewRun, RunRecord
+from kinetic_flows.clients.prefect_records import environment_of
 from kinetic_flows.errors import (
     KineticError,
     ObjectNotFoundError,
@@ -96,7 +97,7 @@ def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobSpec, bytes]:
 
 def _job_name(record: RunRecord, store: ArtifactStore) -> str:
     """Return where a run's job is: where a worker was told, else at the run's own place."""
-    told = str((record.job_variables.get("env") or {}).get(JOB_VARIABLE, ""))
+    told = str(environment_of(record.job_variables).get(JOB_VARIABLE, ""))
     return told.removeprefix(f"{store.uri}/") or job_object(record.id)
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 
 from kinetic_flows import option_values as check
 from kinetic_flows.flow_functions import is_async
+from kinetic_flows.home import usable_home
 from kinetic_flows.inputs import InputMode, Inputs
 from kinetic_flows.interruption import in_thread
 from kinetic_flows.naming import run_name
 from kinetic_flows.options import RunOptions
 from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.signals import heeded_signals
 from kinetic_flows.suitability import check_flow
 from kinetic_flows.terminal import terminal_progress
 
@@ -98,12 +100,13 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.runs import Run
         from kinetic_flows.session import open_session
 
-        draft, platform, progress = self._draft(args, kwargs)
-        environ = process_environment()
-        with open_session(draft.settings, environ, progress, platform) as session:
-            ticket = execute(draft, session, wait=False).ticket
-            url = session.api.run_url(ticket.run_id)
-            return Run(ticket=ticket, url=url, cloud=self.options.cloud)
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft(args, kwargs)
+            environ = process_environment()
+            with open_session(draft.settings, environ, progress, platform) as session:
+                ticket = execute(draft, session, wait=False).ticket
+                url = session.api.run_url(ticket.run_id)
+                return Run(ticket=ticket, url=url, cloud=self.options.cloud)
 
     @overload
     def map(
@@ -168,16 +171,17 @@ class RemoteFunction(Generic[P, R]):
         wanted = sweep_options(options)
         given = Inputs(inputs, wanted.input_mode, self.fn, self._bound)
         given.check()
-        draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
-        environ = process_environment()
-        request = SweepRequest(
-            draft=draft,
-            inputs=iter(given),
-            count=given.count,
-            options=wanted,
-            open_session=lambda: open_session(draft.settings, environ, progress, platform),
-        )
-        return start_group(request, self.options.cloud, return_exceptions=return_exceptions)
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
+            environ = process_environment()
+            request = SweepRequest(
+                draft=draft,
+                inputs=iter(given),
+                count=given.count,
+                options=wanted,
+                open_session=lambda: open_session(draft.settings, environ, progress, platform),
+            )
+            return start_group(request, self.options.cloud, return_exceptions=return_exceptions)
 
     def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
         """Decide everything about a call and do nothing of it.
@@ -190,8 +194,9 @@ class RemoteFunction(Generic[P, R]):
         """
         from kinetic_flows.call_plans import plan_call
 
-        draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
-        return plan_call(draft, platform, process_environment())
+        with usable_home():
+            draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
+            return plan_call(draft, platform, process_environment())
 
     def deploy(
         self,
@@ -250,8 +255,9 @@ class RemoteFunction(Generic[P, R]):
             concurrency_limit=concurrency_limit,
             image_refresh=image_refresh,
         )
-        draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
-        return deploy(draft, request, platform, progress)
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
+            return deploy(draft, request, platform, progress)
 
     def with_options(self, **changes: Any) -> RemoteFunction[P, R]:
         """Return the same function with some options changed; this one stays as it is.
@@ -297,10 +303,11 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.results import unpack_result
         from kinetic_flows.session import open_session
 
-        draft, platform, progress = self._draft(args, kwargs)
-        environ = process_environment()
-        with open_session(draft.settings, environ, progress, platform) as session:
-            launched = execute(draft, session, wait=True)
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft(args, kwargs)
+            environ = process_environment()
+            with open_session(draft.settings, environ, progress, platform) as session:
+                launched = execute(draft, session, wait=True)
         if launched.envelope is None:
             raise LookupError("a run that was waited for has no result envelope")
         return unpack_result(launched.envelope, launched.ticket)

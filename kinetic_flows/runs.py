@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from kinetic_flows import option_values as check
 from kinetic_flows.errors import ConfigurationError, RunNotFoundError
 from kinetic_flows.interruption import in_thread
-from kinetic_flows.job import RunTicket
-from kinetic_flows.progress import Progress, Silence
-from kinetic_flows.settings import process_environment
+from kinetic_flows.job import ResultEnvelope, RunTicket
+from kinetic_flows.leaving import run_goes_on, told_if_left
+from kinetic_flows.opening import own_session
+from kinetic_flows.progress import Silence
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -78,11 +79,9 @@ class Run(Generic[R]):
             WaitTimeout: It is not over yet; it goes on.
         """
         from kinetic_flows.errors import RunError
-        from kinetic_flows.following import follow
 
-        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
-        with own_session(Silence(), self.cloud) as session, suppress(RunError):
-            follow(self.ticket, session, Silence(), timeout_seconds=limit)
+        with suppress(RunError):
+            self._envelope(timeout_seconds)
         return self
 
     def result(self, timeout_seconds: float | None = None) -> R:
@@ -97,14 +96,20 @@ class Run(Generic[R]):
             RunError: It ended without a value.
             Exception: The function's own exception.
         """
-        from kinetic_flows.following import follow
         from kinetic_flows.results import unpack_result
 
-        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
-        with own_session(Silence(), self.cloud) as session:
-            envelope = follow(self.ticket, session, Silence(), timeout_seconds=limit)
-        value: R = unpack_result(envelope, self.ticket)
+        value: R = unpack_result(self._envelope(timeout_seconds), self.ticket)
         return value
+
+    def _envelope(self, timeout_seconds: float | None) -> ResultEnvelope:
+        from kinetic_flows.following import follow
+
+        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
+        with (
+            told_if_left(run_goes_on(self.id, self.name)),
+            own_session(Silence(), self.cloud) as session,
+        ):
+            return follow(self.ticket, session, Silence(), timeout_seconds=limit)
 
     @overload
     def logs(self, *, follow: Literal[True], tail: int | None = None) -> Iterator[str]: ...
@@ -375,19 +380,3 @@ def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
         pass
     records = api.find_runs(RunQuery(flow=GROUP_FLOW if groups else None))
     return completed(wanted, {each.id: f"{each.name}, {each.state_name}" for each in records})
-
-
-def own_session(
-    progress: Progress, cloud: Mapping[str, str] | None = None
-) -> AbstractContextManager[Session]:
-    """Open a session with this process's settings; imported late, as Prefect is heavy.
-
-    Args:
-        progress: Told when a background server has to be started.
-        cloud: What a function's options say of Google Cloud; None for nothing.
-    """
-    from kinetic_flows.configuration import configure
-    from kinetic_flows.session import open_session
-
-    environ = process_environment()
-    return open_session(configure(environ, progress, cloud), environ, progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -30,6 +31,8 @@ HEALTH_TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.1
 PREFERRED_PORT = 4242
 LOG_TAIL_LINES = 15
+NEEDED_BYTES = 1_000_000
+"""Free space without which a server cannot make its database."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,11 @@ class BackgroundServer:
         """Return the running, healthy server, or None."""
         record = self._read_record()
         return record if record and record.is_healthy() else None
+
+    def has_died(self, api_url: str) -> bool:
+        """Whether an API is this home's, and the process that answered there has ended."""
+        record = self._read_record()
+        return bool(record and record.api_url == api_url and not record.process.is_alive())
 
     def ensure(self, on_start: Callable[[str], None] = lambda _: None) -> ServerRecord:
         """Return the running server, starting it if need be; safe under concurrent callers.
@@ -184,6 +192,9 @@ class BackgroundServer:
         return False
 
     def _start_error(self, what: str) -> PrefectServerError:
+        free_bytes = shutil.disk_usage(self.directory).free
+        if free_bytes < NEEDED_BYTES:
+            what += f"; {self.directory} has {free_bytes} bytes of free space left"
         tail = self.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return PrefectServerError(
             "\n".join([f"the background Prefect server {what}", *(f"    {line}" for line in tail)]),

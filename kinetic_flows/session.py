@@ -17,11 +17,12 @@ from kinetic_flows.clients.prefect_api import (
     surrounding_api_url,
 )
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE
+from kinetic_flows.ledger import ClientLedger
 from kinetic_flows.outage import Outage
 from kinetic_flows.platforms.choice import choose_platform
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform
-from kinetic_flows.reconciler import ClientLedger, reconcile
+from kinetic_flows.reconciler import reconcile
 from kinetic_flows.server import BackgroundServer
 from kinetic_flows.settings import Settings
 
@@ -54,6 +55,14 @@ class Session:
     def outage(self) -> Outage:
         """Whether the Prefect API is out of reach."""
         return Outage(self.progress)
+
+    def patience(self, retries: int) -> int:
+        """Return how often to ask again: never for an answer of a server that has died.
+
+        Args:
+            retries: How often to ask a server again that may come back.
+        """
+        return 0 if BackgroundServer(self.settings.home, {}).has_died(self.api.url) else retries
 
     @cached_property
     def runs_report(self) -> bool:

@@ -25,6 +25,7 @@ from kinetic_flows.cli.pools import pool_app
 from kinetic_flows.cli.runs import runs_app
 from kinetic_flows.cli.server import server_app
 from kinetic_flows.errors import KineticError
+from kinetic_flows.home import usable_home
 
 app = App(
     name="kinetic",
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         arguments: What follows the command's name; None for this process's arguments.
     """
     try:
-        app(sys.argv[1:] if arguments is None else arguments)
+        with usable_home():
+            app(sys.argv[1:] if arguments is None else arguments)
     except KineticError as error:
         print(f"kinetic: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -16,9 +16,10 @@ from kinetic_flows.cli.calls import outcome, plain
 from kinetic_flows.clients.prefect_records import RunRecord
 from kinetic_flows.errors import RunNotFoundError, UsageError
 from kinetic_flows.naming import OUTPUTS_LABEL, RETRY_LABEL
+from kinetic_flows.opening import own_session
 from kinetic_flows.progress import Silence
 from kinetic_flows.run_ids import short_ids
-from kinetic_flows.runs import attach, find_records, full_id, own_session
+from kinetic_flows.runs import attach, find_records, full_id
 
 runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")
 

@@ -83,7 +83,7 @@ def translation(url: str, error: Exception) -> PrefectServerError:
     return PrefectUnreachable(
         f"the Prefect API at {url} cannot be reached: {error}",
         value=url,
-        hint="check PREFECT_API_URL, or unset it to use a background server",
+        hint="check PREFECT_API_URL; a background server that has died is started by the next call",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.errors import UsageError, suggest
@@ -222,12 +222,24 @@ def query_of_state(state: str | None) -> RunQuery:
     )
 
 
+def environment_of(job_variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables among what a run's infrastructure is given, however they are written.
+
+    Work pools of other kinds, and other people's runs, may have them as Kubernetes does.
+    """
+    env = job_variables.get("env")
+    if isinstance(env, Mapping):
+        return dict(env)
+    entries = [each for each in env if isinstance(each, Mapping)] if isinstance(env, list) else []
+    return {str(each["name"]): each.get("value") for each in entries if "name" in each}
+
+
 def with_deployment(record: RunRecord, deployment: DeploymentResponse | None) -> RunRecord:
     """Add to a run what its deployment says of all its runs; None when that was deleted."""
     if deployment is None:
         return record
     given = deployment.job_variables or {}
-    env = {**(given.get("env") or {}), **(record.job_variables.get("env") or {})}
+    env = {**environment_of(given), **environment_of(record.job_variables)}
     return replace(
         record,
         labels={**deployment.labels, **record.labels},
@@ -244,7 +256,7 @@ def record_of(run: FlowRun) -> RunRecord:
         state_type=state.type.value if state else "PENDING",
         state_name=(state.name or "") if state else "Pending",
         message=(state.message or "") if state else "",
-        created=run.created or run.expected_start_time or datetime.min,
+        created=run.created or run.expected_start_time or datetime.min.replace(tzinfo=UTC),
         tags=tuple(run.tags),
         labels=dict(run.labels),
         job_variables=dict(run.job_variables or {}),

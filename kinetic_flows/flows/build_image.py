@@ -36,13 +36,13 @@ from kinetic_flows.images.base_orders import (
     controller_order,
 )
 from kinetic_flows.interruption import stoppable
+from kinetic_flows.ledger import ClientLedger
 from kinetic_flows.platforms.base_images import (
     BaseImagePlatform,
     needs_docker_hub,
     product_version,
 )
 from kinetic_flows.progress import Progress
-from kinetic_flows.reconciler import ClientLedger
 from kinetic_flows.session import prefect_api_url
 from kinetic_flows.settings import Settings, load_settings, process_environment
 from kinetic_flows.tasks.base_images import (

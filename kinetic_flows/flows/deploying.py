@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
 from kinetic_flows.clients.prefect_deployments import (
     DeploymentRecord,
     NewDeployment,
     PrefectDeployments,
 )
+from kinetic_flows.clients.prefect_records import environment_of
 from kinetic_flows.deploy_request import DeployRequest
-from kinetic_flows.errors import KineticError
-from kinetic_flows.flows.driving import current_flow_run_id, drive
+from kinetic_flows.flows.driving import drive
 from kinetic_flows.flows.preparation import prepare
 from kinetic_flows.job import canonical_json, sha256_hex
-from kinetic_flows.launching import (
-    Prepared,
-    describe_job,
-    outputs_root,
-)
+from kinetic_flows.launching import Prepared, describe_job
 from kinetic_flows.naming import (
     DEPLOY_FLOW,
     DEPLOYMENT_VERSION_LABEL,
@@ -40,6 +35,7 @@ from kinetic_flows.naming import (
     TASK_CREATE_DEPLOYMENT,
     payload_object,
 )
+from kinetic_flows.outputs import outputs_root
 from kinetic_flows.pinning import PinnedJob, prefix_of
 from kinetic_flows.planning import Draft, job_request, lock_draft
 from kinetic_flows.platforms.worker_pools import ensure_worker_pool
@@ -79,7 +75,7 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     Raises:
         KineticError: A step failed; the deployment is as it was.
     """
-    ended: list[Deployed | BaseException] = []
+    made: list[Deployed] = []
 
     def kinetic_deploy(
         function: str,  # noqa: ARG001 - shown in Prefect
@@ -87,14 +83,8 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
         accelerator: str,  # noqa: ARG001 - shown in Prefect
     ) -> State[Any]:
         """Package a function, build its image and make a Prefect deployment of it."""
-        try:
-            deployed = _deploy(draft, request, session)
-        except BaseException as error:
-            ended.append(error)
-            if isinstance(error, KeyboardInterrupt):
-                return Cancelled(message="interrupted")
-            raise
-        ended.append(deployed)
+        deployed = _deploy(draft, request, session)
+        made.append(deployed)
         return Completed(message=f"{deployed.change}: {deployed.image}")
 
     shown = {
@@ -103,40 +93,33 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
         "accelerator": str(draft.accelerator),
     }
     drive(kinetic_deploy, DEPLOY_FLOW, shown, session, run_name="{function}/{deployment}")
-    last = ended[-1]
-    if isinstance(last, KineticError | KeyboardInterrupt):
-        # As for a call: Prefect's engine is no part of what went wrong.
-        raise last.with_traceback(None)
-    if isinstance(last, BaseException):
-        raise last
-    return last
+    return made[0]
 
 
 def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
-    with session.ledger.entered(current_flow_run_id()):
-        if request.image_refresh:
-            lock_draft(draft, session.platform, session.environ, upgrade=True)
-        prepared = prepare(draft, session)
-        known = PrefectDeployments(session.api).find(draft.name, request.name)
-        job = unidentified(
-            describe_job(draft, prepared, session),
-            payload_name=payload_object(draft.payload.sha256),
-            outputs=outputs_root(session),
-            parameters=True,
-        )
-        prefix = prefix_of(known, draft.name, request.name, session.platform.store)
-        pinned = pin_objects_task(job, draft.payload.data, prefix, session)
-        new = describe_deployment(draft, request, prepared, pinned, known, session)
-        version = new.labels[DEPLOYMENT_VERSION_LABEL]
-        image = prepared.image.reference
-        if known and known.labels.get(DEPLOYMENT_VERSION_LABEL) == version:
-            told = f"{known.full_name} is up to date"
-            session.progress.step(TASK_CREATE_DEPLOYMENT, "cached", told)
-            return Deployed(id=known.id, change="unchanged", image=image, version=version)
-        ensure_worker_pool(session.platform.worker_pool, new.job_variables, session.api.url)
-        deployment_id = create_deployment_task(new, pinned, known is not None, session)
-        change: Change = "updated" if known else "created"
-        return Deployed(id=deployment_id, change=change, image=image, version=version)
+    if request.image_refresh:
+        lock_draft(draft, session.platform, session.environ, upgrade=True)
+    prepared = prepare(draft, session)
+    known = PrefectDeployments(session.api).find(draft.name, request.name)
+    job = unidentified(
+        describe_job(draft, prepared, session),
+        payload_name=payload_object(draft.payload.sha256),
+        outputs=outputs_root(session),
+        parameters=True,
+    )
+    prefix = prefix_of(known, draft.name, request.name, session.platform.store)
+    pinned = pin_objects_task(job, draft.payload.data, prefix, session)
+    new = describe_deployment(draft, request, prepared, pinned, known, session)
+    version = new.labels[DEPLOYMENT_VERSION_LABEL]
+    image = prepared.image.reference
+    if known and known.labels.get(DEPLOYMENT_VERSION_LABEL) == version:
+        told = f"{known.full_name} is up to date"
+        session.progress.step(TASK_CREATE_DEPLOYMENT, "cached", told)
+        return Deployed(id=known.id, change="unchanged", image=image, version=version)
+    ensure_worker_pool(session.platform.worker_pool, new.job_variables, session.api.url)
+    deployment_id = create_deployment_task(new, pinned, known is not None, session)
+    change: Change = "updated" if known else "created"
+    return Deployed(id=deployment_id, change=change, image=image, version=version)
 
 
 def describe_deployment(
@@ -193,5 +176,4 @@ def _with_version(new: NewDeployment, request: DeployRequest) -> NewDeployment:
 
 
 def _key_of(known: DeploymentRecord | None) -> str | None:
-    env: Mapping[str, str] = (known.job_variables.get("env") or {}) if known else {}
-    return env.get(RUN_KEY_VARIABLE)
+    return environment_of(known.job_variables).get(RUN_KEY_VARIABLE) if known else None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
-from kinetic_flows.errors import KineticError, RunCancelled
+from kinetic_flows.errors import KineticError, LaunchError, RunError
 from kinetic_flows.flows.driving import current_flow_run_id, drive
 from kinetic_flows.flows.preparation import prepare
 from kinetic_flows.following import cancel
 from kinetic_flows.job import ResultEnvelope, RunTicket
+from kinetic_flows.leaving import run_goes_on
 from kinetic_flows.naming import PARENT_FLOW, TASK_AWAIT_RUN
 from kinetic_flows.planning import Draft
 from kinetic_flows.session import Session
+from kinetic_flows.signals import Terminated, interruption_in
 from kinetic_flows.tasks.launching import (
     RunDidNotReturn,
     await_run_task,
@@ -47,26 +51,30 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
     Raises:
         KineticError: A step failed; the function may not have run.
         RunError: The run ended without leaving a result.
-        KeyboardInterrupt: The person pressed Ctrl-C; the run was cancelled.
+        BaseException: The call was interrupted, by Ctrl-C, a signal or a time limit around it;
+            the run was cancelled.
     """
-    ended: list[Launched | BaseException] = []
+    tickets: list[RunTicket] = []
+    ended: list[Launched] = []
+    before = sys.exception()
 
     def kinetic_run(
-        function: str,
+        function: str,  # noqa: ARG001 - shown in Prefect
         accelerator: str,  # noqa: ARG001 - shown in Prefect
         arguments: dict[str, str],  # noqa: ARG001 - shown in Prefect
     ) -> State[Any]:
         """Run a Python function remotely: lock, build, upload, launch, await."""
         try:
-            launched = _launch(draft, session)
+            launched = _launch(draft, session, tickets.append)
             ended.append(Launched(ticket=launched, envelope=None))
             if wait:
-                ended.append(_await(launched, session))
-        except (RunCancelled, KeyboardInterrupt) as cancelled:
-            ended.append(cancelled)
-            return Cancelled(message=f"the run of {function} was cancelled")
+                envelope = await_run_task(launched, session)
+                ended.append(Launched(ticket=launched, envelope=envelope))
+        except RunDidNotReturn as unreturned:
+            ended.append(Launched(ticket=unreturned.ticket, envelope=unreturned.envelope))
+            raise
         except BaseException as error:
-            ended.append(error)
+            _give_up(tickets, error, interruption_in(error, before=before), session)
             raise
         return Completed(message=f"run {launched.run_id}")
 
@@ -75,32 +83,53 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         "accelerator": str(draft.accelerator),
         "arguments": dict(draft.argument_reprs),
     }
-    drive(kinetic_run, PARENT_FLOW, shown, session)
-    last = ended[-1]
-    if isinstance(last, RunDidNotReturn):
-        return Launched(ticket=last.ticket, envelope=last.envelope)
-    if isinstance(last, KineticError | KeyboardInterrupt):
-        # Prefect's engine is no part of what went wrong; a bug of ours keeps its frames.
-        raise last.with_traceback(None)
-    if isinstance(last, BaseException):
-        raise last
-    return last
+    try:
+        drive(kinetic_run, PARENT_FLOW, shown, session)
+    except RunDidNotReturn:
+        pass
+    except BaseException:
+        if ended and not wait:
+            # It was launched, and whoever launched it does not get its handle.
+            session.progress.notice(_goes_on(ended[-1].ticket))
+        raise
+    return ended[-1]
 
 
-def _launch(draft: Draft, session: Session) -> RunTicket:
+def _launch(draft: Draft, session: Session, on_created: Callable[[RunTicket], None]) -> RunTicket:
     """Prepare what the run needs, then start it."""
     flow_run_id = current_flow_run_id()
-    with session.ledger.entered(flow_run_id):
-        prepared = prepare(draft, session)
-        return launch_accelerator_task(draft, prepared, flow_run_id, session)
+    prepared = prepare(draft, session)
+    return launch_accelerator_task(draft, prepared, flow_run_id, session, on_created)
 
 
-def _await(ticket: RunTicket, session: Session) -> Launched:
-    with session.ledger.entered(current_flow_run_id()):
+def _give_up(
+    tickets: Sequence[RunTicket],
+    error: BaseException,
+    interruption: BaseException | None,
+    session: Session,
+) -> None:
+    """See to a run that nobody waits for any more: it is cancelled, or said to go on."""
+    for ticket in tickets:
+        if interruption is None:
+            if not isinstance(error, RunError | LaunchError):
+                session.progress.notice(_goes_on(ticket))
+            continue
+        why = "Ctrl-C" if type(interruption) is KeyboardInterrupt else _named(interruption)
+        session.progress.notice(f"cancelling run {ticket.run_id} ({why}) ...")
         try:
-            return Launched(ticket=ticket, envelope=await_run_task(ticket, session))
-        except KeyboardInterrupt:
-            session.progress.notice(f"cancelling run {ticket.run_id} (Ctrl-C) ...")
             cancel(ticket, session)
-            session.progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
-            raise
+        except KineticError as failure:
+            session.progress.warning(f"{failure.message}; {_goes_on(ticket)}")
+        else:
+            told = f"run {ticket.run_id} cancelled"
+            session.progress.step(TASK_AWAIT_RUN, "failed", told)
+
+
+def _named(interruption: BaseException) -> str:
+    if isinstance(interruption, Terminated):
+        return str(interruption)
+    return f"{type(interruption).__name__}: {interruption}".rstrip(": ")
+
+
+def _goes_on(ticket: RunTicket) -> str:
+    return run_goes_on(ticket.run_id, ticket.name)

@@ -30,6 +30,9 @@ from kinetic_flows.platforms.worker_pools import ensure_worker_pool
 from kinetic_flows.roster import Member, Roster
 from kinetic_flows.session import Session
 
+ABANDON_SECONDS = 30.0
+"""How long what is just being launched is waited for when nobody waits for the group any more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
@@ -79,7 +82,7 @@ class Sweep:
         self._thread.start()
         try:
             self._is_ready.wait()
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, a signal, a time limit around us
             self._interruption.set()
             self._thread.join()
             raise
@@ -100,6 +103,7 @@ class Sweep:
         """Launch nothing more; what runs goes on."""
         self._wishes.launch_no_more()
         self._wishes.detach()
+        self._thread.join(ABANDON_SECONDS)
 
     def _finish_launching(self) -> None:
         """Let the program end when every input is launched, without waiting for its end."""
@@ -111,33 +115,25 @@ class Sweep:
         failure: BaseException | None = None
         try:
             with self._request.open_session() as session:
-                failure = self._drive(session)
+                self._drive(session)
         except BaseException as error:  # noqa: BLE001 - raised where the group is looked at
-            failure = failure or error
+            failure = error
         finally:
             self.roster.close(failure)
             self._is_ready.set()
 
-    def _drive(self, session: Session) -> BaseException | None:
-        """Run the flow; return what it raised."""
-        failures: list[BaseException] = []
+    def _drive(self, session: Session) -> None:
+        """Run the flow."""
 
         def kinetic_map(
-            function: str,
-            accelerator: str,  # noqa: ARG001 - shown in Prefect
+            function: str,  # noqa: ARG001 - shown in Prefect
+            accelerator: str,  # noqa: ARG001
             inputs: int | None,  # noqa: ARG001
             max_concurrent: int,  # noqa: ARG001
             retries: int,  # noqa: ARG001
         ) -> State[Any]:
             """Run a Python function remotely for many inputs: lock, build, upload, launch."""
-            try:
-                return self._run(session)
-            except KeyboardInterrupt as interrupt:
-                failures.append(interrupt)
-                return Cancelled(message=f"the runs of {function} were cancelled")
-            except BaseException as error:
-                failures.append(error)
-                raise
+            return self._run(session)
 
         request = self._request
         shown = {
@@ -148,29 +144,27 @@ class Sweep:
             "retries": request.options.retries,
         }
         drive(kinetic_map, GROUP_FLOW, shown, session)
-        return failures[0] if failures else None
 
     def _run(self, session: Session) -> State[Any]:
         self.group_id = current_flow_run_id()
         self.url = session.api.run_url(self.group_id)
         request = self._request
-        with session.ledger.entered(self.group_id):
-            prepared = prepare(request.draft, session)
-            if request.options.work_queue is not None:
-                self._open_work_queue(request.options.work_queue, session)
-            driver = SweepDriver(
-                draft=request.draft,
-                prepared=prepared,
-                options=request.options,
-                count=request.count,
-                group_id=self.group_id,
-                session=session,
-                roster=self.roster,
-                wishes=self._wishes,
-            )
-            self._is_ready.set()
-            driver.run(request.inputs)
-            publish_inputs(self.roster.members, session)
+        prepared = prepare(request.draft, session)
+        if request.options.work_queue is not None:
+            self._open_work_queue(request.options.work_queue, session)
+        driver = SweepDriver(
+            draft=request.draft,
+            prepared=prepared,
+            options=request.options,
+            count=request.count,
+            group_id=self.group_id,
+            session=session,
+            roster=self.roster,
+            wishes=self._wishes,
+        )
+        self._is_ready.set()
+        driver.run(request.inputs)
+        publish_inputs(self.roster.members, session)
         return self._final_state()
 
     def _open_work_queue(self, name: str, session: Session) -> None:

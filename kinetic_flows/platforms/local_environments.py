@@ -61,9 +61,10 @@ class LocalEnvironments:
             return None
         try:
             labels = json.loads((path / _DESCRIPTION).read_text())
-        except (OSError, ValueError):
+            digest = f"sha256:{labels[LABEL_DEPENDENCY_HASH]}"
+        except (OSError, ValueError, KeyError, TypeError):
+            # Damaged: it is made again.
             return None
-        digest = f"sha256:{labels[LABEL_DEPENDENCY_HASH]}"
         return ResolvedImage(reference=reference, digest=digest, labels=labels)
 
     def build(

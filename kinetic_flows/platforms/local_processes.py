@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -37,6 +39,8 @@ Everything else has to be named in `capture_env_vars`, here as on a cluster.
 """
 
 _POLL_SECONDS = 0.05
+logger = logging.getLogger(__name__)
+
 _RECORD = "process.json"
 _LOG = "output.log"
 
@@ -154,15 +158,32 @@ class LocalProcesses:
             shutil.rmtree(self._directory / run_id, ignore_errors=True)
 
     def _process(self, run_id: str) -> ProcessIdentity | None:
+        record = self._directory / run_id / _RECORD
         try:
-            return ProcessIdentity(**json.loads((self._directory / run_id / _RECORD).read_text()))
-        except FileNotFoundError:
+            fields = json.loads(record.read_bytes())
+            return ProcessIdentity(pid=int(fields["pid"]), started=str(fields["started"]))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise LaunchError(
+                f"the record of the process of run {run_id} cannot be read: {error.strerror}",
+                value=str(record),
+                hint="whoever started the run can read it; check who owns the file",
+            ) from error
+        except (ValueError, KeyError, TypeError):
+            # Records are written whole: this one's disk was full, or lost power with its process.
+            with suppress(OSError):
+                record.rename(record.with_name(f"{_RECORD}.damaged"))
+                logger.warning("the record %s is damaged, and was put aside", record)
             return None
 
     def _read_output(self, run_id: str, position: int) -> bytes:
-        with (self._directory / run_id / _LOG).open("rb") as log:
-            log.seek(position)
-            return log.read()
+        try:
+            with (self._directory / run_id / _LOG).open("rb") as log:
+                log.seek(position)
+                return log.read()
+        except OSError:  # somebody has cleaned up
+            return b""
 
     def _environment(self, python: Path, job: Mapping[str, str]) -> dict[str, str]:
         inherited = {

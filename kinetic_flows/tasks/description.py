@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from kinetic_flows.images.pages import image_page
 from kinetic_flows.job import RunTicket
-from kinetic_flows.launching import Prepared, outputs_of
+from kinetic_flows.launching import Prepared
 from kinetic_flows.naming import RUN_ARTIFACT
+from kinetic_flows.outputs import outputs_of
 from kinetic_flows.planning import Draft
 from kinetic_flows.session import Session
 from kinetic_flows.tasks.reporting import size_in_units

@@ -20,6 +20,7 @@ from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore
 from kinetic_flows.results import failure_summary, value_summary
 from kinetic_flows.session import Session
+from kinetic_flows.starting import OnCreated
 from kinetic_flows.tasks.definition import own_task
 from kinetic_flows.tasks.description import publish_description
 from kinetic_flows.tasks.reporting import size_in_units, step
@@ -58,11 +59,17 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
 
 @own_task(TASK_LAUNCH_ACCELERATOR)
 def launch_accelerator_task(
-    draft: Draft, prepared: Prepared, parent_flow_run_id: str, session: Session
+    draft: Draft,
+    prepared: Prepared,
+    parent_flow_run_id: str,
+    session: Session,
+    on_created: OnCreated,
 ) -> RunTicket:
     """Create the run's flow run, write its job, and start its process."""
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
-        ticket = launch_or_reuse(draft, prepared, Membership(parent=parent_flow_run_id), session)
+        ticket = launch_or_reuse(
+            draft, prepared, Membership(parent=parent_flow_run_id), session, on_created
+        )
         publish_description(ticket, draft, prepared, session)
         current.finish(f"{draft.accelerator} run {ticket.run_id}")
         return ticket

@@ -16,9 +16,9 @@ import kinetic
 from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.errors import RunCancelled, WaitTimeout
+from kinetic_flows.opening import own_session
 from kinetic_flows.progress import Silence
 from kinetic_flows.reconciler import reconcile
-from kinetic_flows.runs import own_session
 from loopback.__main__ import JOBS_BUCKET
 from loopback.quick_cloud import QuickCloud
 

@@ -29,9 +29,9 @@ from kinetic_flows.naming import (
     WORK_POOL,
     result_object,
 )
+from kinetic_flows.opening import own_session
 from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.progress import Silence
-from kinetic_flows.runs import own_session
 from kinetic_flows.server import BackgroundServer
 from loopback.cloud import REGISTRY_HOST
 from loopback.cloud_build import CloudBuildServer
