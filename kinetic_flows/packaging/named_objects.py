@@ -185,11 +185,32 @@ def _module_state(obj: Any) -> tuple[None, dict[str, Any]]:
 
 
 def _type_alias(obj: Any) -> tuple[Any, ...]:
-    """Reduce `type X = ...`; its module is whoever makes it."""
-    kind: Any = type(obj)
-    make = functools.partial(kind, type_params=obj.__type_params__)
-    return make, (obj.__name__, obj.__value__)
+    """Reduce `type X = ...`, whose value may name it."""
+    return restore_type_alias, (obj.__name__, obj.__module__, obj.__type_params__, _holder(obj))
 
+
+@functools.cache
+def _holder(alias: Any) -> list[Any]:
+    """Return the list that carries an alias's value, the same one each time it is met."""
+    return [alias.__value__]
+
+
+def restore_type_alias(name: str, module: str, parameters: Any, holder: list[Any]) -> Any:
+    """Make an alias. It travels by value, so it is made of nothing but its own names.
+
+    The statement evaluates its value when it is asked for, and its module is where it stands.
+    """
+    space = {"__name__": module, "name": name, "parameters": parameters, "holder": holder}
+    if parameters or not name.isidentifier():
+        call = "TypeAliasType(name, holder[0], type_params=parameters)"
+        exec(f"from typing import TypeAliasType\nmade = {call}", space)  # noqa: S102 - as below
+        return space["made"]
+    exec(f"type {name} = holder[0]", space)  # noqa: S102 - older Pythons cannot read it
+    return space[name]
+
+
+SENT_BY_VALUE = (restore_single_dispatch, restore_type_alias)
+"""Functions that a run has from the pickle, as it has nothing of this package."""
 
 _REBUILDERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     functools._lru_cache_wrapper: _cached,

@@ -32,9 +32,9 @@ from kinetic_flows.packaging.modules import (
 )
 from kinetic_flows.packaging.named_objects import (
     PROTOCOL,
+    SENT_BY_VALUE,
     has_reduction_of_its_own,
     is_single_dispatch,
-    restore_single_dispatch,
     sentinel_of_dataclasses,
     single_dispatch,
     take_apart,
@@ -173,7 +173,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return {} if self._module_in_run(function) else used
 
     def _function(self, function: FunctionType) -> Any:
-        if function is restore_single_dispatch:
+        if function in SENT_BY_VALUE:
             return self._dynamic_function_reduce(function)
         self._note(function.__module__)
         named = self._by_decorated_name(function)

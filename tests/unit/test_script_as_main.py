@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -377,3 +378,36 @@ def test_what_a_run_returns_leaves_the_classes_of_the_script_as_they_are(tmp_pat
         "PYTHONPATH": str(tools),
     }
     assert run_python(["main.py"], cwd=project, env=env) == "kept\n"
+
+
+ALIASES = """
+    import pickle
+    from client import case
+
+    type Number = int | float
+    type Pair[T] = tuple[T, T]
+    type Json = dict[str, Json] | int
+
+    class Box[T]:
+        item: T
+
+    def train(value: Json, pair: Pair[int]) -> Number:
+        return value
+
+    case("used in annotations", train, 1, (1, 2))
+    case("value", lambda: (Number.__value__, Json.__value__, Pair[int]))
+    aliases = Number, Json, Pair
+    case("pickled", lambda: pickle.loads(pickle.dumps(aliases)) == aliases)
+    case("generic class", lambda: (Box[int], pickle.loads(pickle.dumps(Box)) is Box))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is of Python 3.12")
+def test_type_statements_of_a_script_travel(tmp_path: Path) -> None:
+    ran = run_elsewhere(tmp_path, {"requirements.txt": "", "main.py": ALIASES})
+    assert {name: text for name, (_, text) in ran.results.items()} == {
+        "used in annotations": "1",
+        "value": "(int | float, dict[str, Json] | int, Pair[int])",
+        "pickled": "True",
+        "generic class": "(__main__.Box[int], True)",
+    }
