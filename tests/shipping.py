@@ -78,8 +78,8 @@ def upload(snapshot: CodeSnapshot, store: ArtifactStore) -> UploadSummary:
 def ship(project: Path, store_folder: Path, **options: Any) -> tuple[CodeSnapshot, CodeSpec]:
     """Take a snapshot of a project and upload it."""
     snapshot = take_snapshot(project, cache_home=None, **options)
-    upload(snapshot, LocalStore(store_folder))
-    return snapshot, code_spec(snapshot, plain_root(project))
+    sent = upload(snapshot, LocalStore(store_folder)).snapshot
+    return sent, code_spec(sent, plain_root(project))
 
 
 def restore(spec: CodeSpec, store_folder: Path, workspace: Path) -> Path:

@@ -12,9 +12,12 @@ import io
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from kinetic_flows.packaging.manifest import Entry
+from kinetic_flows.packaging.resting import Version, open_regular
 
 PACK_LIMIT_BYTES = 2_000_000
 """How full a bucket gets before it is split, and from what size on a file is alone."""
@@ -49,24 +52,58 @@ class Member(NamedTuple):
         return self.link is None and not self.is_directory
 
 
+def member_of(entry: Entry) -> Member:
+    """Return what a pack holds of a manifest's entry."""
+    return Member(entry.path, entry.mode, entry.size_bytes, entry.link, entry.is_directory)
+
+
 class FileRead(NamedTuple):
-    """A file that was read whole, and did not change meanwhile.
+    """What came of reading a file.
 
     Attributes:
         path: Relative to the root.
-        sha256: Digest of its content.
-        found: Its status when it had been read.
+        sha256: Digest of what was read.
+        is_complete: Whether there was as much to read as there should be.
+        before: Its status when it was opened; None when it could not be, or was a copy.
+        after: Its status when it had been read.
         read_at_ns: The time just before it was opened, in nanoseconds since the epoch.
     """
 
     path: str
     sha256: str
-    found: os.stat_result
-    read_at_ns: int
+    is_complete: bool
+    before: os.stat_result | None = None
+    after: os.stat_result | None = None
+    read_at_ns: int = 0
 
 
-class ChangedWhileRead(Exception):
-    """A file is no longer what it was when the project was walked; carries its path."""
+class Contents:
+    """Where the bytes of files come from: the project, or versions taken of what did not rest.
+
+    Args:
+        root: The package root.
+        versions: What stands for some files, by their paths.
+    """
+
+    def __init__(self, root: Path, versions: Mapping[str, Version] | None = None) -> None:
+        self._root = root
+        self._versions = dict(versions or {})
+
+    def add(self, versions: Mapping[str, Version]) -> None:
+        """Let versions stand for more files."""
+        self._versions.update(versions)
+
+    def has_version(self, path: str) -> bool:
+        """Whether a version stands for a file."""
+        return path in self._versions
+
+    def open(self, path: str) -> BinaryIO | None:
+        """Open a file; None when it is gone, or no file any more."""
+        version = self._versions.get(path)
+        if version and isinstance(version.content, bytes):
+            return io.BytesIO(version.content)
+        handle = open_regular(str(version.content) if version else f"{self._root}/{path}")
+        return None if handle is None else io.FileIO(handle)
 
 
 def plan_packs(members: Iterable[Member]) -> list[list[Member]]:
@@ -83,65 +120,65 @@ def plan_packs(members: Iterable[Member]) -> list[list[Member]]:
     return packs
 
 
-def pack_inputs(identities: Iterable[str]) -> str:
+def pack_inputs(members: Iterable[Member], digests: Mapping[str, str]) -> str:
     """Return a digest of what a pack is made of: its entries with their content's digests."""
+    identities = (
+        f"{member.path}\0{member.mode:o}\0{member.link}\0{member.is_directory:d}\0"
+        f"{digests.get(member.path, '')}"
+        for member in members
+    )
     text = "\0".join((str(PACK_FORMAT), *identities))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def archive(
-    root: Path, members: Sequence[Member], on_file: Callable[[FileRead], None] | None = None
+    contents: Contents, members: Sequence[Member], on_file: Callable[[FileRead], None]
 ) -> Iterator[bytes]:
     """Yield the tar archive of some members, in pieces.
 
     Every piece depends on names, modes, links and content alone: owners are 0, times the epoch.
+    A file that has become shorter is filled up with zeros: whoever is told so throws it away.
 
     Args:
-        root: The package root.
+        contents: Where the files' bytes are.
         members: What goes in, in order.
-        on_file: Called after each file; None when nobody needs the files' own digests.
-
-    Raises:
-        ChangedWhileRead: A file has not the size it had, or changed while it was read.
+        on_file: Told of each file what came of reading it.
     """
     for member in members:
         yield _header(member)
         if member.is_file:
-            yield from _content(root, member, on_file)
+            yield from _content(contents, member, on_file)
             yield b"\0" * (-member.size_bytes % _BLOCK)
     yield b"\0" * (2 * _BLOCK)
 
 
 def _content(
-    root: Path, member: Member, on_file: Callable[[FileRead], None] | None
+    contents: Contents, member: Member, on_file: Callable[[FileRead], None]
 ) -> Iterator[bytes]:
-    """Yield a file's bytes, making sure that they are those of one moment."""
     read_at_ns = time.time_ns()
-    digest = hashlib.sha256() if on_file else None
-    try:
-        handle = os.open(f"{root}/{member.path}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise ChangedWhileRead(member.path) from error
-    with io.FileIO(handle) as file:
-        before = os.fstat(handle)
-        left = member.size_bytes
-        while left > 0:
-            piece = file.read(min(left, _READ_BYTES))
-            if not piece:
-                raise ChangedWhileRead(member.path)
-            left -= len(piece)
-            if digest:
+    digest, left = hashlib.sha256(), member.size_bytes
+    before = after = None
+    file = contents.open(member.path)
+    if file:
+        with file:
+            is_copy = contents.has_version(member.path)
+            before = None if is_copy else os.fstat(file.fileno())
+            while left > 0 and (piece := _read(file, min(left, _READ_BYTES))):
+                left -= len(piece)
                 digest.update(piece)
-            yield piece
-        after = os.fstat(handle)
-    if _version(before) != _version(after) or after.st_size != member.size_bytes:
-        raise ChangedWhileRead(member.path)
-    if on_file and digest:
-        on_file(FileRead(member.path, digest.hexdigest(), after, read_at_ns))
+                yield piece
+            after = None if is_copy else os.fstat(file.fileno())
+    for start in range(0, left, _READ_BYTES):
+        yield b"\0" * min(_READ_BYTES, left - start)
+    is_complete = file is not None and left == 0
+    on_file(FileRead(member.path, digest.hexdigest(), is_complete, before, after, read_at_ns))
 
 
-def _version(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _read(file: BinaryIO, size_bytes: int) -> bytes:
+    try:
+        return file.read(size_bytes)
+    except OSError:
+        return b""  # it has become unreadable
 
 
 def _header(member: Member) -> bytes:

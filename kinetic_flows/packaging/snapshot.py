@@ -6,34 +6,21 @@ the cache that says which are.
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows.errors import PackageRootError, PackagingError, ProjectTooLargeError
-from kinetic_flows.job import ObjectRef, Sha256, sha256_hex
-from kinetic_flows.naming import manifest_object, pack_object
-from kinetic_flows.packaging.ignore import IGNORE_FILE, IgnoreRules, read_rules
-from kinetic_flows.packaging.manifest import Entry, decode_manifest, encode_manifest
-from kinetic_flows.packaging.packs import (
-    ChangedWhileRead,
-    FileRead,
-    Member,
-    archive,
-    pack_inputs,
-    plan_packs,
-)
-from kinetic_flows.packaging.secret_files import may_hold_secret
-from kinetic_flows.packaging.stat_cache import KnownPack, StatCache
+from kinetic_flows.errors import PackageRootError, ProjectTooLargeError
+from kinetic_flows.job import ObjectRef, sha256_hex
+from kinetic_flows.naming import manifest_object
+from kinetic_flows.packaging.ignore import IGNORE_FILE, read_rules
+from kinetic_flows.packaging.manifest import decode_manifest, encode_manifest
+from kinetic_flows.packaging.packs import Member, member_of, plan_packs
+from kinetic_flows.packaging.reading import SnapshotReader, copies
+from kinetic_flows.packaging.stat_cache import StatCache
 from kinetic_flows.packaging.tree import FoundFile, Tree, walk_tree
 from kinetic_flows.packaging.wording import megabytes, printable
 
-ATTEMPTS = 3
-PAUSE_SECONDS = 0.05
-READERS = 4
 NAMED_LARGEST = 5
 
 
@@ -83,7 +70,7 @@ class CodeSnapshot:
 
     def members(self) -> list[list[Member]]:
         """Return what each of `packs` holds, in the same order."""
-        return plan_packs(_member(entry) for entry in decode_manifest(self.manifest))
+        return plan_packs(member_of(entry) for entry in decode_manifest(self.manifest))
 
 
 def take_snapshot(
@@ -105,7 +92,7 @@ def take_snapshot(
     Raises:
         ProjectTooLargeError: It exceeds a limit.
         PackageRootError: The root is not a directory.
-        PackagingError: A file kept changing while it was read, or `.kineticignore` is bad.
+        PackagingError: `.kineticignore` cannot be read.
     """
     chosen, real = options or SnapshotOptions(), root.resolve()
     if not real.is_dir():
@@ -115,137 +102,32 @@ def take_snapshot(
             hint="run from the project's directory, or set KINETIC_PACKAGE_ROOT to it",
         )
     rules = read_rules(real, default_excludes=chosen.default_excludes)
-    for left in reversed(range(ATTEMPTS)):
-        cache = StatCache.of_root(real, cache_home)
-        try:
-            return _try_snapshot(real, rules, cache, cache_home, chosen, only)
-        except ChangedWhileRead as changed:
-            if not left:
-                raise _restless(changed) from changed
-            time.sleep(PAUSE_SECONDS)
-        finally:
-            cache.save()
-    raise AssertionError("unreachable")
-
-
-def _try_snapshot(
-    root: Path,
-    rules: IgnoreRules,
-    cache: StatCache,
-    cache_home: Path | None,
-    options: SnapshotOptions,
-    only: Sequence[str] | None,
-) -> CodeSnapshot:
+    cache = StatCache.of_root(real, cache_home)
     tree = walk_tree(
-        root,
+        real,
         rules,
         is_known_harmless=lambda file: cache.digest(file) is not None,
-        never=cache_home if cache_home and cache_home.resolve().is_relative_to(root) else None,
+        never=cache_home if cache_home and cache_home.resolve().is_relative_to(real) else None,
         only=only,
     )
-    size_bytes = sum(file.size_bytes for file in tree.files)
-    warnings = (*tree.warnings(), *_guard_size(tree, size_bytes, options))
-    reader = _Reader(root, tree, rules, cache)
-    packs = reader.packs()
+    too_much = _guard_size(tree, chosen)
+    with copies(cache_home) as new_copy:
+        reader = SnapshotReader(real, tree, rules, cache, new_copy)
+        packs = reader.packs()
+    cache.save()
     return CodeSnapshot(
-        root=root,
-        files=len(tree.files),
-        size_bytes=size_bytes,
+        root=real,
+        files=len(reader.files),
+        size_bytes=sum(file.size_bytes for file in reader.files.values()),
         packs=packs,
         manifest=encode_manifest(reader.entries()),
-        warnings=warnings,
+        warnings=(*tree.warnings(), *too_much),
     )
 
 
-class _Reader:
-    """Finds the digests of files and of the packs they make, reading what is not known."""
-
-    def __init__(self, root: Path, tree: Tree, rules: IgnoreRules, cache: StatCache) -> None:
-        self.root = root
-        self.rules = rules
-        self.cache = cache
-        self.files = {file.path: file for file in tree.files}
-        self.tree = tree
-        self.digests: dict[str, str] = {}
-        for file in tree.files:
-            known = cache.digest(file)
-            if known:
-                self.digests[file.path] = known
-
-    def packs(self) -> tuple[ObjectRef, ...]:
-        planned = plan_packs(self._members())
-        known = [self._known_pack(members) for members in planned]
-        unknown = [index for index, pack in enumerate(known) if pack is None]
-        if unknown:
-            with ThreadPoolExecutor(READERS) as pool:
-                read = pool.map(self._read_pack, [planned[index] for index in unknown])
-                for index, pack in zip(unknown, read, strict=True):
-                    known[index] = pack
-                    self.cache.remember_pack(self._inputs(planned[index]), pack)
-        return tuple(_pack_ref(pack) for pack in known if pack)
-
-    def entries(self) -> Iterable[Entry]:
-        for file in self.tree.files:
-            yield Entry(file.path, file.mode, file.size_bytes, self.digests[file.path])
-        for path, mode in self.tree.directories.items():
-            yield Entry(path, mode)
-        for link in self.tree.links:
-            yield Entry(link.path, link=link.target)
-
-    def _members(self) -> Iterable[Member]:
-        for file in self.tree.files:
-            yield Member(file.path, file.mode, file.size_bytes)
-        for path, mode in self.tree.directories.items():
-            yield Member(path, mode, 0, is_directory=True)
-        for link in self.tree.links:
-            yield Member(link.path, 0, 0, link.target)
-
-    def _known_pack(self, members: Sequence[Member]) -> KnownPack | None:
-        if any(member.is_file and member.path not in self.digests for member in members):
-            return None
-        return self.cache.pack(self._inputs(members))
-
-    def _inputs(self, members: Sequence[Member]) -> str:
-        return pack_inputs(
-            f"{member.path}\0{member.mode:o}\0{member.link}\0{member.is_directory:d}\0"
-            f"{self.digests.get(member.path, '')}"
-            for member in members
-        )
-
-    def _read_pack(self, members: Sequence[Member]) -> KnownPack:
-        digest, size_bytes = hashlib.sha256(), 0
-        for piece in archive(self.root, members, self._note):
-            digest.update(piece)
-            size_bytes += len(piece)
-        return KnownPack(digest.hexdigest(), size_bytes)
-
-    def _note(self, read: FileRead) -> None:
-        file = self.files[read.path]
-        if not _is_version(read, file):
-            raise ChangedWhileRead(read.path)
-        self.digests[read.path] = read.sha256
-        # What is remembered counts as harmless, and the rule that lets a secret ship may go.
-        if not (may_hold_secret(file.path, file.size_bytes) and self.rules.brings_back(file.path)):
-            self.cache.remember(file, read.sha256, read.read_at_ns)
-
-
-def _is_version(read: FileRead, file: FoundFile) -> bool:
-    found = read.found
-    now = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-    return now == (file.size_bytes, file.mtime_ns, file.ctime_ns, file.inode)
-
-
-def _member(entry: Entry) -> Member:
-    return Member(entry.path, entry.mode, entry.size_bytes, entry.link, entry.is_directory)
-
-
-def _pack_ref(pack: KnownPack) -> ObjectRef:
-    digest = Sha256(pack.sha256)
-    return ObjectRef(name=pack_object(digest), sha256=digest, size_bytes=pack.size_bytes)
-
-
-def _guard_size(tree: Tree, size_bytes: int, options: SnapshotOptions) -> tuple[str, ...]:
+def _guard_size(tree: Tree, options: SnapshotOptions) -> tuple[str, ...]:
     """Refuse or warn about more code than anybody means to ship."""
+    size_bytes = sum(file.size_bytes for file in tree.files)
     count = len(tree.files) + len(tree.directories) + len(tree.links)
     remedy = f"list what the run does not need in {IGNORE_FILE} at the package root"
     if count > options.max_files:
@@ -279,12 +161,3 @@ def _fullest(files: Iterable[FoundFile]) -> str:
         top = file.path.partition("/")[0]
         counts[top] = counts.get(top, 0) + 1
     return printable(max(counts, key=lambda name: counts[name], default="."))
-
-
-def _restless(changed: ChangedWhileRead) -> PackagingError:
-    path = str(changed)
-    return PackagingError(
-        f"{printable(path)} kept changing while it was read",
-        value=path,
-        hint=f"stop what is writing it, or list it in {IGNORE_FILE}",
-    )

@@ -30,6 +30,10 @@ LISTED = 20
 """How many paths a warning names; it is one warning, and each path in it may matter."""
 
 
+VANISHED = "not shipped, because they were gone before they could be read: {}"
+MIXED = "shipped as they were read, although they never stopped changing: {}"
+
+
 class FoundFile(NamedTuple):
     """A regular file as a walk saw it; its `stat` names the version that was seen."""
 
@@ -64,6 +68,7 @@ class Tree:
         special: Sockets, pipes and devices.
         homes: Directories that some `KINETIC_HOME` names or named.
         vanished: What was there when the walk began and could not be read any more.
+        mixed: Files that never read the same twice.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -77,6 +82,7 @@ class Tree:
     special: list[str] = field(default_factory=list)
     homes: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
 
     def warnings(self) -> tuple[str, ...]:
         """Say, in a sentence each, what was left out that somebody may miss."""
@@ -89,7 +95,8 @@ class Tree:
             (self.unreadable, "not shipped, because you may not read them: {}"),
             (self.special, "not shipped, because they are sockets, pipes or devices: {}"),
             (self.homes, "not shipped, because kinetic keeps its own files there: {}"),
-            (self.vanished, "not shipped, because they were gone before they could be read: {}"),
+            (self.vanished, VANISHED),
+            (self.mixed, MIXED),
         )
         return tuple(
             text.format(listed(sorted(paths), limit=LISTED)) for paths, text in sentences if paths
@@ -165,7 +172,7 @@ class _Walk:
     def pick(self, paths: Sequence[str]) -> Tree:
         """Look at some files and at nothing else."""
         for path in paths:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if is_secret_by_name(path) and not self.rules.brings_back(path):
                     self.tree.secrets.append(path)
                 else:
@@ -180,13 +187,13 @@ class _Walk:
             self.tree.unreadable.append(folder.path or ".")
             self.tree.directories.pop(folder.path, None)
             return
-        except FileNotFoundError:
+        except OSError:  # gone, or no directory any more
+            self.tree.directories.pop(folder.path, None)
             return
         for entry in entries:
-            try:
+            # What goes away, or becomes something else, while it is looked at is not there.
+            with contextlib.suppress(OSError):
                 yield from self._look_at(folder, entry)
-            except FileNotFoundError:
-                continue
 
     def _look_at(self, folder: _Folder, entry: os.DirEntry[str]) -> Iterator[_Folder]:
         path = folder.child(entry.name)
@@ -307,10 +314,13 @@ class _Walk:
         named = shipped.union(self.pending_links)
         for path in self.pending_links:
             real = os.path.relpath(os.path.realpath(self._full(path)), self.root)
-            if real in shipped:
-                self.tree.links.append(FoundLink(path, self._link_text(path, real, named)))
-            else:
+            if real not in shipped:
                 self.tree.dangling.append(path)
+                continue
+            try:
+                self.tree.links.append(FoundLink(path, self._link_text(path, real, named)))
+            except OSError:  # gone, or no link any more
+                self.tree.vanished.append(path)
 
     def _link_text(self, path: str, real: str, named: set[str]) -> str:
         """Return what a link says: a relative path that leads to the same place elsewhere."""

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from kinetic_flows.errors import PackagingError
 from kinetic_flows.interruption import in_threads
-from kinetic_flows.job import CodeSpec, ObjectRef
-from kinetic_flows.packaging.packs import ChangedWhileRead, Member, archive
+from kinetic_flows.job import CodeSpec, ObjectRef, Sha256
+from kinetic_flows.naming import pack_object
+from kinetic_flows.packaging.ignore import read_rules
+from kinetic_flows.packaging.manifest import decode_manifest, encode_manifest
+from kinetic_flows.packaging.packs import (
+    Contents,
+    FileRead,
+    Member,
+    archive,
+    member_of,
+    pack_inputs,
+    plan_packs,
+)
+from kinetic_flows.packaging.reading import became_secret
+from kinetic_flows.packaging.resting import settle
 from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.snapshot import CodeSnapshot
-from kinetic_flows.packaging.wording import printable
+from kinetic_flows.packaging.tree import Tree
 from kinetic_flows.protocols import ArtifactStore
 from kinetic_flows.scratch import scratch_directory
 
@@ -32,42 +45,51 @@ class UploadSummary:
     """What an upload sent.
 
     Attributes:
+        snapshot: What is in the store now: the snapshot that was asked for, or, where files
+            changed since it was taken, another with versions of these.
         objects_uploaded: Objects that this client wrote.
         bytes_uploaded: Their sizes, compressed.
+        warnings: What was left out or is not as it was, a sentence each.
     """
 
+    snapshot: CodeSnapshot
     objects_uploaded: int
     bytes_uploaded: int
+    warnings: tuple[str, ...] = ()
 
 
 def upload_code(snapshot: CodeSnapshot, store: ArtifactStore, *, home: Path) -> UploadSummary:
     """Put those packs of a snapshot into the store that it lacks, then the manifest.
 
     Args:
-        snapshot: What to upload; its files are read again as far as they are needed.
+        snapshot: What to upload; its files are read again as far as they are needed, and where
+            one has changed, a version of it takes its place.
         store: Where to.
         home: `KINETIC_HOME`, where packs are made.
 
     Raises:
-        PackagingError: A file changed since the snapshot was taken.
         StoreError: The store refused an object.
     """
-    manifest = snapshot.manifest_ref
-    missing = store.missing([manifest.name, *(pack.name for pack in snapshot.packs)])
+    planned = snapshot.manifest_ref
+    missing = store.missing([planned.name, *(pack.name for pack in snapshot.packs)])
     sent = [0]
+    warnings: tuple[str, ...] = ()
     if any(pack.name in missing for pack in snapshot.packs):
-        wanted = [
-            (pack, members)
-            for pack, members in zip(snapshot.packs, snapshot.members(), strict=True)
-            if pack.name in missing
-        ]
         with scratch_directory(home) as folder:
-            uploader = _PackUploader(snapshot.root, store, folder)
-            sent = in_threads(uploader.upload, wanted, threads=UPLOADERS)
+            upload = _Upload(snapshot, store, folder)
+            snapshot, warnings = upload.run(missing)
+            sent = upload.sent
     # The manifest comes last: where it is, its packs are.
-    if manifest.name in missing and store.put_if_absent(manifest.name, snapshot.manifest):
+    manifest = snapshot.manifest_ref
+    is_there = manifest == planned and manifest.name not in missing
+    if not is_there and store.put_if_absent(manifest.name, snapshot.manifest):
         sent.append(manifest.size_bytes)
-    return UploadSummary(objects_uploaded=sum(1 for size in sent if size), bytes_uploaded=sum(sent))
+    return UploadSummary(
+        snapshot=snapshot,
+        objects_uploaded=sum(1 for size in sent if size),
+        bytes_uploaded=sum(sent),
+        warnings=warnings,
+    )
 
 
 def code_spec(snapshot: CodeSnapshot, root: PackageRoot) -> CodeSpec:
@@ -85,50 +107,116 @@ def code_spec(snapshot: CodeSnapshot, root: PackageRoot) -> CodeSpec:
     )
 
 
-class _PackUploader:
-    def __init__(self, root: Path, store: ArtifactStore, folder: Path) -> None:
-        self.root = root
+class _Upload:
+    """Uploads the packs of a snapshot, and of what becomes of it where files have changed."""
+
+    def __init__(self, snapshot: CodeSnapshot, store: ArtifactStore, folder: Path) -> None:
+        self.snapshot = snapshot
         self.store = store
         self.folder = folder
+        self.contents = Contents(snapshot.root)
+        self.entries = {entry.path: entry for entry in decode_manifest(snapshot.manifest)}
+        self.numbers = itertools.count()
+        self.changed: set[str] = set()
+        self.vanished: list[str] = []
+        self.secrets: list[str] = []
+        self.mixed: list[str] = []
+        self.refs: dict[str, ObjectRef] = {}
+        self.sent: list[int] = []
 
-    def upload(self, wanted: tuple[ObjectRef, Sequence[Member]]) -> int:
-        """Make a pack, check that it is the one planned, store it, and return its size."""
-        pack, members = wanted
-        path = self.folder / pack.sha256
+    def run(self, missing: Set[str]) -> tuple[CodeSnapshot, tuple[str, ...]]:
+        """Upload what is missing, and return what is in the store then."""
+        planned = self.snapshot.members()
+        for pack, members in zip(self.snapshot.packs, planned, strict=True):
+            if pack.name not in missing:
+                self.refs[self._inputs(members)] = pack
+        while True:
+            wanted = [members for members in planned if self._inputs(members) not in self.refs]
+            self.sent += in_threads(self._upload, wanted, threads=UPLOADERS)
+            if not self.changed:
+                return self._revised(planned), self._warnings()
+            self._settle_changed()
+            planned = plan_packs(member_of(entry) for entry in self.entries.values())
+
+    def _inputs(self, members: Sequence[Member]) -> str:
+        digests = {member.path: self.entries[member.path].sha256 for member in members}
+        return pack_inputs(members, digests)
+
+    def _upload(self, members: Sequence[Member]) -> int:
+        """Make a pack and store it if its files are what they should be; return its size."""
+        inputs, name = self._inputs(members), next(self.numbers)
+        path = self.folder / f"pack-{name}"
         try:
             with path.open("wb") as file:
-                digest = self._write(members, file)
-            if digest != pack.sha256:
-                raise ChangedWhileRead(members[0].path)
-            return path.stat().st_size if self.store.put_if_absent(pack.name, path) else 0
-        except ChangedWhileRead as changed:
-            raise _changed(changed) from changed
+                digest, size_bytes = self._write(members, file)
+            if not self.changed.isdisjoint(member.path for member in members):
+                return 0
+            pack = ObjectRef(name=pack_object(digest), sha256=digest, size_bytes=size_bytes)
+            stored = path.stat().st_size if self.store.put_if_absent(pack.name, path) else 0
+            self.refs[inputs] = pack
+            return stored
         finally:
             path.unlink(missing_ok=True)
 
-    def _write(self, members: Sequence[Member], file: BinaryIO) -> str:
-        digest = hashlib.sha256()
+    def _write(self, members: Sequence[Member], file: BinaryIO) -> tuple[Sha256, int]:
+        digest, size_bytes = hashlib.sha256(), 0
         compressor = zlib.compressobj(self._level(members), wbits=_GZIP_WINDOW_BITS)
-        for piece in archive(self.root, members):
+        for piece in archive(self.contents, members, self._note):
             digest.update(piece)
+            size_bytes += len(piece)
             file.write(compressor.compress(piece))
         file.write(compressor.flush())
-        return digest.hexdigest()
+        return Sha256(digest.hexdigest()), size_bytes
+
+    def _note(self, read: FileRead) -> None:
+        if not read.is_complete or read.sha256 != self.entries[read.path].sha256:
+            self.changed.add(read.path)
 
     def _level(self, members: Sequence[Member]) -> int:
         """Return 0 for a large file whose beginning does not compress, such as an image."""
         if len(members) > 1 or members[0].size_bytes < SAMPLE_BYTES:
             return COMPRESSION_LEVEL
-        with open(f"{self.root}/{members[0].path}", "rb") as file:  # noqa: PTH123 - any bytes
+        file = self.contents.open(members[0].path)
+        if file is None:
+            return COMPRESSION_LEVEL
+        with file:
             sample = file.read(SAMPLE_BYTES)
         compressed = len(zlib.compress(sample, 1))
         return 0 if compressed > WORTH_COMPRESSING * len(sample) else COMPRESSION_LEVEL
 
+    def _settle_changed(self) -> None:
+        """Have a version stand for each file that is not what it was any more."""
+        rules = read_rules(self.snapshot.root)
+        settled = settle(self.snapshot.root, self.changed, self._new_copy)
+        for path, version in settled.items():
+            entry = self.entries[path]
+            if version is None:
+                self.vanished.append(path)
+                del self.entries[path]
+            elif became_secret(path, version, rules):
+                self.secrets.append(path)
+                del self.entries[path]
+            else:
+                self.contents.add({path: version})
+                self.entries[path] = entry._replace(
+                    size_bytes=version.size_bytes, sha256=version.sha256
+                )
+                self.mixed += [path] if version.is_mixed else []
+        self.changed.clear()
 
-def _changed(changed: ChangedWhileRead) -> PackagingError:
-    path = str(changed)
-    return PackagingError(
-        f"{printable(path)}, or a file that ships beside it, changed after the call was planned",
-        value=path,
-        hint="call again; if something keeps writing it, list it in .kineticignore",
-    )
+    def _new_copy(self) -> Path:
+        return self.folder / f"copy-{next(self.numbers)}"
+
+    def _revised(self, planned: Sequence[Sequence[Member]]) -> CodeSnapshot:
+        sizes = [member.size_bytes for members in planned for member in members if member.is_file]
+        return replace(
+            self.snapshot,
+            files=len(sizes),
+            size_bytes=sum(sizes),
+            packs=tuple(self.refs[self._inputs(members)] for members in planned),
+            manifest=encode_manifest(self.entries.values()),
+        )
+
+    def _warnings(self) -> tuple[str, ...]:
+        tree = Tree(vanished=self.vanished, secrets=self.secrets, mixed=self.mixed)
+        return tree.warnings()

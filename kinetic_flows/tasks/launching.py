@@ -50,11 +50,14 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         bundle = runner_bundle()
         store.put_if_absent(runner_object(bundle.sha256), bundle.data)
         uploaded = upload_code(draft.snapshot, store, home=draft.settings.home)
+        for warning in uploaded.warnings:
+            progress.warning(warning)
+        sent = uploaded.snapshot
         current.finish(
-            f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}; "
+            f"{sent.files} files, {size_in_units(sent.size_bytes)}; "
             f"{size_in_units(uploaded.bytes_uploaded)} new"
         )
-        return code_spec(draft.snapshot, draft.root)
+        return code_spec(sent, draft.root)
 
 
 @own_task(TASK_LAUNCH_ACCELERATOR)

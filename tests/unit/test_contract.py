@@ -25,7 +25,7 @@ from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.job import ResultEnvelope, ResultHeader, open_result, seal_result
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.packaging.manifest import Entry, encode_manifest
-from kinetic_flows.packaging.packs import Member, archive
+from kinetic_flows.packaging.packs import Contents, Member, archive
 
 KEY, RUN = "ab" * 32, "run-1"
 
@@ -100,7 +100,7 @@ def test_what_the_client_packs_the_runner_restores(tmp_path: Path) -> None:
         Member("sub/link", 0, 0, link="a.py"),
         Member("void", 0o750, 0, is_directory=True),
     ]
-    pack = b"".join(archive(tmp_path / "root", members))
+    pack = b"".join(archive(Contents(tmp_path / "root"), members, [].append))
     entries = [
         Entry("sub/a.py", 0o640, 8, "0" * 64),
         Entry("sub/link", link="a.py"),

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.errors import PackagingError
 from kinetic_flows.packaging.snapshot import CodeSnapshot, take_snapshot
 from kinetic_flows.packaging.upload import code_spec, upload_code
 from shipping import names_under, plain_root, restore, run_python, upload, write_project
@@ -107,15 +106,6 @@ def test_packs_name_no_person_and_no_time(project: Path, store: LocalStore) -> N
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = archive.getmembers()
     assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {(0, 0, "", "", 0)}
-
-
-def test_a_file_that_changed_after_planning_is_refused(project: Path, store: LocalStore) -> None:
-    snapshot = snap(project)
-    asset = project / "assets" / "a.bin"
-    asset.write_bytes(bytes(asset.stat().st_size))
-    with pytest.raises(PackagingError, match=r"assets/a\.bin.* changed after"):
-        upload(snapshot, store)
-    assert store.missing([snapshot.manifest_ref.name]) == {snapshot.manifest_ref.name}
 
 
 def test_what_does_not_compress_is_stored_as_it_is(project: Path, store: LocalStore) -> None:
