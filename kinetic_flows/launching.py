@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
+from kinetic_flows.clients.surroundings import surrounding_tags
 from kinetic_flows.flow_functions import flow_retries, is_flow
 from kinetic_flows.job import (
     CodeSpec,
@@ -198,7 +199,8 @@ def _on_work_pool(new: NewRun, request: JobRequest, place: Place, session: Sessi
 
 def run_tags(draft: Draft) -> tuple[str, ...]:
     """Return the tags of a function's runs, by which Prefect's UI finds them."""
-    return (RUN_TAG, str(draft.accelerator), draft.mode, *draft.call.options.tags)
+    given = (*draft.call.options.tags, *surrounding_tags())
+    return tuple(dict.fromkeys((RUN_TAG, str(draft.accelerator), draft.mode, *given)))
 
 
 def run_labels(membership: Membership, session: Session) -> dict[str, str | int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.prefect_api import NewRun, RunRecord
 from kinetic_flows.clients.prefect_records import environment_of
+from kinetic_flows.clients.surroundings import surrounding_tags
 from kinetic_flows.errors import (
     KineticError,
     ObjectNotFoundError,
@@ -57,7 +58,7 @@ def relaunch(
         name=record.name,
         parent_flow_run_id=parent,
         parameters=record.parameters,
-        tags=(*_own_tags(record), retry_tag(record.id)),
+        tags=tuple(dict.fromkeys((*_own_tags(record), *surrounding_tags(), retry_tag(record.id)))),
         labels={**_own_labels(record), RETRY_LABEL: record.id},
         job_variables={},
         work_queue=work_queue,

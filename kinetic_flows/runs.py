@@ -157,7 +157,7 @@ class Run(Generic[R]):
             RunNotFoundError: What the run was started with has expired.
             KineticError: The new run could not be started.
         """
-        from kinetic_flows.clients.prefect_api import surrounding_flow_run_id
+        from kinetic_flows.clients.surroundings import surrounding_flow_run_id
         from kinetic_flows.relaunching import relaunch
 
         with own_session(Silence(), self.cloud) as session:

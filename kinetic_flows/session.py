@@ -14,8 +14,8 @@ from kinetic_flows.clients.prefect_api import (
     PrefectApi,
     configured_api_url,
     connect,
-    surrounding_api_url,
 )
+from kinetic_flows.clients.surroundings import surrounding_api_url
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE
 from kinetic_flows.ledger import ClientLedger
 from kinetic_flows.outage import Outage

@@ -369,25 +369,6 @@ def impatient(retries: int = 1) -> Iterator[None]:
         yield
 
 
-def surrounding_api_url() -> str | None:
-    """Return the API of the flow run that this code is part of; None outside of any.
-
-    A flow run may be driven by Prefect's ephemeral server, which no setting names.
-    """
-    from prefect.context import FlowRunContext
-
-    flow_run = FlowRunContext.get()
-    return str(flow_run.client.api_url).rstrip("/") if flow_run and flow_run.client else None
-
-
-def surrounding_flow_run_id() -> str | None:
-    """Return the flow run that this code is part of; None outside of any."""
-    from prefect.context import FlowRunContext
-
-    context = FlowRunContext.get()
-    return str(context.flow_run.id) if context and context.flow_run else None
-
-
 def configured_api_url() -> str | None:
     """Return the API that Prefect's active profile names; None when it names none."""
     from prefect.settings import PREFECT_API_URL

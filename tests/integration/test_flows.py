@@ -9,7 +9,7 @@ from types import ModuleType
 from uuid import UUID
 
 import pytest
-from prefect import flow, get_client, task
+from prefect import flow, get_client, tags, task
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.futures import as_completed
@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from projects import make_project
 
 import kinetic
-from kinetic_flows.clients.prefect_api import connect
+from kinetic_flows.clients.prefect_api import RunQuery, connect
 from kinetic_flows.errors import UsageError
 
 FUNCTIONS = """
@@ -86,6 +86,10 @@ def _children(api_url: str, parent: str) -> list[tuple[str, str]]:
     return [(run.name, str(run.id)) for run in found]
 
 
+def _grandchildren(api_url: str, children: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [each for _, child in children for each in _children(api_url, child)]
+
+
 @pytest.mark.usefixtures("place")
 def test_runs_made_in_a_flow_are_below_it_and_give_it_futures(
     functions: ModuleType, prefect_api_url: str
@@ -101,9 +105,10 @@ def test_runs_made_in_a_flow_are_below_it_and_give_it_futures(
         from prefect.runtime import flow_run
 
         ids["study"] = str(flow_run.id)
-        called = functions.double(1)
-        run = functions.double.submit(2)
-        group = functions.double.map([3, 4])
+        with tags("study-7"):
+            called = functions.double(1)
+            run = functions.double.submit(2)
+            group = functions.double.map([3, 4])
         future = run.as_future()
         first = next(iter(as_completed([future]))).result()
         after = plus_one.submit(future, wait_for=[future])
@@ -117,6 +122,10 @@ def test_runs_made_in_a_flow_are_below_it_and_give_it_futures(
     assert ids["group"] in {run_id for _, run_id in children}
     members = _children(prefect_api_url, ids["group"])
     assert [name for name, _ in members] == ["double[0]", "double[1]"]
+    with connect(prefect_api_url) as api:
+        tagged = {each.id for each in api.find_runs(RunQuery(tag="study-7"))}
+    own = {run_id for _, run_id in _grandchildren(prefect_api_url, children)}
+    assert own <= tagged, "the functions' own runs, and not only the flow runs above them"
 
 
 @pytest.mark.usefixtures("place")
