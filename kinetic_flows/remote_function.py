@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from kinetic_flows import option_values as check
@@ -317,9 +316,11 @@ class RemoteFunction(Generic[P, R]):
     ) -> tuple[Draft, Platform, Progress]:
         """Decide what can be decided at once, telling the person what they should know."""
         from kinetic_flows.configuration import configure
+        from kinetic_flows.packaging.root import working_directory
         from kinetic_flows.planning import Call, draft_call
         from kinetic_flows.platforms.choice import choose_platform
 
+        cwd = working_directory()
         call = Call(
             function=self.fn,
             args=(*self._bound, *args),
@@ -331,9 +332,7 @@ class RemoteFunction(Generic[P, R]):
         environ = process_environment()
         settings = configure(environ, progress, self.options.cloud)
         platform = choose_platform(settings, environ)
-        draft = draft_call(
-            call, settings, platform, cwd=Path.cwd(), sys_path=sys.path, environ=environ
-        )
+        draft = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
         for notice in draft.notices:
             progress.notice(notice)
         for warning in draft.warnings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from kinetic_flows.cli.targets import load_function
 
@@ -16,6 +15,7 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         upgrade: Resolve again, and replace the stored lock.
     """
     from kinetic_flows.configuration import configure
+    from kinetic_flows.packaging.root import working_directory
     from kinetic_flows.planning import Call, draft_call, lock_draft
     from kinetic_flows.platforms.choice import choose_platform
     from kinetic_flows.progress import Silence
@@ -32,7 +32,9 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         options=function.options,
         may_lack_arguments=True,
     )
-    draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path, environ=environ)
+    draft = draft_call(
+        call, settings, platform, cwd=working_directory(), sys_path=sys.path, environ=environ
+    )
     locked = lock_draft(draft, platform, environ, upgrade=upgrade)
     print(f"dependencies: {draft.source.label}", file=sys.stderr)
     for warning in (*draft.warnings, *locked.warnings):

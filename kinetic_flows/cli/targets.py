@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.errors import UsageError, suggest
+from kinetic_flows.packaging.root import working_directory
 from kinetic_flows.remote_function import RemoteFunction
 
 
@@ -27,12 +28,13 @@ def load_function(target: str) -> RemoteFunction[..., Any]:
             value=target,
             hint="write FILE:FUNCTION, such as train.py:train",
         )
-    path = Path(file_name).resolve()
+    cwd = working_directory()
+    path = (cwd / file_name).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(
             f"there is no Python file {file_name!r}",
             value=file_name,
-            hint=f"the path is relative to {Path.cwd()}",
+            hint=f"the path is relative to {cwd}",
         )
     return _function(_import(path), function_name, file_name)
 

@@ -135,6 +135,21 @@ def find_package_root(
     )
 
 
+def working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        PackageRootError: It was removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise PackageRootError(
+            "the working directory was removed",
+            hint="change to one that exists (cd, or os.chdir in the program) and call again",
+        ) from error
+
+
 def defining_module(function: Callable[..., Any]) -> str:
     """Return the name of the module that defines what is called in the end."""
     target: Any = function

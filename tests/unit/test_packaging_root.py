@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from kinetic_flows.errors import PackageRootError
 from kinetic_flows.packaging.root import find_package_root
-from shipping import run_python, write_project
+from shipping import CHECKOUT, run_python, write_project
 
 PROBE = """
     import json, os, pathlib, sys
@@ -281,6 +284,101 @@ def test_what_a_partial_or_a_method_calls_is_what_counts(tools: Path, project: P
     env = {"PYTHONPATH": f"{tools}:{project / 'libs'}"}
     printed = run_python(["app/main.py"], cwd=project, env=env).splitlines()
     assert [json.loads(line)["path"] for line in printed] == [str(project / "libs")] * 3
+
+
+@pytest.mark.parametrize("place", ["", "src", "src/app"])
+def test_a_project_below_a_virtual_environment_is_importable(tools: Path, place: str) -> None:
+    environment = tools.parent / "env"
+    venv.create(environment, symlinks=True, with_pip=False)
+    project = write_project(environment / place, {"main.py": IMPORTING})
+    write_project(project, {"space/team/mod.py": "def train(): ..."})
+    packages = Path(cloudpickle.__file__).parent.parent
+    python = str(environment / "bin" / "python")
+    done = subprocess.run(
+        [python, "main.py"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": f"{tools}:{CHECKOUT}:{packages}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["path"] == str(project)
+    assert found["sys_path"] == ["."]
+
+
+def test_a_project_in_a_virtual_environment_does_not_become_the_project_around_it(
+    tools: Path, project: Path
+) -> None:
+    files = {"pyproject.toml": "", "env/pyvenv.cfg": "", "env/src/main.py": MAIN}
+    write_project(project, files)
+    assert probe(tools, project, "env/src/main.py")["path"] == str(project / "env" / "src")
+
+
+def test_what_stays_in_an_environment_of_the_project_is_not_on_the_path(
+    tools: Path, project: Path
+) -> None:
+    write_project(project, {"main.py": MAIN, "env/pyvenv.cfg": "", "env/src/lib/lib.py": ""})
+    path = f"{tools}:{project / 'env/src/lib'}"
+    assert probe(tools, project, "main.py", env={"PYTHONPATH": path})["sys_path"] == ["."]
+
+
+def test_what_comes_after_the_standard_library_comes_after_it_in_a_run(
+    tools: Path, project: Path
+) -> None:
+    main = """
+        import sys
+        sys.path.insert(1, "first")
+        sys.path.append("last")
+        sys.path.append("first")
+        from probe import probe
+        def train(): ...
+        probe(train)
+    """
+    write_project(project, {"main.py": main, "first/a.py": "", "last/queue.py": ""})
+    found = probe(tools, project, "main.py")
+    assert found["sys_path"] == [".", "first", "last"]
+    assert found["late"] == ["last"]
+
+
+def test_what_python_skips_on_its_path_is_skipped(tools: Path, project: Path) -> None:
+    main = """
+        import os, pathlib, sys
+        os.symlink("loop", "loop")
+        odd = [None, b"bytes", pathlib.Path("lib"), 3, "x" * 5000, "loop/x", "gone", "~"]
+        sys.path += [*odd, "lib"]
+        from probe import probe
+        def train(): ...
+        probe(train)
+    """
+    write_project(project, {"main.py": main, "lib/a.py": ""})
+    assert probe(tools, project, "main.py")["sys_path"] == [".", "lib"]
+
+
+GONE = """
+    import os
+    os.mkdir("here")
+    os.chdir("here")
+    os.rmdir(os.getcwd())
+    import kinetic
+
+    @kinetic.run(requirements=[])
+    def train(): ...
+
+    for call in (train, train.plan, train.submit):
+        try:
+            call()
+        except kinetic.errors.PackageRootError as error:
+            print(repr(str(error)))
+"""
+
+
+def test_a_working_directory_that_was_removed_is_an_error_with_the_remedy(project: Path) -> None:
+    write_project(project, {"main.py": GONE})
+    printed = run_python([str(project / "main.py")], cwd=project).splitlines()
+    assert len(printed) == 3
+    assert all("the working directory was removed" in line for line in printed)
+    assert all("os.chdir" in line for line in printed)
 
 
 def test_finding_the_root_needs_no_heavy_import(tmp_path: Path) -> None:

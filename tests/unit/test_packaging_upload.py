@@ -131,12 +131,14 @@ def test_two_clients_at_once_upload_each_pack_once(project: Path, tmp_path: Path
 def test_the_spec_says_where_the_code_ran(project: Path) -> None:
     root = dataclasses.replace(
         plain_root(project),
-        sys_path=("scripts", "src"),
+        sys_path=("scripts", "src", "tools"),
+        late=("tools",),
         working_directory="assets",
         main_file=project / "scripts" / "train.py",
     )
     spec = code_spec(snap(project), root)
     assert spec.sys_path == ("scripts", "src")
+    assert spec.late_sys_path == ("tools",)
     assert spec.working_directory == "assets"
     assert spec.entry_module_file == "scripts/train.py"
 

@@ -409,6 +409,36 @@ def test_the_working_directory_and_the_import_path_are_as_the_job_says(tmp_path:
     assert job.value() == (4, "data", "conf", ["main"])
 
 
+def test_what_comes_after_the_standard_library_hides_nothing_of_it(tmp_path: Path) -> None:
+    source = """
+        import multiprocessing, queue, statistics, subprocess, sys
+        def child():
+            import queue, statistics, only_late
+            sys.exit(0 if hasattr(queue, "Queue") and statistics.MINE and only_late.MINE else 1)
+        def main():
+            import only_late
+            started = multiprocessing.get_context("fork").Process(target=child)
+            started.start()
+            started.join()
+            code = "import tool, queue, statistics; print(tool.MINE, statistics.MINE, queue.Queue)"
+            shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            return (
+                hasattr(queue, "Queue"), statistics.MINE, only_late.MINE, started.exitcode,
+                shown.stdout, shown.stderr
+            )
+    """
+    job = Job(tmp_path / "store", source=source)
+    job.files = {
+        "early/statistics.py": "MINE = True",
+        "late/queue.py": "MINE = True",
+        "late/only_late.py": "MINE = True",
+        "tools/tool.py": "MINE = True",
+    }
+    job.code_changes = {"sys_path": (".", "early"), "late_sys_path": ("late", "tools")}
+    assert job.run().exit_code == 0
+    assert job.value() == (True, True, True, 0, "True True <class 'queue.Queue'>\n", "")
+
+
 def test_a_working_directory_without_files_is_there(tmp_path: Path) -> None:
     job = Job(tmp_path / "store", source="import os\ndef main():\n return os.listdir()")
     job.code_changes = {"working_directory": "scratch/here"}

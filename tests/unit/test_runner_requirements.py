@@ -31,7 +31,7 @@ SOURCE = """
 """
 
 
-def _wheel(version: str = "1.0") -> bytes:
+def _wheel(version: str = "1.0", **modules: str) -> bytes:
     """Return a wheel of a package `paint` with a module and a command."""
     info = f"paint-{version}.dist-info"
     files = {
@@ -39,6 +39,7 @@ def _wheel(version: str = "1.0") -> bytes:
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: paint\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": "[console_scripts]\npaint-it = paint:main\n",
+        **{f"{name}.py": text for name, text in modules.items()},
     }
     record = "".join(
         f"{name},sha256={_record_digest(text)},{len(text)}\n" for name, text in files.items()
@@ -119,6 +120,15 @@ def test_another_version_than_the_images_comes_first(job: Job, python: Path) -> 
     _require(job, _lock(wheel), wheel)
     assert _run(job, python).exit_code == 0
     assert job.value()[0] == "red 1.0"
+
+
+def test_a_package_hides_no_module_of_the_standard_library(job: Job, python: Path) -> None:
+    wheel = _wheel(statistics="mean = max")
+    job.source = "import paint, statistics\ndef main():\n return statistics.mean([1, 3])"
+    _require(job, _lock(wheel), wheel)
+    ended = _run(job, python)
+    assert ended.exit_code == 0, ended.output
+    assert job.value() == 2
 
 
 def test_a_wheel_whose_hash_the_lock_does_not_have_is_not_installed(job: Job, python: Path) -> None:
