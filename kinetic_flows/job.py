@@ -94,6 +94,8 @@ class CodeSpec:
         working_directory: Directory to run in, relative to the workspace.
         entry_module_file: The script that was `__main__` on the client, relative to the
             workspace; None when there was none.
+        entry_module_name: What it is called as a module that was started with `python -m`; None
+            for a script.
         root: The directory of the client that shipped, for file names in tracebacks; empty to
             name files by their place in the project.
     """
@@ -104,6 +106,7 @@ class CodeSpec:
     late_sys_path: tuple[str, ...] = ()
     working_directory: str = "."
     entry_module_file: str | None = None
+    entry_module_name: str | None = None
     root: str = ""
 
 

@@ -13,6 +13,7 @@ from shipping import restore, run_python, ship, write_project
 
 CLIENT = """
     import os, pathlib, pickle, sys
+    from kinetic_flows.packaging.main_module import main_name
     from kinetic_flows.packaging.payload import pack_call
     from kinetic_flows.packaging.root import find_package_root
 
@@ -34,6 +35,7 @@ CLIENT = """
             "warnings": payload.warnings,
             "sys_path": root.sys_path,
             "path": str(root.path),
+            "main_name": main_name(),
             "main_file": root.main_file and str(root.main_file.relative_to(root.path)),
         }
         pathlib.Path(os.environ["CASES"]).write_bytes(pickle.dumps(cases))
@@ -53,7 +55,7 @@ for name, case in cases.items():
     framed = pickle.loads(case["data"])
     os.environ.update(framed["environment"])
     file = case["main_file"] and os.path.join(workspace, case["main_file"])
-    install_main(file, framed["main"])
+    install_main(file, case["main_name"])
     add_sources(framed["sources"])
     try:
         function, args, kwargs = load_call(framed, "")

@@ -147,7 +147,6 @@ class Job:
         frame = {
             "environment": self.environment,
             "function": reference,
-            "main": None,
             "sources": {},
             "call": [call],
         }

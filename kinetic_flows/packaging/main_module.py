@@ -142,6 +142,12 @@ class MainGlobals:
         return main_file is not None and self._files.place(str(main_file)) is not None
 
 
+def main_name() -> str | None:
+    """Return the module that this process was started with; None for a script and all else."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return getattr(spec, "name", None)
+
+
 def namespace_of(module_name: Any) -> Mapping[str, Any]:
     """Return the global variables of a module that is loaded here; empty for any other."""
     module = sys.modules.get(module_name) if isinstance(module_name, str) else None

@@ -1,18 +1,17 @@
 """The payload: one call, pickled for the run.
 
 A payload is a pickle of `{"environment": {name: value}, "function": {"module", "qualname"} or
-None, "main": name or None, "sources": {file name: text}, "call": [bytes or digest, ...]}`. The
-pieces of `call`, joined, are a pickle of `(function or None, args, kwargs)` and any number of
-pickles of `{name: value}` for the run's `__main__`; they are nested so that the runner can set
-the environment before it imports anything of the project. A piece may be an object of its own,
-named by its digest, which calls that have it in common share. `main` is the module that was
-started with `python -m`, and `sources` has the lines of code that has no file in the run.
+None, "sources": {file name: text}, "call": [bytes or digest, ...]}`. The pieces of `call`,
+joined, are a pickle of `(function or None, args, kwargs)` and any number of pickles of
+`{name: value}` for the run's `__main__`; they are nested so that the runner can set the
+environment before it imports anything of the project. A piece may be an object of its own, named
+by its digest, which calls that have it in common share. `sources` has the lines of code that has
+no file in the run.
 """
 
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,7 +106,6 @@ def pack_call(
     framed = {
         "environment": dict(environment),
         "function": reference,
-        "main": main_name(),
         "sources": dict(pickled.sources),
         "call": parts,
     }
@@ -172,12 +170,6 @@ def function_reference(function: Callable[..., Any], root: PackageRoot) -> dict[
     if not is_importable_in_run(module, root):
         return None
     return {"module": module, "qualname": qualname}
-
-
-def main_name() -> str | None:
-    """Return the module that this process was started with; None for a script and all else."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return getattr(spec, "name", None)
 
 
 def require_same_python(client: str, runner: str) -> None:

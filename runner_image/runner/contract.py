@@ -49,6 +49,7 @@ def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:
         "late_sys_path": [],
         "working_directory": ".",
         "entry_module_file": None,
+        "entry_module_name": None,
         "root": "",
     }
     return {name: (code or nothing)[name] for name in nothing}

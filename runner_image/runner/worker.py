@@ -104,7 +104,7 @@ def _make_main(task: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
     """Make `__main__` what it was on the client."""
     script = task["entry_module_file"]
     file = os.path.join(task["workspace"], script) if script else None
-    install_main(file, payload["main"])
+    install_main(file, task["entry_module_name"])
     add_sources(payload["sources"])
 
 

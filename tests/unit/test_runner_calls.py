@@ -50,7 +50,6 @@ def test_large_parts_of_a_call_come_as_pieces_of_their_own_and_changed_ones_are_
     frame = {
         "environment": {},
         "function": {"module": "app", "qualname": "main"},
-        "main": None,
         "sources": {},
         "call": [call[:10], str(piece.sha256)],
     }
