@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
@@ -23,7 +21,6 @@ from kinetic_flows.protocols import LaunchNeeds, Phase
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "gke.md"
 SLICE = parse_accelerator("tpu-v5p-2x2x2")
 
 
@@ -86,24 +83,3 @@ def test_the_table_is_what_is_asked_of_a_cluster_and_nothing_else(cluster):
         while table - cluster.access.asked and time.monotonic() < deadline:
             time.sleep(0.05)
     assert cluster.access.asked == table
-
-
-def test_the_documentation_lists_the_table():
-    text = DOCUMENTATION.read_text()
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text.partition("| What | Verbs |")[2], re.M)
-    said = {what.strip().lower(): verbs for what, verbs in rows[: rows_of_table(text)]}
-    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING):
-        (verbs,) = (verbs for what, verbs in said.items() if is_named(each, what))
-        assert re.search(rf"\b{each.verb}\b", verbs), each
-        if each.subresource:
-            assert each.subresource in verbs
-
-
-def rows_of_table(text: str) -> int:
-    """Return how many lines the table of rights has, below its head."""
-    after = text.partition("| What | Verbs |\n")[2].splitlines()
-    return next(index for index, line in enumerate(after) if not line.startswith("|")) - 1
-
-
-def is_named(permission: Any, what: str) -> bool:
-    return what.replace(" ", "").startswith(permission.resource)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -15,6 +18,7 @@ from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.platforms.kubernetes_rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from loopback.kubernetes.pod_security import violations
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "gke.md"
 FILES = ("rbac.yaml", "worker.yaml")
 
 
@@ -55,6 +59,22 @@ def test_the_role_allows_all_that_launching_does():
             continue  # Of the cluster, not of a namespace.
         resource = f"{each.resource}/{each.subresource}" if each.subresource else each.resource
         assert (each.group, resource, each.verb) in allowed
+
+
+def test_the_documentation_lists_what_launching_does():
+    said = documented_rights()
+    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING):
+        (verbs,) = (verbs for what, verbs in said.items() if what.startswith(each.resource))
+        assert re.search(rf"\b{each.verb}\b", verbs), each
+        assert each.subresource in verbs
+
+
+def documented_rights() -> dict[str, str]:
+    """Return the verbs that the table of rights lists, by resource."""
+    text = DOCUMENTATION.read_text().partition("| What | Verbs |\n| --- | --- |\n")[2]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), text.splitlines())
+    cells = (row.strip("| ").split(" | ") for row in rows)
+    return {what.replace(" ", "").lower(): verbs for what, verbs in cells}
 
 
 def test_a_namespace_that_takes_only_restricted_pods_takes_the_worker():
