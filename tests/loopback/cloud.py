@@ -15,7 +15,7 @@ from loopback.artifact_registry import ArtifactRegistryApi
 from loopback.build_worker import BuildWorker
 from loopback.cloud_build import CloudBuildServer
 from loopback.containers import Containers
-from loopback.lifted_python import lift_python_image
+from loopback.lifted_python import USUAL_NAME, lift_python_image
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 
@@ -126,6 +126,7 @@ def _containers(registry: DockerRegistry, front: RegistryFront, starting: ExitSt
     workspace = directory / "lift"
     workspace.mkdir()
     image = lift_python_image(containers, workspace)
-    target = f"docker://{registry.host}/{image.removeprefix('docker.io/')}"
-    containers.run("buildah", "push", "--tls-verify=false", image, target)
+    for name in (image, USUAL_NAME):
+        target = f"docker://{registry.host}/{name.removeprefix('docker.io/')}"
+        containers.run("buildah", "push", "--tls-verify=false", image, target)
     return containers
