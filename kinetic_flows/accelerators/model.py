@@ -151,6 +151,17 @@ class NodePool:
         same = self.accelerator == accelerator.label and self.topology == accelerator.topology
         return spot_fits and (accelerator.category == "cpu" or (same and self._holds(accelerator)))
 
+    def may_have(self, labels: Mapping[str, str]) -> bool:
+        """Whether its nodes have these labels, as far as is known: of others it is believed."""
+        known = {
+            TPU_ACCELERATOR_LABEL: self.accelerator,
+            GPU_ACCELERATOR_LABEL: self.accelerator,
+            TPU_TOPOLOGY_LABEL: self.topology,
+            SPOT_LABEL: "true" if self.spot else None,
+            NODE_POOL_LABEL: self.name,
+        }
+        return all(known.get(name, value) == value for name, value in labels.items())
+
     def _holds(self, accelerator: Accelerator) -> bool:
         if self.count_per_host is None:
             return True

@@ -22,6 +22,8 @@ class Cause(StrEnum):
     SCALING_UP = "scaling_up"
     NO_NODE_POOL = "no_node_pool"
     NO_ROOM = "no_room"
+    TAINTED = "tainted"
+    NO_ADDRESSES = "no_addresses"
     CLOUD_QUOTA = "cloud_quota"
     CLOUD_CAPACITY = "cloud_capacity"
     NAMESPACE_QUOTA = "namespace_quota"

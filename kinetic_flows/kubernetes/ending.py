@@ -248,8 +248,11 @@ def _out_of_memory(pod: KubernetesObject) -> Diagnosis:
 
 def _not_started(pod: KubernetesObject, terminated: KubernetesObject) -> Diagnosis:
     detail = str(terminated.get("message") or terminated["reason"]).strip()
-    lacks_program = "executable file not found" in detail or "no such file" in detail
-    advice = "; an image needs python3 on its PATH" if lacks_program else ""
+    advice = ""
+    if "executable file not found" in detail or "no such file" in detail:
+        advice = "; an image needs python3 on its PATH"
+    elif "exec format error" in detail:
+        advice = "; the image is not built for the platform of the node"
     return Diagnosis(
         cause=Cause.FAILED,
         message=f"the container of {_who(pod)} could not be started: {detail}{advice}",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from kinetic_flows.kubernetes.diagnosis import Cause, Diagnosis
 
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request:?\s*(.*)', re.S)
+_SILENT_WEBHOOK = re.compile(r'failed calling webhook "([^"]+)":?\s*(.*)', re.S)
 _QUOTA = re.compile(r"exceeded quota: ([^,]+)(?:, (.*))?", re.S)
 _ACCOUNT = re.compile(r'serviceaccount "([^"]+)" not found', re.I)
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found', re.I)
@@ -48,7 +49,7 @@ def explain_refusal(status: int, body: str, action: str) -> Diagnosis:
             hint="sign in again: `gcloud auth application-default login`",
             permanent=True,
         )
-    if status in (400, 403, 404, 422):
+    if status in (400, 403, 404, 422) or _SILENT_WEBHOOK.search(message):
         return explain_denial(message, action)
     answered = f"the cluster answered {status} when asked to {action}: {message}"
     if status < 500 and status != _BUSY:
@@ -67,6 +68,12 @@ def explain_denial(message: str, action: str) -> Diagnosis:
         return _over_quota(found)
     if found := _POD_SECURITY.search(message):
         return _insecure(found)
+    if found := _SILENT_WEBHOOK.search(message):
+        return Diagnosis(
+            cause=Cause.ADMISSION,
+            message=f"admission webhook {found[1]!r} does not answer: {found[2].strip()}",
+            hint="try again; if it stays so, ask who runs the cluster",
+        )
     if found := _WEBHOOK.search(message):
         return _permanent(
             Cause.ADMISSION,

@@ -17,6 +17,7 @@ from kinetic_flows.kubernetes.diagnosis import (
     pod_phase,
 )
 from kinetic_flows.kubernetes.refusal import explain_denial
+from kinetic_flows.kubernetes.scheduling import explain_unscheduled
 
 PULL_FAILURES = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -25,9 +26,15 @@ CONFIGURATION_FAILURES = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_OTHER_PLATFORM = re.compile(r"no match for platform|no matching manifest for", re.I)
+_NO_ADDRESS = re.compile(r"no IP addresses available|failed to allocate (?:for range|IP)", re.I)
+"""What container runtimes say: the CNI's host-local plugin, and containerd of an image's index.
+
+https://github.com/containernetworking/plugins/blob/main/plugins/ipam/host-local/backend/allocator/allocator.go
+"""
+
 _SIGNED_OUT = re.compile(r"\b(401|403|unauthorized|forbidden|denied|authentication)\b", re.I)
 _NOT_THERE = re.compile(r"not found|manifest unknown|does not exist|\b404\b", re.I)
-_SHORTAGE = re.compile(r"Insufficient ([\w./-]+)")
 
 
 def explain_waiting(
@@ -102,7 +109,7 @@ def _waiting_pod(
         )
     if _is_scheduled(pod):
         return _preparing(events)
-    return _unscheduled(pod, events, pools)
+    return explain_unscheduled(pod, events, pools)
 
 
 def _is_scheduled(pod: KubernetesObject) -> bool:
@@ -112,13 +119,20 @@ def _is_scheduled(pod: KubernetesObject) -> bool:
 def _preparing(events: Sequence[KubernetesObject]) -> Diagnosis:
     mount = latest(events, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
     if mount is not None:
-        return Diagnosis(
-            cause=Cause.CONFIGURATION,
-            message=f"the node cannot prepare the pod: {mount.get('message')}",
-        )
+        return _unprepared(str(mount.get("message") or ""))
     if latest(events, "Pulling") and not latest(events, "Pulled"):
         return Diagnosis(cause=Cause.STARTING, message="the node is pulling the image")
     return Diagnosis(cause=Cause.STARTING, message="the node is starting the container")
+
+
+def _unprepared(said: str) -> Diagnosis:
+    if _NO_ADDRESS.search(said):
+        return Diagnosis(
+            cause=Cause.NO_ADDRESSES,
+            message="its node has no IP address left for the pod",
+            hint="wait for other pods to end, or give the node pool a larger range for its pods",
+        )
+    return Diagnosis(cause=Cause.CONFIGURATION, message=f"the node cannot prepare the pod: {said}")
 
 
 def _image_pull(
@@ -127,7 +141,10 @@ def _image_pull(
     image = pod["spec"]["containers"][0].get("image", "")
     failures = [e for e in events if "pull image" in str(e.get("message") or "")]
     detail = str(failures[-1].get("message") if failures else message)
-    if _SIGNED_OUT.search(detail):
+    if _OTHER_PLATFORM.search(detail):
+        why = "it is not built for the platform of the node"
+        hint = "build it for linux/amd64, or take an accelerator whose nodes are of its platform"
+    elif _SIGNED_OUT.search(detail):
         why = "the registry refuses the node's credentials"
         hint = (
             "grant the node pool's service account roles/artifactregistry.reader on the "
@@ -143,101 +160,4 @@ def _image_pull(
         message=f"the node cannot pull {image}: {why}",
         hint=hint,
         permanent=hint is not None,
-    )
-
-
-def _unscheduled(
-    pod: KubernetesObject,
-    events: Sequence[KubernetesObject],
-    pools: Sequence[NodePool] | None,
-) -> Diagnosis:
-    """Weigh what the autoscaler said last, then what the scheduler said."""
-    said = latest(events, "TriggeredScaleUp", "FailedScaleUp", "NotTriggerScaleUp")
-    reason = said.get("reason") if said else None
-    detail = str(said.get("message") or "") if said else ""
-    if reason == "TriggeredScaleUp":
-        return Diagnosis(
-            cause=Cause.SCALING_UP,
-            message="the cluster's autoscaler is adding a node; TPU and GPU nodes take minutes",
-        )
-    if reason == "FailedScaleUp":
-        return _failed_scale_up(detail)
-    scheduler = _scheduler_message(pod, events)
-    if _SHORTAGE.search(scheduler) and not _selector_misses_all(scheduler):
-        return _no_room(scheduler, detail)
-    if _selector_misses_all(scheduler) or reason == "NotTriggerScaleUp":
-        return _no_node_pool(pod, detail, pools)
-    return Diagnosis(cause=Cause.STARTING, message=scheduler or "the pod waits for a node")
-
-
-def _scheduler_message(pod: KubernetesObject, events: Sequence[KubernetesObject]) -> str:
-    event = latest(events, "FailedScheduling")
-    if event is not None:
-        return str(event.get("message") or "")
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    unscheduled = (c for c in conditions if c.get("type") == "PodScheduled")
-    return str(next((c.get("message") or "" for c in unscheduled), ""))
-
-
-def _selector_misses_all(message: str) -> bool:
-    """Whether the scheduler found no node with the labels: `0/3 nodes …: 3 node(s) didn't …`."""
-    total = re.search(r"\b0/(\d+) nodes are available", message)
-    missed = re.search(r"(\d+) node\(s\) didn't match Pod's node affinity/selector", message)
-    return bool(total and (total[1] == "0" or (missed and missed[1] == total[1])))
-
-
-def _failed_scale_up(detail: str) -> Diagnosis:
-    if "quota" in detail.lower():
-        return Diagnosis(
-            cause=Cause.CLOUD_QUOTA,
-            message="the autoscaler cannot add a node: the project's quota is used up",
-            hint="ask for more under IAM & Admin > Quotas, or take another accelerator or region",
-        )
-    if re.search(r"out of resources|stockout|exhausted", detail, re.I):
-        return Diagnosis(
-            cause=Cause.CLOUD_CAPACITY,
-            message="the autoscaler cannot add a node: the zone has none to give at the moment",
-            hint="it keeps trying; another zone, a reservation or `:spot` may be had sooner",
-        )
-    return Diagnosis(cause=Cause.SCALING_UP, message=f"the autoscaler cannot add a node: {detail}")
-
-
-def _no_room(scheduler: str, autoscaler: str) -> Diagnosis:
-    lacking = ", ".join(sorted(set(_SHORTAGE.findall(scheduler))))
-    if "max node group size reached" in autoscaler or "max cluster" in autoscaler:
-        return Diagnosis(
-            cause=Cause.NO_ROOM,
-            message=f"every fitting node is taken (no {lacking} is free), and the node pool is "
-            "at its maximum size",
-            hint="wait for other runs to end, or raise the node pool's maximum",
-        )
-    never = ", ".join(sorted(set(_SHORTAGE.findall(autoscaler))))
-    if never:
-        return Diagnosis(
-            cause=Cause.NO_NODE_POOL,
-            message=f"no node has enough {never} for what the run requests, and none that the "
-            "autoscaler could add has",
-            hint=f"request less {never} in job_variables, or take a larger machine",
-            permanent=True,
-        )
-    return Diagnosis(
-        cause=Cause.NO_ROOM, message=f"every fitting node is taken (no {lacking} is free)"
-    )
-
-
-def _no_node_pool(
-    pod: KubernetesObject, autoscaler: str, pools: Sequence[NodePool] | None
-) -> Diagnosis:
-    wanted = pod["spec"].get("nodeSelector") or {}
-    labels = ", ".join(f"{name.rpartition('/')[2]}={value}" for name, value in wanted.items())
-    message = f"no node pool has {labels or 'room for the pod'}"
-    if pools is not None:
-        message += f"; the cluster has: {', '.join(map(str, pools)) or 'none'}"
-    elif autoscaler:
-        message += f" ({autoscaler})"
-    return Diagnosis(
-        cause=Cause.NO_NODE_POOL,
-        message=message,
-        hint="create such a node pool, or take an accelerator that the cluster has",
-        permanent=bool(wanted) and pools is not None,
     )

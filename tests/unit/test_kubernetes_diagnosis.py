@@ -142,22 +142,6 @@ def test_a_scale_up_is_announced():
     assert "autoscaler is adding a node" in found.message
 
 
-@pytest.mark.parametrize(
-    ("message", "cause", "words"),
-    [
-        ("scale up failed: GCE quota exceeded", Cause.CLOUD_QUOTA, "quota is used up"),
-        ("scale up failed: GCE out of resources", Cause.CLOUD_CAPACITY, "none to give"),
-        ("scale up failed: ZONE_RESOURCE_POOL_EXHAUSTED", Cause.CLOUD_CAPACITY, "none to give"),
-        ("scale up failed: internal", Cause.SCALING_UP, "internal"),
-    ],
-)
-def test_a_failed_scale_up_says_why(message, cause, words):
-    found = waiting(a_pod(selector=V6E), an_event("FailedScaleUp", message))
-    assert found.cause is cause
-    assert words in found.message
-    assert not found.permanent
-
-
 def test_full_nodes_are_no_missing_node_pool():
     found = waiting(
         a_pod(selector=V6E),
@@ -169,8 +153,10 @@ def test_full_nodes_are_no_missing_node_pool():
         an_event("NotTriggerScaleUp", "1 max node group size reached", at=1),
     )
     assert found.cause is Cause.NO_ROOM
-    assert "no google.com/tpu is free" in found.message
-    assert "maximum size" in found.message
+    assert found.message == (
+        "no fitting node has enough free google.com/tpu: the autoscaler adds no node: the node "
+        "pool is at its maximum size"
+    )
 
 
 @pytest.mark.parametrize(

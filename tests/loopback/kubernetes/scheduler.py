@@ -53,12 +53,14 @@ class Scheduler:
         self._spawn = spawn
         self._groups: dict[str, NodeGroup] = {}
         self._coming: Counter[str] = Counter()
+        self._backing_off: set[str] = set()
         self._said: dict[str, set[str]] = {}
 
     def add_group(self, group: NodeGroup) -> None:
         """Add a node pool, or change what the autoscaler may do with it."""
         known = group.name in self._groups
         self._groups[group.name] = group
+        self._backing_off.discard(group.name)
         for _ in range(0 if known else group.nodes):
             self._add_node(group)
 
@@ -79,9 +81,7 @@ class Scheduler:
                 self._bind(pod, node["metadata"]["name"])
                 return
             problems[problem] += 1
-        reasons = ", ".join(f"{count} {problem}" for problem, count in sorted(problems.items()))
-        message = f"0/{len(nodes)} nodes are available" + (f": {reasons}." if reasons else ".")
-        self._unschedulable(pod, message)
+        self._unschedulable(pod, _why(pod, nodes, problems))
         self._scale_up(pod)
 
     def _free(self, node: Object) -> dict[str, int]:
@@ -119,9 +119,12 @@ class Scheduler:
         refusals = Counter[str]()
         for group in self._groups.values():
             problem = _misfit(pod, _labels(group), group.taints) or _shortage(pod, group.capacity)
-            if problem is None and self._size(group) >= group.max_nodes:
-                if self._coming[group.name]:
-                    return
+            if problem is None and self._coming[group.name]:
+                return
+            # As in the autoscaler, pools are left alone before it is asked whether the pod fits.
+            if group.name in self._backing_off:
+                problem = "in backoff after failed scale-up"
+            elif self._size(group) >= group.max_nodes:
                 problem = "max node group size reached"
             if problem is None:
                 self._ask_for(pod, group)
@@ -131,19 +134,25 @@ class Scheduler:
         self._say(pod, "NotTriggerScaleUp", f"pod didn't trigger scale-up: {reasons}")
 
     def _ask_for(self, pod: Object, group: NodeGroup) -> None:
-        if group.failure:
-            self._say(
-                pod,
-                "FailedScaleUp",
-                f"Node scale up associated with this pod failed: {group.failure}",
-            )
-            return
         self._coming[group.name] += 1
         size = self._size(group)
         self._say(
             pod, "TriggeredScaleUp", f"pod triggered scale-up: [{group.name} {size - 1}->{size}]"
         )
-        self._spawn(self._arrive(group))
+        self._spawn(self._fail(pod, group) if group.failure else self._arrive(group))
+
+    async def _fail(self, pod: Object, group: NodeGroup) -> None:
+        await asyncio.sleep(group.delay_seconds)
+        self._coming[group.name] -= 1
+        self._backing_off.add(group.name)
+        if self._store.current("pods", pod) is not None:
+            self._say(
+                pod,
+                "FailedScaleUp",
+                "Node scale up in zones us-central1-a associated with this pod failed: "
+                f"{group.failure}. Pod is at risk of not being scheduled.",
+            )
+        self.reconcile()
 
     async def _arrive(self, group: NodeGroup) -> None:
         await asyncio.sleep(group.delay_seconds)
@@ -198,13 +207,41 @@ def _labels(group: NodeGroup) -> dict[str, str]:
     return {**group.labels, NODE_POOL_LABEL: group.name}
 
 
+def _why(pod: Object, nodes: list[Object], problems: Counter[str]) -> str:
+    """Say why a pod fits no node, and whether taking other pods away would help.
+
+    https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/scheduler/framework/plugins/noderesources/fit.go
+    """
+    total = len(nodes)
+    if not total:
+        return "no nodes available to schedule pods"
+    reasons = ", ".join(f"{count} {problem}" for problem, count in sorted(problems.items()))
+    could_hold = sum(
+        problem.startswith("Insufficient") * count for problem, count in problems.items()
+    ) - sum(_is_too_small(pod, node) for node in nodes)
+    helped = {
+        "Preemption is not helpful for scheduling": total - could_hold,
+        "No preemption victims found for incoming pod": could_hold,
+    }
+    after = ", ".join(f"{count} {words}" for words, count in helped.items() if count)
+    available = f"0/{total} nodes are available"
+    return f"{available}: {reasons}. preemption: {available}: {after}."
+
+
+def _is_too_small(pod: Object, node: Object) -> bool:
+    """Whether a node that fits otherwise could not hold a pod if it were empty."""
+    capacity = {name: int(amount) for name, amount in node["status"]["capacity"].items()}
+    fits = _misfit(pod, node["metadata"]["labels"], node["spec"].get("taints", ())) is None
+    return fits and _shortage(pod, capacity) is not None
+
+
 def _misfit(pod: Object, labels: Mapping[str, str], taints: Any) -> str | None:
-    selector = pod["spec"].get("nodeSelector") or {}
-    if any(labels.get(name) != value for name, value in selector.items()):
-        return _MISMATCH
     for taint in taints:
         if not any(_tolerates(item, taint) for item in pod["spec"].get("tolerations") or ()):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+    selector = pod["spec"].get("nodeSelector") or {}
+    if any(labels.get(name) != value for name, value in selector.items()):
+        return _MISMATCH
     return None
 
 
