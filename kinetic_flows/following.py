@@ -15,11 +15,12 @@ from kinetic_flows.errors import (
     PrefectUnreachable,
     RunCancelled,
     RunNotFoundError,
+    StoreError,
     WaitTimeout,
 )
 from kinetic_flows.interruption import pause
 from kinetic_flows.job import ResultEnvelope, RunTicket
-from kinetic_flows.mirroring import Mirror
+from kinetic_flows.mirroring import mirror_of
 from kinetic_flows.platforms.worker_runs import processes_of
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Observation, Phase, Processes
@@ -35,6 +36,8 @@ FIRST_LOOK_SECONDS = 3.0
 LAST_LOOK_SECONDS = 10.0
 """How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
 
+LEFT_LOOK_SECONDS = 2.0
+LEFT = "it has left its result"
 WORTH_SAYING_SECONDS = 5.0
 SETTLING_RETRIES = 3
 """How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
@@ -76,9 +79,8 @@ def follow(
     processes = processes_of(session.platform, session.api, run)
     output, seen = _Output(progress), Observation(phase=Phase.PENDING)
     reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session, processes)
-    # A worker names an API to the runs it starts that they can reach.
-    reports = run.dispatch == "worker" or session.runs_report
-    mirror = Mirror(run, session) if is_launched and not reports else None
+    left = _Left(run, session)
+    mirror = mirror_of(run, session) if is_launched else None
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
     with impatient():
@@ -86,6 +88,7 @@ def follow(
             seen = _look(
                 run, session, processes, replace(seen, output=b"", position=output.position)
             )
+            seen = left.look(seen)
             output.take(seen)
             if mirror:
                 mirror.take(seen)
@@ -126,7 +129,7 @@ def _look(
         session.outage.note(error)
         if read_result(session.platform.store, run) is None:
             return before
-        return replace(before, phase=Phase.GONE, reason="it has left its result")
+        return replace(before, phase=Phase.GONE, reason=LEFT)
 
 
 def cancel(run: RunTicket, session: Session) -> None:
@@ -194,6 +197,25 @@ def _is_yet_to_start(run: RunTicket, session: Session, seen: Observation) -> boo
 def _pause_seconds(waited_seconds: float) -> float:
     """Return how long to wait before looking again: a short run is noticed at once."""
     return min(max(waited_seconds * POLL_FRACTION, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
+
+
+class _Left:
+    """Looks whether a run has left its result while nobody can say how its process is."""
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._next = 0.0
+
+    def look(self, seen: Observation) -> Observation:
+        now = time.monotonic()
+        if not seen.is_outdated or now < self._next:
+            return seen
+        self._next = now + LEFT_LOOK_SECONDS
+        with suppress(StoreError):
+            if read_result(self._session.platform.store, self._run) is not None:
+                return replace(seen, phase=Phase.GONE, reason=LEFT)
+        return seen
 
 
 class _Reasons:

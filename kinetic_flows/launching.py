@@ -278,7 +278,7 @@ def start_job(
         parameters=bool(spec and spec.parameters),
         engine=bool(spec and spec.engine),
     )
-    job = replace(job, prefect=prefect if session.runs_report else None)
+    job = replace(job, prefect=None if session.runs_report is False else prefect)
     whole = job.of_run(run_id, output_dir=f"{outputs or outputs_root(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)
     session.platform.launcher.start(

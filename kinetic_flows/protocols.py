@@ -277,6 +277,7 @@ class Observation:
         is_lasting: Whether it ended for what stays as it is until somebody changes it.
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
+        is_outdated: Whether whoever can see the process answers no more: it may have ended.
     """
 
     phase: Phase
@@ -285,6 +286,7 @@ class Observation:
     is_lasting: bool = False
     output: bytes = b""
     position: int = 0
+    is_outdated: bool = False
 
 
 class Processes(Protocol):
@@ -314,8 +316,8 @@ class Launcher(Processes, Protocol):
         """Find out what speaks against a launch, before anything is built for it."""
         ...
 
-    def reaches(self, url: str) -> bool:
-        """Whether processes that it starts can reach a URL that this process can."""
+    def reaches(self, url: str) -> bool | None:
+        """Whether processes that it starts can reach a URL that this process can; None: perhaps."""
         ...
 
     def kept(self) -> Mapping[str, datetime]:

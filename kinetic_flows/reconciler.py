@@ -96,13 +96,15 @@ def settle(
         ObjectRefusedError: Its result is not genuine; its state says so too.
     """
     observation = processes_of(platform, api, run).observe(run.run_id)
-    if not observation.phase.is_final:
+    if not observation.phase.is_final and not observation.is_outdated:
         return None
     try:
         envelope = read_result(platform.store, run)
     except ObjectRefusedError as refusal:
         api.set_state(run.run_id, "CRASHED", message=refusal.message)
         raise
+    if envelope is None and not observation.phase.is_final:
+        return None
     if envelope is None:
         _settle_without_result(api, run, observation, is_launched=is_launched)
     else:

@@ -65,8 +65,8 @@ class Session:
         return 0 if BackgroundServer(self.settings.home, {}).has_died(self.api.url) else retries
 
     @cached_property
-    def runs_report(self) -> bool:
-        """Whether the processes of runs can reach the Prefect API themselves."""
+    def runs_report(self) -> bool | None:
+        """Whether the processes of runs can reach the Prefect API themselves; None: perhaps."""
         return self.platform.launcher.reaches(self.api.url)
 
     @property

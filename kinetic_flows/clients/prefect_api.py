@@ -202,7 +202,7 @@ class PrefectApi:
     def set_state(
         self, run_id: str, state_type: str, *, name: str | None = None, message: str = ""
     ) -> bool:
-        """Set a run's state; a final state is never overwritten.
+        """Set a run's state; a final state is never overwritten but for a worker's guess.
 
         Args:
             run_id: The flow run.
@@ -217,9 +217,10 @@ class PrefectApi:
 
         kind = StateType(state_type)
         state: State[Any] = State(type=kind, name=name, message=message or None)
-        if self.read_run(run_id).is_final:
+        record, is_final = self.read_run(run_id), state_type in FINAL_STATES
+        if record.is_final and not (is_final and record.is_guessed):
             return False
-        self.client.set_flow_run_state(run_id, state, force=state_type in FINAL_STATES)
+        self.client.set_flow_run_state(run_id, state, force=is_final)
         return True
 
     @translated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+
+_GUESSES = re.compile(
+    "No active or succeeded pods found for any job|Kubernetes job was deleted|"
+    "Flow run infrastructure exited with non-zero status code"
+)
+"""What workers write that watch Jobs (`prefect_kubernetes.observer` 0.8.0, Prefect 3.8.8)."""
 
 STATE_TYPES = (
     "scheduled",
@@ -82,6 +89,11 @@ class RunRecord:
     def is_final(self) -> bool:
         """Whether the run has ended."""
         return self.state_type in FINAL_STATES
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether a Prefect worker has ended it, knowing no more than that its Job was over."""
+        return self.state_type == "CRASHED" and bool(_GUESSES.match(self.message))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ from kinetic_flows.platforms.kubernetes_preflight import (
 from kinetic_flows.platforms.kubernetes_rights import may_create_jobs
 from kinetic_flows.platforms.kubernetes_room import is_full, make_room
 from kinetic_flows.platforms.kubernetes_state import RunView
-from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, NamespaceWatcher
+from kinetic_flows.platforms.kubernetes_watcher import REQUIRED, SERVER, NamespaceWatcher
 from kinetic_flows.protocols import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
@@ -122,8 +122,8 @@ class KubernetesLauncher:
                 self._node_pools = found.node_pools
         return found
 
-    def reaches(self, url: str) -> bool:
-        """Whether pods can reach a URL: not this machine's own, unless the cluster is here too.
+    def reaches(self, url: str) -> bool | None:
+        """Whether pods can reach a URL: not this machine's own; None where the cluster is here.
 
         Raises:
             LaunchError: The cluster's own address cannot be found out.
@@ -215,6 +215,7 @@ class KubernetesLauncher:
             exit_code=verdict.exit_code,
             reason=self._reason(verdict),
             is_lasting=verdict.is_lasting,
+            is_outdated=not verdict.phase.is_final and self._trouble() is not None,
         )
         if position is None:
             return seen
@@ -303,8 +304,11 @@ class KubernetesLauncher:
             self._delete_job(job)
         return Verdict(phase=Phase.FAILED, reason=self._given_up[run_id], is_lasting=True)
 
+    def _trouble(self) -> KineticError | None:
+        return self._watcher.state.trouble((*REQUIRED, SERVER))
+
     def _reason(self, verdict: Verdict) -> str:
-        trouble = self._watcher.state.trouble(REQUIRED)
+        trouble = self._trouble()
         if trouble is None or verdict.phase.is_final or not self._watcher.state.is_stale():
             return verdict.reason
         return f"nothing is heard of the cluster: {trouble.message}"

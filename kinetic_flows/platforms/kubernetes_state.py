@@ -126,6 +126,7 @@ class NamespaceState:
         self._listed: set[str] = set()
         self._made: dict[str, float] = {}
         self._trouble: dict[str, tuple[float, KineticError]] = {}
+        self._heard = time.monotonic()
 
     def view(self, run_id: str) -> RunView:
         """Return what is known of a run."""
@@ -152,6 +153,11 @@ class NamespaceState:
         with self._changed:
             found = (self._trouble[kind][1] for kind in kinds if kind in self._trouble)
             return next(found, None)
+
+    def silent_seconds(self) -> float:
+        """Return for how long nothing was heard of the cluster, be it that nothing happened."""
+        with self._changed:
+            return time.monotonic() - self._heard
 
     def is_stale(self) -> bool:
         """Whether nothing was heard of the cluster for a while."""
@@ -188,14 +194,14 @@ class NamespaceState:
             for item in objects:
                 self._put(kind, item)
             self._listed.add(kind)
-            self._trouble.pop(kind, None)
+            self._take_note(kind)
             self._changed.notify_all()
 
     def put(self, kind: str, item: Object) -> None:
         """Take an object's newest version."""
         with self._changed:
             self._put(kind, item)
-            self._trouble.pop(kind, None)
+            self._take_note(kind)
             self._changed.notify_all()
 
     def remove(self, kind: str, item: Object) -> None:
@@ -207,7 +213,7 @@ class NamespaceState:
     def heard(self, kind: str) -> None:
         """Take note that the cluster tells of a kind again."""
         with self._changed:
-            self._trouble.pop(kind, None)
+            self._take_note(kind)
 
     def failed(self, kind: str, error: KineticError) -> None:
         """Take note that the cluster does not tell of a kind, for now."""
@@ -215,6 +221,10 @@ class NamespaceState:
             since = self._trouble.get(kind, (time.monotonic(), error))[0]
             self._trouble[kind] = (since, error)
             self._changed.notify_all()
+
+    def _take_note(self, kind: str) -> None:
+        self._trouble.pop(kind, None)
+        self._heard = time.monotonic()
 
     def _put(self, kind: str, item: Object) -> None:
         run_id = _run_id(kind, item)

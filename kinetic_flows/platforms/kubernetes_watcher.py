@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import Future
 
-from kinetic_flows.clients.kubernetes_client import KubernetesClient, core_path, jobs_path
+from kinetic_flows.clients.kubernetes_client import (
+    BUSY,
+    KubernetesClient,
+    KubernetesRefused,
+    core_path,
+    jobs_path,
+)
 from kinetic_flows.clients.kubernetes_watch import Follower
-from kinetic_flows.errors import LaunchError
+from kinetic_flows.errors import KineticError, LaunchError
 from kinetic_flows.naming import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.kubernetes_state import KindSink, NamespaceState, RunView
 
 KINDS = ("jobs", "pods", "events")
 REQUIRED = ("jobs", "pods")
 """Events only explain; somebody who may not read them can still run."""
+
+SERVER = "server"
+"""Stands for the API server itself, beside the kinds that it tells of."""
+
+SILENCE_SECONDS = 5.0
+"""After so long without a word the API server is asked whether it is there.
+
+One that is being stopped holds watches open for a minute, and tells nothing in them.
+https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+"""
 
 FIRST_ANSWER_SECONDS = 30.0
 EVENTS_ANSWER_SECONDS = 2.0
@@ -59,7 +76,8 @@ class NamespaceWatcher:
             for each in self._following:
                 each.cancel()
             self.state.clear()
-            self._following = [self._client.spawn(self._follower(kind).follow()) for kind in KINDS]
+            work = (*(self._follower(kind).follow() for kind in KINDS), self._ask_for_life())
+            self._following = [self._client.spawn(each) for each in work]
 
     def _follower(self, kind: str) -> Follower:
         path = jobs_path(self._namespace)
@@ -72,6 +90,20 @@ class NamespaceWatcher:
             sink=KindSink(state=self.state, kind=kind),
             wanted=self._is_wanted,
         )
+
+    async def _ask_for_life(self) -> None:
+        """Ask the API server whether it is there while it says nothing."""
+        while self._is_wanted():
+            await asyncio.sleep(SILENCE_SECONDS)
+            if self.state.silent_seconds() < SILENCE_SECONDS:
+                continue
+            try:
+                await self._client.ask_within("GET", "/version")
+            except KineticError as error:
+                if not (isinstance(error, KubernetesRefused) and error.status not in BUSY):
+                    self.state.failed(SERVER, error)
+                    continue
+            self.state.heard(SERVER)
 
     def _is_wanted(self) -> bool:
         return time.monotonic() - self._asked < IDLE_SECONDS

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect_api import LogLine, PrefectApi, RunRecord
+from kinetic_flows.errors import KineticError
 from kinetic_flows.job import RunTicket
 from kinetic_flows.naming import CACHED_FROM_LABEL, RUN_LOGGER, result_object
 from kinetic_flows.protocols import (
@@ -106,6 +108,8 @@ class WorkerRuns:
     def _seen(self, record: RunRecord) -> Observation:
         if record.is_final and self._result_may_follow(record):
             return Observation(phase=Phase.RUNNING, reason="its flow is over, its result is not")
+        if record.is_guessed and (told := self._told_by_cluster(record.id)):
+            return told
         if record.is_final:
             ended_well = record.state_type == "COMPLETED"
             phase = Phase.SUCCEEDED if ended_well else Phase.FAILED
@@ -116,6 +120,15 @@ class WorkerRuns:
             return Observation(phase=Phase.GONE, reason="it has left its result")
         phase = Phase.PENDING if record.state_type == "PENDING" else Phase.RUNNING
         return self._seen_in_cluster(record, phase)
+
+    def _told_by_cluster(self, run_id: str) -> Observation | None:
+        """Return how a run's Job failed; None where it cannot be seen, or did not."""
+        if self._processes is None:
+            return None
+        with suppress(KineticError):
+            there = self._processes.observe(run_id, None)
+            return replace(there, position=0) if there.phase is Phase.FAILED else None
+        return None
 
     def _seen_in_cluster(self, record: RunRecord, phase: Phase) -> Observation:
         if self._processes is None:

@@ -24,6 +24,7 @@ from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
     import time
+    from pathlib import Path
 
     import kinetic
 
@@ -35,6 +36,13 @@ FUNCTIONS = """
     @kinetic.run(accelerator="cpu")
     def size(data, number):
         return len(data) + number
+
+    @kinetic.run(accelerator="cpu")
+    def await_file(path):
+        print("begun", flush=True)
+        while not Path(path).exists():
+            time.sleep(0.05)
+        return "it was there"
 
     @kinetic.run(accelerator="cpu")
     def endless():
@@ -78,6 +86,22 @@ def test_a_run_is_followed_repeated_cancelled_and_answered_from_the_cache(
     with pytest.raises(RunCancelled):
         endless.result(timeout_seconds=60)
     assert endless.state == "Cancelled"
+
+
+def test_a_result_does_not_wait_for_an_api_server_that_is_being_stopped(
+    functions: ModuleType, quick_cloud: QuickCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinetic_flows.platforms.kubernetes_watcher.SILENCE_SECONDS", 0.5)
+    run = functions.await_file.submit(str(tmp_path / "go"))
+    assert next(iter(run.logs(follow=True))) == "begun"
+    quick_cloud.cluster.stop_api()
+    try:
+        (tmp_path / "go").touch()
+        assert run.result(timeout_seconds=60) == "it was there"
+        assert run.state == "Completed"
+    finally:
+        quick_cloud.cluster.start_api()
+    assert functions.divide(9, 2) == 4.5
 
 
 def test_nobody_judges_a_run_whose_place_he_cannot_see(

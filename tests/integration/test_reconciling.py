@@ -14,7 +14,7 @@ from prefect_workers import eventually
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.clients.local_store import LocalStore
 from kinetic_flows.clients.prefect_api import NewRun, PrefectApi, connect
-from kinetic_flows.job import PrefectSpec
+from kinetic_flows.job import PrefectSpec, RunTicket
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.naming import (
     DISPATCH_LABEL,
@@ -28,6 +28,7 @@ from kinetic_flows.protocols import LaunchRequest, Processes
 from kinetic_flows.reconciler import (
     crash_abandoned_parents,
     reconcile,
+    settle,
     store_label,
 )
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -208,6 +209,25 @@ def test_a_pod_that_died_without_a_word_is_told_of(platform, cluster, api, dispa
     state, message = run.state
     assert state == "CRASHED"
     assert "memory" in message
+
+
+def test_what_a_workers_observer_guessed_makes_way_for_what_is_known(platform, cluster, api):
+    run = launch(platform, api, SLEEPY)
+    eventually(lambda: run.state[0] == "RUNNING")
+    (pod,) = cluster.list("pods")
+    cluster.run_out_of_memory(pod["metadata"]["name"])
+    # As an observer does, which sees the Job fail as soon as anybody.
+    assert api.set_state(run.id, "CRASHED", message="No active or succeeded pods found for any job")
+    cluster.wait_for("jobs", lambda job: job["status"].get("failed"))
+    assert not api.set_state(run.id, "RUNNING"), "it is over all the same"
+
+    def settled() -> bool:
+        settle(platform, api, RunTicket(run_id=run.id, name="main", run_key=RUN_KEY))
+        return "memory" in run.state[1]
+
+    assert eventually(settled)
+    assert run.state[0] == "CRASHED"
+    assert not api.set_state(run.id, "CRASHED", message="something else")
 
 
 def test_a_client_that_is_gone_leaves_no_flow_run_running(platform, api):

@@ -132,6 +132,22 @@ def test_the_cluster_tells_what_prefect_cannot_know(tmp_path: Path) -> None:
     assert look(tmp_path, record("PENDING"), waits).reason == "no node fits yet"
 
 
+GUESS = "No active or succeeded pods found for any job"
+
+
+def test_what_the_cluster_knows_of_an_end_is_told_in_place_of_a_workers_guess(
+    tmp_path: Path,
+) -> None:
+    died = Observation(phase=Phase.FAILED, exit_code=137, reason="out of memory")
+    assert look(tmp_path, record("CRASHED", message=GUESS), died).reason == "out of memory"
+    assert look(tmp_path, record("CRASHED", message=GUESS)).reason == GUESS
+    gone = Observation(phase=Phase.GONE)
+    assert look(tmp_path, record("CRASHED", message=GUESS), gone).reason == GUESS
+    assert look(tmp_path, record("CRASHED", message="Submission failed"), died).reason == (
+        "Submission failed"
+    )
+
+
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
 def test_a_run_without_a_job_is_lost_only_after_a_while(tmp_path: Path, state: str) -> None:
     gone = Observation(phase=Phase.GONE)

@@ -35,6 +35,8 @@ class Api:
         self._access = access
         self._kubelet = kubelet
         self.requests: list[str] = []
+        self.is_stopping = False
+        self.starts = 0
 
     def application(self) -> web.Application:
         """Return the web application."""
@@ -60,6 +62,8 @@ class Api:
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
+        if self.is_stopping and request.transport is not None:
+            request.transport.abort()
         try:
             return await handler(request)
         except ApiError as error:
@@ -216,7 +220,13 @@ class Api:
         matches = _selection(request)
         try:
             async with asyncio.timeout(float(request.query.get("timeoutSeconds", "3600"))):
+                starts = self.starts
                 async for change in self._changes(request.query.get("resourceVersion")):
+                    # A server that is being stopped holds watches open, and tells nothing more.
+                    while self.is_stopping:
+                        await asyncio.sleep(LOG_POLL_SECONDS)
+                    if self.starts > starts:
+                        break
                     inside = namespace in ("", change.object["metadata"].get("namespace"))
                     if change.plural == plural and inside and matches(change.object):
                         line = json.dumps({"type": change.type, "object": change.object})

@@ -60,6 +60,7 @@ class LoopbackCluster:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failures: list[BaseException] = []
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
         self.url = ""
 
     def __enter__(self) -> LoopbackCluster:
@@ -191,6 +192,14 @@ class LoopbackCluster:
         """Change an object as somebody with every right could."""
         self._call(lambda: self.store.edit(plural, namespace, name, change))
 
+    def stop_api(self) -> None:
+        """Stop the API server gracefully: watches are held open, nobody else is answered."""
+        self._wait(self._stop_listening())
+
+    def start_api(self) -> None:
+        """Start the API server again: what was held open ends."""
+        self._wait(self._listen(int(self.url.rpartition(":")[2])))
+
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
         """Return objects of a kind, without asking the API."""
         return self._call(lambda: copy.deepcopy(self.store.list(plural, namespace)))
@@ -211,12 +220,23 @@ class LoopbackCluster:
     async def _start(self) -> None:
         self._runner = web.AppRunner(self._api.application(), access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        await self._listen(0)
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
         self._spawn(self._control())
         await asyncio.sleep(0)
+
+    async def _listen(self, port: int) -> None:
+        assert self._runner is not None
+        self._api.is_stopping = False
+        self._api.starts += 1
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
+        await self._site.start()
+
+    async def _stop_listening(self) -> None:
+        assert self._site is not None
+        self._api.is_stopping = True
+        await self._site.stop()
 
     async def _stop(self) -> None:
         self._kubelet.kill_all()

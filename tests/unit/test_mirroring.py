@@ -1,0 +1,97 @@
+"""Which runs a client tells Prefect of, and from when on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from kinetic_flows import mirroring
+from kinetic_flows.clients.prefect_records import RunRecord
+from kinetic_flows.job import RunTicket
+from kinetic_flows.mirroring import LateMirror, Mirror, mirror_of
+from kinetic_flows.protocols import Observation, Phase
+
+RUN = RunTicket(run_id="run-1", name="train", run_key="")
+PENDING = RunRecord(
+    id="run-1",
+    name="train",
+    state_type="PENDING",
+    state_name="Pending",
+    message="",
+    created=datetime.now(UTC),
+)
+
+
+@dataclass
+class Prefect:
+    """The API, as far as a mirror asks it."""
+
+    record: RunRecord = PENDING
+    told: list[str] = field(default_factory=list)
+
+    def read_run(self, _run_id: str) -> RunRecord:
+        return self.record
+
+    def set_state(self, _run_id: str, state_type: str) -> bool:
+        self.told.append(state_type)
+        return True
+
+    def log(self, _run_id: str, *lines: str) -> None:
+        self.told += lines
+
+
+@dataclass
+class Session:
+    """A session whose runs report, or not, or perhaps."""
+
+    runs_report: bool | None = None
+    api: Prefect = field(default_factory=Prefect)
+
+
+def running(output: bytes = b"") -> Observation:
+    return Observation(phase=Phase.RUNNING, output=output)
+
+
+@pytest.mark.parametrize(
+    ("reports", "kind"), [(True, type(None)), (False, Mirror), (None, LateMirror)]
+)
+def test_only_runs_that_may_not_report_are_mirrored(reports: bool | None, kind: type) -> None:
+    session: Any = Session(runs_report=reports)
+    assert type(mirror_of(RUN, session)) is kind
+    assert mirror_of(replace(RUN, dispatch="worker"), session) is None
+
+
+def test_a_run_that_says_nothing_for_a_while_is_told_of_from_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session: Any = Session()
+    mirror = LateMirror(RUN, session)
+    mirror.take(running(b"one\n"))
+    assert session.api.told == [], "it is left to the run at first"
+    monkeypatch.setattr(mirroring, "REPORTING_SECONDS", 0)
+    monkeypatch.setattr(mirroring, "SEND_SECONDS", 0)
+    mirror.take(running(b"two\n"))
+    mirror.take(running(b"three"))
+    mirror.finish()
+    assert session.api.told == ["RUNNING", "one", "two", "three"]
+
+
+def test_a_run_that_ends_before_it_could_be_missed_is_told_of_at_its_end() -> None:
+    session: Any = Session()
+    mirror = LateMirror(RUN, session)
+    mirror.take(running(b"all\n"))
+    mirror.finish()
+    assert session.api.told == ["RUNNING", "all"]
+
+
+def test_a_run_that_reports_is_left_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = Session(api=Prefect(record=replace(PENDING, state_type="RUNNING")))
+    monkeypatch.setattr(mirroring, "REPORTING_SECONDS", 0)
+    mirror = LateMirror(RUN, session)
+    mirror.take(running(b"one\n"))
+    mirror.take(running(b"two\n"))
+    mirror.finish()
+    assert session.api.told == []
