@@ -94,7 +94,8 @@ def _settled(record: RunRecord, session: Session) -> RunRecord:
     """Settle a run whose process may be gone; return what is known of it then."""
     ticket = ticket_of(record)
     processes = processes_of(session.platform, session.api, ticket)
-    if not processes.observe(record.id, None).phase.is_final:
+    seen = processes.observe(record.id, None)
+    if not seen.phase.is_final and not seen.is_outdated:
         return record
     try:
         settle(session.platform, session.api, ticket)

@@ -269,12 +269,12 @@ class SweepDriver:
             return False
         if member.ticket.dispatch == "worker":
             return is_time
-        phase = self.session.platform.launcher.observe(member.ticket.run_id, None).phase
-        if phase is Phase.RUNNING and member.state != "Running":
+        seen = self.session.platform.launcher.observe(member.ticket.run_id, None)
+        if seen.phase is Phase.RUNNING and member.state != "Running":
             running = replace(member, state="Running", state_type="RUNNING")
             self._active[member.ticket.run_id] = running
             self.roster.put(running)
-        return phase.is_final
+        return seen.phase.is_final or (seen.is_outdated and is_time)
 
     def _records(self, members: list[Member]) -> list[RunRecord]:
         """Return the flow runs of members whose processes are gone, settled."""
@@ -287,7 +287,8 @@ class SweepDriver:
         if ticket is None:
             raise LookupError("only what was launched can be settled")
         record = found.get(ticket.run_id)
-        if record is not None and (record.is_final or ticket.dispatch == "worker"):
+        is_known = record is not None and record.is_final and not record.is_guessed
+        if record is not None and (is_known or ticket.dispatch == "worker"):
             return record
         try:
             settle(self.session.platform, self.session.api, ticket, is_launched=True)
