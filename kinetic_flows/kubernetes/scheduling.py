@@ -92,16 +92,18 @@ def _misses_all(message: str) -> bool:
 
 def _no_room(scheduler: str, autoscaler: str, held: Diagnosis | None) -> Diagnosis:
     lacking = _lacking(scheduler)
-    if held is not None:
-        return replace(held, message=f"no fitting node has enough free {lacking}: {held.message}")
-    if _SHORTAGE.search(autoscaler):
+    if held is None and _SHORTAGE.search(autoscaler):
         return _never_enough(autoscaler)
     if _is_too_much(scheduler):
+        besides = f" ({held.message})" if held else ""
         return Diagnosis(
             cause=Cause.NO_NODE_POOL,
-            message=f"no node has enough {lacking} for what the run requests, however free it were",
+            message=f"no node has enough {lacking} for what the run requests, however free it "
+            f"were{besides}",
             hint=f"request less {lacking} in job_variables, or take a larger machine",
         )
+    if held is not None:
+        return replace(held, message=f"no fitting node has enough free {lacking}: {held.message}")
     return Diagnosis(
         cause=Cause.NO_ROOM,
         message=f"no fitting node has enough free {lacking}",

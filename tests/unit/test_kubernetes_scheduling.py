@@ -200,6 +200,21 @@ def test_what_no_node_could_hold_is_told_from_what_is_taken(said, cause, words):
     assert (diagnosis.cause, diagnosis.message) == (cause, words)
 
 
+def test_what_no_node_could_hold_does_not_wait_for_other_runs_to_end():
+    said = (
+        "0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available: "
+        "1 Preemption is not helpful for scheduling."
+    )
+    diagnosis = found(
+        ("FailedScheduling", said),
+        ("NotTriggerScaleUp", NOT.format("1 max node group size reached")),
+        selector=None,
+    )
+    assert diagnosis.message.startswith("no node has enough memory for what the run requests")
+    assert "request less memory" in str(diagnosis.hint)
+    assert not diagnosis.permanent
+
+
 def test_what_no_machine_of_a_pool_scaled_to_zero_could_hold_is_hopeless():
     diagnosis = found(
         ("FailedScheduling", NO_MATCH),
