@@ -185,6 +185,7 @@ def _lock(
         store=platform.store,
         home=draft.settings.home,
         environ=environ,
+        trust=platform.store_trust,
     )
     require_known_chip(draft, lock)
     return with_missing_imports(draft, lock, base)

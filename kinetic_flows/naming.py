@@ -136,6 +136,16 @@ def lock_object(inputs_sha256: str) -> str:
     return f"locks/{inputs_sha256}.txt"
 
 
+def lock_signature_object(inputs_sha256: str, key: bytes) -> str:
+    """Name of a lock's signature, by the key it was made with: teams may share a bucket."""
+    return f"locks/{inputs_sha256}.{hashlib.sha256(key).hexdigest()[:16]}.sig"
+
+
+def store_key_block(bucket: str) -> str:
+    """Name of the Prefect block with the key of those who write to a bucket."""
+    return f"kinetic-store-key-{hashlib.sha256(bucket.encode()).hexdigest()[:12]}"
+
+
 def wheel_object(sha256: str, filename: str) -> str:
     """Name of a wheel that ships with jobs."""
     return f"wheels/{sha256}/{filename}"

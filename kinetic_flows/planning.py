@@ -249,7 +249,12 @@ def _bases(platform: Platform, settings: Settings, environ: Mapping[str, str]) -
         if python in base_pythons():
             return read_base_inputs(category, python)
         made = make_base_lock(
-            category, python, store=platform.store, home=settings.home, environ=environ
+            category,
+            python,
+            store=platform.store,
+            home=settings.home,
+            environ=environ,
+            trust=platform.store_trust,
         )
         return read_base_inputs(category, python, made.text)
 
@@ -285,6 +290,7 @@ def lock_draft(
         store=platform.store,
         home=draft.settings.home,
         environ=environ,
+        trust=platform.store_trust,
         upgrade=upgrade,
     )
     require_known_chip(draft, lock)
@@ -296,6 +302,7 @@ def lock_draft(
             store=platform.store,
             home=draft.settings.home,
             environ=environ,
+            trust=platform.store_trust,
             write=True,
         )
     return with_missing_imports(draft, lock, base)

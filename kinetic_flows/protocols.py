@@ -7,7 +7,7 @@ wrap these protocols; tests implement them by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -370,6 +370,19 @@ class WorkerPool(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoreTrust:
+    """Whose objects in a store are believed.
+
+    Attributes:
+        is_private: Whether nobody else can write to the store.
+        key: What those who may launch runs sign with; None when this user does not know it.
+    """
+
+    is_private: bool = False
+    key: bytes | None = field(default=None, repr=False)
+
+
 class Platform(Protocol):
     """Somewhere to run: its name and its seams."""
 
@@ -381,6 +394,10 @@ class Platform(Protocol):
     @property
     def store(self) -> ArtifactStore:
         """Where objects are kept."""
+        ...
+
+    def store_trust(self) -> StoreTrust:
+        """Return whose objects in the store are believed; Prefect may have to be asked."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kinetic_flows import naming
-from kinetic_flows.errors import BuildError
+from kinetic_flows.errors import BuildError, ObjectNotFoundError
 from kinetic_flows.images.builds import (
     BuildOptions,
     BuildRecipe,
@@ -77,16 +77,36 @@ class Order:
         """
         archive = self.context().archive()
         source = naming.build_source_object(hashlib.sha256(archive).hexdigest())
-        store.put_if_absent(source, archive)
+        generation = _uploaded(store, source, archive)
         bucket, _, prefix = store.uri.removeprefix("gs://").partition("/")
         folder = f"{prefix}/" if prefix else ""
         return BuildSpec(
             image=self.reference,
             bucket=bucket,
             source_object=f"{folder}{source}",
+            source_generation=generation,
             logs_prefix=f"{folder}{naming.BUILD_LOGS}",
             tags=("kinetic", self.tag),
             also=self.also,
             options=replace(options, logins=self.logins),
             recipe=self.recipe,
         )
+
+
+def _uploaded(store: ArtifactStore, name: str, archive: bytes) -> str:
+    """Upload a source, and return the generation that holds exactly it.
+
+    What lies under its name already may be anybody's: it is read and compared, and replaced
+    where it is something else. A build is told the generation, so that nothing takes its place.
+    """
+    generation = store.replace_if_unchanged(name, archive, None)
+    while generation is None:
+        try:
+            current = store.get(name)
+        except ObjectNotFoundError:
+            generation = store.replace_if_unchanged(name, archive, None)
+            continue
+        if current.data == archive:
+            return current.generation
+        generation = store.replace_if_unchanged(name, archive, current.generation)
+    return generation

@@ -265,13 +265,18 @@ def _retry(seconds: float) -> Any:
 def _build(spec: BuildSpec, mark: str) -> dict[str, Any]:
     """Return a build in the API's own shape."""
     options = spec.options
+    generation = int(spec.source_generation or 0)
     secrets = [
         {"version_name": version, "env": variable}
         for variable, version in build_secrets(spec).items()
     ]
     return {
         "source": {
-            "storage_source": {"bucket": spec.bucket, "object_": spec.source_object},
+            "storage_source": {
+                "bucket": spec.bucket,
+                "object_": spec.source_object,
+                **({"generation": generation} if generation else {}),
+            },
         },
         "steps": [_step(step) for step in build_steps(spec)],
         "images": list(pushed_images(spec)),

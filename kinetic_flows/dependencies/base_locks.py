@@ -7,16 +7,17 @@ the store, and here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.lock_store import private_store
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.bases import PLATFORM, base_requirements
 from kinetic_flows.plan import Category
-from kinetic_flows.protocols import ArtifactStore
+from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
 def make_base_lock(
@@ -26,6 +27,7 @@ def make_base_lock(
     store: ArtifactStore,
     home: Path,
     environ: Mapping[str, str],
+    trust: Callable[[], StoreTrust] = private_store,
     write: bool = False,
 ) -> Lock:
     """Return the lock of a base image: the stored one, else a new one.
@@ -36,6 +38,7 @@ def make_base_lock(
         store: Where locks are kept for everyone.
         home: Directory of this machine's caches.
         environ: Variables for uv: the person's own indexes and credentials.
+        trust: Tells whose objects in the store are believed.
         write: Whether to store a new lock.
 
     Raises:
@@ -57,6 +60,7 @@ def make_base_lock(
         store=store,
         home=home,
         environ=environ,
+        trust=trust,
         write=write,
     )
     if lock.wheels:

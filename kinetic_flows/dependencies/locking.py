@@ -7,18 +7,17 @@ the task writes it. Until somebody upgrades it, the same input has the same lock
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
-from kinetic_flows import naming
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
-from kinetic_flows.dependencies.files import write_atomically
 from kinetic_flows.dependencies.inputs import inputs_digest
+from kinetic_flows.dependencies.lock_store import LockCache, private_store
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock, parse_lock
 from kinetic_flows.dependencies.resolution import may_ship, resolve
 from kinetic_flows.dependencies.script_settings import uv_variables
@@ -27,9 +26,9 @@ from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import UvSettings, uv_settings
 from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
-from kinetic_flows.errors import LockError, ObjectNotFoundError
+from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
-from kinetic_flows.protocols import ArtifactStore
+from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +61,12 @@ def plan_lock(
     store: ArtifactStore,
     home: Path,
     environ: Mapping[str, str],
+    trust: Callable[[], StoreTrust] = private_store,
     run: Runner = run_process,
 ) -> Lock:
     """Return the lock of a source without writing to the store; see `lock_dependencies`."""
     return lock_dependencies(
-        source, target, store=store, home=home, environ=environ, write=False, run=run
+        source, target, store=store, home=home, environ=environ, trust=trust, write=False, run=run
     )
 
 
@@ -77,6 +77,7 @@ def lock_dependencies(
     store: ArtifactStore,
     home: Path,
     environ: Mapping[str, str],
+    trust: Callable[[], StoreTrust] = private_store,
     upgrade: bool = False,
     write: bool = True,
     run: Runner = run_process,
@@ -89,6 +90,7 @@ def lock_dependencies(
         store: Where locks and shipped wheels are kept for everyone.
         home: Directory of this machine's caches.
         environ: Variables for uv: the person's own indexes and credentials.
+        trust: Tells whose objects in the store are believed.
         upgrade: Resolve again even if there is a lock, and replace it.
         write: Whether to store a new lock and its wheels.
         run: What starts programs.
@@ -101,18 +103,23 @@ def lock_dependencies(
     environ = uv_variables(source, environ, home=home)
     settings = uv_settings(source.project_root, environ)
     digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
-    shelf = _Shelf(store=store, home=home, digest=digest)
-    stored = shelf.stored()
-    is_fit = stored is not None and _is_fit(stored, declared, target, settings)
-    text = None if upgrade else (stored if is_fit else shelf.cached())
+    cache = LockCache(store=store, home=home, digest=digest, trust=trust)
+
+    def accept(text: str) -> bool:
+        return _is_fit(text, declared, target, settings) and cache.is_genuine(text)
+
+    stored = cache.stored()
+    is_fit = stored is not None and accept(stored)
+    text = None if upgrade else (stored if is_fit else cache.cached())
     from_cache = text is not None
     if text is None:
         uv = Uv(cwd=source.project_root, environ=environ, run=run)
-        found = resolve(declared, target, uv=uv, home=home, settings=settings, refresh=upgrade)
+        hinted = target if upgrade else _hinted(target, stored)
+        found = resolve(declared, hinted, uv=uv, home=home, settings=settings, refresh=upgrade)
         text = format_lock(found)
-        shelf.cache(text)
+        cache.cache(text)
     if write and (upgrade or not is_fit):
-        text = shelf.publish(text, replace=upgrade or not is_fit)
+        text = cache.publish(text, accept)
     return _lock(text, declared, digest, home=home, from_cache=from_cache)
 
 
@@ -134,8 +141,8 @@ def _lock(
 def _is_fit(text: str, declared: Declaration, target: Target, settings: UvSettings) -> bool:
     """Whether a lock out of the store is one, and has what the project asks for.
 
-    The store is shared, so what comes out of it is a hint: its form and versions are checked
-    here, its hashes when the packages are installed. A wheel that ships must be of the package
+    The store is shared, so its form and versions are checked here, its hashes when the packages
+    are installed, and who wrote it by its signature. A wheel that ships must be of the package
     it ships for, and only a project that has packages from elsewhere than the public index
     has any.
     """
@@ -159,52 +166,16 @@ def _is_wheel_of(filename: str, package: LockedPackage) -> bool:
     return name == package.name and str(version) == package.version
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shelf:
-    """Where the lock of one digest is kept: for everyone in the store, and here."""
+def _hinted(target: Target, stored: str | None) -> Target:
+    """Return a target that prefers the versions of a stored lock which is not believed.
 
-    store: ArtifactStore
-    home: Path
-    digest: Sha256
-
-    @property
-    def _path(self) -> Path:
-        return self.home / naming.lock_object(self.digest)
-
-    def stored(self) -> str | None:
-        """Return the lock that everyone shares; None when there is none."""
-        try:
-            return self.store.get(naming.lock_object(self.digest)).data.decode(errors="replace")
-        except ObjectNotFoundError:
-            return None
-
-    def cached(self) -> str | None:
-        """Return a lock that was made here and is complete; None when there is none."""
-        try:
-            text = self._path.read_text(encoding="utf-8")
-            wheels = local_wheels(parse_lock(text), home=self.home)
-        except (FileNotFoundError, LockError):
-            return None
-        return text if all(wheel.path.is_file() for wheel in wheels) else None
-
-    def cache(self, text: str) -> None:
-        """Keep a lock that was made here, so that a plan's work serves the run."""
-        write_atomically(self._path, text.encode())
-
-    def publish(self, text: str, *, replace: bool) -> str:
-        """Store a lock, its wheels first; return the one that is stored in the end."""
-        name = naming.lock_object(self.digest)
-        for wheel in local_wheels(parse_lock(text), home=self.home):
-            if wheel.path.is_file():
-                self.store.put_if_absent(
-                    naming.wheel_object(wheel.sha256, wheel.filename), wheel.path
-                )
-        if self.store.put_if_absent(name, text.encode()):
-            return text
-        current = self.store.get(name)
-        if not replace or current.data == text.encode():
-            return current.data.decode()
-        # Somebody who replaced it at the same moment was as right as we are: theirs stands.
-        if self.store.replace_if_unchanged(name, text.encode(), current.generation) is None:
-            return self.store.get(name).data.decode()
-        return text
+    They are still checked against the project and the indexes, and packages that nothing asks
+    for stay out; but what everyone has does not change because a signature is missing.
+    """
+    try:
+        packages = parse_lock(stored) if stored is not None else ()
+    except LockError:
+        return target
+    pins = {item.name: f"{item.name}=={item.version}" for item in packages}
+    own = {pin.partition("==")[0]: pin for pin in target.preferences}
+    return replace(target, preferences=tuple({**own, **pins}.values()))

@@ -8,6 +8,7 @@ before anything else sees it.
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Runner(Protocol):
     ) -> Completed:
         """Run the command to its end; raise `TimeoutError` when it takes too long."""
         ...
+
+
+_finding_uv = threading.Lock()
 
 
 def run_process(
@@ -118,7 +122,9 @@ def find_uv() -> str:
     import uv
 
     try:
-        return uv.find_uv_bin()
+        # It asks `sysconfig`, which up to Python 3.12 fills its table unsafely for threads.
+        with _finding_uv:
+            return uv.find_uv_bin()
     except FileNotFoundError as error:
         raise LockError(
             f"the uv executable is missing: {error}",

@@ -125,6 +125,7 @@ class BuildSpec:
         image: Reference, with a tag, that the result is pushed to.
         bucket: Bucket of the source archive and the log.
         source_object: Name of the source archive in the bucket.
+        source_generation: The version of it that is built; empty for the newest.
         logs_prefix: Where the log goes in the bucket; empty for its root.
         tags: Tags to find the build by.
         also: Further references, with tags, that it is pushed to.
@@ -135,6 +136,7 @@ class BuildSpec:
     image: str
     bucket: str
     source_object: str
+    source_generation: str = ""
     logs_prefix: str
     tags: tuple[str, ...]
     also: tuple[str, ...] = ()

@@ -16,13 +16,16 @@ from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.clients.kubernetes_access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.oci_registry import OciRegistry
+from kinetic_flows.clients.prefect_api import configured_api_url, surrounding_api_url
 from kinetic_flows.clients.registry_credentials import default_credentials
+from kinetic_flows.clients.store_key import load_store_key
 from kinetic_flows.errors import ConfigurationError, LaunchError
 from kinetic_flows.images.builds import BuildOptions, registry_login
 from kinetic_flows.job import DispatchedBy
 from kinetic_flows.naming import RUNS
 from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
 from kinetic_flows.platforms.worker_pools import KubernetesWorkerPool
+from kinetic_flows.protocols import StoreTrust
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -67,8 +70,22 @@ class GoogleCloudPlatform:
         self.worker_pool = KubernetesWorkerPool(cloud.work_pool)
         self._cloud = cloud
         self._environ = environ
+        self._home = home
         self._may_launch: bool | None = None
         self._launcher: KubernetesLauncher | None = None
+
+    def store_trust(self) -> StoreTrust:
+        """Return the key that the users of one Prefect API share; none where there is no such API.
+
+        The background server of one person is not asked: what that person wrote is known here.
+        """
+        # The variable may have been set after Prefect was imported, which read it only then.
+        api_url = (
+            surrounding_api_url() or self._environ.get("PREFECT_API_URL") or configured_api_url()
+        )
+        if not api_url:
+            return StoreTrust()
+        return StoreTrust(key=load_store_key(self._cloud.jobs_bucket, api_url, self._home))
 
     @property
     def launcher(self) -> KubernetesLauncher:

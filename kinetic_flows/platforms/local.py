@@ -10,6 +10,7 @@ from kinetic_flows.job import DispatchedBy
 from kinetic_flows.platforms.local_environments import LocalEnvironments
 from kinetic_flows.platforms.local_processes import LocalProcesses, kept_bootstrap
 from kinetic_flows.platforms.worker_pools import ProcessWorkerPool
+from kinetic_flows.protocols import StoreTrust
 
 
 class LocalPlatform:
@@ -35,6 +36,10 @@ class LocalPlatform:
         self.worker_pool = ProcessWorkerPool(
             self.registry.python, lambda: kept_bootstrap(home / "bootstraps")
         )
+
+    def store_trust(self) -> StoreTrust:
+        """Return that nobody else can write to the store: it is a directory of this user's."""
+        return StoreTrust(is_private=True)
 
     def sees(self, place: str) -> bool:  # noqa: ARG002
         """Yes: whose store is on this machine is here, too."""

@@ -89,6 +89,8 @@ class Slice:
             found = json.loads(self._store.read(self._mark(start)) or b"{}")
         except (Fault, ValueError):
             found = {}
+        # Whoever can write to the bucket can write anything there.
+        found = found if isinstance(found, dict) else {}
         return f"host {found.get('host', '?')} {found.get('why', 'was disturbed')}"
 
     def watch(

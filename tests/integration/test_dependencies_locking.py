@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.server
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,12 +29,14 @@ from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
 from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
 from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
 from kinetic_flows.dependencies.uv import Completed, find_uv, run_process
 from kinetic_flows.dependencies.uv_settings import Index
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import DependencyError, LockError
+from kinetic_flows.protocols import StoreTrust
 
 TOKEN = "tok-5ecret-0123456789"
 BASE_LOCK = "cloudpickle==3.1.2\njax==0.5.0\njaxlib==0.5.0\nlibtpu==0.1\n"
@@ -79,6 +83,7 @@ class Client:
         self.project.mkdir(parents=True)
         self.environ = dict(environ)
         self.store = store
+        self.trust = StoreTrust(is_private=True)
         self.uv = Uvs()
 
     def write(self, **files: str) -> None:
@@ -103,6 +108,7 @@ class Client:
             store=self.store,
             home=self.home,
             environ=self.environ,
+            trust=lambda: self.trust,
             run=self.uv,
         )
 
@@ -116,6 +122,7 @@ class Client:
             store=self.store,
             home=self.home,
             environ=self.environ,
+            trust=lambda: self.trust,
             upgrade=upgrade,
             run=self.uv,
         )
@@ -300,6 +307,42 @@ def test_packages_of_the_public_index_are_pinned_by_hash_and_do_not_ship(client:
         "sha256:ff70335d468e7eb6ec65b95b99d3a2836546063f63acc5171de367e834932a81",
     )
     assert lock.wheels == ()
+
+
+def test_a_lock_with_more_packages_than_the_project_asks_for_is_made_anew(
+    client: Client, colleague: Client
+) -> None:
+    for person in (client, colleague):
+        person.write(requirements="alpha\n")
+        person.trust = StoreTrust(key=b"team")
+    honest = client.lock()
+    (name,) = [name for name in client.store.objects if name.endswith(".txt")]
+    more = LockedPackage(name="beta", version="1.0", hashes=(f"sha256:{'b' * 64}",))
+    client.store.objects[name] = format_lock([*honest.packages, more]).encode()
+
+    assert colleague.lock().text == honest.text
+    assert client.store.objects[name] == honest.text.encode()
+    assert colleague.plan().from_cache
+
+
+def test_a_lock_without_a_signature_keeps_the_versions_that_everyone_has(
+    client: Client, colleague: Client
+) -> None:
+    client.write(requirements="flaxlike\n")
+    target = replace(_tpu(), constraints=())
+    old = replace(target, preferences=("jax==0.4.0", "jaxlib==0.4.0"))
+    unsigned = client.lock(old).text
+    (name,) = [name for name in client.store.objects if name.endswith(".txt")]
+    colleague.write(requirements="flaxlike\n")
+    colleague.trust = StoreTrust(key=b"team")
+    fresh = colleague.plan(target)
+    colleague.store.objects = {
+        f"locks/{fresh.inputs_sha256}.txt": client.store.objects[name],
+    }
+    shutil.rmtree(colleague.home / "locks")
+
+    assert _versions(fresh)["jax"] == "0.5.0"
+    assert colleague.lock(target).text == unsigned
 
 
 # ---------------------------------------------------------------- private packages

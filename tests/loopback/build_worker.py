@@ -85,9 +85,10 @@ class BuildWorker:
             shutil.rmtree(folder, ignore_errors=True)
             folder.with_name(f"{folder.name}-auth.json").unlink(missing_ok=True)
 
-    def fetch(self, bucket: str, name: str) -> bytes:
+    def fetch(self, bucket: str, name: str, generation: int) -> bytes:
         where = f"{self._storage_url}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
-        with urlopen(f"{where}?alt=media", timeout=30) as answer:
+        version = f"&generation={generation}" if generation else ""
+        with urlopen(f"{where}?alt=media{version}", timeout=30) as answer:
             content: bytes = answer.read()
         return content
 
@@ -158,7 +159,7 @@ class _Execution:
     def run(self) -> Any:
         self._log.write(f'starting build "{self._build.id}"\n\nFETCHSOURCE\n')
         source = self._build.source.storage_source
-        archive = self._worker.fetch(source.bucket, source.object_)
+        archive = self._worker.fetch(source.bucket, source.object_, source.generation)
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(self._folder, filter="data")
         self._log.write("BUILD\n")

@@ -1,0 +1,61 @@
+"""What Cloud Build is told to build is what was meant, whatever lay under its name."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from corpus.dependencies.stores import MemoryStore
+from kinetic_flows import naming
+from kinetic_flows.clients.build_orders import Order
+from kinetic_flows.images.builds import BuildOptions
+from kinetic_flows.images.dockerfiles import BuildContext
+
+ORDER = Order(
+    reference="r.io/image:1",
+    subject="s",
+    context=lambda: BuildContext(files={"Dockerfile": b"FROM scratch\n"}),
+)
+ARCHIVE = ORDER.context().archive()
+SOURCE = naming.build_source_object(hashlib.sha256(ARCHIVE).hexdigest())
+
+
+class Bucket(MemoryStore):
+    """A store with the address of a bucket."""
+
+    uri = "gs://builds"
+
+
+@pytest.mark.parametrize("before", [None, ARCHIVE, b"somebody else's source"])
+def test_a_build_gets_exactly_the_source_that_was_meant(before: bytes | None) -> None:
+    store = Bucket()
+    if before is not None:
+        store.objects[SOURCE] = before
+
+    spec = ORDER.upload(store, BuildOptions())
+
+    assert store.objects[SOURCE] == ARCHIVE
+    assert spec.source_object == SOURCE
+    assert spec.source_generation == store.get(SOURCE).generation
+
+
+def test_a_source_that_is_replaced_while_it_is_uploaded_is_uploaded_again() -> None:
+    class Contested(Bucket):
+        """A store in which somebody is faster, twice."""
+
+        faster = 2
+
+        def replace_if_unchanged(
+            self, name: str, data: bytes, generation: str | None
+        ) -> str | None:
+            if self.faster:
+                self.faster -= 1
+                self.objects[name] = b"theirs %d" % self.faster
+            return super().replace_if_unchanged(name, data, generation)
+
+    store = Contested()
+    spec = ORDER.upload(store, BuildOptions())
+
+    assert store.objects[SOURCE] == ARCHIVE
+    assert spec.source_generation == store.get(SOURCE).generation
