@@ -84,14 +84,34 @@ class MainGlobals:
         """Return variables with what a run makes or finds itself in place of what is here."""
         own = _OF_THE_RUN | ({"__file__"} if self._is_script_shipped() else set())
         return {
-            name: self.variable(name, value) for name, value in values.items() if name not in own
+            name: self._variable(name, value) for name, value in values.items() if name not in own
         }
 
-    def attributes_in_run(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def attributes_in_run(self, qualname: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Return a class's attributes in the same way."""
-        return {name: self._made_anew(value) for name, value in attributes.items()}
+        return {
+            name: self._variable(f"{qualname}.{name}", value) for name, value in attributes.items()
+        }
 
-    def variable(self, name: str, value: Any) -> Any:
+    def defaults_in_run(self, function: FunctionType) -> dict[str, Any]:
+        """Return the defaults of a function's parameters in the same way."""
+        qualname, given = function.__qualname__, function.__defaults__
+        keywords, code = function.__kwdefaults__, function.__code__
+        names = code.co_varnames[code.co_argcount - len(given or ()) : code.co_argcount]
+        return {
+            "__defaults__": given
+            and tuple(
+                self._variable(f"{qualname}({name})", value)
+                for name, value in zip(names, given, strict=True)
+            ),
+            "__kwdefaults__": keywords
+            and {
+                name: self._variable(f"{qualname}({name})", value)
+                for name, value in keywords.items()
+            },
+        }
+
+    def _variable(self, name: str, value: Any) -> Any:
         """Return one variable, or what stands for it."""
         if isinstance(value, str | PurePath):
             return self._path(name, value)

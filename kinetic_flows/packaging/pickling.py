@@ -191,8 +191,10 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         if is_single_dispatch(function):
             return single_dispatch(function)
         make, arguments, (attributes, slots), *rest = reduced
-        travelling = self.globals_in_run(function, slots["__globals__"])
-        return make, arguments, (attributes, {**slots, "__globals__": travelling}), *rest
+        slots = {**slots, "__globals__": self.globals_in_run(function, slots["__globals__"])}
+        if is_main(function.__globals__):
+            slots.update(self._main.defaults_in_run(function))
+        return make, arguments, (attributes, slots), *rest
 
     def _class(self, kind: type) -> Any:
         self._note(kind.__module__)
@@ -201,7 +203,12 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         self._names.meet(kind, kind.__qualname__, namespace_of(kind.__module__))
         make, arguments, (attributes, slots), *rest = reduced
-        return make, arguments, (self._main.attributes_in_run(attributes), slots), *rest
+        return (
+            make,
+            arguments,
+            (self._main.attributes_in_run(kind.__qualname__, attributes), slots),
+            *rest,
+        )
 
     def _object_of_main(self, obj: Any) -> Any:
         """Reduce an object of a script, which pickles by name perhaps, by value."""

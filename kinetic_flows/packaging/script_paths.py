@@ -1,7 +1,8 @@
-"""Which global variables of a script hold paths that follow from where the script lies.
+"""Which names of a script hold paths that follow from where the script lies.
 
 In a run they have to follow from where the shipped script lies, as those of an imported module
-do: `DATA = Path(__file__).parent / "data"`.
+do: `DATA = Path(__file__).parent / "data"`. An attribute of a class is called `Class.name`, the
+default of a parameter `function(name)`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 
 def file_derived_names(script: Path) -> frozenset[str]:
-    """Return the global names whose values a script computes from its own `__file__`.
+    """Return the names whose values a script computes from its own `__file__`.
 
     Args:
         script: The script; one that cannot be read or parsed has none.
@@ -47,12 +48,40 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[set[str], ast.AST]]:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield {node.name}, node
+            yield from _members(node, node.name)
             continue
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.NamedExpr):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if node.value is not None:
                 yield set().union(*map(_names, targets)), node.value
         waiting.extend(reversed([*ast.iter_child_nodes(node)]))
+
+
+def _members(node: ast.AST, qualname: str) -> Iterator[tuple[set[str], ast.AST]]:
+    """Yield a class's attributes, and the defaults of a function's parameters."""
+    if isinstance(node, ast.ClassDef):
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from _members(item, f"{qualname}.{item.name}")
+            elif isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
+                targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+                names = set().union(*map(_names, targets))
+                yield {f"{qualname}.{name}" for name in names}, item.value
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        given = node.args
+        positional = [*given.posonlyargs, *given.args]
+        late = positional[len(positional) - len(given.defaults) :]
+        for parameter, value in (
+            *zip(late, given.defaults, strict=True),
+            *_keyword_defaults(given),
+        ):
+            yield {f"{qualname}({parameter.arg})"}, value
+
+
+def _keyword_defaults(given: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr]]:
+    for parameter, value in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        if value is not None:
+            yield parameter, value
 
 
 def _names(node: ast.AST) -> set[str]:

@@ -249,6 +249,8 @@ def _sentence(error: BaseException) -> str:
 
 
 def _hint(path: str) -> str:
-    if "global " in path or "closure variable " in path:
+    if "closure variable " in path:
+        return "make it inside the function, or at the top level of a module of the project"
+    if "global " in path:
         return "make it inside the function, or move the function and it into an importable module"
     return "pass plain data, and make what cannot be pickled (locks, files, clients) in the run"

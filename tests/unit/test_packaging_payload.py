@@ -529,6 +529,7 @@ def test_what_a_function_encloses_and_cannot_be_pickled_is_named() -> None:
     with pytest.raises(UnpicklableError) as caught:
         pack(using_a_closure())
     assert caught.value.value == "closure variable 'lock' of using_a_closure.<locals>.<lambda>"
+    assert "at the top level of a module" in str(caught.value)
 
 
 REFUSED = """

@@ -36,6 +36,14 @@ SCRIPT = {
         HERE = Path(__file__).resolve().parent
         DATA = HERE / "data" / "values.csv"
         DATA_TEXT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
+        def by_default(path=DATA, *, folder=HERE / "data"):
+            return path.read_text(), os.listdir(folder)
+
+        class Reader:
+            path = DATA
+            def read(self, path=os.path.join(DATA_TEXT, "values.csv")):
+                return self.path.read_text(), open(path).read()
+
         LOCK = threading.Lock()
         READY = threading.Event()
         LOCAL = threading.local()
@@ -157,6 +165,8 @@ SCRIPT = {
             fib(3), cached(1)
             case("file", lambda: (Path(__file__).parent / "data" / "values.csv").read_text())
             case("module-level path", lambda: (DATA.read_text(), os.listdir(DATA_TEXT)))
+            case("default path", by_default)
+            case("path of a class", Reader().read)
             case("imported path", lambda: (IMPORTED == settings.DATA, os.listdir(NAME)))
             case("name", lambda: (__name__, __spec__, "__file__" in globals()))
             case("pickled class", lambda: pickled(Whole) is Whole)
@@ -194,6 +204,8 @@ SCRIPT = {
 EXPECTED = {
     "file": "'1,2'",
     "module-level path": "('1,2', ['values.csv'])",
+    "default path": "('1,2', ['values.csv'])",
+    "path of a class": "('1,2', '1,2')",
     "imported path": "(True, ['values.csv'])",
     "name": "('__main__', None, True)",
     "pickled class": "True",
