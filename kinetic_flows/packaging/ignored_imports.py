@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from kinetic_flows.packaging.ignore import IGNORE_FILE
 from kinetic_flows.packaging.manifest import decode_manifest
-from kinetic_flows.packaging.modules import is_installed, module_file
+from kinetic_flows.packaging.modules import is_installed, loaded_modules, module_file
 from kinetic_flows.packaging.snapshot import CodeSnapshot
 from kinetic_flows.packaging.wording import printable
 
@@ -45,7 +44,7 @@ def ignored_import_warnings(snapshot: CodeSnapshot) -> tuple[str, ...]:
 
 def _loaded_modules(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the name of each loaded module of the project, and its file relative to the root."""
-    for name, module in list(sys.modules.items()):
+    for name, module in loaded_modules().items():
         file = module_file(module) if isinstance(module, ModuleType) else None
         if name == "__main__" or file is None or is_installed(file):
             continue

@@ -14,7 +14,12 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from kinetic_flows.packaging.code_files import CodeFiles
-from kinetic_flows.packaging.modules import OWN_PACKAGES, is_remote_function, module_file
+from kinetic_flows.packaging.modules import (
+    OWN_PACKAGES,
+    is_remote_function,
+    loaded_modules,
+    module_file,
+)
 from kinetic_flows.packaging.named_objects import MADE_ANEW
 from kinetic_flows.packaging.root import PackageRoot
 from kinetic_flows.packaging.script_paths import file_derived_names
@@ -135,7 +140,7 @@ class MainGlobals:
 
     def _imported(self, value: Any) -> AttributeInRun | None:
         """Return the module of the project that a value was imported from, as a run has it."""
-        for name, module in list(sys.modules.items()):
+        for name, module in loaded_modules().items():
             if name in MAIN_NAMES or name.partition(".")[0] in OWN_PACKAGES:
                 continue
             file = module_file(module) if isinstance(module, ModuleType) else None
@@ -145,7 +150,7 @@ class MainGlobals:
                 or not self._is_importable(name)
             ):
                 continue
-            for attribute, found in list(vars(module).items()):
+            for attribute, found in vars(module).copy().items():
                 if found is value:
                     return AttributeInRun(name, attribute)
         return None

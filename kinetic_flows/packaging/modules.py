@@ -80,13 +80,23 @@ def out_of_packages(folder: Path) -> Path:
     return folder
 
 
+def loaded_modules() -> dict[str, ModuleType]:
+    """Return the modules loaded at one moment.
+
+    While they are gone through, other threads may import more, and so may what the garbage
+    collector finalizes: a list of the items is not safe from that, as each of its pairs is made
+    anew.
+    """
+    return sys.modules.copy()
+
+
 def loaded_bases() -> list[Path]:
     """Return the directories under which the top-level modules loaded so far are importable.
 
     They need not be on `sys.path`: editable installs may find modules by import hooks.
     """
     bases: dict[Path, None] = {}
-    for name, module in list(sys.modules.items()):
+    for name, module in loaded_modules().items():
         if "." in name or name == "__main__" or name in OWN_PACKAGES:
             continue
         file = module_file(module) if isinstance(module, ModuleType) else None

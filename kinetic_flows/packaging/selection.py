@@ -21,6 +21,7 @@ from kinetic_flows.packaging.modules import (
     import_base,
     is_installed,
     is_remote_function,
+    loaded_modules,
     module_file,
 )
 from kinetic_flows.packaging.root import PackageRoot
@@ -109,7 +110,7 @@ def _module_files(folder: Path, name: str) -> Iterator[Path]:
 def _loaded_files(root: PackageRoot) -> Iterator[Path]:
     """Yield the files of loaded modules that a run can import."""
     folders = {(root.path / entry).resolve() for entry in root.sys_path}
-    for name, module in list(sys.modules.items()):
+    for name, module in loaded_modules().items():
         if name == "__main__" or name.partition(".")[0] in OWN_PACKAGES:
             continue
         file = module_file(module) if isinstance(module, ModuleType) else None

@@ -385,3 +385,23 @@ def test_finding_the_root_needs_no_heavy_import(tmp_path: Path) -> None:
     code = "import sys, kinetic_flows.packaging.root; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+LATE_IMPORTS = """
+import gc, itertools, sys
+from types import ModuleType
+from kinetic_flows.packaging.modules import loaded_bases
+
+sys.modules.update({f"many_{number}": ModuleType("m") for number in range(5000)})
+numbers = itertools.count()
+late = lambda phase, info: sys.modules.update({f"late_{next(numbers)}": ModuleType("m")})
+gc.callbacks.append(late)
+gc.set_threshold(20)
+loaded_bases()
+print("collected", next(numbers) > 0)
+"""
+
+
+def test_modules_may_be_imported_while_the_loaded_ones_are_gone_through(tmp_path: Path) -> None:
+    # As what the garbage collector finalizes may do, in the midst of anything.
+    assert run_python(["-c", LATE_IMPORTS], cwd=tmp_path) == "collected True\n"
