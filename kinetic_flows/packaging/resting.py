@@ -25,8 +25,10 @@ QUIET_SECONDS = 0.05
 """A file that was not written for so long is taken to be finished."""
 PAUSE_SECONDS = 0.01
 PATIENCE_SECONDS = 0.2
-PATIENCE_FOR_SOURCE_SECONDS = 1.0
+PATIENCE_FOR_SOURCE_SECONDS = 2.0
 """How long source that is no valid Python may take to become it."""
+PATIENCE_WITH_LARGE_SECONDS = 5.0
+"""How long a large file may take to be written anew; one that only grows does not come here."""
 LOOKS = 4
 """How often a file that does not rest is looked at, whatever the time."""
 ATTEMPTS_AT_LARGE = 3
@@ -173,6 +175,8 @@ class _Watch:
         try:
             found = os.fstat(handle)
             if found.st_size > SMALL_BYTES:
+                if _is_recent(found) and not self._is_out_of_patience(PATIENCE_WITH_LARGE_SECONDS):
+                    return False
                 return self._look_at_large(handle, found.st_size)
             return self._look_at_small(handle)
         except OSError:
@@ -213,7 +217,7 @@ class _Watch:
         sha256 = digest_of(handle, size_bytes, copy)
         if sha256 is None:
             copy.unlink(missing_ok=True)
-            return self._is_out_of_patience(PATIENCE_FOR_SOURCE_SECONDS)
+            return self._is_out_of_patience(PATIENCE_WITH_LARGE_SECONDS)
         is_mixed = digest_of(handle, size_bytes) != sha256
         self.large = Version(content=copy, size_bytes=size_bytes, sha256=sha256, is_mixed=is_mixed)
         return not is_mixed or self.looks >= ATTEMPTS_AT_LARGE
