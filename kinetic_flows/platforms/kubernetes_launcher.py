@@ -14,6 +14,7 @@ from kinetic_flows.accelerators import NodePool
 from kinetic_flows.clients.kubernetes_client import (
     KubernetesClient,
     KubernetesRefused,
+    KubernetesUnreachable,
     core_path,
     jobs_path,
 )
@@ -161,6 +162,9 @@ class KubernetesLauncher:
                 self._place_uid = str(self._client.ask("GET", path)["metadata"]["uid"])
             except KubernetesRefused:
                 self._place_uid = ""
+            except KubernetesUnreachable:
+                # Asked again next time: to follow a run outlasts an outage.
+                return self._place.namespace
         return "/".join(filter(None, (self._place.namespace, self._place_uid)))
 
     def start(self, request: LaunchRequest) -> None:
