@@ -44,7 +44,7 @@ from kinetic_flows.job import (
 from kinetic_flows.naming import result_object
 from kinetic_flows.processes import describe_exit
 from kinetic_flows.protocols import ArtifactStore, Observation
-from kinetic_flows.unpickling import load_returned
+from kinetic_flows.unpickling import load_raised, load_returned
 
 LOG_TAIL_LINES = 20
 RUNNER_PREFIX = "kinetic: "
@@ -201,16 +201,15 @@ def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
 
 def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
     header = envelope.header
-    try:
-        error = load_returned(envelope.body) if envelope.body else None
-    except Exception:  # noqa: BLE001 - unpickling runs the types' own code
-        error = None
+    error, missing = load_raised(envelope.body) if envelope.body else (None, ())
     if not isinstance(error, Exception):
         return RunFailed(
             f"{run.name} raised {failure_summary(header)}",
             value=run.run_id,
             remote_traceback=header.traceback or None,
         )
+    if missing:
+        error.add_note(f"not importable here, and replaced by stand-ins: {', '.join(missing)}")
     if isinstance(error, ModuleNotFoundError) and error.name:
         _name_package(error, error.name)
     if isinstance(error, OSError) and error.errno == errno.EROFS:

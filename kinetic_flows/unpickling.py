@@ -25,6 +25,34 @@ def load_returned(data: bytes) -> Any:
     return _Unpickler(io.BytesIO(data)).load()
 
 
+def load_raised(data: bytes) -> tuple[BaseException | None, tuple[str, ...]]:
+    """Return the exception in such a pickle, as far as it can be made again here.
+
+    Classes that this process cannot import are replaced by stand-ins of their names where they
+    belong to what surrounds the exception (its cause, its group, its attributes).
+
+    Returns:
+        The exception, and the classes that are not here; None for an exception whose own class
+        is not, or that cannot be read at all.
+    """
+    try:
+        found = load_returned(data)
+    except Exception:  # noqa: BLE001 - unpickling runs the classes' own code
+        return _with_stand_ins(data)
+    return (found, ()) if isinstance(found, BaseException) else (None, ())
+
+
+def _with_stand_ins(data: bytes) -> tuple[BaseException | None, tuple[str, ...]]:
+    unpickler = _LenientUnpickler(io.BytesIO(data))
+    try:
+        found = unpickler.load()
+    except Exception:  # noqa: BLE001 - as above
+        return None, ()
+    if not isinstance(found, BaseException) or isinstance(found, _StandIn):
+        return None, ()
+    return found, tuple(unpickler.missing)
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -51,3 +79,30 @@ class _Unpickler(pickle.Unpickler):
 
     def _set_state(self, set_state: Callable[..., Any], made: type, state: Any) -> Any:
         return made if id(made) in self._known else set_state(made, state)
+
+
+class _StandIn(Exception):
+    """Stands for an object of a class that is not here: it keeps what it is given."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        super().__init__(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            super().__setstate__(state)
+
+
+class _LenientUnpickler(_Unpickler):
+    """Puts stand-ins where a class is missing."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.missing: dict[str, type] = {}
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        try:
+            return super().find_class(module_name, global_name)
+        except (ImportError, AttributeError):
+            name = f"{module_name}.{global_name}"
+            fields = {"__module__": module_name, "__qualname__": global_name}
+            return self.missing.setdefault(name, type(global_name, (_StandIn,), fields))

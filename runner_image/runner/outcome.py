@@ -52,8 +52,10 @@ def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None
 
 def leave_exception(directory: str, error: BaseException, traceback: str) -> None:
     """Leave what the function raised, pickled where that is possible."""
+    from .raised import pickle_exception
+
     with _body(directory) as body:
-        body.write(_pickled(error))
+        body.write(pickle_exception(error))
     _leave(
         directory,
         status="raised",
@@ -111,66 +113,3 @@ def _short_repr(value: Any, secrets: Iterable[str]) -> str:
     if any(secret and secret in text for secret in secrets):
         return f"<{type_name(value)}>"
     return text if len(text) <= REPR_CHARACTERS else text[:REPR_CHARACTERS] + "…"
-
-
-def _pickled(error: BaseException) -> bytes:
-    """Pickle an exception with what caused it, or alone, or not at all."""
-    try:
-        return _pickled_with_causes(error)
-    except Exception:  # noqa: BLE001 - pickling runs the exception's own code
-        try:
-            return _pickled_alone(error)
-        except Exception:  # noqa: BLE001 - as above
-            return b""
-
-
-def _pickled_alone(error: BaseException) -> bytes:
-    import cloudpickle
-
-    data: bytes = cloudpickle.dumps(error, protocol=5)
-    return data
-
-
-def _pickled_with_causes(error: BaseException) -> bytes:
-    """Pickle an exception whose state carries its cause.
-
-    Exceptions pickle without `__cause__` and `__context__`, but their `__setstate__` sets every
-    attribute it is given, so the reader needs nothing but pickle.
-    """
-    import io
-
-    from .result_pickler import pickler_class
-
-    class Pickler(pickler_class()):  # type: ignore[misc]
-        def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, BaseException) and _takes_any_state(obj):
-                causes = _causes(obj)
-                if causes:
-                    return _with_state(obj.__reduce_ex__(5), causes)
-            return super().reducer_override(obj)
-
-    buffer = io.BytesIO()
-    Pickler(buffer).dump(error)
-    return buffer.getvalue()
-
-
-def _takes_any_state(error: BaseException) -> bool:
-    return type(error).__setstate__ is BaseException.__setstate__
-
-
-def _causes(error: BaseException) -> dict[str, BaseException]:
-    if error.__cause__ is not None:
-        return {"__cause__": error.__cause__}
-    if error.__context__ is not None and not error.__suppress_context__:
-        return {"__context__": error.__context__}
-    return {}
-
-
-def _with_state(reduced: Any, extra: dict[str, Any]) -> Any:
-    """Add to the state of a reduction whose state is a dictionary or none."""
-    if not isinstance(reduced, tuple):
-        return reduced
-    state = reduced[2] if len(reduced) > 2 else None
-    if state is None or isinstance(state, dict):
-        return (*reduced[:2], {**(state or {}), **extra}, *reduced[3:])
-    return reduced

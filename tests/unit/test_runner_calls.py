@@ -127,21 +127,23 @@ def test_an_exception_brings_its_cause_and_its_notes(tmp_path: Path) -> None:
     assert isinstance(error.__cause__.__context__, ZeroDivisionError)
 
 
-def test_an_exception_that_refuses_to_be_pickled_still_says_what_it_was(tmp_path: Path) -> None:
+def test_what_cannot_be_pickled_of_an_exception_is_left_out_and_named(tmp_path: Path) -> None:
     source = """
         import threading
         def main():
-            error = ValueError("bad")
-            error.lock = threading.Lock()
+            error = ValueError("bad", threading.Lock())
+            error.lock, error.code = threading.Lock(), 7
             raise error
     """
-    envelope = run(tmp_path, source).envelope()
-    assert envelope.body == b""
-    assert (envelope.header.type_name, envelope.header.message) == ("ValueError", "bad")
-    assert "raise error" in envelope.header.traceback
+    error = run(tmp_path, source).value()
+    assert isinstance(error, ValueError)
+    assert (error.args, error.code) == (("bad", "<lock>"), 7)  # type: ignore[attr-defined]
+    (note,) = error.__notes__
+    assert ".lock (TypeError: cannot pickle" in note
+    assert "args[1] (TypeError" in note
 
 
-def test_a_cause_that_refuses_to_be_pickled_is_left_behind(tmp_path: Path) -> None:
+def test_a_cause_that_cannot_all_be_pickled_comes_along(tmp_path: Path) -> None:
     source = """
         import threading
         def main():
@@ -151,7 +153,8 @@ def test_a_cause_that_refuses_to_be_pickled_is_left_behind(tmp_path: Path) -> No
     """
     error = run(tmp_path, source).value()
     assert isinstance(error, KeyError)
-    assert error.__cause__ is None
+    assert isinstance(error.__cause__, ValueError)
+    assert "did not come along" in error.__cause__.__notes__[0]
 
 
 def test_an_exception_whose_text_cannot_be_had_is_reported(tmp_path: Path) -> None:
