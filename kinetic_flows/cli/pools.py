@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.clusters import open_cluster
 from kinetic_flows.cli.questions import confirmed
+from kinetic_flows.cloud_settings import check_value
 from kinetic_flows.errors import UsageError
 from kinetic_flows.naming import HEADLESS_SERVICE
 from kinetic_flows.settings import Settings, load_settings, process_environment
@@ -47,7 +48,7 @@ def create(
     )
 
     settings = _settings()
-    pool, place = name or _pool(settings), namespace or _namespace(settings)
+    pool, place = _named(name, namespace, settings)
     pools = _work_pools(settings)
     change = plan_installation(pools, pool)
     if change.is_edited:
@@ -75,7 +76,7 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
     from kinetic_flows.platforms.kubernetes_pool import has_headless_service, plan_installation
 
     settings = _settings()
-    pool, place = name or _pool(settings), namespace or _namespace(settings)
+    pool, place = _named(name, namespace, settings)
     change = plan_installation(_work_pools(settings), pool)
     if change.action == "created":
         print(f"work pool {pool}: missing (`kinetic pool create` makes it)")
@@ -115,6 +116,17 @@ def _settings() -> Settings:
 
     environ = process_environment()
     return configure(environ, terminal_progress(quiet=load_settings(environ).quiet))
+
+
+def _named(name: str | None, namespace: str | None, settings: Settings) -> tuple[str, str]:
+    """Return the work pool and the namespace that are meant.
+
+    Raises:
+        ConfigurationError: One of them cannot be.
+    """
+    pool = _pool(settings) if name is None else check_value("work_pool", name)
+    place = _namespace(settings) if namespace is None else check_value("namespace", namespace)
+    return pool, place
 
 
 def _pool(settings: Settings) -> str:

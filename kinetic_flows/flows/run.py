@@ -10,7 +10,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from kinetic_flows.errors import KineticError, LaunchError, RunError
+from kinetic_flows.errors import KineticError, RunError
 from kinetic_flows.flows.driving import current_flow_run_id, drive
 from kinetic_flows.flows.preparation import prepare
 from kinetic_flows.following import cancel
@@ -74,7 +74,11 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
             ended.append(Launched(ticket=unreturned.ticket, envelope=unreturned.envelope))
             raise
         except BaseException as error:
-            _give_up(tickets, error, interruption_in(error, before=before), session)
+            interruption = interruption_in(error, before=before)
+            if interruption is not None:
+                _cancel(tickets, interruption, session)
+            elif ended and not isinstance(error, RunError):
+                session.progress.notice(_goes_on(ended[-1].ticket))
             raise
         return Completed(message=f"run {launched.run_id}")
 
@@ -102,19 +106,10 @@ def _launch(draft: Draft, session: Session, on_created: Callable[[RunTicket], No
     return launch_accelerator_task(draft, prepared, flow_run_id, session, on_created)
 
 
-def _give_up(
-    tickets: Sequence[RunTicket],
-    error: BaseException,
-    interruption: BaseException | None,
-    session: Session,
-) -> None:
-    """See to a run that nobody waits for any more: it is cancelled, or said to go on."""
+def _cancel(tickets: Sequence[RunTicket], interruption: BaseException, session: Session) -> None:
+    """Cancel what was created for a call that is interrupted."""
+    why = "Ctrl-C" if type(interruption) is KeyboardInterrupt else _named(interruption)
     for ticket in tickets:
-        if interruption is None:
-            if not isinstance(error, RunError | LaunchError):
-                session.progress.notice(_goes_on(ticket))
-            continue
-        why = "Ctrl-C" if type(interruption) is KeyboardInterrupt else _named(interruption)
         session.progress.notice(f"cancelling run {ticket.run_id} ({why}) ...")
         try:
             cancel(ticket, session)

@@ -168,7 +168,7 @@ class LocalProcesses:
             raise LaunchError(
                 f"the record of the process of run {run_id} cannot be read: {error.strerror}",
                 value=str(record),
-                hint="whoever started the run can read it; check who owns the file",
+                hint="look at the file's owner and rights, and at this process's limits (ulimit)",
             ) from error
         except (ValueError, KeyError, TypeError):
             # Records are written whole: this one's disk was full, or lost power with its process.

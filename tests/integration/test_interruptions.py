@@ -20,6 +20,8 @@ from projects import Project, make_project
 
 from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, connect
 from kinetic_flows.naming import PARENT_FLOW
+from kinetic_flows.opening import own_session
+from kinetic_flows.progress import Silence
 
 FUNCTIONS = """
     import time
@@ -31,6 +33,12 @@ FUNCTIONS = """
     def sleepy(path):
         Path(path).write_text("started")
         time.sleep(600)
+
+    @kinetic.run(requirements=[])
+    def brief(path):
+        Path(path).write_text("started")
+        while Path(path).exists():
+            time.sleep(0.02)
 
     @kinetic.run(requirements=[])
     async def drowsy(path):
@@ -200,3 +208,35 @@ def test_a_program_that_asyncio_ends_waits_until_its_run_is_cancelled(
 
     asyncio.run(give_up())
     _assert_cancelled(api, capfd.readouterr().err, "drowsy")
+
+
+STARVING = """
+    import os, resource, sys, threading, time
+
+    from interrupted import brief
+
+    def starve():
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.02)
+        allowed = len(os.listdir("/proc/self/fd")) - 2
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+        os.rename(sys.argv[1], sys.argv[1] + ".seen")
+
+    threading.Thread(target=starve, daemon=True).start()
+    brief(sys.argv[1])
+"""
+
+
+def test_a_client_that_can_open_nothing_more_leaves_no_flow_run_running(
+    project: Project, api: PrefectApi, tmp_path: Path
+) -> None:
+    project.write({"starving.py": STARVING})
+    done = project.python("starving.py", str(tmp_path / "on"))
+    assert done.returncode == 1
+    assert "Too many open files" in done.stderr
+    run = api.find_runs(RunQuery(name="brief"), limit=1)[0]
+    assert f"run {run.id} of brief goes on" in done.stderr
+    with own_session(Silence()):
+        pass  # whoever comes next sets what could not be set
+    parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
+    assert parent.is_final

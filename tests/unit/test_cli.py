@@ -175,3 +175,32 @@ def test_what_only_this_machine_can_do_is_not_asked_of_a_deployment(
 ) -> None:
     assert _run("build-image", *options) == UsageError.exit_code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["runs", "ls", "--limit=-1"],
+        ["runs", "ls", "--since", "9999999999999d"],
+        ["runs", "ls", "--since", "tomorrow"],
+        ["runs", "logs", "x", "--tail=-1"],
+        ["runs", "result", "x", "--timeout-seconds=-1"],
+        ["runs", "result", "x", "--timeout-seconds=nan"],
+        ["runs", "cleanup", "--older-than-days=nan"],
+        ["runs", "cleanup", "--older-than-days=1e300"],
+        ["pool", "create", "--name", "a/b"],
+        ["pool", "show", "--namespace", "Not_One"],
+        ["check-image", "docker.io/x/y:z", "--accelerator", "h1000"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_cannot_be_is_refused_before_anybody_is_asked(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("KINETIC_PLATFORM", "local")
+    assert _run(*command) in (UsageError.exit_code, ConfigurationError.exit_code)
+    shown = capsys.readouterr().err
+    assert shown.startswith("kinetic: ")
+    assert "hint:" in shown
+    assert "cannot be reached" not in shown
