@@ -29,14 +29,17 @@ def pickle_exception(error: BaseException) -> bytes:
     Returns:
         The pickle, which can be read; empty when the exception itself cannot go.
     """
-    for careful in (False, True):
-        try:
-            data = _dumped(error, careful=careful)
-            if isinstance(pickle.loads(data), type(error)):  # noqa: S301 - made just now
-                return data
-        except Exception:  # noqa: BLE001 - pickling runs the classes' own code
-            continue
-    return b""
+    return _readable(error, careful=False) or _readable(error, careful=True) or b""
+
+
+def _readable(error: BaseException, *, careful: bool) -> bytes | None:
+    """Return a pickle that gives an exception of the same class when it is read; None for none."""
+    try:
+        data = _dumped(error, careful=careful)
+        made = pickle.loads(data)  # noqa: S301 - made just now
+    except Exception:  # noqa: BLE001 - pickling runs the classes' own code
+        return None
+    return data if isinstance(made, type(error)) else None
 
 
 def _dumped(value: Any, *, careful: bool) -> bytes:
