@@ -58,10 +58,13 @@ def drive(
         BaseException: What the body raised, or what interrupted it.
     """
     ended = _Ended(sys.exception())
-    with quiet_console(lambda: session.outage.is_on), own_settings(), ExitStack() as hurry:
-        if _is_here(session.api.url):
-            # A server of this machine comes back within seconds, or not by itself.
-            hurry.enter_context(impatient(LOCAL_RETRIES))
+    # A server of this machine comes back within seconds, or not by itself.
+    patience = {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
+    with (
+        quiet_console(lambda: session.outage.is_on),
+        own_settings(**patience),
+        ExitStack() as hurry,
+    ):
 
         @wraps(body)
         def noted(**arguments: Any) -> State[Any]:
