@@ -12,6 +12,14 @@ import subprocess
 import sys
 
 RUNNER = "/app/remote_runner.py"
+INSTALL = "RUN python3 -m pip install --no-cache-dir"
+# What a Dockerfile lacks, by what fails here.
+LINES = {
+    "cloudpickle": f"{INSTALL} cloudpickle",
+    "google.cloud.storage": f"{INSTALL} google-cloud-storage",
+    "uv": f"{INSTALL} uv",
+    RUNNER: "COPY remote_runner.py /app/",
+}
 PLUGINS = {"cpu": (), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",)}
 
 
@@ -22,9 +30,9 @@ def main(python, category, runner, kind, glibc):
     if found != python:
         problems.append(f"it has Python {found}, and its tag is to say {python}")
     for module in ("cloudpickle", "google.cloud.storage"):
-        problems += _import(module)
-    problems += _run(["uv", "--version"], "uv")
-    problems += _run([sys.executable, RUNNER, "--version"], runner)
+        problems += _with_line(_import(module), module)
+    problems += _with_line(_run(["uv", "--version"], "uv"), "uv")
+    problems += _with_line(_run([sys.executable, RUNNER, "--version"], runner), RUNNER)
     jax = _import("jax")
     old = _older_glibc(glibc)
     if kind == "custom":
@@ -34,6 +42,10 @@ def main(python, category, runner, kind, glibc):
     else:
         problems += (jax or _plugin(category)) + old
     return problems
+
+
+def _with_line(problems, what):
+    return [f"{problem.rstrip()}; the Dockerfile lacks: {LINES[what]}" for problem in problems]
 
 
 def _import(module):

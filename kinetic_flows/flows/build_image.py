@@ -128,6 +128,8 @@ def plan_base_images(
         from_scratch=parameters.no_cache,
     )
     orders = base_orders(request)
+    for warning in dict.fromkeys(line for order in orders for line in order.warnings):
+        progress.warning(warning)
     settings = _settings(parameters, environ, progress)
     if parameters.controller:
         orders += (controller_order(request, *own_wheel(settings.home, environ)),)

@@ -1,8 +1,9 @@
-"""What a Dockerfile of somebody's own must do to make a base image, checked before it is built.
+"""What a Dockerfile of somebody's own must do to make a base image, looked for before it is built.
 
 The runner needs uv, cloudpickle and google-cloud-storage, and its bootstrap at
-`/app/remote_runner.py`. A Dockerfile says so in many ways; what this cannot see is found by the
-smoke test within the build. Pure.
+`/app/remote_runner.py`. A Dockerfile says so in many ways, and may leave it to a script or to
+the image it starts from. So what cannot be seen here is a warning, and the smoke test within the
+build decides. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from fnmatch import fnmatchcase
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from kinetic_flows.errors import ImageError
 from kinetic_flows.images.dockerfile_stages import (
     Dockerfile,
     Instruction,
@@ -52,34 +52,34 @@ class _Content:
         )
 
 
-def check_contract(dockerfile: Dockerfile, files: Mapping[str, bytes], *, path: str) -> None:
-    """Check that a Dockerfile installs and copies what the runner needs.
+def doubts(dockerfile: Dockerfile, files: Mapping[str, bytes], *, path: str) -> tuple[str, ...]:
+    """Return what cannot be seen to be installed and copied, of what the runner needs.
 
     Args:
         dockerfile: The Dockerfile.
         files: The files of its directory: requirement files among them are read.
-        path: What to call it in an error.
+        path: What to call it.
 
-    Raises:
-        ImageError: It lacks something; the hint has the lines to add.
+    Returns:
+        A sentence with the lines to add, should the build's smoke test miss something; nothing
+        when all is seen.
     """
     stage = dockerfile.stages[-1]
     content = _content(dockerfile, stage, files)
     missing = [name for name in PACKAGES if name not in content.packages]
-    lines, problems = [], []
-    if missing:
-        lines.append(INSTALL_LINE.format(packages=" ".join(missing)))
-        problems += [f"it does not install {name}{_elsewhere(stage, name)}" for name in missing]
+    lines = [INSTALL_LINE.format(packages=" ".join(missing))] if missing else []
+    unseen = [f"installs {name}{_elsewhere(stage, name)}" for name in missing]
     if not content.has_runner:
         lines.append(COPY_LINE)
-        problems.append(f"it does not put {RUNNER} into /app/{_elsewhere(stage, RUNNER)}")
-    if problems:
-        after = max([stage.line, *(item.line for item in stage.instructions)])
-        raise ImageError(
-            f"{path} does not make a base image: " + "; ".join(problems),
-            value=path,
-            hint=f"add to its last stage, after line {after}:\n    " + "\n    ".join(lines),
-        )
+        unseen.append(f"puts {RUNNER} into /app/{_elsewhere(stage, RUNNER)}")
+    if not unseen:
+        return ()
+    after = max([stage.line, *(item.line for item in stage.instructions)])
+    sentence = (
+        f"it cannot be seen that {path} {', '.join(unseen)}; the build's smoke test decides. "
+        f"Should it fail, add after line {after}: {'; '.join(lines)}"
+    )
+    return (sentence,)
 
 
 def _content(dockerfile: Dockerfile, stage: Stage, files: Mapping[str, bytes]) -> _Content:

@@ -77,6 +77,7 @@ class BaseOrder:
         inputs: Digest of everything it is built from.
         context: The files of the build.
         recipe: How it is built, and what it must stand.
+        warnings: What may keep it from being published, a sentence each.
     """
 
     name: str
@@ -84,6 +85,7 @@ class BaseOrder:
     inputs: Sha256
     context: BuildContext
     recipe: BuildRecipe
+    warnings: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -196,7 +198,7 @@ def base_orders(request: BaseImagesRequest) -> tuple[BaseOrder, ...]:
     """Return the images that a request asks for.
 
     Raises:
-        ImageError: The Dockerfile cannot be used, or does not make a base image.
+        ImageError: The Dockerfile cannot be used.
     """
     return tuple(
         _base_order(request, category, python)
@@ -275,6 +277,7 @@ class _Source:
     kind: Literal["own", "custom"]
     arguments: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def _base_order(request: BaseImagesRequest, category: Category, python: str) -> BaseOrder:
@@ -299,6 +302,7 @@ def _base_order(request: BaseImagesRequest, category: Category, python: str) -> 
             smoke_tests=(("python3", "-c", *test),),
             from_scratch=request.from_scratch,
         ),
+        warnings=source.warnings,
     )
 
 
@@ -315,7 +319,7 @@ def _own_source(request: BaseImagesRequest, category: Category, python: str) -> 
 
 def _custom_source(path: Path, version: str, category: Category, python: str) -> _Source:
     known = {CATEGORY_ARGUMENT: category, PYTHON_ARGUMENT: python}
-    context, dockerfile = read_context(path, bootstrap=read_bootstrap(), arguments=known)
+    context, dockerfile, warnings = read_context(path, bootstrap=read_bootstrap(), arguments=known)
     arguments = {name: known[name] for name in known if name in dockerfile.arguments}
     labels = {
         naming.LABEL_KIND: "base",
@@ -330,6 +334,7 @@ def _custom_source(path: Path, version: str, category: Category, python: str) ->
         kind="custom",
         arguments=arguments,
         labels=labels,
+        warnings=warnings,
     )
 
 

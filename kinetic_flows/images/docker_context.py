@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kinetic_flows.errors import ImageError
-from kinetic_flows.images.base_contract import RUNNER, check_contract
+from kinetic_flows.images.base_contract import RUNNER, doubts
 from kinetic_flows.images.dockerfile_stages import Dockerfile, read_dockerfile
 from kinetic_flows.images.dockerfiles import BuildContext
 
@@ -17,8 +17,8 @@ IGNORE_FILE = ".dockerignore"
 
 def read_context(
     path: Path, *, bootstrap: bytes, arguments: Mapping[str, str]
-) -> tuple[BuildContext, Dockerfile]:
-    """Return the build context of a Dockerfile, checked to make a base image.
+) -> tuple[BuildContext, Dockerfile, tuple[str, ...]]:
+    """Return the build context of a Dockerfile, and what may keep it from making a base image.
 
     Its directory's files come along, but for what `.dockerignore` leaves out (or, as with
     Docker, a file named after the Dockerfile with `.dockerignore` at its end), and only those
@@ -30,7 +30,7 @@ def read_context(
         arguments: Values that the build gives to its `ARG`s.
 
     Raises:
-        ImageError: It cannot be read, is too large, or does not make a base image.
+        ImageError: It cannot be read, or is too large.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -45,13 +45,12 @@ def read_context(
     found = _collect(root, _wanted(dockerfile), _ignore_lines(path), path)
     files = {name: file.read_bytes() for name, file in found.items()}
     executable = frozenset(name for name, file in found.items() if os.access(file, os.X_OK))
-    check_contract(dockerfile, files, path=str(path))
     context = BuildContext(
         files={**files, path.name: text.encode(), RUNNER: bootstrap},
         executable=executable - {RUNNER},
         dockerfile=path.name,
     )
-    return context, dockerfile
+    return context, dockerfile, doubts(dockerfile, files, path=str(path))
 
 
 def _wanted(dockerfile: Dockerfile) -> tuple[str, ...]:

@@ -363,6 +363,7 @@ def test_neither_an_image_that_fails_its_smoke_test_nor_one_without_rights_is_pu
     assert failed.returncode == BuildError.exit_code
     assert "does not pass its smoke test" in failed.stderr
     assert "it cannot import cloudpickle: ModuleNotFoundError" in failed.stderr
+    assert "lacks: RUN python3 -m pip install --no-cache-dir cloudpickle" in failed.stderr
     command.cloud.front.read_only.add(GOOGLE_ACCOUNT)
     refused = command.run(*asked, *OWN)
     assert refused.returncode == BuildError.exit_code

@@ -183,4 +183,5 @@ def test_the_smoke_test_names_everything_that_is_wrong() -> None:
     assert f"smoke test: it has Python {found}, and its tag is to say 3.99" in done.stdout
     assert "cannot import jax" in done.stdout or "has none of libtpu" in done.stdout
     assert "/app/remote_runner.py --version answers" in done.stdout
+    assert "the Dockerfile lacks: COPY remote_runner.py /app/" in done.stdout
     assert "packages are resolved for glibc 99.1" in done.stdout
