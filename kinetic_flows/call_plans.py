@@ -159,6 +159,8 @@ def _plan_base_image(
 ) -> PlannedImage:
     base = find_base(platform.registry, source.wanted)
     lock = _lock(draft, platform, environ, base.image)
+    if lock.target.variant != source.wanted.variant:
+        base = find_base(platform.registry, source.wanted_for(lock))
     return PlannedImage(
         reference=base.reference,
         image=base.image,

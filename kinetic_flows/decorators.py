@@ -37,6 +37,7 @@ def run(
     base_image_repo: str | None = None,
     ship_wheels: bool = False,
     requirements: str | Path | Sequence[str] | None = None,
+    framework: Literal["jax", "none"] | None = None,
     name: str | None = None,
     tags: Sequence[str] = (),
     retries: int = 0,
@@ -70,6 +71,10 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
                 package index.
             requirements: A dependency file or a list of requirements; None to find the file.
+            framework: What the image is to bring on a cluster: `jax` with what it needs for the
+                accelerator, or `none`, so that all of it comes from the requirements. None
+                (default) decides by them: on GPUs a project with PyTorch or TensorFlow, and
+                without jax, gets none. Nothing of it matters on this machine.
             name: Name of the runs; None for the function's own.
             tags: Tags of the flow runs.
             retries: How often the function is called again after it raised.

@@ -32,6 +32,8 @@ class ProjectImage:
         built_by: What builds it.
         mode: The mode that was asked for: on this machine `prebuilt` is no different.
         has_known_base: Whether its base was made from the inputs that come with this package.
+        lean_base: Gives the digest of the lean base that somebody built, for packages that want
+            that one; None where the product builds it.
     """
 
     target: Target
@@ -39,6 +41,7 @@ class ProjectImage:
     built_by: str
     mode: ImageMode = "bundled"
     has_known_base: bool = True
+    lean_base: Callable[[], str] | None = None
     packages_come: ClassVar[str] = "Baked into the image"
 
     @property
@@ -52,8 +55,15 @@ class ProjectImage:
         return f"{self.built_by} (cached by dep hash)"
 
     def environment(self, lock: Lock) -> EnvironmentSpec:
-        """Return what the image contains, and its identity."""
-        return environment_spec(lock.text, self.target)
+        """Return what the image contains, and its identity.
+
+        Raises:
+            ImageError: The packages want the lean base of somebody, who has not built it.
+        """
+        target = lock.target
+        if target.variant != self.target.variant and self.lean_base is not None:
+            target = replace(target, base_identity=self.lean_base())
+        return environment_spec(lock.text, target)
 
     def request(self, environment: EnvironmentSpec) -> ImageRequest:
         """Return the image, by the name that its content gives it."""
@@ -92,7 +102,11 @@ class BaseImage:
         The lock does not depend on the base's digest, so a rebuilt base does not move versions;
         the identity does.
         """
-        return environment_spec(lock.text, replace(self.target, base_identity=base.digest))
+        return environment_spec(lock.text, replace(lock.target, base_identity=base.digest))
+
+    def wanted_for(self, lock: Lock) -> WantedBase:
+        """Return the base image that the packages are for."""
+        return replace(self.wanted, variant=lock.target.variant)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +133,15 @@ class OwnImage:
 ImageSource: TypeAlias = ProjectImage | BaseImage | OwnImage
 
 
-def known_packages(source: ImageSource, base: ResolvedImage | None) -> frozenset[str] | None:
+def known_packages(
+    source: ImageSource, base: ResolvedImage | None, settled: Target | None = None
+) -> frozenset[str] | None:
     """Return the names of the packages that an image has besides the project's.
 
     Args:
         source: Where the image comes from.
         base: The base image, in prebuilt mode; None where it was not looked up.
+        settled: What the packages were locked for; None for what was asked for.
 
     Returns:
         None where nobody knows them, as the image or its base was not made from the inputs that
@@ -132,11 +149,14 @@ def known_packages(source: ImageSource, base: ResolvedImage | None) -> frozenset
     """
     if isinstance(source, OwnImage):
         return None
-    target = source.target
-    is_known = (
-        base is not None and is_made_from(base, target.base_identity)
-        if isinstance(source, BaseImage)
-        else source.has_known_base
-    )
-    pins = (*target.constraints, *target.preferences)
+    target = settled or source.target
+    if target.variant != source.target.variant:
+        is_known = isinstance(source, ProjectImage) and source.lean_base is None
+    elif isinstance(source, BaseImage):
+        is_known = base is not None and is_made_from(base, target.base_identity)
+    else:
+        is_known = source.has_known_base
+    # The lean base has nothing of what a chip needs: that comes with the project.
+    held = target.constraints if target.variant == "jax" else ()
+    pins = (*held, *target.preferences)
     return frozenset(Requirement(pin).name for pin in pins) if is_known else None

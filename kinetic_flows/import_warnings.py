@@ -35,7 +35,7 @@ def with_import_warnings(
     Raises:
         DependencyError: There is such an import, and the settings refuse it.
     """
-    known = known_packages(image, base)
+    known = known_packages(image, base, lock.target)
     if known is None:
         return lock
     packages = {*known, *(item.name for item in lock.packages)}

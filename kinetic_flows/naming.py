@@ -110,6 +110,7 @@ OUTPUTS = "outputs"
 HASH_CHARACTERS_IN_TAG = 12
 
 LABEL_CATEGORY = "kinetic.category"
+LABEL_VARIANT = "kinetic.variant"
 LABEL_PYTHON = "kinetic.python"
 LABEL_DEPENDENCY_HASH = "kinetic.dependency-hash"
 LABEL_LOCK_DIGEST = "kinetic.lock-digest"
@@ -178,9 +179,14 @@ def lease_followers_prefix(subject: str) -> str:
 DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
-def base_image(repository: str, category: str) -> str:
-    """Name of a category's base image in a repository, without a tag."""
-    return _image_in(repository, f"base-{category}")
+def base_image(repository: str, category: str, variant: str = "jax") -> str:
+    """Name of one of a category's base images in a repository, without a tag."""
+    return _image_in(repository, f"base-{base_kind(category, variant)}")
+
+
+def base_kind(category: str, variant: str) -> str:
+    """What a base is called: `gpu`, or `gpu-lean`."""
+    return category if variant == "jax" else f"{category}-{variant}"
 
 
 def controller_image(repository: str) -> str:

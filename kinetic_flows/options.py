@@ -18,6 +18,8 @@ from kinetic_flows.pool_variables import check_job_variables
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 
+FRAMEWORKS = ("jax", "none")
+
 _CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo", "dispatch")
 
 
@@ -32,6 +34,8 @@ class RunOptions:
         ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
             package index; without it they get those that no public index has.
         requirements: A dependency file, or requirements themselves; None to find the file.
+        framework: `jax` for the base image that has it, `none` for one without any framework;
+            None to let the packages decide.
         name: Name of the runs; None for the function's own.
         tags: Tags of the flow runs.
         retries: How often the function is called again after it raised.
@@ -56,6 +60,7 @@ class RunOptions:
     base_image_repo: str | None = None
     ship_wheels: bool = False
     requirements: str | Path | tuple[str, ...] | None = None
+    framework: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
     retries: int = 0
@@ -175,6 +180,22 @@ def _job_variables(name: str, value: Any) -> dict[str, Any]:
     return check_job_variables({} if value is None else value, name)
 
 
+def _framework(name: str, value: Any) -> str:
+    given = check.text(name, value, f"give one of {', '.join(map(repr, FRAMEWORKS))}")
+    if given not in FRAMEWORKS:
+        check.refuse(name, value, _framework_hint(given))
+    return given
+
+
+def _framework_hint(given: str) -> str:
+    if given.lower() in ("torch", "pytorch", "tensorflow", "tf"):
+        return (
+            "give 'none': the image then has no framework, and your requirements bring"
+            f" {given.lower()} with the CUDA it wants"
+        )
+    return suggest(given, FRAMEWORKS)
+
+
 _MAY_BE_NONE = frozenset(item.name for item in fields(RunOptions) if item.default is None) | {
     "schedule_timeout_seconds"
 }
@@ -185,6 +206,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "base_image_repo": _cloud_setting,
     "ship_wheels": check.flag,
     "requirements": _requirements,
+    "framework": _framework,
     "name": _run_name,
     "tags": check.texts,
     "retries": check.count,

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from kinetic_flows.accelerators import Accelerator
 from kinetic_flows.cloud_settings import CloudSettings
-from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
+from kinetic_flows.dependencies.targets import Target, cloud_target, lean_target, local_target
 from kinetic_flows.errors import AcceleratorError, ConfigurationError, UsageError
 from kinetic_flows.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
 from kinetic_flows.images.base_lookup import (
@@ -22,6 +22,7 @@ from kinetic_flows.images.base_lookup import (
 )
 from kinetic_flows.images.bases import (
     BaseInputs,
+    lean_inputs,
     read_base_inputs,
     read_bootstrap,
     read_project_template,
@@ -79,10 +80,12 @@ class ImageWish:
     Attributes:
         container_image: `bundled` (also None), `prebuilt`, or an image reference.
         ship_wheels: Whether prebuilt mode sends every package along.
+        framework: `jax` or `none`, for the base; None to let the packages decide.
     """
 
     container_image: str | None = None
     ship_wheels: bool = False
+    framework: str | None = None
 
     @property
     def mode(self) -> ImageMode:
@@ -242,36 +245,43 @@ class CloudPlace:
         _require_amd64(accelerator)
         inputs = self.bases(accelerator.category, self.python)
         if asked.mode == PREBUILT:
+            target = _target(inputs, accelerator, asked.framework)
             return BaseImage(
-                target=_target(inputs, str(inputs.identity), accelerator),
-                wanted=self._wanted_base(inputs),
+                target=target,
+                wanted=self._wanted_base(target),
                 ship_wheels=asked.ship_wheels,
             )
-        base = self._configured_base(inputs)
+        target = _target(inputs, accelerator, asked.framework, template=read_project_template())
         # A base is identified by its inputs, unless somebody chose it.
-        identity = base.digest if base else str(inputs.identity)
+        base = self._configured_base(target)
         return ProjectImage(
-            target=_target(inputs, identity, accelerator, template=read_project_template()),
+            target=replace(target, base_identity=base.digest) if base else target,
             name_of=self._project_image,
             built_by="Cloud Build",
-            has_known_base=base is None or is_made_from(base, inputs.identity),
+            has_known_base=base is None or is_made_from(base, target.base_identity),
+            lean_base=(lambda: self._lean_digest(target)) if base and target.otherwise else None,
         )
 
-    def _wanted_base(self, inputs: BaseInputs) -> WantedBase:
+    def _wanted_base(self, target: Target) -> WantedBase:
         return WantedBase(
             repository=self.cloud.base_image_repo,
-            category=inputs.category,
-            python=inputs.python,
+            category=target.category,
+            python=target.python,
+            variant=target.variant,
             tag=self.cloud.base_image_tag or version("kinetic-flows"),
             otherwise=USE_BUNDLED,
         )
 
-    def _configured_base(self, inputs: BaseInputs) -> ResolvedImage | None:
+    def _configured_base(self, target: Target) -> ResolvedImage | None:
         """Return the base of project images that somebody chose; None where nobody did."""
         if self.cloud.base_repository is None:
             return None
-        wanted = replace(self._wanted_base(inputs), otherwise=BUILD_YOUR_OWN)
+        wanted = replace(self._wanted_base(target), otherwise=BUILD_YOUR_OWN)
         return find_base(self.registry, wanted).image
+
+    def _lean_digest(self, target: Target) -> str:
+        base = self._configured_base(target.settled("lean"))
+        return base.digest if base else target.settled("lean").base_identity
 
     def _project_image(self, environment: EnvironmentSpec) -> str:
         return project_image(
@@ -351,17 +361,24 @@ def _require_amd64(accelerator: Accelerator) -> None:
 
 
 def _target(
-    inputs: BaseInputs, base_identity: str, accelerator: Accelerator, template: str = ""
+    inputs: BaseInputs, accelerator: Accelerator, framework: str | None, template: str = ""
 ) -> Target:
-    target = cloud_target(
+    """Return what is locked for: the base that was asked for, or what the packages decide."""
+    with_jax = cloud_target(
         inputs.category,
         inputs.python,
         base_lock=inputs.lock,
-        base_identity=base_identity,
+        base_identity=str(inputs.identity),
         template=template,
         needs=accelerator.runtime,
     )
-    return target if inputs.is_shipped else replace(target, made_base_lock=inputs.lock)
+    if not inputs.is_shipped:
+        with_jax = replace(with_jax, made_base_lock=inputs.lock)
+    lean = lean_inputs(inputs)
+    without = lean_target(with_jax, base_lock=lean.lock, base_identity=str(lean.identity))
+    if framework == "none":
+        return without
+    return replace(with_jax, otherwise=without) if framework is None else with_jax
 
 
 def _user_environment(mode: ImageMode) -> Mapping[str, str]:

@@ -10,6 +10,8 @@ from kinetic_flows.job import ObjectRef, Sha256
 
 Category = Literal["cpu", "gpu", "tpu"]
 ImageMode = Literal["bundled", "prebuilt", "custom"]
+BaseVariant = Literal["jax", "lean"]
+"""What a base holds besides the runner's packages: jax for its accelerator, or no framework."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class EnvironmentSpec:
         dependency_hash: Identity of all of the above.
         made_base_lock: The base's lock where none comes with this package for the Python;
             empty where one does.
+        variant: Which of the category's bases it is for.
     """
 
     category: Category
@@ -47,6 +50,7 @@ class EnvironmentSpec:
     wheels: tuple[ObjectRef, ...]
     dependency_hash: Sha256
     made_base_lock: str = ""
+    variant: BaseVariant = "jax"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,7 @@ class RunPlan:
             "cached": self.cached,
             "dependency_file": self.dependency_file,
             "dependency_source": self.dependency_source,
+            "base_variant": environment.variant if environment else None,
             "dependency_hash": environment.dependency_hash if environment else None,
             "packages": {item.name: item.version for item in environment.packages}
             if environment
@@ -154,6 +159,8 @@ class RunPlan:
         if self.size_bytes is not None:
             rows.append(("size", size_in_words(self.size_bytes)))
         rows += [("build", self.build_step), ("dependencies", self._dependencies())]
+        if environment and environment.variant == "lean":
+            rows.append(("base", f"{environment.category}-lean, which has no framework of its own"))
         if environment:
             rows.append(("packages", f"{len(environment.packages)} locked"))
             rows.append(("hash", environment.dependency_hash))

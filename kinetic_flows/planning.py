@@ -194,6 +194,7 @@ def image_wish(options: RunOptions, settings: Settings) -> ImageWish:
     return ImageWish(
         container_image=settings.container_image or options.container_image,
         ship_wheels=options.ship_wheels,
+        framework=options.framework,
     )
 
 

@@ -1,8 +1,8 @@
 """What a base image must be able to do before it is published; run in it as `python3 -c`.
 
-Arguments: the Python minor version, the category, the bootstrap's version, `custom` for an image
-of somebody's own Dockerfile, which need not have jax, and the glibc that packages are resolved
-for.
+Arguments: the Python minor version, the category, the bootstrap's version, what kind of base it
+is (`own` has jax, `lean` has no framework, `custom` is of somebody's own Dockerfile and need not
+have jax), and the glibc that packages are resolved for.
 """
 
 import importlib
@@ -33,14 +33,14 @@ def main(python, category, runner, kind, glibc):
         problems += _with_line(_import(module), module)
     problems += _with_line(_run(["uv", "--version"], "uv"), "uv")
     problems += _with_line(_run([sys.executable, RUNNER, "--version"], runner), RUNNER)
-    jax = _import("jax")
+    jax = [] if kind == "lean" else _import("jax")
     old = _older_glibc(glibc)
     if kind == "custom":
         notes = [f"{line}; projects bring their own" for line in jax]
         notes += [f"{line}; packages that need the newer one cannot be installed" for line in old]
         print("\n".join(f"note: {line}" for line in notes))
     else:
-        problems += (jax or _plugin(category)) + old
+        problems += (jax or _plugin(category if kind == "own" else "cpu")) + old
     return problems
 
 

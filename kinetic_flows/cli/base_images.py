@@ -56,7 +56,8 @@ def build_image(
     Args:
         repo: Image repository, such as us-docker.pkg.dev/my-project/kinetic-base or
             my-name/kinetic.
-        category: Accelerator category to build: cpu, gpu or tpu; repeat for several; all by
+        category: Accelerator category to build: cpu, gpu or tpu, or gpu-lean (cpu-lean,
+            tpu-lean) for its base without any framework; repeat for several; the first three by
             default.
         tag: Version tag of the images; the version of kinetic-flows by default.
         dockerfile: A Dockerfile of your own. It must install uv, cloudpickle and

@@ -20,7 +20,12 @@ from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_failures import base_build_error
 from kinetic_flows.images.base_lookup import check_base
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
-from kinetic_flows.images.bases import read_base_inputs, read_bootstrap, read_project_template
+from kinetic_flows.images.bases import (
+    lean_inputs,
+    read_base_inputs,
+    read_bootstrap,
+    read_project_template,
+)
 from kinetic_flows.images.builds import (
     TRANSIENT,
     BuildOptions,
@@ -149,6 +154,7 @@ class CloudBuildBuilder:
         inputs = read_base_inputs(
             environment.category, environment.python, environment.made_base_lock
         )
+        inputs = lean_inputs(inputs) if environment.variant == "lean" else inputs
         if inputs.identity != environment.base_identity:
             raise BuildError(
                 f"this version makes the {environment.category} base {inputs.identity[:12]}, "
@@ -158,7 +164,7 @@ class CloudBuildBuilder:
             )
         tag = naming.base_tag(inputs.python, inputs.identity)
         order = Order(
-            reference=f"{naming.base_image(self._settings.repository, inputs.category)}:{tag}",
+            reference=f"{_base_name(self._settings.repository, environment)}:{tag}",
             subject=f"base-{inputs.identity}",
             context=lambda: base_context(
                 inputs, bootstrap=read_bootstrap(), version=self._settings.version
@@ -220,13 +226,13 @@ class CloudBuildBuilder:
         repository = self._settings.base_repository
         if repository is None:
             return ()
-        name = naming.base_image(repository, environment.category)
+        name = _base_name(repository, environment)
         login = self._settings.logins.get(parse_reference(name).registry)
         return (login,) if login else ()
 
     def _configured_base(self, environment: EnvironmentSpec) -> ResolvedImage:
         repository = self._settings.base_repository or self._settings.repository
-        name = naming.base_image(repository, environment.category)
+        name = _base_name(repository, environment)
         reference = str(parse_reference(name).at(environment.base_identity))
         tag = self._settings.base_tag or self._settings.version
         image = self._registry.resolve(reference)
@@ -235,7 +241,8 @@ class CloudBuildBuilder:
                 f"the base image {reference} is gone",
                 value=reference,
                 hint="build it anew with: kinetic build-image "
-                f"--repo {repository} --category {environment.category} --tag {tag}",
+                f"--repo {repository} --category "
+                f"{naming.base_kind(environment.category, environment.variant)} --tag {tag}",
             )
         return check_base(
             image,
@@ -243,6 +250,7 @@ class CloudBuildBuilder:
             category=environment.category,
             python=environment.python,
             tag=tag,
+            variant=environment.variant,
         )
 
     def _ensure(self, order: Order, listener: Listener, store: ArtifactStore) -> ResolvedImage:
@@ -374,3 +382,7 @@ class CloudBuildBuilder:
                 if is_abandoned():
                     self._builds.cancel(build)
             raise
+
+
+def _base_name(repository: str, environment: EnvironmentSpec) -> str:
+    return naming.base_image(repository, environment.category, environment.variant)

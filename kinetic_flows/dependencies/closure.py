@@ -22,6 +22,7 @@ from kinetic_flows.plan import Category
 _EXTRA_OF: Mapping[str, Category] = {"cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
 _ACCELERATOR_EXTRA = re.compile(r"^(?P<kind>cuda|rocm|tpu)(?P<major>\d*)(-local)?$")
 _PLUGIN = re.compile(r"^jax-(?P<kind>cuda|rocm)(?P<major>\d+)-(plugin|pjrt)$")
+_PIN = re.compile(r"^[\w.-]+==[^,;]+$")
 _LOCKED = re.compile(r'(?m)^name = "(?P<name>[^"]+)"\nversion = "(?P<version>[^"]+)"$')
 _MADE_FOR: Mapping[str, Category] = {"libtpu": "tpu", "libtpu-nightly": "tpu"}
 
@@ -70,7 +71,8 @@ def judge(lines: Iterable[Line], target: Target, *, held: bool = True) -> Judged
 
 def closure_of(target: Target) -> dict[str, str]:
     """Return the versions of the accelerator's own packages in a target's image, by name."""
-    pairs = (pin.partition("==") for pin in target.constraints)
+    # What a chip needs is a range that uv sees to; only pins tell what the image has.
+    pairs = (pin.partition("==") for pin in target.constraints if _PIN.match(pin))
     return {canonicalize_name(name): version for name, _, version in pairs}
 
 
@@ -119,9 +121,10 @@ def accelerator_extras(line: Line) -> tuple[str, ...]:
 def ways_out(target: Target) -> str:
     """Return what to do when the image's versions do not suit."""
     return (
-        "ask for another version, or end the line with '# kn:keep' to have yours installed over"
-        f" the image's; a {target.category} base image of your own (kinetic build-image"
-        " --dockerfile, KINETIC_BASE_IMAGE_REPO) can hold any version"
+        "ask for another version; or end the line with '# kn:keep' to have yours installed over"
+        " the image's; or say framework='none' to leave all of them to your requirements; or use"
+        f" a {target.category} base image of your own, which can hold any version (kinetic"
+        " build-image --dockerfile, KINETIC_BASE_IMAGE_REPO)"
     )
 
 

@@ -74,4 +74,5 @@ def environment_spec(lock_text: str, target: Target) -> EnvironmentSpec:
         ),
         dependency_hash=dependency_hash(packages, target),
         made_base_lock=target.made_base_lock,
+        variant=target.variant,
     )

@@ -60,7 +60,10 @@ def inputs_digest(
 
 
 def _target(target: Target) -> dict[str, object]:
+    # Named only where there is a choice, so that other locks keep their names.
+    choice = {"otherwise": _target(target.otherwise)} if target.otherwise else {}
     return {
+        **choice,
         "python": target.python,
         "platform": target.platform,
         "category": target.category,

@@ -9,6 +9,9 @@ packages give the same bytes. A package that ships as a wheel carries a comment 
     # ships: foo-0.1-py3-none-any.whl 1234
     foo==0.1 \
         --hash=sha256:…
+
+One that was made for a base without a framework says `# base: lean` in its second line. Then
+follow the packages that the image's own hold back: `# held back: name 1.0 2.0`.
 """
 
 from __future__ import annotations
@@ -19,8 +22,13 @@ from dataclasses import dataclass
 
 from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
+from kinetic_flows.plan import BaseVariant
 
 HEADER = "# kinetic lock 1"
+LEAN = "# base: lean"
+_HELD_BACK = re.compile(
+    r"^# held back: (?P<name>[a-z0-9-]+) (?P<old>[\w.+!-]+) (?P<new>[\w.+!-]+)$"
+)
 
 PUBLIC_INDEX = "https://pypi.org/simple"
 """Where every package of a lock that does not ship as a wheel can be had."""
@@ -40,6 +48,24 @@ class ShippedWheel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldBack:
+    """A package that is older than it would be without the image's own packages.
+
+    Attributes:
+        name: The package.
+        version: The release that goes with the image's packages.
+        otherwise: The one that would be had without them.
+    """
+
+    name: str
+    version: str
+    otherwise: str
+
+    def __str__(self) -> str:
+        return f"# held back: {self.name} {self.version} {self.otherwise}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LockedPackage:
     """One package of a lock.
 
@@ -56,9 +82,20 @@ class LockedPackage:
     wheel: ShippedWheel | None = None
 
 
-def format_lock(packages: Iterable[LockedPackage]) -> str:
-    """Return the text of a lock."""
-    blocks = [HEADER]
+def format_lock(
+    packages: Iterable[LockedPackage],
+    *,
+    variant: BaseVariant = "jax",
+    held_back: Iterable[HeldBack] = (),
+) -> str:
+    """Return the text of a lock.
+
+    Args:
+        packages: Its packages.
+        variant: The base it was made for; one without a framework is noted.
+        held_back: What the image's own packages hold back.
+    """
+    blocks = [HEADER, *([LEAN] if variant == "lean" else []), *map(str, held_back)]
     for package in sorted(packages, key=lambda item: item.name):
         if package.wheel:
             blocks.append(f"# ships: {package.wheel.filename} {package.wheel.size_bytes}")
@@ -66,6 +103,31 @@ def format_lock(packages: Iterable[LockedPackage]) -> str:
         parts += [f"    --hash={item}" for item in sorted(package.hashes)]
         blocks.append(" \\\n".join(parts))
     return "\n".join(blocks) + "\n"
+
+
+def variant_of(text: str) -> BaseVariant:
+    """Return the base that a lock was made for."""
+    return "lean" if text.startswith(f"{HEADER}\n{LEAN}\n") else "jax"
+
+
+def held_back_in(text: str) -> tuple[HeldBack, ...]:
+    """Return what a lock says that the image's own packages hold back."""
+    matches = (_HELD_BACK.match(line) for line in _head(text.split("\n")))
+    return tuple(
+        HeldBack(name=match["name"], version=match["old"], otherwise=match["new"])
+        for match in matches
+        if match
+    )
+
+
+def _head(lines: list[str]) -> list[str]:
+    """Return the lines before the first package."""
+    head = lines[:1]
+    for line in lines[1:]:
+        if line != LEAN and not _HELD_BACK.match(line):
+            break
+        head.append(line)
+    return head
 
 
 def parse_lock(text: str) -> tuple[LockedPackage, ...]:
@@ -78,7 +140,7 @@ def parse_lock(text: str) -> tuple[LockedPackage, ...]:
     if lines[0] != HEADER or lines[-1] != "":
         raise LockError("the stored lock is not one of this version", value=lines[0][:80])
     packages: list[LockedPackage] = []
-    position = 1
+    position = len(_head(lines))
     while position < len(lines) - 1:
         package, position = _parse_package(lines, position)
         packages.append(package)

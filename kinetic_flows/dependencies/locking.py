@@ -16,18 +16,28 @@ from packaging.version import InvalidVersion
 
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.guests import advice
 from kinetic_flows.dependencies.inputs import inputs_digest
 from kinetic_flows.dependencies.lock_store import LockCache, private_store
-from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock, parse_lock
-from kinetic_flows.dependencies.resolution import may_ship, resolve
+from kinetic_flows.dependencies.lockfile import (
+    HeldBack,
+    LockedPackage,
+    format_lock,
+    held_back_in,
+    parse_lock,
+    variant_of,
+)
+from kinetic_flows.dependencies.resolution import may_ship, prepare_packages
 from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import UvSettings, uv_settings
+from kinetic_flows.dependencies.variants import find_for_base
 from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
+from kinetic_flows.plan import BaseVariant
 from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
@@ -39,6 +49,7 @@ class Lock:
         text: The lock itself, as `lockfile` documents it.
         packages: Its packages.
         wheels: Those of its packages that ship, with the place to find them here.
+        target: What it was made for, settled on one base.
         inputs_sha256: Digest of what it was made from; its name in the store.
         from_cache: Whether it had been made before.
         filtered: Accelerator packages that were left out, a sentence each.
@@ -48,6 +59,7 @@ class Lock:
     text: str
     packages: tuple[LockedPackage, ...]
     wheels: tuple[LocalWheel, ...]
+    target: Target
     inputs_sha256: Sha256
     from_cache: bool
     filtered: tuple[str, ...] = ()
@@ -99,46 +111,106 @@ def lock_dependencies(
         DependencyError: The dependencies cannot be read.
         LockError: They cannot be resolved.
     """
-    declared = read_declaration(source, target, environ=environ)
+    # Where the base is open, nothing is left out before it is chosen.
+    widest = target.otherwise or target
+    declared = read_declaration(source, widest, environ=environ)
     environ = uv_variables(source, environ, home=home)
-    settings = uv_settings(source.project_root, environ)
+    project = _Project(
+        source=source, target=target, environ=environ, read={widest.variant: declared}
+    )
+    settings = project.settings
     digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
     cache = LockCache(store=store, home=home, digest=digest, trust=trust)
 
     def accept(text: str) -> bool:
-        return _is_fit(text, declared, target, settings) and cache.is_genuine(text)
+        return _is_fit(text, project) and cache.is_genuine(text)
 
     stored = cache.stored()
     is_fit = stored is not None and accept(stored)
     text = None if upgrade else (stored if is_fit else cache.cached())
     from_cache = text is not None
     if text is None:
-        uv = Uv(cwd=source.project_root, environ=environ, run=run)
         hinted = target if upgrade else _hinted(target, stored)
-        found = resolve(declared, hinted, uv=uv, home=home, settings=settings, refresh=upgrade)
-        text = format_lock(found)
+        text = project.locked(hinted, home=home, refresh=upgrade, run=run)
         cache.cache(text)
     if write and (upgrade or not is_fit):
         text = cache.publish(text, accept)
-    return _lock(text, declared, digest, home=home, from_cache=from_cache)
+    return _lock(text, project, digest, home=home, from_cache=from_cache)
 
 
-def _lock(
-    text: str, declared: Declaration, digest: Sha256, *, home: Path, from_cache: bool
-) -> Lock:
-    packages = parse_lock(text)
+@dataclass(frozen=True, kw_only=True)
+class _Project:
+    """What is locked, and what for."""
+
+    source: DependencySource
+    target: Target
+    environ: Mapping[str, str]
+    read: dict[BaseVariant, Declaration]
+
+    @property
+    def settings(self) -> UvSettings:
+        return uv_settings(self.source.project_root, self.environ)
+
+    def declared(self, target: Target) -> Declaration:
+        """Return what is declared for a target that is settled; the files are read once."""
+        if target.variant not in self.read:
+            read = read_declaration(self.source, target, environ=self.environ)
+            self.read[target.variant] = read
+        return self.read[target.variant]
+
+    def settled(self, text: str) -> Target:
+        """Return what a lock was made for."""
+        return self.target.settled(variant_of(text))
+
+    def locked(self, target: Target, *, home: Path, refresh: bool, run: Runner) -> str:
+        """Return a new lock for the target, which may prefer other versions."""
+        uv = Uv(cwd=self.source.project_root, environ=self.environ, run=run)
+        found = find_for_base(self.source, target, uv=uv, refresh=refresh)
+        packages = prepare_packages(
+            found.packages,
+            found.declared,
+            found.target,
+            uv=uv,
+            home=home,
+            settings=self.settings,
+        )
+        is_chosen = found.target.variant != target.variant
+        return format_lock(
+            packages,
+            variant=found.target.variant if is_chosen else "jax",
+            held_back=found.held_back,
+        )
+
+
+def _lock(text: str, project: _Project, digest: Sha256, *, home: Path, from_cache: bool) -> Lock:
+    packages, target = parse_lock(text), project.settled(text)
+    declared = project.declared(target)
+    told: tuple[str, ...] = ()
+    if target.interpreter is None:
+        told = advice({item.name: item.version for item in packages}, target.category)
+        told += tuple(_held_sentence(item, target) for item in held_back_in(text))
     return Lock(
         text=text,
         packages=packages,
         wheels=local_wheels(packages, home=home),
+        target=target,
         inputs_sha256=digest,
         from_cache=from_cache,
         filtered=declared.filtered,
-        warnings=declared.warnings,
+        warnings=(*declared.warnings, *told),
     )
 
 
-def _is_fit(text: str, declared: Declaration, target: Target, settings: UvSettings) -> bool:
+def _held_sentence(item: HeldBack, target: Target) -> str:
+    image = ", ".join(target.constraints[:2])
+    return (
+        f"{item.name} {item.version} is the newest release that goes with the image's own packages"
+        f" ({image}); framework='none' leaves those to the requirements, and gives"
+        f" {item.name} {item.otherwise}"
+    )
+
+
+def _is_fit(text: str, project: _Project) -> bool:
     """Whether a lock out of the store is one, and has what the project asks for.
 
     The store is shared, so its form and versions are checked here, its hashes when the packages
@@ -150,8 +222,10 @@ def _is_fit(text: str, declared: Declaration, target: Target, settings: UvSettin
         packages = parse_lock(text)
     except LockError:
         return False
+    target = project.settled(text)
+    declared = project.declared(target)
     shipped = [item for item in packages if item.wheel]
-    if shipped and not may_ship(declared, settings):
+    if shipped and not may_ship(declared, project.settings):
         return False
     if not all(item.wheel and _is_wheel_of(item.wheel.filename, item) for item in shipped):
         return False
@@ -177,5 +251,10 @@ def _hinted(target: Target, stored: str | None) -> Target:
     except LockError:
         return target
     pins = {item.name: f"{item.name}=={item.version}" for item in packages}
-    own = {pin.partition("==")[0]: pin for pin in target.preferences}
-    return replace(target, preferences=tuple({**own, **pins}.values()))
+
+    def preferring(each: Target) -> Target:
+        own = {pin.partition("==")[0]: pin for pin in each.preferences}
+        return replace(each, preferences=tuple({**own, **pins}.values()))
+
+    otherwise = preferring(target.otherwise) if target.otherwise else None
+    return replace(preferring(target), otherwise=otherwise)

@@ -51,33 +51,48 @@ class Question:
     without_dependencies: bool = False
 
 
-def resolve(
-    declared: Declaration,
-    target: Target,
-    *,
-    uv: Uv,
-    home: Path,
-    settings: UvSettings,
-    refresh: bool = False,
-) -> tuple[LockedPackage, ...]:
-    """Resolve a declaration for a target, and prepare the wheels that ship.
+def find_packages(
+    declared: Declaration, target: Target, *, uv: Uv, refresh: bool = False
+) -> tuple[PylockPackage, ...]:
+    """Resolve a declaration for a target.
 
     Args:
         declared: What to resolve.
         target: What for.
-        uv: Resolves and builds.
-        home: Directory of this machine's caches.
-        settings: uv's configuration.
+        uv: Resolves.
         refresh: Whether to ask the indexes again about what uv has cached.
 
     Raises:
         LockError: There is no solution; the message is uv's explanation.
     """
     if declared.lock_file is not None:
-        found = _from_project_lock(declared, target, uv=uv)
-    else:
-        asked = replace(question(declared, target), refresh=refresh)
-        found = ask(asked, declared, target, uv=uv)
+        return _from_project_lock(declared, target, uv=uv)
+    asked = replace(question(declared, target), refresh=refresh)
+    return ask(asked, declared, target, uv=uv)
+
+
+def prepare_packages(
+    found: tuple[PylockPackage, ...],
+    declared: Declaration,
+    target: Target,
+    *,
+    uv: Uv,
+    home: Path,
+    settings: UvSettings,
+) -> tuple[LockedPackage, ...]:
+    """Lock what was resolved, and prepare the wheels that ship.
+
+    Args:
+        found: What was resolved.
+        declared: What it was resolved from.
+        target: What for.
+        uv: Builds.
+        home: Directory of this machine's caches.
+        settings: uv's configuration.
+
+    Raises:
+        LockError: A package is not what the project asks for, or cannot be had.
+    """
     _refuse_unknown_directories(found, declared)
     options = index_options(line.text for line in declared.lines if line.kind == "option")
     direct = (Index(url=line.text.partition("@")[2].strip()) for line in _direct(declared.lines))
@@ -130,7 +145,7 @@ def _from_project_lock(
     names = {item.name for item in pinned}
     runtime = _runtime(declared, target)
     beyond = [line for line in declared.lines if _is_beyond_lock(line, declared)]
-    if not beyond and all(Requirement(item).name in names for item in runtime):
+    if not beyond and all(_is_covered(item, names) for item in runtime):
         return pinned
     public = [f"{item.name}=={item.version}" for item in pinned if item.version and item.is_public]
     asked = Question(
@@ -141,6 +156,12 @@ def _from_project_lock(
     )
     more = ask(asked, declared, target, uv=uv)
     return (*pinned, *(item for item in more if item.name not in names))
+
+
+def _is_covered(requirement: str, names: Iterable[str]) -> bool:
+    """Whether packages hold a requirement for certain: what its extras bring, nobody knows."""
+    asked = Requirement(requirement)
+    return asked.name in names and not asked.extras
 
 
 def _is_beyond_lock(line: Line, declared: Declaration) -> bool:
@@ -242,7 +263,9 @@ def _project_for(lines: Sequence[Line]) -> str:
 def _target_arguments(target: Target) -> list[str]:
     if target.interpreter is not None:
         return ["--python", str(target.interpreter)]
-    return ["--python-version", target.python, "--python-platform", target.platform]
+    # Another Python than this one is only resolved for, not run: uv need not download it.
+    asked = ["--python-version", target.python, "--python-platform", target.platform]
+    return ["--no-python-downloads", *asked]
 
 
 def _forms(lines: Iterable[Line]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.markers import default_environment
@@ -17,7 +17,7 @@ from packaging.markers import default_environment
 from kinetic_flows.accelerators.runtime import RuntimeRequirement, moved_constraints
 from kinetic_flows.images.bases import PLATFORM, accelerator_closure, pins_of
 from kinetic_flows.job import canonical_json, sha256_hex
-from kinetic_flows.plan import Category
+from kinetic_flows.plan import BaseVariant, Category
 
 ACCELERATOR_PACKAGES = frozenset({"jax", "jaxlib", "libtpu", "libtpu-nightly"})
 """Packages whose version the base decides."""
@@ -54,6 +54,9 @@ class Target:
         needs: What the accelerator asks of the packages that talk to it.
         made_base_lock: The base's lock where none comes with this package; empty for one that
             does.
+        variant: Which of the category's bases it is.
+        otherwise: The same on the lean base, for a project that brings a framework of its own;
+            None where there is no choice.
     """
 
     python: str
@@ -68,6 +71,12 @@ class Target:
     interpreter: Path | None = None
     needs: tuple[RuntimeRequirement, ...] = ()
     made_base_lock: str = ""
+    variant: BaseVariant = "jax"
+    otherwise: Target | None = None
+
+    def settled(self, variant: BaseVariant) -> Target:
+        """Return the target that a lock was made for, by the base that the lock names."""
+        return self.otherwise if self.otherwise and variant == "lean" else self
 
     def markers(self) -> dict[str, str]:
         """Return the values that requirement markers have in the environment."""
@@ -139,6 +148,29 @@ def cloud_target(
         runtime=(RUNTIME_REQUIREMENTS[category], *CLOUD_CORE_REQUIREMENTS),
         template_sha256=sha256_hex(template.encode()) if template else "",
         needs=needs,
+    )
+
+
+def lean_target(target: Target, *, base_lock: str, base_identity: str) -> Target:
+    """Return a target of Google Cloud on the base that has no framework.
+
+    Nothing of an accelerator is held there but what its chips need; the project's own lines
+    about such packages stay as they are.
+
+    Args:
+        target: The target on the base with jax.
+        base_lock: The lean base's lock.
+        base_identity: The identity of its inputs.
+    """
+    return replace(
+        target,
+        base_identity=base_identity,
+        constraints=tuple(f"{need.package}{need.versions}" for need in target.needs),
+        preferences=pins_of(base_lock),
+        runtime=CLOUD_CORE_REQUIREMENTS,
+        keep_accelerator_packages=True,
+        variant="lean",
+        otherwise=None,
     )
 
 

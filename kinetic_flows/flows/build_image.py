@@ -183,7 +183,8 @@ def kinetic_build_image(
 
     Args:
         repository: Where the images go, such as `us-docker.pkg.dev/my-project/kinetic-base`.
-        categories: Kinds of accelerator: `cpu`, `gpu`, `tpu`; all by default.
+        categories: Kinds of accelerator: `cpu`, `gpu`, `tpu`, which are all by default; `gpu-lean`
+            and the like for bases without a framework.
         tag: Version tag; the version of kinetic-flows by default.
         pythons: Python minor versions; the first one's images also get the plain tag.
         dockerfile: Path of a Dockerfile of your own.

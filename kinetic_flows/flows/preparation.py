@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
@@ -124,6 +125,9 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
     platform, progress = session.platform, session.progress
     base = resolve_base_image_task(source, platform, progress)
     lock = lock_dependencies_task(draft, platform, session.environ, progress, base)
+    if lock.target.variant != source.wanted.variant:
+        source = replace(source, wanted=source.wanted_for(lock))
+        base = resolve_base_image_task(source, platform, progress)
     environment = source.environment(lock, base)
     artifact = environment_artifact(environment, draft)
     wanted = ToInstall(source=source, base=base, lock=lock, environment=environment)

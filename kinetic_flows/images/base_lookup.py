@@ -9,7 +9,7 @@ from kinetic_flows.cloud_settings import DEFAULT_BASE_IMAGE_REPO
 from kinetic_flows.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
 from kinetic_flows.images.inspection import python_of
 from kinetic_flows.images.references import DOCKER_HUB, parse_reference
-from kinetic_flows.plan import Category
+from kinetic_flows.plan import BaseVariant, Category
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 BUILD_YOUR_OWN = (
@@ -27,6 +27,7 @@ class WantedBase:
         category: Kind of accelerator it must be for.
         python: Python minor version it must have.
         tag: Its version tag; its variant for that Python, `{tag}-py{python}`, is preferred.
+        variant: Which of the category's bases it must be.
         otherwise: What to do instead of building it, for errors.
     """
 
@@ -34,18 +35,22 @@ class WantedBase:
     category: Category
     python: str
     tag: str
+    variant: BaseVariant = "jax"
     otherwise: str = BUILD_YOUR_OWN
 
     @property
     def references(self) -> tuple[str, ...]:
         """The names it may have, best first."""
-        name = naming.base_image(self.repository, self.category)
-        return (f"{name}:{naming.python_tag(self.tag, self.python)}", self.plain)
+        return (f"{self._name}:{naming.python_tag(self.tag, self.python)}", self.plain)
 
     @property
     def plain(self) -> str:
         """Its name without a Python version."""
-        return f"{naming.base_image(self.repository, self.category)}:{self.tag}"
+        return f"{self._name}:{self.tag}"
+
+    @property
+    def _name(self) -> str:
+        return naming.base_image(self.repository, self.category, self.variant)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +95,22 @@ def is_made_from(base: ResolvedImage, identity: str) -> bool:
 
 
 def check_base(
-    image: ResolvedImage, *, repository: str, category: Category, python: str, tag: str
+    image: ResolvedImage,
+    *,
+    repository: str,
+    category: Category,
+    python: str,
+    tag: str,
+    variant: BaseVariant = "jax",
 ) -> ResolvedImage:
     """Return a base image if its labels, where it has any, fit what it is used for.
 
     Raises:
         ImageError: It is for another category or another version of Python.
     """
-    wanted = WantedBase(repository=repository, category=category, python=python, tag=tag)
+    wanted = WantedBase(
+        repository=repository, category=category, python=python, tag=tag, variant=variant
+    )
     return _fitting(image.reference, image, wanted).image
 
 
@@ -127,10 +140,13 @@ def _fitting(reference: str, image: ResolvedImage, wanted: WantedBase) -> FoundB
 def _unfit(wanted: WantedBase, what: str) -> ImageError:
     build = (
         "kinetic build-image --repo {repo} --category "
-        f"{wanted.category} --tag {wanted.tag} --python {wanted.python}"
+        f"{naming.base_kind(wanted.category, wanted.variant)} --tag {wanted.tag}"
+        f" --python {wanted.python}"
     )
     if wanted.repository == DEFAULT_BASE_IMAGE_REPO:
         how = f"{build.format(repo='REPOSITORY')}, and set KINETIC_BASE_IMAGE_REPO to it"
     else:
         how = build.format(repo=wanted.repository)
+    if wanted.variant == "lean":
+        how += "; or say framework='jax' to use the base with jax"
     return ImageError(what, value=wanted.plain, hint=f"build it with: {how}; or {wanted.otherwise}")

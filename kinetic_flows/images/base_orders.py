@@ -21,6 +21,7 @@ from kinetic_flows.images.bases import (
     UPSTREAM,
     base_pythons,
     bootstrap_version,
+    lean_inputs,
     read_base_inputs,
     read_bootstrap,
     read_controller_template,
@@ -35,10 +36,13 @@ from kinetic_flows.images.references import (
     parse_reference,
 )
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.plan import Category
+from kinetic_flows.plan import BaseVariant, Category
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")
+LEAN = "-lean"
+BASES: tuple[str, ...] = (*CATEGORIES, *(f"{category}{LEAN}" for category in CATEGORIES))
+"""What bases are called: a category for the one with jax, and the one without any framework."""
 CATEGORY_ARGUMENT = "KINETIC_CATEGORY"
 PYTHON_ARGUMENT = "KINETIC_PYTHON"
 """Build arguments that a Dockerfile of somebody's own may declare."""
@@ -52,7 +56,7 @@ class BaseImagesRequest:
         repository: Where the images go, without a tag, as `KINETIC_BASE_IMAGE_REPO` names it.
         tag: Version tag.
         version: This product's version, for the labels.
-        categories: Kinds of accelerator.
+        categories: Kinds of accelerator, or `gpu-lean` and the like for bases without jax.
         pythons: Python minor versions; the first one's images get the plain tag.
         dockerfile: A Dockerfile of somebody's own; None for the product's.
         from_scratch: Whether to build what exists already, and without any earlier layer.
@@ -61,7 +65,7 @@ class BaseImagesRequest:
     repository: str
     tag: str
     version: str
-    categories: tuple[Category, ...] = CATEGORIES
+    categories: tuple[str, ...] = CATEGORIES
     pythons: tuple[str, ...]
     dockerfile: Path | None = None
     from_scratch: bool = False
@@ -160,21 +164,21 @@ def check_tag(tag: str) -> str:
     return tag
 
 
-def check_categories(categories: Iterable[str]) -> tuple[Category, ...]:
-    """Return kinds of accelerator, each once.
+def check_categories(categories: Iterable[str]) -> tuple[str, ...]:
+    """Return bases by what they are called, each once.
 
     Raises:
         UsageError: One of them does not exist.
     """
     chosen = tuple(dict.fromkeys(categories))
     for category in chosen:
-        if category not in CATEGORIES:
+        if category not in BASES:
             raise UsageError(
                 f"there is no category {category!r}",
                 value=category,
-                hint=suggest(category, CATEGORIES),
+                hint=suggest(category, BASES),
             )
-    return tuple(category for category in CATEGORIES if category in chosen)
+    return tuple(category for category in BASES if category in chosen)
 
 
 def check_pythons(pythons: Iterable[str]) -> tuple[str, ...]:
@@ -201,9 +205,9 @@ def base_orders(request: BaseImagesRequest) -> tuple[BaseOrder, ...]:
         ImageError: The Dockerfile cannot be used.
     """
     return tuple(
-        _base_order(request, category, python)
+        _base_order(request, name, python)
         for python in request.pythons
-        for category in request.categories
+        for name in request.categories
     )
 
 
@@ -274,24 +278,25 @@ class _Source:
 
     context: BuildContext
     inputs: Sha256
-    kind: Literal["own", "custom"]
+    kind: Literal["own", "lean", "custom"]
     arguments: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-def _base_order(request: BaseImagesRequest, category: Category, python: str) -> BaseOrder:
-    name = naming.base_image(request.repository, category)
+def _base_order(request: BaseImagesRequest, base: str, python: str) -> BaseOrder:
+    category, variant = _parts(base)
+    name = naming.base_image(request.repository, category, variant)
     references = [f"{name}:{naming.python_tag(request.tag, python)}"]
     if python == request.pythons[0]:
         references.append(f"{name}:{request.tag}")
     if request.dockerfile is None:
-        source = _own_source(request, category, python)
+        source = _own_source(request, category, variant, python)
     else:
         source = _custom_source(request.dockerfile, request.version, category, python)
     test = (read_smoke_test(), python, category, bootstrap_version(), source.kind, GLIBC)
     return BaseOrder(
-        name=f"{category} py{python}" if len(request.pythons) > 1 else category,
+        name=f"{base} py{python}" if len(request.pythons) > 1 else base,
         references=tuple(references),
         inputs=source.inputs,
         context=source.context,
@@ -306,14 +311,23 @@ def _base_order(request: BaseImagesRequest, category: Category, python: str) -> 
     )
 
 
-def _own_source(request: BaseImagesRequest, category: Category, python: str) -> _Source:
+def _parts(base: str) -> tuple[Category, BaseVariant]:
+    """Return the category and the variant that a base's name says."""
+    category = next(item for item in CATEGORIES if item == base.removesuffix(LEAN))
+    return category, "lean" if base.endswith(LEAN) else "jax"
+
+
+def _own_source(
+    request: BaseImagesRequest, category: Category, variant: BaseVariant, python: str
+) -> _Source:
     """Return the product's own Dockerfile; its version is a label and no input."""
     inputs, bootstrap = read_base_inputs(category, python), read_bootstrap()
+    inputs = lean_inputs(inputs) if variant == "lean" else inputs
     unversioned = base_context(inputs, bootstrap=bootstrap, version="")
     return _Source(
         context=base_context(inputs, bootstrap=bootstrap, version=request.version),
         inputs=_digest(unversioned, {}),
-        kind="own",
+        kind="own" if variant == "jax" else "lean",
     )
 
 

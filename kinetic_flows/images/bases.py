@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from kinetic_flows.errors import ImageError, suggest
 from kinetic_flows.images.variables import DRIVER_LIBRARIES, DRIVER_PROGRAMS, JAX_PLATFORMS
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.plan import Category
+from kinetic_flows.plan import BaseVariant, Category
 
 UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"
 """The image that bases start from (https://hub.docker.com/_/python); its Debian release is named
@@ -38,6 +38,8 @@ VARIABLES: Mapping[Category, str] = {
 """Environment variables of each category's images, as Dockerfiles write them."""
 
 _PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
+_PINNED = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?:.*\\\n)*.*\n")
+_ONLY_FOR_JAX = frozenset({"ml-dtypes", "numpy", "opt-einsum", "scipy"})
 _CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
 
 
@@ -52,6 +54,7 @@ class BaseInputs:
         template: Text of the Dockerfile's template, the category's variables filled in.
         upstream: Reference of the image it starts from.
         is_shipped: Whether the lock comes with this package; else it was made for the Python.
+        variant: Which of the category's bases it is.
     """
 
     category: Category
@@ -60,6 +63,7 @@ class BaseInputs:
     template: str
     upstream: str
     is_shipped: bool = True
+    variant: BaseVariant = "jax"
 
     @property
     def identity(self) -> Sha256:
@@ -104,6 +108,24 @@ def base_requirements(category: Category) -> tuple[str, ...]:
     """Return what a base image's lock is resolved from."""
     lines = _read(f"base-locks/{category}.in").splitlines()
     return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def lean_inputs(inputs: BaseInputs) -> BaseInputs:
+    """Return the inputs of the base without a framework, from those of the one with jax.
+
+    Its lock is the other's without jax, what jax alone asks for, and the accelerator's runtime,
+    so that both have the same releases of everything else.
+    """
+    return replace(inputs, lock=without_framework(inputs.lock), variant="lean")
+
+
+def without_framework(lock: str) -> str:
+    """Return a base's lock without jax and all that is there for jax alone."""
+    return "".join(
+        match[0]
+        for match in _PINNED.finditer(lock)
+        if match["name"] not in _ONLY_FOR_JAX and not is_accelerator_package(match["name"])
+    )
 
 
 def read_project_template() -> str:

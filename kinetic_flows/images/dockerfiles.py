@@ -64,6 +64,7 @@ def base_context(inputs: BaseInputs, *, bootstrap: bytes, version: str) -> Build
         naming.LABEL_VERSION: version,
         naming.LABEL_TITLE: f"kinetic base for {inputs.category}, Python {inputs.python}",
         naming.LABEL_BASE_NAME: inputs.upstream,
+        **({} if inputs.variant == "jax" else {naming.LABEL_VARIANT: inputs.variant}),
     }
     values = {"upstream": inputs.upstream, "labels": _pairs(labels)}
     constraints = "".join(f"{pin}\n" for pin in accelerator_closure(inputs.lock))

@@ -58,7 +58,7 @@ def upload_dependencies_task(
 ) -> dict[str, Any]:
     """Upload the lock and the wheels that a run needs; cached on the dependency hash."""
     with step(progress, TASK_UPLOAD_DEPENDENCIES) as current:
-        target, home = wanted.source.target, draft.settings.home
+        target, home = wanted.lock.target, draft.settings.home
         house = Wheelhouse(
             target=target,
             project_root=draft.source.project_root,

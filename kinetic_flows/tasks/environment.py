@@ -52,7 +52,8 @@ def lock_dependencies_task(
         for warning in lock.warnings:
             current.warn(warning)
         how = "stored lock" if lock.from_cache else "resolved"
-        current.finish(f"{draft.source.label}: {len(lock.packages)} packages ({how})")
+        lean = ", for the lean base" if lock.target.variant == "lean" else ""
+        current.finish(f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}")
         return lock
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,14 +29,21 @@ from corpus.dependencies.simple_index import (
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
+from kinetic_flows.dependencies.guests import TORCH_CPU_INDEX, cuda_releases
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
-from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
+from kinetic_flows.dependencies.targets import (
+    Target,
+    cloud_target,
+    lean_target,
+    local_target,
+)
 from kinetic_flows.dependencies.uv import Completed, find_uv, run_process
 from kinetic_flows.dependencies.uv_settings import Index
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import DependencyError, LockError
+from kinetic_flows.plan import Category
 from kinetic_flows.protocols import StoreTrust
 
 TOKEN = "tok-5ecret-0123456789"
@@ -54,6 +62,13 @@ PUBLIC = (
     wheel("flaxlike", "1.0", ["jax>=0.4"]),
     wheel("needs-new-jax", "1.0", ["jax>=0.6"]),
 )
+
+
+def _cuda_extras(version: str) -> dict[str, Sequence[str]]:
+    return {
+        "cuda12": [f"jax-cuda12-plugin=={version}", "nvidia-cublas-cu12>=12.8"],
+        "cuda13": [f"jax-cuda13-plugin=={version}", "nvidia-cublas>=13"],
+    }
 
 
 class Uvs:
@@ -691,6 +706,183 @@ def test_a_conflict_with_the_base_shows_uvs_explanation(client: Client) -> None:
     assert "the image has jax==0.5.0" in hint
     assert "# kn:keep" in hint
     assert "KINETIC_BASE_IMAGE_REPO" in hint
+
+
+# ---------------------------------------------------------------- other frameworks
+
+GPU_LOCK = (
+    "cloudpickle==3.1.2\njax==0.5.0\njaxlib==0.5.0\njax-cuda12-plugin==0.5.0\n"
+    "nvidia-cublas-cu12==12.9\nuv==0.9\n"
+)
+FRAMEWORKS = (
+    *(item for item in PUBLIC if not item[0].startswith("jax-")),
+    *(
+        wheel("jax", version, [f"jaxlib=={version}"], extras=_cuda_extras(version))
+        for version in ("0.4.0", "0.5.0")
+    ),
+    *(
+        wheel(f"jax-cuda{release}-plugin", version)
+        for version in ("0.4.0", "0.5.0")
+        for release in (12, 13)
+    ),
+    wheel("nvidia-cublas", "13.1"),
+    wheel("nvidia-cublas", "13.2"),
+    wheel("nvidia-cublas-cu12", "12.8"),
+    wheel("nvidia-cublas-cu12", "12.9"),
+    wheel("torch", "2.7.0", ["nvidia-cublas-cu12==12.8"]),
+    wheel("torch", "2.15.0", ["nvidia-cublas==13.1"]),
+    wheel("lightning", "1.0", ["torch"]),
+)
+
+
+@pytest.fixture
+def frameworks(client: Client) -> Iterator[SimpleIndex]:
+    with serve(FRAMEWORKS) as served:
+        client.environ["UV_DEFAULT_INDEX"] = served.url
+        yield served
+
+
+def _gpu(*, framework: str | None = None) -> Target:
+    with_jax = cloud_target("gpu", "3.11", base_lock=GPU_LOCK, base_identity="base")
+    lean = lean_target(with_jax, base_lock="cloudpickle==3.1.2\n", base_identity="lean")
+    if framework == "none":
+        return lean
+    return with_jax if framework == "jax" else replace(with_jax, otherwise=lean)
+
+
+@pytest.mark.parametrize(
+    ("requirements", "base", "packages"),
+    [
+        ("alpha\n", "base", {"jax-cuda12-plugin": "0.5.0", "nvidia-cublas-cu12": "12.9"}),
+        ("flaxlike\n", "base", {"jax": "0.5.0", "jax-cuda12-plugin": "0.5.0"}),
+        ("torch\n", "lean", {"torch": "2.15.0", "nvidia-cublas": "13.1"}),
+        ("torch<2.8\n", "lean", {"torch": "2.7.0", "nvidia-cublas-cu12": "12.8"}),
+        ("lightning\n", "lean", {"torch": "2.15.0", "nvidia-cublas": "13.1"}),
+        (
+            "torch\nflaxlike\n",
+            "lean",
+            {"nvidia-cublas": "13.1", "jax": "0.5.0", "jax-cuda13-plugin": "0.5.0"},
+        ),
+        (
+            "torch<2.8\njax<0.5\n",
+            "lean",
+            {"nvidia-cublas-cu12": "12.8", "jax": "0.4.0", "jax-cuda12-plugin": "0.4.0"},
+        ),
+    ],
+)
+def test_on_a_gpu_a_projects_packages_decide_whose_cuda_it_has(
+    client: Client, frameworks: SimpleIndex, requirements: str, base: str, packages: dict[str, str]
+) -> None:
+    client.write(requirements=requirements)
+    lock = client.lock(_gpu())
+    found = _versions(lock)
+    assert lock.target.base_identity == base
+    assert packages.items() <= found.items()
+    assert len(cuda_releases(found)) == 1, "one process has one CUDA"
+    assert ("jax" in found) == ("jax" in packages or base == "base")
+    environment = environment_spec(lock.text, lock.target)
+    assert environment.variant == ("jax" if base == "base" else "lean")
+
+    client.uv.commands.clear()
+    again = client.lock(_gpu())
+    assert (again.text, again.target, again.from_cache) == (lock.text, lock.target, True)
+    assert client.uv.commands == []
+
+
+def _open(category: Category) -> Target:
+    lock = BASE_LOCK if category == "tpu" else BASE_LOCK.replace("libtpu==0.1\n", "")
+    with_jax = cloud_target(category, "3.11", base_lock=lock, base_identity="base")
+    lean = lean_target(with_jax, base_lock="cloudpickle==3.1.2\n", base_identity="lean")
+    return replace(with_jax, otherwise=lean)
+
+
+@pytest.mark.parametrize("extra", [(), (wheel("servinglike", "0.9", ["jax"]),)])
+def test_who_brings_libtpu_is_not_held_back_by_the_images(
+    client: Client, extra: tuple[tuple[str, bytes], ...]
+) -> None:
+    newer = wheel("servinglike", "2.0", ["jax==0.4.0", "libtpu==0.2"])
+    with serve((*PUBLIC, wheel("libtpu", "0.2"), newer, *extra)) as index:
+        client.environ["UV_DEFAULT_INDEX"] = index.url
+        client.write(requirements="servinglike\n")
+        lock = client.lock(_open("tpu"))
+    assert lock.target.base_identity == "lean"
+    found = _versions(lock)
+    assert (found["servinglike"], found["jax"], found["libtpu"]) == ("2.0", "0.4.0", "0.2")
+    assert lock.warnings == ()
+
+
+def test_what_the_images_packages_hold_back_is_said_every_time(
+    client: Client, colleague: Client
+) -> None:
+    held = (wheel("oldjaxuser", "1.0", ["jax"]), wheel("oldjaxuser", "2.0", ["jax<0.5"]))
+    with serve((*PUBLIC, *held)) as index:
+        for person in (client, colleague):
+            person.environ["UV_DEFAULT_INDEX"] = index.url
+            person.write(requirements="oldjaxuser\nalpha\n")
+        for lock in (client.lock(_open("cpu")), colleague.lock(_open("cpu"))):
+            assert lock.target.base_identity == "base"
+            assert _versions(lock)["oldjaxuser"] == "1.0"
+            (said,) = lock.warnings
+            for part in ("oldjaxuser 1.0", "jax==0.5.0", "oldjaxuser 2.0", "framework='none'"):
+                assert part in said
+        assert colleague.uv.commands == []
+
+
+def test_a_direct_contradiction_stays_an_error_where_the_packages_decide(client: Client) -> None:
+    client.write(requirements="alpha\njax[tpu]<0.5\n")
+    with pytest.raises(DependencyError) as caught:
+        client.lock(_open("tpu"))
+    assert "the image has jax 0.5.0" in caught.value.message
+
+
+def test_the_framework_that_is_asked_for_wins_over_the_packages(
+    client: Client, frameworks: SimpleIndex
+) -> None:
+    client.write(requirements="flaxlike\n")
+    lock = client.lock(_gpu(framework="none"))
+    assert lock.target.base_identity == "lean"
+    assert _versions(lock)["jax-cuda12-plugin"] == "0.5.0", "jax gets what a GPU needs"
+
+    client.write(requirements="torch\n")
+    with pytest.raises(LockError) as caught:
+        client.lock(_gpu(framework="jax"))
+    assert "CUDA 12 and CUDA 13" in caught.value.message
+
+
+def test_a_uv_lock_decides_whose_cuda_a_project_has(
+    client: Client, frameworks: SimpleIndex
+) -> None:
+    _project(client, '["torch", "jax"]')
+    _uv_lock(client)
+    lock = client.lock(_gpu())
+    assert lock.target.base_identity == "lean"
+    assert _versions(lock) == {
+        "cloudpickle": "3.1.2",
+        "google-cloud-storage": "3.2",
+        "jax": "0.5.0",
+        "jax-cuda13-plugin": "0.5.0",
+        "jaxlib": "0.5.0",
+        "nvidia-cublas": "13.1",
+        "torch": "2.15.0",
+    }
+
+
+def test_the_lines_that_are_told_for_torch_on_a_cpu_give_its_build_without_cuda(
+    client: Client, frameworks: SimpleIndex
+) -> None:
+    cpu = cloud_target("cpu", "3.11", base_lock="jax==0.5.0\n", base_identity="base")
+    client.write(requirements="torch\n")
+    (told,) = client.lock(cpu).warnings
+    index_line, pin = re.findall(r"`(--extra-index-url \S+)` and `(torch==\S+)`", told)[0]
+
+    with serve((wheel("torch", "2.15.0+cpu"),)) as without_cuda:
+        index_line = index_line.replace(TORCH_CPU_INDEX, without_cuda.url)
+        client.write(requirements=f"{index_line}\n{pin}\n")
+        lock = client.lock(cpu)
+
+    assert _versions(lock)["torch"] == "2.15.0+cpu"
+    assert not any(name.startswith("nvidia-") for name in _versions(lock))
+    assert lock.warnings == ()
 
 
 # ---------------------------------------------------------------- failures

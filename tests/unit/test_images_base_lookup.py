@@ -64,6 +64,18 @@ def test_the_plain_tag_is_taken_where_there_is_no_variant() -> None:
     assert found.warnings == ()
 
 
+def test_the_lean_base_has_a_name_of_its_own_and_a_command_that_builds_it() -> None:
+    lean = replace(WANTED, variant="lean")
+    assert lean.references == ("r.io/a/base-gpu-lean:1.0-py3.11", "r.io/a/base-gpu-lean:1.0")
+
+    with pytest.raises(ImageError, match=r"r\.io/a/base-gpu-lean:1\.0 does not exist") as raised:
+        find_base(Shelf({"r.io/a/base-gpu:1.0": image(OURS)}), lean)
+
+    hint = raised.value.hint or ""
+    assert "kinetic build-image --repo r.io/a --category gpu-lean --tag 1.0" in hint
+    assert "framework='jax'" in hint
+
+
 def test_a_missing_base_names_the_command_that_builds_it() -> None:
     with pytest.raises(ImageError, match=r"r\.io/a/base-gpu:1\.0 does not exist") as raised:
         find_base(Shelf({}), WANTED)

@@ -19,6 +19,7 @@ from kinetic_flows.errors import (
 from kinetic_flows.images.base_orders import (
     BaseImagesRequest,
     base_orders,
+    check_categories,
     check_pythons,
     check_repository,
     check_tag,
@@ -68,6 +69,24 @@ def test_each_category_and_python_is_an_image_and_the_first_python_gets_the_plai
     )
     assert orders[3].references == ("us-docker.pkg.dev/p/r/base-cpu:1.0-py3.12",)
     assert len({order.inputs for order in orders}) == 6
+
+
+def test_a_lean_base_is_built_when_it_is_asked_for_and_tested_without_jax() -> None:
+    categories = check_categories(["gpu-lean", "gpu"])
+    assert categories == ("gpu", "gpu-lean")
+    with_jax, lean = base_orders(replace(REQUEST, categories=categories, pythons=("3.12",)))
+
+    assert (with_jax.name, lean.name) == ("gpu", "gpu-lean")
+    assert lean.references == (
+        "us-docker.pkg.dev/p/r/base-gpu-lean:1.0-py3.12",
+        "us-docker.pkg.dev/p/r/base-gpu-lean:1.0",
+    )
+    assert lean.inputs != with_jax.inputs
+    assert b"jax==" not in lean.context.files["lock.txt"]
+    assert "lean" in lean.recipe.smoke_tests[0]
+    with pytest.raises(UsageError, match="gpu-leen") as caught:
+        check_categories(["gpu-leen"])
+    assert "gpu-lean" in (caught.value.hint or "")
 
 
 def test_a_new_version_of_the_product_with_the_same_inputs_builds_nothing_new() -> None:

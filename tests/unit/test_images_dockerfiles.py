@@ -14,6 +14,9 @@ from kinetic_flows.images.bases import (
     BaseInputs,
     base_pythons,
     identity_of_base,
+    lean_inputs,
+    pin_of,
+    pins_of,
     read_base_inputs,
     read_project_template,
 )
@@ -180,14 +183,33 @@ def test_every_base_comes_with_runtime_core_packages_and_uv(
     assert b"--hash=sha256:" in context.files["uv.txt"]
 
 
-def test_each_category_and_python_has_an_identity_of_its_own() -> None:
-    identities = {
-        read_base_inputs(category, python).identity
-        for category in VARIABLES
-        for python in base_pythons()
-    }
+def test_each_category_python_and_variant_has_an_identity_of_its_own() -> None:
+    bases = [read_base_inputs(item, python) for item in VARIABLES for python in base_pythons()]
+    identities = {inputs.identity for base in bases for inputs in (base, lean_inputs(base))}
 
-    assert len(identities) == 3 * len(base_pythons())
+    assert len(identities) == 2 * 3 * len(base_pythons())
+
+
+@pytest.mark.parametrize("category", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("python", base_pythons())
+def test_a_lean_base_has_what_every_run_needs_and_nothing_of_a_framework(
+    category: Category, python: str
+) -> None:
+    with_jax = read_base_inputs(category, python)
+    inputs = lean_inputs(with_jax)
+    context = base_context(inputs, bootstrap=b"", version="1")
+
+    names = {pin.partition("==")[0] for pin in pins_of(inputs.lock)}
+    gone = {pin.partition("==")[0] for pin in pins_of(with_jax.lock)} - names
+    assert {"cloudpickle", "google-cloud-storage", "uv"} <= names
+    assert {"jax", "jaxlib", "ml-dtypes", "numpy", "opt-einsum", "scipy"} <= gone
+    assert inputs.lock == "".join(pin_of(with_jax.lock, name) for name in sorted(names))
+    assert context.files["constraints.txt"] == b""
+    assert b'kinetic.variant="lean"' in context.files["Dockerfile"]
+    assert (
+        b"kinetic.variant"
+        not in base_context(with_jax, bootstrap=b"", version="1").files["Dockerfile"]
+    )
 
 
 def test_a_comment_in_the_lock_does_not_change_the_identity_of_a_base() -> None:

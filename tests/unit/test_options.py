@@ -288,3 +288,11 @@ def test_a_moment_without_a_time_zone_is_local() -> None:
     assert moment("since", local) == local.astimezone(UTC)
     with pytest.raises(UsageError, match="since"):
         moment("since", "yesterday")
+
+
+@pytest.mark.parametrize("asked", ["torch", "PyTorch", "tensorflow"])
+def test_a_framework_that_no_base_has_is_told_how_to_get_it(asked: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        RunOptions().updated({"framework": asked})
+    assert "'none'" in (caught.value.hint or "")
+    assert asked.lower() in (caught.value.hint or "")

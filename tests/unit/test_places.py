@@ -7,8 +7,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage, known_packages
 from kinetic_flows.naming import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 from kinetic_flows.options import RunOptions
@@ -130,3 +133,23 @@ def test_the_packages_of_a_base_are_known_where_it_was_made_from_our_inputs() ->
     assert known_packages(prebuilt, None) is None, "nobody has looked"
     own = PLACE.image_source(ImageWish(container_image=OWN), cpu)
     assert known_packages(own, IMAGE) is None
+
+
+@pytest.mark.parametrize("wish", [None, "prebuilt"])
+def test_the_framework_decides_the_base_and_without_one_the_packages_do(
+    wish: str | None,
+) -> None:
+    def target(accelerator: str, framework: str | None) -> Target:
+        asked = ImageWish(container_image=wish, framework=framework)
+        source = PLACE.image_source(asked, parse_accelerator(accelerator))
+        assert isinstance(source, ProjectImage | BaseImage)
+        return source.target
+
+    for name in ("cpu", "l4", "tpu-v6e-8"):
+        lean, with_jax, either = (target(name, framework) for framework in ("none", "jax", None))
+        assert (lean.variant, with_jax.variant, either.variant) == ("lean", "jax", "jax")
+        assert not any("jax" in item for item in (*lean.runtime, *lean.constraints))
+        assert (with_jax.otherwise, lean.otherwise) == (None, None)
+        assert either.otherwise == lean
+        assert lean.base_identity != with_jax.base_identity
+        assert lean.needs == with_jax.needs, "a chip needs the same, whoever brings it"
