@@ -123,4 +123,6 @@ def test_a_base_without_our_labels_runs_and_is_warned_of_once(
 ) -> None:
     done = project.python("call.py", **push_base(quick_cloud, "elsewhere", {}))
     assert "answer: ('3.0 million', '0.9.0')" in done.stdout, done.stderr
-    assert done.stderr.count("warning: ") == 1
+    warned = [line for line in done.stderr.splitlines() if "warning: " in line]
+    # The cluster is on this machine, whose Prefect server its pods might not reach.
+    assert len([line for line in warned if "the Prefect API" not in line]) == 1
