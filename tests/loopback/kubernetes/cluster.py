@@ -200,6 +200,10 @@ class LoopbackCluster:
         """Start the API server again: what was held open ends."""
         self._wait(self._listen(int(self.url.rpartition(":")[2])))
 
+    def output(self, pod: str, namespace: str = "default") -> bytes:
+        """Return what a running pod has printed so far."""
+        return self._call(lambda: self._kubelet.log(self._pod(pod, namespace)).file.read_bytes())
+
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
         """Return objects of a kind, without asking the API."""
         return self._call(lambda: copy.deepcopy(self.store.list(plural, namespace)))
