@@ -60,6 +60,9 @@ def pin_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> 
         prefix: What the deployment's objects start with.
         store: Where they are.
     """
+    if job.code:
+        # Where one of several people has the project says nothing to those who watch its runs.
+        job = replace(job, code=replace(job.code, root=""))
     version_prefix = deployment_version_prefix(prefix, sha256_hex(job.to_json()))
     pinned = with_names(job, lambda name: f"{version_prefix}{name}")
     sources = dict(zip(_names(pinned), _names(job), strict=True))
@@ -159,8 +162,7 @@ def with_names(job: JobSpec, rename: Callable[[str], str]) -> JobSpec:
 
 def _renamed_code(code: CodeSpec, renamed: Callable[[ObjectRef], ObjectRef]) -> CodeSpec:
     packs = tuple(renamed(each) for each in code.packs)
-    # Where one of several people has the project says nothing to those who watch its runs.
-    return replace(code, packs=packs, manifest=renamed(code.manifest), root="")
+    return replace(code, packs=packs, manifest=renamed(code.manifest))
 
 
 def _renamed_requirements(

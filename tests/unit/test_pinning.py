@@ -72,6 +72,16 @@ def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -
     assert wheel.name.endswith("/a-1-py3-none-any.whl"), "uv reads a wheel's name"
 
 
+def test_where_somebody_has_the_project_makes_no_other_version(store: LocalStore) -> None:
+    job = a_job(store, b"call")
+    assert job.code is not None
+    versions = {
+        pin_job(replace(job, code=replace(job.code, root=root)), b"call", PREFIX, store).digest
+        for root in ("/home/me/project", "/builds/123/project")
+    }
+    assert len(versions) == 1
+
+
 def test_pinning_again_copies_nothing_and_another_job_is_another_version(
     store: LocalStore,
 ) -> None:
