@@ -133,6 +133,87 @@ def test_a_module_of_a_package_run_with_m_runs(project: Project) -> None:
     assert shown.stdout.endswith("YES!\n"), shown.stderr
 
 
+def test_a_script_that_writes_into_its_own_project_runs(project: Project) -> None:
+    project.write(
+        {
+            "main.py": """
+                import logging
+                import sqlite3
+                import threading
+                from itertools import count
+                from pathlib import Path
+
+                import kinetic
+
+                logging.basicConfig(filename="app.log", level=logging.DEBUG)
+                done = threading.Event()
+
+                def track():
+                    table = sqlite3.connect("tracker.db", isolation_level=None)
+                    table.execute("create table steps (number)")
+                    for number in count():
+                        table.execute("insert into steps values (?)", [number])
+                        logging.info("step %s", number)
+                        Path("state.json").write_text(f'{{"number": {number}}}')
+                        if done.wait(0.001):
+                            table.close()
+                            return
+
+                @kinetic.run(requirements=[])
+                def sizes():
+                    return {path.name: path.stat().st_size for path in Path().iterdir()}
+
+                if __name__ == "__main__":
+                    tracker = threading.Thread(target=track)
+                    tracker.start()
+                    try:
+                        for _ in range(2):
+                            print("value:", sorted(sizes()), flush=True)
+                    finally:
+                        done.set()
+                        tracker.join()
+            """
+        }
+    )
+    code = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, 'main.py'], "
+    code += "stdout=open('log.txt', 'w'), stderr=subprocess.STDOUT))"
+    ended = project.python("-c", code)
+    log = (project.root / "log.txt").read_text()
+    assert ended.returncode == 0, log
+    values = [line for line in log.splitlines() if line.startswith("value:")]
+    assert len(values) == 2
+    assert all("'app.log'" in value and "'log.txt'" in value for value in values), log
+
+
+def test_a_script_in_a_home_directory_runs_without_the_rest_of_it(project: Project) -> None:
+    project.write(
+        {
+            "t.py": """
+                import os
+
+                import kinetic
+
+                @kinetic.run(requirements=[])
+                def found():
+                    there = sorted(name for _, _, files in os.walk(".") for name in files)
+                    from nearby import NAME
+                    return NAME, there
+
+                if __name__ == "__main__":
+                    print("value:", found())
+            """,
+            "nearby.py": "NAME = 'nearby'",
+            "photos/me.jpg": "",
+            ".aws/credentials": "",
+        }
+    )
+    cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))
+    shown = project.python("t.py", HOME=str(project.root), UV_CACHE_DIR=cache)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.endswith("value: ('nearby', ['nearby.py', 't.py'])\n")
+    assert "only t.py and what it imports ships, as it is a home directory" in shown.stderr
+
+
 def test_a_class_defined_in_the_script_survives_the_round_trip(project: Project) -> None:
     project.write(
         {
