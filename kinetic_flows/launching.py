@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from uuid import uuid4
 
-from kinetic_flows.clients.prefect_api import NewRun, configured_credentials
+from kinetic_flows.clients.prefect_access import credentials_for
+from kinetic_flows.clients.prefect_api import NewRun
 from kinetic_flows.clients.surroundings import surrounding_tags
 from kinetic_flows.flow_functions import flow_retries, is_flow
 from kinetic_flows.job import (
@@ -290,7 +291,9 @@ def start_job(
                 JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
                 "KINETIC_JOB_SHA256": sha256_hex(whole),
                 RUN_KEY_VARIABLE: key,
-                **_prefect_credentials(session.environ),
+                **(
+                    credentials_for(session.api.url, session.environ) if session.runs_report else {}
+                ),
                 **place.runner_environment(),
             },
             job_variables=place.job_variables(request),
@@ -351,10 +354,3 @@ def for_worker(
         labels={**new.labels, DISPATCH_LABEL: "worker"},
         job_variables=variables,
     )
-
-
-def _prefect_credentials(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what the runner presents to the API: the variables', else the profile's."""
-    configured = configured_credentials()
-    given = {name: environ.get(name) or configured[name] for name in configured}
-    return {name: value for name, value in given.items() if value}

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from kinetic_flows.clients.prefect_api import PrefectApi
 from kinetic_flows.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
-from kinetic_flows.processes import ProcessIdentity, current_process
+from kinetic_flows.private_files import private_directory, write_atomically
+from kinetic_flows.processes import ProcessIdentity, current_process, hold, liveness
 
 logger = logging.getLogger(__name__)
 
 OWED_SUFFIX = ".owed"
 """Of the entries for states that Prefect is still to be told."""
+
+LIFE_SUFFIX = ".alive"
+"""Of the files that clients hold a lock on while they drive a flow run."""
 
 DAMAGED_SUFFIX = ".damaged"
 """Of entries that cannot be read, and are looked at no more."""
@@ -35,15 +40,22 @@ class ClientLedger:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._held: dict[str, int] = {}
 
     def enter(self, flow_run_id: str) -> None:
         """Note that this process drives a flow run."""
+        if flow_run_id not in self._held:
+            private_directory(self._directory)
+            self._held[flow_run_id] = hold(self._directory / f"{flow_run_id}{LIFE_SUFFIX}")
         self._write(f"{flow_run_id}.json", asdict(current_process()))
 
     def leave(self, flow_run_id: str) -> None:
         """Note that it does so no longer: Prefect knows how it ended, or is owed it."""
         with suppress(OSError):
-            (self._directory / f"{flow_run_id}.json").unlink(missing_ok=True)
+            _remove(self._directory / f"{flow_run_id}.json")
+        held = self._held.pop(flow_run_id, None)
+        if held is not None:
+            os.close(held)
 
     @contextmanager
     def entered(self, flow_run_id: str) -> Iterator[None]:
@@ -97,27 +109,22 @@ class ClientLedger:
         ended = 0
         for entry in self._entries(".json"):
             fields = _read(entry, "pid", "started")
-            if fields is None or _identity(fields).is_alive():
+            if fields is None:
+                continue
+            client = ProcessIdentity.read(fields)
+            if liveness(client, entry.with_suffix(LIFE_SUFFIX)) != "dead":
                 continue
             with suppress(RunNotFoundError):
                 api.set_state(
                     entry.stem, "CRASHED", message="the client that drove this run has died"
                 )
-            entry.unlink(missing_ok=True)
+            _remove(entry)
             ended += 1
         return ended
 
-    def _write(self, name: str, content: Mapping[str, Any]) -> Path:
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an entry, which nobody sees half written."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        entry = self._directory / name
-        unfinished = self._directory / f".{name}-{uuid4().hex}"
-        try:
-            unfinished.write_text(json.dumps(content))
-            unfinished.replace(entry)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return entry
+        write_atomically(self._directory / name, json.dumps(content).encode())
 
     def _entries(self, suffix: str) -> list[Path]:
         """Return the entries of one kind; what is named after no flow run is put aside."""
@@ -132,15 +139,17 @@ class ClientLedger:
         return found
 
 
-def _identity(fields: Mapping[str, Any]) -> ProcessIdentity:
-    return ProcessIdentity(pid=fields["pid"], started=str(fields["started"]))
+def _remove(entry: Path) -> None:
+    """Remove a client's entry; its lock last, by which others know that it lives."""
+    entry.unlink(missing_ok=True)
+    entry.with_suffix(LIFE_SUFFIX).unlink(missing_ok=True)
 
 
 def _read(entry: Path, *names: str) -> dict[str, Any] | None:
     """Return an entry's fields; None when it is gone, or is damaged and put aside."""
     try:
         fields = json.loads(entry.read_bytes())
-        return {name: fields[name] for name in names}
+        return {**fields, **{name: fields[name] for name in names}}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):

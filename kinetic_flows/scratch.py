@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kinetic_flows.private_files import PRIVATE_DIRECTORY, open_private, private_directory
 
 _HELD = "held"
 
@@ -23,18 +26,18 @@ def scratch_directory(home: Path) -> Iterator[Path]:
         home: `KINETIC_HOME`, where the directory is made.
     """
     parent = home / "scratch"
-    parent.mkdir(parents=True, exist_ok=True)
+    private_directory(parent)
     # Nobody may take a directory that was made a moment ago, and is not held yet, for abandoned.
-    with (parent / ".lock").open("w") as lock:
+    with os.fdopen(open_private(parent / ".lock"), "r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _remove_abandoned(parent)
         made = Path(tempfile.mkdtemp(dir=parent))
-        held = (made / _HELD).open("w")
+        held = os.fdopen(open_private(made / _HELD), "r+b")
         fcntl.flock(held, fcntl.LOCK_EX)
     with held:
         try:
             work = made / "work"
-            work.mkdir()
+            work.mkdir(mode=PRIVATE_DIRECTORY)
             yield work
         finally:
             shutil.rmtree(made, ignore_errors=True)

@@ -2,13 +2,18 @@
 
 Prefect's own ephemeral server takes many seconds per process and dies with it, which would
 break detached runs, attaching and the UI. Nothing here imports prefect.
+
+The server is its user's own: it listens on loopback, asks for a password, and its files can be
+read by nobody else. Its database takes one server, also where a home is seen by several hosts.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hmac
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,9 +25,26 @@ from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kinetic_flows.errors import PrefectServerError
-from kinetic_flows.processes import ProcessIdentity, exit_code, start_detached
+from kinetic_flows.private_files import (
+    open_private,
+    private_directory,
+    tighten_home,
+    write_atomically,
+)
+from kinetic_flows.processes import ProcessIdentity, exit_code, liveness, start_detached
+from kinetic_flows.server_access import (
+    AUTH_STRING_VARIABLE,
+    PROOF_PATH,
+    SIGN_IN_PATH,
+    make_auth_string,
+    make_link_token,
+    proof,
+    read_auth_string,
+    remember_access,
+)
 
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 15.0
@@ -33,6 +55,9 @@ PREFERRED_PORT = 4242
 LOG_TAIL_LINES = 15
 NEEDED_BYTES = 1_000_000
 """Free space without which a server cannot make its database."""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_told_open: set[int] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +84,10 @@ class ServerRecord:
         """Where a browser finds the UI."""
         return f"http://127.0.0.1:{self.port}"
 
-    def is_healthy(self) -> bool:
-        """Whether the process lives and answers."""
-        return self.process.is_alive() and _answers(self.port)
+    @property
+    def is_open(self) -> bool:
+        """Whether it was started by an earlier version, which asks nobody for a password."""
+        return not self.process.host
 
 
 class BackgroundServer:
@@ -73,20 +99,24 @@ class BackgroundServer:
     """
 
     def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+        self.home = home
         self.directory = home / "prefect"
         self.log_file = self.directory / "server.log"
         self._record_file = self.directory / "server.json"
+        self._life_file = self.directory / "server.alive"
         self._environ = environ
 
     def status(self) -> ServerRecord | None:
-        """Return the running, healthy server, or None."""
+        """Return the running server, if it answers here and now, or None."""
         record = self._read_record()
-        return record if record and record.is_healthy() else None
+        return record if record and self._is_usable(record) else None
 
     def has_died(self, api_url: str) -> bool:
         """Whether an API is this home's, and the process that answered there has ended."""
         record = self._read_record()
-        return bool(record and record.api_url == api_url and not record.process.is_alive())
+        if record is None or record.api_url != api_url:
+            return False
+        return liveness(record.process, self._life_file) == "dead"
 
     def ensure(self, on_start: Callable[[str], None] = lambda _: None) -> ServerRecord:
         """Return the running server, starting it if need be; safe under concurrent callers.
@@ -95,45 +125,118 @@ class BackgroundServer:
             on_start: Told, once, that a server is being started and what takes the time.
 
         Raises:
-            PrefectServerError: It does not start; the message ends with its last log lines.
+            PrefectServerError: It does not start (the message ends with its last log lines), or
+                it runs where it cannot be reached from here.
         """
         installed = version("prefect")
         record = self.status()
         if record and record.prefect_version == installed:
+            _warn_of_open(record, on_start)
             return record
         with self._locked():
             record = self._read_record()
-            if record and record.prefect_version != installed:
-                self._end(record)
-            elif record and _answers_while_it_lives(record):
+            if record and record.prefect_version == installed and self._becomes_usable(record):
                 return record
-            elif record:
-                self._end(record)
+            if record:
+                self._give_up(record)
             on_start(f"starting a background Prefect {installed} server (first time: ~20 s)")
             return self._start(preferred=record.port if record else PREFERRED_PORT)
 
-    def stop(self) -> bool:
-        """Stop the server; return whether one was running."""
+    def stop(self, *, forget: bool = False) -> bool:
+        """Stop the server; return whether one was running.
+
+        Args:
+            forget: Whether one of a host that is gone for good is taken for stopped.
+
+        Raises:
+            PrefectServerError: It is one of another host or container.
+        """
         with self._locked():
             record = self._read_record()
             if record is None:
                 return False
             was_alive = record.process.is_alive()
-            self._end(record)
+            if not forget:
+                self._give_up(record)
             self._record_file.unlink(missing_ok=True)
             return was_alive
+
+    def recognize(self, api_url: str) -> bool:
+        """Return whether an API is this server's; its password is known then."""
+        record, parts = self._read_record(), urlsplit(api_url)
+        if record is None or parts.port != record.port or parts.hostname not in _LOOPBACK:
+            return False
+        if record.is_open or not self._is_usable(record):
+            return False
+        remember_access(api_url, self._auth_string())
+        return True
+
+    def environment(self, record: ServerRecord) -> dict[str, str]:
+        """Return the variables by which Prefect's own commands use a running server."""
+        auth = {} if record.is_open else {"PREFECT_API_AUTH_STRING": self._auth_string()}
+        return {"PREFECT_API_URL": record.api_url, **auth}
+
+    def sign_in_url(self, record: ServerRecord) -> str:
+        """Return an address that opens the UI in one browser, once and soon."""
+        if record.is_open:
+            return record.ui_url
+        token = make_link_token(self._auth_string(), time.time())
+        return f"{record.ui_url}{SIGN_IN_PATH}?token={token}"
+
+    def _auth_string(self) -> str:
+        return read_auth_string(self.directory) or ""
+
+    def _is_usable(self, record: ServerRecord) -> bool:
+        """Whether a server answers here, and is this home's; its password is known then."""
+        if record.process.is_of_here and not record.process.is_alive():
+            return False
+        if record.is_open:
+            return _ask(record.port, "/api/health") is not None
+        if not self._proves_itself(record.port):
+            return False
+        remember_access(record.api_url, self._auth_string())
+        return True
+
+    def _becomes_usable(self, record: ServerRecord) -> bool:
+        """Whether a server answers at last: a busy one carries others' runs and stays."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+        while not self._is_usable(record):
+            if not record.process.is_alive() or time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def _give_up(self, record: ServerRecord) -> None:
+        """Stop a server before another one may open its database.
+
+        Raises:
+            PrefectServerError: It is one of another host or container, and may live there.
+        """
+        if record.process.is_of_here:
+            self._end(record)
+        elif liveness(record.process, self._life_file) != "dead":
+            where = record.process.where
+            raise PrefectServerError(
+                f"the background Prefect server of {self.home} runs on {where}, out of reach of "
+                "this host or container, and its database takes one server",
+                value=where,
+                hint="set KINETIC_HOME to a directory that only this host uses, or PREFECT_API_URL "
+                f"to a server that both reach; if {where} is gone for good, run `kinetic server "
+                "stop --forget`",
+            )
 
     def _read_record(self) -> ServerRecord | None:
         try:
             fields = json.loads(self._record_file.read_text())
-            return ServerRecord(**{**fields, "process": ProcessIdentity(**fields["process"])})
+            return ServerRecord(**{**fields, "process": ProcessIdentity.read(fields["process"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "server.lock").open("w") as lock:
+        private_directory(self.directory)
+        tighten_home(self.home)
+        with os.fdopen(open_private(self.directory / "server.lock"), "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -144,17 +247,25 @@ class BackgroundServer:
             record = self._launch(_free_port())
             if not self._comes_up(record):
                 raise self._start_error("found its port taken, twice")
-        temporary = self._record_file.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(record)))
-        temporary.replace(self._record_file)
+        write_atomically(self._record_file, json.dumps(asdict(record)).encode())
+        remember_access(record.api_url, self._auth_string())
         return record
 
     def _launch(self, port: int) -> ServerRecord:
-        process = start_detached(
-            [sys.executable, "-m", "kinetic_flows.server_process", "127.0.0.1", str(port)],
-            environment=self._server_environment(port),
-            log_file=self.log_file,
-        )
+        try:
+            process = start_detached(
+                [sys.executable, "-m", "kinetic_flows.server_process", "127.0.0.1", str(port)],
+                environment=self._server_environment(port),
+                log_file=self.log_file,
+                life_file=self._life_file,
+            )
+        except BlockingIOError as error:
+            raise PrefectServerError(
+                f"another Prefect server has the database in {self.directory} open",
+                value=str(self.directory),
+                hint="it was started in another host or container: stop it there, or set "
+                "KINETIC_HOME to a directory that only this one uses",
+            ) from error
         return ServerRecord(process=process, port=port, prefect_version=version("prefect"))
 
     def _server_environment(self, port: int) -> dict[str, str]:
@@ -164,6 +275,9 @@ class BackgroundServer:
             **inherited,
             "PREFECT_HOME": str(self.directory),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+            AUTH_STRING_VARIABLE: make_auth_string(self.directory),
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
             "DO_NOT_TRACK": "1",
@@ -172,7 +286,7 @@ class BackgroundServer:
     def _comes_up(self, record: ServerRecord) -> bool:
         """Wait for a server that was launched; False when another one has its port."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not self._serves(record.port):
+        while not self._proves_itself(record.port):
             if not record.process.is_alive():
                 code = exit_code(record.process)
                 if not _is_free(record.port):
@@ -184,11 +298,15 @@ class BackgroundServer:
             time.sleep(POLL_SECONDS)
         return True
 
-    def _serves(self, port: int) -> bool:
-        """Whether the server at a port is this home's."""
-        answer = _ask(port, "/api/admin/settings")
+    def _proves_itself(self, port: int) -> bool:
+        """Whether what listens at a port is this home's server; it learns no password by it."""
+        nonce, auth_string = secrets.token_hex(16), self._auth_string()
+        answer = _ask(port, f"{PROOF_PATH}?nonce={nonce}")
         with suppress(ValueError, TypeError, KeyError):
-            return Path(json.loads(answer or b"")["home"]) == self.directory
+            given = str(json.loads(answer or b"")["proof"])
+            return bool(auth_string) and hmac.compare_digest(
+                given.encode(), proof(auth_string, port, nonce).encode()
+            )
         return False
 
     def _start_error(self, what: str) -> PrefectServerError:
@@ -216,18 +334,15 @@ class BackgroundServer:
         exit_code(record.process)
 
 
-def _answers_while_it_lives(record: ServerRecord) -> bool:
-    """Whether a server answers at last: a busy one carries others' runs and is not replaced."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
-    while record.process.is_alive() and time.monotonic() < deadline:
-        if _answers(record.port):
-            return True
-        time.sleep(POLL_SECONDS)
-    return False
-
-
-def _answers(port: int) -> bool:
-    return _ask(port, "/api/health") is not None
+def _warn_of_open(record: ServerRecord, tell: Callable[[str], None]) -> None:
+    """Say, once, that a server asks nobody for a password."""
+    if record.is_open and record.port not in _told_open:
+        _told_open.add(record.port)
+        tell(
+            "the background Prefect server was started by an earlier version and is open to "
+            "everybody on this machine: `kinetic server stop`, and the next call starts a "
+            "private one"
+        )
 
 
 def _ask(port: int, path: str) -> bytes | None:

@@ -18,10 +18,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from kinetic_flows.server_access import AUTH_STRING_VARIABLE
+from kinetic_flows.server_gate import Gate
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +37,7 @@ COLLISION_TRIES = 50
 COLLISION_PAUSE_SECONDS = 0.02
 HTTP_UNAVAILABLE = 503
 WRITING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+PRIVATE_UMASK = 0o077
 READING_WORDS = ("filter", "count", "paginate", "history")
 
 
@@ -96,9 +101,12 @@ class _Answer:
 def writes(method: str, path: str) -> bool:
     """Whether a request to Prefect's API may change something.
 
-    Many of its reads are POST requests, too: those end in a word like `filter` or `count`.
+    Many of its reads are POST requests, too: those end in a word like `filter` or `count`. A
+    token against cross-site requests is written when it is asked for.
     """
     last_words = path.rstrip("/").split("/")[-2:]
+    if last_words[-1] == "csrf-token":
+        return True
     return method in WRITING_METHODS and not any(w.startswith(READING_WORDS) for w in last_words)
 
 
@@ -138,20 +146,23 @@ def _collect_for_ever() -> None:
             gc.freeze()
 
 
-def main(host: str, port: int) -> None:
+def main(host: str, port: int, auth_string: str) -> None:
     """Serve Prefect's API and UI until the process is told to end.
 
     Args:
         host: The address to listen at.
         port: The port to listen at.
+        auth_string: What Prefect's API asks for.
     """
+    # Its database, and what Prefect writes beside it, is its user's own.
+    os.umask(PRIVATE_UMASK)
     collect_beside()
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = OneWriterAtATime(create_app(final=True))
+    app = Gate(OneWriterAtATime(create_app(final=True)), auth_string, port)
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), os.environ[AUTH_STRING_VARIABLE])

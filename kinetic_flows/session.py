@@ -10,11 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-from kinetic_flows.clients.prefect_api import (
-    PrefectApi,
-    configured_api_url,
-    connect,
-)
+from kinetic_flows.clients.prefect_access import configured_api_url
+from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.clients.surroundings import surrounding_api_url
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE
 from kinetic_flows.ledger import ClientLedger
@@ -24,6 +21,7 @@ from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform
 from kinetic_flows.reconciler import reconcile
 from kinetic_flows.server import BackgroundServer
+from kinetic_flows.server_access import remember_access
 from kinetic_flows.settings import Settings
 
 _reconciled: set[tuple[str, str]] = set()
@@ -134,9 +132,19 @@ def connect_session(
 
 def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:
     """Return the API to use: the one around us, the configured one, or the background server."""
-    # The variable may have been set after Prefect was imported, which read it only then.
-    known = surrounding_api_url() or environ.get("PREFECT_API_URL") or configured_api_url()
-    return known or BackgroundServer(settings.home, environ).ensure(progress.notice).api_url
+    # The variables may have been set after Prefect was imported, which read them only then.
+    given = environ.get("PREFECT_API_URL")
+    known = surrounding_api_url() or given or configured_api_url()
+    server = BackgroundServer(settings.home, environ)
+    if not known:
+        return server.ensure(progress.notice).api_url
+    auth_string = environ.get("PREFECT_API_AUTH_STRING")
+    if auth_string and known == given:
+        remember_access(known, auth_string)
+    else:
+        # Its address alone is enough for its own user.
+        server.recognize(known)
+    return known
 
 
 def _is_first(store_uri: str, api_url: str) -> bool:

@@ -23,7 +23,7 @@ from kinetic_flows.cli.locks import lock
 from kinetic_flows.cli.plans import plan
 from kinetic_flows.cli.pools import pool_app
 from kinetic_flows.cli.runs import runs_app
-from kinetic_flows.cli.server import server_app
+from kinetic_flows.cli.server import server_app, ui
 from kinetic_flows.errors import KineticError
 from kinetic_flows.home import usable_home
 
@@ -44,6 +44,7 @@ app.command(check_image)
 app.command(deployments_app)
 app.command(pool_app)
 app.command(server_app)
+app.command(ui)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -1,6 +1,10 @@
-"""`kinetic server`: the background Prefect server of this machine."""
+"""`kinetic server` and `kinetic ui`: the background Prefect server of this machine."""
 
 from __future__ import annotations
+
+import shlex
+import sys
+import webbrowser
 
 from cyclopts import App
 
@@ -29,9 +33,45 @@ def status() -> None:
 
 
 @server_app.command
-def stop() -> None:
-    """Stop the server; its database and all runs in it stay."""
-    print("stopped" if _server().stop() else "not running")
+def stop(*, forget: bool = False) -> None:
+    """Stop the server; its database and all runs in it stay.
+
+    Args:
+        forget: Take one that runs on a host or in a container that is gone for stopped.
+    """
+    print("stopped" if _server().stop(forget=forget) else "not running")
+
+
+@server_app.command
+def env() -> None:
+    """Print the variables that Prefect's own commands need, its password among them.
+
+    `eval "$(kinetic server env)"` lets `prefect worker start` and others use the server.
+    """
+    server = _server()
+    for name, value in server.environment(server.ensure(_say)).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def ui(*, browser: bool = True, password: bool = False) -> None:
+    """Open the UI of the background Prefect server, without typing its password.
+
+    Args:
+        browser: Whether to open a browser; else only the link is printed.
+        password: Print the password too, for a page that asks for it.
+    """
+    server = _server()
+    record = server.ensure(_say)
+    link = server.sign_in_url(record)
+    print(f"UI:   {record.ui_url}\nlink: {link} (opens it once, within two minutes)")
+    if password:
+        print(f"password: {server.environment(record).get('PREFECT_API_AUTH_STRING', 'none')}")
+    if browser:
+        webbrowser.open(link)
+
+
+def _say(text: str) -> None:
+    print(f"kinetic: {text}", file=sys.stderr)
 
 
 def _server() -> BackgroundServer:

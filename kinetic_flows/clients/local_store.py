@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kinetic_flows.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.private_files import open_private, private_directory
 from kinetic_flows.protocols import ObjectInfo, StoredObject
 
 INCOMING = ".incoming"
@@ -79,7 +80,7 @@ class LocalStore:
             if target.exists():
                 return False
             with self._incoming(data) as written:
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                private_directory(target.parent)
                 return self._claim(written, target)
 
     def replace_if_unchanged(self, name: str, data: bytes, generation: str | None) -> str | None:
@@ -143,7 +144,7 @@ class LocalStore:
     def _incoming(self, data: bytes | Path) -> Iterator[Path]:
         """Write data to a file of the store that has no name yet, removed afterwards."""
         folder = self._root / INCOMING
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(folder)
         self._sweep(folder)
         handle, name = tempfile.mkstemp(dir=folder)
         path = Path(name)
@@ -178,8 +179,8 @@ class LocalStore:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock that makes compare-and-swap one step among this store's clients."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self._root / LOCK).open("ab") as lock:
+        private_directory(self._root)
+        with os.fdopen(open_private(self._root / LOCK), "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
+
+from kinetic_flows.private_files import write_atomically
 
 
 class DocumentCache:
@@ -35,13 +36,8 @@ class DocumentCache:
         if self._directory is None:
             return
         path = self._path(self._directory, digest)
-        draft = path.with_name(f".{uuid4().hex}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(content)
-            os.replace(draft, path)  # noqa: PTH105 - readers see it whole or not at all
-        except OSError:
-            draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_atomically(path, content)
 
     def _path(self, directory: Path, digest: str) -> Path:
         return directory / f"{digest.replace(':', '-')}.json"

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
+from kinetic_flows.clients.prefect_access import api_settings
 from kinetic_flows.clients.prefect_records import (
     FINAL_STATES,
     LogLine,
@@ -90,7 +91,8 @@ def translation(url: str, error: Exception) -> PrefectServerError:
 def _refused(url: str, error: Any) -> PrefectServerError:
     code = error.response.status_code
     hint = (
-        "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to valid credentials"
+        "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to valid credentials (for the background "
+        "server of a KINETIC_HOME: `kinetic server env`)"
         if code in (401, 403)
         else "the server's log says more; is its Prefect of the same minor version as yours?"
     )
@@ -342,14 +344,14 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
     """Make a Prefect API current for this thread, and yield a connection to it.
 
     Args:
-        api_url: The API to use; credentials come from Prefect's own settings.
+        api_url: The API to use, with the credentials of `api_settings`.
     """
     from prefect import get_client
-    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+    from prefect.settings import PREFECT_UI_URL, temporary_settings
 
     hooks: dict[str, Any] = {"event_hooks": {"response": [_retry_soon]}}
     with (
-        temporary_settings({PREFECT_API_URL: api_url}),
+        temporary_settings(api_settings(api_url)),
         get_client(sync_client=True, httpx_settings=hooks) as client,
     ):
         yield PrefectApi(client, api_url, PREFECT_UI_URL.value())
@@ -368,22 +370,3 @@ def impatient(retries: int = 1) -> Iterator[None]:
 
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
         yield
-
-
-def configured_api_url() -> str | None:
-    """Return the API that Prefect's active profile names; None when it names none."""
-    from prefect.settings import PREFECT_API_URL
-
-    url: str | None = PREFECT_API_URL.value()
-    return url
-
-
-def configured_credentials() -> dict[str, str]:
-    """Return the credentials of Prefect's settings by variable, empty where there are none.
-
-    `prefect cloud login` keeps them in the active profile, where no variable shows them.
-    """
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
-
-    settings = (PREFECT_API_KEY, PREFECT_API_AUTH_STRING)
-    return {setting.name: setting.value() or "" for setting in settings}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.clients.prefect_access import api_settings
 from kinetic_flows.cloud_settings import Profile
 from kinetic_flows.errors import ConfigurationError, PrefectServerError
 
@@ -116,11 +117,11 @@ class SavedProfiles:
     def _api(self) -> Iterator[None]:
         """Make the API current, and translate what goes wrong with it."""
         import httpx
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import temporary_settings
 
         url = self._api_url()
         try:
-            with temporary_settings({PREFECT_API_URL: url}):
+            with temporary_settings(api_settings(url)):
                 yield
         except httpx.HTTPError as error:
             raise PrefectServerError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinetic_flows import naming
-from kinetic_flows.dependencies.files import write_atomically
+from kinetic_flows.private_files import write_atomically
 from kinetic_flows.dependencies.lockfile import parse_lock
 from kinetic_flows.dependencies.wheels import local_wheels
 from kinetic_flows.errors import LockError, ObjectNotFoundError

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinetic_flows.dependencies.discovery import DependencySource
-from kinetic_flows.dependencies.files import write_atomically
+from kinetic_flows.private_files import write_atomically
 from kinetic_flows.dependencies.providers import Environment, Installed, Listing
 from kinetic_flows.job import canonical_json, sha256_hex
 from kinetic_flows.packaging.manifest import decode_manifest

@@ -22,7 +22,6 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from kinetic_flows import naming
 from kinetic_flows.dependencies.fetch import Fetcher, expanded
-from kinetic_flows.dependencies.files import copy_atomically
 from kinetic_flows.dependencies.fit import best_wheel, misfit
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel
 from kinetic_flows.dependencies.pylock import PylockPackage, RemoteFile, VcsSource
@@ -31,6 +30,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
+from kinetic_flows.private_files import copy_atomically
 from kinetic_flows.scratch import scratch_directory
 
 SOURCE_DATE_EPOCH = "315532800"

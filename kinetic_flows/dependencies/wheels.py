@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinetic_flows import naming
-from kinetic_flows.dependencies.files import write_atomically
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
+from kinetic_flows.private_files import write_atomically
 from kinetic_flows.protocols import ArtifactStore
 
 

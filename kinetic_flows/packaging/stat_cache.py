@@ -15,11 +15,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinetic_flows.packaging.tree import FoundFile
+from kinetic_flows.private_files import write_atomically
 
 CACHE_VERSION = 2
 """Raised when the form changes, or when what was harmless may be a secret now."""
@@ -105,7 +105,7 @@ class StatCache:
             "packs": self._new_packs,
         }
         with contextlib.suppress(OSError):
-            _replace(self._path, json.dumps(content).encode())
+            write_atomically(self._path, json.dumps(content).encode())
 
 
 def _version(file: FoundFile) -> list[int]:
@@ -131,15 +131,3 @@ def _is_sound(stored: object) -> bool:
         and all(isinstance(item, list) and len(item) == 5 for item in files.values())
         and all(isinstance(item, list) and len(item) == 2 for item in packs.values())
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

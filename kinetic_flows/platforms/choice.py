@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kinetic_flows.platforms.google_cloud import GoogleCloudPlatform
 from kinetic_flows.platforms.local import LocalPlatform
+from kinetic_flows.private_files import tighten_home
 from kinetic_flows.protocols import Platform
 from kinetic_flows.settings import Settings
 
@@ -16,6 +17,7 @@ def choose_platform(settings: Settings, environ: Mapping[str, str]) -> Platform:
     Raises:
         ConfigurationError: The platform chosen cannot be used.
     """
+    tighten_home(settings.home)
     if settings.platform == "local":
         return LocalPlatform(settings.home, environ)
     return GoogleCloudPlatform(settings.required_cloud(), environ, settings.home)

@@ -20,6 +20,7 @@ from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import BuildError
 from kinetic_flows.naming import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
 from kinetic_flows.plan import EnvironmentSpec, ImageRequest
+from kinetic_flows.private_files import open_private, private_directory
 from kinetic_flows.protocols import ArtifactStore, OnBuild, ResolvedImage, unannounced
 
 OUTPUT_TAIL_LINES = 15
@@ -108,8 +109,8 @@ class LocalEnvironments:
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """Hold the environment's lock, which the kernel releases when its holder dies."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / f".{name}.lock").open("w") as lock:
+        private_directory(self._directory)
+        with os.fdopen(open_private(self._directory / f".{name}.lock"), "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -14,11 +14,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
-from uuid import uuid4
 
 from kinetic_flows.errors import LaunchError
 from kinetic_flows.job import sha256_hex
-from kinetic_flows.processes import ProcessIdentity, exit_code, start_detached
+from kinetic_flows.private_files import private_directory, write_atomically
+from kinetic_flows.processes import (
+    Liveness,
+    ProcessIdentity,
+    exit_code,
+    liveness,
+    start_detached,
+)
 from kinetic_flows.protocols import (
     LaunchNeeds,
     LaunchRequest,
@@ -43,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 _RECORD = "process.json"
 _LOG = "output.log"
+_LIFE = "alive"
+_UNSEEN = "its process is one of {}, where only it can be seen"
 
 
 class LocalProcesses:
@@ -89,7 +97,7 @@ class LocalProcesses:
         place = self._directory / request.run_id
         if (place / _RECORD).exists():
             return
-        place.mkdir(parents=True, exist_ok=True)
+        private_directory(place)
         python = self._python(request.image)
         with as_file(files("kinetic_flows.runner_image") / "remote_runner.py") as bootstrap:
             try:
@@ -97,16 +105,18 @@ class LocalProcesses:
                     [str(python), "-u", str(bootstrap)],
                     environment=self._environment(python, request.environment),
                     log_file=place / _LOG,
+                    life_file=place / _LIFE,
                 )
+            except BlockingIOError:
+                # Another client has started it, a moment ago.
+                return
             except OSError as error:
                 raise LaunchError(
                     f"the runner could not be started with {python}: {error}",
                     value=str(python),
                     hint="delete that environment's directory and run again",
                 ) from error
-        record = place / f"{_RECORD}.new"
-        record.write_text(json.dumps(asdict(process)))
-        record.rename(place / _RECORD)
+        write_atomically(place / _RECORD, json.dumps(asdict(process)).encode())
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Look at the process, reading its output from a position on; None: not at all."""
@@ -114,12 +124,13 @@ class LocalProcesses:
         if process is None:
             return Observation(phase=Phase.GONE, reason="no process of this run was ever recorded")
         # Ask before reading, so that the last output of a process seen dead is complete.
-        alive = process.is_alive()
+        life = self._liveness(run_id, process)
         output = b"" if position is None else self._read_output(run_id, position)
-        code = None if alive else exit_code(process)
+        code = exit_code(process) if life == "dead" and process.is_of_here else None
         return Observation(
-            phase=_phase(alive=alive, code=code),
+            phase=_phase(alive=life != "dead", code=code),
             exit_code=code,
+            reason=_UNSEEN.format(process.where) if life == "unknown" else "",
             output=output,
             position=(position or 0) + len(output),
         )
@@ -131,6 +142,7 @@ class LocalProcesses:
         """Send SIGTERM to the runner, and SIGKILL to its session when the grace is over."""
         process = self._process(run_id)
         if process is None or not process.is_alive():
+            # One of another host or container finds out by itself that it is cancelled.
             return
         _signal(process, os.kill, signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
@@ -152,16 +164,19 @@ class LocalProcesses:
         }
 
     def forget(self, run_id: str) -> None:
-        """Remove a run's directory, unless its process lives."""
+        """Remove a run's directory, unless its process lives or may live."""
         process = self._process(run_id)
-        if process is None or not process.is_alive():
+        if process is None or self._liveness(run_id, process) == "dead":
             shutil.rmtree(self._directory / run_id, ignore_errors=True)
+
+    def _liveness(self, run_id: str, process: ProcessIdentity) -> Liveness:
+        return liveness(process, self._directory / run_id / _LIFE)
 
     def _process(self, run_id: str) -> ProcessIdentity | None:
         record = self._directory / run_id / _RECORD
         try:
             fields = json.loads(record.read_bytes())
-            return ProcessIdentity(pid=int(fields["pid"]), started=str(fields["started"]))
+            return ProcessIdentity.read(fields)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -204,10 +219,7 @@ def kept_bootstrap(directory: Path) -> Path:
     source = files("kinetic_flows.runner_image").joinpath("remote_runner.py").read_bytes()
     path = directory / f"{sha256_hex(source)}.py"
     if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        draft = directory / f".{uuid4().hex}"
-        draft.write_bytes(source)
-        draft.rename(path)
+        write_atomically(path, source)
     return path
 
 

@@ -61,7 +61,7 @@ class DirectoryStore:
                 return False
             written = self._write_unnamed(head, body)
             try:
-                os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+                _make_private(os.path.dirname(target))
                 return self._claim(written, target)
             finally:
                 _remove(written)
@@ -73,7 +73,7 @@ class DirectoryStore:
 
     def _write_unnamed(self, head: bytes, body: str | None) -> str:
         folder = os.path.join(self._root, INCOMING)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_private(folder)
         path = os.path.join(folder, os.urandom(8).hex())
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -103,7 +103,7 @@ class DirectoryStore:
     def _claim_under_lock(self, written: str, target: str) -> bool:
         import fcntl
 
-        with open(os.path.join(self._root, LOCK), "ab") as lock:
+        with open(os.path.join(self._root, LOCK), "ab", opener=_open_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if os.path.exists(target):
                 return False
@@ -214,6 +214,21 @@ def _write_all(target: IO[bytes], head: bytes, pieces: Iterable[bytes]) -> None:
     target.write(head)
     for piece in pieces:
         target.write(piece)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _make_private(directory: str) -> None:
+    """Make a directory and the parents it lacks, open to their owner only."""
+    if os.path.isdir(directory):
+        return
+    _make_private(os.path.dirname(directory))
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        return
 
 
 def _remove(path: str) -> None:

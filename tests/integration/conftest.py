@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_workers import RunningWorker, a_worker
 
 from kinetic_flows.naming import LOCAL_WORK_POOL
@@ -18,8 +19,10 @@ from loopback.quick_cloud import QuickCloud, a_quick_cloud
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundServer]:
     """A real Prefect server with a database of its own."""
     server = BackgroundServer(tmp_path_factory.mktemp("prefect-server"), os.environ)
-    server.ensure()
-    yield server
+    access = server.environment(server.ensure())
+    # Tests ask it with Prefect's own client, too, which reads variables only once.
+    with temporary_settings({PREFECT_API_AUTH_STRING: access["PREFECT_API_AUTH_STRING"]}):
+        yield server
     server.stop()
 
 
@@ -31,10 +34,11 @@ def shared_kinetic_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def prefect_api_url(prefect_server: BackgroundServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The API of the shared server, set as `PREFECT_API_URL` for this test."""
+    """The API of the shared server, set as `PREFECT_API_URL` for this test, with its password."""
     record = prefect_server.status()
     assert record is not None, prefect_server.log_file.read_text()
-    monkeypatch.setenv("PREFECT_API_URL", record.api_url)
+    for name, value in prefect_server.environment(record).items():
+        monkeypatch.setenv(name, value)
     return record.api_url
 
 
@@ -46,7 +50,8 @@ def worker(
     record = prefect_server.status()
     assert record is not None
     directory = tmp_path_factory.mktemp("worker")
-    with a_worker(LOCAL_WORK_POOL, "process", record.api_url, directory) as worker:
+    access = prefect_server.environment(record)
+    with a_worker(LOCAL_WORK_POOL, "process", directory, **access) as worker:
         yield worker
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,17 +40,14 @@ class RunningWorker:
             self.process.wait(60)
 
 
-def start_worker(
-    pool: str, kind: str, api_url: str, directory: Path, **variables: str
-) -> RunningWorker:
+def start_worker(pool: str, kind: str, directory: Path, **variables: str) -> RunningWorker:
     """Start `prefect worker start` with nothing of this process's settings.
 
     Args:
         pool: Its work pool.
         kind: Its type.
-        api_url: The Prefect API.
         directory: Where its home and its log are.
-        **variables: Further variables of its process.
+        **variables: Variables of its process: where its Prefect API is, and what else it needs.
     """
     directory.mkdir(parents=True, exist_ok=True)
     kept = {
@@ -60,7 +57,6 @@ def start_worker(
     }
     environment = {
         **kept,
-        "PREFECT_API_URL": api_url,
         "PREFECT_HOME": str(directory / "prefect"),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         **variables,
@@ -75,11 +71,9 @@ def start_worker(
 
 
 @contextmanager
-def a_worker(
-    pool: str, kind: str, api_url: str, directory: Path, **variables: str
-) -> Iterator[RunningWorker]:
+def a_worker(pool: str, kind: str, directory: Path, **variables: str) -> Iterator[RunningWorker]:
     """Run a worker for the length of a block; see `start_worker`."""
-    worker = start_worker(pool, kind, api_url, directory, **variables)
+    worker = start_worker(pool, kind, directory, **variables)
     try:
         yield worker
     finally:
@@ -88,17 +82,21 @@ def a_worker(
 
 @contextmanager
 def a_cluster_worker(
-    pool: str, api_url: str, directory: Path, kubeconfig: Path
+    pool: str, access: Mapping[str, str], directory: Path, kubeconfig: Path
 ) -> Iterator[RunningWorker]:
     """Run a Kubernetes worker, with the settings of the manifest that ships."""
     settings = {
         name: value for name, value in shipped_worker_settings().items() if name not in CHOSEN_HERE
     }
     settings["PREFECT_WORKER_CANCELLATION_POLL_SECONDS"] = "1"
-    with a_worker(
-        pool, "kubernetes", api_url, directory, KUBECONFIG=str(kubeconfig), **settings
-    ) as worker:
+    settings |= access
+    with a_worker(pool, "kubernetes", directory, KUBECONFIG=str(kubeconfig), **settings) as worker:
         yield worker
+
+
+def access() -> dict[str, str]:
+    """Return the variables of this test that say where the Prefect API is, and its password."""
+    return {name: os.environ[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
 
 
 def shipped_worker_settings() -> dict[str, str]:

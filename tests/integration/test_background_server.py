@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect_http import PREFECT
+from websockets import Subprotocol
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kinetic_flows.errors import PrefectServerError
 from kinetic_flows.server import BackgroundServer
@@ -30,6 +35,8 @@ def test_its_whole_life(tmp_path: Path) -> None:
         assert len({each.process.pid for each in records}) == 1, "concurrent starts make one server"
         assert len(notices) == 1
         assert server.status() == record
+        assert not [path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077]
+        _it_lets_a_browser_in_once(server)
 
         _pretend_version(server, "0.0.1")
         upgraded = server.ensure()
@@ -41,7 +48,7 @@ def test_its_whole_life(tmp_path: Path) -> None:
         _wait_for_end(upgraded.process.is_alive)
         assert server.status() is None, "a stale record is no server"
         revived = server.ensure()
-        assert revived.is_healthy()
+        assert server.status() == revived
     finally:
         stopped = server.stop()
     assert stopped
@@ -50,9 +57,49 @@ def test_its_whole_life(tmp_path: Path) -> None:
     assert not server.stop()
 
 
+def test_everything_but_its_health_takes_the_password(prefect_api_url: str) -> None:
+    routes = httpx.get(f"{prefect_api_url}/openapi.json", auth=PREFECT).json()["paths"]
+    asked = {
+        (method, path.removeprefix("/api"))
+        for path, methods in routes.items()
+        for method in methods
+        if path not in ("/api/health", "/api/ready")
+    }
+    assert len(asked) > 150
+    with httpx.Client(base_url=prefect_api_url, timeout=30) as stranger:
+        answered = {stranger.request(method, path).status_code for method, path in asked}
+        assert answered == {401, 403}, "403: Prefect asks for the token against cross-site requests"
+        assert {stranger.get(path).status_code for path in ("/health", "/ready")} == {200}
+        rebound = stranger.get("/health", headers={"Host": "evil.example"})
+        foreign = stranger.get("/health", headers={"Origin": "http://evil.example"})
+    assert [rebound.status_code, foreign.status_code] == [403, 403]
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_a_change_takes_a_token_besides_the_password(prefect_api_url: str) -> None:
+    user, _, password = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
+    answer = httpx.post(f"{prefect_api_url}/flows/", json={"name": "x"}, auth=(user, password))
+    assert (answer.status_code, "CSRF" in answer.text) == (403, True)
+
+
+def test_events_are_told_to_nobody_without_the_password(prefect_api_url: str) -> None:
+    url = prefect_api_url.replace("http:", "ws:") + "/events/out"
+
+    async def greet(token: str, origin: str | None = None) -> str:
+        async with connect(url, subprotocols=[Subprotocol("prefect")], origin=origin) as socket:
+            await socket.send(json.dumps({"type": "auth", "token": token}))
+            return str(json.loads(await socket.recv())["type"])
+
+    assert asyncio.run(greet(os.environ["PREFECT_API_AUTH_STRING"])) == "auth_success"
+    with pytest.raises(ConnectionClosed, match="Invalid token"):
+        asyncio.run(greet("kinetic:guessed"))
+    with pytest.raises(InvalidStatus):
+        asyncio.run(greet(os.environ["PREFECT_API_AUTH_STRING"], "http://evil.example"))
+
+
 def test_many_writers_at_once_never_collide(prefect_api_url: str) -> None:
     """A plain `prefect server start` answers some of these with 503, and some after a minute."""
-    with httpx.Client(base_url=prefect_api_url, timeout=120) as client:
+    with httpx.Client(base_url=prefect_api_url, auth=PREFECT, timeout=120) as client:
         flow = client.post("/flows/", json={"name": "crowded"}).json()["id"]
 
         def create(number: int) -> set[int]:
@@ -90,6 +137,13 @@ def test_two_homes_that_start_a_server_at_once_get_one_each(tmp_path: Path) -> N
     finally:
         for server in servers:
             server.stop()
+
+
+def _it_lets_a_browser_in_once(server: BackgroundServer) -> None:
+    record = server.status()
+    assert record is not None
+    link = server.sign_in_url(record)
+    assert [httpx.get(link).status_code for _ in range(2)] == [200, 403]
 
 
 def _occupy_preferred_port(taken: socket.socket) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pexpect
 import pytest
+from prefect_http import PREFECT
 from projects import make_project
 
 from kinetic_flows.clients.google_store import GoogleStore
@@ -307,7 +308,7 @@ def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_woul
     deploy = ["--no-prompt", "deploy", "--prefect-file", str(prefect_file)]
     prefect(command, *deploy, "--name", "rebuild-base-images", **variables)
     name = "kinetic-build-image/rebuild-base-images"
-    deployment = httpx.get(f"{prefect_api_url}/deployments/name/{name}").json()
+    deployment = httpx.get(f"{prefect_api_url}/deployments/name/{name}", auth=PREFECT).json()
     assert deployment["pull_steps"] in (None, [])
     assert deployment["work_pool_name"] == "kinetic-gke"
     assert deployment["job_variables"]["image"] == variables["KINETIC_CONTROLLER_IMAGE"]
@@ -320,17 +321,17 @@ def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_woul
     assert asked.returncode == 0, asked.stderr
     run_id, url = asked.stdout.split()
     assert url.endswith(run_id)
-    run = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
+    run = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
     assert run["parameters"]["categories"] == ["cpu"]
     assert run["parameters"]["repository"] == repository
     prefect(command, "flow-run", "execute", run_id)
 
-    ended = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
+    ended = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
     labels = command.labels(f"{PROJECT}/scheduled/base-cpu", f"0.1.0-py{MINOR}")
     assert labels["kinetic.base-identity"]
     wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
-    newest = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted).json()[0]
+    newest = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()[0]
     (row,) = json.loads(newest["data"])
     assert (row["image"], row["result"]) == ("cpu", "built")
     assert row["size (MB)"] > 100

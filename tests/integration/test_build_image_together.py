@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from prefect_http import PREFECT
 
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
@@ -139,7 +140,7 @@ def test_a_build_that_failed_has_its_duration_in_the_table_and_in_prefect(
     assert image["action"] == "failed"
     assert image["seconds"] >= 2
     wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
-    artifacts = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted).json()
+    artifacts = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()
     tables = [json.loads(artifact["data"]) for artifact in artifacts]
     (row,) = next(rows for rows in tables if quick_bases.repository in rows[0]["references"])
     assert row["result"] == "failed"

@@ -136,7 +136,8 @@ def test_following_survives_a_restart_of_the_prefect_server(
     monkeypatch.setattr(server_module, "PREFERRED_PORT", server_module._free_port())
     server = BackgroundServer(home, os.environ)
     record = server.ensure()
-    monkeypatch.setenv("PREFECT_API_URL", record.api_url)
+    for name, value in server.environment(record).items():
+        monkeypatch.setenv(name, value)
     try:
         path = tmp_path / "go"
         run = project.module("cli_functions").steps.submit(str(path), 3)

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect_workers import a_cluster_worker
+from prefect_http import PREFECT
+from prefect_workers import a_cluster_worker, access
 from projects import Project, make_project
 
 from kinetic_flows.accelerators import parse_accelerator
@@ -169,7 +170,9 @@ def job_of(cluster: LoopbackCluster, run_id: str) -> dict[str, Any] | None:
 
 def history(api: PrefectApi, run_id: str) -> list[str]:
     """Return the names of a run's states, oldest first."""
-    states = httpx.get(f"{api.url}/flow_run_states/", params={"flow_run_id": run_id}).json()
+    states = httpx.get(
+        f"{api.url}/flow_run_states/", params={"flow_run_id": run_id}, auth=PREFECT
+    ).json()
     return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
 
 
@@ -221,7 +224,7 @@ def test_the_specifications_example_runs_on_a_tpu(
     labels = job["metadata"]["labels"]
     assert (labels["owner"], labels["team"]) == ("platform", "vision")
 
-    shown = httpx.get(f"{api.url}/flow_runs/{record.id}").json()
+    shown = httpx.get(f"{api.url}/flow_runs/{record.id}", auth=PREFECT).json()
     assert shown["work_pool_name"] == "kinetic-gke"
     assert shown["job_variables"]["image"] == container["image"]
     assert shown["job_variables"]["tpu_topology"] == "2x4"
@@ -265,7 +268,7 @@ def test_the_specifications_example_runs_on_a_tpu_through_a_stock_worker(
 ) -> None:
     install_work_pool(WorkPools(api.url), WORK_POOL)
     monkeypatch.setenv("KINETIC_DISPATCH", "worker")
-    with a_cluster_worker(WORK_POOL, api.url, tmp_path / "worker", cluster.kubeconfig()):
+    with a_cluster_worker(WORK_POOL, access(), tmp_path / "worker", cluster.kubeconfig()):
         value, _, has_bootstrap = functions.train(3_000_000)
     assert (value, has_bootstrap) == ("3.0 million", True)
     record = api.find_runs(limit=1)[0]
@@ -434,7 +437,9 @@ def test_prefects_ui_cancels_a_run_that(
             until(lambda: is_working(api, run_id, "waiting"), "the function's start")
         begun = time.monotonic()
         asked = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True}
-        httpx.post(f"{api.url}/flow_runs/{run_id}/set_state", json=asked).raise_for_status()
+        httpx.post(
+            f"{api.url}/flow_runs/{run_id}/set_state", json=asked, auth=PREFECT
+        ).raise_for_status()
         with pytest.raises(RunCancelled):
             calling.result(60)
         assert time.monotonic() - begun < 15

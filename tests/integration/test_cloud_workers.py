@@ -13,7 +13,7 @@ from types import ModuleType
 from uuid import UUID, uuid4
 
 import pytest
-from prefect_workers import RunningWorker, a_cluster_worker, eventually
+from prefect_workers import RunningWorker, a_cluster_worker, access, eventually
 from projects import Project, make_project
 
 import kinetic
@@ -125,7 +125,8 @@ def worker(
     assert record is not None
     install_work_pool(WorkPools(record.api_url), WORK_POOL)
     directory = tmp_path_factory.mktemp("worker")
-    with a_cluster_worker(WORK_POOL, record.api_url, directory, cluster.kubeconfig()) as worker:
+    served = prefect_server.environment(record)
+    with a_cluster_worker(WORK_POOL, served, directory, cluster.kubeconfig()) as worker:
         yield worker
 
 
@@ -278,7 +279,7 @@ def test_a_run_outlives_its_worker_and_the_next_worker_takes_the_next_run(
 
     def a_restarted_worker(directory: str) -> AbstractContextManager[RunningWorker]:
         place = tmp_path / directory
-        return a_cluster_worker("restarted", prefect_api_url, place, cluster.kubeconfig())
+        return a_cluster_worker("restarted", access(), place, cluster.kubeconfig())
 
     with a_restarted_worker("first"):
         held = functions.hold.submit(str(tmp_path / "go"))

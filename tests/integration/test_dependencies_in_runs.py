@@ -8,14 +8,15 @@ import json
 import os
 import sys
 import time
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prefect_http import PREFECT
 from projects import Project, make_project
 
 from corpus.dependencies.simple_index import SimpleIndex, serve, wheel
@@ -62,11 +63,7 @@ def private_index() -> Iterator[SimpleIndex]:
 
 
 def _asked(api_url: str, route: str, **body: Any) -> Any:
-    request = urllib.request.Request(
-        f"{api_url}/{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request) as response:
-        return json.load(response)
+    return httpx.post(f"{api_url}/{route}", json=body, auth=PREFECT).json()
 
 
 # ---------------------------------------------------------------- plans

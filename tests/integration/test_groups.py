@@ -6,13 +6,14 @@ import json
 import pickle
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
+from prefect_http import PREFECT
 from prefect_workers import RunningWorker
 from projects import Project, make_project
 
@@ -91,11 +92,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def _post(api_url: str, path: str, body: Any) -> Any:
-    request = urllib.request.Request(
-        f"{api_url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request) as response:
-        return json.load(response)
+    return httpx.post(f"{api_url}/{path}", json=body, auth=PREFECT).json()
 
 
 @pytest.mark.usefixtures("place")

@@ -29,11 +29,16 @@ from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 
 REPORT_COMPLETED = """
-import json, os, urllib.request
-url = f"{os.environ['PREFECT_API_URL']}/flow_runs/{os.environ['PREFECT__FLOW_RUN_ID']}/set_state"
+import base64, json, os, urllib.request
+api = os.environ["PREFECT_API_URL"]
+url = f"{api}/flow_runs/{os.environ['PREFECT__FLOW_RUN_ID']}/set_state"
+password = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
+headers = {"Content-Type": "application/json", "Authorization": "Basic " + password}
+asked = urllib.request.Request(f"{api}/csrf-token?client=pod", headers=headers)
+headers["Prefect-Csrf-Client"] = "pod"
+headers["Prefect-Csrf-Token"] = json.load(urllib.request.urlopen(asked))["token"]
 for state in ("RUNNING", "COMPLETED"):
     body = json.dumps({"state": {"type": state, "name": state.title()}}).encode()
-    headers = {"Content-Type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(url, body, headers)).read()
 print("host", os.environ.get("JOB_COMPLETION_INDEX", "alone"))
 """

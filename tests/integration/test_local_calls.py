@@ -9,13 +9,14 @@ import pickle
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
+from prefect_http import PREFECT
 from projects import make_project
 
 import kinetic
@@ -213,13 +214,7 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
 def _artifact_packages(api_url: str) -> set[str]:
     """Return the packages in the newest artifact that shows an environment."""
     wanted = {"artifacts": {"key": {"any_": ["environment"]}}, "sort": "CREATED_DESC", "limit": 1}
-    request = urllib.request.Request(
-        f"{api_url}/artifacts/filter",
-        json.dumps(wanted).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as response:
-        found = json.load(response)
+    found = httpx.post(f"{api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()
     return {row["package"] for row in json.loads(found[0]["data"])}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect_http import PREFECT
 
 import kinetic
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
@@ -38,9 +39,11 @@ def prefect(directory: Path, *arguments: str, **variables: str) -> str:
 
 def run_of(directory: Path, deployment: str, api_url: str, **parameters: object) -> str:
     """Make a run of a deployment, execute it as a worker's process does, and return its id."""
-    found = httpx.get(f"{api_url}/deployments/name/{deployment}").json()
+    found = httpx.get(f"{api_url}/deployments/name/{deployment}", auth=PREFECT).json()
     asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    made = httpx.post(f"{api_url}/deployments/{found['id']}/create_flow_run", json=asked).json()
+    made = httpx.post(
+        f"{api_url}/deployments/{found['id']}/create_flow_run", json=asked, auth=PREFECT
+    ).json()
     prefect(directory, "flow-run", "execute", made["id"])
     return str(made["id"])
 
@@ -58,7 +61,7 @@ def test_the_flow_that_looks_after_runs_is_deployed_and_settles_what_it_finds(
     image = {"KINETIC_CONTROLLER_IMAGE": "any/image:1"}
     prefect(tmp_path, *deploy, "--name", "every-five-minutes", **image)
     run_id = run_of(tmp_path, "kinetic-reconcile/every-five-minutes", prefect_api_url)
-    state = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}").json()["state"]
+    state = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()["state"]
     assert state["type"] == "COMPLETED"
     assert "unfinished runs looked at" in state["message"]
 

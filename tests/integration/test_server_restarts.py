@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,6 +51,7 @@ class OwnServer:
 
     server: BackgroundServer
     api_url: str
+    access: Mapping[str, str]
 
     def stop(self) -> None:
         """Stop it as a reboot does."""
@@ -78,7 +79,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
             taken.bind(("127.0.0.1", PREFERRED_PORT))
             taken.listen()
         record = server.ensure()
-    yield OwnServer(server=server, api_url=record.api_url)
+    access = server.environment(record)
+    yield OwnServer(server=server, api_url=record.api_url, access=access)
     server.stop()
 
 
@@ -86,7 +88,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
 def prefect(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> OwnServer:
     """The server, which runs when a test begins."""
     own_server.start()
-    monkeypatch.setenv("PREFECT_API_URL", own_server.api_url)
+    for name, value in own_server.access.items():
+        monkeypatch.setenv(name, value)
     return own_server
 
 

@@ -108,7 +108,7 @@ def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
         yield {
             **environment_of(cloud),
             "KUBECONFIG": str(cluster.kubeconfig()),
-            "PREFECT_API_URL": record.api_url,
+            **server.environment(record),
             "KINETIC_HOME": str(home),
         }
 
