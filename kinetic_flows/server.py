@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from kinetic_flows.errors import PrefectServerError
 from kinetic_flows.private_files import (
@@ -139,7 +139,10 @@ class BackgroundServer:
                 return record
             if record:
                 self._give_up(record)
-            on_start(f"starting a background Prefect {installed} server (first time: ~20 s)")
+            on_start(
+                f"starting a background Prefect {installed} server (first time: ~20 s); "
+                "`kinetic ui` opens its pages"
+            )
             return self._start(preferred=record.port if record else PREFERRED_PORT)
 
     def stop(self, *, forget: bool = False) -> bool:
@@ -176,12 +179,17 @@ class BackgroundServer:
         auth = {} if record.is_open else {"PREFECT_API_AUTH_STRING": self._auth_string()}
         return {"PREFECT_API_URL": record.api_url, **auth}
 
-    def sign_in_url(self, record: ServerRecord) -> str:
-        """Return an address that opens the UI in one browser, once and soon."""
+    def sign_in_url(self, record: ServerRecord, page: str = "/") -> str:
+        """Return an address that opens the UI in one browser, once and soon.
+
+        Args:
+            record: The server, which runs.
+            page: The path of the page to open.
+        """
         if record.is_open:
-            return record.ui_url
+            return f"{record.ui_url}{page}"
         token = make_link_token(self._auth_string(), time.time())
-        return f"{record.ui_url}{SIGN_IN_PATH}?token={token}"
+        return f"{record.ui_url}{SIGN_IN_PATH}?token={token}&page={quote(page)}"
 
     def _auth_string(self) -> str:
         return read_auth_string(self.directory) or ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_OWN_PAGE = re.compile(r"/(?:[A-Za-z0-9_-]+/?)*")
 
 POLICY_VIOLATION = 1008
 """The code that ends a websocket which is refused (RFC 6455, 7.4.1)."""
@@ -75,8 +78,10 @@ class Gate:
             return 403, "text/html", _page("This link was used, or is too old: <code>kinetic ui"
                                            "</code> makes a new one.")  # fmt: skip
         kept = b64encode(self._auth_string.encode()).decode()
+        (page,) = parse_qs(query).get("page", ["/"])[:1]
         script = (
-            f"localStorage.setItem('prefect-password', {json.dumps(kept)});location.replace('/');"
+            f"localStorage.setItem('prefect-password', {json.dumps(kept)});"
+            f"location.replace({json.dumps(page if _OWN_PAGE.fullmatch(page) else '/')});"
         )
         return 200, "text/html", _page(f"<script>{script}</script>Opening Prefect ...")
 

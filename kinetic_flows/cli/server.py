@@ -53,16 +53,17 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
-def ui(*, browser: bool = True, password: bool = False) -> None:
+def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> None:
     """Open the UI of the background Prefect server, without typing its password.
 
     Args:
+        run_id: Open the page of this run.
         browser: Whether to open a browser; else only the link is printed.
         password: Print the password too, for a page that asks for it.
     """
     server = _server()
     record = server.ensure(_say)
-    link = server.sign_in_url(record)
+    link = server.sign_in_url(record, f"/runs/flow-run/{run_id}" if run_id else "/")
     print(f"UI:   {record.ui_url}\nlink: {link} (opens it once, within two minutes)")
     if password:
         print(f"password: {server.environment(record).get('PREFECT_API_AUTH_STRING', 'none')}")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinetic_flows import naming
-from kinetic_flows.private_files import write_atomically
 from kinetic_flows.dependencies.lockfile import parse_lock
 from kinetic_flows.dependencies.wheels import local_wheels
 from kinetic_flows.errors import LockError, ObjectNotFoundError
 from kinetic_flows.job import Sha256, sha256_hex
+from kinetic_flows.private_files import write_atomically
 from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 

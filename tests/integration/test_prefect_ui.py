@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect
 from prefect_workers import RunningWorker
 from projects import Project, make_project
 
+from kinetic_flows.server import BackgroundServer
+
 DEPLOYED = '''
     import time
 
@@ -62,8 +64,13 @@ TRAINING = """
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(prefect_server: BackgroundServer) -> Iterator[Page]:
+    """A browser that was let in by a link, which leads to the UI's first page."""
+    record = prefect_server.status()
+    assert record is not None
     with open_page() as page:
+        page.goto(prefect_server.sign_in_url(record))
+        page.wait_for_url(f"{record.ui_url}/*")
         yield page
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import dedent
@@ -11,6 +13,9 @@ import pytest
 
 from kinetic_flows.cli import main
 from kinetic_flows.errors import ConfigurationError, UsageError
+from kinetic_flows.processes import current_process
+from kinetic_flows.server import BackgroundServer, ServerRecord
+from kinetic_flows.server_access import make_auth_string, read_auth_string
 
 
 @pytest.fixture
@@ -204,3 +209,43 @@ def test_an_option_that_cannot_be_is_refused_before_anybody_is_asked(
     assert shown.startswith("kinetic: ")
     assert "hint:" in shown
     assert "cannot be reached" not in shown
+
+
+@pytest.fixture
+def background_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerRecord:
+    """A server as far as the commands know one: its record, and what it has proved."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("KINETIC_HOME", str(home))
+    make_auth_string(home / "prefect")
+    record = ServerRecord(process=current_process(), port=4300, prefect_version=version("prefect"))
+    (home / "prefect" / "server.json").write_text(json.dumps(asdict(record)))
+    monkeypatch.setattr(BackgroundServer, "_is_usable", lambda *_: True)
+    return record
+
+
+@pytest.mark.usefixtures("background_server")
+def test_server_env_is_for_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("server", "env") == 0
+    script = f"{capsys.readouterr().out} echo $PREFECT_API_URL $PREFECT_API_AUTH_STRING"
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    password = read_auth_string(tmp_path / "home" / "prefect")
+    assert shown.stdout.split() == ["http://127.0.0.1:4300/api", password]
+
+
+@pytest.mark.usefixtures("background_server")
+def test_ui_opens_a_link_that_needs_no_typing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert _run("ui", "0d2c6c69") == 0
+    (link,) = opened
+    password = read_auth_string(tmp_path / "home" / "prefect")
+    assert link.startswith("http://127.0.0.1:4300/kinetic/sign-in?token=")
+    assert link.endswith("&page=/runs/flow-run/0d2c6c69")
+    shown = capsys.readouterr().out
+    assert link in shown
+    assert str(password) not in shown
+    assert _run("ui", "--no-browser", "--password") == 0
+    assert str(password) in capsys.readouterr().out
+    assert len(opened) == 1

@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64encode
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -131,3 +132,20 @@ def test_tokens_are_genuine_and_new() -> None:
     assert not tokens.redeem(good, now + LINK_SECONDS + 1)
     assert tokens.redeem(good, now)
     assert not tokens.redeem(good, now)
+
+
+@pytest.mark.parametrize(
+    ("page", "opened"),
+    [
+        ("/runs/flow-run/0d2c6c69-23b8", "/runs/flow-run/0d2c6c69-23b8"),
+        ("//evil.example/", "/"),
+        ("javascript:alert(1)", "/"),
+        ('/");alert(1)//', "/"),
+        ("/</script><script>alert(1)", "/"),
+    ],
+)
+def test_a_link_leads_to_pages_of_the_server_only(page: str, opened: str) -> None:
+    token = make_link_token(AUTH, server_gate.time.time())
+    query = urlencode({"token": token, "page": page})
+    _, body = ask(path="/kinetic/sign-in", query=query)
+    assert f'location.replace("{opened}")'.encode() in body["body"]
