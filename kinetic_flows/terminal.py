@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from kinetic_flows.display import for_line, for_terminal
 from kinetic_flows.progress import Progress, Silence, StepStatus
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class PlainProgress:
         self._output.flush()
 
     def _say(self, line: str) -> None:
-        self._events.write(f"kinetic: {line}\n")
+        self._events.write(f"kinetic: {for_terminal(line)}\n")
         self._events.flush()
 
 
@@ -100,7 +101,7 @@ class RichProgress:
             if status != "started":
                 mark = f"[{STYLES[status]}]{MARKS[status]}[/]"
                 line = _step_line(name, status, detail, took).replace("[", r"\[")
-                self._console.print(f"{mark} {line}", soft_wrap=True)
+                self._console.print(f"{mark} {for_terminal(line)}", soft_wrap=True)
             self._spin()
 
     def count(self, name: str, done: int, total: int | None, detail: str) -> None:
@@ -118,17 +119,20 @@ class RichProgress:
     def log(self, name: str, line: str) -> None:  # noqa: ARG002 - the spinner names it
         """Show a line of a step's log, dimmed, above the spinner."""
         with self._lock:
-            self._console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
+            self._console.print(
+                f"  {for_terminal(line)}", style="dim", markup=False, soft_wrap=True
+            )
 
     def notice(self, text: str) -> None:
         """Show a notice, dimmed."""
         with self._lock:
-            self._console.print(text, style="dim", markup=False, soft_wrap=True)
+            self._console.print(for_terminal(text), style="dim", markup=False, soft_wrap=True)
 
     def warning(self, text: str) -> None:
         """Show a warning in yellow."""
         with self._lock:
-            self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+            line = for_terminal(f"warning: {text}")
+            self._console.print(line, style="yellow", markup=False, soft_wrap=True)
 
     def output(self, text: str) -> None:
         """Pass the function's output on unchanged, with the spinner out of the way."""
@@ -142,7 +146,7 @@ class RichProgress:
         if not at_work:
             self._stop()
             return
-        text = ", ".join(at_work).replace("[", r"\[")
+        text = for_line(", ".join(at_work)).replace("[", r"\[")
         if self._status is None:
             self._status = self._console.status(text)
             self._status.start()

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.cli.tables import print_table
+
 if TYPE_CHECKING:
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
     from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, Standing
@@ -71,10 +73,7 @@ def print_outcomes(
         )
         for item in outcomes
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print_table(rows)
     if any(item.action != "failed" and item.name != "controller" for item in outcomes):
         print(f"\nto use them:\n  export KINETIC_BASE_IMAGE_REPO={request.repository}")
         if request.tag != request.version:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from kinetic_flows.cli.targets import load_function
+from kinetic_flows.display import value_for_output
 from kinetic_flows.errors import KineticError, RunFailed, UsageError
 
 
@@ -36,7 +37,7 @@ def run(
     if not detach and not as_json:
         value = outcome(lambda: _awaited(function(*args, **kwargs)))
         if value is not None:
-            print(value)
+            print(value_for_output(value))
         return
     launched = function.submit(*args, **kwargs)
     told: dict[str, Any] = {"id": launched.id, "url": launched.url}

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kinetic_flows.cli.base_image_report import say
+from kinetic_flows.display import for_terminal
 from kinetic_flows.naming import BUILD_IMAGE_FLOW
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run_deployment(
     run_id, url = start_deployment(api_url, full_name, given)
     if detach:
         told = json.dumps({"id": run_id, "url": url}) if as_json else f"{run_id}\n{url}"
-        print(told)
+        print(for_terminal(told))
         return
     say(f"{full_name} was asked for run {run_id}\n  watch it at {url}")
     try:

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.display import for_terminal
 from kinetic_flows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
     ]
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
-        print(f"{label.rjust(width)}  {text}")
+        print(f"{label.rjust(width)}  {for_terminal(text)}")
 
 
 @deployments_app.command

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.display import for_terminal
 from kinetic_flows.errors import ImageError
 
 
@@ -48,6 +49,6 @@ def check_image(
         report = inspect_image(registry, image, wanted)
     finally:
         registry.close()
-    print(json.dumps(report.to_json(), indent=2) if as_json else report.explain())
+    print(json.dumps(report.to_json(), indent=2) if as_json else for_terminal(report.explain()))
     if report.problems:
         sys.exit(ImageError.exit_code)

@@ -24,6 +24,7 @@ from kinetic_flows.cli.plans import plan
 from kinetic_flows.cli.pools import pool_app
 from kinetic_flows.cli.runs import runs_app
 from kinetic_flows.cli.server import server_app, ui
+from kinetic_flows.display import for_terminal
 from kinetic_flows.errors import KineticError
 from kinetic_flows.home import usable_home
 
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         with usable_home():
             app(sys.argv[1:] if arguments is None else arguments)
     except KineticError as error:
-        print(f"kinetic: {error}", file=sys.stderr)
+        print(for_terminal(f"kinetic: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

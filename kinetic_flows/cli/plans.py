@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.cli.targets import load_function
+from kinetic_flows.display import for_terminal
 
 
 def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
@@ -21,4 +22,4 @@ def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] =
     if as_json:
         print(json.dumps(decided.to_json(), indent=2))
         return
-    print(decided.explain())
+    print(for_terminal(decided.explain()))

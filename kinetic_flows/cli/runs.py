@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from cyclopts import App, Parameter
 from kinetic_flows import option_values as check
 from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.cli.calls import outcome, plain
+from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect_records import RunRecord
+from kinetic_flows.display import for_terminal, output_for_terminal, value_for_output
 from kinetic_flows.errors import RunNotFoundError, UsageError
 from kinetic_flows.naming import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.opening import own_session
@@ -83,7 +86,7 @@ def show(run_id: str, /, *, as_json: Json = False) -> None:
     told = {name: text for name, value in row.items() if (text := _shown(value))}
     width = max(map(len, told))
     for name, text in told.items():
-        print(f"{name.rjust(width)}  {text}")
+        print(f"{name.rjust(width)}  {for_terminal(text)}")
 
 
 @runs_app.command
@@ -108,7 +111,11 @@ def logs(
     run = attach(run_id)
     lines = run.logs(follow=True, tail=tail) if follow else run.logs(tail=tail)
     for line in lines:
-        print(json.dumps({"line": line}) if as_json else line, flush=True)
+        if as_json:
+            line = json.dumps({"line": line})
+        elif sys.stdout.isatty():
+            line = output_for_terminal(line)
+        print(line, flush=True)
 
 
 @runs_app.command
@@ -129,7 +136,9 @@ def result(
     check.limit_seconds("--timeout-seconds", timeout)
     run = attach(run_id)
     value = outcome(lambda: run.result(timeout_seconds=timeout))
-    print(json.dumps({"id": run.id, "result": plain(value)}) if as_json else value)
+    print(
+        json.dumps({"id": run.id, "result": plain(value)}) if as_json else value_for_output(value)
+    )
 
 
 @runs_app.command
@@ -254,10 +263,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         created = datetime.fromisoformat(row["created"]).astimezone().strftime("%Y-%m-%d %H:%M")
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
         table.append((short, row["name"], row["state"], created, seconds))
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    for line in table:
-        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print_table(table)
 
 
 def _moment(text: str) -> datetime:

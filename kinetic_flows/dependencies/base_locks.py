@@ -17,6 +17,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.bases import PLATFORM, base_requirements
 from kinetic_flows.plan import Category
+from kinetic_flows.private_files import private_directory
 from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
@@ -45,7 +46,7 @@ def make_base_lock(
         LockError: The runtime cannot be resolved for that Python.
         ImageError: A package of it has no wheel on a public index.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    private_directory(home)
     lock = lock_dependencies(
         DependencySource(
             kind="list", path=None, project_root=home, requirements=base_requirements(category)

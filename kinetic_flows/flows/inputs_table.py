@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_table_artifact
 
+from kinetic_flows.display import for_markdown
 from kinetic_flows.naming import INPUTS_ARTIFACT
 from kinetic_flows.roster import Member
 from kinetic_flows.run_ids import short_id
@@ -33,11 +34,12 @@ def _row(member: Member, session: Session) -> dict[str, str | int]:
     seconds = "" if member.seconds is None else f"{member.seconds:.1f}"
     return {
         "input": member.index,
-        "arguments": member.arguments,
+        # Prefect shows cells as Markdown, and these texts are whatever somebody passed or raised.
+        "arguments": for_markdown(member.arguments),
         "state": member.state,
         "seconds": seconds,
         "runs": member.tries,
         "run": f"[{short_id(run_id)}]({session.api.run_url(run_id)})"
         if run_id
-        else str(member.error),
+        else for_markdown(str(member.error)),
     }

@@ -16,7 +16,7 @@ from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.clients.kubernetes_access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.oci_registry import OciRegistry
-from kinetic_flows.clients.prefect_api import configured_api_url
+from kinetic_flows.clients.prefect_access import configured_api_url
 from kinetic_flows.clients.registry_credentials import default_credentials
 from kinetic_flows.clients.store_key import load_store_key
 from kinetic_flows.clients.surroundings import surrounding_api_url

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from prefect.artifacts import create_table_artifact
 
+from kinetic_flows.display import for_markdown
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
 from kinetic_flows.images.pages import image_page
@@ -124,5 +125,5 @@ def _row(outcome: BaseOutcome) -> dict[str, Any]:
         "digest": outcome.digest,
         "size (MB)": round(outcome.size_bytes / 1e6, 1),
         "seconds": outcome.seconds,
-        "error": outcome.error.partition("\n")[0],
+        "error": for_markdown(outcome.error.partition("\n")[0]),
     }

@@ -70,7 +70,7 @@ def page(prefect_server: BackgroundServer) -> Iterator[Page]:
     assert record is not None
     with open_page() as page:
         page.goto(prefect_server.sign_in_url(record))
-        page.wait_for_url(f"{record.ui_url}/*")
+        page.wait_for_url("**/dashboard**")
         yield page
 
 

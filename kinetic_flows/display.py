@@ -1,0 +1,58 @@
+"""Texts of others as they may be shown: on a terminal, and in Prefect's pages.
+
+Names, messages and values come from whoever made a run. A terminal takes some characters for
+orders (to rewrite what it shows, or to put something in the clipboard), and a page takes some
+for links and markup.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+_LINE_ENDS = re.compile(r"[\r\n]")
+# Controls (C0, DEL, C1), and what changes the direction of text or ends a line: see
+# https://www.unicode.org/reports/tr9 and CVE-2021-42574.
+_ORDERS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+_KEPT_OF_OUTPUT = re.compile(r"\x1b\[[0-9;:]*[mK]|\r")
+_MARKUP = re.compile(r"[\\\\\[\]<>&`*_|]")
+
+
+def for_terminal(text: str) -> str:
+    """Return a text without colours, and with everything else that is an order written out."""
+    return _ORDERS.sub(_written_out, _COLOURS.sub("", text))
+
+
+def for_line(text: str) -> str:
+    """Return a text for a terminal that takes one line, whatever it holds."""
+    return _LINE_ENDS.sub(_written_out, for_terminal(text))
+
+
+def output_for_terminal(text: str) -> str:
+    """Return what a program printed, with colours and progress bars but without other orders."""
+    kept = [*_KEPT_OF_OUTPUT.finditer(text), None]
+    pieces, position = [], 0
+    for match in kept:
+        end = match.start() if match else len(text)
+        pieces.append(_ORDERS.sub(_written_out, text[position:end]))
+        if match:
+            pieces.append(match[0])
+            position = match.end()
+    return "".join(pieces)
+
+
+def value_for_output(value: object) -> str:
+    """Return a value as it is printed: written out on a terminal, as it is for programs."""
+    return for_terminal(str(value)) if sys.stdout.isatty() else str(value)
+
+
+def for_markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is: no link, no image, no markup."""
+    return _MARKUP.sub(lambda match: f"\\{match[0]}", text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
