@@ -137,6 +137,17 @@ class CloudBuild:
             self._call(lambda client, options: client.get_build(request=request, **options))
         )
 
+    def find(self, build_id: str) -> BuildState | None:
+        """Return what is known of a build; None when there is none of that id any more.
+
+        Raises:
+            BuildError: Cloud Build cannot be asked.
+        """
+        try:
+            return self.get(build_id)
+        except _Unknown:
+            return None
+
     def find_running(self, tag: str) -> BuildState | None:
         """Return a build with a tag that has not ended; None when there is none.
 
@@ -232,6 +243,10 @@ class _Submission:
 
 class _Unavailable(BuildError):
     """Cloud Build did not answer, so nobody knows what it did."""
+
+
+class _Unknown(BuildError):
+    """There is no build of that id, or no such project or location."""
 
 
 class _AlreadyEnded(BuildError):
@@ -333,7 +348,7 @@ def _translate(error: Exception, project: str) -> BuildError:
     if status == 403:
         return _no_permission(words, project)
     if status == 404:
-        return BuildError(
+        return _Unknown(
             f"Cloud Build does not know it: {words}",
             value=project,
             hint=f"check the project {project!r} and the builds' location",

@@ -269,14 +269,26 @@ class CloudBuildBuilder:
             holder=lease.holder,
             patience_seconds=self._settings.options.timeout_seconds,
         )
+        over: str | None = None
         with followers.joined():
             while True:
                 if lease.acquire():
                     with lease.kept():
                         return self._make(order, lease, followers, listener)
-                image = self._join(order, lease, followers, listener)
+                if over is None:
+                    over = self._build_of_the_past(lease)
+                image = self._join(order, lease, followers, listener, over)
                 if image is not None:
                     return image
+
+    def _build_of_the_past(self, lease: Lease) -> str:
+        """Return the build that a lease speaks of if it was over before anybody here waited.
+
+        How it ended is no news: its holder is about to give the lease back or has died, and
+        what it had pushed the registry knows better. Empty when there is no such build.
+        """
+        build = self._builds.find(lease.build) if lease.build else None
+        return "" if build is not None and build.is_running else lease.build
 
     def _make(
         self, order: Order, lease: Lease, followers: Followers, listener: Listener
@@ -309,13 +321,13 @@ class CloudBuildBuilder:
         raise AssertionError("unreachable")
 
     def _join(
-        self, order: Order, lease: Lease, followers: Followers, listener: Listener
+        self, order: Order, lease: Lease, followers: Followers, listener: Listener, over: str
     ) -> ResolvedImage | None:
-        """Follow the build of whoever holds the lease; None to look again."""
+        """Follow the build of whoever holds the lease, unless it is over; None to look again."""
         decision = decide(
             image=order.find(order, self._registry),
             holds_lease=False,
-            leased_build=lease.build,
+            leased_build="" if lease.build == over else lease.build,
             running_build="",
         )
         if isinstance(decision, Reuse):
@@ -334,8 +346,8 @@ class CloudBuildBuilder:
     def _running_build(self, order: Order, lease: Lease) -> str:
         """Return the running build of an image, as the lease or Cloud Build's tags know it."""
         if lease.build:
-            state = self._builds.get(lease.build)
-            if state.is_running:
+            state = self._builds.find(lease.build)
+            if state is not None and state.is_running:
                 return state.id
         found = self._builds.find_running(order.tag)
         return found.id if found else ""

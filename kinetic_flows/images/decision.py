@@ -29,7 +29,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Wait:
-    """Somebody holds the lease and has not started the build yet: look again soon."""
+    """Somebody holds the lease, and no build is to be followed: look again soon."""
 
 
 Decision: TypeAlias = Reuse | Follow | Build | Wait
@@ -43,7 +43,8 @@ def decide(
     Args:
         image: The image, if the registry has it. It counts more than anything else.
         holds_lease: Whether the lease is ours.
-        leased_build: The build that the lease speaks of; empty for none.
+        leased_build: The build that the lease speaks of; empty for none, or for one that was
+            over before anybody here waited for it.
         running_build: A running build with the image's tag, found without the lease's help
             (its holder died before it could say); empty for none, or when nobody has looked.
     """

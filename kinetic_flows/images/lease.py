@@ -60,7 +60,7 @@ class LeaseRecord:
                 renewals=int(value["renewals"]),
                 build=str(value["build"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return LeaseRecord(holder="", fencing=0)
 
 

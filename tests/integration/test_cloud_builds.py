@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -292,6 +292,59 @@ def test_a_lease_whose_holder_died_before_it_built_is_taken_over(
     cloud.ask("a")
 
     assert LeaseRecord.from_json(jobs_store.get(lease).data).fencing == 8
+
+
+@pytest.fixture
+def left_lease(cloud: Cloud, jobs_store: GoogleStore) -> Callable[[str], None]:
+    """Leaves a lease as its holder does who is killed after the build it speaks of has ended."""
+
+    def leave(build: str) -> None:
+        lease = naming.lease_object(environment_named("a").dependency_hash)
+        record = LeaseRecord(holder="dead", fencing=7, build=build)
+        jobs_store.delete(lease)
+        assert jobs_store.put_if_absent(lease, record.to_json())
+
+    return leave
+
+
+def test_the_failure_of_a_holder_who_died_is_not_repeated(
+    cloud: Cloud, left_lease: Callable[[str], None]
+) -> None:
+    cloud.make_base()
+    cloud.worker.endings = [Status.FAILURE]
+    with pytest.raises(BuildError):
+        cloud.ask("a")
+    left_lease(cloud.server.builds[-1].id)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len({image.digest for image in pool.map(cloud.ask, ["a"] * 3)}) == 1
+
+    assert len(cloud.built_projects()) == 2
+
+
+def test_an_image_that_was_cleaned_up_is_built_again_whatever_a_lease_says(
+    cloud: Cloud, left_lease: Callable[[str], None]
+) -> None:
+    image = cloud.ask("a")
+    left_lease(cloud.server.builds[-1].id)
+    assert cloud.ask("a") == image, "while it is there, nobody asks for the lease"
+    path = cloud.address.repository.partition("/")[2]
+    manifest = f"{cloud.registry.url}/v2/{path}/app/manifests/{image.digest}"
+    httpx.delete(manifest).raise_for_status()
+
+    cloud.ask("a")
+
+    assert len(cloud.built_projects()) == 2
+
+
+def test_a_lease_for_a_build_that_nobody_knows_any_more_is_given_up(
+    cloud: Cloud, left_lease: Callable[[str], None]
+) -> None:
+    left_lease("0d2c6c69-23b8-432c-96c1-90dc74d0f11a")
+
+    cloud.ask("a")
+
+    assert len(cloud.built_projects()) == 1
 
 
 def test_a_build_that_runs_without_a_lease_is_joined(cloud: Cloud, jobs_store: GoogleStore) -> None:

@@ -126,8 +126,20 @@ def test_a_lease_is_kept_alive_in_the_background_and_given_back(store: LocalStor
     assert other.acquire()
 
 
-def test_a_lease_that_cannot_be_read_counts_as_given_back(store: LocalStore, clock: Clock) -> None:
-    store.put_if_absent("leases/x.json", b"\x00garbage")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00garbage",
+        b"[]",
+        b"{}",
+        b'{"holder": "h", "fencing": 1e400, "renewals": 0, "build": ""}',
+        b'{"holder": "h", "fencing": NaN, "renewals": 0, "build": ""}',
+    ],
+)
+def test_a_lease_that_cannot_be_read_counts_as_given_back(
+    content: bytes, store: LocalStore, clock: Clock
+) -> None:
+    store.put_if_absent("leases/x.json", content)
 
     assert lease_of(store, clock).acquire()
 
