@@ -85,8 +85,11 @@ def open_private(path: Path) -> int:
 def tighten_home(home: Path) -> None:
     """Close what earlier versions left open in a home; done once for each.
 
-    A directory that holds other things than ours, too, is not closed itself: only what is ours
-    in it is.
+    What Prefect kept of calls goes: it held the keys of runs that failed, pickled. All of it is
+    made again when it is asked for.
+
+    A directory that holds other things than ours, too, is not closed itself: only what is ours in
+    it is.
 
     Args:
         home: `KINETIC_HOME`.
@@ -97,6 +100,7 @@ def tighten_home(home: Path) -> None:
     names = {entry.name for entry in home.iterdir()}
     if names <= OWN_DIRECTORIES:
         _close(home)
+    shutil.rmtree(home / "store" / "results", ignore_errors=True)
     for name in names & OWN_DIRECTORIES:
         _tighten(home / name)
     with suppress(OSError):

@@ -58,8 +58,12 @@ def test_an_existing_home_is_tightened_once(tmp_path: Path) -> None:
     program = home / "bootstraps" / "run"
     program.parent.mkdir()
     program.touch(0o755)
+    kept = home / "store" / "results" / "0d2c6c69"
+    kept.parent.mkdir()
+    kept.write_text("a pickled exception with the key of a run")
     tighten_home(home)
     assert open_to_others(home) == []
+    assert not kept.exists()
     assert program.stat().st_mode & 0o777 == 0o700
     (home / "store").chmod(0o750)
     tighten_home(home)
