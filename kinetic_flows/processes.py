@@ -80,10 +80,12 @@ class ProcessIdentity:
 
         Raises:
             KeyError: A field is missing that all versions write.
+            TypeError: It is no record.
             ValueError: The number of the process is none.
         """
+        pid, started = int(fields["pid"]), str(fields["started"])
         places = {name: str(fields.get(name, "")) for name in ("host", "boot", "pid_namespace")}
-        return cls(pid=int(fields["pid"]), started=str(fields["started"]), **places)
+        return cls(pid=pid, started=started, **places)
 
     @property
     def is_of_here(self) -> bool:
