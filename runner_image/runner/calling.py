@@ -91,11 +91,14 @@ class Calls:
         os.mkdir(directory)
         variables = {**self._task["variables"], "KINETIC_RETRY": str(number)}
         with open(os.path.join(directory, TASK_FILE), "w", encoding="utf-8") as file:
-            json.dump({**self._task, "variables": variables}, file)
+            task = {**self._task, "variables": variables, "linger_seconds": self._grace_seconds}
+            json.dump(task, file)
         around, self._kills = self._around, count_kills()
         worker = Worker(around.archive, directory, around.environ, around.output, around.interrupts)
         self._watch(worker)
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
+        # A call that was over in time counts, whatever still ran.
+        is_late = is_late and read_outcome(directory) is None
         if worker.exit_code is None:
             worker.stop(self._grace_seconds)
         worker.finish()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
+from .leaving import end_within, flush_streams, write
 from .main_module import add_sources, install_main
 from .missing_modules import explain_missing
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
@@ -40,14 +41,17 @@ def main(directory: str) -> None:
         task = json.load(file)
     _die_with(task["parent"])
     signal.signal(signal.SIGTERM, _terminate)
+    # The function may close or replace its streams; what is said of it must get out.
+    stderr = os.dup(2)
     try:
-        _work(directory, task)
+        _work(directory, task, stderr)
     except Terminated:
         _end_as_asked()
-    sys.stdout.flush()
+    flush_streams()
+    end_within(task["linger_seconds"], stderr)
 
 
-def _work(directory: str, task: Mapping[str, Any]) -> None:
+def _work(directory: str, task: Mapping[str, Any], stderr: int) -> None:
     """Call the function; whatever happens is left as an outcome."""
     try:
         payload = read_payload(task["payload"])
@@ -57,7 +61,7 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
         _make_main(task, payload)
         function, args, kwargs = load_call(payload, task["pieces"])
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
-        _leave_unreadable(directory, error, task)
+        _leave_unreadable(directory, error, task, stderr)
         return
     if task["parameters"] is not None:
         try:
@@ -71,19 +75,21 @@ def _work(directory: str, task: Mapping[str, Any]) -> None:
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
-        leave_exception(directory, error, _show(error, task))
+        leave_exception(directory, error, _show(error, task, stderr))
         return
     leave_value(directory, value, payload["environment"].values())
 
 
-def _leave_unreadable(directory: str, error: Exception, task: Mapping[str, Any]) -> None:
+def _leave_unreadable(
+    directory: str, error: Exception, task: Mapping[str, Any], stderr: int
+) -> None:
     if isinstance(error, ImportError) and error.name == "cloudpickle":
         message = "the image lacks cloudpickle; add cloudpickle to the image"
         leave_fault(directory, EXIT_RUNTIME_UNFIT, message)
         return
     what = f"{type_name(error)}: {safe_str(error)}"
     message = f"the function and its arguments could not be unpickled: {what}"
-    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task))
+    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task, stderr))
 
 
 def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
@@ -178,8 +184,18 @@ def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None) -> Any
     return value
 
 
-def _show(error: BaseException, task: Mapping[str, Any]) -> str:
+def _show(error: BaseException, task: Mapping[str, Any], stderr: int) -> str:
     """Print the function's own part of a traceback, and return it."""
+    try:
+        text = _traceback(error, task)
+    except Exception:  # noqa: BLE001 - showing an exception runs its own code
+        text = f"{type_name(error)}: {safe_str(error)}\n"
+    flush_streams()
+    write(stderr, text)
+    return text
+
+
+def _traceback(error: BaseException, task: Mapping[str, Any]) -> str:
     import traceback
 
     explain_missing(error)
@@ -188,11 +204,7 @@ def _show(error: BaseException, task: Mapping[str, Any]) -> str:
     while trace and _is_frame_of_runner(trace.tb_frame, here):
         trace = trace.tb_next
     paths = ShownPaths(task["workspace"], task["root"])
-    text = paths.text("".join(traceback.format_exception(type(error), error, trace)))
-    sys.stdout.flush()
-    sys.stderr.write(text)
-    sys.stderr.flush()
-    return text
+    return paths.text("".join(traceback.format_exception(type(error), error, trace)))
 
 
 def _is_frame_of_runner(frame: FrameType, here: str) -> bool:
@@ -206,8 +218,7 @@ def _terminate(_number: int, _frame: Any) -> None:
 
 def _end_as_asked() -> None:
     """End by SIGTERM, so that the supervisor sees what happened."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -710,3 +710,83 @@ def test_a_missing_module_comes_with_what_to_do_about_it(tmp_path: Path) -> None
     other = Job(tmp_path / "other", "def main():\n    import json.no_such_module\n")
     other.run()
     assert not hasattr(other.value(), "__notes__")
+
+
+THREAD = """
+    import threading
+    def main():
+        threading.Thread(target=threading.Event().wait, name="uploader").start()
+        return 7
+"""
+PROCESS = """
+    import multiprocessing, time
+    def main():
+        context = multiprocessing.get_context("fork")
+        context.Process(target=time.sleep, args=(600,), name="loader").start()
+        return 7
+"""
+AT_EXIT = """
+    import atexit, threading
+    def main():
+        atexit.register(threading.Event().wait)
+        return 7
+"""
+LINGERING = {
+    "a thread": (THREAD, "the thread 'uploader' is still running"),
+    "a process": (PROCESS, "the process 'loader' ("),
+    "what runs at the end": (AT_EXIT, "what it registered to run at the end"),
+}
+
+
+@pytest.mark.parametrize("what", LINGERING)
+def test_a_value_counts_whatever_the_function_has_left_running(tmp_path: Path, what: str) -> None:
+    source, said = LINGERING[what]
+    job = run(tmp_path, source, changes={"grace_seconds": 0.5})
+
+    assert job.variables["exit"] == "0"
+    assert job.value() == 7
+    assert said in job.variables["seen"]
+    assert "kinetic: the run ends without" in job.variables["seen"]
+
+
+def test_a_value_that_was_there_in_time_outlives_the_time_limit(tmp_path: Path) -> None:
+    job = run(tmp_path, THREAD, changes={"timeout_seconds": 4.0, "grace_seconds": 600.0})
+
+    assert (job.variables["exit"], job.value()) == ("0", 7)
+
+
+def test_a_short_while_is_not_spoken_of(tmp_path: Path) -> None:
+    source = """
+        import threading, time
+        def main():
+            threading.Thread(target=time.sleep, args=(0.2,)).start()
+            return 7
+    """
+    job = run(tmp_path, source)
+    assert (job.value(), job.variables["seen"]) == (7, "")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout.close(); sys.stderr.close()",
+        "sys.stdout = sys.stderr = object()",
+        "os.close(1); os.close(2)",
+        "os.dup2(os.open(os.devnull, os.O_WRONLY), 1)",
+    ],
+)
+def test_an_exception_is_told_whatever_became_of_the_streams(
+    tmp_path: Path, statement: str
+) -> None:
+    source = f"import os, sys\ndef main():\n {statement}\n raise KeyError('k')"
+    job = run(tmp_path, source)
+
+    assert isinstance(job.value(), KeyError)
+    assert "KeyError: 'k'" in job.variables["seen"]
+    assert "raise KeyError('k')" in job.envelope().header.traceback
+
+
+def test_a_value_is_told_when_the_streams_are_gone(tmp_path: Path) -> None:
+    source = "import sys\ndef main():\n sys.stdout = sys.stderr = None\n return 3"
+    assert run(tmp_path, source).value() == 3
