@@ -20,7 +20,7 @@ from kinetic_flows.clients.kubernetes_client import KubernetesClient, core_path
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.errors import ImageError, RunCrashed
-from kinetic_flows.images.bases import read_base_inputs
+from kinetic_flows.images.bases import lean_inputs, read_base_inputs
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.kubernetes.manifests import base_job_template
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
@@ -62,6 +62,13 @@ FUNCTIONS = """
         import os
 
         return os.getuid(), os.environ["GREETING"], os.access("/usr", os.W_OK)
+
+    @kinetic.run(accelerator="cpu", framework="none")
+    def frameworks():
+        import importlib.util
+
+        names = ("jax", "numpy", "cloudpickle", "humanize")
+        return [name for name in names if importlib.util.find_spec(name)]
 """
 
 
@@ -334,6 +341,19 @@ def test_a_base_without_our_labels_is_taken_at_its_word_with_one_warning(
     ).plan(1)
     (warning,) = plan.warnings
     assert "was not built by kinetic build-image" in warning
+
+
+def test_a_function_that_wants_no_framework_runs_on_a_lean_base(
+    functions: ModuleType, loopback_cloud: LoopbackCloud
+) -> None:
+    assert functions.frameworks() == ["cloudpickle", "humanize"]
+
+    plan = functions.frameworks.plan()
+    assert plan.cached
+    assert plan.environment.variant == "lean"
+    lean = lean_inputs(read_base_inputs("cpu", MINOR))
+    built = naming.base_tag(MINOR, lean.identity)
+    add_tag(loopback_cloud, f"{CLUSTER_REPOSITORY}/base-cpu-lean", built, "found")
 
 
 def test_the_mode_is_switched_for_one_run_and_nothing_else_changes(
