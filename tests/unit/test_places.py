@@ -11,8 +11,12 @@ import pytest
 
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.dependencies.lockfile import format_lock
+from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.errors import ImageError
 from kinetic_flows.image_sources import BaseImage, OwnImage, ProjectImage, known_packages
+from kinetic_flows.job import Sha256
 from kinetic_flows.naming import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 from kinetic_flows.options import RunOptions
 from kinetic_flows.places import CloudPlace, ImageWish, JobRequest
@@ -153,3 +157,44 @@ def test_the_framework_decides_the_base_and_without_one_the_packages_do(
         assert either.otherwise == lean
         assert lean.base_identity != with_jax.base_identity
         assert lean.needs == with_jax.needs, "a chip needs the same, whoever brings it"
+
+
+class Bases:
+    """A registry that has the bases with jax alone, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def resolve(self, reference: str, *, architecture: str = "amd64") -> ResolvedImage | None:
+        self.asked.append(reference)
+        return None if "-lean" in reference else IMAGE
+
+
+def test_a_lean_base_of_ones_own_is_looked_up_only_for_packages_that_want_it() -> None:
+    registry = Bases()
+    cloud = resolve_cloud(
+        arguments={"project": "my-project"},
+        environ={"KINETIC_BASE_IMAGE_REPO": "me/bases"},
+        profile=None,
+    )
+    place = CloudPlace(cloud=cloud, registry=registry)
+    source = place.image_source(ImageWish(), parse_accelerator("l4"))
+    assert isinstance(source, ProjectImage)
+
+    def lock(target: Target) -> Lock:
+        return Lock(
+            text=format_lock((), variant=target.variant),
+            packages=(),
+            wheels=(),
+            target=target,
+            inputs_sha256=Sha256("0" * 64),
+            from_cache=False,
+        )
+
+    environment = source.environment(lock(source.target))
+    assert (environment.variant, environment.base_identity) == ("jax", IMAGE.digest)
+    assert not any("-lean" in reference for reference in registry.asked)
+
+    with pytest.raises(ImageError, match="me/bases-base-gpu-lean") as caught:
+        source.environment(lock(source.target.settled("lean")))
+    assert "--category gpu-lean" in (caught.value.hint or "")
