@@ -389,10 +389,9 @@ def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:
 
 def _ignored_retries(options: RunOptions, hosts: int) -> tuple[str, ...]:
     """Say that a slice of several hosts calls nothing again: its hosts would be out of step."""
-    if not options.retries or hosts == 1:
-        return ()
     told = f"retries={options.retries} does nothing on {hosts} hosts, which would be out of step"
-    return (f"{told}; Run.retry() and map(retries=...) run the call again as a new run",)
+    advice = f"{told}; Run.retry() and map(retries=...) run the call again as a new run"
+    return (advice,) if options.retries and hosts > 1 else ()
 
 
 def _made_base(image: ImageSource) -> tuple[str, ...]:
