@@ -82,6 +82,12 @@ class RunOptions:
         said = {name: getattr(self, name) for name in _CLOUD_OPTIONS}
         return {name: value for name, value in said.items() if value is not None}
 
+    def warnings(self, hosts: int) -> tuple[str, ...]:
+        """Say what of them does nothing on a slice of so many hosts."""
+        told = f"retries={self.retries} does nothing on {hosts} hosts, which would be out of step"
+        advice = f"{told}; Run.retry() and map(retries=...) run the call again as a new run"
+        return (advice,) if self.retries and hosts > 1 else ()
+
     def to_json(self) -> dict[str, Any]:
         """Return the options as plain JSON values, which `updated` takes."""
         said = asdict(self)

@@ -184,7 +184,7 @@ def draft_call(
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
             *payload.warnings,
-            *_ignored_retries(call.options, place.hosts(accelerator)),
+            *call.options.warnings(place.hosts(accelerator)),
         ),
     )
 
@@ -385,13 +385,6 @@ def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:
     if not isinstance(image, OwnImage) or source.kind == "none":
         return ()
     return (f"{source.label} is ignored: {image.reference} has its own packages",)
-
-
-def _ignored_retries(options: RunOptions, hosts: int) -> tuple[str, ...]:
-    """Say that a slice of several hosts calls nothing again: its hosts would be out of step."""
-    told = f"retries={options.retries} does nothing on {hosts} hosts, which would be out of step"
-    advice = f"{told}; Run.retry() and map(retries=...) run the call again as a new run"
-    return (advice,) if options.retries and hosts > 1 else ()
 
 
 def _made_base(image: ImageSource) -> tuple[str, ...]:

@@ -296,3 +296,10 @@ def test_a_framework_that_no_base_has_is_told_how_to_get_it(asked: str) -> None:
         RunOptions().updated({"framework": asked})
     assert "'none'" in (caught.value.hint or "")
     assert asked.lower() in (caught.value.hint or "")
+
+
+def test_retries_that_several_hosts_cannot_make_are_told() -> None:
+    options = RunOptions().updated({"retries": 2})
+    assert options.warnings(hosts=1) == RunOptions().warnings(hosts=4) == ()
+    (told,) = options.warnings(hosts=4)
+    assert "retries=2 does nothing on 4 hosts" in told
