@@ -46,7 +46,8 @@ class ClientLedger:
         """Note that this process drives a flow run."""
         if flow_run_id not in self._held:
             private_directory(self._directory)
-            self._held[flow_run_id] = hold(self._directory / f"{flow_run_id}{LIFE_SUFFIX}")
+            with suppress(BlockingIOError):  # another part of this process holds it
+                self._held[flow_run_id] = hold(self._directory / f"{flow_run_id}{LIFE_SUFFIX}")
         self._write(f"{flow_run_id}.json", asdict(current_process()))
 
     def leave(self, flow_run_id: str) -> None:

@@ -102,12 +102,13 @@ def tighten_home(home: Path) -> None:
         _close(home)
     shutil.rmtree(home / "store" / "results", ignore_errors=True)
     for name in names & OWN_DIRECTORIES:
-        _tighten(home / name)
+        close_to_others(home / name)
     with suppress(OSError):
         os.close(open_private(mark))
 
 
-def _tighten(directory: Path) -> None:
+def close_to_others(directory: Path) -> None:
+    """Close a directory and all that is in it; nothing happens when there is none."""
     for folder, folders, files in os.walk(directory):
         _close(Path(folder))
         if Path(folder).name in UNTOUCHED:

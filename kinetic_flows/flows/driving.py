@@ -27,6 +27,7 @@ from kinetic_flows.errors import (
 )
 from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.flows.own_settings import own_settings
+from kinetic_flows.private_files import close_to_others
 from kinetic_flows.session import Session
 from kinetic_flows.signals import interruption_in
 
@@ -57,7 +58,7 @@ def drive(
     Raises:
         BaseException: What the body raised, or what interrupted it.
     """
-    ended = _Ended(sys.exception())
+    ended, results = _Ended(sys.exception()), session.settings.home / "store" / "results"
     # A server of this machine comes back within seconds, or not by itself.
     patience = {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
     with (
@@ -93,8 +94,10 @@ def drive(
             log_prints=False,
             persist_result=False,
             # Its tasks inherit this; else they would the storage of a flow around it.
-            result_storage=session.settings.home / "store" / "results",
+            result_storage=results,
         )
+        # Prefect writes what is cached as the umask says.
+        hurry.callback(close_to_others, results)
         try:
             ended.check(flow(**parameters, return_state=True))
             session.ledger.leave(ended.flow_run_id)

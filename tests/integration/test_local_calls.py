@@ -170,6 +170,23 @@ def test_a_call_returns_the_functions_value_and_shows_its_output(
     assert "Beginning flow run" not in shown.out + shown.err
 
 
+def test_all_that_a_call_leaves_in_the_home_is_its_users_own(
+    functions: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "a-home"
+    monkeypatch.setenv("KINETIC_HOME", str(home))
+    umask = os.umask(0)
+    try:
+        assert functions.add(40, right=2) == 42
+    finally:
+        os.umask(umask)
+    # Nobody else gets there: what uv installs, and what the function itself writes.
+    apart = {home / "environments", home / "store" / "outputs"}
+    left = [path for path in (home, *home.rglob("*")) if not apart & {path, *path.parents}]
+    assert len(left) > 20
+    assert [path for path in left if path.stat().st_mode & 0o077] == []
+
+
 def test_quiet_shows_nothing(
     functions: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
