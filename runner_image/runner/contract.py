@@ -42,6 +42,10 @@ class Fault(Exception):
         self.message = message
 
 
+class StoreAway(Fault):
+    """The store does not answer for now; what it refuses is a plain `Fault`."""
+
+
 def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return where things are in a job's code; a job without code has an empty project."""
     nothing: dict[str, Any] = {

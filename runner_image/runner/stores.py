@@ -8,13 +8,27 @@ import os
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
-from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RESULT_NOT_WRITTEN, Fault, pieces_of
+from .contract import (
+    EXIT_OBJECT_UNAVAILABLE,
+    EXIT_RESULT_NOT_WRITTEN,
+    Fault,
+    StoreAway,
+    pieces_of,
+)
 
 STREAMED_FROM_BYTES = 64 << 20
 """Objects larger than this are read and written in pieces rather than in memory."""
 
 INCOMING = ".incoming"
 LOCK = ".lock"
+
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+
+_AWAY = frozenset(
+    # Of `requests`, `urllib3`, `google.auth` and `google.api_core`: no answer, or none in time.
+    {"ConnectionError", "Timeout", "ChunkedEncodingError", "TransportError", "RetryError"}
+    | {"ProtocolError", "ServerError", "TooManyRequests"}
+)
 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -35,7 +49,7 @@ class DirectoryStore:
         try:
             return open(self._path(name), "rb")
         except OSError as error:
-            raise _unavailable(name, error.strerror) from error
+            raise _unavailable(name, error) from error
 
     def read(self, name: str) -> bytes | None:
         """Return an object, or None when there is none."""
@@ -45,7 +59,7 @@ class DirectoryStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unavailable(name, error.strerror) from error
+            raise _unavailable(name, error) from error
 
     def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
         """Write an object unless its name is taken; return whether this call wrote it.
@@ -66,7 +80,7 @@ class DirectoryStore:
             finally:
                 _remove(written)
         except OSError as error:
-            raise _unwritten(name, error.strerror) from error
+            raise _unwritten(name, error) from error
 
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name)
@@ -134,7 +148,7 @@ class BucketStore:
                 return streamed
             return io.BytesIO(self._download(blob))
         except Exception as error:
-            raise _unavailable(name, str(error)) from error
+            raise _unavailable(name, error) from error
 
     def read(self, name: str) -> bytes | None:
         """Return an object, or None when there is none."""
@@ -145,7 +159,7 @@ class BucketStore:
         except NotFound:
             return None
         except Exception as error:
-            raise _unavailable(name, str(error)) from error
+            raise _unavailable(name, error) from error
 
     def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
         """Write an object unless its name is taken; return whether this call wrote it.
@@ -162,7 +176,7 @@ class BucketStore:
         except PreconditionFailed:
             return False
         except Exception as error:
-            raise _unwritten(name, str(error)) from error
+            raise _unwritten(name, error) from error
         return True
 
     def _download(self, blob: Any) -> bytes:
@@ -238,9 +252,26 @@ def _remove(path: str) -> None:
         return
 
 
-def _unavailable(name: str, reason: str | None) -> Fault:
-    return Fault(EXIT_OBJECT_UNAVAILABLE, f"the object {name} cannot be fetched: {reason}")
+def _unavailable(name: str, error: Exception) -> Fault:
+    return _fault(error, EXIT_OBJECT_UNAVAILABLE, f"the object {name} cannot be fetched")
 
 
-def _unwritten(name: str, reason: str | None) -> Fault:
-    return Fault(EXIT_RESULT_NOT_WRITTEN, f"the object {name} cannot be written: {reason}")
+def _unwritten(name: str, error: Exception) -> Fault:
+    return _fault(error, EXIT_RESULT_NOT_WRITTEN, f"the object {name} cannot be written")
+
+
+def _fault(error: Exception, exit_code: int, what: str) -> Fault:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    kind = StoreAway if _is_away(error) else Fault
+    return kind(exit_code, f"{what}: {reason}")
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether an error says that the store may answer later, and not that it refuses."""
+    if isinstance(error, OSError) and type(error).__module__ == "builtins":
+        return error.errno not in _REFUSALS
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _AWAY:
+        return True
+    code = getattr(error, "code", None)
+    return code in (408, 429) or (isinstance(code, int) and code >= 500)

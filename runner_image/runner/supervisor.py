@@ -47,6 +47,7 @@ from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
 from .slices import Slice
 from .stores import open_store
+from .storing import store_patiently
 
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 KEPT_FROM_FUNCTION = frozenset(
@@ -284,6 +285,7 @@ class Supervisor:
 
     def _end(self, ending: Ending) -> int:
         """Leave the result, and report it; return the exit code."""
+        self._interrupts.hold()
         message = announcement(ending)
         if message:
             self._output.say(message)
@@ -294,7 +296,12 @@ class Supervisor:
             self._job["run_id"], ending.status, self._attempt, **self._fields(ending)
         )
         try:
-            first = self._leave_result(header, ending.body)
+            first = store_patiently(
+                partial(self._leave_result, header, ending.body),
+                limit_seconds=self._job["timeout_seconds"],
+                interrupts=self._interrupts,
+                say=self._output.say,
+            )
         except Fault as fault:
             self._output.say(fault.message)
             self._reporter.finish(State("CRASHED", "Crashed", fault.message))
