@@ -22,7 +22,10 @@ STREAMED_FROM_BYTES = 64 << 20
 INCOMING = ".incoming"
 LOCK = ".lock"
 
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+_REFUSALS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+    | {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL}
+)
 
 _AWAY = frozenset(
     # Of `requests`, `urllib3`, `google.auth` and `google.api_core`: no answer, or none in time.

@@ -97,6 +97,7 @@ def test_a_refusal_is_not_waited_for(interrupts: Interrupts) -> None:
         (google.Forbidden("403"), False),
         (google.NotFound("404"), False),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), False),
+        (OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), False),
         (OSError(errno.EROFS, os.strerror(errno.EROFS)), False),
         (ValueError("a bug"), False),
     ],
