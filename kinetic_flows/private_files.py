@@ -18,8 +18,8 @@ PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
 OWN_DIRECTORIES = frozenset(
-    {"bootstraps", "cache", "clients", "environments", "history", "images", "locks", "prefect"}
-    | {"runs", "scratch", "store", "trees", "wheels"}
+    {"bootstraps", "cache", "clients", "environments", "history", "images", "keys", "locks"}
+    | {"prefect", "runs", "scratch", "store", "trees", "uv", "wheels"}
 )
 """What this library makes in `KINETIC_HOME`."""
 

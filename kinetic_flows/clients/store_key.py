@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from kinetic_flows import naming
 from kinetic_flows.clients.prefect_api import connect
+from kinetic_flows.private_files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +38,8 @@ def load_store_key(bucket: str, api_url: str, home: Path) -> bytes | None:
     except (FileNotFoundError, ValueError):
         key = _from_prefect(naming.store_key_block(bucket), api_url)
     if key is not None:
-        _keep(path, key)
+        write_atomically(path, key.hex().encode())
     return key
-
-
-def _keep(path: Path, key: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A temporary file is its owner's alone, and so is what it becomes.
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        file.write(key.hex().encode())
-    Path(file.name).replace(path)
 
 
 def _from_prefect(name: str, api_url: str) -> bytes | None:

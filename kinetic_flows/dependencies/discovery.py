@@ -2,8 +2,8 @@
 
 In order: what the decorator says; inline metadata in the entry script (PEP 723); then, from
 the entry directory upwards, the nearest `requirements.txt`, else `pyproject.toml`. The search
-ends after the directory that holds `.git`, at the home directory and at the file system's
-root. Declaring nothing at all is fine.
+ends after the directory that holds `.git`, and at directories that are plainly no project: homes,
+`/tmp`, the system's own. Declaring nothing at all is fine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Literal
 
 from kinetic_flows.dependencies.uv_sources import workspace_root
 from kinetic_flows.errors import DependencyError
+from kinetic_flows.packaging.wide_places import ends_projects
 
 logger = logging.getLogger(__name__)
 
@@ -226,8 +227,8 @@ def _nothing(start: Path) -> DependencySource:
 
 def _upwards(start: Path, home_directory: Path) -> Iterator[Path]:
     for directory in (start, *start.parents):
-        at_end = directory == home_directory or directory.parent == directory
-        # A file right in the home directory or the root counts only for code that is there too.
+        at_end = directory == home_directory or ends_projects(directory)
+        # A file right in a home, in /tmp or at the root counts only for code that is there too.
         if at_end and directory != start:
             return
         yield directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.project import read_project
 from kinetic_flows.errors import DependencyError
+from kinetic_flows.packaging import wide_places
 
 PROJECT = '[project]\nname = "x"\nversion = "1"\n'
 SCRIPT = "# /// script\n# dependencies = ['numpy']\n# ///\n"
@@ -136,3 +138,21 @@ def test_a_file_of_another_tool_is_warned_about_where_nothing_else_declares(
     assert warning.startswith(f"{tmp_path / name} is not read")
     (tmp_path / "requirements.txt").write_text("numpy")
     assert _discover(tmp_path, home=tmp_path).warnings == ()
+
+
+def test_what_somebody_left_in_a_shared_directory_is_not_the_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    project = shared / "mine" / "deep"
+    project.mkdir(parents=True)
+    (shared / "requirements.txt").write_text("somebody-elses\n")
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    wide_places._temporary.cache_clear()
+    try:
+        found = discover(
+            requirements=None, entry_file=None, start=project, home_directory=Path("/nowhere")
+        )
+    finally:
+        wide_places._temporary.cache_clear()
+    assert found.kind == "none"
