@@ -11,7 +11,6 @@ import pytest
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.project import read_project
 from kinetic_flows.errors import DependencyError
-from kinetic_flows.packaging import wide_places
 
 PROJECT = '[project]\nname = "x"\nversion = "1"\n'
 SCRIPT = "# /// script\n# dependencies = ['numpy']\n# ///\n"
@@ -148,11 +147,7 @@ def test_what_somebody_left_in_a_shared_directory_is_not_the_projects(
     project.mkdir(parents=True)
     (shared / "requirements.txt").write_text("somebody-elses\n")
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
-    wide_places._temporary.cache_clear()
-    try:
-        found = discover(
-            requirements=None, entry_file=None, start=project, home_directory=Path("/nowhere")
-        )
-    finally:
-        wide_places._temporary.cache_clear()
+    found = discover(
+        requirements=None, entry_file=None, start=project, home_directory=Path("/nowhere")
+    )
     assert found.kind == "none"
