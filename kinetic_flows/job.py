@@ -98,6 +98,7 @@ class CodeSpec:
             for a script.
         root: The directory of the client that shipped, for file names in tracebacks; empty to
             name files by their place in the project.
+        distributions: The project's own: texts of files, by `*.dist-info` directory and name.
     """
 
     packs: tuple[ObjectRef, ...]
@@ -108,6 +109,7 @@ class CodeSpec:
     entry_module_file: str | None = None
     entry_module_name: str | None = None
     root: str = ""
+    distributions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

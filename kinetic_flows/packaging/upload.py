@@ -13,6 +13,7 @@ from typing import BinaryIO
 from kinetic_flows.interruption import in_threads
 from kinetic_flows.job import CodeSpec, ObjectRef, Sha256
 from kinetic_flows.naming import pack_object
+from kinetic_flows.packaging.distributions import own_distributions
 from kinetic_flows.packaging.ignore import read_rules
 from kinetic_flows.packaging.main_module import main_name
 from kinetic_flows.packaging.manifest import decode_manifest, encode_manifest
@@ -106,6 +107,7 @@ def code_spec(snapshot: CodeSnapshot, root: PackageRoot) -> CodeSpec:
         entry_module_file=str(main_file.relative_to(root.path)) if main_file and inside else None,
         entry_module_name=main_name(),
         root=str(root.path),
+        distributions=own_distributions(root),
     )
 
 

@@ -51,6 +51,35 @@ def restore_code(store: Store, code: Mapping[str, Any], workspace: str, scratch:
         raise _fault(f"{error.filename!r}: {error.strerror}") from error
 
 
+def write_distributions(code: Mapping[str, Any], scratch: str) -> str | None:
+    """Write what is said of the project's own distributions, away from its files.
+
+    Args:
+        code: The job's `CodeSpec`.
+        scratch: Where to make a directory for them.
+
+    Returns:
+        The directory, which belongs on the import path; None where there are none.
+
+    Raises:
+        Fault: A name is more than a name.
+        OSError: It cannot be written.
+    """
+    # Jobs that were written by earlier clients do not say.
+    distributions = code.get("distributions")
+    if not distributions:
+        return None
+    place = os.path.join(scratch, "distributions")
+    for folder, files in distributions.items():
+        for name, text in files.items():
+            if not folder.endswith(".dist-info") or "/" in folder or "/" in name:
+                raise _fault(f"{folder!r} with {name!r} is no distribution's metadata")
+            os.makedirs(os.path.join(place, folder), exist_ok=True)
+            with open(os.path.join(place, folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+    return place
+
+
 def read_manifest(data: bytes) -> dict[str, Entry]:
     """Return a manifest's entries by path, having checked that every path stays inside.
 

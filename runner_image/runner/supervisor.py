@@ -215,11 +215,13 @@ class Supervisor:
         os.mkdir(workspace)
         payload = os.path.join(self._scratch, "payload.pkl")
         fetch_to_file(self._store, self._job["payload"], payload)
-        code, requirements, packages = self._job["code"], self._job["requirements"], None
+        code, requirements = self._job["code"], self._job["requirements"]
+        distributions = packages = None
         if code:
-            from .restoring import restore_code
+            from .restoring import restore_code, write_distributions
 
             restore_code(self._store, code, workspace, self._scratch)
+            distributions = write_distributions(code, self._scratch)
         if requirements:
             from .requirements import install_requirements
 
@@ -233,6 +235,7 @@ class Supervisor:
             "payload": payload,
             "pieces": self._fetch_pieces(),
             "parameters": self._parameters(),
+            "distributions": distributions,
             "packages": packages,
         }
 

@@ -118,6 +118,9 @@ def _set_path(task: Mapping[str, Any]) -> None:
     """Make the project's code and packages importable, here and in processes started from here."""
     archive = sys.path.pop(0)
     own, late = _folders(task, "sys_path"), _folders(task, "late_sys_path")
+    if task["distributions"]:
+        # The code that runs is the shipped one, whatever the environment has under its name.
+        own.append(task["distributions"])
     sys.path[:0] = own
     if task["packages"]:
         _add_packages(task["packages"])

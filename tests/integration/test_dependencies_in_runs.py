@@ -46,6 +46,12 @@ FUNCTIONS = """
     def modern():
         import keras
         return keras.__version__
+
+    @kinetic.run()
+    def release():
+        from importlib import metadata
+        (command,) = metadata.entry_points(group="console_scripts", name="dependent")
+        return metadata.version("dependent"), command.value
 """
 
 
@@ -131,6 +137,19 @@ def test_every_run_shows_its_environment_and_the_changes_as_an_artifact(
     [row] = json.loads(second["data"])
     assert row["package"] == "cloudpickle"
     assert row["before"] == row["version"]
+
+
+def test_a_run_knows_its_projects_version_and_a_new_one_is_no_new_environment(
+    project: Project, prefect_api_url: str
+) -> None:
+    text = '[project]\nname = "dependent"\nversion = "%s"\nscripts.dependent = "dependent:main"\n'
+    remote = project.module("dependent").release
+    environments = set()
+    for version in ("1.0", "1.1"):
+        project.write({"pyproject.toml": text % version})
+        assert remote() == (version, "dependent:main")
+        environments.add(remote.plan().image)
+    assert len(environments) == 1
 
 
 # ---------------------------------------------------------------- credentials
