@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kinetic_flows.public_names import HOMES
+
 if TYPE_CHECKING:
     from kinetic_flows.decorators import run as run
     from kinetic_flows.errors import DevicesMissing as DevicesMissing
@@ -26,26 +28,6 @@ if TYPE_CHECKING:
     from kinetic_flows.runs import Run as Run
     from kinetic_flows.runs import attach as attach
     from kinetic_flows.runs import list_runs as list_runs
-
-_HOMES = {
-    "DevicesMissing": "errors",
-    "KineticError": "errors",
-    "RemoteFunction": "remote_function",
-    "ResultError": "errors",
-    "Run": "runs",
-    "RunCancelled": "errors",
-    "RunCrashed": "errors",
-    "RunError": "errors",
-    "RunFailed": "errors",
-    "RunGroup": "groups",
-    "RunPlan": "plan",
-    "RunTimedOut": "errors",
-    "WaitTimeout": "errors",
-    "attach": "runs",
-    "attach_group": "groups",
-    "list_runs": "runs",
-    "run": "decorators",
-}
 
 __all__ = (
     "DevicesMissing",
@@ -70,11 +52,9 @@ __all__ = (
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
-
-        return version("kinetic-flows")
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return import_module(f"{__name__}.own_version").VERSION
+    if name in HOMES:
+        return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

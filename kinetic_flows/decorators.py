@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from kinetic_flows.inside_run import as_inside_run
 from kinetic_flows.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.remote_function import RemoteFunction
 from kinetic_flows.settings import load_settings
 from kinetic_flows.signatures import resolve_local_names
-from kinetic_flows.suitability import check_flow, in_a_run, refuse_unsupported
+from kinetic_flows.suitability import check_flow, refuse_unsupported
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -115,6 +116,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         refuse_unsupported(target)
         check_flow(target, chosen)
         resolve_local_names(target)
-        return in_a_run(target) if load_settings().inside_run else RemoteFunction(target, chosen)
+        if load_settings().inside_run:
+            return as_inside_run(target)
+        return RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)

@@ -1,28 +1,13 @@
-"""What `@kinetic.run` can be applied to, and what becomes of it inside a run."""
+"""What `@kinetic.run` can be applied to."""
 
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
 from typing import Any
 
 from kinetic_flows.errors import FunctionNotSupportedError, UsageError
 from kinetic_flows.flow_functions import is_flow
 from kinetic_flows.options import RunOptions
-
-
-def in_a_run(function: Any) -> Any:
-    """Return the plain function; it answers what its module asks of it when that is imported.
-
-    The runner's stand-in for this package does the same.
-    """
-    with suppress(AttributeError, TypeError):  # not every callable takes attributes
-        if not hasattr(function, "fn"):
-            # A Prefect flow calls what its own `fn` names.
-            function.fn = function
-        function.with_options = lambda **_options: function
-        function.as_flow = lambda: function
-    return function
 
 
 def refuse_unsupported(target: Any) -> None:

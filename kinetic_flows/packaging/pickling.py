@@ -8,7 +8,6 @@ variables that its module has in the run; one of `__main__` brings its own along
 
 from __future__ import annotations
 
-import copy
 import functools
 import io
 import sys
@@ -21,6 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from kinetic_flows.inside_run import as_inside_run
 from kinetic_flows.packaging.code_files import CodeFiles
 from kinetic_flows.packaging.main_module import MAIN_NAMES, MainGlobals, MainNames, namespace_of
 from kinetic_flows.packaging.modules import (
@@ -229,7 +229,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         is_named = module not in MAIN_NAMES and found_by_name(remote.fn) is remote
         if is_named and self._importable(module):
             return remote.fn.__qualname__
-        return copy.copy, (remote.fn,)
+        return as_inside_run, (remote.fn,)
 
     def _function_getnewargs(self, func: FunctionType) -> Any:
         """Have a function made in the run with the global variables of its module there.

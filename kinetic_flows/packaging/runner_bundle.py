@@ -10,6 +10,8 @@ from functools import cache
 from importlib.resources import files
 
 from kinetic_flows.job import Sha256, sha256_hex
+from kinetic_flows.own_version import VERSION
+from kinetic_flows.public_names import HOMES
 
 RESOURCES = "kinetic_flows.runner_image"
 BOOTSTRAP = "remote_runner.py"
@@ -17,8 +19,14 @@ BOOTSTRAP = "remote_runner.py"
 PACKAGE = "_kinetic_runner"
 """The runner's name in the pod, where a project may have a package called `runner`."""
 
-_STUB = "stub.py"
-_STUB_PACKAGES = ("kinetic", "kinetic_flows")
+STUBS = "stubs"
+"""Where in the archive is what runs without this package have in its place."""
+
+_AS_IT_IS = ("__init__.py", "errors.py", "flow_functions.py", "inside_run.py", "public_names.py")
+_STAND_IN = "stand_in.py"
+_MODULES_OF_CLIENTS = frozenset({"blocks", "deployment", "inputs", "settings"})
+"""Modules that have no public name in the package itself and are imported all the same."""
+
 _MAIN = f"""\
 from {PACKAGE}.entry import main
 
@@ -63,8 +71,18 @@ def _members() -> Iterator[tuple[str, bytes]]:
     for item in (files(RESOURCES) / "runner").iterdir():
         if not item.name.endswith(".py"):
             continue
-        if item.name == _STUB:
-            for package in _STUB_PACKAGES:
-                yield f"stubs/{package}/__init__.py", item.read_bytes()
-        else:
+        if item.name != _STAND_IN:
             yield f"{PACKAGE}/{item.name}", item.read_bytes()
+    yield from ((f"{STUBS}/{name}", source) for name, source in _stubs())
+
+
+def _stubs() -> Iterator[tuple[str, bytes]]:
+    """Yield this package as a run has it: what needs nothing as it is, stand-ins for the rest."""
+    yield "kinetic/__init__.py", (files("kinetic") / "__init__.py").read_bytes()
+    for name in _AS_IT_IS:
+        yield f"kinetic_flows/{name}", (files("kinetic_flows") / name).read_bytes()
+    yield "kinetic_flows/own_version.py", f"VERSION = {VERSION!r}\n".encode()
+    stand_in = (files(RESOURCES) / "runner" / _STAND_IN).read_bytes()
+    homes = {*HOMES.values(), *_MODULES_OF_CLIENTS}
+    for home in homes - {name.removesuffix(".py") for name in _AS_IT_IS}:
+        yield f"kinetic_flows/{home}.py", stand_in

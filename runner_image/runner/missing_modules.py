@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_OWN_PACKAGES = ("kinetic", "kinetic_flows")
+
 
 def explain_missing(error: BaseException) -> None:
     """Add to an exception that a module is missing what to do about it, where that is known.
@@ -14,6 +16,12 @@ def explain_missing(error: BaseException) -> None:
     if not isinstance(error, ModuleNotFoundError) or not isinstance(name, str) or not add_note:
         return
     top = name.partition(".")[0]
+    if top in _OWN_PACKAGES:
+        add_note(
+            f"hint: this run has no {name}: add kinetic-flows to the project's dependencies if the "
+            "function needs it"
+        )
+        return
     if not top or _is_there(top):
         return
     add_note(

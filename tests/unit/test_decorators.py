@@ -134,6 +134,22 @@ def test_inside_a_run_the_decorator_changes_nothing(monkeypatch: pytest.MonkeyPa
     assert function.with_options(retries=1) is function.as_flow() is function.fn is function  # type: ignore[attr-defined]
 
 
+def test_inside_a_run_a_flow_calls_what_it_calls_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import Flow
+
+    monkeypatch.setenv("KINETIC_RUN_ID", "some-run")
+
+    def train() -> int:
+        return 1
+
+    flow = Flow(train)
+    plain = flow.fn
+    assert kinetic.run(flow) is flow.with_options(accelerator="l4") is flow
+    assert flow.fn is plain
+    with pytest.raises(UsageError, match=r"train\.deploy cannot be used inside a run"):
+        flow.deploy("nightly")
+
+
 async def _coroutine() -> None:
     await asyncio.sleep(0)
 

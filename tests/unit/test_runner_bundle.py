@@ -10,7 +10,7 @@ import sys
 import zipfile
 
 from kinetic_flows.job import sha256_hex
-from kinetic_flows.packaging.runner_bundle import PACKAGE, bootstrap_source, runner_bundle
+from kinetic_flows.packaging.runner_bundle import PACKAGE, STUBS, bootstrap_source, runner_bundle
 
 SHOW_DIGEST = (
     "from kinetic_flows.packaging.runner_bundle import runner_bundle; print(runner_bundle().sha256)"
@@ -44,15 +44,26 @@ WHERE_THERE = {"prefect", "pydantic", "typing_extensions"}
 have them; pydantic brings typing_extensions along."""
 
 
-def test_the_runner_imports_the_standard_library_cloudpickle_and_google_alone() -> None:
+def _imported_by(sources: dict[str, str]) -> set[str]:
     imported = set()
-    for name, source in {**_sources(), "bootstrap": bootstrap_source()}.items():
+    for name, source in sources.items():
         for node in ast.walk(ast.parse(source, name)):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add((node.module or "").partition(".")[0])
+    return imported
+
+
+def test_the_runner_imports_the_standard_library_cloudpickle_and_google_alone() -> None:
+    sources = {k: v for k, v in _sources().items() if not k.startswith(f"{STUBS}/")}
+    imported = _imported_by({**sources, "bootstrap": bootstrap_source()})
     assert imported - ALLOWED - WHERE_THERE == {PACKAGE}
+
+
+def test_what_runs_have_of_this_package_imports_the_standard_library_and_itself_alone() -> None:
+    sources = {k: v for k, v in _sources().items() if k.startswith(f"{STUBS}/")}
+    assert _imported_by(sources) - frozenset(sys.stdlib_module_names) == {"kinetic_flows"}
 
 
 def test_cloud_storage_is_imported_only_where_it_is_used() -> None:

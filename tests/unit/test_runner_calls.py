@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import kinetic
 from kinetic_flows.job import EXIT_OBJECT_REFUSED, EXIT_PAYLOAD_UNREADABLE
 from runner_jobs import (
     RUN_ID,
     Job,
     Member,
-    make_bare_python,
     read_json,
     ship,
-    start_runner,
     wait,
     wait_until,
 )
@@ -609,59 +606,6 @@ class TestHosts:
         ended = Job(tmp_path / "store", source=self.SOURCE, changes={"hosts": 2}).run()
         assert ended.exit_code == 40
         assert "JOB_COMPLETION_INDEX must be set for a run on 2 hosts" in ended.errors
-
-
-@pytest.fixture
-def bare_python(tmp_path: Path) -> Path:
-    """An interpreter that has cloudpickle and no kinetic."""
-    return make_bare_python(tmp_path / "venv", with_cloudpickle=True)
-
-
-class TestKineticInside:
-    """The package `kinetic` where it is not installed."""
-
-    def test_decorators_of_every_form_leave_the_plain_function(
-        self, tmp_path: Path, bare_python: Path
-    ) -> None:
-        source = """
-            import kinetic, kinetic_flows
-            from kinetic import KineticError, Run, run
-            @kinetic.run
-            def bare(x): return x + 1
-            bare_flow = bare.as_flow()
-            @run(accelerator="tpu-v6e-8")
-            def other(x): return bare.fn(x) + 1
-            other = other.with_options(retries=3)
-            class Flow:
-                def __init__(self, fn): self.fn = fn
-                def __call__(self, x): return self.fn(x)
-            flow = run()(Flow(lambda x: x))
-            @kinetic_flows.run()
-            def main(run: Run[int] | None = None):
-                try:
-                    return other(flow(1)), type(main).__name__
-                except KineticError:
-                    return None
-        """
-        job = Job(tmp_path / "store", source=source)
-        ended = wait(start_runner(job.write(), python=bare_python))
-        assert ended.exit_code == 0, ended.output
-        assert job.value() == (3, "function")
-
-    @pytest.mark.parametrize("use", ["attach('x')", "settings.home", "Run()", "RunFailed('x')"])
-    def test_everything_else_says_that_it_cannot_be_used(
-        self, tmp_path: Path, bare_python: Path, use: str
-    ) -> None:
-        job = Job(tmp_path / "store", source=f"import kinetic\ndef main():\n kinetic.{use}")
-        assert wait(start_runner(job.write(), python=bare_python)).exit_code == 1
-        header = job.envelope().header
-        assert header.type_name == "RuntimeError"
-        assert "cannot be used inside a run" in header.message
-
-
-def test_where_kinetic_is_installed_a_decorated_function_is_its_plain_one(tmp_path: Path) -> None:
-    source = "import kinetic\n@kinetic.run()\ndef main():\n return kinetic.__file__\n"
-    assert run(tmp_path, source).value() == kinetic.__file__
 
 
 def test_a_project_file_that_is_executable_stays_so(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from elsewhere import PACK, call_in_a_runner, run_elsewhere
+from runner_jobs import make_bare_python, start_runner, wait
 from shipping import run_python, write_project
 
 SCRIPT = {
@@ -290,6 +291,55 @@ def test_processes_that_a_scripts_function_starts_find_the_script(
     job, ended = call_in_a_runner(tmp_path, files, *how, start)
     assert ended.exit_code == 0, ended.output
     assert job.value() == [(True, 2), (True, 4)]
+
+
+DECORATED = """
+    import sys
+    import kinetic
+    from kinetic import KineticError, Run, run
+
+    @run(accelerator="l4")
+    def prepare(x, runs: list[Run] = ()):
+        return x + 1
+
+    class Model:
+        @run
+        def fit(self, x):
+            return prepare.with_options(retries=1)(x)
+
+    @run
+    def train(x):
+        refused = []
+        for use in (prepare.submit, prepare.map, Model().fit.submit, train.deploy):
+            try:
+                use(x)
+            except KineticError as error:
+                refused.append(error.message.partition(" ")[0])
+        import __main__
+        same = __main__.train is train is train.fn and __main__.prepare is prepare
+        return prepare.fn(Model().fit(x)), refused, same, Model
+
+    if __name__ == "__main__":
+        from packing import pack
+        pack(train, 1)
+"""
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["installed", "not installed"])
+def test_a_scripts_decorated_functions_have_in_a_run_what_those_of_modules_have(
+    tmp_path: Path, installed: bool
+) -> None:
+    job, ended = call_in_a_runner(tmp_path, {"requirements.txt": "", "main.py": DECORATED})
+    assert ended.exit_code == 0, ended.output
+    if not installed:
+        job.result_path.unlink()
+        bare = make_bare_python(tmp_path / "venv", with_cloudpickle=True)
+        ended = wait(start_runner(job.write(), python=bare))
+        assert ended.exit_code == 0, ended.output
+    value, refused, same, model = job.value()
+    assert (value, same) == (3, True)
+    assert refused == ["prepare.submit", "prepare.map", "fit.submit", "train.deploy"]
+    assert model().fit(1) == 2
 
 
 RETURNED = """
