@@ -201,11 +201,13 @@ def test_kinetic_config_shows_the_profile_as_the_source(
 
 
 def test_a_decorator_can_name_the_profile(profile: str, prefect_api_url: str) -> None:
-    @kinetic.run(cluster=profile, zone="mars")
+    @kinetic.run(cluster=profile, zone="us-east5-a")
     def train() -> None: ...
 
-    with pytest.raises(ConfigurationError, match="zone= is 'mars'"):
-        train.plan()
+    settings = _configured(prefect_api_url, arguments=dict(train.options.cloud))
+    assert settings.cloud is not None
+    assert (settings.profile, settings.cloud.project) == (profile, "my-project-1")
+    assert settings.cloud.sources["zone"] == Source("argument", "zone=")
 
 
 def _service_account_info() -> dict[str, str]:

@@ -113,7 +113,13 @@ class JobController:
         pods = self._store.owned("pods", job)
         tally, spec = self._tally(job), job["spec"]
         active = [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
-        undecided = [pod for pod in pods if pod["metadata"]["uid"] in tally.seen - tally.accounted]
+        # That a pod has ended may be in the store before the controller has heard of it.
+        undecided = [
+            pod
+            for pod in pods
+            if pod["status"].get("phase") in ("Succeeded", "Failed")
+            and pod["metadata"]["uid"] not in tally.accounted
+        ]
         self._count(job, active)
         if has_condition(job, "FailureTarget"):
             self._finish_failing(job, active)
