@@ -84,7 +84,8 @@ def _candidates(folders: list[Path]) -> Iterator[dict[str, str]]:
 
 
 def _search_path() -> list[Path]:
-    return [Path(entry) for entry in sys.path.copy() if isinstance(entry, str)]
+    entries = (entry for entry in sys.path.copy() if isinstance(entry, str))
+    return [Path(entry) for entry in entries if os.path.isabs(entry)]  # noqa: PTH117
 
 
 @lru_cache(maxsize=64)
@@ -120,8 +121,8 @@ def _origin(info: Path) -> Path | None:
         said = json.loads((info / "direct_url.json").read_bytes())
         if "dir_info" not in said:
             return None
-        return Path(unquote(urlsplit(said["url"]).path)).resolve()
-    except (OSError, ValueError, TypeError, KeyError):
+        return Path(unquote(urlsplit(str(said["url"])).path)).resolve()
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):
         return None
 
 

@@ -28,8 +28,11 @@ def project_metadata(folder: Path) -> dict[str, str] | None:
     name = project.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
+    elsewhere = _installed(name)
+    if elsewhere and not _has_module(folder, name):
+        return None  # named like what it uses, whose own answers count
     version = _canonical(project.get("version")) or _canonical(_dynamic(folder, document, name))
-    version = version or _canonical(_installed(name))
+    version = version or _canonical(elsewhere)
     if version is None:
         return None
     fields = [("Metadata-Version", "2.1"), ("Name", name), ("Version", version)]
@@ -49,7 +52,7 @@ def _parse(text: str) -> Mapping[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 
@@ -114,8 +117,15 @@ def _entry_points(project: Mapping[str, Any]) -> str:
     return "\n".join(
         f"[{group}]\n" + "".join(f"{name} = {points[name]}\n" for name in sorted(points))
         for group, points in sorted(groups.items())
-        if points and all(isinstance(point, str) for point in points.values())
+        if points and all(map(_is_line, [group, *points], [f"[{group}]", *points.values()]))
     )
+
+
+def _is_line(name: str, text: object) -> bool:
+    """Whether a line of an entry points file can say this: one that cannot be read hides all."""
+    is_text = isinstance(text, str) and text.isprintable()
+    is_name = name.isprintable() and name == name.strip() != "" and "=" not in name
+    return is_text and is_name and name[0] not in "[#"
 
 
 def _canonical(version: object) -> str | None:
@@ -134,8 +144,15 @@ def _installed(name: str) -> str | None:
 
     try:
         return version(name)
-    except (PackageNotFoundError, KeyError):
+    except (PackageNotFoundError, KeyError, OSError, ValueError):
         return None
+
+
+def _has_module(folder: Path, name: str) -> bool:
+    """Whether a project has a module that is called like it."""
+    module = name.replace("-", "_").replace(".", "/")
+    places = (folder / base / each for base in (".", "src") for each in (module, f"{module}.py"))
+    return any(place.exists() for place in places)
 
 
 def _dynamic(folder: Path, document: Mapping[str, Any], name: str) -> str | None:

@@ -7,11 +7,15 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from elsewhere import call_in_a_runner
 from kinetic_flows.dependencies.uv import find_uv
@@ -237,6 +241,65 @@ def test_a_version_is_read_without_a_build_or_left_out(
     (tmp_path / "VERSION.txt").write_text("9")
     expected = [] if version is None else [f"pkg-{version}.dist-info"]
     assert list(own_distributions(plain_root(folder))) == expected
+
+
+def test_a_project_named_like_a_package_that_it_uses_does_not_speak_for_it(tmp_path: Path) -> None:
+    text = "[project]\nname = 'cloudpickle'\nversion = '0.1'"
+    project = write_project(tmp_path / "project", {"pyproject.toml": text, "main.py": ""})
+    assert own_distributions(plain_root(project)) == {}
+    write_project(project, {"src/cloudpickle/__init__.py": ""})
+    assert list(own_distributions(plain_root(project))) == ["cloudpickle-0.1.dist-info"]
+
+
+def test_a_root_that_is_the_sources_directory_has_the_project_above_it(tmp_path: Path) -> None:
+    text = "[project]\nname = 'paint'\nversion = '1'"
+    project = write_project(tmp_path / "project", {"pyproject.toml": text, "src/paint.py": ""})
+    assert list(own_distributions(plain_root(project / "src"))) == ["paint-1.dist-info"]
+
+
+def test_where_only_imported_files_ship_the_directory_around_them_is_no_project(
+    tmp_path: Path,
+) -> None:
+    text = "[project]\nname = '{}'\nversion = '1'"
+    home = {"pyproject.toml": text.format("home"), "work/pyproject.toml": text.format("paint")}
+    root = _root(write_project(tmp_path / "home", {**home, "work/src/paint.py": ""}), "work/src")
+    found = own_distributions(replace(root, no_project="a home directory"))
+    assert list(found) == ["paint-1.dist-info"]
+
+
+POINT = st.text(alphabet="ab.:=[]# \n\t\x00é", max_size=6)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(points=st.dictionaries(POINT, st.dictionaries(POINT, POINT, max_size=3), max_size=3))
+def test_no_entry_point_hides_those_of_other_distributions(
+    tmp_path: Path, points: dict[str, dict[str, str]]
+) -> None:
+    """What is read of one distribution that cannot be read ends every look for entry points."""
+    document = {"project": {"name": "paint", "version": "1", "entry-points": points}}
+    (tmp_path / "pyproject.toml").write_text(tomli_w.dumps(document))
+    ((_, files),) = own_distributions(plain_root(tmp_path)).items()
+    info = tmp_path / "paint-1.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "entry_points.txt").write_text(files.get("entry_points.txt", ""))
+    said = {group: given for group, given in points.items() if given}
+    for point in PathDistribution(info).entry_points:
+        assert said[point.group][point.name].strip() == point.value
+
+
+@pytest.mark.parametrize(
+    "said", ["", "[]", "1", '{"dir_info": {}}', '{"dir_info": {}, "url": 1}', '{"url": "file:///"}']
+)
+def test_a_damaged_installation_is_no_distribution_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    project, site = write_project(tmp_path / "project", {"main.py": ""}), tmp_path / "site"
+    _write_info(site, "paint", "1", origin=None)
+    (site / "paint-1.dist-info" / "direct_url.json").write_text(said)
+    monkeypatch.syspath_prepend(str(site))
+    assert own_distributions(plain_root(project)) == {}
 
 
 def test_the_shipped_project_comes_before_the_same_name_in_the_environment(tmp_path: Path) -> None:
