@@ -71,11 +71,18 @@ def launch(
 
 
 def test_a_function_returns_its_value_from_a_pod(launcher, tmp_path):
-    source = "def main(a, b):\n    print('adding')\n    return a + b\n"
+    source = """
+        from importlib.metadata import version
+        def main(a, b):
+            print('adding')
+            return a + b, version("paint")
+    """
     job = Job(tmp_path / "store", source, args=(40, 2))
+    info = {"METADATA": "Metadata-Version: 2.1\nName: paint\nVersion: 1.5\n"}
+    job.code_changes = {"distributions": {"paint-1.5.dist-info": info}}
     run = launch(launcher, job)
     assert run.end(60).phase is Phase.SUCCEEDED
-    assert job.value() == 42
+    assert job.value() == (42, "1.5")
     assert b"adding\n" in run.output
 
 
