@@ -271,6 +271,7 @@ def start_job(
     """
     store, run_id = session.platform.store, request.run_id
     store.put_if_absent(payload_object(run_id), payload)
+    may_report = session.runs_report is not False
     # A run that cannot report leaves that to its client, and wastes no time on trying.
     spec = job.prefect
     prefect = PrefectSpec(
@@ -279,9 +280,10 @@ def start_job(
         parameters=bool(spec and spec.parameters),
         engine=bool(spec and spec.engine),
     )
-    job = replace(job, prefect=None if session.runs_report is False else prefect)
+    job = replace(job, prefect=prefect if may_report else None)
     whole = job.of_run(run_id, output_dir=f"{outputs or outputs_root(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)
+    credentials = credentials_for(session.api.url, session.environ) if may_report else {}
     session.platform.launcher.start(
         LaunchRequest(
             run_id=run_id,
@@ -291,9 +293,7 @@ def start_job(
                 JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
                 "KINETIC_JOB_SHA256": sha256_hex(whole),
                 RUN_KEY_VARIABLE: key,
-                **(
-                    credentials_for(session.api.url, session.environ) if session.runs_report else {}
-                ),
+                **credentials,
                 **place.runner_environment(),
             },
             job_variables=place.job_variables(request),
