@@ -100,11 +100,18 @@ def tighten_home(home: Path) -> None:
     names = {entry.name for entry in home.iterdir()}
     if names <= OWN_DIRECTORIES:
         _close(home)
-    shutil.rmtree(home / "store" / "results", ignore_errors=True)
+    results = home / "store" / "results"
+    if _is_open(results):
+        shutil.rmtree(results, ignore_errors=True)
     for name in names & OWN_DIRECTORIES:
         close_to_others(home / name)
     with suppress(OSError):
         os.close(open_private(mark))
+
+
+def _is_open(directory: Path) -> bool:
+    """Whether a directory is of an earlier version, which left the rights of others."""
+    return directory.is_dir() and bool(directory.stat().st_mode & ~PRIVATE_DIRECTORY & 0o777)
 
 
 def close_to_others(directory: Path) -> None:

@@ -101,3 +101,12 @@ def test_a_name_that_is_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         private_directory(tmp_path / "file")
+
+
+def test_what_was_kept_since_a_home_is_private_stays(tmp_path: Path) -> None:
+    results = private_directory(tmp_path / "home" / "store" / "results")
+    write_atomically(results / "kinetic-build-1", b"{}")
+
+    tighten_home(tmp_path / "home")
+
+    assert (results / "kinetic-build-1").is_file()
