@@ -63,7 +63,7 @@ def test_everything_but_its_health_takes_the_password(prefect_api_url: str) -> N
         (method, path.removeprefix("/api"))
         for path, methods in routes.items()
         for method in methods
-        if path not in ("/api/health", "/api/ready")
+        if path.removeprefix("/api") not in ("/health", "/ready")
     }
     assert len(asked) > 150
     with httpx.Client(base_url=prefect_api_url, timeout=120) as stranger:
