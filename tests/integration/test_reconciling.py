@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,12 @@ def launch(
             run_id=run_id,
             name="main",
             image=IMAGE,
-            environment={**job.write(), "PREFECT__FLOW_RUN_ID": run_id},
+            environment={
+                **job.write(),
+                "PREFECT__FLOW_RUN_ID": run_id,
+                # As a launch gives it to runs that may reach the server of this machine.
+                "PREFECT_API_AUTH_STRING": os.environ["PREFECT_API_AUTH_STRING"],
+            },
             job_variables=job_variables(request),
         )
     )
