@@ -313,15 +313,19 @@ def local_image_reference(category: str, dependency_hash: str) -> str:
     return f"local/{image_tag(category, dependency_hash)}"
 
 
+CACHE_PREFIX = "kinetic-"
+"""What every key begins with under which Prefect caches something of ours."""
+
+
 def build_cache_key(reference: str, dependency_hash: str) -> str:
     """Key under which Prefect caches a build: what is in the image, and where it goes."""
-    return f"kinetic-build-{slug(reference)}-{dependency_hash}"
+    return f"{CACHE_PREFIX}build-{slug(reference)}-{dependency_hash}"
 
 
 def upload_cache_key(store_uri: str, dependency_hash: str, *, all_wheels: bool) -> str:
     """Key under which Prefect caches an upload: what is installed, from where, and how much."""
     wheels = "all-wheels" if all_wheels else "own-wheels"
-    return f"kinetic-dependencies-{slug(store_uri)}-{dependency_hash}-{wheels}"
+    return f"{CACHE_PREFIX}dependencies-{slug(store_uri)}-{dependency_hash}-{wheels}"
 
 
 BUILD_RESULTS = "results"

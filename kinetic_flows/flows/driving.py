@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from kinetic_flows.errors import (
 )
 from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.flows.own_settings import own_settings
+from kinetic_flows.naming import CACHE_PREFIX
 from kinetic_flows.private_files import close_to_others
 from kinetic_flows.session import Session
 from kinetic_flows.signals import interruption_in
@@ -96,8 +98,7 @@ def drive(
             # Its tasks inherit this; else they would the storage of a flow around it.
             result_storage=results,
         )
-        # Prefect writes what is cached as the umask says.
-        hurry.callback(close_to_others, results)
+        hurry.callback(_tidy, results)
         try:
             ended.check(flow(**parameters, return_state=True))
             session.ledger.leave(ended.flow_run_id)
@@ -204,3 +205,15 @@ def _is_here(api_url: str) -> bool:
     """Whether an API is on this machine."""
     host = urlsplit(api_url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _tidy(results: Path) -> None:
+    """Close what Prefect has cached, which it writes as the umask says, and drop failures.
+
+    What its engine runs into, when the server is away for instance, it keeps pickled, under names
+    of its own: nobody reads it, and the requests in it carry the server's password (3.8.8).
+    """
+    close_to_others(results)
+    for path in results.glob("*"):
+        if not path.name.startswith(CACHE_PREFIX):
+            path.unlink(missing_ok=True)

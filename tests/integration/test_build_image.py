@@ -201,17 +201,17 @@ def test_a_base_is_built_tried_and_pushed_to_artifact_registry_and_prebuilt_mode
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    repository = f"{REGISTRY_HOST}/{PROJECT}/bases"
+    repository = f"{REGISTRY_HOST}/{PROJECT}/published"
     asked = ("--repo", repository, "--category", "cpu", *OWN, "--tag", "v1")
     missing = command.run(*asked)
     assert missing.returncode == ImageError.exit_code
     where = f"--location=us --project={PROJECT}"
-    assert f"repositories create bases --repository-format=docker {where}" in missing.stderr
+    assert f"repositories create published --repository-format=docker {where}" in missing.stderr
     grants = [line for line in missing.stderr.splitlines() if "add-iam-policy-binding" in line]
     assert [line.rpartition("=")[2] for line in grants] == [WRITER, READER]
     assert all(f"--member=serviceAccount:{BUILD_ACCOUNT}" in line for line in grants)
-    command.cloud.create_repository(PROJECT, "bases")
-    command.cloud.artifacts.policies[f"{PROJECT}/bases"] = {
+    command.cloud.create_repository(PROJECT, "published")
+    command.cloud.artifacts.policies[f"{PROJECT}/published"] = {
         WRITER: {f"serviceAccount:{BUILD_ACCOUNT}"}
     }
 
@@ -222,8 +222,8 @@ def test_a_base_is_built_tried_and_pushed_to_artifact_registry_and_prebuilt_mode
     assert "gcloud" not in made.stderr, "what is granted is not asked for"
     assert image["action"] == "built"
     assert image["size_bytes"] > 1_000_000
-    plain = command.labels(f"{PROJECT}/bases/base-cpu", "v1")
-    assert plain == command.labels(f"{PROJECT}/bases/base-cpu", f"v1-py{MINOR}")
+    plain = command.labels(f"{PROJECT}/published/base-cpu", "v1")
+    assert plain == command.labels(f"{PROJECT}/published/base-cpu", f"v1-py{MINOR}")
     assert (plain["kinetic.category"], plain["kinetic.python"]) == ("cpu", MINOR)
     builds = len(command.cloud.builds.builds)
     again = command.run(*asked)

@@ -89,8 +89,8 @@ def test_it_tells_of_the_run_and_its_states_and_ends_well_when_the_images_are_ma
         shell.expect(f"watch it at .*/flow-run/{run_id}")
         shell.expect("Scheduled")
         execute(quick_bases, run_id)
-        for state in ("Running", "Completed"):
-            shell.expect(state)
+        # It looks now and then: a run as short as this one may never be seen Running.
+        shell.expect("Completed")
         shell.expect(r"\{.*\}")
         told = json.loads(str(shell.after))
         shell.expect(pexpect.EOF)

@@ -128,7 +128,7 @@ def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(
     assert (tmp_path / "seen").read_text() == "called "
     # Nothing is kept but what build was made: no values, no exceptions with keys of runs.
     assert {path.name for path in kept.iterdir()} == before
-    assert all(path.name.startswith("kinetic-build") for path in kept.iterdir())
+    assert all(path.name.startswith("kinetic-") for path in kept.iterdir())
     assert "cached)" in done.stderr
     parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
     assert any("packages (" in line.message for line in api.logs(parent.id))
