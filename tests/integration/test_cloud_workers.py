@@ -310,14 +310,14 @@ def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
     done = project.python("deploy.py", KINETIC_QUIET="1", timeout_seconds=300)
     assert done.returncode == 0, done.stderr
     deployment = find_deployment("describe/often")
+
+    def own(state: str) -> list[kinetic.Run[str]]:
+        runs = kinetic.list_runs(state=state)
+        return [run for run in runs if api.read_run(run.id).deployment_id == deployment.id]
+
     try:
         assert deployment.schedules == ("every 10 s",)
-
-        def ended() -> list[kinetic.Run[str]]:
-            runs = kinetic.list_runs(state="completed")
-            return [run for run in runs if api.read_run(run.id).deployment_id == deployment.id]
-
-        run, *_ = eventually(ended, seconds=240)
+        run, *_ = eventually(lambda: own("completed"), seconds=240)
         assert run.result() == "5 million"
         assert "describing 5000000" in run.logs()
         api.client.pause_deployment(UUID(deployment.id))
@@ -326,5 +326,5 @@ def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
     finally:
         api.client.pause_deployment(UUID(deployment.id))
         for state in ("running", "pending"):
-            eventually(lambda state=state: not kinetic.list_runs(state=state))
+            eventually(lambda state=state: not own(state))
         deployment.delete()

@@ -179,6 +179,7 @@ def test_a_run_that_is_being_launched_is_left_to_its_client(platform, api):
     run = Unwatched(platform=platform, api=api, id=api.create_run(new))
     assert not run.reconcile()
     assert run.state[0] == "PENDING"
+    api.set_state(run.id, "CANCELLED", message="the test is over")
 
 
 def test_a_run_that_waits_too_long_for_its_pod_is_given_up(platform, cluster, api):
