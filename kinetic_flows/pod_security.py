@@ -6,9 +6,7 @@ https://kubernetes.io/docs/concepts/security/pod-security-standards/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
-
-Level = Literal["privileged", "baseline", "restricted"]
+from typing import Any
 
 LEVEL_LABEL = "pod-security.kubernetes.io/enforce"
 """Label of a namespace that says what its pods have to fulfil."""

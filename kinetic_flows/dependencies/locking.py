@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -147,7 +148,7 @@ class _Project:
     environ: Mapping[str, str]
     read: dict[BaseVariant, Declaration]
 
-    @property
+    @cached_property
     def settings(self) -> UvSettings:
         return uv_settings(self.source.project_root, self.environ)
 
