@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def measure(cloud: LoopbackCloud, folder: Path) -> list[Row]:
             forget_base(cloud)
         project.require(requirements)
         ours = seconds(project.build)
-        alternative = seconds(lambda wanted=requirements: single.build(wanted))
+        alternative = seconds(partial(single.build, requirements))
         rows.append(Row(name=name, ours=ours, alternative=alternative, unit="s"))
     return rows
 
@@ -120,7 +121,14 @@ class Project:
     def _prepare(self) -> None:
         function = self._function
         call = Call(function=function.fn, args=(), kwargs={}, options=function.options)
-        draft = draft_call(call, self._settings, self._platform, cwd=Path.cwd(), sys_path=sys.path)
+        draft = draft_call(
+            call,
+            self._settings,
+            self._platform,
+            cwd=Path.cwd(),
+            sys_path=sys.path,
+            environ=self._environ,
+        )
         if not isinstance(draft.image, ProjectImage):
             raise SystemExit(f"{draft.image} is not built")
         lock = lock_draft(draft, self._platform, self._environ)

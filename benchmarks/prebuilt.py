@@ -38,9 +38,9 @@ from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import lock_dependencies
-from kinetic_flows.dependencies.targets import CLOUD_PLATFORM, Target
+from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheelhouse import Wheelhouse
-from kinetic_flows.images.bases import read_bootstrap
+from kinetic_flows.images.bases import PLATFORM, read_bootstrap
 from kinetic_flows.job import RequirementsSpec
 from kinetic_flows.protocols import ResolvedImage
 from kinetic_flows.settings import process_environment
@@ -174,7 +174,7 @@ def make_requirements(bench: Bench, target: Target) -> tuple[RequirementsSpec, R
 
 def measure(bench: Bench, rounds: int) -> Mapping[str, list[Timed]]:
     """Take every way in turn."""
-    target = Target(python=MINOR, platform=CLOUD_PLATFORM, category="cpu", base_identity="none")
+    target = Target(python=MINOR, platform=PLATFORM, category="cpu", base_identity="none")
     plain, whole = make_requirements(bench, target)
     by_hand = "printf '%s\\n' $REQUIREMENTS > /tmp/r.txt; uv pip install -q -r /tmp/r.txt"
     found: dict[str, list[Timed]] = {"by hand": [], "lock": [], "wheels": [], "compiled": []}
@@ -225,7 +225,7 @@ def main() -> None:
         found = measure(bench, arguments.rounds)
 
     def best(way: str, what: str) -> float:
-        return min(getattr(item, what) for item in found[way])
+        return min(float(getattr(item, what)) for item in found[way])
 
     hand = best("by hand", "function")
     bare = best("by hand", "imported")

@@ -138,6 +138,6 @@ def _credentials_of(profile: str) -> Any:
     # All of prefect-gcp comes with it, which takes half a second.
     from .kinetic_cluster import KineticCluster
 
-    cluster: Any = KineticCluster.load(profile, _sync=True)
+    cluster: Any = KineticCluster.load(profile, _sync=True)  # type: ignore[call-arg]
     saved = cluster.gcp_credentials
     return saved.get_credentials_from_service_account() if saved else None

@@ -69,7 +69,7 @@ class _Unpickler(pickle.Unpickler):
         return found
 
     def _make_class(self, make: Callable[..., type], *arguments: Any) -> type:
-        from cloudpickle import cloudpickle  # type: ignore[import-untyped]
+        from cloudpickle import cloudpickle
 
         is_known = arguments[_TRACKER_ID] in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
         made = make(*arguments)

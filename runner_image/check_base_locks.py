@@ -17,12 +17,12 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from kinetic_flows.accelerators import list_accelerators
+from kinetic_flows.accelerators import Category, list_accelerators
 from kinetic_flows.accelerators.runtime import RuntimeRequirement
 from kinetic_flows.images.bases import base_lock_name, base_pythons, pins_of
 
 DIRECTORY = Path(__file__).parent / "base-locks"
-CATEGORIES = ("cpu", "gpu", "tpu")
+CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")
 OLDEST_DAYS = 183
 """How far a lock's jax may lie behind the newest release, when the locks are refreshed."""
 
@@ -33,10 +33,11 @@ Locks = Mapping[tuple[str, str], Mapping[str, str]]
 def read_locks(directory: Path = DIRECTORY) -> Locks:
     """Return the versions in every lock."""
     return {
-        (category, python): dict(
-            pin.split("==")
+        (category, python): {
+            package: version
             for pin in pins_of((directory / base_lock_name(category, python)).read_text())
-        )
+            for package, _, version in [pin.partition("==")]
+        }
         for category in CATEGORIES
         for python in base_pythons()
     }

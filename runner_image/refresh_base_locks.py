@@ -24,15 +24,16 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from kinetic_flows.accelerators import Category
 from kinetic_flows.images.bases import PLATFORM, base_lock_name
 
 DIRECTORY = Path(__file__).parent / "base-locks"
-CATEGORIES = ("cpu", "gpu", "tpu")
+CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 INDEX = "https://pypi.org/simple"
 
 
-def lock_command(category: str, python: str) -> list[str]:
+def lock_command(category: Category, python: str) -> list[str]:
     """Return the command that writes one lock: wheels only, every file's hash."""
     return [
         *("uv", "pip", "compile", "--quiet", "--no-config", "--upgrade", "--generate-hashes"),
@@ -43,7 +44,7 @@ def lock_command(category: str, python: str) -> list[str]:
     ]
 
 
-def write_lock(category: str, python: str) -> None:
+def write_lock(category: Category, python: str) -> None:
     """Resolve and write one lock."""
     subprocess.run(lock_command(category, python), check=True)
     print(f"{category} for Python {python}", flush=True)

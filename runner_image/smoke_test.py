@@ -5,6 +5,8 @@ is (`own` has jax, `lean` has no framework, `custom` is of somebody's own Docker
 have jax), and the glibc that packages are resolved for.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.metadata
 import platform
@@ -20,10 +22,14 @@ LINES = {
     "uv": f"{INSTALL} uv",
     RUNNER: "COPY remote_runner.py /app/",
 }
-PLUGINS = {"cpu": (), "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"), "tpu": ("libtpu",)}
+PLUGINS: dict[str, tuple[str, ...]] = {
+    "cpu": (),
+    "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
+    "tpu": ("libtpu",),
+}
 
 
-def main(python, category, runner, kind, glibc):
+def main(python: str, category: str, runner: str, kind: str, glibc: str) -> list[str]:
     """Return what is wrong, line by line."""
     problems = []
     found = ".".join(platform.python_version_tuple()[:2])
@@ -44,11 +50,11 @@ def main(python, category, runner, kind, glibc):
     return problems
 
 
-def _with_line(problems, what):
+def _with_line(problems: list[str], what: str) -> list[str]:
     return [f"{problem.rstrip()}; the Dockerfile lacks: {LINES[what]}" for problem in problems]
 
 
-def _import(module):
+def _import(module: str) -> list[str]:
     try:
         importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - whatever the import meets
@@ -56,7 +62,7 @@ def _import(module):
     return []
 
 
-def _older_glibc(wanted):
+def _older_glibc(wanted: str) -> list[str]:
     name, found = platform.libc_ver()
     numbers = [[int(part) for part in text.split(".")] for text in (found or "0", wanted)]
     if name == "glibc" and numbers[0] >= numbers[1]:
@@ -64,7 +70,7 @@ def _older_glibc(wanted):
     return [f"it has {name or 'no glibc'} {found}, and packages are resolved for glibc {wanted}"]
 
 
-def _plugin(category):
+def _plugin(category: str) -> list[str]:
     wanted = PLUGINS[category]
     for name in wanted:
         try:
@@ -75,7 +81,7 @@ def _plugin(category):
     return [f"its jax has none of {', '.join(wanted)}"] if wanted else []
 
 
-def _run(command, expected):
+def _run(command: list[str], expected: str) -> list[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -89,4 +95,6 @@ if __name__ == "__main__":
     wrong = main(*sys.argv[1:])
     for line in wrong:
         print(f"smoke test: {line}")
-    sys.exit(1 if wrong else print("smoke test: passed"))
+    if wrong:
+        sys.exit(1)
+    print("smoke test: passed")

@@ -55,7 +55,7 @@ def open_client(
     if endpoint is None or not endpoint.startswith("http://"):
         options = {"api_endpoint": endpoint.removeprefix("https://")} if endpoint else None
         return client(credentials=credentials, client_options=options)
-    import grpc  # type: ignore[import-untyped]
+    import grpc
 
     address = endpoint.removeprefix("http://").rstrip("/")
     channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])

@@ -28,7 +28,7 @@ from kinetic_flows.protocols import ObjectInfo, StoredObject
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
-    from google.cloud.storage import Blob, Bucket, Client  # type: ignore[import-untyped]
+    from google.cloud.storage import Blob, Bucket, Client
 
 T = TypeVar("T")
 
@@ -288,7 +288,7 @@ class GoogleStore:
             raise store_error(error, bucket=self._bucket_name, name=name) from error
 
     def _options(self) -> dict[str, Any]:
-        from google.cloud.storage.retry import (  # type: ignore[import-untyped]
+        from google.cloud.storage.retry import (
             DEFAULT_RETRY,
         )
 
@@ -336,7 +336,7 @@ def _client(project: str | None, endpoint: str | None, credentials: Credentials 
     from requests.adapters import HTTPAdapter
 
     if endpoint and endpoint.startswith("http://"):
-        credentials = credentials or AnonymousCredentials()  # type: ignore[no-untyped-call]
+        credentials = credentials or AnonymousCredentials()
         project = project or "emulated"
     options = {"api_endpoint": endpoint} if endpoint else None
     client = Client(project=project, credentials=credentials, client_options=options)

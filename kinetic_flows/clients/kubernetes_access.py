@@ -156,7 +156,7 @@ async def _kubernetes_configuration(access: InCluster | Kubeconfig) -> Configura
     found = Configuration()
     try:
         if isinstance(access, InCluster):
-            config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+            config.load_incluster_config(client_configuration=found)
         else:
             # The path is always given: the library reads KUBECONFIG once, at its import.
             await config.load_kube_config(
@@ -281,7 +281,7 @@ def describe_gke_cluster(access: GkeCluster) -> dict[str, Any]:
     from google.auth.transport.requests import AuthorizedSession
     from requests import RequestException
 
-    session = AuthorizedSession(google_credentials(access))  # type: ignore[no-untyped-call]
+    session = AuthorizedSession(google_credentials(access))
     url = f"{access.endpoint.rstrip('/')}/v1/{access.resource}"
     try:
         with session:

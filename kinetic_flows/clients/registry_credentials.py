@@ -170,7 +170,7 @@ def _application_default_token() -> str:
 
     try:
         credentials, _ = google.auth.default(scopes=[GOOGLE_SCOPE])
-        credentials.refresh(Request())  # type: ignore[no-untyped-call]
+        credentials.refresh(Request())
     except Exception as error:
         if not is_credential_error(error):
             raise

@@ -81,7 +81,7 @@ def _collect(
     root: Path, wanted: tuple[str, ...], ignored: list[str], path: Path
 ) -> dict[str, Path]:
     """Return the wanted files of a directory by their path in it."""
-    from docker.utils.build import PatternMatcher  # type: ignore[import-untyped]
+    from docker.utils.build import PatternMatcher
 
     found: dict[str, Path] = {}
     size = 0
@@ -103,7 +103,7 @@ def _collect(
 
 def _takes(pattern: str, name: str) -> bool:
     """Whether a source of COPY takes a file: itself, or what is below a directory."""
-    from docker.utils.fnmatch import fnmatch  # type: ignore[import-untyped]
+    from docker.utils.fnmatch import fnmatch
 
     if pattern in ("", "."):
         return True

@@ -210,7 +210,7 @@ def read_dockerfile(text: str, arguments: Mapping[str, str]) -> Dockerfile:
     Raises:
         ImageError: It is no Dockerfile.
     """
-    from dockerfile_parse import DockerfileParser  # type: ignore[import-untyped]
+    from dockerfile_parse import DockerfileParser
 
     plain, heredocs = _take_heredocs_out(text)
     reading = _Reading(given=arguments)

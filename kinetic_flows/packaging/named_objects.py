@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from cloudpickle import CloudPickler  # type: ignore[import-untyped]
+from cloudpickle import CloudPickler
 
 PROTOCOL = 5
 

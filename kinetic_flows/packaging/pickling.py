@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 
 from kinetic_flows.inside_run import as_inside_run
 from kinetic_flows.packaging.code_files import CodeFiles

@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
     """What a run asked for on each host: a kind of chip, and how many."""
 
     kind: str
-    count: int
+    devices: int
 
 
 class DeviceCheck:
@@ -101,7 +101,7 @@ class DeviceCheck:
         if self._asking is not None:
             self._asking.join()
             # What has no device file is not counted again.
-            problems += describe_driver(self._driver, 0 if problems else self._wanted.count)
+            problems += describe_driver(self._driver, 0 if problems else self._wanted.devices)
         elif not problems:
             problems += missing_libtpu(self._environ, [*paths, *sys.path], self._root)
         if problems:
@@ -141,10 +141,10 @@ def missing_files(wanted: Wanted, root: str = "/") -> list[str]:
     else:
         found = _numbered(devices, "nvidia")
         unit, files = "GPU", "/dev/nvidia{n}"
-    if found >= wanted.count:
+    if found >= wanted.devices:
         return []
-    units = unit if wanted.count == 1 else f"{unit}s"
-    return [f"{wanted.count} {units} (of {files} this pod has {found or 'none'})"]
+    units = unit if wanted.devices == 1 else f"{unit}s"
+    return [f"{wanted.devices} {units} (of {files} this pod has {found or 'none'})"]
 
 
 def missing_libtpu(environ: Mapping[str, str], paths: Iterable[str], root: str = "/") -> list[str]:

@@ -18,6 +18,11 @@ IN_MEMORY_BYTES = 32 << 20
 Ref = Mapping[str, Any]
 """An `ObjectRef` of the job: `name`, `sha256` and `size_bytes`."""
 
+
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -47,7 +52,7 @@ def fetch_to_file(store: Store, ref: Ref, path: str) -> None:
         pass_on(store, ref, target)
 
 
-def pass_on(store: Store, ref: Ref, target: IO[bytes]) -> None:
+def pass_on(store: Store, ref: Ref, target: _Writable) -> None:
     """Write an object's bytes to an open file as they come; as `fetch`.
 
     The last of them is written when all are known to be right.
@@ -104,7 +109,7 @@ def in_parallel(jobs: Iterable[Callable[[], None]]) -> None:
         raise errors[0]
 
 
-def _copy_checked(ref: Ref, pieces: Iterable[bytes], target: IO[bytes]) -> None:
+def _copy_checked(ref: Ref, pieces: Iterable[bytes], target: _Writable) -> None:
     digest, size, held = hashlib.sha256(), 0, b""
     for piece in pieces:
         size += len(piece)

@@ -148,7 +148,7 @@ def _hides_standard_library(folder: str) -> bool:
         names = {name.partition(".")[0] for name in os.listdir(folder)}
     except OSError:
         return False
-    standard = getattr(sys, "stdlib_module_names", frozenset())  # since Python 3.10
+    standard: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # since Python 3.10
     return not names.isdisjoint(standard)
 
 

@@ -98,7 +98,7 @@ class CloudBuildServer:
             return [running.build for running in self._builds.values()]
 
     def _create(self, request: Any) -> Any:
-        build = api.Build(request.build)
+        build: Any = api.Build(request.build)
         _check(build)
         build.id = str(uuid4())
         build.project_id = request.project_id

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
 from mypy import api
+
+ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
     import asyncio
@@ -48,3 +52,27 @@ def test_calls_and_submissions_keep_the_functions_signature_and_type(tmp_path: P
     errors = [line for line in shown if line.startswith("error:")]
     assert len(errors) == 3, output
     assert 'incompatible type "str"; expected "float"' in errors[0]
+
+
+def test_the_configured_check_reports_an_error_in_any_module_of_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = {
+        name
+        for name in listed.stdout.splitlines()
+        if not name.startswith("tests/") or name.startswith("tests/loopback/")
+    }
+    for name in modules:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("def untyped(value):\n    return value\n")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    monkeypatch.chdir(tmp_path)
+    output, _, _ = api.run([])
+    assert {line.split(":")[0] for line in output.splitlines() if "[no-untyped-def]" in line} == (
+        modules
+    ), output
+    folders = {name.partition("/")[0] for name in modules}
+    assert folders >= {"kinetic", "kinetic_flows", "blocks", "runner_image", "deployments"}

@@ -42,7 +42,7 @@ class Admission:
     def check(self, plural: str, namespace: str, body: Object) -> Object:
         """Return the object as it is to be stored, or refuse it."""
         kind = KINDS[plural]
-        item = without_nulls(body)
+        item: dict[str, Any] = without_nulls(body)
         item.setdefault("apiVersion", kind.api_version)
         item.setdefault("kind", kind.name)
         if kind.namespaced:

@@ -7,7 +7,7 @@ import copy
 import json
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -204,11 +204,11 @@ class LoopbackCluster:
         """Return what a running pod has printed so far."""
         return self._call(lambda: self._kubelet.log(self._pod(pod, namespace)).file.read_bytes())
 
-    def list(self, plural: str, namespace: str | None = None) -> list[Object]:
+    def list(self, plural: str, namespace: str | None = None) -> Sequence[Object]:
         """Return objects of a kind, without asking the API."""
         return self._call(lambda: copy.deepcopy(self.store.list(plural, namespace)))
 
-    def event_reasons(self) -> list[str]:
+    def event_reasons(self) -> Sequence[str]:
         """Return the reasons of all events, oldest first."""
         history = self._call(lambda: list(self.store.history))
         return [change.object["reason"] for change in history if change.plural == "events"]

@@ -301,7 +301,7 @@ def _stand_ins(container: Object) -> dict[str, str]:
 
 
 def _is_new(pod: Object) -> bool:
-    return pod["status"].get("phase") == "Pending"
+    return bool(pod["status"].get("phase") == "Pending")
 
 
 def _volumes(pod: Object, directory: Path) -> dict[str, Path | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,8 +161,8 @@ class Scheduler:
 
     def _size(self, group: NodeGroup) -> int:
         nodes = self._store.list("nodes")
-        made = sum(node["metadata"]["labels"][NODE_POOL_LABEL] == group.name for node in nodes)
-        return made + self._coming[group.name]
+        pools = [node["metadata"]["labels"][NODE_POOL_LABEL] for node in nodes]
+        return pools.count(group.name) + self._coming[group.name]
 
     def _add_node(self, group: NodeGroup) -> None:
         name = f"gke-{group.name}-{random_suffix()}"
@@ -207,7 +207,7 @@ def _labels(group: NodeGroup) -> dict[str, str]:
     return {**group.labels, NODE_POOL_LABEL: group.name}
 
 
-def _why(pod: Object, nodes: list[Object], problems: Counter[str]) -> str:
+def _why(pod: Object, nodes: Sequence[Object], problems: Counter[str]) -> str:
     """Say why a pod fits no node, and whether taking other pods away would help.
 
     https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/scheduler/framework/plugins/noderesources/fit.go

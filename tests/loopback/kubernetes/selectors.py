@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import reduce
 from typing import Any
 
 Matches = Callable[[Mapping[str, Any]], bool]
@@ -41,16 +40,19 @@ def field_selector(text: str) -> Matches:
 
 def _label_requirement(text: str) -> Callable[[Mapping[str, str]], bool]:
     if found := _SET_BASED.fullmatch(text):
-        values = {value.strip() for value in found[3].split(",")}
-        wanted = found[2] == "in"
-        return lambda labels: (labels.get(found[1]) in values) is wanted
+        key, operator, listed = found.groups()
+        values = {value.strip() for value in listed.split(",")}
+        return lambda labels: (labels.get(key) in values) is (operator == "in")
     if found := _EQUALITY.fullmatch(text):
-        wanted = found[2] != "!="
-        return lambda labels: (labels.get(found[1]) == found[3]) is wanted
+        key, operator, value = found.groups()
+        return lambda labels: (labels.get(key) == value) is (operator != "!=")
     if text.startswith("!"):
         return lambda labels: text[1:] not in labels
     return lambda labels: text in labels
 
 
 def _field(item: Mapping[str, Any], path: list[str]) -> Any:
-    return reduce(lambda value, key: (value or {}).get(key), path, item) or ""
+    found: Any = item
+    for key in path:
+        found = (found or {}).get(key)
+    return found or ""

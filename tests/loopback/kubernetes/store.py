@@ -7,7 +7,7 @@ import base64
 import copy
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,7 +101,7 @@ class Store:
     def get(self, plural: str, namespace: str, name: str) -> Object:
         return copy.deepcopy(self._stored(plural, namespace, name))
 
-    def list(self, plural: str, namespace: str | None = None) -> list[Object]:
+    def list(self, plural: str, namespace: str | None = None) -> Sequence[Object]:
         """Return the objects of a kind, of one namespace or of all; not to be changed."""
         items = self._objects[plural].items()
         return [item for (place, _), item in items if namespace in (None, place)]
@@ -114,7 +114,7 @@ class Store:
         same = item is not None and item["metadata"]["uid"] == metadata["uid"]
         return item if same else None
 
-    def owned(self, plural: str, owner: Object) -> list[Object]:
+    def owned(self, plural: str, owner: Object) -> Sequence[Object]:
         """Return the objects that belong to another."""
         return [item for item in self.list(plural) if _owner_uid(item) == owner["metadata"]["uid"]]
 
