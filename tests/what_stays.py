@@ -1,0 +1,392 @@
+"""Collects what other people's programs, stored objects and deployments name of this product.
+
+Where a module lies is nobody's business: what can be found by looking through the whole product
+is found so, and everything else is in the imports below.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import distribution
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pkgutil import walk_packages
+from typing import Any, get_args
+
+import yaml
+from cyclopts import App
+from prefect import Flow, Task
+from prefect.blocks.core import Block
+
+import kinetic_flows
+from kinetic_flows import job, naming, roster
+from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.cli.main import app
+from kinetic_flows.errors import KineticError
+from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
+from kinetic_flows.settings import describe_settings, resolve_settings
+from kinetic_flows.tasks.building import LINK_KEY
+from public_api import error_classes, error_told, options, public_names, signature
+from source_texts import calls, said, texts
+
+DEPLOYMENTS = "kinetic_flows.deployments"
+NAME = re.compile(r"(kinetic[./-]|org\.opencontainers\.|prefect\.io/)[A-Za-z0-9_./-]*[A-Za-z0-9]")
+VARIABLE = re.compile(r"\bKINETIC_[A-Z][A-Z_]*[A-Z]\b")
+ON_GKE = {"KINETIC_PLATFORM": "gke", "GOOGLE_CLOUD_PROJECT": "project"}
+RUN, DIGEST, KEY = "0b8d6c1e-5a43-4a3c-9d5f-1f1a0d2c3b4e", "0123456789abcdef" * 4, "ab" * 32
+
+Section = Mapping[str, Any]
+
+
+@cache
+def collected() -> Mapping[str, Section]:
+    """Return everything, in sections, each by name."""
+    sections = {
+        "public names": public_names(),
+        "options of run and map": options(),
+        "errors": _errors(),
+        "settings": _settings(),
+        "environment variables": _variables(),
+        "names in the source": _names_in_the_source(),
+        "object names": _object_names(),
+        "images": _images(),
+        "names in Prefect": _names_in_prefect(),
+        "flows and tasks": _flows_and_tasks(),
+        "deployments of our flows": _deployments(),
+        "states": _states(),
+        "names in the cluster": _names_in_the_cluster(),
+        "job template": _job_template(),
+        "exit codes": _exit_codes(),
+        "job and result": _job_and_result(),
+        "command line": dict(_commands(app, ())),
+        "blocks": {kind.get_block_type_slug(): _block(kind) for kind in _blocks()},
+        "entry points": _entry_points(),
+        "files in the package": dict.fromkeys(sorted(_resources()), ""),
+    }
+    plain: Mapping[str, Section] = json.loads(json.dumps(sections, sort_keys=True, default=str))
+    return plain
+
+
+@cache
+def modules() -> tuple[Any, ...]:
+    """Import every module of the client."""
+    names = [
+        each.name
+        for each in walk_packages(kinetic_flows.__path__, "kinetic_flows.")
+        if not each.name.startswith("kinetic_flows.runner_image")
+    ]
+    return tuple(import_module(name) for name in [*names, "kinetic_flows.blocks.collection"])
+
+
+def _errors() -> Section:
+    modules()
+    return {kind.__name__: error_told(kind) for kind in error_classes()}
+
+
+class _Asked(dict[str, str]):
+    """Variables, and the names that were asked for."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.names: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.add(key)
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.names.add(str(key))
+        return super().__contains__(key)
+
+
+class _NoProfiles:
+    def load(self, name: str) -> None:
+        return None
+
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+
+def _settings() -> Section:
+    return {name: value for name, value in _in_force(_Asked(ON_GKE)).items() if name != "home"}
+
+
+def _in_force(environ: _Asked) -> Mapping[str, object]:
+    settings = resolve_settings(_NoProfiles(), environ=environ)
+    return {row.name: row.value for row in describe_settings(settings)}
+
+
+def _deciding_variables() -> set[str]:
+    """Return the variables that are read, and that make a setting another one or cannot be so."""
+    asked = _Asked(ON_GKE)
+    before = _in_force(asked)
+
+    def decides(name: str) -> bool:
+        try:
+            return _in_force(_Asked({**ON_GKE, name: "1"})) != before
+        except KineticError:
+            return True
+
+    return {name for name in asked.names if decides(name)}
+
+
+def _variables() -> Section:
+    named = {match for text in texts() for match in VARIABLE.findall(text)}
+    return dict.fromkeys(sorted({*named, *_deciding_variables()}), "")
+
+
+def _names_in_the_source() -> Section:
+    threads = said(calls("Thread"), "name")
+    return dict.fromkeys(
+        (
+            text
+            for text in texts()
+            if NAME.fullmatch(text) and not text.endswith(".py") and text not in threads
+        ),
+        "",
+    )
+
+
+def _object_names() -> Section:
+    version = naming.deployment_version_prefix(naming.deployment_prefix("f", "n", "t"), DIGEST)
+    return {
+        "code pack": naming.pack_object(DIGEST),
+        "code manifest": naming.manifest_object(DIGEST),
+        "lock": naming.lock_object(DIGEST),
+        "lock's signature": naming.lock_signature_object(DIGEST, b"key"),
+        "wheel": naming.wheel_object(DIGEST, "a-1-py3-none-any.whl"),
+        "runner": naming.runner_object(DIGEST),
+        "requirements": naming.requirements_object(DIGEST),
+        "build source": naming.build_source_object(DIGEST),
+        "build logs": naming.BUILD_LOGS,
+        "build results": naming.BUILD_RESULTS,
+        "lease": naming.lease_object("subject"),
+        "lease's followers": naming.lease_followers_prefix("subject"),
+        "job": naming.job_object(RUN),
+        "payload": naming.payload_object(RUN),
+        "result": naming.result_object(RUN),
+        "piece of a payload": naming.piece_object(RUN, DIGEST),
+        "owner of a worker's job": naming.job_owner("token"),
+        "runs": naming.RUNS,
+        "outputs": naming.OUTPUTS,
+        "deployment": naming.deployment_prefix("My Flow", "Nightly", "token"),
+        "deployment's version": version,
+        "deployment's job": naming.deployment_job_object(version),
+        "jobs bucket": naming.jobs_bucket("project", "cluster"),
+        "builds bucket": naming.builds_bucket("project", "cluster"),
+        "long bucket": naming.jobs_bucket("example.com:project-" + "x" * 30, "c" * 30),
+    }
+
+
+def _images() -> Section:
+    hub, own = "user/name", "us-docker.pkg.dev/p/repo"
+    repository = naming.cluster_repository("example.com:p", "us-central1-a", "cluster")
+    return {
+        "repository": repository,
+        "project image": naming.project_image(repository, "tpu", DIGEST),
+        "image here": naming.local_image_reference("cpu", DIGEST),
+        "base on Docker Hub": naming.base_image(hub, "gpu"),
+        "lean base": naming.base_image(own, "gpu", "lean"),
+        "base of a user": naming.base_image("user", "cpu"),
+        "base at docker.io": naming.base_image("docker.io/user", "cpu"),
+        "controller": naming.controller_image(own),
+        "tag with a Python": naming.python_tag("v1", "3.12"),
+        "tag of a made base": naming.base_tag("3.12", DIGEST),
+        "tag of a build": naming.build_tag("reg/Image:tag", DIGEST),
+        "secret: Docker Hub user": naming.DOCKER_HUB_USERNAME_SECRET,
+        "secret: Docker Hub token": naming.DOCKER_HUB_TOKEN_SECRET,
+    }
+
+
+def _names_in_prefect() -> Section:
+    return {
+        "tag of runs": naming.RUN_TAG,
+        "tag of a cache key": naming.cache_tag(DIGEST),
+        "tag of a retry": naming.retry_tag(RUN),
+        "label of runs in a group": [naming.PARENT_LABEL, naming.INDEX_LABEL],
+        "flows": [
+            *(naming.PARENT_FLOW, naming.GROUP_FLOW, naming.DEPLOY_FLOW),
+            *(naming.RECONCILE_FLOW, naming.BUILD_IMAGE_FLOW),
+        ],
+        "step of a group": naming.STEP_RUN_INPUTS,
+        "name of a run": naming.run_name(str.upper, "a/b <c>"),
+        "name of a run in a group": naming.member_name("train", 3),
+        "loggers": [naming.RUN_LOGGER, naming.CLIENT_LOGGER],
+        "work pools": [naming.WORK_POOL, naming.LOCAL_WORK_POOL],
+        "cache key of a build": naming.build_cache_key("reg/image:tag", DIGEST),
+        "cache key of an upload": naming.upload_cache_key("gs://b", DIGEST, all_wheels=True),
+        "cache key of another upload": naming.upload_cache_key("gs://b", DIGEST, all_wheels=False),
+        "block of a build cache": naming.build_cache_block("bucket", DIGEST),
+        "block of a store's key": naming.store_key_block("bucket"),
+        "artifacts": sorted(
+            {naming.RUN_ARTIFACT, naming.INPUTS_ARTIFACT, naming.BASE_IMAGES_ARTIFACT, LINK_KEY}
+            | said(calls("_artifact"), "key")
+        ),
+        "states of inputs": [roster.WAITING, roster.LAUNCHING, roster.NOT_LAUNCHED],
+    }
+
+
+def _flows_and_tasks() -> Section:
+    found: dict[str, Any] = {}
+    for value in [value for module in modules() for value in vars(module).values()]:
+        if isinstance(value, Task):
+            kept = f", cached as {value.result_serializer}" if value.persist_result else ""
+            found[f"task {value.name}"] = f"runs are called {value.task_run_name}{kept}"
+        elif isinstance(value, Flow):
+            called = f"runs are called {value.flow_run_name}, version {value.version}"
+            found[f"flow {value.name}"] = f"{called}, called with {signature(value.fn)}"
+    names = {text for text in texts() if "{function}" in text and "\n" not in text}
+    return {**found, "names of runs of a function": sorted(names)}
+
+
+def _states() -> Section:
+    """Return the types and names of states, as they stand at the calls that make them."""
+    made = {
+        " ".join(str(each.value) for each in call.args[:2] if isinstance(each, ast.Constant))
+        for call in calls("State")
+    }
+    return dict.fromkeys(sorted({*made, *said(calls(""), "state_name")} - {""}), "")
+
+
+def _names_in_the_cluster() -> Section:
+    job_name = naming.kubernetes_job_name("Train It!", RUN)
+    found: dict[str, Any] = {
+        "Job": job_name,
+        "Job with a long name": naming.kubernetes_job_name("x" * 80, RUN),
+        "Secret": naming.run_secret_name(job_name),
+        "Service": naming.HEADLESS_SERVICE,
+        "label of pods": naming.RUN_ID_POD_LABEL,
+        "annotation of Jobs": naming.SCHEDULE_TIMEOUT_ANNOTATION,
+    }
+    for path in ("worker/rbac.yaml", "worker/worker.yaml"):
+        for item in yaml.safe_load_all((files(DEPLOYMENTS) / path).read_text()):
+            found[f"{path}: {item['kind']} {item['metadata']['name']}"] = ""
+    for accelerator in ("cpu", "l4x2:spot", "tpu-v6e-16"):
+        for run_id in (RUN, ""):
+            request = PodRequest(
+                run_id=run_id,
+                name="train",
+                image="image",
+                accelerator=parse_accelerator(accelerator),
+                image_environment={},
+                schedule_timeout_seconds=60.0,
+            )
+            starter = "the client" if run_id else "a worker"
+            found[f"job variables of {starter} on {accelerator}"] = job_variables(request)
+    return found
+
+
+def _deployments() -> Section:
+    file = yaml.safe_load((files(DEPLOYMENTS) / "prefect.yaml").read_text())
+    return {each["name"]: each["entrypoint"] for each in file["deployments"]}
+
+
+def _job_template() -> Section:
+    template = json.loads((files(DEPLOYMENTS) / "work_pools/kinetic-gke.json").read_text())
+    properties = template["variables"]["properties"]
+    return {name: told.get("default") for name, told in properties.items()}
+
+
+def _exit_codes() -> Section:
+    written = {
+        call.args[0].value
+        for call in calls("exit")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }
+    return {
+        **{f"{code} of the runner": text for code, text in job.EXIT_MEANINGS.items()},
+        "written at calls": sorted(written, key=str),
+    }
+
+
+def _job_and_result() -> Section:
+    header = job.ResultHeader(run_id=RUN, status="crashed", log_tail=("a", "b"), exit_code=-9)
+    envelope = job.ResultEnvelope(header=header, body=b"body")
+    return {
+        "version": job.JOB_VERSION,
+        "job": _sample_job().to_json().decode(),
+        "digest of its content": _sample_job().content_digest(),
+        "statuses": get_args(job.ResultStatus),
+        "envelope": job.seal_result(envelope, KEY).decode(),
+        "variables that tell of them": [naming.JOB_VARIABLE, naming.RUN_KEY_VARIABLE],
+    }
+
+
+def _sample_job() -> job.JobSpec:
+    """Return a job that has everything that a job can have."""
+
+    def reference(name: str) -> job.ObjectRef:
+        return job.ObjectRef(name=name, sha256=job.Sha256(DIGEST), size_bytes=7)
+
+    return job.JobSpec(
+        run_id=RUN,
+        name="train",
+        python="3.11",
+        runner=reference("runners/r.pyz"),
+        code=job.CodeSpec(packs=(reference("packs/p"),), manifest=reference("packs/m.json")),
+        payload=reference(naming.payload_object(RUN)),
+        result=naming.result_object(RUN),
+        output_dir="gs://bucket/outputs",
+        requirements=job.RequirementsSpec(
+            lock=reference("requirements/l.txt"), wheels=(reference("wheels/w/w.whl"),)
+        ),
+        prefect=job.PrefectSpec(api_url="http://prefect/api", flow_run_id=RUN),
+        timeout_seconds=60.0,
+        pieces=(reference(naming.piece_object(RUN, DIGEST)),),
+        launch=job.LaunchSpec(
+            image={"reference": "image"}, accelerator="cpu", mode="bundled", options={"retries": 1}
+        ),
+    )
+
+
+def _commands(command: App, path: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    if command.default_command is not None:
+        yield (
+            " ".join(path),
+            [" ".join(each.names) for each in command.assemble_argument_collection()],
+        )
+    for name in command:
+        if not name.startswith("-"):
+            yield from _commands(command[name], (*path, name))
+
+
+def _blocks() -> list[type[Block]]:
+    collection = import_module("kinetic_flows.blocks")
+    return [getattr(collection, name) for name in collection.__all__]
+
+
+def _block(kind: type[Block]) -> Section:
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "name": kind.get_block_type_name(),
+        "capabilities": sorted(kind.get_block_capabilities()),
+        "fields": {
+            name: f"required: {item.is_required()}" for name, item in kind.model_fields.items()
+        },
+    }
+
+
+def _entry_points() -> Section:
+    return {
+        f"{each.group}: {each.name}": each.value
+        for each in distribution("kinetic-flows").entry_points
+    }
+
+
+def _resources() -> Iterator[str]:
+    """Yield the files that people take out of the package."""
+
+    def below(folder: Traversable, path: str) -> Iterator[str]:
+        for each in folder.iterdir():
+            if each.is_dir() and each.name != "__pycache__":
+                yield from below(each, f"{path}/{each.name}")
+            elif each.is_file() and not each.name.endswith((".pyc", ".py")):
+                yield f"{path}/{each.name}"
+
+    for package in ("deployments", "runner_image"):
+        yield from below(files(f"kinetic_flows.{package}"), package)
