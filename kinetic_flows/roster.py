@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from kinetic_flows.job import RunTicket
 
-WAITING = "Waiting"
 LAUNCHING = "Launching"
 NOT_LAUNCHED = "Not launched"
 COMPLETED = "COMPLETED"

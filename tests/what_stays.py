@@ -227,7 +227,7 @@ def _names_in_prefect() -> Section:
             {naming.RUN_ARTIFACT, naming.INPUTS_ARTIFACT, naming.BASE_IMAGES_ARTIFACT, LINK_KEY}
             | said(calls("_artifact"), "key")
         ),
-        "states of inputs": [roster.WAITING, roster.LAUNCHING, roster.NOT_LAUNCHED],
+        "states of inputs": [roster.LAUNCHING, roster.NOT_LAUNCHED],
     }
 
 

@@ -101,12 +101,10 @@ class Dockerfile:
     Attributes:
         stages: Its stages, in order; the last one is what a build makes.
         arguments: Names of the `ARG`s it declares anywhere.
-        last_line: Number of its last line.
     """
 
     stages: tuple[Stage, ...]
     arguments: frozenset[str]
-    last_line: int
 
     def find(self, name: str, before: Stage) -> Stage | None:
         """Return the earlier stage that a name or a number means; None when it is an image."""
@@ -230,7 +228,6 @@ def read_dockerfile(text: str, arguments: Mapping[str, str]) -> Dockerfile:
     return Dockerfile(
         stages=tuple(reading.stages),
         arguments=frozenset(reading.declared),
-        last_line=len(text.splitlines()),
     )
 
 

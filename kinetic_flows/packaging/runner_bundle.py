@@ -14,7 +14,6 @@ from kinetic_flows.own_version import VERSION
 from kinetic_flows.public_names import HOMES
 
 RESOURCES = "kinetic_flows.runner_image"
-BOOTSTRAP = "remote_runner.py"
 
 PACKAGE = "_kinetic_runner"
 """The runner's name in the pod, where a project may have a package called `runner`."""
@@ -58,12 +57,6 @@ def runner_bundle() -> RunnerBundle:
             archive.writestr(info, source)
     data = buffer.getvalue()
     return RunnerBundle(data=data, sha256=sha256_hex(data))
-
-
-@cache
-def bootstrap_source() -> str:
-    """Return the bootstrap's source, for images that do not carry it: `python3 -u -c`."""
-    return (files(RESOURCES) / BOOTSTRAP).read_text(encoding="utf-8")
 
 
 def _members() -> Iterator[tuple[str, bytes]]:

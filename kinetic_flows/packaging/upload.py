@@ -49,13 +49,11 @@ class UploadSummary:
     Attributes:
         snapshot: What is in the store now: the snapshot that was asked for, or, where files
             changed since it was taken, another with versions of these.
-        objects_uploaded: Objects that this client wrote.
-        bytes_uploaded: Their sizes, compressed.
+        bytes_uploaded: Size of the objects that this client wrote, compressed.
         warnings: What was left out or is not as it was, a sentence each.
     """
 
     snapshot: CodeSnapshot
-    objects_uploaded: int
     bytes_uploaded: int
     warnings: tuple[str, ...] = ()
 
@@ -74,7 +72,7 @@ def upload_code(snapshot: CodeSnapshot, store: ArtifactStore, *, home: Path) -> 
     """
     planned = snapshot.manifest_ref
     missing = store.missing([planned.name, *(pack.name for pack in snapshot.packs)])
-    sent = [0]
+    sent: list[int] = []
     warnings: tuple[str, ...] = ()
     if any(pack.name in missing for pack in snapshot.packs):
         with scratch_directory(home) as folder:
@@ -88,7 +86,6 @@ def upload_code(snapshot: CodeSnapshot, store: ArtifactStore, *, home: Path) -> 
         sent.append(manifest.size_bytes)
     return UploadSummary(
         snapshot=snapshot,
-        objects_uploaded=sum(1 for size in sent if size),
         bytes_uploaded=sum(sent),
         warnings=warnings,
     )

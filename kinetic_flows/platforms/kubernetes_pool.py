@@ -89,21 +89,6 @@ def install(pools: WorkPools, name: str, change: PoolChange) -> None:
         pools.update(name, change.template)
 
 
-def install_work_pool(pools: WorkPools, name: str) -> PoolChange:
-    """Create a work pool with the template that ships, or bring its template up to date.
-
-    Args:
-        pools: Where work pools are kept.
-        name: Its name.
-
-    Raises:
-        PrefectServerError: Prefect refuses or does not answer, or it has another type.
-    """
-    change = plan_installation(pools, name)
-    install(pools, name, change)
-    return change
-
-
 def ensure_headless_service(client: KubernetesClient, namespace: str) -> bool:
     """Make the Service by which hosts of slices find one another.
 

@@ -15,6 +15,9 @@ from typing import TypeVar
 
 import yaml
 
+from kinetic_flows.clients.kubernetes_work_pool import WorkPools
+from kinetic_flows.platforms.kubernetes_pool import install, plan_installation
+
 WORKER_MANIFEST = Path(__file__).parents[2] / "deployments" / "worker" / "worker.yaml"
 CHOSEN_HERE = ("PREFECT_API_URL", "HOME")
 
@@ -38,6 +41,12 @@ class RunningWorker:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(60)
+
+
+def install_work_pool(api_url: str, name: str) -> None:
+    """Install a work pool with the template that ships."""
+    pools = WorkPools(api_url)
+    install(pools, name, plan_installation(pools, name))
 
 
 def start_worker(pool: str, kind: str, directory: Path, **variables: str) -> RunningWorker:

@@ -19,15 +19,14 @@ import httpx
 import pexpect
 import pytest
 from prefect_http import PREFECT
+from prefect_workers import install_work_pool
 from projects import make_project
 
 from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.errors import BuildError, ImageError, RegistryAccessError, UsageError
 from kinetic_flows.images.base_lookup import WantedBase, find_base
 from kinetic_flows.images.registry_setup import READER, WRITER
-from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.server import BackgroundServer
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
@@ -299,7 +298,7 @@ def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_woul
 ) -> None:
     repository = f"{REGISTRY_HOST}/{PROJECT}/scheduled"
     command.cloud.create_repository(PROJECT, "scheduled")
-    install_work_pool(WorkPools(prefect_api_url), "kinetic-gke")
+    install_work_pool(prefect_api_url, "kinetic-gke")
     prefect_file = files("kinetic_flows.deployments") / "prefect.yaml"
     variables = {
         "KINETIC_CONTROLLER_IMAGE": f"{repository}/controller:0.1.0",

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from prefect_http import PREFECT
-from prefect_workers import a_cluster_worker, access
+from prefect_workers import a_cluster_worker, access, install_work_pool
 from projects import Project, make_project
 
 from kinetic_flows.accelerators import parse_accelerator
@@ -35,7 +35,7 @@ from kinetic_flows.errors import (
 from kinetic_flows.images.bases import pin_of, read_base_inputs
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
-from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service, install_work_pool
+from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, TPUS, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.access import Denial
@@ -266,7 +266,7 @@ def test_the_specifications_example_runs_on_a_tpu_through_a_stock_worker(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install_work_pool(WorkPools(api.url), WORK_POOL)
+    install_work_pool(api.url, WORK_POOL)
     monkeypatch.setenv("KINETIC_DISPATCH", "worker")
     with a_cluster_worker(WORK_POOL, access(), tmp_path / "worker", cluster.kubeconfig()):
         value, _, has_bootstrap = functions.train(3_000_000)

@@ -13,13 +13,12 @@ from types import ModuleType
 from uuid import UUID, uuid4
 
 import pytest
-from prefect_workers import RunningWorker, a_cluster_worker, access, eventually
+from prefect_workers import RunningWorker, a_cluster_worker, access, eventually, install_work_pool
 from projects import Project, make_project
 
 import kinetic
 from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import PrefectApi, connect
 from kinetic_flows.deployment import find_deployment
 from kinetic_flows.naming import (
@@ -30,7 +29,6 @@ from kinetic_flows.naming import (
     result_object,
 )
 from kinetic_flows.opening import own_session
-from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 from kinetic_flows.progress import Silence
 from kinetic_flows.server import BackgroundServer
 from loopback.cloud import REGISTRY_HOST
@@ -123,7 +121,7 @@ def worker(
     """Prefect's worker as the shipped manifest runs it; it alone may use the cluster."""
     record = prefect_server.status()
     assert record is not None
-    install_work_pool(WorkPools(record.api_url), WORK_POOL)
+    install_work_pool(record.api_url, WORK_POOL)
     directory = tmp_path_factory.mktemp("worker")
     served = prefect_server.environment(record)
     with a_cluster_worker(WORK_POOL, served, directory, cluster.kubeconfig()) as worker:
@@ -275,7 +273,7 @@ def test_a_run_outlives_its_worker_and_the_next_worker_takes_the_next_run(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("KINETIC_WORK_POOL", "restarted")
-    install_work_pool(WorkPools(prefect_api_url), "restarted")
+    install_work_pool(prefect_api_url, "restarted")
 
     def a_restarted_worker(directory: str) -> AbstractContextManager[RunningWorker]:
         place = tmp_path / directory

@@ -42,11 +42,6 @@ CLUSTER_REPOSITORY = f"{PROJECT}/kn-{CLUSTER}"
 NO_INDEX = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
 """Variables of a pod that make it ask an index that nobody runs."""
 
-NO_PROGRAMS = (
-    "import os; d = '/usr/bin/'; "
-    "[os.remove(d + name) for name in os.listdir(d) if not name.startswith('python')]"
-)
-
 FUNCTIONS = """
     import kinetic
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 from prefect_http import PREFECT
+from prefect_workers import install_work_pool
 
 import kinetic
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
 from kinetic_flows.clients.prefect_api import connect
 from kinetic_flows.clients.prefect_records import RunQuery
 from kinetic_flows.naming import WORK_POOL
-from kinetic_flows.platforms.kubernetes_pool import install_work_pool
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +55,7 @@ def test_the_flow_that_looks_after_runs_is_deployed_and_settles_what_it_finds(
 ) -> None:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     monkeypatch.setenv("KINETIC_PLATFORM", "local")
-    install_work_pool(WorkPools(prefect_api_url), WORK_POOL)
+    install_work_pool(prefect_api_url, WORK_POOL)
     deploy = ("deploy", "--prefect-file", str(ROOT / "deployments" / "prefect.yaml"))
     image = {"KINETIC_CONTROLLER_IMAGE": "any/image:1"}
     prefect(tmp_path, *deploy, "--name", "every-five-minutes", **image)

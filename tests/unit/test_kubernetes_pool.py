@@ -9,7 +9,7 @@ import pytest
 
 from kinetic_flows.kubernetes.manifests import base_job_template
 from kinetic_flows.kubernetes.templates import marked, without_mark
-from kinetic_flows.platforms.kubernetes_pool import install, install_work_pool, plan_installation
+from kinetic_flows.platforms.kubernetes_pool import PoolChange, install, plan_installation
 
 NAME = "kinetic-gke"
 
@@ -33,6 +33,12 @@ class Pools:
         self.written += 1
 
 
+def install_as_planned(pools: Any) -> PoolChange:
+    change = plan_installation(pools, NAME)
+    install(pools, NAME, change)
+    return change
+
+
 def an_older_template() -> dict[str, Any]:
     old = without_mark(base_job_template())
     pod = old["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
@@ -43,8 +49,8 @@ def an_older_template() -> dict[str, Any]:
 
 def test_installing_twice_writes_once():
     pools: Any = Pools()
-    assert install_work_pool(pools, NAME).action == "created"
-    assert install_work_pool(pools, NAME).action == "unchanged"
+    assert install_as_planned(pools).action == "created"
+    assert install_as_planned(pools).action == "unchanged"
     assert pools.written == 1
     assert pools.templates[NAME] == base_job_template()
 
@@ -71,10 +77,10 @@ def test_an_edit_is_told_and_asked_about_also_where_an_older_version_left_no_mar
 
 def test_a_template_without_a_mark_that_is_this_versions_gets_one_and_is_called_unchanged():
     pools: Any = Pools(without_mark(base_job_template()))
-    change = install_work_pool(pools, NAME)
+    change = install_as_planned(pools)
     assert (change.action, change.is_edited, change.changes) == ("unchanged", False, ())
     assert pools.templates[NAME] == base_job_template()
-    assert install_work_pool(pools, NAME).is_done
+    assert install_as_planned(pools).is_done
     assert pools.written == 1
 
 
@@ -87,4 +93,4 @@ def test_defaults_that_an_administrator_set_are_no_reason_to_ask_and_stay():
     install(pools, NAME, change)
     properties = pools.templates[NAME]["variables"]["properties"]
     assert properties["shared_memory"]["default"] == "64Gi"
-    assert install_work_pool(pools, NAME).is_done
+    assert install_as_planned(pools).is_done

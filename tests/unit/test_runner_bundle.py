@@ -9,8 +9,9 @@ import subprocess
 import sys
 import zipfile
 
+from kinetic_flows.images.bases import read_bootstrap
 from kinetic_flows.job import sha256_hex
-from kinetic_flows.packaging.runner_bundle import PACKAGE, STUBS, bootstrap_source, runner_bundle
+from kinetic_flows.packaging.runner_bundle import PACKAGE, STUBS, runner_bundle
 
 SHOW_DIGEST = (
     "from kinetic_flows.packaging.runner_bundle import runner_bundle; print(runner_bundle().sha256)"
@@ -57,7 +58,7 @@ def _imported_by(sources: dict[str, str]) -> set[str]:
 
 def test_the_runner_imports_the_standard_library_cloudpickle_and_google_alone() -> None:
     sources = {k: v for k, v in _sources().items() if not k.startswith(f"{STUBS}/")}
-    imported = _imported_by({**sources, "bootstrap": bootstrap_source()})
+    imported = _imported_by({**sources, "bootstrap": read_bootstrap().decode()})
     assert imported - ALLOWED - WHERE_THERE == {PACKAGE}
 
 
@@ -67,7 +68,7 @@ def test_what_runs_have_of_this_package_imports_the_standard_library_and_itself_
 
 
 def test_cloud_storage_is_imported_only_where_it_is_used() -> None:
-    for name, source in {**_sources(), "bootstrap": bootstrap_source()}.items():
+    for name, source in {**_sources(), "bootstrap": read_bootstrap().decode()}.items():
         for node in ast.parse(source, name).body:
             names = ast.dump(node) if isinstance(node, ast.Import | ast.ImportFrom) else ""
             assert "google" not in names
@@ -75,10 +76,10 @@ def test_cloud_storage_is_imported_only_where_it_is_used() -> None:
 
 
 def test_the_sources_say_what_an_old_python_understands() -> None:
-    for name, source in {**_sources(), "bootstrap": bootstrap_source()}.items():
+    for name, source in {**_sources(), "bootstrap": read_bootstrap().decode()}.items():
         ast.parse(source, name, feature_version=(3, 9))
 
 
 def test_the_bootstrap_is_small_enough_for_a_command_line() -> None:
     # Linux takes at most 128 KiB in one argument: MAX_ARG_STRLEN in execve(2).
-    assert len(bootstrap_source()) < 10_000
+    assert len(read_bootstrap().decode()) < 10_000

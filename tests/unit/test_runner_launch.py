@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kinetic_flows.images.bases import read_bootstrap
 from kinetic_flows.job import (
     EXIT_BAD_LAUNCH,
     EXIT_OBJECT_REFUSED,
@@ -18,7 +19,7 @@ from kinetic_flows.job import (
     EXIT_RUNTIME_UNFIT,
     ObjectRef,
 )
-from kinetic_flows.packaging.runner_bundle import bootstrap_source, runner_bundle
+from kinetic_flows.packaging.runner_bundle import runner_bundle
 from runner_jobs import (
     BOOTSTRAP,
     RUN_ID,
@@ -53,7 +54,7 @@ def test_the_bootstrap_says_its_version() -> None:
 
 
 def test_the_bootstrap_works_as_source_on_the_command_line(job: Job) -> None:
-    assert wait(start_runner(job.write(), "-c", bootstrap_source())).exit_code == 0
+    assert wait(start_runner(job.write(), "-c", read_bootstrap().decode())).exit_code == 0
     assert job.value() == "here"
 
 
@@ -63,7 +64,7 @@ def test_what_lies_in_the_current_directory_is_not_imported(
     for name in ("tarfile", "shutil", "select", "hmac", "subprocess"):
         (tmp_path / f"{name}.py").write_text("raise AssertionError('not the real one')")
     monkeypatch.chdir(tmp_path)
-    ended = wait(start_runner(job.write(), "-c", bootstrap_source()))
+    ended = wait(start_runner(job.write(), "-c", read_bootstrap().decode()))
     assert ended.exit_code == 0, ended.errors
 
 
