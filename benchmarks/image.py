@@ -28,12 +28,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from _report import Row, report
 
+from kinetic_flows.accelerators.packages import pins_of
 from kinetic_flows.clients.build_following import GrowingLog, follow_build
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.configuration import configure
 from kinetic_flows.image_sources import ProjectImage
-from kinetic_flows.images.bases import UPSTREAM, pins_of, read_base_inputs
+from kinetic_flows.images.bases import UPSTREAM, read_base_inputs
 from kinetic_flows.images.builds import BuildSpec
 from kinetic_flows.images.dockerfiles import BuildContext
 from kinetic_flows.options import RunOptions

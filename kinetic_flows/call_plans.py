@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock, plan_lock
 from kinetic_flows.errors import KineticError
@@ -14,7 +15,7 @@ from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
 from kinetic_flows.images.modes import CUSTOM
 from kinetic_flows.kubernetes.manifests import base_job_template, container_security
-from kinetic_flows.plan import CodeSummary, EnvironmentSpec, RunPlan
+from kinetic_flows.plan import CodeSummary, RunPlan
 from kinetic_flows.planning import (
     Draft,
     job_request,

@@ -13,12 +13,12 @@ from typing import ClassVar, TypeAlias
 
 from packaging.requirements import Requirement
 
+from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.base_lookup import WantedBase, is_made_from
 from kinetic_flows.images.inspection import Wanted
-from kinetic_flows.plan import EnvironmentSpec, ImageMode, ImageRequest
 from kinetic_flows.protocols import ResolvedImage
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from kinetic_flows.accelerators import Accelerator
 from kinetic_flows.cloud_settings import CloudSettings
+from kinetic_flows.core.environment import Category, EnvironmentSpec, ImageMode
 from kinetic_flows.dependencies.targets import Target, cloud_target, lean_target, local_target
 from kinetic_flows.errors import AcceleratorError, ConfigurationError, UsageError
 from kinetic_flows.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
@@ -32,7 +33,6 @@ from kinetic_flows.images.modes import BUNDLED, CUSTOM, PREBUILT, mode_of
 from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
 from kinetic_flows.naming import local_image_reference, project_image
 from kinetic_flows.options import RunOptions
-from kinetic_flows.plan import Category, EnvironmentSpec, ImageMode
 from kinetic_flows.pod_security import HOME, of_built_image, of_own_image
 from kinetic_flows.pool_variables import merged
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage

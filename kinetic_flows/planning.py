@@ -16,6 +16,7 @@ from typing import Any
 
 from kinetic_flows.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.accelerators.runtime import require_runtime
+from kinetic_flows.core.environment import Category, ImageMode
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
@@ -38,7 +39,6 @@ from kinetic_flows.packaging.root import PackageRoot, find_package_root
 from kinetic_flows.packaging.selection import imported_files
 from kinetic_flows.packaging.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.places import BaseSource, CloudPlace, ImageWish, JobRequest, LocalPlace, Place
-from kinetic_flows.plan import Category, ImageMode
 from kinetic_flows.protocols import ImageRegistry, Platform, ResolvedImage
 from kinetic_flows.settings import Settings, captured_environment
 

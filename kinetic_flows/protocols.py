@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeAlias
 
 from kinetic_flows.accelerators import Accelerator, NodePool
 from kinetic_flows.accelerators.model import Architecture
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.errors import LaunchError
 from kinetic_flows.job import DispatchedBy
-from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,12 @@ from kinetic_flows import naming
 from kinetic_flows.errors import BuildError, ObjectNotFoundError
 from kinetic_flows.images.builds import (
     BuildOptions,
-    BuildRecipe,
     BuildSpec,
     BuildState,
     RegistryLogin,
     build_error,
 )
-from kinetic_flows.images.dockerfiles import BuildContext
+from kinetic_flows.images.dockerfiles import BuildContext, BuildRecipe
 from kinetic_flows.protocols import ArtifactStore, ImageRegistry, OnBuild, ResolvedImage
 
 OnOutput: TypeAlias = Callable[[str], None]

@@ -16,6 +16,7 @@ from kinetic_flows.clients.build_following import GrowingLog, follow_build
 from kinetic_flows.clients.build_orders import Listener, OnOutput, Order
 from kinetic_flows.clients.cloud_build import CloudBuild
 from kinetic_flows.clients.shipped_wheels import fetch_wheels
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.errors import BuildError, KineticError
 from kinetic_flows.images.base_failures import base_build_error
 from kinetic_flows.images.base_lookup import check_base
@@ -37,7 +38,6 @@ from kinetic_flows.images.dockerfiles import BuildContext, base_context, project
 from kinetic_flows.images.lease import TERM_SECONDS, Lease
 from kinetic_flows.images.references import parse_reference
 from kinetic_flows.interruption import pause
-from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 from kinetic_flows.protocols import (
     ArtifactStore,
     ImageRegistry,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.errors import BuildError
-from kinetic_flows.plan import EnvironmentSpec
 from kinetic_flows.protocols import ArtifactStore
 
 

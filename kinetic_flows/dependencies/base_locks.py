@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kinetic_flows.core.environment import Category
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.lock_store import private_store
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.bases import PLATFORM, base_requirements
-from kinetic_flows.plan import Category
 from kinetic_flows.private_files import private_directory
 from kinetic_flows.protocols import ArtifactStore, StoreTrust
 

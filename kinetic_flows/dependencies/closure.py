@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.core.environment import Category
 from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.targets import ACCELERATOR_PACKAGES, Target
 from kinetic_flows.errors import DependencyError
-from kinetic_flows.plan import Category
 
 _EXTRA_OF: Mapping[str, Category] = {"cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
 _ACCELERATOR_EXTRA = re.compile(r"^(?P<kind>cuda|rocm|tpu)(?P<major>\d*)(-local)?$")

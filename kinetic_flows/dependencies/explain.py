@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.dependencies.lockfile import parse_lock
 from kinetic_flows.job import canonical_json, sha256_hex
-from kinetic_flows.plan import EnvironmentSpec
 from kinetic_flows.private_files import write_atomically
 
 HISTORY_LENGTH = 20

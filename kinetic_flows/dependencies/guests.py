@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kinetic_flows.core.environment import Category
 from kinetic_flows.errors import LockError
-from kinetic_flows.plan import Category
 
 GUESTS = frozenset({"torch", "tensorflow", "paddlepaddle-gpu", "cupy-cuda12x", "cupy-cuda13x"})
 """Packages that bring, or look for, an accelerator's runtime without jax."""

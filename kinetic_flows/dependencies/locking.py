@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
+from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.guests import advice
@@ -38,7 +39,6 @@ from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.errors import LockError
 from kinetic_flows.job import Sha256
-from kinetic_flows.plan import BaseVariant
 from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 

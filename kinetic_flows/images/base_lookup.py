@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from kinetic_flows import naming
 from kinetic_flows.cloud_settings import DEFAULT_BASE_IMAGE_REPO
+from kinetic_flows.core.environment import BaseVariant, Category
 from kinetic_flows.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
 from kinetic_flows.images.inspection import python_of
 from kinetic_flows.images.references import DOCKER_HUB, parse_reference
-from kinetic_flows.plan import BaseVariant, Category
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 BUILD_YOUR_OWN = (

@@ -15,6 +15,7 @@ from typing import Literal
 
 from kinetic_flows import naming
 from kinetic_flows import setting_values as check
+from kinetic_flows.core.environment import BaseVariant, Category
 from kinetic_flows.errors import RegistryAccessError, RepositoryNotFoundError, UsageError, suggest
 from kinetic_flows.images.bases import (
     GLIBC,
@@ -27,16 +28,19 @@ from kinetic_flows.images.bases import (
     read_controller_template,
     read_smoke_test,
 )
-from kinetic_flows.images.builds import BuildRecipe
 from kinetic_flows.images.docker_context import read_context
-from kinetic_flows.images.dockerfiles import BuildContext, base_context, controller_context
+from kinetic_flows.images.dockerfiles import (
+    BuildContext,
+    BuildRecipe,
+    base_context,
+    controller_context,
+)
 from kinetic_flows.images.references import (
     DOCKER_HUB,
     artifact_registry_location,
     parse_reference,
 )
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.plan import BaseVariant, Category
 from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")

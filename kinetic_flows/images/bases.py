@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from kinetic_flows.accelerators.packages import is_accelerator_package
+from kinetic_flows.core.environment import BaseVariant, Category
 from kinetic_flows.errors import ImageError, suggest
 from kinetic_flows.images.variables import DRIVER_LIBRARIES, DRIVER_PROGRAMS, JAX_PLATFORMS
 from kinetic_flows.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.plan import BaseVariant, Category
 
 UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"
 """The image that bases start from (https://hub.docker.com/_/python); its Debian release is named
@@ -37,10 +38,8 @@ VARIABLES: Mapping[Category, str] = {
 }
 """Environment variables of each category's images, as Dockerfiles write them."""
 
-_PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
 _PINNED = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?:.*\\\n)*.*\n")
 _ONLY_FOR_JAX = frozenset({"ml-dtypes", "numpy", "opt-einsum", "scipy"})
-_CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,33 +177,6 @@ def identity_of_base(*, lock: str, template: str, upstream: str) -> Sha256:
     lines = [line for line in lock.splitlines() if line.strip()]
     content = [line for line in lines if not line.lstrip().startswith("#")]
     return sha256_hex(canonical_json({"lock": content, "template": template, "upstream": upstream}))
-
-
-def accelerator_closure(lock: str) -> tuple[str, ...]:
-    """Return the pins of the accelerator's own packages: jax, its plugins, libtpu, CUDA."""
-    return tuple(pin for pin in pins_of(lock) if is_accelerator_package(pin.partition("==")[0]))
-
-
-def is_accelerator_package(name: str) -> bool:
-    """Whether a package belongs to the accelerator's closure."""
-    return _CLOSURE.match(name) is not None
-
-
-def pins_of(lock: str) -> tuple[str, ...]:
-    """Return every pin of a lock, sorted, without hashes."""
-    return tuple(sorted(f"{name}=={version}" for name, version in _PIN.findall(lock)))
-
-
-def pin_of(lock: str, name: str) -> str:
-    r"""Return one package's part of a lock: its pin and its hashes, joined by `\`."""
-    lines = iter(lock.splitlines())
-    found: list[str] = []
-    for line in lines:
-        if found or line.startswith(f"{name}=="):
-            found.append(line)
-            if not line.endswith("\\"):
-                return "\n".join(found) + "\n"
-    raise ImageError(f"the base image's lock lacks {name}", value=name)
 
 
 def _resources() -> Traversable:

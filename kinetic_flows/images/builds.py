@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kinetic_flows.errors import BuildError
+from kinetic_flows.images.dockerfiles import BuildRecipe
 from kinetic_flows.images.references import DOCKER_HUB, is_googles, parse_reference
 
 BuildStatus = Literal[
@@ -76,25 +77,6 @@ def registry_login(host: str, secrets: str, *, project: str) -> RegistryLogin:
         username_version=f"{username}/versions/latest",
         password_version=f"{password}/versions/latest",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildRecipe:
-    """How a Dockerfile is built and what its image must stand before it is pushed.
-
-    Attributes:
-        dockerfile: Path of the Dockerfile in the source.
-        arguments: Values of its `ARG`s.
-        labels: Labels that the image gets beside the Dockerfile's own.
-        smoke_tests: Commands that are run in the image; one that fails keeps it unpublished.
-        from_scratch: Whether to use no layer of an earlier build, and to pull the base anew.
-    """
-
-    dockerfile: str = "Dockerfile"
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    smoke_tests: tuple[tuple[str, ...], ...] = ()
-    from_scratch: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

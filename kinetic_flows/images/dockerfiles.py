@@ -8,13 +8,14 @@ import json
 import re
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kinetic_flows import naming
+from kinetic_flows.accelerators.packages import accelerator_closure, pin_of
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.errors import ImageError
-from kinetic_flows.images.bases import BaseInputs, accelerator_closure, pin_of
+from kinetic_flows.images.bases import BaseInputs
 from kinetic_flows.job import sha256_hex
-from kinetic_flows.plan import EnvironmentSpec
 
 DOCKERFILE = "Dockerfile"
 
@@ -164,3 +165,22 @@ def _pairs(values: Mapping[str, str]) -> str:
 
 def _digest(text: str) -> str:
     return f"sha256:{sha256_hex(text.encode())}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecipe:
+    """How a Dockerfile is built and what its image must stand before it is pushed.
+
+    Attributes:
+        dockerfile: Path of the Dockerfile in the source.
+        arguments: Values of its `ARG`s.
+        labels: Labels that the image gets beside the Dockerfile's own.
+        smoke_tests: Commands that are run in the image; one that fails keeps it unpublished.
+        from_scratch: Whether to use no layer of an earlier build, and to pull the base anew.
+    """
+
+    dockerfile: str = "Dockerfile"
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    smoke_tests: tuple[tuple[str, ...], ...] = ()
+    from_scratch: bool = False

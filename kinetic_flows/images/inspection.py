@@ -9,11 +9,11 @@ from typing import Any
 
 from kinetic_flows import naming
 from kinetic_flows.accelerators.model import Architecture
+from kinetic_flows.core.environment import Category, pull_seconds, size_in_words
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.pull_rights import node_access
 from kinetic_flows.images.references import parse_reference
 from kinetic_flows.images.variables import missing_variables
-from kinetic_flows.plan import Category, pull_seconds, size_in_words
 from kinetic_flows.protocols import ImageConfig, ImageRegistry, ResolvedImage
 
 PYTHON_VARIABLE = "PYTHON_VERSION"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.errors import ImageError, suggest
 from kinetic_flows.images.references import parse_reference
-from kinetic_flows.plan import ImageMode
 
 BUNDLED: ImageMode = "bundled"
 PREBUILT: ImageMode = "prebuilt"

@@ -15,11 +15,11 @@ from uuid import uuid4
 
 from kinetic_flows.accelerators.model import Architecture
 from kinetic_flows.clients.shipped_wheels import fetch_wheels
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.errors import BuildError
 from kinetic_flows.naming import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
-from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 from kinetic_flows.private_files import open_private, private_directory
 from kinetic_flows.protocols import ArtifactStore, OnBuild, ResolvedImage, unannounced
 

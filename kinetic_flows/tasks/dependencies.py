@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect.context import TaskRunContext
 
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.script_settings import uv_variables
@@ -15,7 +16,6 @@ from kinetic_flows.dependencies.wheelhouse import Wheelhouse
 from kinetic_flows.image_sources import BaseImage
 from kinetic_flows.job import ObjectRef, RequirementsSpec
 from kinetic_flows.naming import TASK_UPLOAD_DEPENDENCIES, upload_cache_key
-from kinetic_flows.plan import EnvironmentSpec
 from kinetic_flows.planning import Draft
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import ArtifactStore, ResolvedImage

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 from prefect.artifacts import create_table_artifact
 from prefect.context import TaskRunContext
 
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.image_sources import BaseImage, OwnImage
@@ -22,7 +23,6 @@ from kinetic_flows.naming import (
     TASK_RESOLVE_IMAGE,
     build_cache_key,
 )
-from kinetic_flows.plan import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.planning import Draft, lock_draft
 from kinetic_flows.progress import Progress
 from kinetic_flows.protocols import Platform, ResolvedImage

@@ -21,6 +21,7 @@ from prefect_workers import a_cluster_worker, access, install_work_pool
 from projects import Project, make_project
 
 from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.accelerators.packages import pin_of
 from kinetic_flows.clients.kubernetes_access import Kubeconfig
 from kinetic_flows.clients.kubernetes_client import KubernetesClient
 from kinetic_flows.clients.kubernetes_work_pool import WorkPools
@@ -32,7 +33,7 @@ from kinetic_flows.errors import (
     RunCancelled,
     RunCrashed,
 )
-from kinetic_flows.images.bases import pin_of, read_base_inputs
+from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
 from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.accelerators.packages import pin_of
 from kinetic_flows.cloud_settings import resolve_cloud
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.guests import advice, cuda_releases
@@ -26,7 +27,7 @@ from kinetic_flows.dependencies.uv import Uv, run_process
 from kinetic_flows.dependencies.variants import Found, find_for_base
 from kinetic_flows.errors import KineticError
 from kinetic_flows.image_sources import ProjectImage
-from kinetic_flows.images.bases import pin_of, read_base_inputs
+from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.places import CloudPlace, ImageWish
 from kinetic_flows.protocols import ResolvedImage
 

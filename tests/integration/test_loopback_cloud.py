@@ -22,11 +22,11 @@ from kinetic_flows.clients.registry_credentials import (
     GoogleRegistryCredentials,
     RegistryCredentials,
 )
+from kinetic_flows.core.environment import Category
 from kinetic_flows.errors import BuildError
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap
 from kinetic_flows.images.builds import registry_login
 from kinetic_flows.job import open_result
-from kinetic_flows.plan import Category
 from kinetic_flows.protocols import ResolvedImage
 from loopback.clients import (
     PYTHON,

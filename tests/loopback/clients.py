@@ -18,10 +18,10 @@ from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuil
 from kinetic_flows.clients.google_store import GoogleStore
 from kinetic_flows.clients.oci_registry import OciRegistry
 from kinetic_flows.clients.registry_credentials import GoogleRegistryCredentials
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.images.builds import BuildOptions
 from kinetic_flows.job import Sha256, sha256_hex
-from kinetic_flows.plan import EnvironmentSpec, ImageRequest
 from loopback.lifted_python import MINOR
 
 REGISTRY_HOST = "us-docker.pkg.dev"

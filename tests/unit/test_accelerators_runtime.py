@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kinetic_flows.accelerators import parse_accelerator
+from kinetic_flows.accelerators.packages import accelerator_closure
 from kinetic_flows.accelerators.runtime import moved_constraints, require_runtime
 from kinetic_flows.dependencies.targets import cloud_target
 from kinetic_flows.errors import AcceleratorError
-from kinetic_flows.images.bases import accelerator_closure, read_base_inputs
+from kinetic_flows.images.bases import read_base_inputs
 
 
 @pytest.mark.parametrize("name", ["p4", "p100", "v100x8"])

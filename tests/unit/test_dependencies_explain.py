@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.dependencies.explain import (
     HISTORY_LENGTH,
     explain_change,
@@ -14,7 +15,6 @@ from kinetic_flows.dependencies.explain import (
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.plan import EnvironmentSpec
 
 TARGET = Target(python="3.11", platform="linux-x86_64", category="cpu", base_identity="b")
 

@@ -9,7 +9,6 @@ import pytest
 from kinetic_flows import naming
 from kinetic_flows.images.builds import (
     BuildOptions,
-    BuildRecipe,
     BuildSpec,
     BuildState,
     RegistryLogin,
@@ -21,6 +20,7 @@ from kinetic_flows.images.builds import (
     pushed_images,
     registry_login,
 )
+from kinetic_flows.images.dockerfiles import BuildRecipe
 
 LOGIN = RegistryLogin(
     registry="",

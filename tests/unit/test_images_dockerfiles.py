@@ -8,6 +8,8 @@ from hashlib import sha256
 
 import pytest
 
+from kinetic_flows.accelerators.packages import pin_of, pins_of
+from kinetic_flows.core.environment import Category, EnvironmentSpec
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.bases import (
     VARIABLES,
@@ -15,14 +17,11 @@ from kinetic_flows.images.bases import (
     base_pythons,
     identity_of_base,
     lean_inputs,
-    pin_of,
-    pins_of,
     read_base_inputs,
     read_project_template,
 )
 from kinetic_flows.images.dockerfiles import base_context, project_context, render
 from kinetic_flows.job import Sha256
-from kinetic_flows.plan import Category, EnvironmentSpec
 
 LOCK = """\
 jax==0.10.2 \\

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from kinetic_flows import naming
+from kinetic_flows.core.environment import Category
 from kinetic_flows.errors import ImageError
 from kinetic_flows.images.inspection import (
     PYTHON_VARIABLE,
@@ -20,7 +21,6 @@ from kinetic_flows.images.inspection import (
     report_on,
 )
 from kinetic_flows.images.variables import missing_variables
-from kinetic_flows.plan import Category
 from kinetic_flows.protocols import ImageConfig, ResolvedImage
 
 NAME = "us-docker.pkg.dev/p/r/mine:v1"

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetic_flows.accelerators.packages import pins_of
+from kinetic_flows.core.environment import Category
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.missing_imports import (
     MissingImport,
@@ -24,7 +26,7 @@ from kinetic_flows.dependencies.missing_imports import (
     missing_imports,
 )
 from kinetic_flows.dependencies.providers import Environment, Installed, Listing
-from kinetic_flows.images.bases import base_pythons, pins_of, read_base_inputs
+from kinetic_flows.images.bases import base_pythons, read_base_inputs
 from kinetic_flows.import_names import modules_of
 from kinetic_flows.packaging.imports import (
     Imported,
@@ -35,7 +37,6 @@ from kinetic_flows.packaging.imports import (
 )
 from kinetic_flows.packaging.root import find_package_root
 from kinetic_flows.packaging.snapshot import take_snapshot
-from kinetic_flows.plan import Category
 from shipping import write_project
 
 Project = Callable[[dict[str, str]], Path]

@@ -11,6 +11,7 @@ import pytest
 
 from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.dependencies.lockfile import format_lock
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
@@ -20,7 +21,6 @@ from kinetic_flows.job import Sha256
 from kinetic_flows.naming import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 from kinetic_flows.options import RunOptions
 from kinetic_flows.places import CloudPlace, ImageWish, JobRequest
-from kinetic_flows.plan import ImageMode
 from kinetic_flows.protocols import ResolvedImage
 
 IMAGE = ResolvedImage(reference="r.io/i@sha256:1", digest="sha256:1", labels={})

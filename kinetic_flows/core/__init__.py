@@ -1,0 +1,1 @@
+"""What every other package here stands on: values, names, options, errors, files."""
