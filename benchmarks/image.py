@@ -28,20 +28,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from _report import Row, report
 
-from kinetic_flows.accelerators.packages import pins_of
-from kinetic_flows.clients.build_following import GrowingLog, follow_build
-from kinetic_flows.clients.cloud_build import CloudBuild
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.configuration import configure
-from kinetic_flows.image_sources import ProjectImage
+from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core.accelerators.packages import pins_of
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.progress import Silence
 from kinetic_flows.images.bases import UPSTREAM, read_base_inputs
-from kinetic_flows.images.builds import BuildSpec
 from kinetic_flows.images.dockerfiles import BuildContext
-from kinetic_flows.options import RunOptions
-from kinetic_flows.planning import Call, draft_call, lock_draft
-from kinetic_flows.platforms.choice import choose_platform
-from kinetic_flows.progress import Silence
-from kinetic_flows.remote_function import RemoteFunction
+from kinetic_flows.plans.draft import Call, draft_call, lock_draft
+from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.platforms.gke.builds.build import BuildSpec
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.builds.following import GrowingLog, follow_build
+from kinetic_flows.platforms.image_sources import ProjectImage
+from kinetic_flows.runs.configuration import configure
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud, start_cloud
 

@@ -26,15 +26,15 @@ from _report import Row, report
 from prefect import flow, task
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.progress import Silence, StepStatus
+from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.flows.run import execute
-from kinetic_flows.options import RunOptions
-from kinetic_flows.planning import Call, draft_call
-from kinetic_flows.platforms.choice import choose_platform
-from kinetic_flows.progress import Silence, StepStatus
-from kinetic_flows.remote_function import RemoteFunction
-from kinetic_flows.results import unpack_result
-from kinetic_flows.session import open_session
-from kinetic_flows.settings import Settings, load_settings, process_environment
+from kinetic_flows.plans.draft import Call, draft_call
+from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.results import unpack_result
+from kinetic_flows.runs.session import open_session
 
 STEPS = 6
 SETTLE_SECONDS = 1.0

@@ -57,7 +57,7 @@ def measure_here(kind: str, count: int) -> dict[str, Any]:
     """Run one side in this process, whose environment points to the cloud."""
     import httpx
 
-    from kinetic_flows.clients.google_store import GoogleStore
+    from kinetic_flows.clients.google.storage import GoogleStore
 
     calls, sent = [0], [0]
     send, put = httpx.Client.send, GoogleStore.put_if_absent
@@ -152,7 +152,7 @@ def main() -> None:
 
 
 def _stop_server(home: str) -> None:
-    from kinetic_flows.server import BackgroundServer
+    from kinetic_flows.clients.prefect.server import BackgroundServer
 
     BackgroundServer(Path(home), os.environ).stop()
 

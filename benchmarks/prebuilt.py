@@ -34,16 +34,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from _report import Row, report
 
-from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core.job import RequirementsSpec
+from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import lock_dependencies
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheelhouse import Wheelhouse
 from kinetic_flows.images.bases import PLATFORM, read_bootstrap
-from kinetic_flows.job import RequirementsSpec
-from kinetic_flows.protocols import ResolvedImage
-from kinetic_flows.settings import process_environment
 from loopback.containers import Containers
 from loopback.lifted_python import IMAGE, MINOR, lift_python_image
 from loopback.storage import StorageServer

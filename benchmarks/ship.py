@@ -83,9 +83,9 @@ def run_client(way: str, project: str, store: str, home: str) -> dict[str, float
 
 
 def ship_packs(project: Path, store: Path, home: Path) -> tuple[float, int]:
-    from kinetic_flows.clients.local_store import LocalStore
-    from kinetic_flows.packaging.snapshot import take_snapshot
-    from kinetic_flows.packaging.upload import upload_code
+    from kinetic_flows.code.snapshot import take_snapshot
+    from kinetic_flows.code.upload import upload_code
+    from kinetic_flows.platforms.local.store import LocalStore
 
     started = time.perf_counter()
     snapshot = take_snapshot(project, cache_home=home)
@@ -94,7 +94,7 @@ def ship_packs(project: Path, store: Path, home: Path) -> tuple[float, int]:
 
 
 def ship_zip(project: Path, store: Path, _home: Path) -> tuple[float, int]:
-    from kinetic_flows.clients.local_store import LocalStore
+    from kinetic_flows.platforms.local.store import LocalStore
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

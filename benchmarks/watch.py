@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from _report import Row, report
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher
-from kinetic_flows.protocols import LaunchRequest, Phase, ResolvedImage
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.protocols import LaunchRequest, Phase, ResolvedImage
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 
 IMAGE = ResolvedImage(reference="r/i@sha256:" + "0" * 64, digest="sha256:" + "0" * 64, labels={})
 POLL_SECONDS = 0.25

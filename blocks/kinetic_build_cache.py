@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from prefect.filesystems import WritableFileSystem
 from pydantic import Field, HttpUrl, PrivateAttr
 
-from kinetic_flows.clients.google_store import GoogleStore, StoreTimeouts
-from kinetic_flows.errors import StoreError
-from kinetic_flows.images.cached_build import plain_record
+from kinetic_flows.clients.google.storage import GoogleStore, StoreTimeouts
+from kinetic_flows.clients.prefect.cached_build import plain_record
+from kinetic_flows.core.errors import StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from prefect.blocks.core import Block
 from prefect_gcp.credentials import GcpCredentials
 from pydantic import Field, HttpUrl, ValidationInfo, field_validator
 
-from kinetic_flows.cloud_settings import KINDS, check_value
-from kinetic_flows.errors import ConfigurationError
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.settings.cloud import KINDS, check_value
 
 
 class KineticCluster(Block):

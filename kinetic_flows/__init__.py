@@ -5,29 +5,31 @@ Importing this package imports nothing heavy: each public name is loaded when fi
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from kinetic_flows.public_names import HOMES
+from kinetic_flows.core.public_names import EARLIER_MODULES, HOMES
 
 if TYPE_CHECKING:
-    from kinetic_flows.decorators import run as run
-    from kinetic_flows.errors import DevicesMissing as DevicesMissing
-    from kinetic_flows.errors import KineticError as KineticError
-    from kinetic_flows.errors import ResultError as ResultError
-    from kinetic_flows.errors import RunCancelled as RunCancelled
-    from kinetic_flows.errors import RunCrashed as RunCrashed
-    from kinetic_flows.errors import RunError as RunError
-    from kinetic_flows.errors import RunFailed as RunFailed
-    from kinetic_flows.errors import RunTimedOut as RunTimedOut
-    from kinetic_flows.errors import WaitTimeout as WaitTimeout
-    from kinetic_flows.groups import RunGroup as RunGroup
-    from kinetic_flows.groups import attach_group as attach_group
-    from kinetic_flows.plan import RunPlan as RunPlan
-    from kinetic_flows.remote_function import RemoteFunction as RemoteFunction
-    from kinetic_flows.runs import Run as Run
-    from kinetic_flows.runs import attach as attach
-    from kinetic_flows.runs import list_runs as list_runs
+    from kinetic_flows.api.decorator import run as run
+    from kinetic_flows.api.remote_function import RemoteFunction as RemoteFunction
+    from kinetic_flows.api.run import Run as Run
+    from kinetic_flows.api.run import attach as attach
+    from kinetic_flows.api.run import list_runs as list_runs
+    from kinetic_flows.api.run_group import RunGroup as RunGroup
+    from kinetic_flows.api.run_group import attach_group as attach_group
+    from kinetic_flows.core.errors import DevicesMissing as DevicesMissing
+    from kinetic_flows.core.errors import KineticError as KineticError
+    from kinetic_flows.core.errors import ResultError as ResultError
+    from kinetic_flows.core.errors import RunCancelled as RunCancelled
+    from kinetic_flows.core.errors import RunCrashed as RunCrashed
+    from kinetic_flows.core.errors import RunError as RunError
+    from kinetic_flows.core.errors import RunFailed as RunFailed
+    from kinetic_flows.core.errors import RunTimedOut as RunTimedOut
+    from kinetic_flows.core.errors import WaitTimeout as WaitTimeout
+    from kinetic_flows.plans.plan import RunPlan as RunPlan
 
 __all__ = (
     "DevicesMissing",
@@ -52,11 +54,29 @@ __all__ = (
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        return import_module(f"{__name__}.own_version").VERSION
+        return import_module(f"{__name__}.core.version").VERSION
     if name in HOMES:
         return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+    if name in EARLIER_MODULES:
+        return sys.modules[f"{__name__}.{name}"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__, "__version__"])
+
+
+class _EarlierModule(ModuleType):
+    """A module of an earlier version, whose names are found where they are now."""
+
+    def __getattr__(self, name: str) -> object:
+        for home in EARLIER_MODULES[self.__name__.partition(".")[2]]:
+            found = vars(import_module(f"{__name__}.{home}"))
+            if name in found and not name.startswith("__"):
+                return found[name]
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+for _name in EARLIER_MODULES:
+    sys.modules[f"{__name__}.{_name}"] = _EarlierModule(f"{__name__}.{_name}")
+del _name

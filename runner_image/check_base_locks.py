@@ -17,9 +17,9 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from kinetic_flows.accelerators import Category, list_accelerators
-from kinetic_flows.accelerators.packages import pins_of
-from kinetic_flows.accelerators.runtime import RuntimeRequirement
+from kinetic_flows.core.accelerators import Category, list_accelerators
+from kinetic_flows.core.accelerators.packages import pins_of
+from kinetic_flows.core.accelerators.runtime import RuntimeRequirement
 from kinetic_flows.images.bases import base_lock_name, base_pythons
 
 DIRECTORY = Path(__file__).parent / "base-locks"

@@ -24,7 +24,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from kinetic_flows.accelerators import Category
+from kinetic_flows.core.accelerators import Category
 from kinetic_flows.images.bases import PLATFORM, base_lock_name
 
 DIRECTORY = Path(__file__).parent / "base-locks"

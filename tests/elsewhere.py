@@ -13,9 +13,9 @@ from shipping import restore, run_python, ship, write_project
 
 CLIENT = """
     import os, pathlib, pickle, sys
-    from kinetic_flows.packaging.main_module import main_name
-    from kinetic_flows.packaging.payload import pack_call
-    from kinetic_flows.packaging.root import find_package_root
+    from kinetic_flows.code.main_module import main_name
+    from kinetic_flows.code.payload import pack_call
+    from kinetic_flows.code.root import find_package_root
 
     cases = {}
 
@@ -108,11 +108,11 @@ def run_elsewhere(
 
 PACK = """
     import os, pathlib, pickle, sys
-    from kinetic_flows.packaging.payload import pack_call
-    from kinetic_flows.packaging.root import find_package_root
-    from kinetic_flows.packaging.snapshot import take_snapshot
-    from kinetic_flows.packaging.upload import code_spec, upload_code
-    from kinetic_flows.clients.local_store import LocalStore
+    from kinetic_flows.code.payload import pack_call
+    from kinetic_flows.code.root import find_package_root
+    from kinetic_flows.code.snapshot import take_snapshot
+    from kinetic_flows.code.upload import code_spec, upload_code
+    from kinetic_flows.platforms.local.store import LocalStore
 
     def pack(function, *args, **kwargs):
         function = getattr(function, "fn", function)

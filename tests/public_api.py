@@ -9,9 +9,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import kinetic
-from kinetic_flows.deployment import Deployment
-from kinetic_flows.errors import KineticError, RunError, UsageError
-from kinetic_flows.options import RunOptions
+from kinetic_flows.api.deployment import Deployment
+from kinetic_flows.core.errors import KineticError, RunError, UsageError
+from kinetic_flows.core.options import RunOptions
 
 NEVER_SEEN = ("RunDidNotReturn",)
 """Errors that go no further than from one of our tasks to its flow."""

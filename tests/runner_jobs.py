@@ -21,7 +21,8 @@ from typing import Any
 
 import cloudpickle
 
-from kinetic_flows.job import (
+from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.core.job import (
     CodeSpec,
     JobSpec,
     ObjectRef,
@@ -31,7 +32,6 @@ from kinetic_flows.job import (
     open_result,
     sha256_hex,
 )
-from kinetic_flows.packaging.runner_bundle import runner_bundle
 
 BOOTSTRAP = Path(__file__).parent.parent / "runner_image" / "remote_runner.py"
 RUN_KEY = "5e" * 32

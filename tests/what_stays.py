@@ -24,13 +24,14 @@ from prefect import Flow, Task
 from prefect.blocks.core import Block
 
 import kinetic_flows
-from kinetic_flows import job, naming, roster
-from kinetic_flows.accelerators import parse_accelerator
 from kinetic_flows.cli.main import app
-from kinetic_flows.errors import KineticError
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.settings import describe_settings, resolve_settings
-from kinetic_flows.tasks.building import LINK_KEY
+from kinetic_flows.core import job, naming
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.settings.settings import describe_settings, resolve_settings
+from kinetic_flows.flows.build_output import LINK_KEY
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.runs import group as roster
 from public_api import error_classes, error_told, options, public_names, signature
 from source_texts import calls, said, texts
 

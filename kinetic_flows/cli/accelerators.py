@@ -9,8 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kinetic_flows.accelerators import Accelerator, NodePool, list_accelerators
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
 
 HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
@@ -40,10 +40,10 @@ def accelerators(
 def _node_pools() -> tuple[NodePool, ...]:
     """Ask the cluster of the settings, or the one that kubectl would use."""
     from kinetic_flows.cli.clusters import open_cluster
-    from kinetic_flows.configuration import configure
-    from kinetic_flows.platforms.kubernetes_preflight import read_node_pools
-    from kinetic_flows.progress import Silence
-    from kinetic_flows.settings import process_environment
+    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.platforms.gke.preflight import read_node_pools
+    from kinetic_flows.runs.configuration import configure
 
     with open_cluster(configure(process_environment(), Silence())) as client:
         pools, are_all = client.spawn(read_node_pools(client)).result()

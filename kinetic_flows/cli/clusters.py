@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kinetic_flows.settings import Settings, process_environment
+from kinetic_flows.core.settings.settings import Settings, process_environment
 
 if TYPE_CHECKING:
-    from kinetic_flows.clients.kubernetes_client import KubernetesClient
+    from kinetic_flows.clients.kubernetes.client import KubernetesClient
 
 
 @contextmanager
@@ -19,9 +19,9 @@ def open_cluster(settings: Settings) -> Iterator[KubernetesClient]:
     Raises:
         ConfigurationError: Nothing says which cluster, or its credentials cannot be used.
     """
-    from kinetic_flows.clients.kubernetes_access import find_access
-    from kinetic_flows.clients.kubernetes_client import KubernetesClient
-    from kinetic_flows.platforms.google_cloud import gke_cluster
+    from kinetic_flows.clients.kubernetes.access import find_access
+    from kinetic_flows.clients.kubernetes.client import KubernetesClient
+    from kinetic_flows.platforms.gke.platform import gke_cluster
 
     cloud, gke = settings.cloud, None
     if cloud:

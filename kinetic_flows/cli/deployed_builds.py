@@ -7,12 +7,12 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from kinetic_flows.cli.base_image_report import say
-from kinetic_flows.display import for_terminal
-from kinetic_flows.naming import BUILD_IMAGE_FLOW
+from kinetic_flows.cli.build_image_report import say
+from kinetic_flows.core.display import for_terminal
+from kinetic_flows.core.naming import BUILD_IMAGE_FLOW
 
 if TYPE_CHECKING:
-    from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord
+    from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
     from kinetic_flows.flows.build_image import BuildImageParameters
 
 
@@ -37,8 +37,8 @@ def run_deployment(
         UsageError: There is no such deployment, or it does not take these parameters.
         RunError: The run has ended without all images.
     """
-    from kinetic_flows.clients.deployment_requests import ending_error, start_deployment
-    from kinetic_flows.clients.prefect_api import connect
+    from kinetic_flows.clients.prefect.api import connect
+    from kinetic_flows.clients.prefect.deployment_runs import ending_error, start_deployment
 
     given = {key: value for key, value in asdict(parameters).items() if value}
     full_name = name if "/" in name else f"{BUILD_IMAGE_FLOW}/{name}"
@@ -69,7 +69,7 @@ def run_deployment(
 
 def _watched(api: PrefectApi, run_id: str) -> RunRecord:
     """Tell of each state of a run as it comes, and return its last one."""
-    from kinetic_flows.clients.deployment_requests import state_changes
+    from kinetic_flows.clients.prefect.deployment_runs import state_changes
 
     for record in state_changes(api, run_id):
         told = f"{record.state_name}: {record.message}" if record.message else record.state_name

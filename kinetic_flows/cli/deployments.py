@@ -10,11 +10,11 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.display import for_terminal
-from kinetic_flows.errors import UsageError
+from kinetic_flows.core.display import for_terminal
+from kinetic_flows.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from kinetic_flows.deployment import Deployment
+    from kinetic_flows.api.deployment import Deployment
 
 deployments_app = App(name="deployments", help="Deployments of functions, made by train.deploy().")
 
@@ -26,7 +26,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None
     Args:
         as_json: Print a JSON list instead of a table.
     """
-    from kinetic_flows.deployment import list_deployments
+    from kinetic_flows.api.deployment import list_deployments
 
     found = list_deployments()
     if as_json:
@@ -49,7 +49,7 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
         name: FUNCTION/NAME, or NAME alone where it is the only one.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.deployment import find_deployment
+    from kinetic_flows.api.deployment import find_deployment
 
     found = find_deployment(name)
     if as_json:
@@ -86,7 +86,7 @@ def delete(
         yes: Do not ask.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.deployment import find_deployment
+    from kinetic_flows.api.deployment import find_deployment
 
     found = find_deployment(name)
     undone = f"{found.name} was not deleted"

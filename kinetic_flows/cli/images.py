@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.display import for_terminal
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.display import for_terminal
+from kinetic_flows.core.errors import ImageError
 
 
 def check_image(
@@ -28,11 +28,11 @@ def check_image(
             variables runs set where the image does not.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.configuration import configure
+    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.images.inspection import Wanted, inspect_image
-    from kinetic_flows.platforms.google_cloud import image_registry
-    from kinetic_flows.progress import Silence
-    from kinetic_flows.settings import process_environment
+    from kinetic_flows.platforms.gke.platform import image_registry
+    from kinetic_flows.runs.configuration import configure
 
     environ = process_environment()
     settings = configure(environ, Silence())

@@ -14,12 +14,12 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         target: FILE:FUNCTION, such as train.py:train.
         upgrade: Resolve again, and replace the stored lock.
     """
-    from kinetic_flows.configuration import configure
-    from kinetic_flows.packaging.root import working_directory
-    from kinetic_flows.planning import Call, draft_call, lock_draft
-    from kinetic_flows.platforms.choice import choose_platform
-    from kinetic_flows.progress import Silence
-    from kinetic_flows.settings import process_environment
+    from kinetic_flows.code.root import working_directory
+    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.plans.draft import Call, draft_call, lock_draft
+    from kinetic_flows.platforms.choose import choose_platform
+    from kinetic_flows.runs.configuration import configure
 
     function = load_function(target)
     environ = process_environment()

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.cli.targets import load_function
-from kinetic_flows.display import for_terminal
+from kinetic_flows.core.display import for_terminal
 
 
 def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:

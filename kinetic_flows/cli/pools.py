@@ -8,14 +8,14 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.clusters import open_cluster
 from kinetic_flows.cli.questions import confirmed
-from kinetic_flows.cloud_settings import check_value
-from kinetic_flows.errors import UsageError
-from kinetic_flows.naming import HEADLESS_SERVICE
-from kinetic_flows.settings import Settings, load_settings, process_environment
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.naming import HEADLESS_SERVICE
+from kinetic_flows.core.settings.cloud import check_value
+from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 
 if TYPE_CHECKING:
-    from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-    from kinetic_flows.platforms.kubernetes_pool import PoolChange
+    from kinetic_flows.clients.prefect.work_pools import WorkPools
+    from kinetic_flows.platforms.gke.work_pool import PoolChange
 
 DEFAULT_POOL = "kinetic-gke"
 
@@ -41,7 +41,7 @@ def create(
         cluster: Whether to make the Service in the cluster, too.
         yes: Do not ask before changes to the template are undone that somebody made.
     """
-    from kinetic_flows.platforms.kubernetes_pool import (
+    from kinetic_flows.platforms.gke.work_pool import (
         ensure_headless_service,
         install,
         plan_installation,
@@ -73,7 +73,7 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
         namespace: Kubernetes namespace of the runs; the configured one, or `default`.
         cluster: Whether to look into the cluster, too.
     """
-    from kinetic_flows.platforms.kubernetes_pool import has_headless_service, plan_installation
+    from kinetic_flows.platforms.gke.work_pool import has_headless_service, plan_installation
 
     settings = _settings()
     pool, place = _named(name, namespace, settings)
@@ -111,8 +111,8 @@ def _confirm(pool: str, *, yes: bool) -> None:
 
 
 def _settings() -> Settings:
-    from kinetic_flows.configuration import configure
-    from kinetic_flows.terminal import terminal_progress
+    from kinetic_flows.core.terminal import terminal_progress
+    from kinetic_flows.runs.configuration import configure
 
     environ = process_environment()
     return configure(environ, terminal_progress(quiet=load_settings(environ).quiet))
@@ -138,9 +138,9 @@ def _namespace(settings: Settings) -> str:
 
 
 def _work_pools(settings: Settings) -> WorkPools:
-    from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-    from kinetic_flows.session import prefect_api_url
-    from kinetic_flows.terminal import terminal_progress
+    from kinetic_flows.clients.prefect.work_pools import WorkPools
+    from kinetic_flows.core.terminal import terminal_progress
+    from kinetic_flows.runs.session import prefect_api_url
 
     progress = terminal_progress(quiet=settings.quiet)
     return WorkPools(prefect_api_url(settings, process_environment(), progress))

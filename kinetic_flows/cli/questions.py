@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kinetic_flows.errors import UsageError
+from kinetic_flows.core.errors import UsageError
 
 
 def is_terminal() -> bool:

@@ -11,18 +11,18 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from kinetic_flows import option_values as check
-from kinetic_flows.cleanup import find_expired, remove
-from kinetic_flows.cli.calls import outcome, plain
+from kinetic_flows.api.run import attach, find_records, full_id
+from kinetic_flows.cli.functions import outcome, plain
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.clients.prefect_records import RunRecord
-from kinetic_flows.display import for_terminal, output_for_terminal, value_for_output
-from kinetic_flows.errors import RunNotFoundError, UsageError
-from kinetic_flows.naming import OUTPUTS_LABEL, RETRY_LABEL
-from kinetic_flows.opening import own_session
-from kinetic_flows.progress import Silence
-from kinetic_flows.run_ids import short_ids
-from kinetic_flows.runs import attach, find_records, full_id
+from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.core import option_values as check
+from kinetic_flows.core.display import for_terminal, output_for_terminal, value_for_output
+from kinetic_flows.core.errors import RunNotFoundError, UsageError
+from kinetic_flows.core.naming import OUTPUTS_LABEL, RETRY_LABEL
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.run_ids import short_ids
+from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.opening import own_session
 
 runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")
 
@@ -152,7 +152,7 @@ def cancel(run_id: str, /, *, as_json: Json = False) -> None:
     try:
         run = attach(run_id)
     except RunNotFoundError as not_a_run:
-        from kinetic_flows.groups import attach_group
+        from kinetic_flows.api.run_group import attach_group
 
         try:
             group = attach_group(run_id)

@@ -8,8 +8,8 @@ import webbrowser
 
 from cyclopts import App
 
-from kinetic_flows.server import BackgroundServer
-from kinetic_flows.settings import load_settings, process_environment
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.settings.settings import load_settings, process_environment
 
 server_app = App(name="server", help="The background Prefect server of this machine.")
 

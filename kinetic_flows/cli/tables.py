@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kinetic_flows.display import for_line
+from kinetic_flows.core.display import for_line
 
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:

@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kinetic_flows.errors import UsageError, suggest
-from kinetic_flows.packaging.root import working_directory
-from kinetic_flows.remote_function import RemoteFunction
+from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.code.root import working_directory
+from kinetic_flows.core.errors import UsageError, suggest
 
 
 def load_function(target: str) -> RemoteFunction[..., Any]:

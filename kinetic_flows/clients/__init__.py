@@ -1,1 +1,1 @@
-"""The only code that touches Google's, registries' and Kubernetes' clients."""
+"""The only code that touches the SDKs of Google, Kubernetes, Prefect and registries."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from kinetic_flows.job import ObjectRef, Sha256
+from kinetic_flows.core.job import ObjectRef, Sha256
 
 Category = Literal["cpu", "gpu", "tpu"]
 

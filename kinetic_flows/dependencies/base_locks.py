@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kinetic_flows.core.environment import Category
+from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.files import private_directory
+from kinetic_flows.core.protocols import ArtifactStore, StoreTrust
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.lock_store import private_store
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.errors import ImageError
 from kinetic_flows.images.bases import PLATFORM, base_requirements
-from kinetic_flows.private_files import private_directory
-from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
 def make_base_lock(

@@ -15,9 +15,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.core.environment import Category
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.targets import ACCELERATOR_PACKAGES, Target
-from kinetic_flows.errors import DependencyError
 
 _EXTRA_OF: Mapping[str, Category] = {"cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
 _ACCELERATOR_EXTRA = re.compile(r"^(?P<kind>cuda|rocm|tpu)(?P<major>\d*)(-local)?$")

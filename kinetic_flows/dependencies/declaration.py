@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.closure import closure_of, is_about_closure, judge, replaced_in_lock
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.lines import Line
@@ -15,7 +16,6 @@ from kinetic_flows.dependencies.project import Project, Selection, read_project,
 from kinetic_flows.dependencies.requirements_file import read_requirements, requirement_list
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv_sources import local_closure
-from kinetic_flows.errors import DependencyError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from kinetic_flows.code.wide_places import ends_projects
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.uv_sources import workspace_root
-from kinetic_flows.errors import DependencyError
-from kinetic_flows.packaging.wide_places import ends_projects
 
 logger = logging.getLogger(__name__)
 

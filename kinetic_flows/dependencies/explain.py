@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.core.environment import EnvironmentSpec
+from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.job import canonical_json, sha256_hex
 from kinetic_flows.dependencies.lockfile import parse_lock
-from kinetic_flows.job import canonical_json, sha256_hex
-from kinetic_flows.private_files import write_atomically
 
 HISTORY_LENGTH = 20
 

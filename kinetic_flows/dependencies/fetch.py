@@ -24,10 +24,10 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.redaction import without_credentials
 from kinetic_flows.dependencies.uv import Runner, run_process
 from kinetic_flows.dependencies.uv_settings import Index
-from kinetic_flows.errors import LockError
 
 TIMEOUT_SECONDS = 60.0
 KEYRING_TIMEOUT_SECONDS = 30.0

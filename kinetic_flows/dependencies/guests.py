@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from kinetic_flows.core.environment import Category
-from kinetic_flows.errors import LockError
+from kinetic_flows.core.errors import LockError
 
 GUESTS = frozenset({"torch", "tensorflow", "paddlepaddle-gpu", "cupy-cuda12x", "cupy-cuda13x"})
 """Packages that bring, or look for, an accelerator's runtime without jax."""

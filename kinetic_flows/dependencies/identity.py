@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kinetic_flows import naming
+from kinetic_flows.core import naming
 from kinetic_flows.core.environment import EnvironmentSpec, Package
+from kinetic_flows.core.job import ObjectRef, Sha256, canonical_json, sha256_hex
 from kinetic_flows.dependencies.lockfile import PUBLIC_INDEX, LockedPackage, parse_lock
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.job import ObjectRef, Sha256, canonical_json, sha256_hex
 
 IDENTITY_VERSION = 1
 

@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kinetic_flows.core.errors import DependencyError
+from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.lines import Line, file_path, normalized
 from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.trees import tree_digest
 from kinetic_flows.dependencies.uv_settings import UvSettings
-from kinetic_flows.errors import DependencyError
-from kinetic_flows.job import Sha256, canonical_json, sha256_hex
 
 INPUTS_VERSION = 1
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows import naming
-from kinetic_flows.accelerators.packages import is_accelerator_package
+from kinetic_flows.core import naming
+from kinetic_flows.core.accelerators.packages import is_accelerator_package
+from kinetic_flows.core.interruption import in_threads
+from kinetic_flows.core.job import ObjectRef, RequirementsSpec, sha256_hex
+from kinetic_flows.core.protocols import ArtifactStore, ResolvedImage
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.images.base_lookup import is_made_from
-from kinetic_flows.interruption import in_threads
-from kinetic_flows.job import ObjectRef, RequirementsSpec, sha256_hex
-from kinetic_flows.protocols import ArtifactStore, ResolvedImage
 
 UPLOADERS = 4
 

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.redaction import written_credentials
-from kinetic_flows.errors import DependencyError
 
 LineKind = Literal["requirement", "local", "option"]
 EDITABLE = re.compile(r"^(?:-e|--editable)(?:=\s*|\s+)(?P<target>[^=].*)$")

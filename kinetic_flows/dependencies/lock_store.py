@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows import naming
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import LockError, ObjectNotFoundError
+from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.protocols import ArtifactStore, StoreTrust
 from kinetic_flows.dependencies.lockfile import parse_lock
 from kinetic_flows.dependencies.wheels import local_wheels
-from kinetic_flows.errors import LockError, ObjectNotFoundError
-from kinetic_flows.job import Sha256, sha256_hex
-from kinetic_flows.private_files import write_atomically
-from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
 def private_store() -> StoreTrust:

@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kinetic_flows.core.environment import BaseVariant
-from kinetic_flows.errors import LockError
-from kinetic_flows.job import Sha256
+from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.job import Sha256
 
 HEADER = "# kinetic lock 1"
 LEAN = "# base: lean"

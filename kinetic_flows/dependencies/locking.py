@@ -16,6 +16,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
 from kinetic_flows.core.environment import BaseVariant
+from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.protocols import ArtifactStore, StoreTrust
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.guests import advice
@@ -37,9 +40,6 @@ from kinetic_flows.dependencies.uv_settings import UvSettings, uv_settings
 from kinetic_flows.dependencies.variants import find_for_base
 from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
-from kinetic_flows.errors import LockError
-from kinetic_flows.job import Sha256
-from kinetic_flows.protocols import ArtifactStore, StoreTrust
 
 
 @dataclass(frozen=True, kw_only=True)

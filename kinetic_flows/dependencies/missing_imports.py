@@ -17,15 +17,15 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kinetic_flows.code.manifest import decode_manifest
+from kinetic_flows.code.modules import OWN_PACKAGES
+from kinetic_flows.code.reach import EntryPoint, ProjectModules, Reach, is_sound
+from kinetic_flows.code.root import PackageRoot
+from kinetic_flows.code.snapshot import CodeSnapshot
+from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.job import canonical_json, sha256_hex
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.providers import Environment, Installed, Listing
-from kinetic_flows.job import canonical_json, sha256_hex
-from kinetic_flows.packaging.manifest import decode_manifest
-from kinetic_flows.packaging.modules import OWN_PACKAGES
-from kinetic_flows.packaging.reach import EntryPoint, ProjectModules, Reach, is_sound
-from kinetic_flows.packaging.root import PackageRoot
-from kinetic_flows.packaging.snapshot import CodeSnapshot
-from kinetic_flows.private_files import write_atomically
 
 CACHE_VERSION = 1
 KEPT_ANSWERS = 32

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
-from kinetic_flows.dependencies.shipping import build_wheel, normalized_wheel
+from kinetic_flows.core.errors import PackagingError
+from kinetic_flows.core.scratch import scratch_directory
+from kinetic_flows.dependencies.local_wheels import build_wheel, normalized_wheel
 from kinetic_flows.dependencies.uv import Uv
-from kinetic_flows.errors import PackagingError
-from kinetic_flows.scratch import scratch_directory
 
 DISTRIBUTION = "kinetic-flows"
 _LEFT_BY_INSTALLERS = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})

@@ -11,6 +11,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.core.errors import DependencyError, suggest
 from kinetic_flows.dependencies.discovery import inline_metadata
 from kinetic_flows.dependencies.lines import (
     Directories,
@@ -27,7 +28,6 @@ from kinetic_flows.dependencies.requirements_file import (
     read_requirements,
 )
 from kinetic_flows.dependencies.uv_sources import ProjectSources, project_sources
-from kinetic_flows.errors import DependencyError, suggest
 
 _SELECTION_KEYS = ("extras", "groups", "requirements")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.discovery import SCRIPT_LOCK_SUFFIX
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
@@ -12,7 +13,6 @@ from kinetic_flows.dependencies.requirements_file import decode
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.dependencies.verification import unsatisfied
-from kinetic_flows.errors import LockError
 
 
 def locked_by_project(

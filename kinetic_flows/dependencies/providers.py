@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from packaging.utils import canonicalize_name
 
-from kinetic_flows.import_names import modules_of, packages_with
+from kinetic_flows.dependencies.import_names import modules_of, packages_with
 
 IN_EVERY_IMAGE = frozenset({"pip", "setuptools", "wheel", "pkg_resources", "distutils"})
 """Modules of Python's own packages, which images have or have not."""

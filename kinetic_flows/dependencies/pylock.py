@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
-from kinetic_flows.errors import LockError
+from kinetic_flows.core.errors import LockError
 
 PUBLIC_HOSTS = frozenset({"files.pythonhosted.org", "pypi.org"})
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.lines import (
     EDITABLE,
     NAMED_URL,
@@ -30,7 +31,6 @@ from kinetic_flows.dependencies.lines import (
     refuse_credentials,
     without_secrets,
 )
-from kinetic_flows.errors import DependencyError
 
 KEEP_MARK = "kn:keep"
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.closure import accelerator_extras, is_about_closure, is_held
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher, index_options
 from kinetic_flows.dependencies.lines import Line, normalized
+from kinetic_flows.dependencies.local_wheels import Shipper
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.project_lock import locked_by_project
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
-from kinetic_flows.dependencies.shipping import Shipper
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
 from kinetic_flows.dependencies.uv_failures import resolution_error
 from kinetic_flows.dependencies.uv_settings import Index, UvSettings
-from kinetic_flows.errors import LockError
 
 CONCURRENT_PACKAGES = 8
 

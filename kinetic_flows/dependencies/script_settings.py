@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.dependencies.discovery import DependencySource, inline_metadata
 from kinetic_flows.dependencies.lines import file_path
 from kinetic_flows.dependencies.uv_settings import uv_settings
-from kinetic_flows.job import sha256_hex
-from kinetic_flows.private_files import write_atomically
 
 _NOT_FOR_A_FILE = frozenset(
     {

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetic_flows.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.private_files import write_atomically
+from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 
 SETTLED_AFTER_SECONDS = 2.0
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.redaction import Redactor
-from kinetic_flows.errors import LockError
 
 RESOLVE_TIMEOUT_SECONDS = 600.0
 

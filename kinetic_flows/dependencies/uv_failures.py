@@ -8,12 +8,12 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.closure import ways_out
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.lines import Line, normalized, passed_on
 from kinetic_flows.dependencies.redaction import Redactor
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.errors import LockError
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PLACE = re.compile(

@@ -15,8 +15,8 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.lines import Origin
-from kinetic_flows.errors import DependencyError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.closure import is_about_closure
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
@@ -21,7 +22,6 @@ from kinetic_flows.dependencies.pylock import PylockPackage
 from kinetic_flows.dependencies.resolution import find_packages
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
-from kinetic_flows.errors import LockError
 
 
 @dataclass(frozen=True, kw_only=True)

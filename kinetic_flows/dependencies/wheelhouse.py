@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher
+from kinetic_flows.dependencies.local_wheels import Shipper
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.pylock import PylockPackage
 from kinetic_flows.dependencies.resolution import CONCURRENT_PACKAGES, Question, ask
-from kinetic_flows.dependencies.shipping import Shipper
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import uv_settings
-from kinetic_flows.errors import LockError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows import naming
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.dependencies.lockfile import LockedPackage
-from kinetic_flows.errors import LockError
-from kinetic_flows.job import Sha256
-from kinetic_flows.private_files import write_atomically
-from kinetic_flows.protocols import ArtifactStore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Prefect flows: one for a run, one for the base images."""
+"""Prefect flows, each with its tasks beside it."""

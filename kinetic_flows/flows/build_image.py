@@ -17,11 +17,20 @@ from prefect import flow, unmapped
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 
-from kinetic_flows import naming
-from kinetic_flows.clients.prefect_api import connect
-from kinetic_flows.configuration import configure
+from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import BuildError, KineticError
+from kinetic_flows.core.interruption import stoppable
+from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
+from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.dependencies.own_wheel import own_wheel
-from kinetic_flows.errors import BuildError, KineticError
+from kinetic_flows.flows.build_image_task import (
+    BaseImageFailed,
+    BaseOutcome,
+    build_base_image_task,
+    publish_outcomes,
+)
 from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.flows.own_settings import own_settings
 from kinetic_flows.images.base_orders import (
@@ -35,23 +44,14 @@ from kinetic_flows.images.base_orders import (
     check_tag,
     controller_order,
 )
-from kinetic_flows.interruption import stoppable
-from kinetic_flows.ledger import ClientLedger
-from kinetic_flows.platforms.base_images import (
+from kinetic_flows.platforms.gke.builds.base_images import (
     BaseImagePlatform,
     needs_docker_hub,
     product_version,
 )
-from kinetic_flows.progress import Progress
-from kinetic_flows.session import prefect_api_url
-from kinetic_flows.settings import Settings, load_settings, process_environment
-from kinetic_flows.tasks.base_images import (
-    BaseImageFailed,
-    BaseOutcome,
-    build_base_image_task,
-    publish_outcomes,
-)
-from kinetic_flows.terminal import terminal_progress
+from kinetic_flows.runs.configuration import configure
+from kinetic_flows.runs.ledger import ClientLedger
+from kinetic_flows.runs.session import prefect_api_url
 
 
 class BaseImagesFailed(BuildError):

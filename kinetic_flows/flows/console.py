@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from kinetic_flows.naming import OUR_FLOWS
+from kinetic_flows.core.naming import OUR_FLOWS
 
 BACKGROUND = ("prefect.events.clients", "prefect._internal.concurrency")
 """Loggers of Prefect's threads that send logs and events, which complain for each one."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_table_artifact
 
-from kinetic_flows.display import for_markdown
-from kinetic_flows.naming import INPUTS_ARTIFACT
-from kinetic_flows.roster import Member
-from kinetic_flows.run_ids import short_id
-from kinetic_flows.session import Session
+from kinetic_flows.core.display import for_markdown
+from kinetic_flows.core.naming import INPUTS_ARTIFACT
+from kinetic_flows.core.run_ids import short_id
+from kinetic_flows.runs.group import Member
+from kinetic_flows.runs.session import Session
 
 MAX_ROWS = 1000
 

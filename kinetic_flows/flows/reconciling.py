@@ -14,13 +14,13 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from kinetic_flows.configuration import configure
-from kinetic_flows.naming import RECONCILE_FLOW
-from kinetic_flows.platforms.choice import choose_platform
-from kinetic_flows.progress import Silence
-from kinetic_flows.reconciler import crash_abandoned_parents, reconcile
-from kinetic_flows.session import connect_session
-from kinetic_flows.settings import process_environment
+from kinetic_flows.core.naming import RECONCILE_FLOW
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.settings.settings import process_environment
+from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.configuration import configure
+from kinetic_flows.runs.session import connect_session
+from kinetic_flows.runs.settle import crash_abandoned_parents, reconcile
 
 
 @flow(

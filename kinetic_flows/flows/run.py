@@ -10,21 +10,21 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from kinetic_flows.errors import KineticError, RunError
-from kinetic_flows.flows.driving import current_flow_run_id, drive
-from kinetic_flows.flows.preparation import prepare
-from kinetic_flows.following import cancel
-from kinetic_flows.job import ResultEnvelope, RunTicket
-from kinetic_flows.leaving import run_goes_on
-from kinetic_flows.naming import PARENT_FLOW, TASK_AWAIT_RUN
-from kinetic_flows.planning import Draft
-from kinetic_flows.session import Session
-from kinetic_flows.signals import Terminated, interruption_in
-from kinetic_flows.tasks.launching import (
+from kinetic_flows.core.errors import KineticError, RunError
+from kinetic_flows.core.job import ResultEnvelope, RunTicket
+from kinetic_flows.core.naming import PARENT_FLOW, TASK_AWAIT_RUN
+from kinetic_flows.core.signals import Terminated, interruption_in
+from kinetic_flows.flows.engine import current_flow_run_id, drive
+from kinetic_flows.flows.launch_tasks import (
     RunDidNotReturn,
     await_run_task,
     launch_accelerator_task,
 )
+from kinetic_flows.flows.prepare import prepare
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.leaving import run_goes_on
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.wait import cancel
 
 
 @dataclass(frozen=True, kw_only=True)

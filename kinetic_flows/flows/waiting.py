@@ -12,9 +12,9 @@ from typing import Any
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 
-from kinetic_flows.errors import PrefectServerError, RunCancelled
-from kinetic_flows.interruption import Stoppable
-from kinetic_flows.session import Session
+from kinetic_flows.core.errors import PrefectServerError, RunCancelled
+from kinetic_flows.core.interruption import Stoppable
+from kinetic_flows.runs.session import Session
 
 LOOK_SECONDS = 0.5
 """How often to look whether whoever awaits this thread has been cancelled."""

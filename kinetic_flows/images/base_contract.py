@@ -16,13 +16,7 @@ from fnmatch import fnmatchcase
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from kinetic_flows.images.dockerfile_stages import (
-    Dockerfile,
-    Instruction,
-    Stage,
-    join,
-    split_words,
-)
+from kinetic_flows.images.dockerfile_parser import Dockerfile, Instruction, Stage, join, split_words
 
 RUNNER = "remote_runner.py"
 RUNNER_PATH = f"/app/{RUNNER}"

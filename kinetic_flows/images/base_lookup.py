@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinetic_flows import naming
-from kinetic_flows.cloud_settings import DEFAULT_BASE_IMAGE_REPO
+from kinetic_flows.core import naming
 from kinetic_flows.core.environment import BaseVariant, Category
-from kinetic_flows.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
+from kinetic_flows.core.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
+from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
+from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
+from kinetic_flows.core.settings.cloud import DEFAULT_BASE_IMAGE_REPO
 from kinetic_flows.images.inspection import python_of
-from kinetic_flows.images.references import DOCKER_HUB, parse_reference
-from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 BUILD_YOUR_OWN = (
     "unset KINETIC_BASE_IMAGE_REPO to have a base built into the cluster's own repository"

@@ -13,10 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kinetic_flows import naming
-from kinetic_flows import setting_values as check
+from kinetic_flows.core import naming
 from kinetic_flows.core.environment import BaseVariant, Category
-from kinetic_flows.errors import RegistryAccessError, RepositoryNotFoundError, UsageError, suggest
+from kinetic_flows.core.errors import (
+    RegistryAccessError,
+    RepositoryNotFoundError,
+    UsageError,
+    suggest,
+)
+from kinetic_flows.core.image_reference import (
+    DOCKER_HUB,
+    artifact_registry_location,
+    parse_reference,
+)
+from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
+from kinetic_flows.core.settings import values as check
 from kinetic_flows.images.bases import (
     GLIBC,
     UPSTREAM,
@@ -35,13 +47,6 @@ from kinetic_flows.images.dockerfiles import (
     base_context,
     controller_context,
 )
-from kinetic_flows.images.references import (
-    DOCKER_HUB,
-    artifact_registry_location,
-    parse_reference,
-)
-from kinetic_flows.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.protocols import ImageRegistry, ResolvedImage
 
 CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")
 LEAN = "-lean"

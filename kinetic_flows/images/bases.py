@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from kinetic_flows.accelerators.packages import is_accelerator_package
+from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.environment import BaseVariant, Category
-from kinetic_flows.errors import ImageError, suggest
-from kinetic_flows.images.variables import DRIVER_LIBRARIES, DRIVER_PROGRAMS, JAX_PLATFORMS
-from kinetic_flows.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.errors import ImageError, suggest
+from kinetic_flows.core.image_variables import DRIVER_LIBRARIES, DRIVER_PROGRAMS, JAX_PLATFORMS
+from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 
 UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"
 """The image that bases start from (https://hub.docker.com/_/python); its Debian release is named

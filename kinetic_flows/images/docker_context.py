@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
 from kinetic_flows.images.base_contract import RUNNER, doubts
-from kinetic_flows.images.dockerfile_stages import Dockerfile, read_dockerfile
+from kinetic_flows.images.dockerfile_parser import Dockerfile, read_dockerfile
 from kinetic_flows.images.dockerfiles import BuildContext
 
 MAX_CONTEXT_BYTES = 500_000_000

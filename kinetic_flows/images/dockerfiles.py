@@ -10,12 +10,12 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kinetic_flows import naming
-from kinetic_flows.accelerators.packages import accelerator_closure, pin_of
+from kinetic_flows.core import naming
+from kinetic_flows.core.accelerators.packages import accelerator_closure, pin_of
 from kinetic_flows.core.environment import EnvironmentSpec
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.images.bases import BaseInputs
-from kinetic_flows.job import sha256_hex
 
 DOCKERFILE = "Dockerfile"
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kinetic_flows import naming
-from kinetic_flows.accelerators.model import Architecture
+from kinetic_flows.core import naming
+from kinetic_flows.core.accelerators.model import Architecture
 from kinetic_flows.core.environment import Category, pull_seconds, size_in_words
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.image_reference import parse_reference
+from kinetic_flows.core.image_variables import missing_variables
+from kinetic_flows.core.protocols import ImageConfig, ImageRegistry, ResolvedImage
 from kinetic_flows.images.pull_rights import node_access
-from kinetic_flows.images.references import parse_reference
-from kinetic_flows.images.variables import missing_variables
-from kinetic_flows.protocols import ImageConfig, ImageRegistry, ResolvedImage
 
 PYTHON_VARIABLE = "PYTHON_VERSION"
 """Set by the official images of Python (https://hub.docker.com/_/python) and most others."""

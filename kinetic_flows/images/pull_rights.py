@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kinetic_flows.images.references import ImageReference, artifact_registry_location
+from kinetic_flows.core.image_reference import ImageReference, artifact_registry_location
 
 
 def node_access(image: ImageReference, project: str | None) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-from kinetic_flows.errors import LaunchError
-from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
-from kinetic_flows.naming import LOCAL_WORK_POOL
-from kinetic_flows.protocols import ResolvedImage, WorkerPool
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.naming import LOCAL_WORK_POOL
+from kinetic_flows.core.protocols import ResolvedImage, WorkerPool
+from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 
 
 class KubernetesWorkerPool:

@@ -1,7 +1,7 @@
 """What a function's annotations mean in a run, as far as it can be found out.
 
 The client's side, which makes the schema of the same parameters, is
-`kinetic_flows/signatures.py`.
+`kinetic_flows/core/signatures.py`.
 """
 
 from __future__ import annotations

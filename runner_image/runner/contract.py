@@ -1,6 +1,6 @@
 """The runner's side of the contract with the client: exit codes, faults and result envelopes.
 
-The client's side is `kinetic_flows/job.py`.
+The client's side is `kinetic_flows/core/job.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The payload: one call, pickled by the client; `kinetic_flows/packaging/payload.py` writes it.
+"""The payload: one call, pickled by the client; `kinetic_flows/code/payload.py` writes it.
 
 A pickle of plain data: `environment`, the variables to set; `function`, the module and name to
 import, or None; `sources`, lines of code without a file; `call`, bytes and digests of pieces

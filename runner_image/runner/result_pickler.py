@@ -1,7 +1,7 @@
 """How a value is pickled that goes back to the client.
 
 What a script defines goes by value with it, and so do class attributes that every process makes
-for itself; the client's side of that is `kinetic_flows/packaging/named_objects.py`.
+for itself; the client's side of that is `kinetic_flows/code/named_objects.py`.
 """
 
 from __future__ import annotations

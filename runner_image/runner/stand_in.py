@@ -11,7 +11,7 @@ from typing import Any
 
 def run(*args: Any, **_options: Any) -> Any:
     """Decorate a function, whether bare or with options: inside a run it is the plain function."""
-    from kinetic_flows.inside_run import as_inside_run
+    from kinetic_flows.core.inside_run import as_inside_run
 
     return as_inside_run(args[0]) if args and callable(args[0]) else as_inside_run
 
@@ -59,7 +59,7 @@ def _function(qualname: str, name: str) -> Any:
 
 def _refusal(name: str) -> Exception:
     import kinetic_flows
-    from kinetic_flows.errors import UsageError
+    from kinetic_flows.core.errors import UsageError
 
     is_public = name.partition(".")[0] in kinetic_flows.__all__
     full_name = f"kinetic.{name}" if is_public else f"{__name__}.{name}"

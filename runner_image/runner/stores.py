@@ -37,7 +37,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class DirectoryStore:
-    """A store in a directory, shared with `kinetic_flows.clients.local_store`.
+    """A store in a directory, shared with `kinetic_flows.platforms.local.store`.
 
     Args:
         root: The directory.

@@ -10,8 +10,8 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_workers import RunningWorker, a_worker
 
-from kinetic_flows.naming import LOCAL_WORK_POOL
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.naming import LOCAL_WORK_POOL
 from loopback.quick_cloud import QuickCloud, a_quick_cloud
 
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
-from kinetic_flows.protocols import LaunchRequest, Observation, Phase, ResolvedImage
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.protocols import LaunchRequest, Observation, Phase, ResolvedImage
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
 from loopback.kubernetes.cluster import LoopbackCluster
 
 IMAGE = ResolvedImage(

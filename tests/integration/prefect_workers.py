@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import yaml
 
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-from kinetic_flows.platforms.kubernetes_pool import install, plan_installation
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.platforms.gke.work_pool import install, plan_installation
 
 WORKER_MANIFEST = Path(__file__).parents[2] / "deployments" / "worker" / "worker.yaml"
 CHOSEN_HERE = ("PREFECT_API_URL", "HOME")

@@ -18,8 +18,8 @@ from websockets import Subprotocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kinetic_flows.errors import PrefectServerError
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.errors import PrefectServerError
 
 
 def test_its_whole_life(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def _it_lets_a_browser_in_once(server: BackgroundServer) -> None:
 
 
 def _occupy_preferred_port(taken: socket.socket) -> None:
-    from kinetic_flows.server import PREFERRED_PORT
+    from kinetic_flows.clients.prefect.server import PREFERRED_PORT
 
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

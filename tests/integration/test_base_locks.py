@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from corpus.dependencies.stores import MemoryStore
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.accelerators.registry import TPUS
-from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.accelerators.registry import TPUS
+from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.identity import environment_spec
 from kinetic_flows.dependencies.uv import find_uv
-from kinetic_flows.image_sources import ProjectImage
 from kinetic_flows.images.bases import base_pythons, read_base_inputs
-from kinetic_flows.places import CloudPlace, ImageWish
+from kinetic_flows.platforms.image_sources import ProjectImage
+from kinetic_flows.platforms.places import CloudPlace, ImageWish
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 UNSHIPPED = "3.10"

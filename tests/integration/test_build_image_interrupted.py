@@ -8,7 +8,7 @@ from contextlib import closing
 import pexpect
 import pytest
 
-from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.google.storage import GoogleStore
 from loopback.cloud_build import Status
 from loopback.quick_bases import QuickBases
 from loopback.wire import wait_until

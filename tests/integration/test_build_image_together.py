@@ -12,13 +12,13 @@ import httpx
 import pytest
 from prefect_http import PREFECT
 
-from kinetic_flows.clients.cloud_build import CloudBuild
-from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.oci_registry import OciRegistry
-from kinetic_flows.errors import BuildError
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core.errors import BuildError
+from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, base_orders
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from loopback.cloud_build import Status
 from loopback.lifted_python import MINOR
 from loopback.quick_bases import QuickBases

@@ -15,9 +15,9 @@ import pytest
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows import server as server_module
 from kinetic_flows.cli.main import main
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.clients.prefect import server as server_module
+from kinetic_flows.clients.prefect.server import BackgroundServer
 
 FUNCTIONS = """
     import time

@@ -17,11 +17,11 @@ import grpc
 import httpx
 import pytest
 
-from kinetic_flows import naming
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.errors import BuildError
-from kinetic_flows.images.lease import LeaseRecord
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import BuildError
+from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.platforms.gke.builds.lease import LeaseRecord
 from loopback.clients import (
     PYTHON,
     CloudAddress,

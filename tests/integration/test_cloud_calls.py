@@ -10,9 +10,9 @@ from types import ModuleType
 import pytest
 from projects import make_project
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.errors import AcceleratorError
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import AcceleratorError
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.cluster import LoopbackCluster

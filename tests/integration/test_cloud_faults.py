@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
-from kinetic_flows.clients.cloud_build import CloudBuild
-from kinetic_flows.clients.google_store import GoogleStore, StoreTimeouts
-from kinetic_flows.clients.secret_manager import SecretManager
-from kinetic_flows.errors import BuildError, KineticError, SecretError, StoreError
-from kinetic_flows.images.builds import BuildSpec
+from kinetic_flows.clients.google.secret_manager import SecretManager
+from kinetic_flows.clients.google.storage import GoogleStore, StoreTimeouts
+from kinetic_flows.core.errors import BuildError, KineticError, SecretError, StoreError
+from kinetic_flows.platforms.gke.builds.build import BuildSpec
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from loopback.cloud_build import CloudBuildServer, RunningBuild, Status
 from loopback.grpc_services import CallFault
 from loopback.storage_wire import WireStorage

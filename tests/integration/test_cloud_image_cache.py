@@ -19,9 +19,9 @@ from prefect.client.schemas.filters import LogFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from projects import Project, make_project
 
-from kinetic_flows import naming
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord, connect
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
+from kinetic_flows.core import naming
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import ACCESS_TOKEN, LoopbackCloud
 from loopback.cloud_build import Status

@@ -20,23 +20,23 @@ from prefect_http import PREFECT
 from prefect_workers import a_cluster_worker, access, install_work_pool
 from projects import Project, make_project
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.accelerators.packages import pin_of
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.errors import (
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.accelerators.packages import pin_of
+from kinetic_flows.core.errors import (
     AcceleratorError,
     DevicesMissing,
     LaunchError,
     RunCancelled,
     RunCrashed,
 )
+from kinetic_flows.core.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
 from kinetic_flows.images.bases import read_base_inputs
-from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
-from kinetic_flows.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
-from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
+from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
+from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, TPUS, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.access import Denial

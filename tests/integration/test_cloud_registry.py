@@ -12,11 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from kinetic_flows.clients.oci_http import RegistryLimits
-from kinetic_flows.clients.oci_registry import OciRegistry
-from kinetic_flows.clients.registry_credentials import DockerConfig, GoogleRegistryCredentials
-from kinetic_flows.errors import ImageError
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.clients.registry.credentials import DockerConfig, GoogleRegistryCredentials
+from kinetic_flows.clients.registry.http import RegistryLimits
+from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.protocols import ResolvedImage
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.small_images import Pusher
 from loopback.wire import Fault

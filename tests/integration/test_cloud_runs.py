@@ -13,12 +13,12 @@ import pytest
 from projects import make_project
 
 import kinetic
-from kinetic_flows.cleanup import find_expired, remove
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.errors import RunCancelled, WaitTimeout
-from kinetic_flows.opening import own_session
-from kinetic_flows.progress import Silence
-from kinetic_flows.reconciler import reconcile
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core.errors import RunCancelled, WaitTimeout
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.settle import reconcile
 from loopback.__main__ import JOBS_BUCKET
 from loopback.quick_cloud import QuickCloud
 
@@ -91,7 +91,7 @@ def test_a_run_is_followed_repeated_cancelled_and_answered_from_the_cache(
 def test_a_result_does_not_wait_for_an_api_server_that_is_being_stopped(
     functions: ModuleType, quick_cloud: QuickCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinetic_flows.platforms.kubernetes_watcher.SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("kinetic_flows.platforms.gke.watcher.SILENCE_SECONDS", 0.5)
     run = functions.await_file.submit(str(tmp_path / "go"))
     assert next(iter(run.logs(follow=True))) == "begun"
     quick_cloud.cluster.stop_api()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.google_store import GoogleStore, StoreTimeouts
-from kinetic_flows.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.clients.google.storage import GoogleStore, StoreTimeouts
+from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault

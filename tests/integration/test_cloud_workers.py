@@ -17,20 +17,20 @@ from prefect_workers import RunningWorker, a_cluster_worker, access, eventually,
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.cleanup import find_expired, remove
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.deployment import find_deployment
-from kinetic_flows.naming import (
+from kinetic_flows.api.deployment import find_deployment
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.naming import (
     DISPATCH_LABEL,
     JOB_VARIABLE,
     RUN_ID_POD_LABEL,
     WORK_POOL,
     result_object,
 )
-from kinetic_flows.opening import own_session
-from kinetic_flows.progress import Silence
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.opening import own_session
 from loopback.cloud import REGISTRY_HOST
 from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster

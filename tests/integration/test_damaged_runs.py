@@ -14,17 +14,17 @@ from projects import make_project
 
 import kinetic
 from kinetic_flows.cli import main
-from kinetic_flows.clients.prefect_api import NewRun, PrefectApi, connect
-from kinetic_flows.naming import (
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
+from kinetic_flows.core.naming import (
     CACHED_FROM_LABEL,
     INDEX_LABEL,
     RUN_KEY_VARIABLE,
     RUN_TAG,
     STORE_LABEL,
 )
-from kinetic_flows.opening import own_session
-from kinetic_flows.progress import Silence
-from kinetic_flows.reconciler import reconcile, store_label
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.settle import reconcile, store_label
 
 FUNCTIONS = """
     import kinetic
@@ -131,8 +131,8 @@ def test_a_call_that_lost_its_server_ends_soon_with_one_sentence(
         from pathlib import Path
 
         import kinetic
-        import kinetic_flows.tasks.environment as steps
-        from kinetic_flows.server import BackgroundServer
+        import kinetic_flows.flows.prepare_tasks as steps
+        from kinetic_flows.clients.prefect.server import BackgroundServer
 
         lock = steps.lock_draft
 

@@ -13,10 +13,10 @@ import pytest
 
 from corpus.dependencies.simple_index import SimpleIndex, sdist, serve, wheel
 from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.locking import Lock, plan_lock
 from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
-from kinetic_flows.errors import DependencyError
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "dependencies" / "cases"
 CASES = sorted(path.name for path in CORPUS.iterdir())

@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.accelerators.packages import pin_of
-from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.accelerators.packages import pin_of
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.guests import advice, cuda_releases
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv, run_process
 from kinetic_flows.dependencies.variants import Found, find_for_base
-from kinetic_flows.errors import KineticError
-from kinetic_flows.image_sources import ProjectImage
 from kinetic_flows.images.bases import read_base_inputs
-from kinetic_flows.places import CloudPlace, ImageWish
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.platforms.image_sources import ProjectImage
+from kinetic_flows.platforms.places import CloudPlace, ImageWish
 
 PYTHON = "3.12"
 ACCELERATORS = ("tpu-v6e-8", "tpu7x-4", "l4", "h100x8", "cpu")

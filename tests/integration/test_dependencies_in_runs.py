@@ -20,8 +20,8 @@ from prefect_http import PREFECT
 from projects import Project, make_project
 
 from corpus.dependencies.simple_index import SimpleIndex, serve, wheel
-from kinetic_flows.errors import DependencyError, LockError
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.errors import DependencyError, LockError
 
 TOKEN = "tok-only-in-runs-9876543210"
 BASIC = base64.b64encode(f"joe:{TOKEN}".encode())

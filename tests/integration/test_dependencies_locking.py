@@ -28,6 +28,8 @@ from corpus.dependencies.simple_index import (
 )
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.environment import Category
+from kinetic_flows.core.errors import DependencyError, LockError
+from kinetic_flows.core.protocols import StoreTrust
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
 from kinetic_flows.dependencies.guests import TORCH_CPU_INDEX, cuda_releases
@@ -43,8 +45,6 @@ from kinetic_flows.dependencies.targets import (
 from kinetic_flows.dependencies.uv import Completed, find_uv, run_process
 from kinetic_flows.dependencies.uv_settings import Index
 from kinetic_flows.dependencies.wheels import install_arguments
-from kinetic_flows.errors import DependencyError, LockError
-from kinetic_flows.protocols import StoreTrust
 
 TOKEN = "tok-5ecret-0123456789"
 BASE_LOCK = "cloudpickle==3.1.2\njax==0.5.0\njaxlib==0.5.0\nlibtpu==0.1\n"

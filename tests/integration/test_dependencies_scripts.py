@@ -11,11 +11,11 @@ import pytest
 
 from corpus.dependencies.simple_index import SimpleIndex, serve, wheel
 from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.core.errors import DependencyError, LockError
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.dependencies.uv import find_uv
-from kinetic_flows.errors import DependencyError, LockError
 
 DEPENDS_ON_BETA = "dependencies = ['beta']\n[tool.uv]\n"
 CORE = wheel("cloudpickle", "3.1.2")

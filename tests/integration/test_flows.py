@@ -17,8 +17,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from projects import make_project
 
 import kinetic
-from kinetic_flows.clients.prefect_api import RunQuery, connect
-from kinetic_flows.errors import UsageError
+from kinetic_flows.clients.prefect.api import RunQuery, connect
+from kinetic_flows.core.errors import UsageError
 
 FUNCTIONS = """
     import kinetic

@@ -18,8 +18,8 @@ from prefect_workers import RunningWorker
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, connect
-from kinetic_flows.errors import RunCancelled, RunNotFoundError, UsageError, WaitTimeout
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, UsageError, WaitTimeout
 
 FUNCTIONS = """
     import time

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from projects import make_project
 
-from kinetic_flows import naming
 from kinetic_flows.cli.main import main
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient, core_path
-from kinetic_flows.clients.kubernetes_work_pool import WorkPools
-from kinetic_flows.clients.prefect_api import PrefectApi, connect
-from kinetic_flows.errors import ImageError, RunCrashed
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import ImageError, RunCrashed
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
-from kinetic_flows.kubernetes.manifests import base_job_template
+from kinetic_flows.platforms.gke.manifests import base_job_template
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
 from loopback.kubernetes.cluster import LoopbackCluster

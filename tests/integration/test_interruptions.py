@@ -18,10 +18,10 @@ from prefect import Task, flow, task_engine
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from projects import Project, make_project
 
-from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, connect
-from kinetic_flows.naming import PARENT_FLOW
-from kinetic_flows.opening import own_session
-from kinetic_flows.progress import Silence
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.core.naming import PARENT_FLOW
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.opening import own_session
 
 FUNCTIONS = """
     import time

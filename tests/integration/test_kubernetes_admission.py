@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
 
-from kinetic_flows.errors import LaunchError
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesPlace
-from kinetic_flows.platforms.kubernetes_phase import Patience
-from kinetic_flows.protocols import Phase
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.protocols import Phase
+from kinetic_flows.platforms.gke.launcher import KubernetesPlace
+from kinetic_flows.platforms.gke.phase import Patience
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from kubernetes_runs import WAIT_FOR_EVER, Launched, a_launcher, a_request, launch
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient
-from kinetic_flows.errors import ConfigurationError, LaunchError
-from kinetic_flows.kubernetes.manifests import base_job_template
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
-from kinetic_flows.platforms.kubernetes_phase import Patience
-from kinetic_flows.protocols import LaunchNeeds, Phase
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import ConfigurationError, LaunchError
+from kinetic_flows.core.protocols import LaunchNeeds, Phase
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.phase import Patience
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure

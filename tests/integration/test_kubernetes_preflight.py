@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from kubernetes_runs import a_launcher
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient, KubernetesUnreachable
-from kinetic_flows.errors import LaunchError
-from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service
-from kinetic_flows.platforms.kubernetes_preflight import PreflightRequest, preflight
-from kinetic_flows.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
-from kinetic_flows.protocols import Preflight
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesUnreachable
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
+from kinetic_flows.core.protocols import Preflight
+from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
+from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_access import Kubeconfig
-from kinetic_flows.clients.kubernetes_client import KubernetesClient
-from kinetic_flows.errors import LaunchError
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher
-from kinetic_flows.platforms.kubernetes_pool import ensure_headless_service, has_headless_service
-from kinetic_flows.platforms.kubernetes_rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
-from kinetic_flows.protocols import LaunchNeeds, Phase
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.protocols import LaunchNeeds, Phase
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
+from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
+from kinetic_flows.platforms.gke.work_pool import ensure_headless_service, has_headless_service
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 

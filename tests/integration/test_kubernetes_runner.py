@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from kubernetes_runs import IMAGE, Launched, a_launcher
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher
-from kinetic_flows.protocols import LaunchRequest, Phase
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.protocols import LaunchRequest, Phase
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_ID, Job

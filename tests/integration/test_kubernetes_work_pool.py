@@ -22,9 +22,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending, Scheduled
 from prefect_kubernetes.worker import KubernetesWorker
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.kubernetes.manifests import WORK_POOL_TYPE, base_job_template
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 

@@ -20,8 +20,8 @@ from prefect_http import PREFECT
 from projects import make_project
 
 import kinetic
-from kinetic_flows.clients.prefect_api import PrefectApi, RunRecord, connect
-from kinetic_flows.errors import (
+from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord, connect
+from kinetic_flows.core.errors import (
     ConfigurationError,
     ObjectRefusedError,
     ResultError,

@@ -18,12 +18,12 @@ import pytest
 from projects import make_project
 
 import kinetic
-from kinetic_flows.cleanup import find_expired, remove
 from kinetic_flows.cli.main import main
-from kinetic_flows.errors import RunNotFoundError
-from kinetic_flows.naming import job_owner
-from kinetic_flows.opening import own_session
-from kinetic_flows.progress import Silence
+from kinetic_flows.core.errors import RunNotFoundError
+from kinetic_flows.core.naming import job_owner
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.opening import own_session
 
 FUNCTIONS = """
     import os, time

@@ -21,9 +21,9 @@ from projects import Project, make_project
 
 import kinetic
 from corpus.dependencies.simple_index import serve, wheel
-from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, RunRecord, connect
-from kinetic_flows.deployment import Deployment, find_deployment, list_deployments
-from kinetic_flows.errors import DeploymentNotFoundError, UsageError
+from kinetic_flows.api.deployment import Deployment, find_deployment, list_deployments
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
+from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError
 
 FUNCTIONS = """
     import time

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from projects import Project, make_project
 
-from kinetic_flows.clients.prefect_api import PrefectApi, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
 
 MAIN = """
     import sys

@@ -17,8 +17,8 @@ import pytest
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect_api import connect
-from kinetic_flows.errors import ObjectRefusedError, RunCancelled, UsageError, WaitTimeout
+from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.core.errors import ObjectRefusedError, RunCancelled, UsageError, WaitTimeout
 
 FUNCTIONS = """
     import os, time
@@ -113,7 +113,7 @@ def test_a_script_submits_and_exits_and_another_process_follows_and_gets_the_res
 def test_lines_that_prefect_does_not_have_yet_come_from_the_process(
     functions: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kinetic_flows.clients.prefect_api import PrefectApi
+    from kinetic_flows.clients.prefect.api import PrefectApi
 
     run = functions.steps.submit(str(tmp_path / "go"), 1)
     monkeypatch.setattr(PrefectApi, "logs", lambda *_, **__: [])

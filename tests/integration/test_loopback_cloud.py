@@ -14,20 +14,20 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from kinetic_flows import naming
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.oci_registry import OciRegistry
-from kinetic_flows.clients.registry_credentials import (
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.registry.credentials import (
     FirstFound,
     GoogleRegistryCredentials,
     RegistryCredentials,
 )
+from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core import naming
 from kinetic_flows.core.environment import Category
-from kinetic_flows.errors import BuildError
+from kinetic_flows.core.errors import BuildError
+from kinetic_flows.core.job import open_result
+from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap
-from kinetic_flows.images.builds import registry_login
-from kinetic_flows.job import open_result
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.platforms.gke.builds.build import registry_login
 from loopback.clients import (
     PYTHON,
     CloudAddress,

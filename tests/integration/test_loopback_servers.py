@@ -17,10 +17,10 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
     SecretManagerServiceGrpcTransport,
 )
 
-from kinetic_flows.clients.cloud_build import CloudBuild
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.errors import BuildError
-from kinetic_flows.images.builds import BuildOptions, BuildSpec, BuildState
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core.errors import BuildError
+from kinetic_flows.platforms.gke.builds.build import BuildOptions, BuildSpec, BuildState
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
 from loopback.cloud_build import CloudBuildServer
 from loopback.grpc_services import CallFault

@@ -11,14 +11,14 @@ import pytest
 from prefect_http import PREFECT
 from projects import make_project
 
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.flows.run import execute
-from kinetic_flows.planning import Call, draft_call
-from kinetic_flows.platforms.local import LocalPlatform
-from kinetic_flows.platforms.local_processes import LocalProcesses
-from kinetic_flows.progress import Silence
-from kinetic_flows.results import unpack_result
-from kinetic_flows.session import open_session
-from kinetic_flows.settings import load_settings
+from kinetic_flows.plans.draft import Call, draft_call
+from kinetic_flows.platforms.local.platform import LocalPlatform
+from kinetic_flows.platforms.local.processes import LocalProcesses
+from kinetic_flows.runs.results import unpack_result
+from kinetic_flows.runs.session import open_session
 
 SOURCE = """
     import time

@@ -13,10 +13,10 @@ import pytest
 from prefect_workers import eventually
 from projects import Project, make_project
 
-from kinetic_flows import naming
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, connect
-from kinetic_flows.job import sha256_hex
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.core import naming
+from kinetic_flows.core.job import sha256_hex
 from loopback.__main__ import CLUSTER, PROJECT
 from loopback.cloud import REGISTRY_HOST
 from loopback.lifted_python import MINOR

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from prefect_workers import RunningWorker
 from projects import Project, make_project
 
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.clients.prefect.server import BackgroundServer
 
 DEPLOYED = '''
     import time

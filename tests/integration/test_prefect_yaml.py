@@ -14,9 +14,9 @@ from prefect_http import PREFECT
 from prefect_workers import install_work_pool
 
 import kinetic
-from kinetic_flows.clients.prefect_api import connect
-from kinetic_flows.clients.prefect_records import RunQuery
-from kinetic_flows.naming import WORK_POOL
+from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.clients.prefect.records import RunQuery
+from kinetic_flows.core.naming import WORK_POOL
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,12 +16,12 @@ from prefect_gcp import GcpCredentials
 
 import kinetic
 from kinetic_flows.cli import main
-from kinetic_flows.clients.build_cache import shared_build_cache
-from kinetic_flows.cloud_settings import Source
-from kinetic_flows.configuration import configure
-from kinetic_flows.errors import ConfigurationError, PrefectServerError
-from kinetic_flows.progress import Silence
-from kinetic_flows.settings import Settings
+from kinetic_flows.clients.prefect.build_cache import shared_build_cache
+from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.settings.cloud import Source
+from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.runs.configuration import configure
 
 ACCOUNT = "runner@my-project-1.iam.gserviceaccount.com"
 

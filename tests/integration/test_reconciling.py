@@ -12,26 +12,21 @@ import pytest
 from kubernetes_runs import IMAGE, a_launcher
 from prefect_workers import eventually
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.clients.prefect_api import NewRun, PrefectApi, connect
-from kinetic_flows.job import PrefectSpec, RunTicket
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.naming import (
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.job import PrefectSpec, RunTicket
+from kinetic_flows.core.naming import (
     DISPATCH_LABEL,
     PARENT_FLOW,
     RUN_KEY_VARIABLE,
     RUN_TAG,
     STORE_LABEL,
 )
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher
-from kinetic_flows.protocols import LaunchRequest, Processes
-from kinetic_flows.reconciler import (
-    crash_abandoned_parents,
-    reconcile,
-    settle,
-    store_label,
-)
+from kinetic_flows.core.protocols import LaunchRequest, Processes
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.settle import crash_abandoned_parents, reconcile, settle, store_label
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_KEY, Job

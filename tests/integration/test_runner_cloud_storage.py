@@ -8,7 +8,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from kinetic_flows.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
+from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault

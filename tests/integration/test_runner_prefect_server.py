@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.prefect_api import NewRun, PrefectApi, connect
-from kinetic_flows.job import PrefectSpec
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
+from kinetic_flows.core.job import PrefectSpec
 from runner_jobs import RUN_ID, Job, wait, wait_until
 
 

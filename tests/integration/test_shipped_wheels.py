@@ -16,14 +16,14 @@ import pytest
 from prefect_workers import eventually
 
 from corpus.dependencies.simple_index import SimpleIndex, sdist, serve, wheel
-from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.dependencies.installation import Installation, upload_installation
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.targets import cloud_target
 from kinetic_flows.dependencies.wheelhouse import Wheelhouse
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
-from kinetic_flows.errors import LockError
-from kinetic_flows.job import sha256_hex
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault
 
@@ -82,7 +82,7 @@ def test_a_file_that_the_lock_does_not_allow_is_never_taken(house: Wheelhouse) -
 
 INTERRUPTED = """
 import pickle, sys
-from kinetic_flows.clients.google_store import GoogleStore
+from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.dependencies.installation import upload_installation
 
 try:

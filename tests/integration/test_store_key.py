@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-from kinetic_flows.clients.store_key import load_store_key
+from kinetic_flows.clients.prefect.store_key import load_store_key
 
 
 def test_everyone_who_shares_an_api_and_a_bucket_has_one_key(

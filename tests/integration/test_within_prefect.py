@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from projects import Project, make_project
 
-from kinetic_flows.clients.prefect_api import PrefectApi, RunQuery, connect
-from kinetic_flows.naming import PARENT_FLOW
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.core.naming import PARENT_FLOW
 
 FUNCTIONS = """
     import os, time

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.server import BackgroundServer
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.accelerators import parse_accelerator
 from loopback.cloud import REGISTRY_HOST, REGISTRY_HOSTS, LoopbackCloud, start_cloud
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.podman import PodmanRuntime

@@ -13,15 +13,15 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kinetic_flows.clients.cloud_build import CloudBuild
-from kinetic_flows.clients.cloud_build_builder import BuilderSettings, CloudBuildBuilder
-from kinetic_flows.clients.google_store import GoogleStore
-from kinetic_flows.clients.oci_registry import OciRegistry
-from kinetic_flows.clients.registry_credentials import GoogleRegistryCredentials
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.registry.credentials import GoogleRegistryCredentials
+from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
+from kinetic_flows.core.job import Sha256, sha256_hex
 from kinetic_flows.images.bases import read_base_inputs
-from kinetic_flows.images.builds import BuildOptions
-from kinetic_flows.job import Sha256, sha256_hex
+from kinetic_flows.platforms.gke.builds.build import BuildOptions
+from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from loopback.lifted_python import MINOR
 
 REGISTRY_HOST = "us-docker.pkg.dev"

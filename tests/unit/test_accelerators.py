@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows.accelerators import NodePool, list_accelerators, parse_accelerator
-from kinetic_flows.errors import AcceleratorError
+from kinetic_flows.core.accelerators import NodePool, list_accelerators, parse_accelerator
+from kinetic_flows.core.errors import AcceleratorError
 
 ROWS = st.sampled_from(list_accelerators())
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.accelerators.packages import accelerator_closure
-from kinetic_flows.accelerators.runtime import moved_constraints, require_runtime
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.accelerators.packages import accelerator_closure
+from kinetic_flows.core.accelerators.runtime import moved_constraints, require_runtime
+from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.dependencies.targets import cloud_target
-from kinetic_flows.errors import AcceleratorError
 from kinetic_flows.images.bases import read_base_inputs
 
 

@@ -12,8 +12,8 @@ from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import ValidationError
 
-from kinetic_flows.clients.profiles import BLOCK_TYPE_SLUG
-from kinetic_flows.cloud_settings import CloudSettings
+from kinetic_flows.clients.prefect.profiles import BLOCK_TYPE_SLUG
+from kinetic_flows.core.settings.cloud import CloudSettings
 
 
 class TestKineticCluster(BlockStandardTestSuite):

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 
 from corpus.dependencies.stores import MemoryStore
-from kinetic_flows import naming
-from kinetic_flows.clients.build_orders import Order
-from kinetic_flows.images.builds import BuildOptions
+from kinetic_flows.core import naming
 from kinetic_flows.images.dockerfiles import BuildContext
+from kinetic_flows.platforms.gke.builds.build import BuildOptions
+from kinetic_flows.platforms.gke.builds.orders import Order
 
 ORDER = Order(
     reference="r.io/image:1",

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.cleanup import find_expired
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.naming import job_object, result_object
-from kinetic_flows.protocols import Observation, Phase
+from kinetic_flows.core.naming import job_object, result_object
+from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.cleanup import find_expired
 
 RUN = "0f0e6d3a-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 

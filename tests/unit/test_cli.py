@@ -12,10 +12,10 @@ from textwrap import dedent
 import pytest
 
 from kinetic_flows.cli import main
-from kinetic_flows.errors import ConfigurationError, UsageError
-from kinetic_flows.processes import current_process
-from kinetic_flows.server import BackgroundServer, ServerRecord
-from kinetic_flows.server_access import make_auth_string, read_auth_string
+from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
+from kinetic_flows.clients.prefect.server_access import make_auth_string, read_auth_string
+from kinetic_flows.core.errors import ConfigurationError, UsageError
+from kinetic_flows.core.processes import current_process
 
 
 @pytest.fixture

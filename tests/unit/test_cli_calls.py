@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from kinetic_flows.cli.calls import parse_call, plain
-from kinetic_flows.errors import UsageError
+from kinetic_flows.cli.functions import parse_call, plain
+from kinetic_flows.core.errors import UsageError
 
 
 def train(

@@ -11,10 +11,10 @@ import pytest
 
 from kinetic_flows import cli
 from kinetic_flows.cli.questions import confirmed, is_terminal
-from kinetic_flows.errors import UsageError
+from kinetic_flows.core.errors import UsageError
 
 COMMANDS = Path(str(cli.__file__)).parent
-ASKING = {"questions.py", "base_image_questions.py"}
+ASKING = {"questions.py", "build_image_questions.py"}
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO("y\n")])
@@ -36,8 +36,8 @@ def test_no_command_asks_by_any_other_way():
     callers = [
         path.read_text()
         for path in COMMANDS.glob("*.py")
-        if "base_image_questions import" in path.read_text()
+        if "build_image_questions import" in path.read_text()
     ]
     for text in callers:
-        asked = re.findall(r"from kinetic_flows.cli.base_image_questions import", text)
+        asked = re.findall(r"from kinetic_flows.cli.build_image_questions import", text)
         assert len(re.findall(r"if not is_terminal\(\)", text)) >= len(asked)

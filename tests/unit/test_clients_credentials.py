@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.registry_credentials import (
+from kinetic_flows.clients.registry.credentials import (
     DockerConfig,
     FirstFound,
     GoogleRegistryCredentials,
     RegistryCredentials,
     default_credentials,
 )
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
 
 
 def config_with(path: Path, content: object) -> DockerConfig:

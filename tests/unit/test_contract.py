@@ -20,12 +20,12 @@ from kinetic_flows.runner_image.runner import (
 )
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
-from kinetic_flows import job, naming
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.job import ResultEnvelope, ResultHeader, open_result, seal_result
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.packaging.manifest import Entry, encode_manifest
-from kinetic_flows.packaging.packs import Contents, Member, archive
+from kinetic_flows.code.manifest import Entry, encode_manifest
+from kinetic_flows.code.packs import Contents, Member, archive
+from kinetic_flows.core import job, naming
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.job import ResultEnvelope, ResultHeader, open_result, seal_result
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 
 KEY, RUN = "ab" * 32, "run-1"
 
@@ -119,7 +119,7 @@ def test_what_the_client_packs_the_runner_restores(tmp_path: Path) -> None:
 
 
 def test_both_sides_write_to_the_same_places_of_a_store_on_disk(tmp_path: Path) -> None:
-    from kinetic_flows.clients import local_store
+    from kinetic_flows.platforms.local import store as local_store
 
     assert (stores.INCOMING, stores.LOCK) == (local_store.INCOMING, local_store.LOCK)
     ours, theirs = stores.DirectoryStore(str(tmp_path)), local_store.LocalStore(tmp_path)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.prefect_records import RunRecord, environment_of
-from kinetic_flows.job import EnvelopeRefused, open_result
-from kinetic_flows.ledger import ClientLedger
-from kinetic_flows.platforms.local_processes import LocalProcesses
-from kinetic_flows.protocols import Phase
-from kinetic_flows.reconciler import ticket_of
+from kinetic_flows.clients.prefect.records import RunRecord, environment_of
+from kinetic_flows.core.job import EnvelopeRefused, open_result
+from kinetic_flows.core.protocols import Phase
+from kinetic_flows.platforms.local.processes import LocalProcesses
+from kinetic_flows.runs.ledger import ClientLedger
+from kinetic_flows.runs.settle import ticket_of
 
 FLOW_RUN = "01a21a78-7c9c-7afa-8433-d6d59e637b2e"
 

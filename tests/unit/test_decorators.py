@@ -15,8 +15,8 @@ import cloudpickle
 import pytest
 
 import kinetic
-from kinetic_flows.errors import FunctionNotSupportedError, UsageError
-from kinetic_flows.remote_function import RemoteFunction
+from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.core.errors import FunctionNotSupportedError, UsageError
 from shipping import run_python, write_project
 
 

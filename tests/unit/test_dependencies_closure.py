@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from kinetic_flows.core.environment import Category
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.closure import Judged, judge
 from kinetic_flows.dependencies.requirements_file import requirement_list
 from kinetic_flows.dependencies.targets import Target, cloud_target
-from kinetic_flows.errors import DependencyError
 
 CUDA = "nvidia-cublas-cu12==12.9.1\njax-cuda12-pjrt==0.12.0\njax-cuda12-plugin==0.12.0\n"
 LOCKS: dict[Category, str] = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.project import read_project
-from kinetic_flows.errors import DependencyError
 
 PROJECT = '[project]\nname = "x"\nversion = "1"\n'
 SCRIPT = "# /// script\n# dependencies = ['numpy']\n# ///\n"

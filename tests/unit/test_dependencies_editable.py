@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.lines import Line, normalized
 from kinetic_flows.dependencies.requirements_file import read_requirements
 from kinetic_flows.dependencies.uv import find_uv
-from kinetic_flows.errors import DependencyError
 
 PYPROJECT = """\
 [project]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinetic_flows.core.environment import Category
+from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.guests import (
     advice,
     brings_its_own,
@@ -14,7 +15,6 @@ from kinetic_flows.dependencies.guests import (
     refuse_what_cannot_work,
     runtime_for_jax,
 )
-from kinetic_flows.errors import LockError
 
 # As PyPI had them at the end of 2026.
 CUDA_13 = {"nvidia-cublas": "13.4.1.3", "nvidia-cufft": "12.2.0.57", "nvidia-nccl-cu13": "2.30.7"}

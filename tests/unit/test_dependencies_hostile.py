@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from kinetic_flows.core.errors import DependencyError, LockError
 from kinetic_flows.dependencies.declaration import read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource, SourceKind
 from kinetic_flows.dependencies.inputs import inputs_digest
@@ -16,7 +17,6 @@ from kinetic_flows.dependencies.pylock import RemoteFile, read_pylock
 from kinetic_flows.dependencies.requirements_file import requirement_list
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv_settings import uv_settings
-from kinetic_flows.errors import DependencyError, LockError
 
 TARGET = Target(python="3.11", platform="x86_64-manylinux_2_28", category="tpu", base_identity="b")
 

@@ -12,6 +12,7 @@ import kinetic_flows.runner_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinetic_flows.core.job import Sha256
 from kinetic_flows.dependencies.declaration import read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.identity import dependency_hash, environment_spec
@@ -24,7 +25,6 @@ from kinetic_flows.dependencies.lockfile import (
 )
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv_settings import uv_settings
-from kinetic_flows.job import Sha256
 
 TARGET = Target(
     python="3.11", platform="x86_64-manylinux_2_28", category="tpu", base_identity="b" * 64
@@ -67,7 +67,7 @@ def test_another_runner_does_not_change_the_hash(tmp_path: Path) -> None:
         "assert kinetic_flows.__file__.startswith(sys.argv[1])\n"
         "from kinetic_flows.dependencies.identity import environment_spec\n"
         "from kinetic_flows.dependencies.targets import cloud_target, local_target\n"
-        "from kinetic_flows.packaging.runner_bundle import runner_bundle\n"
+        "from kinetic_flows.code.runner_bundle import runner_bundle\n"
         "print(runner_bundle().sha256)\n"
         "for target in (local_target(),"
         " cloud_target('cpu', '3.11', base_lock='jax==0.5.0\\n', base_identity='base')):\n"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows import naming
-from kinetic_flows.clients.local_store import LocalStore
+from kinetic_flows.core import naming
+from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.dependencies.installation import (
     BASE_CONSTRAINTS,
     Installation,
@@ -17,8 +18,7 @@ from kinetic_flows.dependencies.installation import (
 )
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel, parse_lock
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.job import Sha256, sha256_hex
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.platforms.local.store import LocalStore
 
 WHEEL = b"not read by anybody here"
 DIGEST = sha256_hex(WHEEL)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.naming import lock_object
+from kinetic_flows.core.protocols import StoreTrust
 from kinetic_flows.dependencies.lock_store import LockCache
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
-from kinetic_flows.job import Sha256
-from kinetic_flows.naming import lock_object
-from kinetic_flows.protocols import StoreTrust
 
 DIGEST = Sha256("d" * 64)
 LOCK = format_lock([LockedPackage(name="alpha", version="1.0", hashes=(f"sha256:{'a' * 64}",))])

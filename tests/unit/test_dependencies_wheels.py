@@ -11,15 +11,15 @@ import pytest
 
 from corpus.dependencies.simple_index import wheel
 from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.dependencies.fit import best_wheel, misfit
+from kinetic_flows.dependencies.local_wheels import normalized_wheel
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel
-from kinetic_flows.dependencies.shipping import normalized_wheel
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.trees import tree_digest
 from kinetic_flows.dependencies.wheels import fetch_wheels, install_arguments, local_wheels
-from kinetic_flows.errors import LockError
 from kinetic_flows.images.bases import GLIBC, PLATFORM
-from kinetic_flows.job import sha256_hex
 
 CLOUD = Target(python="3.11", platform=PLATFORM, category="tpu", base_identity="b")
 

@@ -14,17 +14,17 @@ from markdown_it import MarkdownIt
 
 from kinetic_flows.cli.runs import _described, _print_table
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.clients.prefect_records import RunRecord
-from kinetic_flows.display import (
+from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.core.display import (
     for_line,
     for_markdown,
     for_terminal,
     output_for_terminal,
     value_for_output,
 )
+from kinetic_flows.core.terminal import PlainProgress
 from kinetic_flows.flows.inputs_table import _row
-from kinetic_flows.roster import Member
-from kinetic_flows.terminal import PlainProgress
+from kinetic_flows.runs.group import Member
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"
 """Puts a text of somebody else's choice into the clipboard."""

@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from kinetic_flows import errors
-from kinetic_flows.errors import KineticError, RunCrashed, suggest
+from kinetic_flows.core import errors
+from kinetic_flows.core.errors import KineticError, RunCrashed, suggest
 
 
 def _tree(root: type[KineticError]) -> list[type[KineticError]]:

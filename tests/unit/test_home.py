@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.errors import ConfigurationError
-from kinetic_flows.home import usable_home
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.home import usable_home
 
 PLANNING = """
 import resource, sys

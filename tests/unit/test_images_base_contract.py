@@ -9,10 +9,10 @@ from textwrap import dedent
 
 import pytest
 
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
 from kinetic_flows.images.base_contract import doubts
 from kinetic_flows.images.docker_context import read_context
-from kinetic_flows.images.dockerfile_stages import read_dockerfile, replace_variables
+from kinetic_flows.images.dockerfile_parser import read_dockerfile, replace_variables
 
 INSTALL = "RUN pip install uv cloudpickle google-cloud-storage"
 COPY = "COPY remote_runner.py /app/"

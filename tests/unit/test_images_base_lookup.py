@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from kinetic_flows import naming
-from kinetic_flows.errors import ImageError, RegistryAccessError
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import ImageError, RegistryAccessError
+from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 from kinetic_flows.images.base_lookup import USE_BUNDLED, WantedBase, find_base
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
-from kinetic_flows.protocols import ImageConfig, ResolvedImage
 
 WANTED = WantedBase(
     repository="r.io/a", category="gpu", python="3.11", tag="1.0", otherwise=USE_BUNDLED

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows import naming
-from kinetic_flows.errors import (
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import (
     KineticError,
     RegistryAccessError,
     RepositoryNotFoundError,
     UsageError,
 )
+from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.images.base_orders import (
     BaseImagesRequest,
     base_orders,
@@ -28,7 +29,6 @@ from kinetic_flows.images.base_orders import (
 )
 from kinetic_flows.images.bases import GLIBC
 from kinetic_flows.images.dockerfiles import DOCKERFILE
-from kinetic_flows.protocols import ResolvedImage
 
 REQUEST = BaseImagesRequest(
     repository="us-docker.pkg.dev/p/r", tag="1.0", version="1.0", pythons=("3.11", "3.12")

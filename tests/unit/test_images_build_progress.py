@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kinetic_flows.images.build_progress import activity_of
-from kinetic_flows.images.pages import image_page
+from kinetic_flows.core.image_pages import image_page
+from kinetic_flows.platforms.gke.builds.progress import activity_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from kinetic_flows import naming
-from kinetic_flows.images.builds import (
+from kinetic_flows.core import naming
+from kinetic_flows.images.dockerfiles import BuildRecipe
+from kinetic_flows.platforms.gke.builds.build import (
     BuildOptions,
     BuildSpec,
     BuildState,
@@ -20,7 +21,6 @@ from kinetic_flows.images.builds import (
     pushed_images,
     registry_login,
 )
-from kinetic_flows.images.dockerfiles import BuildRecipe
 
 LOGIN = RegistryLogin(
     registry="",

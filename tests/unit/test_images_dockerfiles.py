@@ -8,9 +8,10 @@ from hashlib import sha256
 
 import pytest
 
-from kinetic_flows.accelerators.packages import pin_of, pins_of
+from kinetic_flows.core.accelerators.packages import pin_of, pins_of
 from kinetic_flows.core.environment import Category, EnvironmentSpec
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.job import Sha256
 from kinetic_flows.images.bases import (
     VARIABLES,
     BaseInputs,
@@ -21,7 +22,6 @@ from kinetic_flows.images.bases import (
     read_project_template,
 )
 from kinetic_flows.images.dockerfiles import base_context, project_context, render
-from kinetic_flows.job import Sha256
 
 LOCK = """\
 jax==0.10.2 \\

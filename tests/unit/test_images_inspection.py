@@ -8,9 +8,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from kinetic_flows import naming
+from kinetic_flows.core import naming
 from kinetic_flows.core.environment import Category
-from kinetic_flows.errors import ImageError
+from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.image_variables import missing_variables
+from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 from kinetic_flows.images.inspection import (
     PYTHON_VARIABLE,
     Wanted,
@@ -20,8 +22,6 @@ from kinetic_flows.images.inspection import (
     python_of,
     report_on,
 )
-from kinetic_flows.images.variables import missing_variables
-from kinetic_flows.protocols import ImageConfig, ResolvedImage
 
 NAME = "us-docker.pkg.dev/p/r/mine:v1"
 WANTED = Wanted(python="3.11")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.images.decision import Build, Decision, Follow, Reuse, Wait, decide
-from kinetic_flows.images.lease import Lease, LeaseRecord, Sighting, claim
-from kinetic_flows.protocols import ResolvedImage
+from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.platforms.gke.builds.decision import Build, Decision, Follow, Reuse, Wait, decide
+from kinetic_flows.platforms.gke.builds.lease import Lease, LeaseRecord, Sighting, claim
+from kinetic_flows.platforms.local.store import LocalStore
 
 TERM = 10.0
 

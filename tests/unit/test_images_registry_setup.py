@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kinetic_flows.images.base_failures import explain_refusal
-from kinetic_flows.images.registry_setup import (
+from kinetic_flows.platforms.gke.builds.failures import explain_refusal
+from kinetic_flows.platforms.gke.builds.registry_setup import (
     READER,
     WRITER,
     ArtifactRepository,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.errors import UsageError
-from kinetic_flows.inputs import SweepOptions, spread
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.plans.inputs import SweepOptions, spread
 
 
 def train(rate: float, steps: int = 1) -> None: ...

@@ -10,7 +10,7 @@ from contextvars import copy_context
 
 import pytest
 
-from kinetic_flows.interruption import in_thread, in_threads, pause, stoppable
+from kinetic_flows.core.interruption import in_thread, in_threads, pause, stoppable
 
 
 def _fail() -> None:

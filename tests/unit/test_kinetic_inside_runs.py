@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import kinetic
-from kinetic_flows import errors
-from kinetic_flows.errors import UsageError
-from kinetic_flows.public_names import HOMES
+from kinetic_flows.core import errors
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.public_names import HOMES
 from runner_jobs import Job, make_bare_python, start_runner, wait
 
 
@@ -95,7 +95,7 @@ def test_what_would_launch_something_says_what_to_do_instead(
 ) -> None:
     source = f"""
         import kinetic
-        from kinetic_flows.errors import UsageError
+        from kinetic_flows.core.errors import UsageError
         @kinetic.run(accelerator="l4")
         def train(x): return x
         def main():
@@ -116,14 +116,14 @@ def test_every_public_name_is_there_and_errors_are_the_clients_own(
     tmp_path: Path, either_python: Path
 ) -> None:
     source = """
-        import kinetic, kinetic_flows, kinetic_flows.errors
+        import kinetic, kinetic_flows, kinetic_flows.core.errors
         from kinetic import *
         def main(homes):
             assert all(getattr(kinetic, name) is globals()[name] for name in kinetic.__all__)
             for name, home in homes.items():
                 exec(f"from kinetic_flows.{home} import {name} as found")
                 assert locals()["found"] is getattr(kinetic, name), name
-            errors = vars(kinetic_flows.errors)
+            errors = vars(kinetic_flows.core.errors)
             shown = {name for name in dir(kinetic) if not name.startswith("_")}
             kinds = [kind for kind in errors.values() if isinstance(kind, type)]
             versions = kinetic.__version__, kinetic_flows.__version__
@@ -141,8 +141,8 @@ def test_names_can_be_annotated_with_asked_for_caught_and_looked_for(
     source = """
         import typing
         import kinetic
-        from kinetic_flows.deployment import Deployment
-        from kinetic_flows.errors import ObjectNotFoundError, suggest
+        from kinetic_flows.api.deployment import Deployment
+        from kinetic_flows.core.errors import ObjectNotFoundError, suggest
         class Job(typing.NamedTuple):
             run: kinetic.Run[int] | None
             group: "kinetic.RunGroup[int]" = None
@@ -184,7 +184,7 @@ def test_what_needs_a_client_says_where_there_is_none_how_to_have_one(
 def test_the_packages_own_modules_that_no_run_needs_are_missing_with_the_remedy(
     tmp_path: Path, bare_python: Path
 ) -> None:
-    source = "def main():\n import kinetic_flows.reconciler"
+    source = "def main():\n import kinetic_flows.runs.settle"
     job = run_on(bare_python, tmp_path, source)
     assert job.envelope().header.type_name == "ModuleNotFoundError"
     assert "add kinetic-flows to the project's dependencies" in job.variables["seen"]

@@ -18,8 +18,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.oauth2.credentials import Credentials
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_access import (
+from kinetic_flows.clients.kubernetes.access import (
     GkeCluster,
     InCluster,
     Kubeconfig,
@@ -29,10 +28,11 @@ from kinetic_flows.clients.kubernetes_access import (
     gke_node_pools,
     load_configuration,
 )
-from kinetic_flows.cloud_settings import resolve_cloud
-from kinetic_flows.errors import ConfigurationError, LaunchError
-from kinetic_flows.platforms.google_cloud import GoogleCloudPlatform, gke_cluster
-from kinetic_flows.platforms.kubernetes_preflight import loopback_warning
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import ConfigurationError, LaunchError
+from kinetic_flows.core.settings.cloud import resolve_cloud
+from kinetic_flows.platforms.gke.platform import GoogleCloudPlatform, gke_cluster
+from kinetic_flows.platforms.gke.preflight import loopback_warning
 
 GKE = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
 IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}

@@ -14,8 +14,8 @@ import yaml
 from prefect.settings import Settings
 from prefect_kubernetes.settings import KubernetesSettings
 
-from kinetic_flows.kubernetes.manifests import base_job_template
-from kinetic_flows.platforms.kubernetes_rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
+from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from loopback.kubernetes.pod_security import violations
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "gke.md"

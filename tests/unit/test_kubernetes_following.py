@@ -11,16 +11,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinetic_flows.clients.kubernetes_client import (
+from kinetic_flows.clients.kubernetes.client import (
     KubernetesRefused,
     KubernetesUnreachable,
     StreamBroken,
 )
-from kinetic_flows.clients.kubernetes_watch import Follower
-from kinetic_flows.naming import RUN_ID_POD_LABEL
-from kinetic_flows.platforms.kubernetes_phase import judge
-from kinetic_flows.platforms.kubernetes_state import KindSink, NamespaceState, RunView
-from kinetic_flows.protocols import Phase
+from kinetic_flows.clients.kubernetes.watch import Follower
+from kinetic_flows.core.naming import RUN_ID_POD_LABEL
+from kinetic_flows.core.protocols import Phase
+from kinetic_flows.platforms.gke.phase import judge
+from kinetic_flows.platforms.gke.state import KindSink, NamespaceState, RunView
 
 RUN = "11111111-2222-4333-8444-555555555555"
 

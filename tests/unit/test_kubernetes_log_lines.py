@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows.kubernetes.log_lines import LogCursor
+from kinetic_flows.platforms.gke.log_lines import LogCursor
 
 Line = tuple[int, bytes]
 """When a line was printed, in tenths of a second, and the line."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.kubernetes_client import KubernetesUnreachable, StreamBroken
-from kinetic_flows.naming import RUN_ID_POD_LABEL
-from kinetic_flows.platforms.kubernetes_output import KEPT_BYTES, UNREAD_BYTES, PodOutputs
-from kinetic_flows.platforms.kubernetes_state import NamespaceState
+from kinetic_flows.clients.kubernetes.client import KubernetesUnreachable, StreamBroken
+from kinetic_flows.core.naming import RUN_ID_POD_LABEL
+from kinetic_flows.platforms.gke.output import KEPT_BYTES, UNREAD_BYTES, PodOutputs
+from kinetic_flows.platforms.gke.state import NamespaceState
 
 RUN = "11111111-2222-4333-8444-555555555555"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.accelerators import NodePool
-from kinetic_flows.platforms.kubernetes_phase import Patience, gives_up, judge, patience_of
-from kinetic_flows.platforms.kubernetes_state import RunView
-from kinetic_flows.protocols import Phase
+from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.protocols import Phase
+from kinetic_flows.platforms.gke.phase import Patience, gives_up, judge, patience_of
+from kinetic_flows.platforms.gke.state import RunView
 
 NOON = "2026-01-01T12:00:00Z"
 FIVE = "2026-01-01T17:00:00Z"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kinetic_flows.clients.kubernetes_client import KubernetesRefused, KubernetesUnreachable
-from kinetic_flows.platforms.kubernetes_launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.clients.kubernetes.client import KubernetesRefused, KubernetesUnreachable
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
 
 
 class Client:

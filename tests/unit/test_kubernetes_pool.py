@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.kubernetes.manifests import base_job_template
-from kinetic_flows.kubernetes.templates import marked, without_mark
-from kinetic_flows.platforms.kubernetes_pool import PoolChange, install, plan_installation
+from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.templates import marked, without_mark
+from kinetic_flows.platforms.gke.work_pool import PoolChange, install, plan_installation
 
 NAME = "kinetic-gke"
 

@@ -11,11 +11,11 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-from kinetic_flows.accelerators import parse_accelerator
-from kinetic_flows.clients.kubernetes_rendering import render_job
-from kinetic_flows.errors import LaunchError
-from kinetic_flows.kubernetes.job_variables import PodRequest, job_variables
-from kinetic_flows.kubernetes.manifests import base_job_template
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.platforms.gke.job_rendering import render_job
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.manifests import base_job_template
 
 RUN = "11111111-2222-4333-8444-555555555555"
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.accelerators import NodePool
-from kinetic_flows.kubernetes.diagnosis import Cause, Diagnosis
-from kinetic_flows.kubernetes.ending import explain_pod
-from kinetic_flows.kubernetes.refusal import explain_denial, explain_refusal
-from kinetic_flows.kubernetes.waiting import explain_waiting
-from kinetic_flows.platforms.kubernetes_phase import Patience, gives_up, judge
-from kinetic_flows.platforms.kubernetes_state import RunView
+from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis
+from kinetic_flows.platforms.gke.ending import explain_pod
+from kinetic_flows.platforms.gke.phase import Patience, gives_up, judge
+from kinetic_flows.platforms.gke.refusal import explain_denial, explain_refusal
+from kinetic_flows.platforms.gke.state import RunView
+from kinetic_flows.platforms.gke.waiting import explain_waiting
 
 V6E = {
     "cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows.kubernetes.manifests import base_job_template
-from kinetic_flows.kubernetes.templates import (
+from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.templates import (
     MARK,
     is_as_shipped,
     marked,

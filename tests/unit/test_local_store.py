@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.errors import ObjectNotFoundError, StoreError
-from kinetic_flows.protocols import ArtifactStore
+from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.core.protocols import ArtifactStore
+from kinetic_flows.platforms.local.store import LocalStore
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows import mirroring
-from kinetic_flows.clients.prefect_records import RunRecord
-from kinetic_flows.job import RunTicket
-from kinetic_flows.mirroring import LateMirror, Mirror, mirror_of
-from kinetic_flows.protocols import Observation, Phase
+from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.runs import mirroring
+from kinetic_flows.runs.mirroring import LateMirror, Mirror, mirror_of
 
 RUN = RunTicket(run_id="run-1", name="train", run_key="")
 PENDING = RunRecord(

@@ -16,9 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows.accelerators.packages import pins_of
+from kinetic_flows.code.imports import (
+    Imported,
+    all_imports,
+    function_imports,
+    module_imports,
+    parse,
+)
+from kinetic_flows.code.root import find_package_root
+from kinetic_flows.code.snapshot import take_snapshot
+from kinetic_flows.core.accelerators.packages import pins_of
 from kinetic_flows.core.environment import Category
 from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.import_names import modules_of
 from kinetic_flows.dependencies.missing_imports import (
     MissingImport,
     Shipped,
@@ -27,16 +37,6 @@ from kinetic_flows.dependencies.missing_imports import (
 )
 from kinetic_flows.dependencies.providers import Environment, Installed, Listing
 from kinetic_flows.images.bases import base_pythons, read_base_inputs
-from kinetic_flows.import_names import modules_of
-from kinetic_flows.packaging.imports import (
-    Imported,
-    all_imports,
-    function_imports,
-    module_imports,
-    parse,
-)
-from kinetic_flows.packaging.root import find_package_root
-from kinetic_flows.packaging.snapshot import take_snapshot
 from shipping import write_project
 
 Project = Callable[[dict[str, str]], Path]
@@ -310,7 +310,7 @@ def test_a_call_that_changes_nothing_parses_nothing_and_a_change_is_seen(
     first = found(root, home, "rich")
     caches = sorted((home / "cache" / "imports").iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr("kinetic_flows.packaging.reach.parse", None)
+        patch.setattr("kinetic_flows.code.reach.parse", None)
         assert found(root, home, "rich") == first
     (root / "lib" / "side.py").write_text("import pexpect\n")
     assert MissingImport("lib/side.py", "pexpect", "pexpect") in found(root, home, "rich")
@@ -372,9 +372,9 @@ def test_of_a_script_only_what_its_function_uses_counts(project: Project, tmp_pa
         import runpy, sys
         from pathlib import Path
         from kinetic_flows.dependencies.missing_imports import Shipped, missing_imports
-        from kinetic_flows.packaging.payload import pack_call
-        from kinetic_flows.packaging.root import find_package_root
-        from kinetic_flows.packaging.snapshot import take_snapshot
+        from kinetic_flows.code.payload import pack_call
+        from kinetic_flows.code.root import find_package_root
+        from kinetic_flows.code.snapshot import take_snapshot
 
         here, home = Path.cwd(), Path(sys.argv[1])
         function = main

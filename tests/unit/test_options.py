@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kinetic
-from kinetic_flows.deploy_request import check_request
-from kinetic_flows.errors import UsageError
-from kinetic_flows.inputs import SweepOptions
-from kinetic_flows.job import RunTicket
-from kinetic_flows.options import RunOptions
-from kinetic_flows.schedules import Timing
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.plans.deploy_request import check_request
+from kinetic_flows.plans.inputs import SweepOptions
+from kinetic_flows.plans.schedules import Timing
 
 
 def test_an_unknown_option_names_the_nearest_one_and_lists_all() -> None:
@@ -282,7 +282,7 @@ def test_what_a_run_is_asked_is_checked_before_anybody_is_asked(ask: Callable[[]
 
 
 def test_a_moment_without_a_time_zone_is_local() -> None:
-    from kinetic_flows.option_values import moment
+    from kinetic_flows.core.option_values import moment
 
     local = datetime(2026, 1, 31, 9, 0)
     assert moment("since", local) == local.astimezone(UTC)

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elsewhere import call_in_a_runner
+from kinetic_flows.code.distributions import own_distributions
+from kinetic_flows.code.root import PackageRoot
+from kinetic_flows.core.job import read_job
 from kinetic_flows.dependencies.uv import find_uv
-from kinetic_flows.job import read_job
-from kinetic_flows.packaging.distributions import own_distributions
-from kinetic_flows.packaging.root import PackageRoot
 from runner_jobs import Job
 from shipping import plain_root, ship, write_project
 
@@ -349,7 +349,7 @@ def _found(project: Path, site: Path) -> dict[str, dict[str, str]]:
         site.addsitedir({str(site)!r})
         from pathlib import Path
         from dataclasses import replace
-        from kinetic_flows.packaging.distributions import own_distributions
+        from kinetic_flows.code.distributions import own_distributions
         from shipping import plain_root
         root = replace(plain_root(Path({str(project)!r})), sys_path=("src",))
         print(json.dumps(own_distributions(root)))

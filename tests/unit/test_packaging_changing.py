@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.packaging.snapshot import CodeSnapshot, take_snapshot
-from kinetic_flows.packaging.upload import UploadSummary, code_spec
+from kinetic_flows.code.snapshot import CodeSnapshot, take_snapshot
+from kinetic_flows.code.upload import UploadSummary, code_spec
+from kinetic_flows.platforms.local.store import LocalStore
 from shipping import names_under, plain_root, restore, upload, write_project
 
 WRITER = """

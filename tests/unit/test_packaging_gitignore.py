@@ -10,9 +10,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kinetic_flows.packaging.ignore import IGNORE_FILE
-from kinetic_flows.packaging.manifest import decode_manifest
-from kinetic_flows.packaging.snapshot import SnapshotOptions
+from kinetic_flows.code.ignore import IGNORE_FILE
+from kinetic_flows.code.manifest import decode_manifest
+from kinetic_flows.code.snapshot import SnapshotOptions
 from shipping import names_under, ship
 
 NAMES = ("a", "b", "ab", "logs", "src", "x.py", ".h", "a b", "é", "[a]", "#n", "!n", "a\\b", "b ")

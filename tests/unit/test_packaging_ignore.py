@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.packaging.snapshot import SnapshotOptions
+from kinetic_flows.code.snapshot import SnapshotOptions
 from shipping import names_under, ship, ship_and_restore, write_project
 
 SERVICE_ACCOUNT = '{"type": "service_account", "private_key": "-----BEGIN..."}'

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.packaging.ignored_imports import ignored_import_warnings
-from kinetic_flows.packaging.snapshot import take_snapshot
+from kinetic_flows.code.ignored_imports import ignored_import_warnings
+from kinetic_flows.code.snapshot import take_snapshot
 from shipping import write_project
 
 NAMES = ("ignored_helper", "ignored_package", "ignored_package.inner")

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.packaging.wide_places import is_home, why_no_project
+from kinetic_flows.code.wide_places import is_home, why_no_project
 from shipping import run_python, write_project
 
 PROBE = """
     import json, os, pathlib, sys
-    from kinetic_flows.packaging.manifest import decode_manifest
-    from kinetic_flows.packaging.root import find_package_root
-    from kinetic_flows.packaging.selection import imported_files
-    from kinetic_flows.packaging.snapshot import take_snapshot
+    from kinetic_flows.code.manifest import decode_manifest
+    from kinetic_flows.code.root import find_package_root
+    from kinetic_flows.code.selection import imported_files
+    from kinetic_flows.code.snapshot import take_snapshot
 
     def probe(function):
         given = os.environ.get("OVERRIDE")
@@ -255,10 +255,10 @@ def test_another_kinetic_home_in_the_project_stays_and_is_named(tools: Path, hom
 
 CALL = """
     from pathlib import Path
-    from kinetic_flows.clients.local_store import LocalStore
-    from kinetic_flows.packaging.snapshot import take_snapshot
-    from kinetic_flows.packaging.upload import upload_code
-    from kinetic_flows.settings import load_settings
+    from kinetic_flows.platforms.local.store import LocalStore
+    from kinetic_flows.code.snapshot import take_snapshot
+    from kinetic_flows.code.upload import upload_code
+    from kinetic_flows.core.settings.settings import load_settings
 
     home = load_settings().home
     snapshot = take_snapshot(Path.cwd(), cache_home=home)

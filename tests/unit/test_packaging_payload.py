@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from elsewhere import Ran, run_elsewhere
-from kinetic_flows.errors import ConfigurationError, UnpicklableError
-from kinetic_flows.packaging.payload import pack_call, require_same_python
+from kinetic_flows.code.payload import pack_call, require_same_python
+from kinetic_flows.core.errors import ConfigurationError, UnpicklableError
 from shipping import plain_root, run_python, write_project
 
 FROM_MAIN = {
@@ -535,9 +535,9 @@ def test_what_a_function_encloses_and_cannot_be_pickled_is_named() -> None:
 REFUSED = """
     import functools, json, tempfile, threading
     from pathlib import Path
-    from kinetic_flows.errors import UnpicklableError
-    from kinetic_flows.packaging.payload import pack_call
-    from kinetic_flows.packaging.root import find_package_root
+    from kinetic_flows.core.errors import UnpicklableError
+    from kinetic_flows.code.payload import pack_call
+    from kinetic_flows.code.root import find_package_root
 
     FILE = tempfile.TemporaryFile()
     NESTED = {"a": [1, FILE]}
@@ -657,8 +657,8 @@ def test_concurrent_calls_do_not_disturb_the_registry_of_cloudpickle(tmp_path: P
         from concurrent.futures import ThreadPoolExecutor
         import pathlib, pickle, sys, cloudpickle
         from far import Far
-        from kinetic_flows.packaging.payload import pack_call
-        from kinetic_flows.packaging.root import find_package_root
+        from kinetic_flows.code.payload import pack_call
+        from kinetic_flows.code.root import find_package_root
 
         def train(far): return far.x()
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetic_flows.packaging.snapshot import SnapshotOptions
+from kinetic_flows.code.snapshot import SnapshotOptions
 from shipping import ship_and_restore
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.packaging.payload import argument_reprs
+from kinetic_flows.code.payload import argument_reprs
 
 
 def train(lr: float, /, data: Any = None, *rest: Any, password: str = "", **extra: Any) -> None: ...

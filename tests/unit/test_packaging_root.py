@@ -13,13 +13,13 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from kinetic_flows.errors import PackageRootError
-from kinetic_flows.packaging.root import find_package_root
+from kinetic_flows.code.root import find_package_root
+from kinetic_flows.core.errors import PackageRootError
 from shipping import CHECKOUT, run_python, write_project
 
 PROBE = """
     import json, os, pathlib, sys
-    from kinetic_flows.packaging.root import find_package_root
+    from kinetic_flows.code.root import find_package_root
 
     def probe(function):
         given = os.environ.get("OVERRIDE")
@@ -382,7 +382,7 @@ def test_a_working_directory_that_was_removed_is_an_error_with_the_remedy(projec
 
 
 def test_finding_the_root_needs_no_heavy_import(tmp_path: Path) -> None:
-    code = "import sys, kinetic_flows.packaging.root; print('prefect' in sys.modules)"
+    code = "import sys, kinetic_flows.code.root; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -390,7 +390,7 @@ def test_finding_the_root_needs_no_heavy_import(tmp_path: Path) -> None:
 LATE_IMPORTS = """
 import gc, itertools, sys
 from types import ModuleType
-from kinetic_flows.packaging.modules import loaded_bases
+from kinetic_flows.code.modules import loaded_bases
 
 sys.modules.update({f"many_{number}": ModuleType("m") for number in range(5000)})
 numbers = itertools.count()

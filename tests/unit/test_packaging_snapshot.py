@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.errors import PackageRootError, ProjectTooLargeError
-from kinetic_flows.packaging.snapshot import SnapshotOptions, take_snapshot
-from kinetic_flows.packaging.stat_cache import StatCache
-from kinetic_flows.packaging.tree import FoundFile
+from kinetic_flows.code.snapshot import SnapshotOptions, take_snapshot
+from kinetic_flows.code.stat_cache import StatCache
+from kinetic_flows.code.tree import FoundFile
+from kinetic_flows.core.errors import PackageRootError, ProjectTooLargeError
 from shipping import names_under, run_python, ship, ship_and_restore, write_project
 
 
@@ -183,7 +183,7 @@ def test_what_may_not_be_read_stays_and_is_named(project: Path, tmp_path: Path) 
     tmp_path.chmod(0o755)
     code = f"""
         import os, pathlib, sys
-        from kinetic_flows.packaging.snapshot import take_snapshot
+        from kinetic_flows.code.snapshot import take_snapshot
         if os.getuid() == 0:
             os.setgroups([]); os.setgid(65534); os.setuid(65534)
         os.chdir({str(project)!r})
@@ -226,8 +226,8 @@ def test_the_same_files_make_the_same_snapshot_anywhere(project: Path, tmp_path:
 
 MEDDLE = """
 import os, pathlib, sys
-from kinetic_flows.errors import KineticError
-from kinetic_flows.packaging.snapshot import take_snapshot
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.code.snapshot import take_snapshot
 
 left, busy = int(os.environ["TIMES"]), False
 
@@ -446,7 +446,7 @@ SERVICE_ACCOUNT = '{"type": "service_account", "private_key": "x"}'
 
 COUNT_OPENED = """
 import os, pathlib, sys, time
-from kinetic_flows.packaging.snapshot import take_snapshot
+from kinetic_flows.code.snapshot import take_snapshot
 time.sleep(0.2)  # until the files have left the clock's tick
 here, opened = os.getcwd(), []
 sys.addaudithook(
@@ -462,7 +462,7 @@ for _ in range(2):
 
 TAKE_SNAPSHOTS = """
 import hashlib, pathlib
-from kinetic_flows.packaging.snapshot import take_snapshot
+from kinetic_flows.code.snapshot import take_snapshot
 found = {{
     take_snapshot(pathlib.Path({project!r}), cache_home=pathlib.Path({home!r})).manifest
     for _ in range(20)

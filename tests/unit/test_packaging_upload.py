@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.packaging.snapshot import CodeSnapshot, take_snapshot
-from kinetic_flows.packaging.upload import code_spec, upload_code
+from kinetic_flows.code.snapshot import CodeSnapshot, take_snapshot
+from kinetic_flows.code.upload import code_spec, upload_code
+from kinetic_flows.platforms.local.store import LocalStore
 from shipping import names_under, plain_root, restore, run_python, upload, write_project
 
 SOURCES = 600
@@ -150,9 +150,9 @@ def test_a_script_outside_the_root_is_not_the_entry_file(project: Path, tmp_path
 
 KILLED_AT_EVERY_WRITE = """
 import os, pathlib, resource, signal, sys
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.packaging.snapshot import take_snapshot
-from kinetic_flows.packaging.upload import upload_code
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.code.snapshot import take_snapshot
+from kinetic_flows.code.upload import upload_code
 
 HOME = pathlib.Path(os.environ["KINETIC_HOME"])
 STEPS = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}

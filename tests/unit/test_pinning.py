@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.errors import ObjectNotFoundError
-from kinetic_flows.job import (
+from kinetic_flows.core.errors import ObjectNotFoundError
+from kinetic_flows.core.job import (
     CodeSpec,
     JobSpec,
     ObjectRef,
@@ -17,8 +16,9 @@ from kinetic_flows.job import (
     read_job,
     sha256_hex,
 )
-from kinetic_flows.naming import deployment_prefix, deployment_prefix_of
-from kinetic_flows.pinning import pin_job, pinned_prefix, remove_objects
+from kinetic_flows.core.naming import deployment_prefix, deployment_prefix_of
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.deployment_objects import pin_job, pinned_prefix, remove_objects
 
 PREFIX = deployment_prefix("train", "every night", "5b0c79a2")
 

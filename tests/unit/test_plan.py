@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinetic_flows.core.environment import EnvironmentSpec, Package
-from kinetic_flows.job import Sha256
-from kinetic_flows.plan import CodeSummary, RunPlan
+from kinetic_flows.core.job import Sha256
+from kinetic_flows.plans.plan import CodeSummary, RunPlan
 
 LEFT_OUT = "requirements.txt:2: jax==0.4 is left out"
 

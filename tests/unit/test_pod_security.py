@@ -9,18 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows import pod_security
-from kinetic_flows.accelerators import list_accelerators, parse_accelerator
-from kinetic_flows.clients.kubernetes_rendering import render_job
-from kinetic_flows.cloud_settings import resolve_cloud
+from kinetic_flows.core import pod_security
+from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.errors import ConfigurationError
-from kinetic_flows.images.modes import CUSTOM
-from kinetic_flows.kubernetes.manifests import base_job_template, container_security
-from kinetic_flows.options import RunOptions
-from kinetic_flows.places import CloudPlace, JobRequest
-from kinetic_flows.pool_variables import check_job_variables, merged, template_defaults
-from kinetic_flows.protocols import ImageConfig, ResolvedImage
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.image_modes import CUSTOM
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
+from kinetic_flows.core.settings.cloud import resolve_cloud
+from kinetic_flows.core.settings.pool_variables import (
+    check_job_variables,
+    merged,
+    template_defaults,
+)
+from kinetic_flows.platforms.gke.job_rendering import render_job
+from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
+from kinetic_flows.platforms.places import CloudPlace, JobRequest
 from loopback.kubernetes import pod_security as admission
 
 PLACE = CloudPlace(

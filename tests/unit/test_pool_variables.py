@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kinetic_flows.errors import ConfigurationError, UsageError
-from kinetic_flows.kubernetes.manifests import base_job_template
-from kinetic_flows.options import RunOptions
-from kinetic_flows.pool_variables import (
+from kinetic_flows.core.errors import ConfigurationError, UsageError
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.settings.pool_variables import (
     check_job_variables,
     merged,
     template_defaults,
     unknown_variables,
 )
+from kinetic_flows.platforms.gke.manifests import base_job_template
 
 
 def test_quantities_may_be_numbers_or_texts():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
 
-from kinetic_flows.clients.prefect_access import api_settings, credentials_for
-from kinetic_flows.server_access import remember_access
+from kinetic_flows.clients.prefect.access import api_settings, credentials_for
+from kinetic_flows.clients.prefect.server_access import remember_access
 
 API = "https://prefect.example/api"
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.ledger import ClientLedger
-from kinetic_flows.private_files import (
+from kinetic_flows.core.files import (
     copy_atomically,
     open_private,
     private_directory,
     tighten_home,
     write_atomically,
 )
-from kinetic_flows.scratch import scratch_directory
+from kinetic_flows.core.scratch import scratch_directory
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.ledger import ClientLedger
 
 
 @pytest.fixture(params=[0, 0o022, 0o077])

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows import processes
-from kinetic_flows.processes import (
+from kinetic_flows.core import processes
+from kinetic_flows.core.processes import (
     ProcessIdentity,
     current_process,
     describe_exit,
@@ -188,7 +188,7 @@ CONTAINERS = shutil.which("unshare") is not None and os.geteuid() == 0
 IN_A_CONTAINER = """
 import json, sys
 from pathlib import Path
-from kinetic_flows.processes import ProcessIdentity, liveness
+from kinetic_flows.core.processes import ProcessIdentity, liveness
 print(liveness(ProcessIdentity(**json.loads(sys.argv[1])), Path(sys.argv[2])))
 """
 

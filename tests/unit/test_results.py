@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.errors import (
+from kinetic_flows.core.errors import (
     DevicesMissing,
     ObjectRefusedError,
     ResultError,
@@ -21,7 +20,7 @@ from kinetic_flows.errors import (
     RunFailed,
     RunTimedOut,
 )
-from kinetic_flows.job import (
+from kinetic_flows.core.job import (
     EXIT_CODE_NOT_RESTORED,
     EXIT_DEVICES_MISSING,
     EXIT_MEANINGS,
@@ -33,8 +32,9 @@ from kinetic_flows.job import (
     RunTicket,
     seal_result,
 )
-from kinetic_flows.protocols import Observation, Phase
-from kinetic_flows.results import crash_error, read_result, unpack_result
+from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.results import crash_error, read_result, unpack_result
 
 KEY = "ab" * 32
 RUN = RunTicket(run_id="run-1", name="train", run_key=KEY)
@@ -127,7 +127,7 @@ def test_system_exit_in_the_function_does_not_end_the_caller() -> None:
 
 
 def test_a_value_whose_type_is_missing_here_says_which() -> None:
-    body = pickle.dumps(RunTicket).replace(b"kinetic_flows.job", b"no_such_modul.job")
+    body = pickle.dumps(RunTicket).replace(b"kinetic_flows.core.job", b"no_such_modul.job")
     with pytest.raises(ResultError, match=r"returned a lib\.Thing.*cannot be unpickled here"):
         unpack_result(_envelope("returned", body, type_name="lib.Thing"), RUN)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kinetic_flows.tasks.description import RunDescription
+from kinetic_flows.flows.run_page import RunDescription
 
 
 def test_a_description_is_a_table_of_what_a_person_wants_to_know_first() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows.errors import RunNotFoundError
-from kinetic_flows.run_ids import completed, short_id, short_ids
+from kinetic_flows.core.errors import RunNotFoundError
+from kinetic_flows.core.run_ids import completed, short_id, short_ids
 
 MINUTE = 0x019A1234_0000
 """The time that ids of one minute begin with, in milliseconds."""

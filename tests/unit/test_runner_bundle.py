@@ -9,12 +9,12 @@ import subprocess
 import sys
 import zipfile
 
+from kinetic_flows.code.runner_bundle import PACKAGE, STUBS, runner_bundle
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.images.bases import read_bootstrap
-from kinetic_flows.job import sha256_hex
-from kinetic_flows.packaging.runner_bundle import PACKAGE, STUBS, runner_bundle
 
 SHOW_DIGEST = (
-    "from kinetic_flows.packaging.runner_bundle import runner_bundle; print(runner_bundle().sha256)"
+    "from kinetic_flows.code.runner_bundle import runner_bundle; print(runner_bundle().sha256)"
 )
 ALLOWED = frozenset(sys.stdlib_module_names) | {"cloudpickle", "google"}
 

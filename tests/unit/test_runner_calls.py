@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.job import EXIT_OBJECT_REFUSED, EXIT_PAYLOAD_UNREADABLE
+from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_PAYLOAD_UNREADABLE
 from runner_jobs import (
     RUN_ID,
     Job,

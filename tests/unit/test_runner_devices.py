@@ -18,7 +18,7 @@ from kinetic_flows.runner_image.runner.devices import (
     wanted_devices,
 )
 
-from kinetic_flows.job import EXIT_DEVICES_MISSING
+from kinetic_flows.core.job import EXIT_DEVICES_MISSING
 from runner_jobs import Job
 
 SOURCE = "def main():\n    print('computing on the CPU')\n    return 1\n"

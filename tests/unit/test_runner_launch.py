@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.images.bases import read_bootstrap
-from kinetic_flows.job import (
+from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.core.job import (
     EXIT_BAD_LAUNCH,
     EXIT_OBJECT_REFUSED,
     EXIT_OBJECT_UNAVAILABLE,
@@ -19,7 +19,7 @@ from kinetic_flows.job import (
     EXIT_RUNTIME_UNFIT,
     ObjectRef,
 )
-from kinetic_flows.packaging.runner_bundle import runner_bundle
+from kinetic_flows.images.bases import read_bootstrap
 from runner_jobs import (
     BOOTSTRAP,
     RUN_ID,

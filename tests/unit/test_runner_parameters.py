@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from kinetic_flows.runner_image.runner.parameters import converted, with_parameters
 
-from kinetic_flows.job import (
+from kinetic_flows.core.job import (
     EXIT_PARAMETERS_UNAVAILABLE,
     EXIT_PAYLOAD_UNREADABLE,
     PrefectSpec,

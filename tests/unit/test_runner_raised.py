@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kinetic_flows.runner_image.runner.raised import pickle_exception
 
-from kinetic_flows.unpickling import load_raised
+from kinetic_flows.code.unpickling import load_raised
 
 
 class Formatted(Exception):

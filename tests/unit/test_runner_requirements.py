@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from kinetic_flows.runner_image.runner.requirements import blamed_package
 
-from kinetic_flows.dependencies.uv import find_uv
-from kinetic_flows.job import (
+from kinetic_flows.core.job import (
     EXIT_OBJECT_REFUSED,
     EXIT_OBJECT_UNAVAILABLE,
     EXIT_REQUIREMENTS_FAILED,
@@ -21,6 +20,7 @@ from kinetic_flows.job import (
     ObjectRef,
     RequirementsSpec,
 )
+from kinetic_flows.dependencies.uv import find_uv
 from runner_jobs import Ended, Job, make_bare_python, start_runner, wait
 
 SOURCE = """

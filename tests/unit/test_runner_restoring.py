@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.job import (
+from kinetic_flows.core.job import (
     EXIT_CODE_NOT_RESTORED,
     EXIT_OBJECT_REFUSED,
     canonical_json,

@@ -17,7 +17,7 @@ from kinetic_flows.runner_image.runner.interrupts import Interrupts
 from kinetic_flows.runner_image.runner.stores import _is_away
 from kinetic_flows.runner_image.runner.storing import store_patiently
 
-from kinetic_flows.job import EXIT_RESULT_NOT_WRITTEN
+from kinetic_flows.core.job import EXIT_RESULT_NOT_WRITTEN
 from runner_jobs import Job, start_runner, wait, wait_until
 
 BLOCKS_THE_STORE = """

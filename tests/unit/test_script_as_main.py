@@ -344,7 +344,7 @@ def test_a_scripts_decorated_functions_have_in_a_run_what_those_of_modules_have(
 
 RETURNED = """
     import dataclasses, enum, functools, pickle, sys, threading
-    from kinetic_flows.unpickling import load_returned
+    from kinetic_flows.code.unpickling import load_returned
 
     CALLS = []
 

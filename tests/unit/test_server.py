@@ -16,16 +16,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kinetic_flows.errors import PrefectServerError
-from kinetic_flows.processes import ProcessIdentity, exit_code, hold, start_detached
-from kinetic_flows.server import BackgroundServer, ServerRecord
-from kinetic_flows.server_access import (
+from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
+from kinetic_flows.clients.prefect.server_access import (
     PROOF_PATH,
     access_to,
     make_auth_string,
     proof,
     read_auth_string,
 )
+from kinetic_flows.core.errors import PrefectServerError
+from kinetic_flows.core.processes import ProcessIdentity, exit_code, hold, start_detached
 
 BUSY_ANSWERS = 4
 

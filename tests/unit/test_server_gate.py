@@ -10,9 +10,14 @@ from urllib.parse import urlencode
 
 import pytest
 
-from kinetic_flows import server_gate
-from kinetic_flows.server_access import LINK_SECONDS, LinkTokens, make_link_token, proof
-from kinetic_flows.server_gate import Gate, refusal
+from kinetic_flows.clients.prefect import server_gate
+from kinetic_flows.clients.prefect.server_access import (
+    LINK_SECONDS,
+    LinkTokens,
+    make_link_token,
+    proof,
+)
+from kinetic_flows.clients.prefect.server_gate import Gate, refusal
 
 AUTH = "kinetic:secret"
 PORT = 4242

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows import server_process
-from kinetic_flows.server_process import OneWriterAtATime, writes
+from kinetic_flows.clients.prefect import server_process
+from kinetic_flows.clients.prefect.server_process import OneWriterAtATime, writes
 
 
 @pytest.mark.parametrize(

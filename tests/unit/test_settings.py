@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.errors import ConfigurationError
-from kinetic_flows.settings import captured_environment, load_settings
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.settings.settings import captured_environment, load_settings
 
 
 def test_with_nothing_configured_functions_run_on_this_machine() -> None:

@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows import naming
 from kinetic_flows.cli import main
-from kinetic_flows.cloud_settings import DEFAULT, KINDS, CloudSettings, Profile, Source, variable
-from kinetic_flows.errors import ConfigurationError
-from kinetic_flows.settings import Settings, describe_settings, resolve_settings
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.settings.cloud import (
+    DEFAULT,
+    KINDS,
+    CloudSettings,
+    Profile,
+    Source,
+    variable,
+)
+from kinetic_flows.core.settings.settings import Settings, describe_settings, resolve_settings
 
 PROJECT = {"KINETIC_PROJECT": "my-project-1"}
 
@@ -389,8 +396,8 @@ def test_kinetic_config_on_this_machine_shows_no_cloud(
 
 def test_settings_without_a_profile_import_neither_prefect_nor_google() -> None:
     code = (
-        "import sys; from kinetic_flows.configuration import configure;"
-        "from kinetic_flows.progress import Silence;"
+        "import sys; from kinetic_flows.runs.configuration import configure;"
+        "from kinetic_flows.core.progress import Silence;"
         "configure({'KINETIC_PROJECT': 'my-project-1'}, Silence());"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}"
         " & {'prefect', 'google', 'kubernetes_asyncio', 'pydantic', 'httpx'}))"

@@ -10,8 +10,8 @@ from threading import Thread
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from kinetic_flows.clients.build_cache import shared_build_cache
-from kinetic_flows.settings import resolve_settings
+from kinetic_flows.clients.prefect.build_cache import shared_build_cache
+from kinetic_flows.core.settings.settings import resolve_settings
 
 
 class NoProfiles:
@@ -52,7 +52,7 @@ def test_without_permission_to_save_blocks_there_is_none_and_a_warning(
 ) -> None:
     # Prefect's logging keeps records of some libraries from the root logger.
     monkeypatch.setattr(
-        logging.getLogger("kinetic_flows.clients.build_cache"), "handlers", [caplog.handler]
+        logging.getLogger("kinetic_flows.clients.prefect.build_cache"), "handlers", [caplog.handler]
     )
     cloud = resolve_settings(NoProfiles(), environ={"KINETIC_PROJECT": "my-project-1"}).cloud
     assert cloud is not None

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from kinetic_flows.signals import heeded_signals, interruption_in
+from kinetic_flows.core.signals import heeded_signals, interruption_in
 
 
 def _as_prefect_does(interruption: BaseException) -> BaseException:
@@ -53,7 +53,7 @@ def test_what_a_handler_of_a_signal_raises_is_an_interruption() -> None:
 
 PROGRAM = """
 import signal, sys
-from kinetic_flows.signals import heeded_signals
+from kinetic_flows.core.signals import heeded_signals
 {before}
 try:
     with heeded_signals():

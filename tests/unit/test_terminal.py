@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from kinetic_flows.terminal import PlainProgress, StepClock
+from kinetic_flows.core.terminal import PlainProgress, StepClock
 
 
 def test_lines_of_a_step_s_log_are_marked_with_the_step() -> None:

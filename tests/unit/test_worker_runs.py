@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.local_store import LocalStore
-from kinetic_flows.clients.prefect_records import LogLine, RunRecord
-from kinetic_flows.job import RunTicket
-from kinetic_flows.naming import CACHED_FROM_LABEL, CLIENT_LOGGER, RUN_LOGGER, result_object
-from kinetic_flows.platforms.worker_runs import (
+from kinetic_flows.clients.prefect.records import LogLine, RunRecord
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.naming import CACHED_FROM_LABEL, CLIENT_LOGGER, RUN_LOGGER, result_object
+from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.worker_runs import (
     LOST_SECONDS,
     RESULT_LAG_SECONDS,
     WorkerRuns,
     processes_of,
 )
-from kinetic_flows.protocols import Observation, Phase
 
 NOW = datetime.now(UTC)
 
@@ -166,7 +166,7 @@ def test_a_run_that_is_to_end_and_has_no_job_is_over(tmp_path: Path) -> None:
 def test_its_output_is_what_the_run_itself_has_logged_each_line_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinetic_flows.platforms.worker_runs.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("kinetic_flows.runs.worker_runs.LOOK_SECONDS", 0.0)
 
     def line(number: int, text: str, logger: str = RUN_LOGGER) -> LogLine:
         return LogLine(id=str(number), logger=logger, timestamp=NOW, level=20, message=text)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kinetic_flows.errors import ObjectNotFoundError
-from kinetic_flows.protocols import ObjectInfo, StoredObject
+from kinetic_flows.core.errors import ObjectNotFoundError
+from kinetic_flows.core.protocols import ObjectInfo, StoredObject
 
 
 class MemoryStore:

@@ -56,7 +56,7 @@ def dumped(value):
 
 
 def ticket(**fields):
-    from kinetic_flows.job import RunTicket
+    from kinetic_flows.core.job import RunTicket
 
     return RunTicket(run_id=RUN, name="train", run_key="ab" * 32, **fields)
 
@@ -73,7 +73,7 @@ def handles():
     )
     yield "group", group, dumped
 
-    from kinetic_flows.deployment import Deployment
+    from kinetic_flows.api.deployment import Deployment
 
     deployment = Deployment(
         id=RUN,
@@ -112,7 +112,7 @@ def functions():
 
     yield "function of a script, by value", quadrupled, cloudpickle.dumps
 
-    from kinetic_flows.inside_run import as_inside_run
+    from kinetic_flows.core.inside_run import as_inside_run
 
     inside = as_inside_run(remote_example.tripled)
     given = (inside.options, inside.submit, inside.with_options)
@@ -120,8 +120,8 @@ def functions():
 
 
 def plans():
-    from kinetic_flows.job import ObjectRef
-    from kinetic_flows.plan import CodeSummary, EnvironmentSpec, Package, RunPlan
+    from kinetic_flows.core.job import ObjectRef
+    from kinetic_flows.plans.plan import CodeSummary, EnvironmentSpec, Package, RunPlan
 
     environment = EnvironmentSpec(
         category="tpu",
@@ -156,7 +156,7 @@ def plans():
 
 
 def outcomes():
-    from kinetic_flows.tasks.base_images import BaseOutcome
+    from kinetic_flows.flows.build_image_task import BaseOutcome
 
     built = BaseOutcome(name="cpu", references=("user/base-cpu:v1",), action="built", digest=DIGEST)
     failed = BaseOutcome(name="gpu", references=("user/base-gpu:v1",), action="failed", error="no")
@@ -164,10 +164,10 @@ def outcomes():
 
 
 def errors():
-    from kinetic_flows.clients.kubernetes_client import KubernetesRefused
-    from kinetic_flows.errors import KineticError, RunError
+    from kinetic_flows.clients.kubernetes.client import KubernetesRefused
+    from kinetic_flows.core.errors import KineticError, RunError
     from kinetic_flows.flows.build_image import BaseImagesFailed
-    from kinetic_flows.tasks.base_images import BaseImageFailed
+    from kinetic_flows.flows.build_image_task import BaseImageFailed
     from public_api import error_classes
     from what_stays import modules
 

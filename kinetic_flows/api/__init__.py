@@ -1,0 +1,1 @@
+"""What people hold: the decorator, remote functions, runs, groups and deployments."""

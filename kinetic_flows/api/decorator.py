@@ -1,0 +1,123 @@
+"""`@kinetic.run(...)`: the decorator.
+
+Decorating reads no file and imports nothing heavy; everything happens when the function is
+called, submitted or planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.api.validation import check_flow, refuse_unsupported
+from kinetic_flows.core.inside_run import as_inside_run
+from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
+from kinetic_flows.core.settings.settings import load_settings
+from kinetic_flows.core.signatures import resolve_local_names
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Literal
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def run(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+
+
+@overload
+def run(
+    *,
+    accelerator: str = "cpu",
+    container_image: str | None = None,
+    base_image_repo: str | None = None,
+    ship_wheels: bool = False,
+    requirements: str | Path | Sequence[str] | None = None,
+    framework: Literal["jax", "none"] | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    retries: int = 0,
+    retry_delay_seconds: float = 0.0,
+    timeout_seconds: float | None = None,
+    schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS,
+    max_preemptions: int | None = None,
+    cache_for: timedelta | float | Literal[True] | None = None,
+    capture_env_vars: Sequence[str] = (),
+    job_variables: Mapping[str, Any] | None = None,
+    project: str | None = None,
+    zone: str | None = None,
+    cluster: str | None = None,
+    dispatch: str | None = None,
+) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+
+
+def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function run on an accelerator, as a Prefect flow run, in an image of its own.
+
+    Inside a run the decorated function is the plain function: nested calls launch nothing.
+
+    Args:
+        function: The function, when the decorator is used without parentheses.
+        **options: How it is to run.
+
+            accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+            container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
+            base_image_repo: Repository of prebuilt base images; None for
+                `KINETIC_BASE_IMAGE_REPO`.
+            ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
+                package index.
+            requirements: A dependency file or a list of requirements; None to find the file.
+            framework: What the image is to bring on a cluster: `jax` with what it needs for the
+                accelerator, or `none`, so that all of it comes from the requirements. None
+                (default) decides by them: on GPUs a project with PyTorch or TensorFlow, and
+                without jax, gets none. Nothing of it matters on this machine.
+            name: Name of the runs; None for the function's own.
+            tags: Tags of the flow runs.
+            retries: How often the function is called again after it raised.
+            retry_delay_seconds: Pause before each retry.
+            timeout_seconds: Limit for the function, all tries together; None for no limit.
+            schedule_timeout_seconds: How long a run may wait for its node before it fails with
+                what it waits for (default 3600); None for no limit.
+            max_preemptions: How often a run that was preempted, evicted or lost with its node
+                starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
+                is never started again by it: that is `retries`.
+            cache_for: For how long a result answers further calls of the same function with the
+                same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True for
+                as long as it is kept; None (default) for never.
+            capture_env_vars: Names of environment variables to take along.
+            job_variables: Variables of the work pool's job template on a cluster: `cpu`,
+                `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
+                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`,
+                `labels`, `annotations`, `tolerations`, `env_from` (Secrets), and
+                `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
+                (whole seconds), or what an administrator added. What is left out is the
+                work pool's default. Nothing of it matters on this machine.
+            project: Google Cloud project; None for `KINETIC_PROJECT`.
+            zone: Zone of the cluster; None for `KINETIC_ZONE`.
+            cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
+            dispatch: Who starts runs on a cluster: `client` (this process), `worker` (any stock
+                Prefect worker of the work pool), or `auto`; None for `KINETIC_DISPATCH`.
+
+    Returns:
+        The function as a `RemoteFunction`.
+
+    Raises:
+        UsageError: An option does not exist or has a value that cannot be.
+        FunctionNotSupportedError: What is decorated cannot run remotely.
+    """
+    chosen = RunOptions().updated(options)
+
+    def decorate(target: Callable[..., Any]) -> Any:
+        refuse_unsupported(target)
+        check_flow(target, chosen)
+        resolve_local_names(target)
+        if load_settings().inside_run:
+            return as_inside_run(target)
+        return RemoteFunction(target, chosen)
+
+    return decorate if function is None else decorate(function)

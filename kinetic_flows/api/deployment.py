@@ -1,0 +1,249 @@
+"""The handle of a deployment of a remote function, and how deployments are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError, suggest
+from kinetic_flows.core.naming import IMAGE_LABEL, PLATFORM_LABEL
+
+if TYPE_CHECKING:
+    from kinetic_flows.api.run import Run
+    from kinetic_flows.clients.prefect.deployments import DeploymentRecord, PrefectDeployments
+    from kinetic_flows.core.progress import Progress
+    from kinetic_flows.core.protocols import Platform
+    from kinetic_flows.plans.deploy_request import DeployRequest
+    from kinetic_flows.plans.draft import Draft
+    from kinetic_flows.runs.session import Session
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment(Generic[R]):
+    """A Prefect deployment of a function, whose runs need nothing of this machine.
+
+    Attributes:
+        id: Its id.
+        name: Its full name, as `prefect deployment run` takes it.
+        url: Where a browser shows it.
+        change: What the call that returned it did: `created`, `updated` or `unchanged`; empty
+            when it was merely found.
+        image: The image of its runs, by digest.
+        work_pool: The work pool whose workers start its runs.
+        worker_type: Type of those workers.
+        schedules: Its active schedules, in words.
+        paused: Whether its schedules rest.
+        parameters: What its runs are called with when nothing else is said.
+        parameter_schema: JSON schema of what its runs can be called with.
+        tags: Tags of its runs.
+        concurrency_limit: How many of its runs go on at once; None for any number.
+    """
+
+    id: str
+    name: str
+    url: str
+    change: str
+    image: str
+    work_pool: str
+    worker_type: str
+    schedules: tuple[str, ...]
+    paused: bool
+    parameters: dict[str, Any]
+    parameter_schema: dict[str, Any]
+    tags: tuple[str, ...]
+    concurrency_limit: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what there is to say of it as plain JSON values, for machines."""
+        plain = {name: value for name, value in asdict(self).items() if name != "change"}
+        return {**plain, "worker_command": self.worker_command}
+
+    @property
+    def worker_command(self) -> str:
+        """The command that starts a worker for its runs."""
+        return f"prefect worker start --pool {self.work_pool} --type {self.worker_type}"
+
+    def run(self, **parameters: Any) -> Run[R]:
+        """Start a run at once, as a worker gets to it, and return its handle.
+
+        Args:
+            **parameters: What it is called with besides the deployment's own.
+
+        Raises:
+            UsageError: They do not fit the function's signature.
+        """
+        from kinetic_flows.api.run import Run
+        from kinetic_flows.core.errors import PrefectServerError
+        from kinetic_flows.runs.settle import ticket_of
+
+        with _session() as (session, deployments):
+            try:
+                run_id = deployments.run(self.id, parameters)
+            except PrefectServerError as error:
+                if error.value != CONFLICT:
+                    raise
+                raise UsageError(
+                    f"the parameters do not fit {self.name}: {error.message}",
+                    value=parameters,
+                    hint="`kinetic deployments show` prints what it takes",
+                ) from error
+            record = session.api.read_run(run_id)
+            return Run(ticket=ticket_of(record), url=session.api.run_url(run_id))
+
+    def delete(self) -> None:
+        """Delete it with its objects; results of its runs cannot be read afterwards.
+
+        Raises:
+            UsageError: Runs of it are not over.
+        """
+        delete_deployment(self.name)
+
+
+CONFLICT = 409
+"""What Prefect answers to parameters that do not satisfy their schema."""
+
+
+def deploy(
+    draft: Draft, request: DeployRequest, platform: Platform, progress: Progress
+) -> Deployment[Any]:
+    """Make a deployment of a function, or bring it up to date.
+
+    Args:
+        draft: The function.
+        request: The deployment that is wanted.
+        platform: Where its runs go.
+        progress: Who watches.
+    """
+    from kinetic_flows.clients.prefect.deployments import PrefectDeployments
+    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.flows import deploy as deploying
+    from kinetic_flows.runs.session import open_session
+
+    environ = process_environment()
+    with open_session(draft.settings, environ, progress, platform) as session:
+        deployed = deploying.deploy(draft, request, session)
+        deployments = PrefectDeployments(session.api)
+        record = deployments.read(deployed.id)
+        made = _deployment(record, deployments, session, deployed.change)
+    progress.notice(
+        f"{made.name} is {_CHANGES[deployed.change]}; its runs need a worker: {made.worker_command}"
+    )
+    return made
+
+
+_CHANGES = {
+    "created": "deployed",
+    "updated": "deployed anew",
+    "unchanged": "deployed already, and unchanged",
+}
+
+
+def list_deployments() -> list[Deployment[Any]]:
+    """Return every deployment of a remote function, by name."""
+    with _session() as (session, deployments):
+        return [_deployment(each, deployments, session) for each in deployments.list()]
+
+
+def find_deployment(name: str) -> Deployment[Any]:
+    """Return a deployment.
+
+    Args:
+        name: `function/name`, or the name alone where no other function has one of that name.
+
+    Raises:
+        DeploymentNotFoundError: None fits, or several do.
+    """
+    with _session() as (session, deployments):
+        return _deployment(_found(name, deployments), deployments, session)
+
+
+def delete_deployment(name: str) -> None:
+    """Delete a deployment and what its runs needed.
+
+    Args:
+        name: As `find_deployment` takes it.
+
+    Raises:
+        DeploymentNotFoundError: None fits, or several do.
+        UsageError: Runs of it are not over.
+    """
+    from kinetic_flows.runs.deployment_objects import pinned_prefix, remove_objects, unfinished_runs
+
+    with _session() as (session, deployments):
+        record = _found(name, deployments)
+        running = unfinished_runs(record.id, session.api)
+        if running:
+            raise UsageError(
+                f"{len(running)} runs of {record.full_name} are not over",
+                value=tuple(running),
+                hint="wait for them, or cancel them: kinetic runs cancel " + " ".join(running[:3]),
+            )
+        deployments.delete(record.id)
+        store = session.platform.store
+        prefix = pinned_prefix(record.job_variables, store.uri)
+        if prefix:
+            remove_objects(store, prefix)
+
+
+def _deployment(
+    record: DeploymentRecord,
+    deployments: PrefectDeployments,
+    session: Session,
+    change: str = "",
+) -> Deployment[Any]:
+    is_here = record.labels.get(PLATFORM_LABEL) == session.platform.name
+    worker_type = session.platform.worker_pool.type if is_here else _other_type(session)
+    return Deployment(
+        id=record.id,
+        name=record.full_name,
+        url=deployments.url_of(record.id),
+        change=change,
+        image=str(record.labels.get(IMAGE_LABEL, "")),
+        work_pool=record.work_pool or "",
+        worker_type=worker_type,
+        schedules=record.schedules,
+        paused=record.paused,
+        parameters=dict(record.parameters),
+        parameter_schema=dict(record.parameter_schema),
+        tags=record.tags,
+        concurrency_limit=record.concurrency_limit,
+    )
+
+
+def _other_type(session: Session) -> str:
+    """Return the type of workers on the platform that is not this one."""
+    return "process" if session.platform.worker_pool.type == "kubernetes" else "kubernetes"
+
+
+def _found(name: str, deployments: PrefectDeployments) -> DeploymentRecord:
+    records = deployments.list()
+    fits = [each for each in records if name in (each.full_name, each.name)]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise DeploymentNotFoundError(
+            f"{len(fits)} deployments are called {name!r}",
+            value=name,
+            hint="name its function too: " + ", ".join(each.full_name for each in fits),
+        )
+    names = [each.full_name for each in records]
+    raise DeploymentNotFoundError(
+        f"there is no deployment {name!r}",
+        value=name,
+        hint=suggest(name, names) if names else "train.deploy(...) makes one",
+    )
+
+
+@contextmanager
+def _session() -> Iterator[tuple[Session, PrefectDeployments]]:
+    """Open a session with this process's settings; imported late, as Prefect is heavy."""
+    from kinetic_flows.clients.prefect.deployments import PrefectDeployments
+    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.runs.opening import own_session
+
+    with own_session(Silence()) as session:
+        yield session, PrefectDeployments(session.api)

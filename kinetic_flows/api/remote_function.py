@@ -1,0 +1,357 @@
+"""A remote function: what `@kinetic.run` makes of a function.
+
+Nothing heavy is imported before it is called, submitted or planned.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from kinetic_flows.api.validation import check_flow
+from kinetic_flows.core import option_values as check
+from kinetic_flows.core.functions import is_async
+from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.naming import run_name
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.core.signals import heeded_signals
+from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.plans.inputs import InputMode, Inputs
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from prefect import Flow
+    from prefect.schedules import Schedule
+
+    from kinetic_flows.api.deployment import Deployment
+    from kinetic_flows.api.run import Run
+    from kinetic_flows.api.run_group import RunGroup
+    from kinetic_flows.core.progress import Progress
+    from kinetic_flows.core.protocols import Platform
+    from kinetic_flows.plans.draft import Draft
+    from kinetic_flows.plans.plan import RunPlan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that runs elsewhere when called; `.fn` is the plain function.
+
+    It pickles as itself. Only what is pickled for a run of ours becomes the plain function.
+
+    Args:
+        fn: The plain function.
+        options: How it runs.
+        bound: Arguments put in front of every call's: the instance, for a method.
+    """
+
+    def __init__(
+        self, fn: Callable[P, R], options: RunOptions, bound: tuple[Any, ...] = ()
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.options = options
+        self._bound = bound
+
+    def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., R]:
+        if instance is None:
+            return self
+        return RemoteFunction(self.fn, self.options, bound=(instance,))
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function remotely, show its output, and return its value.
+
+        For a coroutine function this returns an awaitable, as the plain function does; when
+        the task that awaits it is cancelled, so is the run.
+
+        Raises:
+            Exception: What the function raised, with the remote traceback as a note.
+            KineticError: The run could not be planned, built, launched or followed.
+        """
+        if is_async(self.fn):
+            return cast("R", in_thread(functools.partial(self._call, args, kwargs)))
+        return cast("R", self._call(args, kwargs))
+
+    @overload
+    def submit(
+        self: RemoteFunction[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Run[T]: ...
+
+    @overload
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Launch the function and return the handle of its run, without waiting for its end.
+
+        Returns when the run is launched: from then on it does not need this process.
+
+        Raises:
+            KineticError: The run could not be planned, built or launched.
+        """
+        from kinetic_flows.api.run import Run
+        from kinetic_flows.flows.run import execute
+        from kinetic_flows.runs.session import open_session
+
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft(args, kwargs)
+            environ = process_environment()
+            with open_session(draft.settings, environ, progress, platform) as session:
+                ticket = execute(draft, session, wait=False).ticket
+                url = session.api.run_url(ticket.run_id)
+                return Run(ticket=ticket, url=url, cloud=self.options.cloud)
+
+    @overload
+    def map(
+        self: RemoteFunction[P, Coroutine[Any, Any, T]],
+        inputs: Iterable[Any],
+        *,
+        max_concurrent: int = 64,
+        retries: int = 0,
+        fail_fast: bool = False,
+        return_exceptions: bool = False,
+        input_mode: InputMode = "auto",
+        work_queue: str | None = None,
+    ) -> RunGroup[T]: ...
+
+    @overload
+    def map(
+        self,
+        inputs: Iterable[Any],
+        *,
+        max_concurrent: int = 64,
+        retries: int = 0,
+        fail_fast: bool = False,
+        return_exceptions: bool = False,
+        input_mode: InputMode = "auto",
+        work_queue: str | None = None,
+    ) -> RunGroup[R]: ...
+
+    def map(self, inputs: Iterable[Any], *, return_exceptions: bool = False, **options: Any) -> Any:
+        """Run the function once for each input: one plan, one image, one upload of the code.
+
+        Each input becomes a flow run of its own under one flow run `kinetic-map`. Returns when
+        what they share is made; the inputs are launched from here as others end.
+
+        Args:
+            inputs: What to call the function with; taken as runs become possible, so that a
+                generator of any length will do.
+            return_exceptions: Whether `results()` returns exceptions in place of values.
+            **options: How the inputs are run.
+
+                max_concurrent: How many runs there are at a time, at most; 64 by default.
+                retries: How often an input whose run failed or crashed is run again, as a new
+                    run; 0 by default. The function's own `retries` come first, within a run.
+                fail_fast: Whether the first input that fails ends the others.
+                input_mode: What an input is: `single`, the one argument; `args`, a tuple of
+                    positional arguments; `kwargs`, a mapping of keyword arguments; `auto`
+                    (default), by its type: tuple, mapping, anything else the one argument.
+                work_queue: The work queue of the function's work pool whose workers start the
+                    inputs. All are handed over at once, and the queue's limit, which is set to
+                    `max_concurrent`, holds whatever becomes of this program. None: this program
+                    launches them as others end.
+
+        Raises:
+            UsageError: An option, or an input of a sequence, cannot be.
+            KineticError: What the runs share could not be planned, built or uploaded.
+        """
+        from kinetic_flows.api.run_group import start_group
+        from kinetic_flows.flows.map import SweepRequest
+        from kinetic_flows.plans.inputs import sweep_options
+        from kinetic_flows.runs.session import open_session
+
+        check.flag("return_exceptions", return_exceptions)
+        wanted = sweep_options(options)
+        given = Inputs(inputs, wanted.input_mode, self.fn, self._bound)
+        given.check()
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
+            environ = process_environment()
+            request = SweepRequest(
+                draft=draft,
+                inputs=iter(given),
+                count=given.count,
+                options=wanted,
+                open_session=lambda: open_session(draft.settings, environ, progress, platform),
+            )
+            return start_group(request, self.options.cloud, return_exceptions=return_exceptions)
+
+    def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
+        """Decide everything about a call and do nothing of it.
+
+        Reads files and stored locks and runs uv; writes only caches under `KINETIC_HOME`.
+        Arguments may be left out: they change nothing but the payload.
+
+        Raises:
+            KineticError: The call cannot be planned.
+        """
+        from kinetic_flows.plans.call_plans import plan_call
+
+        with usable_home():
+            draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
+            return plan_call(draft, platform, process_environment())
+
+    def deploy(
+        self,
+        name: str,
+        *,
+        cron: str | None = None,
+        interval: timedelta | float | None = None,
+        rrule: str | None = None,
+        schedules: Sequence[Schedule] = (),
+        timezone: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        paused: bool | None = None,
+        tags: Sequence[str] = (),
+        concurrency_limit: int | None = None,
+        image_refresh: bool = False,
+    ) -> Deployment[R]:
+        """Make a Prefect deployment, whose runs need neither this machine nor this project.
+
+        Packages and builds now; the runs start the pod directly, with image, code and function
+        fixed by digest, whenever a schedule says so, somebody fills in the form in Prefect's
+        UI, or `prefect deployment run` is called. What they are called with is checked against
+        the function's signature. Deploying an unchanged function again changes nothing.
+
+        Args:
+            name: The deployment's name: `prefect deployment run FUNCTION/NAME` starts it.
+            cron: Five fields, such as `0 2 * * *`.
+            interval: Time between two starts; a number counts seconds.
+            rrule: A recurrence rule of RFC 5545.
+            schedules: Several schedules, made with `prefect.schedules`.
+            timezone: IANA name of the time zone of cron, interval or rrule; None for UTC.
+            parameters: What its runs are called with when nothing else is said.
+            paused: Whether its schedules rest; None to leave that as it is.
+            tags: Further tags of its runs.
+            concurrency_limit: How many of its runs go on at once; None for any number.
+            image_refresh: Whether to resolve the dependencies again, for newer releases than
+                those that the stored lock names.
+
+        Raises:
+            UsageError: The request cannot be; nothing was built.
+            KineticError: The function could not be planned, built or deployed.
+        """
+        from kinetic_flows.api.deployment import deploy
+        from kinetic_flows.plans.deploy_request import check_request
+        from kinetic_flows.plans.schedules import Timing
+
+        request = check_request(
+            self.fn,
+            self._bound,
+            name=name,
+            timing=Timing(
+                cron=cron, interval=interval, rrule=rrule, schedules=schedules, timezone=timezone
+            ),
+            parameters=parameters,
+            paused=paused,
+            tags=tags,
+            concurrency_limit=concurrency_limit,
+            image_refresh=image_refresh,
+        )
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
+            return deploy(draft, request, platform, progress)
+
+    def with_options(self, **changes: Any) -> RemoteFunction[P, R]:
+        """Return the same function with some options changed; this one stays as it is.
+
+        Args:
+            **changes: Any option of `kinetic.run`.
+
+        Raises:
+            UsageError: An option does not exist or has a value that cannot be.
+        """
+        options = self.options.updated(changes)
+        check_flow(self.fn, options)
+        return RemoteFunction(self.fn, options, self._bound)
+
+    def as_flow(self) -> Flow[P, R]:
+        """Return a Prefect flow that launches the function remotely and returns its value.
+
+        For `prefect deploy`, `.serve()` and flows of flows. It launches once: Prefect's default
+        for retries is not for what has retries of its own; `.with_options(retries=...)` is.
+        """
+        from prefect import Flow
+
+        if is_async(self.fn):
+
+            @functools.wraps(self.fn)
+            async def launch_async(*args: Any, **kwargs: Any) -> Any:
+                return await self(*args, **kwargs)  # type: ignore[misc]
+
+            return cast("Flow[P, R]", Flow(launch_async, name=self._name, retries=0))
+
+        @functools.wraps(self.fn)
+        def launch(*args: P.args, **kwargs: P.kwargs) -> R:
+            return self(*args, **kwargs)
+
+        return Flow(launch, name=self._name, retries=0)
+
+    @property
+    def _name(self) -> str:
+        return run_name(self.fn, self.options.name)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from kinetic_flows.flows.run import execute
+        from kinetic_flows.runs.results import unpack_result
+        from kinetic_flows.runs.session import open_session
+
+        with usable_home(), heeded_signals():
+            draft, platform, progress = self._draft(args, kwargs)
+            environ = process_environment()
+            with open_session(draft.settings, environ, progress, platform) as session:
+                launched = execute(draft, session, wait=True)
+        if launched.envelope is None:
+            raise LookupError("a run that was waited for has no result envelope")
+        return unpack_result(launched.envelope, launched.ticket)
+
+    def _draft(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack_arguments: bool = False
+    ) -> tuple[Draft, Platform, Progress]:
+        """Decide what can be decided at once, telling the person what they should know."""
+        from kinetic_flows.code.root import working_directory
+        from kinetic_flows.plans.draft import Call, draft_call
+        from kinetic_flows.platforms.choose import choose_platform
+        from kinetic_flows.runs.configuration import configure
+
+        cwd = working_directory()
+        call = Call(
+            function=self.fn,
+            args=(*self._bound, *args),
+            kwargs=kwargs,
+            options=self.options,
+            may_lack_arguments=may_lack_arguments,
+        )
+        progress = terminal_progress(quiet=load_settings().quiet)
+        environ = process_environment()
+        settings = configure(environ, progress, self.options.cloud)
+        platform = choose_platform(settings, environ)
+        draft = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
+        for notice in draft.notices:
+            progress.notice(notice)
+        for warning in draft.warnings:
+            progress.warning(warning)
+        return draft, platform, progress
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # As itself, in whatever process: only what is pickled for a run is the plain function.
+        if not self._bound and self._is_found_by_name():
+            return self.fn.__qualname__
+        return RemoteFunction, (self.fn, self.options, self._bound)
+
+    def _is_found_by_name(self) -> bool:
+        """Whether other processes find it by its name; a script is `__main__` in one alone."""
+        module = self.fn.__module__
+        found: Any = None if module == "__main__" else sys.modules.get(module)
+        for part in self.fn.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is self
+
+    def __repr__(self) -> str:
+        return f"<RemoteFunction {self._name} on {self.options.accelerator}>"

@@ -1,0 +1,382 @@
+"""The handle of one remote run: its state, its output, its result, from any process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from queue import Full, Queue
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from kinetic_flows.core import option_values as check
+from kinetic_flows.core.errors import ConfigurationError, RunNotFoundError
+from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.job import ResultEnvelope, RunTicket
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.leaving import run_goes_on, told_if_left
+from kinetic_flows.runs.opening import own_session
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
+    from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
+    from kinetic_flows.runs.session import Session
+
+R = TypeVar("R")
+
+CLOCK_SKEW = timedelta(minutes=1)
+"""How far Prefect's clock may be ahead of this machine's."""
+
+FOLLOWED_BATCHES = 100
+"""How many batches of lines wait for whoever follows; further ones stay where they are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Generic[R]):
+    """One run of a function, which goes on whatever becomes of this process.
+
+    A run can be pickled, and awaited in async code (`value = await run`).
+
+    Attributes:
+        ticket: What is needed to follow the run and to trust its result.
+        url: Where a browser shows the run.
+        cloud: What its function's options say of Google Cloud, by option.
+    """
+
+    ticket: RunTicket
+    url: str
+    cloud: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is its flow run's."""
+        return self.ticket.run_id
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.ticket.name
+
+    @property
+    def state(self) -> str:
+        """The name of the run's state in Prefect, such as `Running`."""
+        from kinetic_flows.runs.settle import settle
+
+        with own_session(Silence(), self.cloud) as session:
+            settle(session.platform, session.api, self.ticket)
+            return session.api.read_run(self.id).state_name
+
+    def wait(self, timeout_seconds: float | None = None) -> Run[R]:
+        """Wait until the run has ended, however it ended.
+
+        Args:
+            timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+
+        Raises:
+            WaitTimeout: It is not over yet; it goes on.
+        """
+        from kinetic_flows.core.errors import RunError
+
+        with suppress(RunError):
+            self._envelope(timeout_seconds)
+        return self
+
+    def result(self, timeout_seconds: float | None = None) -> R:
+        """Wait for the run, and return what the function returned or raise what it raised.
+
+        Args:
+            timeout_seconds: When to stop waiting, which does not cancel the run; None to wait
+                for as long as it takes.
+
+        Raises:
+            WaitTimeout: It is not over yet; it goes on.
+            RunError: It ended without a value.
+            Exception: The function's own exception.
+        """
+        from kinetic_flows.runs.results import unpack_result
+
+        value: R = unpack_result(self._envelope(timeout_seconds), self.ticket)
+        return value
+
+    def _envelope(self, timeout_seconds: float | None) -> ResultEnvelope:
+        from kinetic_flows.runs.wait import follow
+
+        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
+        with (
+            told_if_left(run_goes_on(self.id, self.name)),
+            own_session(Silence(), self.cloud) as session,
+        ):
+            return follow(self.ticket, session, Silence(), timeout_seconds=limit)
+
+    @overload
+    def logs(self, *, follow: Literal[True], tail: int | None = None) -> Iterator[str]: ...
+
+    @overload
+    def logs(self, *, follow: Literal[False] = False, tail: int | None = None) -> list[str]: ...
+
+    def logs(self, *, follow: bool = False, tail: int | None = None) -> list[str] | Iterator[str]:
+        """Return what the run has printed, line by line.
+
+        Prefect keeps the lines, so they outlive the pod; what it does not have yet, or could
+        not be sent, is read from the run's process.
+
+        Args:
+            follow: Whether to go on, with each line as it comes, until the run is over; an API
+                that cannot be reached for a while is waited for.
+            tail: How many of the last lines, of those there are when this is called; None for
+                all.
+
+        Raises:
+            UsageError: `tail` is no number of lines.
+        """
+        from kinetic_flows.runs.logs import LogReader
+
+        if tail is not None:
+            check.count("tail", tail)
+        if follow:
+            return _followed(self, tail)
+        with own_session(Silence(), self.cloud) as session:
+            return _last(LogReader(self.ticket, session).available(), tail)
+
+    def cancel(self) -> None:
+        """Stop the function, kindly at first; nothing happens when it has ended."""
+        from kinetic_flows.runs.wait import cancel
+
+        with own_session(Silence(), self.cloud) as session:
+            cancel(self.ticket, session)
+
+    def retry(self) -> Run[R]:
+        """Start the same call once more, in the same image with the same code, as a new run.
+
+        The new run names this one in its tags. A run that has not ended yet goes on beside it.
+
+        Raises:
+            RunNotFoundError: What the run was started with has expired.
+            KineticError: The new run could not be started.
+        """
+        from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
+        from kinetic_flows.runs.retry import relaunch
+
+        with own_session(Silence(), self.cloud) as session:
+            record = session.api.read_run(self.id)
+            ticket = relaunch(record, surrounding_flow_run_id(), session)
+            url = session.api.run_url(ticket.run_id)
+            return Run(ticket=ticket, url=url, cloud=self.cloud)
+
+    @property
+    def outputs(self) -> str:
+        """Where the run keeps its outputs: what `KINETIC_OUTPUT_DIR` is set to in it.
+
+        A directory on this machine, else a `gs://` URI.
+        """
+        from kinetic_flows.core.naming import OUTPUTS_LABEL
+
+        with own_session(Silence(), self.cloud) as session:
+            base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
+            return f"{base}/{self.ticket.result_run_id or self.id}"
+
+    def as_future(self) -> PrefectFuture[R]:
+        """Return a Prefect future of the run, for the flow that this is called in.
+
+        It is the future of a task `await-run` that waits for the run and has its value: what
+        Prefect takes futures for (`wait_for=`, `as_completed`, arguments of tasks), it takes
+        this for. The run itself is none: Prefect asks a subclass of its futures for everything
+        but its `result()` (3.8.8).
+
+        Raises:
+            MissingContextError: This is not called in a flow.
+        """
+        from kinetic_flows.flows.await_task import await_in_flow
+
+        future: PrefectFuture[R] = await_in_flow(self.result)
+        return future
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the result without blocking the event loop; giving up leaves the run alone."""
+        return in_thread(self.result).__await__()
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, id={self.id!r})"
+
+
+def attach(run_id: str) -> Run[Any]:
+    """Return the handle of a run that was started anywhere with the same Prefect API and store.
+
+    Args:
+        run_id: The run's id, a shortened id that fits only one run, or its URL in the UI.
+
+    Raises:
+        RunNotFoundError: No run fits, or several do.
+    """
+    from kinetic_flows.runs.settle import ticket_of
+
+    with own_session(Silence()) as session:
+        record = session.api.read_run(full_id(run_id, session.api))
+        ticket = ticket_of(record)
+        if not ticket.run_key:
+            raise RunNotFoundError(
+                f"flow run {record.id} is not a run of a remote function",
+                value=record.id,
+                hint="attach to the function's own flow run, not to `kinetic-run` above it; to a "
+                "group of runs with kinetic.attach_group(id)",
+            )
+        _check_store(record, session)
+        return Run(ticket=ticket, url=session.api.run_url(record.id))
+
+
+def _check_store(record: RunRecord, session: Session) -> None:
+    """Refuse a run whose objects are somewhere else than these settings say.
+
+    Raises:
+        ConfigurationError: They are.
+    """
+    from kinetic_flows.core.naming import STORE_LABEL
+    from kinetic_flows.runs.settle import store_label
+
+    there, here = record.labels.get(STORE_LABEL), store_label(session.platform)
+    if there != here:
+        raise ConfigurationError(
+            f"run {record.id} has its objects in {there}, and the settings here say {here}",
+            value=there,
+            hint="set KINETIC_PROJECT, KINETIC_CLUSTER or KINETIC_PROFILE as where the run was "
+            "started; `kinetic config` shows what is set here",
+        )
+
+
+def list_runs(
+    *,
+    state: str | None = None,
+    since: datetime | None = None,
+    name: str | None = None,
+    limit: int | None = 50,
+) -> list[Run[Any]]:
+    """Return runs of remote functions, newest first; what happened unseen is settled first.
+
+    Args:
+        state: Only runs in this state, such as `running`; None for all.
+        since: Only runs made later; None for any time.
+        name: Only runs whose own or whose function's name contains this; None for any. Runs of
+            deployments have names that Prefect chooses.
+        limit: How many at most; None for all.
+    """
+    from kinetic_flows.runs.settle import ticket_of
+
+    with own_session(Silence()) as session:
+        records = find_records(session, state=state, since=since, name=name, limit=limit)
+        return [
+            Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
+        ]
+
+
+def find_records(
+    session: Session,
+    *,
+    state: str | None,
+    since: datetime | None,
+    name: str | None,
+    limit: int | None,
+) -> list[RunRecord]:
+    """Return what Prefect knows of the runs that `list_runs` lists.
+
+    Raises:
+        UsageError: There is no such state, or another argument cannot be.
+    """
+    from kinetic_flows.clients.prefect.records import query_of_state
+    from kinetic_flows.runs.settle import reconcile
+
+    if limit is not None:
+        check.count("limit", limit)
+    query = replace(query_of_state(state), since=check.moment("since", since))
+    if query.state_types != ("SCHEDULED",):
+        # Prefect makes the runs of a schedule long before they begin.
+        query = replace(query, until=datetime.now(UTC) + CLOCK_SKEW)
+    reconcile(session.platform, session.api)
+    if name is None:
+        return session.api.find_runs(query, limit=limit)
+    found = {
+        record.id: record
+        for named in (replace(query, name=name), replace(query, function=name))
+        for record in session.api.find_runs(named, limit=limit)
+    }
+    newest = sorted(found.values(), key=lambda each: each.expected or each.created, reverse=True)
+    return newest[:limit]
+
+
+def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:
+    """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
+    lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
+    is_over = threading.Event()
+    thread = threading.Thread(
+        target=copy_context().run, args=(_read_on, run, tail, lines, is_over), daemon=True
+    )
+    thread.start()
+    try:
+        while (batch := lines.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield from batch
+    finally:
+        is_over.set()
+
+
+def _read_on(
+    run: Run[Any],
+    tail: int | None,
+    lines: Queue[list[str] | BaseException | None],
+    is_over: threading.Event,
+) -> None:
+    """Put a run's lines, then None, into a queue whose reader may stop reading."""
+    from kinetic_flows.clients.prefect.api import impatient
+    from kinetic_flows.runs.logs import LogReader
+
+    def put(item: list[str] | BaseException | None) -> None:
+        while not is_over.is_set():
+            with suppress(Full):
+                lines.put(item, timeout=1.0)
+                return
+
+    try:
+        with own_session(Silence(), run.cloud) as session:
+            reader = LogReader(run.ticket, session)
+            put(_last(reader.available(), tail))
+            with impatient():
+                for batch in reader.follow():
+                    put(batch)
+                    if is_over.is_set():
+                        return
+        put(None)
+    except BaseException as error:  # noqa: BLE001 - the reader raises it
+        put(error)
+
+
+def _last(lines: list[str], tail: int | None) -> list[str]:
+    return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines
+
+
+def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
+    """Complete a shortened id, or take the id out of a URL.
+
+    Args:
+        text: An id, its beginning, or a URL.
+        api: The API to ask.
+        groups: Whether it is a group's id, not a run's.
+
+    Raises:
+        RunNotFoundError: No run fits, or several do.
+    """
+    from uuid import UUID
+
+    from kinetic_flows.clients.prefect.records import RunQuery
+    from kinetic_flows.core.naming import GROUP_FLOW
+    from kinetic_flows.core.run_ids import completed
+
+    wanted = text.strip().rstrip("/").rpartition("/")[2]
+    try:
+        return str(UUID(wanted))
+    except ValueError:
+        pass
+    records = api.find_runs(RunQuery(flow=GROUP_FLOW if groups else None))
+    return completed(wanted, {each.id: f"{each.name}, {each.state_name}" for each in records})

@@ -1,0 +1,332 @@
+"""The handle of many runs of one function: `train.map(...)`, from any process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from kinetic_flows.api.run import Run, full_id
+from kinetic_flows.core import option_values as check
+from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
+from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.group import Member, Roster
+from kinetic_flows.runs.leaving import told_if_left
+from kinetic_flows.runs.opening import own_session
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
+    from kinetic_flows.flows.map import SweepRequest
+    from kinetic_flows.runs.session import Session
+
+R = TypeVar("R")
+
+WAIT_SECONDS = 0.5
+
+
+class GroupSource(Protocol):
+    """Where a group's handle learns what becomes of it."""
+
+    @property
+    def roster(self) -> Roster:
+        """What is known of its members."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something has ended, but no longer than a limit."""
+        ...
+
+    def cancel(self) -> None:
+        """Launch nothing more and cancel what runs; return when that is done."""
+        ...
+
+    def abandon(self) -> None:
+        """Launch nothing more from here; what runs goes on."""
+        ...
+
+
+class RunGroup(Generic[R]):
+    """Runs of one function, one for each input of a sweep.
+
+    The process that called `map` launches the inputs, so many at a time; while it lives, the
+    group needs it. A program that ends stays until the last input is launched. What was launched
+    goes on whatever becomes of it.
+
+    A group can be pickled, and awaited in async code (`values = await group`).
+
+    Attributes:
+        id: The id of the flow run above the runs; `kinetic.attach_group` takes it.
+        name: The function's name.
+        url: Where a browser shows the group.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - as a run's
+        name: str,
+        url: str,
+        source: GroupSource,
+        cloud: Mapping[str, str],
+        return_exceptions: bool = False,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.url = url
+        self._source = source
+        self._cloud = dict(cloud)
+        self._return_exceptions = return_exceptions
+
+    @property
+    def runs(self) -> tuple[Run[R], ...]:
+        """The runs launched so far, in the order of their inputs."""
+        members = self._source.roster.members
+        with own_session(Silence(), self._cloud) as session:
+            return tuple(self._run(member, session) for member in members if member.ticket)
+
+    def as_completed(self, timeout_seconds: float | None = None) -> Iterator[Run[R]]:
+        """Yield each run when it has ended, however it ended, the first to end first.
+
+        An input that could not be launched has no run, and is left out.
+
+        Args:
+            timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+
+        Raises:
+            WaitTimeout: They are not over yet; they go on.
+        """
+        return self._completed(check.limit_seconds("timeout_seconds", timeout_seconds))
+
+    def _completed(self, timeout_seconds: float | None) -> Iterator[Run[R]]:
+        with own_session(Silence(), self._cloud) as session:
+            base = session.api.run_url("")
+        for member in self._ended(timeout_seconds):
+            if member.ticket:
+                url = f"{base}{member.ticket.run_id}"
+                yield Run(ticket=member.ticket, url=url, cloud=self._cloud)
+
+    def wait(self, timeout_seconds: float | None = None) -> RunGroup[R]:
+        """Wait until every input has ended, however it ended.
+
+        Args:
+            timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+
+        Raises:
+            WaitTimeout: They are not over yet; they go on.
+        """
+        for _ in self._ended(check.limit_seconds("timeout_seconds", timeout_seconds)):
+            pass
+        return self
+
+    def results(self, timeout_seconds: float | None = None) -> list[R]:
+        """Wait for every input, and return the values in the order of the inputs.
+
+        With `map(..., return_exceptions=True)`, the exception of an input that failed is in the
+        place of its value. Else the first of them, by input, is raised when all have ended; with
+        `fail_fast=True` that is soon after the first failure.
+
+        Args:
+            timeout_seconds: When to stop waiting, which cancels nothing; None to wait for as
+                long as it takes.
+
+        Raises:
+            WaitTimeout: They are not over yet; they go on.
+            Exception: What an input's run raised, or why it could not be run.
+        """
+        self.wait(timeout_seconds)
+        outcomes: list[Any] = []
+        first: Exception | None = None
+        with own_session(Silence(), self._cloud) as session:
+            for member in self._in_order():
+                outcome = _outcome(member, session)
+                if isinstance(outcome, _Raised):
+                    outcomes.append(outcome.error)
+                    first = _more_telling(first, outcome.error)
+                else:
+                    outcomes.append(outcome)
+        if first is not None and not self._return_exceptions:
+            raise first
+        return outcomes
+
+    def status_counts(self) -> dict[str, int]:
+        """Return how many inputs are in each state, by the state's name.
+
+        Inputs that are not launched yet are not counted.
+        """
+        return self._source.roster.counts()
+
+    def cancel(self) -> None:
+        """Launch nothing more, and cancel the runs that have not ended."""
+        self._source.cancel()
+
+    def _ended(self, timeout_seconds: float | None) -> Iterator[Member]:
+        go_on = f"the runs of group {self.id} go on: `kinetic runs cancel {self.id}` ends them"
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        roster, position = self._source.roster, 0
+        while True:
+            is_over = roster.is_over
+            for member in roster.ended(position):
+                position += 1
+                yield member
+            if is_over:
+                break
+            seconds = WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+            if seconds <= 0:
+                raise WaitTimeout(
+                    f"the inputs of group {self.id} of {self.name} are not over after "
+                    f"{timeout_seconds:g} s: {position} have ended",
+                    value=self.id,
+                    hint="they go on; wait longer, or cancel them with .cancel()",
+                )
+            with told_if_left(go_on):
+                self._wait(min(seconds, WAIT_SECONDS))
+        if roster.failure is not None:
+            raise roster.failure.with_traceback(None)
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self._source.wait(seconds)
+        except BaseException:
+            # The program is to end, or to do something else; it must not stay to launch the rest.
+            self._source.abandon()
+            raise
+
+    def _in_order(self) -> Iterator[Member]:
+        """Yield every member by its place, those between them that nobody launched included."""
+        members = self._source.roster.members
+        expected = 0
+        for member in members:
+            while expected < member.index:
+                yield Member(index=expected)
+                expected += 1
+            yield member
+            expected += 1
+
+    def _run(self, member: Member, session: Session) -> Run[R]:
+        if member.ticket is None:
+            raise LookupError(f"input {member.index} was not launched")
+        url = session.api.run_url(member.ticket.run_id)
+        return Run(ticket=member.ticket, url=url, cloud=self._cloud)
+
+    def as_future(self) -> PrefectFuture[list[R]]:
+        """Return a Prefect future of the results, for the flow that this is called in.
+
+        As `Run.as_future()` does; for one future of each run, ask each of `runs`.
+
+        Raises:
+            MissingContextError: This is not called in a flow.
+        """
+        from kinetic_flows.flows.await_task import await_in_flow
+
+        future: PrefectFuture[list[R]] = await_in_flow(self.results)
+        return future
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        """Wait for the results without blocking the event loop; giving up leaves the runs alone."""
+        return in_thread(self.results).__await__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _attached, (self.id, self._cloud, self._return_exceptions)
+
+    def __repr__(self) -> str:
+        return f"RunGroup({self.name!r}, id={self.id!r})"
+
+
+def start_group(
+    request: SweepRequest, cloud: Mapping[str, str], *, return_exceptions: bool
+) -> RunGroup[Any]:
+    """Make what the runs of a group share, begin to launch them, and return their handle.
+
+    Args:
+        request: What is to be run.
+        cloud: What the function's options say of Google Cloud.
+        return_exceptions: Whether `results()` returns exceptions in place of values.
+
+    Raises:
+        KineticError: What they share cannot be made.
+    """
+    from kinetic_flows.flows.map import Sweep
+
+    sweep = Sweep(request)
+    sweep.start()
+    return RunGroup(
+        id=sweep.group_id,
+        name=request.draft.name,
+        url=sweep.url,
+        source=sweep,
+        cloud=cloud,
+        return_exceptions=return_exceptions,
+    )
+
+
+def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[Any]:
+    """Return the handle of a group that was started anywhere with the same Prefect API and store.
+
+    Args:
+        group_id: The group's id, a shortened id, or its URL in the UI.
+        return_exceptions: Whether `results()` returns exceptions in place of values.
+
+    Raises:
+        RunNotFoundError: No group fits, or several do.
+    """
+    return _attached(group_id, {}, return_exceptions)
+
+
+def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) -> RunGroup[Any]:
+    from kinetic_flows.runs.attachment import AttachedGroup, is_group
+
+    with own_session(Silence(), cloud) as session:
+        record = session.api.read_run(full_id(group_id, session.api, groups=True))
+        if not is_group(record):
+            raise RunNotFoundError(
+                f"flow run {record.id} is no group of runs",
+                value=record.id,
+                hint="attach to a single run with kinetic.attach(id)",
+            )
+        source = AttachedGroup(record, lambda: own_session(Silence(), cloud))
+        source.refresh(session)
+        return RunGroup(
+            id=record.id,
+            name=str(record.parameters.get("function", record.name)),
+            url=session.api.run_url(record.id),
+            source=source,
+            cloud=cloud,
+            return_exceptions=return_exceptions,
+        )
+
+
+class _Raised:
+    """What an input's run raised; a value may be an exception too."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _outcome(member: Member, session: Session) -> Any:
+    """Return the value of a member that has ended, or what it raised."""
+    from kinetic_flows.runs.results import read_result, unpack_result
+    from kinetic_flows.runs.wait import follow
+
+    if member.error is not None:
+        return _Raised(member.error)
+    if member.ticket is None:
+        message = f"input {member.index} was not launched: its group was cancelled"
+        return _Raised(RunCancelled(message, value=member.index))
+    try:
+        # It has ended and is settled: most have a result, and nobody else needs to be asked.
+        envelope = read_result(session.platform.store, member.ticket)
+        if envelope is None:
+            envelope = follow(member.ticket, session, Silence(), is_launched=True)
+        return unpack_result(envelope, member.ticket)
+    except Exception as error:  # noqa: BLE001 - the function's own
+        error.add_note(f"raised by input {member.index}: {member.arguments}")
+        return _Raised(error)
+
+
+def _more_telling(first: Exception | None, other: Exception) -> Exception:
+    """Return the exception to raise: that of a run that failed before that of a cancelled one."""
+    if first is None or (isinstance(first, RunCancelled) and not isinstance(other, RunCancelled)):
+        return other
+    return first

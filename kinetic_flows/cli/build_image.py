@@ -1,0 +1,204 @@
+"""`kinetic build-image`: base images of one's own, in a registry of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kinetic_flows.cli.build_image_report import (
+    print_command,
+    print_credentials_note,
+    print_dry_run,
+    print_outcomes,
+    print_setup,
+    print_summary,
+)
+from kinetic_flows.cli.deployed_builds import run_deployment
+from kinetic_flows.cli.questions import confirmed, is_terminal
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.settings.settings import load_settings, process_environment
+
+if TYPE_CHECKING:
+    from kinetic_flows.core.progress import Progress
+    from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
+
+
+_Flag = Annotated[bool, Parameter(negative=())]
+_Several = Annotated[list[str] | None, Parameter(negative=())]
+
+
+def build_image(
+    *,
+    repo: str | None = None,
+    category: _Several = None,
+    tag: str | None = None,
+    dockerfile: Path | None = None,
+    python: _Several = None,
+    controller: _Flag = False,
+    no_cache: _Flag = False,
+    update_credentials: _Flag = False,
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    dry_run: _Flag = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    deployment: str | None = None,
+    detach: _Flag = False,
+    project: str | None = None,
+    cluster: str | None = None,
+) -> None:
+    """Build base images with Cloud Build and push them to Artifact Registry or Docker Hub.
+
+    Without --repo it asks. Afterwards set KINETIC_BASE_IMAGE_REPO to the repository.
+
+    Args:
+        repo: Image repository, such as us-docker.pkg.dev/my-project/kinetic-base or
+            my-name/kinetic.
+        category: Accelerator category to build: cpu, gpu or tpu, or gpu-lean (cpu-lean,
+            tpu-lean) for its base without any framework; repeat for several; the first three by
+            default.
+        tag: Version tag of the images; the version of kinetic-flows by default.
+        dockerfile: A Dockerfile of your own. It must install uv, cloudpickle and
+            google-cloud-storage, and COPY remote_runner.py to /app/.
+        python: Python minor version; repeat for several: the first one gets the plain tag. By
+            default the version of this Python.
+        controller: Build the image that kinetic-flows' own scheduled flows run in.
+        no_cache: Build what exists already, without any layer of an earlier build.
+        update_credentials: Enter the Docker Hub credentials anew.
+        yes: Do not ask for confirmation.
+        dry_run: Print Dockerfiles, names and build steps, and do nothing.
+        as_json: Print what was made as JSON.
+        deployment: Have a Prefect deployment do it, such as rebuild-base-images, and wait for
+            the end of its run; Ctrl-C leaves the run going.
+        detach: With --deployment, return when the run was asked for, and print its id and
+            where to watch it.
+        project: Google Cloud project; KINETIC_PROJECT by default.
+        cluster: GKE cluster, or the name of a profile; KINETIC_CLUSTER by default.
+    """
+    from kinetic_flows.core.terminal import terminal_progress
+    from kinetic_flows.flows.build_image import BuildImageParameters, plan_base_images
+    from kinetic_flows.runs.session import prefect_api_url
+
+    environ = process_environment()
+    progress = terminal_progress(quiet=load_settings(environ).quiet)
+    parameters = BuildImageParameters(
+        repository=repo or "",
+        categories=category,
+        tag=tag,
+        pythons=python,
+        dockerfile=str(dockerfile.resolve()) if dockerfile else None,
+        no_cache=no_cache,
+        controller=controller,
+        project=project,
+        cluster=cluster,
+    )
+    if deployment is not None:
+        _check_for_deployment(parameters, update_credentials=update_credentials, dry_run=dry_run)
+        api_url = prefect_api_url(load_settings(environ), environ, progress)
+        run_deployment(api_url, deployment, parameters, detach=detach, as_json=as_json)
+        return
+    if detach:
+        raise UsageError(
+            "--detach goes with --deployment alone",
+            hint="without a deployment the builds are followed from here",
+        )
+    if repo is None:
+        parameters = _questions(parameters, environ)
+    plan = plan_base_images(parameters, environ, progress)
+    if dry_run:
+        print_dry_run(plan, as_json=as_json)
+        return
+    _settle_credentials(plan, environ, update=update_credentials)
+    print_setup(plan.platform.setup(plan.request.repository))
+    standings = plan.platform.look_up(plan.orders)
+    print_summary(plan, standings)
+    if not yes and any(no_cache or not standing.is_current for standing in standings):
+        _confirm()
+    _run(plan, parameters, environ, progress, as_json=as_json)
+    if repo is None:
+        print_command(parameters)
+
+
+def _run(
+    plan: BaseImagesPlan,
+    parameters: BuildImageParameters,
+    environ: Mapping[str, str],
+    progress: Progress,
+    *,
+    as_json: bool,
+) -> None:
+    from kinetic_flows.flows.build_image import BaseImagesFailed, run_here
+
+    try:
+        outcomes = run_here(parameters, environ, progress)
+    except BaseImagesFailed as failure:
+        print_outcomes(failure.outcomes, plan.request, as_json=as_json)
+        raise
+    print_outcomes(outcomes, plan.request, as_json=as_json)
+
+
+def _questions(
+    parameters: BuildImageParameters, environ: Mapping[str, str]
+) -> BuildImageParameters:
+    if not is_terminal():
+        raise UsageError(
+            "--repo is missing, and there is no terminal to ask for it",
+            hint="give it, such as --repo us-docker.pkg.dev/my-project/kinetic-base, and --yes",
+        )
+    from kinetic_flows.cli.build_image_questions import ask_parameters
+
+    return ask_parameters(parameters, environ)
+
+
+def _settle_credentials(plan: BaseImagesPlan, environ: Mapping[str, str], *, update: bool) -> None:
+    """See that Docker Hub's credentials are there, and good; ask for them where they are not."""
+    if not plan.on_docker_hub:
+        return
+    if not update and plan.platform.docker_hub.exists():
+        plan.platform.check_docker_hub()
+        return
+    from kinetic_flows.platforms.gke.builds.base_images import given_docker_hub_login
+
+    credentials = given_docker_hub_login(environ)
+    if credentials is None:
+        if not is_terminal():
+            raise UsageError(
+                "Docker Hub's user name and access token are not stored yet, and there is no "
+                "terminal to ask for them",
+                hint="set KINETIC_DOCKERHUB_USERNAME and KINETIC_DOCKERHUB_TOKEN",
+            )
+        from kinetic_flows.cli.build_image_questions import ask_docker_hub_login
+
+        credentials = ask_docker_hub_login()
+    plan.platform.store_docker_hub(credentials)
+    print_credentials_note(plan)
+
+
+def _check_for_deployment(
+    parameters: BuildImageParameters, *, update_credentials: bool, dry_run: bool
+) -> None:
+    """See that nothing is asked of a deployment that only this machine can do."""
+    if parameters.dockerfile is not None:
+        raise UsageError(
+            "--dockerfile and --deployment do not go together",
+            value=parameters.dockerfile,
+            hint="the deployment runs where this file is not; build it from here",
+        )
+    for option, is_given in (
+        ("--update-credentials", update_credentials),
+        ("--dry-run", dry_run),
+    ):
+        if is_given:
+            raise UsageError(
+                f"{option} and --deployment do not go together",
+                value=option,
+                hint=f"leave one of them out: {option} is about this machine",
+            )
+
+
+def _confirm() -> None:
+    if not confirmed("Build and push these images?", undone="nothing was built"):
+        print("nothing was built", file=sys.stderr)
+        raise SystemExit(1)

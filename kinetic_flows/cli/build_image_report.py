@@ -1,0 +1,155 @@
+"""What `kinetic build-image` prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
+    from kinetic_flows.flows.build_image_task import BaseOutcome
+    from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, Standing
+    from kinetic_flows.platforms.gke.builds.build import BuildStep
+    from kinetic_flows.platforms.gke.builds.registry_setup import Setup
+
+
+def print_summary(plan: BaseImagesPlan, standings: Sequence[Standing]) -> None:
+    """Print what is going to happen, to standard error."""
+    where = f"in project {plan.platform.project}"
+    say(f"base images for {plan.request.repository}, built by Cloud Build {where}:")
+    for standing in standings:
+        order = standing.order
+        if standing.is_current and not order.recipe.from_scratch:
+            digest = standing.image.digest if standing.image else ""
+            say(f"  {order.name}: {order.references[-1]} holds exactly this: {digest}")
+            continue
+        say(f"  {order.name}: build {' and '.join(order.references)}")
+        for reference, digest in standing.replaced.items():
+            say(f"    replaces {reference.rpartition('/')[2]} {digest}")
+
+
+def print_dry_run(plan: BaseImagesPlan, *, as_json: bool) -> None:
+    """Print names, Dockerfiles and build steps."""
+    if as_json:
+        print(json.dumps([_described(plan, order) for order in plan.orders], indent=2))
+        return
+    for order in plan.orders:
+        print(f"== {order.name}: {' '.join(order.references)}")
+        print(f"-- {order.context.dockerfile}")
+        print(_dockerfile(order).rstrip())
+        print("-- files: " + " ".join(sorted(order.context.files)))
+        print("-- steps")
+        for step in plan.platform.steps(order):
+            print(f"  {_command(step)}")
+        print()
+
+
+def print_outcomes(
+    outcomes: Sequence[BaseOutcome], request: BaseImagesRequest, *, as_json: bool
+) -> None:
+    """Print what came of each image, and what to set to use them."""
+    if as_json:
+        content = {
+            "images": [asdict(item) for item in outcomes],
+            "base_image_repo": request.repository,
+            "base_image_tag": request.tag,
+        }
+        print(json.dumps(content, indent=2))
+        return
+    rows = [("image", "result", "MB", "seconds", "digest")]
+    rows += [
+        (
+            item.references[-1],
+            item.action,
+            f"{item.size_bytes / 1e6:.0f}" if item.size_bytes else "",
+            f"{item.seconds:.0f}" if item.seconds else "",
+            item.digest,
+        )
+        for item in outcomes
+    ]
+    print_table(rows)
+    if any(item.action != "failed" and item.name != "controller" for item in outcomes):
+        print(f"\nto use them:\n  export KINETIC_BASE_IMAGE_REPO={request.repository}")
+        if request.tag != request.version:
+            print(f"  export KINETIC_BASE_IMAGE_TAG={request.tag}")
+
+
+def print_setup(setup: Setup | None) -> None:
+    """Print what a repository of Artifact Registry still needs."""
+    if setup is None or not setup.commands:
+        return
+    if not setup.exists:
+        say("the repository has to be created, and its users let in:")
+    elif setup.was_checked:
+        say("not granted on the repository; needed unless a role on the project does it:")
+    else:
+        say("you may not look at the repository's policy; needed unless it is granted already:")
+    for command in setup.commands:
+        say(f"  {command}")
+
+
+def print_credentials_note(plan: BaseImagesPlan) -> None:
+    """Say where the credentials are now, and who has to be let at them."""
+    from kinetic_flows.core.naming import DOCKER_HUB_TOKEN_SECRET, DOCKER_HUB_USERNAME_SECRET
+
+    say(f"Docker Hub's credentials are in Secret Manager of project {plan.platform.project}")
+    say("the build's service account has to be allowed to read them, once:")
+    for secret in (DOCKER_HUB_USERNAME_SECRET, DOCKER_HUB_TOKEN_SECRET):
+        say(
+            f"  gcloud secrets add-iam-policy-binding {secret} --project={plan.platform.project} "
+            f"--member=serviceAccount:{plan.platform.build_account()} "
+            "--role=roles/secretmanager.secretAccessor"
+        )
+
+
+def print_command(parameters: BuildImageParameters) -> None:
+    """Print the command that does the same without asking."""
+    words = ["kinetic", "build-image", "--repo", parameters.repository]
+    for option, values in (
+        ("--category", parameters.categories or ()),
+        ("--python", parameters.pythons or ()),
+    ):
+        words += [word for value in values for word in (option, value)]
+    for option, value in (
+        ("--tag", parameters.tag),
+        ("--dockerfile", parameters.dockerfile),
+        ("--project", parameters.project),
+        ("--cluster", parameters.cluster),
+    ):
+        words += [option, value] if value else []
+    words += ["--controller"] if parameters.controller else []
+    words += ["--no-cache"] if parameters.no_cache else []
+    say(f"\nthe same without questions:\n  {shlex.join([*words, '--yes'])}")
+
+
+def say(line: str) -> None:
+    """Print a line for people, apart from what is made for machines."""
+    print(line, file=sys.stderr)
+
+
+def _described(plan: BaseImagesPlan, order: BaseOrder) -> dict[str, Any]:
+    return {
+        "name": order.name,
+        "references": order.references,
+        "inputs": order.inputs,
+        "dockerfile": _dockerfile(order),
+        "files": sorted(order.context.files),
+        "steps": [asdict(step) for step in plan.platform.steps(order)],
+    }
+
+
+def _dockerfile(order: BaseOrder) -> str:
+    return order.context.files[order.context.dockerfile].decode()
+
+
+def _command(step: BuildStep) -> str:
+    """Write a step as a command; of a program in an argument only the first line."""
+    words = [step.entrypoint or "docker", *step.args]
+    shown = (word if "\n" not in word else f"{word.partition(chr(10))[0]} ..." for word in words)
+    return shlex.join(shown).replace("$$", "$")

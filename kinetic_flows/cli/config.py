@@ -1,0 +1,54 @@
+"""`kinetic config`: every setting in force, and where its value came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kinetic_flows.core.settings.settings import (
+    ResolvedSetting,
+    describe_settings,
+    load_settings,
+    process_environment,
+)
+
+
+def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Print every setting in force, and where its value came from.
+
+    Args:
+        as_json: Print a JSON object instead of a table.
+    """
+    from kinetic_flows.core.terminal import terminal_progress
+    from kinetic_flows.runs.configuration import configure
+
+    environ = process_environment()
+    progress = terminal_progress(quiet=load_settings(environ).quiet)
+    rows = describe_settings(configure(environ, progress))
+    if as_json:
+        print(json.dumps({row.name: _as_json(row) for row in rows}, indent=2))
+        return
+    table = [(row.name, _shown(row.value), str(row.source)) for row in rows]
+    names, values = (max(len(line[column]) for line in table) for column in (0, 1))
+    for name, value, source in table:
+        print(f"{name.ljust(names)}  {value.ljust(values)}  {source}")
+
+
+def _as_json(row: ResolvedSetting) -> dict[str, object]:
+    value = row.value
+    plain = value is None or isinstance(value, bool | int | str | Mapping)
+    source = {"kind": row.source.kind, "name": row.source.name or None}
+    return {"value": value if plain else str(value), "source": source}
+
+
+def _shown(value: object) -> str:
+    if value is None or value == {}:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return str(value)

@@ -1,0 +1,311 @@
+"""A Kubernetes cluster's API for code in threads: one event loop behind it for all of them.
+
+Objects are plain mappings, as the API writes them. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kinetic_flows.clients.kubernetes.access import ClusterAccess, load_configuration
+from kinetic_flows.core.errors import LaunchError
+
+if TYPE_CHECKING:
+    import aiohttp
+    from kubernetes_asyncio.client import ApiClient
+
+T = TypeVar("T")
+Query = Mapping[str, str | int]
+
+RETRY_SECONDS = (0.2, 0.7, 2.0)
+"""Pauses before each further try of a request that met a busy or unreachable API server."""
+
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+BUSY = frozenset({429, 500, 502, 503, 504})
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 20.0
+CLOSE_SECONDS = 5.0
+
+
+class KubernetesRefused(LaunchError):
+    """The API server answered, and refused.
+
+    Args:
+        status: HTTP status.
+        body: The answer: a `Status` object as JSON, or any text.
+        request: The request's method and path.
+    """
+
+    def __init__(self, status: int, body: str, request: str) -> None:
+        super().__init__(f"Kubernetes answered {status} to {request}: {body[:500]}", value=status)
+        self.status = status
+        self.body = body
+
+
+class KubernetesUnreachable(LaunchError):
+    """No answer came from the API server."""
+
+
+class StreamBroken(Exception):
+    """An answer that goes on broke off, or fell silent."""
+
+
+class KubernetesClient:
+    """Talks to one cluster; every method may be called from any thread.
+
+    Args:
+        access: The cluster, and as whom.
+    """
+
+    def __init__(self, access: ClusterAccess) -> None:
+        self.access = access
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._guard = threading.Lock()
+        self._api: ApiClient | None = None
+        self._connecting: asyncio.Lock | None = None
+        self._host = ""
+
+    # For threads
+
+    def ask(
+        self, method: str, path: str, *, query: Query | None = None, body: Any = None
+    ) -> dict[str, Any]:
+        """Send a request and return the object it is answered with.
+
+        Args:
+            method: HTTP method; PATCH sends a JSON merge patch.
+            path: Path, such as `/api/v1/namespaces/default/pods`.
+            query: Query parameters.
+            body: Object to send.
+
+        Raises:
+            KubernetesRefused: The API server refuses.
+            KubernetesUnreachable: It does not answer.
+            ConfigurationError: The cluster's credentials cannot be read.
+        """
+        return self.spawn(self.ask_within(method, path, query=query, body=body)).result()
+
+    def host(self) -> str:
+        """Return the API server's URL."""
+        self.spawn(self._connected()).result()
+        return self._host
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start work in the client's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+
+    def close(self) -> None:
+        """Stop everything that runs in the event loop, and close the connections."""
+        with self._guard:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(CLOSE_SECONDS)
+            loop.call_soon_threadsafe(loop.stop)
+
+    # For work within the event loop
+
+    async def ask_within(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        on_warning: Callable[[str], object] | None = None,
+    ) -> dict[str, Any]:
+        """Do what `ask` does, for work that was spawned.
+
+        Args:
+            method: HTTP method.
+            path: Path.
+            query: Query parameters.
+            body: Object to send.
+            on_warning: Called with each warning that comes with the answer, as `kubectl` shows
+                them (https://kubernetes.io/blog/2020/09/03/warnings/).
+        """
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        text, warnings = await self._insist(method, path, query or {}, body, timeout)
+        if on_warning is not None:
+            for warning in warnings:
+                on_warning(warning)
+        found: dict[str, Any] = json.loads(text) if text else {}
+        return found
+
+    @asynccontextmanager
+    async def open_stream(
+        self, path: str, query: Query, *, silence_seconds: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open an answer that goes on, and yield its chunks as they come.
+
+        Args:
+            path: Path.
+            query: Query parameters.
+            silence_seconds: Ends the stream when nothing came for so long.
+
+        Raises:
+            KubernetesRefused: The API server refuses.
+            KubernetesUnreachable: It does not answer.
+            StreamBroken: The answer broke off, or fell silent.
+        """
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(
+            connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds
+        )
+        try:
+            answer = await self._send("GET", path, query, None, timeout)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
+        async with answer:
+            if answer.status >= 300:
+                raise KubernetesRefused(answer.status, await answer.text(), f"GET {path}")
+            yield _chunks(answer)
+
+    async def _insist(
+        self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
+    ) -> tuple[str, list[str]]:
+        """Send a request until it is answered; repeating ours never does anything twice."""
+        import aiohttp
+
+        pauses = iter(RETRY_SECONDS)
+        signed_in_again = False
+        while True:
+            pause = next(pauses, None)
+            try:
+                async with await self._send(method, path, query, body, timeout) as answer:
+                    status, text = answer.status, await answer.text()
+                    said = answer.headers.getall("Warning", [])
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if pause is None:
+                    raise self._unreachable(error) from error
+            else:
+                if status < 300:
+                    return text, [_warning_text(each) for each in said]
+                if status == 401 and not signed_in_again:
+                    # Tokens of login plugins expire while their kubeconfig stays.
+                    signed_in_again = True
+                    await self._disconnect()
+                elif status not in BUSY or pause is None:
+                    raise KubernetesRefused(status, text, f"{method} {path}")
+            await asyncio.sleep((pause or 0.1) * random.uniform(0.5, 1.5))  # noqa: S311
+
+    async def _send(
+        self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        api = await self._connected()
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json, */*", "Content-Type": kind}
+        parameters: list[tuple[str, Any]] = list(query.items())
+        await api.update_params_for_auth(headers, parameters, ["BearerToken"])
+        answer: aiohttp.ClientResponse = await api.rest_client.request(
+            method,
+            self._host + path,
+            query_params=dict(parameters),
+            headers=headers,
+            body=body,
+            _preload_content=False,
+            _request_timeout=timeout,
+        )
+        return answer
+
+    async def _connected(self) -> ApiClient:
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if self._api is None:
+                from kubernetes_asyncio.client import ApiClient
+
+                configuration = await load_configuration(self.access)
+                # Each pod whose output is followed holds a connection.
+                configuration.connection_pool_maxsize = 0
+                self._api = ApiClient(configuration=configuration)
+                self._host = str(configuration.host).rstrip("/")
+            return self._api
+
+    async def _disconnect(self) -> None:
+        api, self._api = self._api, None
+        if api is not None:
+            await api.close()
+
+    async def _shut(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._disconnect()
+        self._connecting = None
+
+    def _unreachable(self, error: Exception) -> KubernetesUnreachable:
+        words = str(error) or type(error).__name__
+        return KubernetesUnreachable(
+            f"the cluster's API server {self._host} cannot be reached: {words}",
+            value=self._host,
+            hint="is this network among the cluster's authorised networks?",
+        )
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._guard:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=_run_loop, args=(self._loop,), name="kinetic-kubernetes", daemon=True
+                ).start()
+                # Also runs when the interpreter ends, while sockets can still be closed.
+                weakref.finalize(self, _close, weakref.ref(self))
+            return self._loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _close(reference: weakref.ref[KubernetesClient]) -> None:
+    client = reference()
+    if client is not None:
+        client.close()
+
+
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield what comes until the answer ends."""
+    import aiohttp
+
+    try:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise StreamBroken(str(error) or type(error).__name__) from error
+
+
+def _warning_text(header: str) -> str:
+    """Return what a Warning header says: `299 - "text"`, with quotes in the text escaped.
+
+    https://www.rfc-editor.org/rfc/rfc7234#section-5.5
+    """
+    found = _WARNING.match(header)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else header
+
+
+def core_path(namespace: str, plural: str, name: str = "") -> str:
+    """Return the path of objects of the core API in a namespace."""
+    return f"/api/v1/namespaces/{namespace}/{plural}" + (f"/{name}" if name else "")
+
+
+def jobs_path(namespace: str, name: str = "") -> str:
+    """Return the path of the Jobs of a namespace, or of one."""
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs" + (f"/{name}" if name else "")

@@ -1,0 +1,1 @@
+"""Prefect: its API, its blocks, and the background server of this machine."""

@@ -1,0 +1,372 @@
+"""Prefect's API as this library needs it: runs, their states and their logs.
+
+Prefect is imported when a connection is made, not before: its import takes seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from uuid import UUID, uuid4
+
+from kinetic_flows.clients.prefect.access import api_settings
+from kinetic_flows.clients.prefect.records import (
+    FINAL_STATES,
+    LogLine,
+    NewRun,
+    RunQuery,
+    RunRecord,
+    log_line_of,
+    record_of,
+    with_deployment,
+)
+from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
+from kinetic_flows.core.naming import CLIENT_LOGGER
+
+if TYPE_CHECKING:
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
+
+__all__ = ["LogLine", "NewRun", "PrefectApi", "RunQuery", "RunRecord", "connect"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PAGE_SIZE = 200
+HTTP_UNAVAILABLE = 503
+HTTP_OUTAGES = frozenset({502, 503, 504})
+BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
+"""Pauses before each further try of a request that the server was too busy for."""
+
+
+def translated(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn what Prefect's client raises into this library's errors."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        import httpx
+        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+        url: str = args[0].url  # type: ignore[attr-defined]
+        try:
+            return method(*args, **kwargs)
+        except ObjectNotFound as error:
+            raise RunNotFoundError(
+                f"{url} knows no such flow run: {args[1]}",
+                value=args[1],
+                hint="list runs with `kinetic runs ls`; is this the API the run was made with?",
+            ) from error
+        except (PrefectHTTPStatusError, httpx.TransportError) as error:
+            raise translation(url, error) from error
+
+    return call
+
+
+def translation(url: str, error: Exception) -> PrefectServerError:
+    """Return this library's error for one of Prefect's client.
+
+    Args:
+        url: The API that was asked.
+        error: A `PrefectHTTPStatusError` or an `httpx.TransportError`.
+    """
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    if isinstance(error, PrefectHTTPStatusError):
+        return _refused(url, error)
+    return PrefectUnreachable(
+        f"the Prefect API at {url} cannot be reached: {error}",
+        value=url,
+        hint="check PREFECT_API_URL; a background server that has died is started by the next call",
+    )
+
+
+def _refused(url: str, error: Any) -> PrefectServerError:
+    code = error.response.status_code
+    hint = (
+        "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to valid credentials (for the background "
+        "server of a KINETIC_HOME: `kinetic server env`)"
+        if code in (401, 403)
+        else "the server's log says more; is its Prefect of the same minor version as yours?"
+    )
+    text = error.response.text[:500]
+    kind = PrefectUnreachable if code in HTTP_OUTAGES else PrefectServerError
+    return kind(f"the Prefect API at {url} answered {code}: {text}", value=code, hint=hint)
+
+
+class PrefectApi:
+    """A connection to one Prefect API.
+
+    Args:
+        client: An open client of Prefect's, for the other modules of this package.
+        url: The API's URL.
+        ui_url: Where its UI is; None when unknown.
+    """
+
+    def __init__(self, client: SyncPrefectClient, url: str, ui_url: str | None) -> None:
+        self.client = client
+        self._flow_ids: dict[str, str] = {}
+        self._deployments: dict[UUID, DeploymentResponse | None] = {}
+        self.url = url
+        self.ui_url = ui_url
+
+    def run_url(self, run_id: str) -> str:
+        """Return where a browser shows a run; the API's URL of it when there is no UI."""
+        if self.ui_url:
+            return f"{self.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
+        return f"{self.url}/flow_runs/{run_id}"
+
+    @translated
+    def create_run(self, new: NewRun) -> str:
+        """Create a Pending flow run, shown under its parent, and return its id.
+
+        This is one request, one more for a parent, and one for the first run of a flow.
+        """
+        placeholder = self._create_placeholder(new) if new.parent_flow_run_id else None
+        body = {
+            "flow_id": self.flow_id(new.flow),
+            "flow_version": "1",
+            "name": new.name,
+            "parameters": dict(new.parameters),
+            "tags": list(new.tags),
+            "labels": dict(new.labels),
+            "parent_task_run_id": placeholder and str(placeholder),
+            "state": {
+                "type": new.state_type,
+                "name": new.state_name,
+                "message": new.message or "waiting to be launched",
+            },
+            "empirical_policy": {
+                "retries": new.retries.count,
+                "retry_delay": int(new.retries.delay_seconds),
+            },
+            "work_pool_name": new.work_pool,
+            "work_queue_name": new.work_queue,
+            "job_variables": dict(new.job_variables),
+        }
+        # Prefect's own method asks for the flow each time and takes no labels (3.8.8).
+        sent = {name: value for name, value in body.items() if value is not None}
+        created: dict[str, Any] = self.client.request("POST", "/flow_runs/", json=sent).json()
+        return str(created["id"])
+
+    def flow_id(self, name: str) -> str:
+        """Return the id of a flow, which is made if it has to be."""
+        if name not in self._flow_ids:
+            self._flow_ids[name] = str(self.client.create_flow_from_name(name))
+        return self._flow_ids[name]
+
+    def _create_placeholder(self, new: NewRun) -> UUID:
+        """Create the task run by which Prefect shows a flow run under its parent."""
+        from prefect import Task
+
+        task: Task[..., None] = Task(
+            _nothing, name=new.flow, version="1", retries=0, retry_delay_seconds=0
+        )
+        run = self.client.create_task_run(
+            task,
+            flow_run_id=UUID(new.parent_flow_run_id),
+            dynamic_key=uuid4().hex,
+            name=new.name or new.flow,
+        )
+        return run.id
+
+    @translated
+    def publish_markdown(self, run_id: str, key: str, markdown: str) -> None:
+        """Show a Markdown text among a run's artifacts.
+
+        Args:
+            run_id: The flow run.
+            key: What the artifact is called.
+            markdown: The text.
+        """
+        from prefect.client.schemas.actions import ArtifactCreate
+
+        artifact = ArtifactCreate(key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id))
+        self.client.create_artifact(artifact)
+
+    @translated
+    def read_run(self, run_id: str) -> RunRecord:
+        """Return what is known of a run.
+
+        Raises:
+            RunNotFoundError: No flow run has this id.
+        """
+        return self._record(self.client.read_flow_run(UUID(run_id)))
+
+    @translated
+    def set_state(
+        self, run_id: str, state_type: str, *, name: str | None = None, message: str = ""
+    ) -> bool:
+        """Set a run's state; a final state is never overwritten but for a worker's guess.
+
+        Args:
+            run_id: The flow run.
+            state_type: Prefect's state type, such as `CRASHED`.
+            name: The state's name; None for the type's own.
+            message: What the UI shows beside it.
+
+        Returns:
+            Whether it was set.
+        """
+        from prefect.client.schemas.objects import State, StateType
+
+        kind = StateType(state_type)
+        state: State[Any] = State(type=kind, name=name, message=message or None)
+        record, is_final = self.read_run(run_id), state_type in FINAL_STATES
+        if record.is_final and not (is_final and record.is_guessed):
+            return False
+        self.client.set_flow_run_state(run_id, state, force=is_final)
+        return True
+
+    @translated
+    def find_runs(
+        self, query: RunQuery | None = None, *, limit: int | None = None
+    ) -> list[RunRecord]:
+        """Return runs of remote functions, newest first.
+
+        Args:
+            query: Which runs; None for all.
+            limit: How many at most; None for all.
+        """
+        return list(islice(self._pages(query or RunQuery(), limit), limit))
+
+    def _pages(self, query: RunQuery, limit: int | None) -> Iterator[RunRecord]:
+        from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+        from prefect.client.schemas.sorting import FlowRunSort
+
+        flow = query.to_flow_filter()
+        wanted = FlowRunFilter.model_validate(query.to_filter())
+        size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
+        offset = 0
+        while size:
+            page = self.client.read_flow_runs(
+                flow_filter=FlowFilter.model_validate(flow) if flow else None,
+                flow_run_filter=wanted,
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=size,
+                offset=offset,
+            )
+            yield from map(self._record, page)
+            offset += len(page)
+            if len(page) < size:
+                return
+
+    @translated
+    def log(self, run_id: str, *lines: str, level: int = logging.INFO) -> None:
+        """Write lines into a run's log.
+
+        Args:
+            run_id: The flow run.
+            *lines: The lines, in order.
+            level: Their level, as `logging` has it.
+        """
+        now = datetime.now(UTC)
+        self.client.create_logs(
+            {
+                "name": CLIENT_LOGGER,
+                "level": level,
+                "message": line,
+                # Prefect orders lines by their time.
+                "timestamp": (now + timedelta(microseconds=number)).isoformat(),
+                "flow_run_id": run_id,
+            }
+            for number, line in enumerate(lines)
+        )
+
+    def _record(self, run: FlowRun) -> RunRecord:
+        """Describe a flow run; its deployment is read once for all its runs."""
+        from prefect.exceptions import ObjectNotFound
+
+        record, deployment_id = record_of(run), run.deployment_id
+        if deployment_id is None:
+            return record
+        if deployment_id not in self._deployments:
+            try:
+                self._deployments[deployment_id] = self.client.read_deployment(deployment_id)
+            except ObjectNotFound:
+                self._deployments[deployment_id] = None
+        return with_deployment(record, self._deployments[deployment_id])
+
+    @translated
+    def schedule(self, run_id: str) -> None:
+        """Hand a run over to the workers of its work pool."""
+        from prefect.states import Scheduled
+
+        self.client.set_flow_run_state(UUID(run_id), Scheduled(), force=True)
+
+    @translated
+    def logs(self, run_id: str, offset: int = 0) -> list[LogLine]:
+        """Return a run's log lines, oldest first, from an offset on."""
+        from prefect.client.schemas.filters import LogFilter
+        from prefect.client.schemas.sorting import LogSort
+
+        wanted = LogFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
+        lines: list[LogLine] = []
+        while True:
+            page = self.client.read_logs(
+                log_filter=wanted,
+                sort=LogSort.TIMESTAMP_ASC,
+                limit=PAGE_SIZE,
+                offset=offset + len(lines),
+            )
+            lines += [log_line_of(log) for log in page]
+            if len(page) < PAGE_SIZE:
+                return lines
+
+
+def _nothing() -> None:
+    """Stand in for a function that runs elsewhere; Prefect only wants its name."""
+
+
+def _retry_soon(response: httpx.Response) -> None:
+    """Ask Prefect's client for an early retry when the server was merely busy.
+
+    A server on SQLite answers 503 when two transactions collide, which is over in
+    milliseconds; the client would wait two seconds and more.
+    """
+    if response.status_code == HTTP_UNAVAILABLE and "Retry-After" not in response.headers:
+        tries = response.request.extensions.setdefault("kinetic_tries", 0)
+        response.request.extensions["kinetic_tries"] = tries + 1
+        pause = BUSY_RETRY_SECONDS[min(tries, len(BUSY_RETRY_SECONDS) - 1)]
+        # Callers that collided once would collide again if they all waited equally long.
+        response.headers["Retry-After"] = str(pause * random.uniform(0.5, 1.5))  # noqa: S311
+
+
+@contextmanager
+def connect(api_url: str) -> Iterator[PrefectApi]:
+    """Make a Prefect API current for this thread, and yield a connection to it.
+
+    Args:
+        api_url: The API to use, with the credentials of `api_settings`.
+    """
+    from prefect import get_client
+    from prefect.settings import PREFECT_UI_URL, temporary_settings
+
+    hooks: dict[str, Any] = {"event_hooks": {"response": [_retry_soon]}}
+    with (
+        temporary_settings(api_settings(api_url)),
+        get_client(sync_client=True, httpx_settings=hooks) as client,
+    ):
+        yield PrefectApi(client, api_url, PREFECT_UI_URL.value())
+
+
+@contextmanager
+def impatient(retries: int = 1) -> Iterator[None]:
+    """Let requests that cannot reach the API fail after seconds, not after a minute.
+
+    For those who have something else to do meanwhile, and ask again.
+
+    Args:
+        retries: How often a request is tried again: the pauses are 2, 4, 8, ... seconds.
+    """
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
+        yield

@@ -1,0 +1,105 @@
+"""Where Prefect keeps the results of image builds, so that a team shares them.
+
+Prefect takes a place for results only as a saved block. The block's class is found through an
+entry point: this library imports none of its own blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from prefect.filesystems import WritableFileSystem
+
+    from kinetic_flows.core.settings.cloud import CloudSettings
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "kinetic_flows.blocks"
+ENTRY_POINT = "build_cache"
+
+_saved: dict[tuple[str, str], WritableFileSystem] = {}
+_lock = threading.Lock()
+
+
+def shared_build_cache(cloud: CloudSettings, api_url: str) -> WritableFileSystem | None:
+    """Return the saved block of a cluster's build cache, saving it if nobody has yet.
+
+    Args:
+        cloud: The settings of Google Cloud; the cache is in its jobs bucket.
+        api_url: The Prefect API that blocks are saved in, which is the current one.
+
+    Returns:
+        The block; None when this user may not save blocks, or Prefect does not answer: then
+        there is no shared cache, and the registry alone knows what is built.
+    """
+    fields = _fields(cloud)
+    name = naming.build_cache_block(cloud.jobs_bucket, _fingerprint(cloud))
+    with _lock:
+        if (api_url, name) not in _saved:
+            block = _load_or_save(name, fields)
+            if block is None:
+                return None
+            _saved[api_url, name] = block
+        return _saved[api_url, name]
+
+
+def _load_or_save(name: str, fields: dict[str, Any]) -> WritableFileSystem | None:
+    import httpx
+    from prefect.exceptions import ObjectAlreadyExists
+
+    block_class = _block_class()
+    try:
+        try:
+            return _load(block_class, name)
+        except ValueError:  # nobody has saved it
+            block: WritableFileSystem = block_class(**fields)
+        try:
+            block.save(name, _sync=True)  # type: ignore[call-arg]
+        except (ObjectAlreadyExists, ValueError):  # somebody else was faster
+            return _load(block_class, name)
+    except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: saved by another version
+        logger.warning("builds are not cached for others: block %s is not saved: %s", name, error)
+        return None
+    return block
+
+
+def _load(block_class: Any, name: str) -> WritableFileSystem:
+    block: WritableFileSystem = block_class.load(name, _sync=True)
+    return block
+
+
+def _block_class() -> Any:
+    found = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=ENTRY_POINT)), None)
+    if found is None:
+        raise ConfigurationError(
+            "the Prefect blocks of kinetic-flows are not installed",
+            value=ENTRY_POINT,
+            hint="install the package itself (pip install kinetic-flows) besides its files",
+        )
+    return found.load()
+
+
+def _fields(cloud: CloudSettings) -> dict[str, Any]:
+    return {
+        "bucket": cloud.jobs_bucket,
+        "prefix": naming.BUILD_RESULTS,
+        "project": cloud.project,
+        "endpoint": cloud.storage_endpoint,
+        "profile": cloud.credentials.profile if cloud.credentials else None,
+    }
+
+
+def _fingerprint(cloud: CloudSettings) -> str:
+    """Tell apart blocks that reach one bucket by other ways: endpoints and credentials."""
+    profile = cloud.credentials.profile if cloud.credentials else None
+    ways = json.dumps([cloud.project, cloud.storage_endpoint, profile])
+    return hashlib.sha256(ways.encode()).hexdigest()

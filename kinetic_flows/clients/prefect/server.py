@@ -1,0 +1,380 @@
+"""The background Prefect server of a `KINETIC_HOME`: started once, then reused by everyone.
+
+Prefect's own ephemeral server takes many seconds per process and dies with it, which would
+break detached runs, attaching and the UI. Nothing here imports prefect.
+
+The server is its user's own: it listens on loopback, asks for a password, and its files can be
+read by nobody else. Its database takes one server, also where a home is seen by several hosts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPException
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from kinetic_flows.clients.prefect.server_access import (
+    AUTH_STRING_VARIABLE,
+    PROOF_PATH,
+    SIGN_IN_PATH,
+    make_auth_string,
+    make_link_token,
+    proof,
+    read_auth_string,
+    remember_access,
+)
+from kinetic_flows.core.errors import PrefectServerError
+from kinetic_flows.core.files import open_private, private_directory, tighten_home, write_atomically
+from kinetic_flows.core.processes import ProcessIdentity, exit_code, liveness, start_detached
+
+START_TIMEOUT_SECONDS = 180.0
+STOP_TIMEOUT_SECONDS = 15.0
+BUSY_TIMEOUT_SECONDS = 60.0
+HEALTH_TIMEOUT_SECONDS = 5.0
+POLL_SECONDS = 0.1
+PREFERRED_PORT = 4242
+LOG_TAIL_LINES = 15
+NEEDED_BYTES = 1_000_000
+"""Free space without which a server cannot make its database."""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_told_open: set[int] = set()
+
+_PROGRAM = "kinetic_flows.clients.prefect.server_process"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerRecord:
+    """What is remembered of a running server.
+
+    Attributes:
+        process: The server's process.
+        port: The loopback port it listens on.
+        prefect_version: The Prefect it runs.
+    """
+
+    process: ProcessIdentity
+    port: int
+    prefect_version: str
+
+    @property
+    def api_url(self) -> str:
+        """What `PREFECT_API_URL` is to be."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def ui_url(self) -> str:
+        """Where a browser finds the UI."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was started by an earlier version, which asks nobody for a password."""
+        return not self.process.host
+
+
+class BackgroundServer:
+    """One Prefect server per home directory, with a SQLite database inside it.
+
+    Args:
+        home: `KINETIC_HOME`.
+        environ: Variables the server inherits, less Prefect's own.
+    """
+
+    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+        self.home = home
+        self.directory = home / "prefect"
+        self.log_file = self.directory / "server.log"
+        self._record_file = self.directory / "server.json"
+        self._life_file = self.directory / "server.alive"
+        self._environ = environ
+
+    def status(self) -> ServerRecord | None:
+        """Return the running server, if it answers here and now, or None."""
+        record = self._read_record()
+        return record if record and self._is_usable(record) else None
+
+    def has_died(self, api_url: str) -> bool:
+        """Whether an API is this home's, and the process that answered there has ended."""
+        record = self._read_record()
+        if record is None or record.api_url != api_url:
+            return False
+        return liveness(record.process, self._life_file) == "dead"
+
+    def ensure(self, on_start: Callable[[str], None] = lambda _: None) -> ServerRecord:
+        """Return the running server, starting it if need be; safe under concurrent callers.
+
+        Args:
+            on_start: Told, once, that a server is being started and what takes the time.
+
+        Raises:
+            PrefectServerError: It does not start (the message ends with its last log lines), or
+                it runs where it cannot be reached from here.
+        """
+        installed = version("prefect")
+        record = self.status()
+        if record and record.prefect_version == installed:
+            _warn_of_open(record, on_start)
+            return record
+        with self._locked():
+            record = self._read_record()
+            if record and record.prefect_version == installed and self._becomes_usable(record):
+                return record
+            if record:
+                self._give_up(record)
+            on_start(
+                f"starting a background Prefect {installed} server (first time: ~20 s); "
+                "`kinetic ui` opens its pages"
+            )
+            return self._start(preferred=record.port if record else PREFERRED_PORT)
+
+    def stop(self, *, forget: bool = False) -> bool:
+        """Stop the server; return whether one was running.
+
+        Args:
+            forget: Whether one of a host that is gone for good is taken for stopped.
+
+        Raises:
+            PrefectServerError: It is one of another host or container.
+        """
+        with self._locked():
+            record = self._read_record()
+            if record is None:
+                return False
+            was_alive = record.process.is_alive()
+            if not forget:
+                self._give_up(record)
+            self._record_file.unlink(missing_ok=True)
+            return was_alive
+
+    def recognize(self, api_url: str) -> bool:
+        """Return whether an API is this server's; its password is known then."""
+        record, parts = self._read_record(), urlsplit(api_url)
+        if record is None or parts.port != record.port or parts.hostname not in _LOOPBACK:
+            return False
+        if record.is_open or not self._is_usable(record):
+            return False
+        remember_access(api_url, self._auth_string())
+        return True
+
+    def environment(self, record: ServerRecord) -> dict[str, str]:
+        """Return the variables by which Prefect's own commands use a running server."""
+        auth = {} if record.is_open else {"PREFECT_API_AUTH_STRING": self._auth_string()}
+        return {"PREFECT_API_URL": record.api_url, **auth}
+
+    def sign_in_url(self, record: ServerRecord, page: str = "/") -> str:
+        """Return an address that opens the UI in one browser, once and soon.
+
+        Args:
+            record: The server, which runs.
+            page: The path of the page to open.
+        """
+        if record.is_open:
+            return f"{record.ui_url}{page}"
+        token = make_link_token(self._auth_string(), time.time())
+        return f"{record.ui_url}{SIGN_IN_PATH}?token={token}&page={quote(page)}"
+
+    def _auth_string(self) -> str:
+        return read_auth_string(self.directory) or ""
+
+    def _is_usable(self, record: ServerRecord) -> bool:
+        """Whether a server answers here, and is this home's; its password is known then."""
+        if record.process.is_of_here and not record.process.is_alive():
+            return False
+        if record.is_open:
+            return _ask(record.port, "/api/health") is not None
+        if not self._proves_itself(record.port):
+            return False
+        remember_access(record.api_url, self._auth_string())
+        return True
+
+    def _becomes_usable(self, record: ServerRecord) -> bool:
+        """Whether a server answers at last: a busy one carries others' runs and stays."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+        while not self._is_usable(record):
+            if not record.process.is_alive() or time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def _give_up(self, record: ServerRecord) -> None:
+        """Stop a server before another one may open its database.
+
+        Raises:
+            PrefectServerError: It is one of another host or container, and may live there.
+        """
+        if record.process.is_of_here:
+            self._end(record)
+        elif liveness(record.process, self._life_file) != "dead":
+            where = record.process.where
+            raise PrefectServerError(
+                f"the background Prefect server of {self.home} runs on {where}, out of reach of "
+                "this host or container, and its database takes one server",
+                value=where,
+                hint="set KINETIC_HOME to a directory that only this host uses, or PREFECT_API_URL "
+                f"to a server that both reach; if {where} is gone for good, run `kinetic server "
+                "stop --forget`",
+            )
+
+    def _read_record(self) -> ServerRecord | None:
+        try:
+            fields = json.loads(self._record_file.read_text())
+            return ServerRecord(**{**fields, "process": ProcessIdentity.read(fields["process"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        private_directory(self.directory)
+        tighten_home(self.home)
+        with os.fdopen(open_private(self.directory / "server.lock"), "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _start(self, preferred: int) -> ServerRecord:
+        record = self._launch(preferred if _is_free(preferred) else _free_port())
+        if not self._comes_up(record):
+            # Another home's server was faster to take the port.
+            record = self._launch(_free_port())
+            if not self._comes_up(record):
+                raise self._start_error("found its port taken, twice")
+        write_atomically(self._record_file, json.dumps(asdict(record)).encode())
+        remember_access(record.api_url, self._auth_string())
+        return record
+
+    def _launch(self, port: int) -> ServerRecord:
+        try:
+            process = start_detached(
+                [sys.executable, "-m", _PROGRAM, "127.0.0.1", str(port)],
+                environment=self._server_environment(port),
+                log_file=self.log_file,
+                life_file=self._life_file,
+            )
+        except BlockingIOError as error:
+            raise PrefectServerError(
+                f"another Prefect server has the database in {self.directory} open",
+                value=str(self.directory),
+                hint="it was started in another host or container: stop it there, or set "
+                "KINETIC_HOME to a directory that only this one uses",
+            ) from error
+        return ServerRecord(process=process, port=port, prefect_version=version("prefect"))
+
+    def _server_environment(self, port: int) -> dict[str, str]:
+        inherited = {k: v for k, v in self._environ.items() if not k.startswith("PREFECT_")}
+        database = self.directory / "prefect.db"
+        return {
+            **inherited,
+            "PREFECT_HOME": str(self.directory),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+            AUTH_STRING_VARIABLE: make_auth_string(self.directory),
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+            "DO_NOT_TRACK": "1",
+        }
+
+    def _comes_up(self, record: ServerRecord) -> bool:
+        """Wait for a server that was launched; False when another one has its port."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not self._proves_itself(record.port):
+            if not record.process.is_alive():
+                code = exit_code(record.process)
+                if not _is_free(record.port):
+                    return False
+                raise self._start_error(f"exited with code {code}")
+            if time.monotonic() > deadline:
+                self._end(record)
+                raise self._start_error(f"did not answer within {START_TIMEOUT_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def _proves_itself(self, port: int) -> bool:
+        """Whether what listens at a port is this home's server; it learns no password by it."""
+        nonce, auth_string = secrets.token_hex(16), self._auth_string()
+        answer = _ask(port, f"{PROOF_PATH}?nonce={nonce}")
+        with suppress(ValueError, TypeError, KeyError):
+            given = str(json.loads(answer or b"")["proof"])
+            return bool(auth_string) and hmac.compare_digest(
+                given.encode(), proof(auth_string, port, nonce).encode()
+            )
+        return False
+
+    def _start_error(self, what: str) -> PrefectServerError:
+        free_bytes = shutil.disk_usage(self.directory).free
+        if free_bytes < NEEDED_BYTES:
+            what += f"; {self.directory} has {free_bytes} bytes of free space left"
+        tail = self.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return PrefectServerError(
+            "\n".join([f"the background Prefect server {what}", *(f"    {line}" for line in tail)]),
+            value=str(self.log_file),
+            hint=f"the whole log is in {self.log_file}; to use a server of your own, "
+            "set PREFECT_API_URL",
+        )
+
+    def _end(self, record: ServerRecord) -> None:
+        """Stop a server's whole process group, kindly at first."""
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            if not record.process.is_alive():
+                break
+            with suppress(ProcessLookupError):
+                os.killpg(record.process.pid, signal_number)
+            deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+            while record.process.is_alive() and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        exit_code(record.process)
+
+
+def _warn_of_open(record: ServerRecord, tell: Callable[[str], None]) -> None:
+    """Say, once, that a server asks nobody for a password."""
+    if record.is_open and record.port not in _told_open:
+        _told_open.add(record.port)
+        tell(
+            "the background Prefect server was started by an earlier version and is open to "
+            "everybody on this machine: `kinetic server stop`, and the next call starts a "
+            "private one"
+        )
+
+
+def _ask(port: int, path: str) -> bytes | None:
+    """Return what a server on this machine answers; None when it is no good answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=HEALTH_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read() if response.status == 200 else None
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,79 @@
+"""The key by which those who may launch runs know what one of them wrote to the bucket.
+
+Whoever can write to the bucket could otherwise put packages into everyone's images by a lock of
+their own. The key is a Secret block of the Prefect API that the team shares: who can read blocks
+there can launch runs anyway. It is read once for each machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+
+from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.core import naming
+from kinetic_flows.core.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+def load_store_key(bucket: str, api_url: str, home: Path) -> bytes | None:
+    """Return the key of a bucket's writers, made and saved if nobody has.
+
+    Args:
+        bucket: The bucket.
+        api_url: The Prefect API that the team shares.
+        home: Where the key is kept for the next time, readable by this user alone.
+
+    Returns:
+        The key; None when this user may not read blocks, or Prefect does not answer: then what
+        others wrote is not believed.
+    """
+    path = home / "keys" / hashlib.sha256(f"{api_url} {bucket}".encode()).hexdigest()[:32]
+    try:
+        return bytes.fromhex(path.read_text())
+    except (FileNotFoundError, ValueError):
+        key = _from_prefect(naming.store_key_block(bucket), api_url)
+    if key is not None:
+        write_atomically(path, key.hex().encode())
+    return key
+
+
+def _from_prefect(name: str, api_url: str) -> bytes | None:
+    import httpx
+    from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+
+    try:
+        with connect(api_url):
+            try:
+                return _load(name)
+            except ValueError:  # nobody has saved it
+                pass
+            try:
+                return _save(name)
+            except (ObjectAlreadyExists, ValueError):  # somebody else was faster
+                return _load(name)
+    except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError, ValueError) as error:
+        logger.info("stored locks are not believed: block %s cannot be read: %s", name, error)
+        return None
+
+
+def _load(name: str) -> bytes:
+    from prefect.blocks.system import Secret
+
+    block_class: Any = Secret
+    block = block_class.load(name, _sync=True)
+    return bytes.fromhex(str(block.get()))
+
+
+def _save(name: str) -> bytes:
+    from prefect.blocks.system import Secret
+    from pydantic import SecretStr
+
+    key = secrets.token_bytes(32)
+    block: Any = Secret(value=SecretStr(key.hex()))
+    block.save(name, _sync=True)
+    return key

@@ -1,0 +1,129 @@
+"""Work pools, as Prefect keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.core.errors import PrefectServerError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import WorkPool, WorkQueue
+
+
+class WorkPools:
+    """The work pools of one Prefect API.
+
+    Args:
+        api_url: The API.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        self.api_url = api_url
+
+    def read_template(self, name: str, pool_type: str) -> dict[str, Any] | None:
+        """Return a work pool's base job template; None when there is no such work pool.
+
+        Args:
+            name: The work pool.
+            pool_type: The type it must have.
+
+        Raises:
+            PrefectServerError: It has another type, or Prefect does not answer.
+        """
+        pool = self._ask(lambda client: _read(client, name))
+        if pool is None:
+            return None
+        if pool.type != pool_type:
+            raise PrefectServerError(
+                f"the work pool {name!r} is of type {pool.type!r}, not {pool_type!r}",
+                value=name,
+                hint="choose another name for it, or delete that work pool",
+            )
+        return dict(pool.base_job_template)
+
+    def create(self, name: str, pool_type: str, template: Mapping[str, Any]) -> bool:
+        """Create a work pool; return whether this call was the one that did."""
+        from prefect.client.schemas.actions import WorkPoolCreate
+        from prefect.exceptions import ObjectAlreadyExists
+
+        new = WorkPoolCreate(
+            name=name,
+            type=pool_type,
+            base_job_template=dict(template),
+            description=f"Runs of Python functions ({pool_type}), made by kinetic-flows.",
+        )
+        try:
+            self._ask(lambda client: client.create_work_pool(new))
+        except ObjectAlreadyExists:
+            return False
+        return True
+
+    def update(self, name: str, template: Mapping[str, Any]) -> None:
+        """Give a work pool another base job template."""
+        from prefect.client.schemas.actions import WorkPoolUpdate
+
+        changed = WorkPoolUpdate(base_job_template=dict(template))
+        self._ask(lambda client: client.update_work_pool(name, changed))
+
+    def limit_queue(self, pool: str, name: str, limit: int) -> None:
+        """Have a work queue that lets so many of its runs go on at a time, making it if need be.
+
+        Args:
+            pool: Its work pool, which there is.
+            name: The work queue.
+            limit: How many.
+        """
+
+        def change(client: Any) -> None:
+            queue = _queue(client, pool, name, limit)
+            if queue.concurrency_limit != limit:
+                client.update_work_queue(queue.id, concurrency_limit=limit)
+
+        self._ask(change)
+
+    def _ask(self, question: Any) -> Any:
+        import httpx
+        from prefect.client.orchestration import get_client
+        from prefect.exceptions import PrefectHTTPStatusError
+
+        try:
+            with connect(self.api_url), get_client(sync_client=True) as client:
+                return question(client)
+        except PrefectHTTPStatusError as error:
+            raise PrefectServerError(
+                f"the Prefect API at {self.api_url} answered {error.response.status_code}: "
+                f"{error.response.text[:500]}",
+                value=error.response.status_code,
+                hint="may these credentials change work pools?",
+            ) from error
+        except httpx.TransportError as error:
+            raise PrefectServerError(
+                f"the Prefect API at {self.api_url} cannot be reached: {error}",
+                value=self.api_url,
+                hint="check PREFECT_API_URL, or unset it to use a background server",
+            ) from error
+
+
+def _queue(client: Any, pool: str, name: str, limit: int) -> WorkQueue:
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+    try:
+        found: WorkQueue = client.read_work_queue_by_name(name, work_pool_name=pool)
+    except ObjectNotFound:
+        try:
+            found = client.create_work_queue(name, concurrency_limit=limit, work_pool_name=pool)
+        except ObjectAlreadyExists:
+            found = client.read_work_queue_by_name(name, work_pool_name=pool)
+    return found
+
+
+def _read(client: Any, name: str) -> WorkPool | None:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        found: WorkPool = client.read_work_pool(name)
+    except ObjectNotFound:
+        return None
+    return found

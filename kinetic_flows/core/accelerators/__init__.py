@@ -1,0 +1,21 @@
+"""What a function can run on: the accelerators GKE offers, and how people write them."""
+
+from __future__ import annotations
+
+from kinetic_flows.core.accelerators.model import Accelerator, Category, NodePool
+from kinetic_flows.core.accelerators.parsing import (
+    check_accelerator,
+    needs_node_pools,
+    parse_accelerator,
+)
+from kinetic_flows.core.accelerators.registry import list_accelerators
+
+__all__ = [
+    "Accelerator",
+    "Category",
+    "NodePool",
+    "check_accelerator",
+    "list_accelerators",
+    "needs_node_pools",
+    "parse_accelerator",
+]

@@ -1,0 +1,174 @@
+"""An accelerator and a node pool, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kinetic_flows.core.accelerators.runtime import RuntimeRequirement
+
+Category = Literal["cpu", "gpu", "tpu"]
+Architecture = Literal["amd64", "arm64"]
+
+TPU_ACCELERATOR_LABEL = "cloud.google.com/gke-tpu-accelerator"
+TPU_TOPOLOGY_LABEL = "cloud.google.com/gke-tpu-topology"
+GPU_ACCELERATOR_LABEL = "cloud.google.com/gke-accelerator"
+SPOT_LABEL = "cloud.google.com/gke-spot"
+NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
+MACHINE_TYPE_LABEL = "node.kubernetes.io/instance-type"
+
+TPU_RESOURCE = "google.com/tpu"
+GPU_RESOURCE = "nvidia.com/gpu"
+
+SPOT_SUFFIX = ":spot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """One thing a function can run on, in the words of GKE.
+
+    `str()` gives its canonical name, which parses back to the same value.
+
+    Attributes:
+        category: Kind of accelerator; decides the base image.
+        name: Canonical name without the Spot suffix, such as `tpu-v6e-8` or `a100x4`.
+        count: Chips of the whole slice, or GPUs of the node; 0 for `cpu`.
+        topology: Arrangement of a slice's chips, such as `2x4`; None for what is no TPU.
+        hosts: Nodes of the slice, each of which runs one pod.
+        machine_type: Compute Engine machine type of each node; None for `cpu`.
+        label: GKE's accelerator label of the nodes; None for `cpu`.
+        spot: Whether to run on Spot VMs, which Google may take back at any time.
+        architecture: Processor architecture of the nodes.
+        runtime: What it asks of the packages that talk to it.
+        source: Google's page that documents the facts.
+    """
+
+    category: Category
+    name: str
+    count: int = 0
+    topology: str | None = None
+    hosts: int = 1
+    machine_type: str | None = None
+    label: str | None = None
+    spot: bool = False
+    architecture: Architecture = "amd64"
+    runtime: tuple[RuntimeRequirement, ...] = ()
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}{SPOT_SUFFIX}" if self.spot else self.name
+
+    @property
+    def count_per_host(self) -> int:
+        """Chips or GPUs of each node."""
+        return self.count // self.hosts
+
+    @property
+    def node_selector(self) -> dict[str, str]:
+        """Node labels the pods ask for."""
+        selector: dict[str, str] = {}
+        if self.label and self.topology:
+            selector = {TPU_ACCELERATOR_LABEL: self.label, TPU_TOPOLOGY_LABEL: self.topology}
+        elif self.label:
+            selector = {GPU_ACCELERATOR_LABEL: self.label}
+        return {**selector, SPOT_LABEL: "true"} if self.spot else selector
+
+    @property
+    def resources(self) -> dict[str, str]:
+        """Extended resources of each pod, as requests and limits alike."""
+        names = {"tpu": TPU_RESOURCE, "gpu": GPU_RESOURCE}
+        name = names.get(self.category)
+        return {name: str(self.count_per_host)} if name else {}
+
+    @property
+    def description(self) -> str:
+        """What it is, in words: `8 TPU chips (2x4) on 1 host of ct6e-standard-8t`."""
+        if self.category == "cpu":
+            return "CPU only"
+        unit = "TPU chip" if self.category == "tpu" else "GPU"
+        arranged = f" ({self.topology})" if self.topology else ""
+        hosts = f"{self.hosts} host" + ("s" if self.hosts != 1 else "")
+        counted = f"{self.count} {unit}" + ("s" if self.count != 1 else "")
+        return f"{counted}{arranged} on {hosts} of {self.machine_type}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, for machines."""
+        return {
+            "name": str(self),
+            "category": self.category,
+            "count": self.count,
+            "topology": self.topology,
+            "hosts": self.hosts,
+            "machine_type": self.machine_type,
+            "node_selector": self.node_selector,
+            "resources": self.resources,
+            "spot": self.spot,
+            "architecture": self.architecture,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePool:
+    """A node pool of a cluster, as its nodes or the GKE API describe it.
+
+    Attributes:
+        name: The pool's name.
+        accelerator: GKE's accelerator label of its nodes; None when they have none.
+        count_per_host: Chips or GPUs of each node; None when that is not known.
+        topology: Arrangement of its slices' chips; None when they are no TPUs.
+        machine_type: Compute Engine machine type of its nodes; empty when not known.
+        spot: Whether its nodes are Spot VMs.
+    """
+
+    name: str
+    accelerator: str | None = None
+    count_per_host: int | None = None
+    topology: str | None = None
+    machine_type: str = ""
+    spot: bool = False
+
+    @classmethod
+    def from_node(cls, node: Mapping[str, Any]) -> NodePool:
+        """Describe the pool of a node, by the labels and the capacity the node reports."""
+        labels: Mapping[str, str] = node.get("metadata", {}).get("labels") or {}
+        capacity: Mapping[str, str] = node.get("status", {}).get("capacity") or {}
+        count = capacity.get(TPU_RESOURCE) or capacity.get(GPU_RESOURCE)
+        return cls(
+            name=labels.get(NODE_POOL_LABEL, "unnamed"),
+            accelerator=labels.get(TPU_ACCELERATOR_LABEL) or labels.get(GPU_ACCELERATOR_LABEL),
+            count_per_host=int(count) if count else None,
+            topology=labels.get(TPU_TOPOLOGY_LABEL),
+            machine_type=labels.get(MACHINE_TYPE_LABEL, ""),
+            spot=labels.get(SPOT_LABEL) == "true",
+        )
+
+    def offers(self, accelerator: Accelerator) -> bool:
+        """Whether the pods of a run on this accelerator fit its nodes."""
+        # A selector for Spot keeps pods off other nodes; without one they may go anywhere.
+        spot_fits = self.spot or not accelerator.spot
+        same = self.accelerator == accelerator.label and self.topology == accelerator.topology
+        return spot_fits and (accelerator.category == "cpu" or (same and self._holds(accelerator)))
+
+    def may_have(self, labels: Mapping[str, str]) -> bool:
+        """Whether its nodes have these labels, as far as is known: of others it is believed."""
+        known = {
+            TPU_ACCELERATOR_LABEL: self.accelerator,
+            GPU_ACCELERATOR_LABEL: self.accelerator,
+            TPU_TOPOLOGY_LABEL: self.topology,
+            SPOT_LABEL: "true" if self.spot else None,
+            NODE_POOL_LABEL: self.name,
+        }
+        return all(known.get(name, value) == value for name, value in labels.items())
+
+    def _holds(self, accelerator: Accelerator) -> bool:
+        if self.count_per_host is None:
+            return True
+        if accelerator.category == "tpu":
+            return self.count_per_host == accelerator.count_per_host
+        return self.count_per_host >= accelerator.count
+
+    def __str__(self) -> str:
+        about = (self.accelerator, self.topology, self.machine_type, "spot" if self.spot else "")
+        return f"{self.name} ({' '.join(part for part in about if part) or 'no accelerator'})"

@@ -1,0 +1,462 @@
+"""The seams: what the pipeline needs from somewhere to run, in a few small protocols.
+
+Above this module code knows seams, below it values. Caching, recording and de-duplication
+wrap these protocols; tests implement them by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.accelerators.model import Architecture
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.job import DispatchedBy
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """An object's content and the generation that names this version of it."""
+
+    data: bytes
+    generation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    """What a listing says of an object."""
+
+    name: str
+    size_bytes: int
+    updated: datetime
+
+
+class ArtifactStore(Protocol):
+    """A flat namespace of immutable and compare-and-swapped objects.
+
+    Names are relative to the store's root and use `/`. A reader never sees a partial object.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where the store is, as the runner is told: `file:///…` or `gs://bucket/prefix`."""
+        ...
+
+    def get(self, name: str) -> StoredObject:
+        """Return an object; raise `ObjectNotFoundError` when there is none."""
+        ...
+
+    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+        """Write an object, from memory or from a file, unless the name is taken.
+
+        Returns:
+            True when this call wrote it, False when it was already there.
+        """
+        ...
+
+    def replace_if_unchanged(self, name: str, data: bytes, generation: str | None) -> str | None:
+        """Write an object if its generation is still the one given (None: if there is none).
+
+        Returns:
+            The new generation, or None when somebody else was faster.
+        """
+        ...
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Return those names that the store does not have, asking concurrently."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object whose name starts with the prefix, in name order."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """What an image's manifest and configuration say of how it runs.
+
+    Attributes:
+        platform: Operating system and architecture, such as `linux/amd64`.
+        environment: Its ENV.
+        entrypoint: Its ENTRYPOINT, which a run does not use; empty for none.
+        user: Its USER; empty for root.
+        working_directory: Its WORKDIR; empty for `/`.
+        size_bytes: Compressed size of its layers, which is what a node pulls.
+    """
+
+    platform: str
+    environment: Mapping[str, str]
+    entrypoint: tuple[str, ...]
+    user: str
+    working_directory: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedImage:
+    """An image that exists.
+
+    Attributes:
+        reference: Its immutable reference.
+        digest: Digest of its manifest, or of its index of platforms.
+        labels: Its labels and annotations.
+        config: How it runs; None where it is no image of a registry.
+    """
+
+    reference: str
+    digest: str
+    labels: Mapping[str, str]
+    config: ImageConfig | None = None
+
+
+class ImageRegistry(Protocol):
+    """Where images (locally: virtual environments) can be found."""
+
+    def resolve(
+        self, reference: str, *, architecture: Architecture = "amd64"
+    ) -> ResolvedImage | None:
+        """Return the image a reference names, or None when it is known not to exist.
+
+        Every other answer (no access, registry down) is an `ImageError`.
+
+        Args:
+            reference: The image.
+            architecture: Which variant of it, where it has several.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedBuild:
+    """A build that runs somewhere else, and can be looked at there.
+
+    Attributes:
+        id: The build's id.
+        image: Reference of the image that it makes.
+        url: Its page in a browser; empty when it has none.
+    """
+
+    id: str
+    image: str
+    url: str
+
+
+OnBuild: TypeAlias = Callable[[StartedBuild], None]
+"""Called with each build that is started or joined."""
+
+
+def unannounced(build: StartedBuild) -> None:
+    """Tell nobody of a build."""
+
+
+class ImageBuilder(Protocol):
+    """Makes images; one call per distinct request at a time, whoever asks."""
+
+    def build(
+        self,
+        request: ImageRequest,
+        environment: EnvironmentSpec,
+        on_output: Callable[[str], None],
+        *,
+        on_build: OnBuild = unannounced,
+    ) -> ResolvedImage:
+        """Build the image, or wait for whoever is building it; raise `BuildError` on failure.
+
+        Args:
+            request: Which image, named by its environment's hash.
+            environment: What goes into it.
+            on_output: Called with each line the build prints, as it is printed.
+            on_build: Told of builds that run elsewhere, for links to them.
+        """
+        ...
+
+
+class Phase(Enum):
+    """Where a launched process (a child process, a pod) is in its life."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    GONE = "gone"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.GONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """What to start: one run of one job in one image.
+
+    Attributes:
+        run_id: The run's id.
+        name: The function's name.
+        image: The image it runs in.
+        environment: Variables of its process.
+        job_variables: What the work pool's job template is given.
+        template: That template; None for the one that ships.
+    """
+
+    run_id: str
+    name: str
+    image: ResolvedImage
+    environment: Mapping[str, str]
+    job_variables: Mapping[str, Any]
+    template: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchNeeds:
+    """What a launch is going to need of the place it goes to.
+
+    Attributes:
+        accelerator: What the run is to run on.
+        service_account: Kubernetes service account of its pods; None for the default one.
+        prefect_api_url: Where it is to report; None when that is not known.
+        security_context: What its containers may do on their nodes; None when only the image
+            will tell.
+    """
+
+    accelerator: Accelerator
+    service_account: str | None = None
+    prefect_api_url: str | None = None
+    security_context: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What was found out before a launch.
+
+    Attributes:
+        problems: Why it cannot succeed; empty when nothing speaks against it.
+        warnings: What may not be as the person wants it.
+        node_pools: The cluster's node pools; None when they could not be read.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    node_pools: tuple[NodePool, ...] | None = None
+
+    def raise_for_problems(self) -> None:
+        """Raise one error that lists every problem.
+
+        Raises:
+            LaunchError: There are problems.
+        """
+        if self.problems:
+            listed = "".join(f"\n  - {problem}" for problem in self.problems)
+            count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+            raise LaunchError(
+                f"the cluster is not ready for this run: {count}{listed}",
+                value=self.problems,
+                hint="nothing was built or uploaded; see docs/gke.md for what a cluster needs",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What is known of a launched process at one moment.
+
+    Attributes:
+        phase: Where it is in its life.
+        exit_code: The process's exit code; negative for a signal; None while it lives or
+            when nobody saw it end.
+        reason: Why it is in this phase, in plain words; empty when there is nothing to say.
+        is_lasting: Whether it ended for what stays as it is until somebody changes it.
+        output: What it printed since the position asked about.
+        position: Where to continue reading its output.
+        is_outdated: Whether whoever can see the process answers no more: it may have ended.
+    """
+
+    phase: Phase
+    exit_code: int | None = None
+    reason: str = ""
+    is_lasting: bool = False
+    output: bytes = b""
+    position: int = 0
+    is_outdated: bool = False
+
+
+class Processes(Protocol):
+    """The processes of runs, which outlive whoever started them."""
+
+    def start(self, request: LaunchRequest) -> None:
+        """Start the run's process; a repeated call for the same run starts nothing more."""
+        ...
+
+    def observe(self, run_id: str, position: int | None = 0) -> Observation:
+        """Look at the run's process, reading its output from a position on; None: not at all."""
+        ...
+
+    def stop(self, run_id: str, grace_seconds: float) -> None:
+        """Ask the run's process to end, and end it when the grace period is over."""
+        ...
+
+    def discard(self, run_id: str) -> None:
+        """Remove what a run that has ended left behind in the place it ran in."""
+        ...
+
+
+class Launcher(Processes, Protocol):
+    """Starts, watches and stops processes where they run, and knows what is there."""
+
+    def preflight(self, needs: LaunchNeeds) -> Preflight:
+        """Find out what speaks against a launch, before anything is built for it."""
+        ...
+
+    def reaches(self, url: str) -> bool | None:
+        """Whether processes that it starts can reach a URL that this process can; None: perhaps."""
+        ...
+
+    def kept(self) -> Mapping[str, datetime]:
+        """Return the runs of which something is kept that does not go by itself, and its age."""
+        ...
+
+    def forget(self, run_id: str) -> None:
+        """Remove what is kept of a run; nothing happens while its process lives."""
+        ...
+
+    def place(self) -> str:
+        """Return where its processes are, which others may not see; empty for this machine."""
+        ...
+
+    def node_pools(self) -> tuple[NodePool, ...] | None:
+        """Return the node pools that runs can be launched on; None when they are not known."""
+        ...
+
+
+class WorkerPool(Protocol):
+    """The Prefect work pool whose workers start runs that nobody here starts."""
+
+    @property
+    def name(self) -> str:
+        """The work pool's name."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """The type of its workers, as `prefect worker start --type` takes it."""
+        ...
+
+    def template(self) -> dict[str, Any]:
+        """Return the base job template to make it with."""
+        ...
+
+    def variables(
+        self,
+        image: ResolvedImage,
+        environment: Mapping[str, str],
+        job_variables: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return what a worker is told of a run.
+
+        Args:
+            image: What it runs in.
+            environment: Variables of its process; they stand in Prefect's database.
+            job_variables: What else it asks of where it runs.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreTrust:
+    """Whose objects in a store are believed.
+
+    Attributes:
+        is_private: Whether nobody else can write to the store.
+        key: What those who may launch runs sign with; None when this user does not know it.
+    """
+
+    is_private: bool = False
+    key: bytes | None = field(default=None, repr=False)
+
+
+class Platform(Protocol):
+    """Somewhere to run: its name and its seams."""
+
+    @property
+    def name(self) -> str:
+        """`local` or `gke`."""
+        ...
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where objects are kept."""
+        ...
+
+    def store_trust(self) -> StoreTrust:
+        """Return whose objects in the store are believed; Prefect may have to be asked."""
+        ...
+
+    @property
+    def registry(self) -> ImageRegistry:
+        """Where images are found."""
+        ...
+
+    @property
+    def builder(self) -> ImageBuilder:
+        """What makes images."""
+        ...
+
+    @property
+    def launcher(self) -> Launcher:
+        """What starts runs."""
+        ...
+
+    @property
+    def dispatch(self) -> DispatchedBy:
+        """Who starts runs that are called from here."""
+        ...
+
+    @property
+    def worker_pool(self) -> WorkerPool:
+        """Where runs go that workers start."""
+        ...
+
+    @property
+    def may_see_processes(self) -> bool:
+        """Whether the launcher answers whoever runs this."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where the processes of runs are that are launched here; empty where that is nowhere else.
+
+        Whoever follows a run asks `sees` about the place that its launcher named.
+        """
+        ...
+
+    def sees(self, place: str) -> bool:
+        """Whether a process that is in a place would be seen from here.
+
+        Args:
+            place: As the platform named it that launched the run, or its namespace alone; empty
+                for where this platform launches.
+        """
+        ...
+
+    @property
+    def worker_processes(self) -> Processes | None:
+        """What sees the processes that workers start; None where nothing here does."""
+        ...
+
+    def expire_runs(self, days: int) -> bool | None:
+        """Have what runs have alone removed by its age, without anybody's further doing.
+
+        Returns:
+            True when that is new or was changed, False when it was so; None where nothing
+            removes anything by itself.
+        """
+        ...

@@ -1,0 +1,41 @@
+"""The module that has each public name of this package, now and in earlier versions."""
+
+from __future__ import annotations
+
+HOMES = {
+    "DevicesMissing": "core.errors",
+    "KineticError": "core.errors",
+    "RemoteFunction": "api.remote_function",
+    "ResultError": "core.errors",
+    "Run": "api.run",
+    "RunCancelled": "core.errors",
+    "RunCrashed": "core.errors",
+    "RunError": "core.errors",
+    "RunFailed": "core.errors",
+    "RunGroup": "api.run_group",
+    "RunPlan": "plans.plan",
+    "RunTimedOut": "core.errors",
+    "WaitTimeout": "core.errors",
+    "attach": "api.run",
+    "attach_group": "api.run_group",
+    "list_runs": "api.run",
+    "run": "api.decorator",
+}
+
+EARLIER_MODULES = {
+    "clients.kubernetes_access": ("clients.kubernetes.access",),
+    "clients.kubernetes_client": ("clients.kubernetes.client",),
+    "decorators": ("api.decorator",),
+    "deployment": ("api.deployment",),
+    "errors": ("core.errors",),
+    "groups": ("api.run_group",),
+    "inputs": ("plans.inputs",),
+    "inside_run": ("core.inside_run",),
+    "job": ("core.job",),
+    "options": ("core.options",),
+    "plan": ("plans.plan", "core.environment"),
+    "remote_function": ("api.remote_function",),
+    "settings": ("core.settings.settings",),
+    "tasks.base_images": ("flows.build_image_task",),
+}
+"""Where the names of modules of version 0.1 are now: pickles and people's imports name them."""

@@ -1,0 +1,179 @@
+"""The flow `kinetic-deploy`: one function, from plan to a Prefect deployment of it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from kinetic_flows.clients.prefect.deployments import (
+    DeploymentRecord,
+    NewDeployment,
+    PrefectDeployments,
+)
+from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.naming import (
+    DEPLOY_FLOW,
+    DEPLOYMENT_VERSION_LABEL,
+    DISPATCH_LABEL,
+    FUNCTION_LABEL,
+    IMAGE_LABEL,
+    JOB_LABEL,
+    OUTPUTS_LABEL,
+    PLATFORM_LABEL,
+    RUN_KEY_VARIABLE,
+    RUN_TAG,
+    STORE_LABEL,
+    TASK_CREATE_DEPLOYMENT,
+    payload_object,
+)
+from kinetic_flows.flows.deploy_tasks import create_deployment_task, pin_objects_task
+from kinetic_flows.flows.engine import drive
+from kinetic_flows.flows.prepare import prepare
+from kinetic_flows.plans.deploy_request import DeployRequest
+from kinetic_flows.plans.draft import Draft, job_request, lock_draft
+from kinetic_flows.platforms.worker_pools import ensure_worker_pool
+from kinetic_flows.runs.deployment_objects import PinnedJob, prefix_of
+from kinetic_flows.runs.launch import Prepared, describe_job
+from kinetic_flows.runs.outputs import outputs_root
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import store_label
+from kinetic_flows.runs.worker_jobs import unidentified, worker_environment
+
+Change = Literal["created", "updated", "unchanged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """What came of deploying a function.
+
+    Attributes:
+        id: The deployment's id.
+        change: What was done about it.
+        image: The image of its runs, by digest.
+        version: Identifies everything that was deployed.
+    """
+
+    id: str
+    change: Change
+    image: str
+    version: str
+
+
+def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
+    """Run the flow `kinetic-deploy` for one function.
+
+    Args:
+        draft: The function, with everything decided that needs no lock.
+        request: The deployment that is wanted.
+        session: Where it runs and reports.
+
+    Raises:
+        KineticError: A step failed; the deployment is as it was.
+    """
+    made: list[Deployed] = []
+
+    def kinetic_deploy(
+        function: str,  # noqa: ARG001 - shown in Prefect
+        deployment: str,  # noqa: ARG001 - shown in Prefect
+        accelerator: str,  # noqa: ARG001 - shown in Prefect
+    ) -> State[Any]:
+        """Package a function, build its image and make a Prefect deployment of it."""
+        deployed = _deploy(draft, request, session)
+        made.append(deployed)
+        return Completed(message=f"{deployed.change}: {deployed.image}")
+
+    shown = {
+        "function": draft.name,
+        "deployment": request.name,
+        "accelerator": str(draft.accelerator),
+    }
+    drive(kinetic_deploy, DEPLOY_FLOW, shown, session, run_name="{function}/{deployment}")
+    return made[0]
+
+
+def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
+    if request.image_refresh:
+        lock_draft(draft, session.platform, session.environ, upgrade=True)
+    prepared = prepare(draft, session)
+    known = PrefectDeployments(session.api).find(draft.name, request.name)
+    job = unidentified(
+        describe_job(draft, prepared, session),
+        payload_name=payload_object(draft.payload.sha256),
+        outputs=outputs_root(session),
+        parameters=True,
+    )
+    prefix = prefix_of(known, draft.name, request.name, session.platform.store)
+    pinned = pin_objects_task(job, draft.payload.data, prefix, session)
+    new = describe_deployment(draft, request, prepared, pinned, known, session)
+    version = new.labels[DEPLOYMENT_VERSION_LABEL]
+    image = prepared.image.reference
+    if known and known.labels.get(DEPLOYMENT_VERSION_LABEL) == version:
+        told = f"{known.full_name} is up to date"
+        session.progress.step(TASK_CREATE_DEPLOYMENT, "cached", told)
+        return Deployed(id=known.id, change="unchanged", image=image, version=version)
+    ensure_worker_pool(session.platform.worker_pool, new.job_variables, session.api.url)
+    deployment_id = create_deployment_task(new, pinned, known is not None, session)
+    change: Change = "updated" if known else "created"
+    return Deployed(id=deployment_id, change=change, image=image, version=version)
+
+
+def describe_deployment(
+    draft: Draft,
+    request: DeployRequest,
+    prepared: Prepared,
+    pinned: PinnedJob,
+    known: DeploymentRecord | None,
+    session: Session,
+) -> NewDeployment:
+    """Return the deployment that is wanted, everything in it fixed by digest.
+
+    Its runs share a key, so that every one of them gives its result to whoever may read the
+    deployment; the key of a deployment that exists stays, for the results it signed.
+    """
+    platform = session.platform
+    environment = {
+        **worker_environment(platform.store.uri, pinned.name, pinned.digest, draft.place),
+        RUN_KEY_VARIABLE: _key_of(known) or secrets.token_hex(32),
+    }
+    placed = draft.place.job_variables(job_request(draft, "", prepared.image))
+    new = NewDeployment(
+        flow=draft.name,
+        name=request.name,
+        description=request.description,
+        version="",
+        tags=(RUN_TAG, *draft.call.options.tags, *request.tags),
+        labels={
+            PLATFORM_LABEL: platform.name,
+            STORE_LABEL: store_label(platform),
+            OUTPUTS_LABEL: outputs_root(session),
+            DISPATCH_LABEL: "worker",
+            FUNCTION_LABEL: draft.name,
+            JOB_LABEL: pinned.content_digest,
+            IMAGE_LABEL: prepared.image.reference,
+        },
+        parameters=request.parameters,
+        parameter_schema=request.parameter_schema,
+        schedules=request.schedules,
+        paused=request.paused,
+        concurrency_limit=request.concurrency_limit,
+        work_pool=platform.worker_pool.name,
+        job_variables=platform.worker_pool.variables(prepared.image, environment, placed),
+    )
+    return _with_version(new, request)
+
+
+def _with_version(new: NewDeployment, request: DeployRequest) -> NewDeployment:
+    """Label a deployment with the digest of everything that is in it."""
+    content = {name: value for name, value in vars(new).items() if name != "schedules"}
+    version = sha256_hex(canonical_json({**content, "schedules": request.timing}))
+    labels = {**new.labels, DEPLOYMENT_VERSION_LABEL: version}
+    return replace(new, version=version[:12], labels=labels)
+
+
+def _key_of(known: DeploymentRecord | None) -> str | None:
+    return environment_of(known.job_variables).get(RUN_KEY_VARIABLE) if known else None

@@ -1,0 +1,203 @@
+"""The flow `kinetic-map`: many inputs of one function, so many at a time.
+
+It is driven from a thread of its own, so that whoever asked for it can look at results while
+further inputs are launched.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.interruption import interruptible
+from kinetic_flows.core.naming import GROUP_FLOW
+from kinetic_flows.flows.engine import current_flow_run_id, drive
+from kinetic_flows.flows.inputs_table import publish_inputs
+from kinetic_flows.flows.map_driver import SweepDriver, Wishes
+from kinetic_flows.flows.prepare import prepare
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.inputs import Arguments, SweepOptions
+from kinetic_flows.platforms.worker_pools import ensure_worker_pool
+from kinetic_flows.runs.group import Member, Roster
+from kinetic_flows.runs.session import Session
+
+ABANDON_SECONDS = 30.0
+"""How long what is just being launched is waited for when nobody waits for the group any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What is to be run.
+
+    Attributes:
+        draft: A call of the function; its arguments do not matter.
+        inputs: The arguments of each input, taken one by one as runs become possible.
+        count: How many inputs there are; None when only taking them all will tell.
+        options: How they are run.
+        open_session: Opens a session in the thread that calls it.
+    """
+
+    draft: Draft
+    inputs: Iterator[Arguments]
+    count: int | None
+    options: SweepOptions
+    open_session: Callable[[], AbstractContextManager[Session]]
+
+
+class Sweep:
+    """The inputs of a group at work.
+
+    Args:
+        request: What is to be run.
+    """
+
+    def __init__(self, request: SweepRequest) -> None:
+        self._request = request
+        self._wishes = Wishes()
+        self._is_ready = threading.Event()
+        self._interruption = threading.Event()
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._work,), name=GROUP_FLOW, daemon=True
+        )
+        self.roster = Roster()
+        self.group_id = ""
+        self.url = ""
+
+    def start(self) -> None:
+        """Make what the runs share, and begin to launch them.
+
+        Raises:
+            KineticError: What they share cannot be made.
+            KeyboardInterrupt: The person pressed Ctrl-C while it was made.
+        """
+        self._thread.start()
+        try:
+            self._is_ready.wait()
+        except BaseException:  # Ctrl-C, a signal, a time limit around us
+            self._interruption.set()
+            self._thread.join()
+            raise
+        if self.roster.is_over and self.roster.failure is not None:
+            raise self.roster.failure.with_traceback(None)
+        _at_exit(self._finish_launching)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until an input has ended, but no longer than a limit."""
+        self.roster.wait(seconds)
+
+    def cancel(self) -> None:
+        """Launch nothing more and cancel what runs; return when that is done."""
+        self._wishes.cancel()
+        self._thread.join()
+
+    def abandon(self) -> None:
+        """Launch nothing more; what runs goes on."""
+        self._wishes.launch_no_more()
+        self._wishes.detach()
+        self._thread.join(ABANDON_SECONDS)
+
+    def _finish_launching(self) -> None:
+        """Let the program end when every input is launched, without waiting for its end."""
+        self._wishes.detach()
+        self._thread.join()
+
+    def _work(self) -> None:
+        interruptible(self._interruption)
+        failure: BaseException | None = None
+        try:
+            with self._request.open_session() as session:
+                self._drive(session)
+        except BaseException as error:  # noqa: BLE001 - raised where the group is looked at
+            failure = error
+        finally:
+            self.roster.close(failure)
+            self._is_ready.set()
+
+    def _drive(self, session: Session) -> None:
+        """Run the flow."""
+
+        def kinetic_map(
+            function: str,  # noqa: ARG001 - shown in Prefect
+            accelerator: str,  # noqa: ARG001
+            inputs: int | None,  # noqa: ARG001
+            max_concurrent: int,  # noqa: ARG001
+            retries: int,  # noqa: ARG001
+        ) -> State[Any]:
+            """Run a Python function remotely for many inputs: lock, build, upload, launch."""
+            return self._run(session)
+
+        request = self._request
+        shown = {
+            "function": request.draft.name,
+            "accelerator": str(request.draft.accelerator),
+            "inputs": request.count,
+            "max_concurrent": request.options.max_concurrent,
+            "retries": request.options.retries,
+        }
+        drive(kinetic_map, GROUP_FLOW, shown, session)
+
+    def _run(self, session: Session) -> State[Any]:
+        self.group_id = current_flow_run_id()
+        self.url = session.api.run_url(self.group_id)
+        request = self._request
+        prepared = prepare(request.draft, session)
+        if request.options.work_queue is not None:
+            self._open_work_queue(request.options.work_queue, session)
+        driver = SweepDriver(
+            draft=request.draft,
+            prepared=prepared,
+            options=request.options,
+            count=request.count,
+            group_id=self.group_id,
+            session=session,
+            roster=self.roster,
+            wishes=self._wishes,
+        )
+        self._is_ready.set()
+        driver.run(request.inputs)
+        publish_inputs(self.roster.members, session)
+        return self._final_state()
+
+    def _open_work_queue(self, name: str, session: Session) -> None:
+        """Have a work queue that lets so many runs go on at a time."""
+        pool, limit = session.platform.worker_pool, self._request.options.max_concurrent
+        ensure_worker_pool(pool, {}, session.api.url)
+        WorkPools(session.api.url).limit_queue(pool.name, name, limit)
+        session.progress.notice(
+            f"the inputs are left to workers of work queue {name}, {limit} at a time "
+            f"(`prefect worker start --pool {pool.name} --work-queue {name}` starts one)"
+        )
+
+    def _final_state(self) -> State[Any]:
+        members = self.roster.members
+        counts = ", ".join(f"{count} {state}" for state, count in self.roster.counts().items())
+        message = f"{len(members)} inputs: {counts}" if members else "no inputs"
+        if any(_is_a_failure(member) for member in self.roster.ended(0)):
+            return Failed(message=message)
+        if self._wishes.is_cancelling:
+            return Cancelled(message=message)
+        return Completed(message=message)
+
+
+def _is_a_failure(member: Member) -> bool:
+    return member.has_failed and member.state_type != "CANCELLED"
+
+
+def _at_exit(hook: Callable[[], None]) -> None:
+    """Call a hook when the program ends, while threads can still be started.
+
+    `atexit` comes too late for that, and `concurrent.futures` and Prefect use the same door.
+    """
+    register: Callable[[Callable[[], None]], Any] = getattr(
+        threading, "_register_atexit", atexit.register
+    )
+    register(hook)

@@ -1,0 +1,370 @@
+"""Launching the inputs of a group as others end, and seeing how each ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+
+from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
+from kinetic_flows.code.payload import PIECE_BYTES
+from kinetic_flows.core.errors import (
+    KineticError,
+    LaunchError,
+    ObjectRefusedError,
+    PrefectServerError,
+)
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.naming import STEP_RUN_INPUTS, piece_object
+from kinetic_flows.core.progress import StepStatus
+from kinetic_flows.core.protocols import Phase
+from kinetic_flows.plans.draft import Draft, with_arguments
+from kinetic_flows.plans.inputs import Arguments, SweepOptions
+from kinetic_flows.runs.cache import launch_or_reuse
+from kinetic_flows.runs.group import NOT_LAUNCHED, Member, Roster
+from kinetic_flows.runs.launch import Membership, Prepared
+from kinetic_flows.runs.retry import relaunch
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import settle
+from kinetic_flows.runs.wait import cancel
+
+LAUNCHERS = 6
+"""Launches at a time. More only collide in a Prefect server on SQLite."""
+
+LOOK_SECONDS = 0.25
+PARENT_SECONDS = 5.0
+RECORD_SECONDS = 2.0
+"""How often the states of runs are asked for whose processes a Prefect worker starts."""
+
+RECORDS_AT_A_TIME = 100
+BUSY_RETRIES = 5
+"""How often the launch of an input is tried again that Prefect had no time for, beyond the
+tries of each request: a server on SQLite answers 503 while others write."""
+
+MAX_REFUSALS = 10
+"""Launches that fail one after the other before the cluster is taken to be out of order."""
+
+ARGUMENTS_CHARACTERS = 120
+RETRIED = ("FAILED", "CRASHED")
+
+
+class Wishes:
+    """What the people around a group want of it; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Event()
+        self.is_cancelling = False
+        self.is_detached = False
+        self.launches_no_more = False
+
+    def cancel(self) -> None:
+        """Ask that nothing more is launched, and that what runs is cancelled."""
+        self.is_cancelling = self.launches_no_more = True
+        self.notify()
+
+    def launch_no_more(self) -> None:
+        """Ask that nothing more is launched."""
+        self.launches_no_more = True
+        self.notify()
+
+    def detach(self) -> None:
+        """Say that nobody waits for the end of what is launched."""
+        self.is_detached = True
+        self.notify()
+
+    def notify(self) -> None:
+        """Cut the next pause short."""
+        self._changed.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless something changes."""
+        self._changed.wait(seconds)
+        self._changed.clear()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """An input that is being launched.
+
+    Attributes:
+        member: The input.
+        launch: What launches it.
+    """
+
+    member: Member
+    launch: Callable[[], RunTicket]
+
+
+@dataclass(kw_only=True)
+class SweepDriver:
+    """Runs the inputs of one group to their ends, from one thread.
+
+    Attributes:
+        draft: A call of the function.
+        prepared: What its runs share.
+        options: How the inputs are run.
+        count: How many inputs there are; None when that is not known.
+        group_id: The flow run above the runs.
+        session: Where they run and report.
+        roster: Told what happens.
+        wishes: What the people around want.
+    """
+
+    draft: Draft
+    prepared: Prepared
+    options: SweepOptions
+    count: int | None
+    group_id: str
+    session: Session
+    roster: Roster
+    wishes: Wishes
+
+    def __post_init__(self) -> None:
+        self._launching: dict[Future[RunTicket], Launch] = {}
+        self._busy: Counter[int] = Counter()
+        self._active: dict[str, Member] = {}
+        self._uploaded: set[str] = set()
+        self._taken = 0
+        self._is_exhausted = False
+        self._refusals = 0
+        self._failures = 0
+        self._failure: Exception | None = None
+        self._next_parent_look = time.monotonic() + PARENT_SECONDS
+        self._next_record_look = 0.0
+        self._cancelled: set[str] = set()
+
+    def run(self, inputs: Iterator[Arguments]) -> None:
+        """Launch every input and see it end.
+
+        Raises:
+            Exception: The inputs could not be taken to their end, or nothing can be launched.
+        """
+        self.session.progress.step(STEP_RUN_INPUTS, "started")
+        with ThreadPoolExecutor(LAUNCHERS) as pool:
+            while not self._is_done():
+                self._launch_more(pool, inputs)
+                self._take_launched(pool)
+                self._look(pool)
+                self._obey(pool)
+                self._show()
+                self.wishes.pause(LOOK_SECONDS)
+        status: StepStatus = "failed" if self._failures or self._failure else "done"
+        self.session.progress.step(STEP_RUN_INPUTS, status, self._summary())
+        if self._failure is not None:
+            raise self._failure
+
+    def _is_done(self) -> bool:
+        no_more = self._is_exhausted or self.wishes.launches_no_more
+        is_waited_for = self._active and not self.wishes.is_detached
+        return no_more and not self._launching and not is_waited_for
+
+    # Launching
+
+    def _launch_more(self, pool: ThreadPoolExecutor, inputs: Iterator[Arguments]) -> None:
+        while (
+            not self._is_exhausted
+            and not self.wishes.launches_no_more
+            and len(self._launching) < 2 * LAUNCHERS
+            and len(self._launching) + len(self._active) < self.options.at_a_time
+        ):
+            try:
+                arguments = next(inputs)
+            except StopIteration:
+                self._is_exhausted = True
+                return
+            except Exception as error:  # noqa: BLE001 - raised when what is launched has ended
+                self._failure = error
+                self.wishes.launch_no_more()
+                return
+            self._launch_next(pool, arguments)
+
+    def _launch_next(self, pool: ThreadPoolExecutor, arguments: Arguments) -> None:
+        member = Member(index=self._taken)
+        self._taken += 1
+        try:
+            draft = with_arguments(
+                self.draft, arguments.args, arguments.kwargs, piece_bytes=PIECE_BYTES
+            )
+            draft = self._upload_pieces(draft)
+        except KineticError as error:
+            self._not_launched(member, error)
+            return
+        shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
+        member = replace(member, arguments=shown[:ARGUMENTS_CHARACTERS])
+        place = Membership(
+            parent=self.group_id, index=member.index, work_queue=self.options.work_queue
+        )
+        self._submit(
+            pool, member, lambda: launch_or_reuse(draft, self.prepared, place, self.session)
+        )
+
+    def _upload_pieces(self, draft: Draft) -> Draft:
+        """Upload what no call before had in it; keep no piece in memory."""
+        for piece in draft.payload.pieces:
+            if piece.sha256 not in self._uploaded:
+                name = piece_object(self.group_id, piece.sha256)
+                self.session.platform.store.put_if_absent(name, piece.data)
+                self._uploaded.add(piece.sha256)
+        light = tuple(replace(piece, data=b"") for piece in draft.payload.pieces)
+        return replace(draft, payload=replace(draft.payload, pieces=light))
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, member: Member, launch: Callable[[], RunTicket]
+    ) -> None:
+        self.roster.put(member)
+        launched = pool.submit(copy_context().run, launch)
+        self._launching[launched] = Launch(member=member, launch=launch)
+        launched.add_done_callback(lambda _: self.wishes.notify())
+
+    def _take_launched(self, pool: ThreadPoolExecutor) -> None:
+        for launched in [future for future in self._launching if future.done()]:
+            attempt = self._launching.pop(launched)
+            member, error = attempt.member, launched.exception()
+            if error is None:
+                ticket = launched.result()
+                self._refusals = 0
+                self._active[ticket.run_id] = replace(member, ticket=ticket, state="Pending")
+                self.roster.put(self._active[ticket.run_id])
+            elif self._was_too_busy(member, error):
+                self._submit(pool, member, attempt.launch)
+            elif isinstance(error, KineticError):
+                self._not_launched(member, error)
+            else:
+                raise error
+
+    def _was_too_busy(self, member: Member, error: BaseException) -> bool:
+        """Whether a launch failed because Prefect had too much to do, and is to be tried again.
+
+        Nothing was started then: the flow run comes first.
+        """
+        if not isinstance(error, PrefectServerError) or self.wishes.launches_no_more:
+            return False
+        self._busy[member.index] += 1
+        return self._busy[member.index] <= BUSY_RETRIES
+
+    def _not_launched(self, member: Member, error: KineticError) -> None:
+        self._end(replace(member, state=NOT_LAUNCHED, error=error))
+        if isinstance(error, LaunchError):
+            self._refusals += 1
+            if self._refusals >= MAX_REFUSALS:
+                self._failure = error
+                self.wishes.launch_no_more()
+
+    # Seeing how they end
+
+    def _look(self, pool: ThreadPoolExecutor) -> None:
+        is_time = time.monotonic() >= self._next_record_look
+        if is_time:
+            self._next_record_look = time.monotonic() + RECORD_SECONDS
+        ended = [
+            member for member in self._active.values() if self._may_have_ended(member, is_time)
+        ]
+        for position in range(0, len(ended), RECORDS_AT_A_TIME):
+            some = ended[position : position + RECORDS_AT_A_TIME]
+            for member, record in zip(some, self._records(some), strict=True):
+                self._finish(pool, member, record)
+
+    def _may_have_ended(self, member: Member, is_time: bool) -> bool:
+        """Whether a member's flow run is to be read: its process is gone, or not to be seen."""
+        if member.ticket is None:
+            return False
+        if member.ticket.dispatch == "worker":
+            return is_time
+        seen = self.session.platform.launcher.observe(member.ticket.run_id, None)
+        if seen.phase is Phase.RUNNING and member.state != "Running":
+            running = replace(member, state="Running", state_type="RUNNING")
+            self._active[member.ticket.run_id] = running
+            self.roster.put(running)
+        return seen.phase.is_final or (seen.is_outdated and is_time)
+
+    def _records(self, members: list[Member]) -> list[RunRecord]:
+        """Return the flow runs of members whose processes are gone, settled."""
+        ids = tuple(member.ticket.run_id for member in members if member.ticket)
+        found = {record.id: record for record in self.session.api.find_runs(RunQuery(ids=ids))}
+        return [self._settled(member, found) for member in members if member.ticket]
+
+    def _settled(self, member: Member, found: dict[str, RunRecord]) -> RunRecord:
+        ticket = member.ticket
+        if ticket is None:
+            raise LookupError("only what was launched can be settled")
+        record = found.get(ticket.run_id)
+        is_known = record is not None and record.is_final and not record.is_guessed
+        if record is not None and (is_known or ticket.dispatch == "worker"):
+            return record
+        try:
+            settle(self.session.platform, self.session.api, ticket, is_launched=True)
+        except ObjectRefusedError as refusal:
+            self.session.progress.warning(refusal.message)
+        return self.session.api.read_run(ticket.run_id)
+
+    def _finish(self, pool: ThreadPoolExecutor, member: Member, record: RunRecord) -> None:
+        if not record.is_final:
+            return
+        self._active.pop(record.id, None)
+        ended = replace(
+            member,
+            state=record.state_name,
+            state_type=record.state_type,
+            seconds=_seconds(record),
+        )
+        is_retried = (
+            record.state_type in RETRIED
+            and ended.tries <= self.options.retries
+            and not self.wishes.launches_no_more
+        )
+        if is_retried:
+            again = replace(ended, tries=ended.tries + 1)
+            queue = self.options.work_queue
+            self._submit(
+                pool,
+                again,
+                lambda: relaunch(record, self.group_id, self.session, work_queue=queue),
+            )
+            return
+        self._end(ended)
+
+    def _end(self, member: Member) -> None:
+        self.roster.end(member)
+        if member.state_type == "CANCELLED":
+            # Perhaps the whole group is being cancelled from elsewhere: know before launching.
+            self._next_parent_look = 0.0
+        elif member.has_failed:
+            self._failures += 1
+            if self.options.fail_fast:
+                self.wishes.cancel()
+
+    # What people want
+
+    def _obey(self, pool: ThreadPoolExecutor) -> None:
+        if time.monotonic() >= self._next_parent_look:
+            self._next_parent_look = time.monotonic() + PARENT_SECONDS
+            if self.session.api.read_run(self.group_id).state_type.startswith("CANCEL"):
+                self.wishes.cancel()
+        if self.wishes.is_cancelling:
+            for run_id, member in self._active.items():
+                if member.ticket and run_id not in self._cancelled:
+                    self._cancelled.add(run_id)
+                    pool.submit(copy_context().run, cancel, member.ticket, self.session)
+
+    def _show(self) -> None:
+        ended = self._taken - len(self._launching) - len(self._active)
+        self.session.progress.count(STEP_RUN_INPUTS, ended, self.count, self._summary())
+
+    def _summary(self) -> str:
+        at_work = len(self._active) + len(self._launching)
+        ended = self._taken - at_work
+        of = f" of {self.count}" if self.count is not None else ""
+        parts = [f"{ended}{of} inputs ended"]
+        parts += [f"{at_work} at work"] if at_work else []
+        parts += [f"{self._failures} failed"] if self._failures else []
+        return ", ".join(parts)
+
+
+def _seconds(record: RunRecord) -> float | None:
+    if record.started is None or record.ended is None:
+        return None
+    return (record.ended - record.started).total_seconds()

@@ -1,0 +1,170 @@
+"""Making what runs of a function need: their environment and their code, at the same time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+
+from kinetic_flows.clients.prefect.build_cache import shared_build_cache
+from kinetic_flows.core.interruption import stoppable
+from kinetic_flows.core.job import RequirementsSpec
+from kinetic_flows.core.naming import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
+from kinetic_flows.dependencies.installation import objects_of
+from kinetic_flows.flows.dependency_tasks import (
+    ToInstall,
+    requirements_of,
+    upload_dependencies_task,
+)
+from kinetic_flows.flows.launch_tasks import upload_code_task
+from kinetic_flows.flows.preflight_task import preflight_task
+from kinetic_flows.flows.prepare_tasks import (
+    build_image_task,
+    describe_contents,
+    environment_artifact,
+    lock_dependencies_task,
+    publish_environment,
+    reasons_to_build,
+    remember_environment,
+    resolve_base_image_task,
+    resolve_image_task,
+    resolve_own_image_task,
+)
+from kinetic_flows.flows.waiting import wait_for
+from kinetic_flows.images.inspection import image_from_fields
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.runs.launch import Prepared
+from kinetic_flows.runs.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def prepare(draft: Draft, session: Session) -> Prepared:
+    """Check the cluster, lock, resolve, build and upload within the flow run that is being driven.
+
+    Args:
+        draft: The call; its arguments do not matter here.
+        session: Where it runs and reports.
+
+    Raises:
+        KineticError: A step failed.
+    """
+    # Whoever chose to leave the launching to workers may not ask the cluster anything.
+    if draft.place.has_preflight:
+        _look_ahead(draft, session)
+    match draft.image:
+        case ProjectImage():
+            return _prepare_project_image(draft, draft.image, session)
+        case BaseImage():
+            return _prepare_base_image(draft, draft.image, session)
+        case OwnImage():
+            return _prepare_own_image(draft, draft.image, session)
+
+
+def _look_ahead(draft: Draft, session: Session) -> None:
+    """Find out whether the run could be launched; who leaves it to a worker is told so."""
+    if session.platform.dispatch == "client":
+        preflight_task(draft, session)
+        return
+    pool = draft.settings.required_cloud().work_pool
+    session.progress.notice(
+        f"left to a Prefect worker of work pool {pool}: from here no Jobs may be created in the "
+        "cluster (KINETIC_DISPATCH=client says what is missing)"
+    )
+
+
+def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session) -> Prepared:
+    """Lock the project's packages, and have an image that holds them."""
+    platform, progress = session.platform, session.progress
+    lock = lock_dependencies_task(draft, platform, session.environ, progress)
+    environment = source.environment(lock)
+    request = source.request(environment)
+    found = resolve_image_task(request, platform, progress)
+    artifact = environment_artifact(environment, draft)
+    why = () if found else reasons_to_build(environment, draft)
+    # Prefect's cache answers for a build; only the registry knows whether it is still there.
+    build = _shared(build_image_task, session, refresh_cache=found is None)
+    with stoppable() as work:
+        building = build.submit(request, environment, draft, platform, progress)
+        uploading = upload_code_task.submit(draft, platform.store, progress)
+        with wait_for(building, uploading, work=work, session=session):
+            publish_environment(artifact)
+    made = building.result()
+    if building.state.name == "Cached":
+        progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
+    return Prepared(
+        image=found or image_from_fields(made),
+        code=uploading.result(),
+        environment=describe_contents(environment, draft),
+        built_because=why,
+    )
+
+
+def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False) -> Task[P, R]:
+    """Return a cached task whose results everyone with the cluster's bucket finds.
+
+    Args:
+        cached: The task.
+        session: Where the run goes; on this machine results stay in `KINETIC_HOME`.
+        refresh_cache: Run the task whatever the cache has.
+    """
+    cloud = session.settings.cloud
+    storage = shared_build_cache(cloud, session.api.url) if cloud else None
+    options: dict[str, Any] = {"result_storage": storage} if storage else {}
+    if refresh_cache:
+        options["refresh_cache"] = True
+    return cached.with_options(**options) if options else cached
+
+
+def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Prepared:
+    """Lock the project's packages, and send them along for the runner to install."""
+    platform, progress = session.platform, session.progress
+    base = resolve_base_image_task(source, platform, progress)
+    lock = lock_dependencies_task(draft, platform, session.environ, progress, base)
+    if lock.target.variant != source.wanted.variant:
+        source = replace(source, wanted=source.wanted_for(lock))
+        base = resolve_base_image_task(source, platform, progress)
+    environment = source.environment(lock, base)
+    artifact = environment_artifact(environment, draft)
+    wanted = ToInstall(source=source, base=base, lock=lock, environment=environment)
+    with stoppable() as work:
+        upload = _shared(upload_dependencies_task, session)
+        installing = upload.submit(wanted, draft, platform.store, session.environ, progress)
+        uploading = upload_code_task.submit(draft, platform.store, progress)
+        with wait_for(installing, uploading, work=work, session=session):
+            publish_environment(artifact)
+    requirements = _requirements(installing, wanted, draft, session)
+    remember_environment(environment, draft)
+    return Prepared(
+        image=base,
+        code=uploading.result(),
+        requirements=requirements,
+        environment=describe_contents(environment, draft),
+    )
+
+
+def _requirements(
+    uploading: PrefectFuture[dict[str, Any]], wanted: ToInstall, draft: Draft, session: Session
+) -> RequirementsSpec:
+    """Return what a run installs, which is in the store whatever Prefect's cache remembers."""
+    store = session.platform.store
+    spec = requirements_of(uploading.result())
+    if uploading.state.name != "Cached":
+        return spec
+    # Prefect's cache answers for an upload; only the store knows what is still there.
+    if not store.missing(objects_of(spec)):
+        session.progress.step(TASK_UPLOAD_DEPENDENCIES, "cached", spec.lock.name)
+        return spec
+    again = _shared(upload_dependencies_task, session, refresh_cache=True)
+    return requirements_of(again(wanted, draft, store, session.environ, session.progress))
+
+
+def _prepare_own_image(draft: Draft, source: OwnImage, session: Session) -> Prepared:
+    """Look at the person's own image, which has everything."""
+    image = resolve_own_image_task(source, session.platform, session.progress)
+    code = upload_code_task(draft, session.platform.store, session.progress)
+    return Prepared(image=image, code=code)

@@ -1,0 +1,166 @@
+"""Tasks that settle what a run's environment is, and make it exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypedDict
+
+from prefect.artifacts import create_table_artifact
+from prefect.context import TaskRunContext
+
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
+from kinetic_flows.core.image_pages import image_page
+from kinetic_flows.core.naming import (
+    TASK_BUILD_IMAGE,
+    TASK_LOCK_DEPENDENCIES,
+    TASK_RESOLVE_IMAGE,
+    build_cache_key,
+)
+from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.protocols import Platform, ResolvedImage
+from kinetic_flows.dependencies.explain import explain_change, package_table, remember
+from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.flows.build_output import BuildOutput, publish_link
+from kinetic_flows.flows.own_tasks import own_task
+from kinetic_flows.flows.steps import step
+from kinetic_flows.images.base_lookup import find_base
+from kinetic_flows.images.inspection import check_image
+from kinetic_flows.plans.draft import Draft, lock_draft
+from kinetic_flows.platforms.image_sources import BaseImage, OwnImage
+
+
+class Project(TypedDict):
+    """Whose environment it is, as the history of environments is told."""
+
+    home: Path
+    project_root: Path
+
+
+@own_task(TASK_LOCK_DEPENDENCIES)
+def lock_dependencies_task(
+    draft: Draft,
+    platform: Platform,
+    environ: Mapping[str, str],
+    progress: Progress,
+    base: ResolvedImage | None = None,
+) -> Lock:
+    """Resolve the project's dependencies, or find the lock that somebody resolved before."""
+    with step(progress, TASK_LOCK_DEPENDENCIES) as current:
+        lock = lock_draft(draft, platform, environ, base=base)
+        for warning in lock.warnings:
+            current.warn(warning)
+        how = "stored lock" if lock.from_cache else "resolved"
+        lean = ", for the lean base" if lock.target.variant == "lean" else ""
+        current.finish(f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}")
+        return lock
+
+
+@own_task(TASK_RESOLVE_IMAGE)
+def resolve_image_task(
+    request: ImageRequest, platform: Platform, progress: Progress
+) -> ResolvedImage | None:
+    """Ask the registry whether the image exists."""
+    with step(progress, TASK_RESOLVE_IMAGE) as current:
+        resolved = platform.registry.resolve(request.reference)
+        current.finish(f"{request.reference} {'exists' if resolved else 'has to be built'}")
+        return resolved
+
+
+@own_task(TASK_RESOLVE_IMAGE)
+def resolve_base_image_task(
+    source: BaseImage, platform: Platform, progress: Progress
+) -> ResolvedImage:
+    """Ask the registry for the base image, which has to exist and to fit."""
+    with step(progress, TASK_RESOLVE_IMAGE) as current:
+        base = find_base(platform.registry, source.wanted)
+        for warning in base.warnings:
+            current.warn(warning)
+        current.finish(f"{base.reference} is {base.image.digest}")
+        return base.image
+
+
+@own_task(TASK_RESOLVE_IMAGE)
+def resolve_own_image_task(
+    source: OwnImage, platform: Platform, progress: Progress
+) -> ResolvedImage:
+    """Ask the registry for the person's own image, which has to exist and to fit."""
+    with step(progress, TASK_RESOLVE_IMAGE) as current:
+        report = check_image(platform.registry, source.reference, source.wanted)
+        for warning in report.warnings:
+            current.warn(warning)
+        config = report.image.config
+        size = f", {size_in_words(config.size_bytes)}" if config else ""
+        current.finish(f"{source.reference} is {report.image.digest}{size}")
+        return report.image
+
+
+def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str, Any]:
+    """Describe what the environment contains, and what changed since the last one.
+
+    To be taken before the environment is made: from then on it is its own nearest earlier one.
+
+    Returns:
+        The arguments of `publish_environment`.
+    """
+    project = _project(draft)
+    changes = [f"`{reason}`" for reason in reasons_to_build(environment, draft)]
+    return {
+        "table": [dict(row) for row in package_table(environment=environment, **project)],
+        "description": "\n- ".join(
+            [f"Environment `{environment.dependency_hash}` of {draft.source.label}\n", *changes]
+        ),
+    }
+
+
+def describe_contents(environment: EnvironmentSpec, draft: Draft) -> str:
+    """Say in one line what an environment holds, and what declares it."""
+    count = len(environment.packages)
+    packages = "1 package" if count == 1 else f"{count} packages"
+    return f"{packages} from {draft.source.label}, `{environment.dependency_hash}`"
+
+
+def reasons_to_build(environment: EnvironmentSpec, draft: Draft) -> tuple[str, ...]:
+    """Say what is new in an environment; to be asked before it is made."""
+    return tuple(map(str, explain_change(environment=environment, **_project(draft))))
+
+
+def publish_environment(artifact: dict[str, Any]) -> None:
+    """Show an environment in Prefect, on the run that is being driven."""
+    create_table_artifact(key="environment", **artifact)
+
+
+def remember_environment(environment: EnvironmentSpec, draft: Draft) -> None:
+    """Note an environment for later explanations."""
+    remember(environment=environment, **_project(draft))
+
+
+def _project(draft: Draft) -> Project:
+    return Project(home=draft.settings.home, project_root=draft.source.project_root)
+
+
+def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    request: ImageRequest = parameters["request"]
+    return build_cache_key(request.reference, request.dependency_hash or "")
+
+
+@own_task(TASK_BUILD_IMAGE, cached_by=_build_cache_key)
+def build_image_task(
+    request: ImageRequest,
+    environment: EnvironmentSpec,
+    draft: Draft,
+    platform: Platform,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Build the image, or wait for whoever is building it; cached on the dependency hash."""
+    with step(progress, TASK_BUILD_IMAGE) as current:
+        for reason in reasons_to_build(environment, draft):
+            current.log(f"because: {reason}")
+        output = BuildOutput(current)
+        image = platform.builder.build(request, environment, output.line, on_build=output.announce)
+        if output.is_remote:
+            publish_link(image_page(image.reference), f"The image {image.reference}")
+        remember_environment(environment, draft)
+        current.finish(f"{image.reference} with {len(environment.packages)} packages")
+        return asdict(image)

@@ -1,0 +1,97 @@
+"""What a run's page in Prefect's UI says of it: a table, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kinetic_flows.core.image_pages import image_page
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.naming import RUN_ARTIFACT
+from kinetic_flows.flows.steps import size_in_units
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.launch import Prepared
+from kinetic_flows.runs.outputs import outputs_of
+from kinetic_flows.runs.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDescription:
+    """What a person who opens a run wants to know first.
+
+    Attributes:
+        function: The function's name.
+        arguments: Its arguments, as short texts by name.
+        accelerator: What it runs on, by name and in words.
+        mode: How its image came to be.
+        image: The image's reference, by digest.
+        image_page: Where a browser shows the image; None when it has no page.
+        environment: What is in the image, and what declares it; empty when nobody knows.
+        built_because: Why the image had to be built; empty when it was there.
+        code: How much code was shipped.
+        outputs: Where the function's files go.
+    """
+
+    function: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    accelerator: str
+    mode: str
+    image: str
+    image_page: str | None = None
+    environment: str = ""
+    built_because: tuple[str, ...] = ()
+    code: str
+    outputs: str
+
+    def markdown(self) -> str:
+        """Return it as a Markdown table."""
+        arguments = ", ".join(f"{name}={text}" for name, text in self.arguments.items())
+        image = f"[{self.image}]({self.image_page})" if self.image_page else _code(self.image)
+        rows = [
+            ("function", _code(f"{self.function}({arguments})")),
+            ("runs on", self.accelerator),
+            ("image", f"{image} ({self.mode})"),
+            ("environment", self.environment),
+            ("built because", "<br>".join(map(_code, self.built_because))),
+            ("code", self.code),
+            ("outputs", _code(self.outputs)),
+        ]
+        lines = [f"| {label} | {text} |" for label, text in rows if text]
+        return "\n".join(["| | |", "| --- | --- |", *lines])
+
+
+def publish_description(
+    ticket: RunTicket, draft: Draft, prepared: Prepared, session: Session
+) -> None:
+    """Show on a run's page in Prefect's UI what it is.
+
+    Args:
+        ticket: The run.
+        draft: The call.
+        prepared: What it was started with.
+        session: Where it reports.
+    """
+    image = prepared.image.reference
+    description = RunDescription(
+        function=draft.name,
+        arguments=draft.argument_reprs,
+        accelerator=f"`{draft.accelerator}`: {draft.accelerator.description}",
+        mode=draft.mode,
+        image=image,
+        # An environment on this machine only looks like an image of Docker Hub.
+        image_page=None if session.platform.name == "local" else image_page(image),
+        environment=prepared.environment,
+        built_because=prepared.built_because,
+        code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
+        outputs=outputs_of(ticket.run_id, session),
+    )
+    session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
+
+
+def _code(text: str) -> str:
+    """Quote a text, whatever is in it, within a cell of a table."""
+    flat = text.replace("\n", " ").replace("|", "\\|")
+    if not flat:
+        return ""
+    fence = "``" if "`" in flat else "`"
+    return f"{fence}{flat}{fence}"

@@ -1,1 +1,0 @@
-"""Kubernetes as values: job variables, manifests and diagnoses."""

@@ -1,0 +1,1 @@
+"""Deciding a call before anything is done for it."""

@@ -1,0 +1,397 @@
+"""Making the plan of one call, first half: what can be decided at once.
+
+A `Draft` holds what settings, options, the function and its project decide without asking
+anybody. What has to be locked and looked up differs by the source of its image: `call_plans`
+does it for `train.plan()`, `flows/preparation` step by step in tasks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kinetic_flows.code.ignored_imports import ignored_import_warnings
+from kinetic_flows.code.payload import Payload, argument_reprs, pack_call, require_same_python
+from kinetic_flows.code.root import PackageRoot, find_package_root
+from kinetic_flows.code.selection import imported_files
+from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
+from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
+from kinetic_flows.core.accelerators.runtime import require_runtime
+from kinetic_flows.core.environment import Category, ImageMode
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.naming import run_name
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.protocols import ImageRegistry, Platform, ResolvedImage
+from kinetic_flows.core.settings.settings import Settings, captured_environment
+from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
+from kinetic_flows.dependencies.discovery import DependencySource, discover
+from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.dependencies.missing_imports import Shipped
+from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
+from kinetic_flows.plans.import_warnings import with_import_warnings
+from kinetic_flows.platforms.image_sources import ImageSource, OwnImage
+from kinetic_flows.platforms.places import (
+    BaseSource,
+    CloudPlace,
+    ImageWish,
+    JobRequest,
+    LocalPlace,
+    Place,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A function, what it is called with, and how it is to run.
+
+    Attributes:
+        function: The plain function.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        options: How it is to run.
+        may_lack_arguments: Whether it is only planned, so that any argument may be missing.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: RunOptions
+    may_lack_arguments: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the run: the one asked for, else the function's."""
+        return run_name(self.function, self.options.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What is decided about a call before its dependencies are locked.
+
+    Attributes:
+        call: The call.
+        settings: The settings it was made under.
+        place: Where it will run.
+        accelerator: What it runs on.
+        image: Where its image comes from.
+        root: What of this machine's files is the project.
+        source: What declares its dependencies.
+        snapshot: The project's files as they are now.
+        payload: The pickled call.
+        argument_reprs: The arguments as Prefect shows them.
+        notices: What the person should be told.
+        warnings: What may not be what the person wants.
+    """
+
+    call: Call
+    settings: Settings
+    place: Place
+    accelerator: Accelerator
+    image: ImageSource
+    root: PackageRoot
+    source: DependencySource
+    snapshot: CodeSnapshot
+    payload: Payload
+    argument_reprs: Mapping[str, str]
+    notices: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.call.name
+
+    @property
+    def mode(self) -> ImageMode:
+        """How its image comes to be."""
+        return self.image.mode
+
+
+def draft_call(
+    call: Call,
+    settings: Settings,
+    platform: Platform,
+    *,
+    cwd: Path,
+    sys_path: Sequence[str],
+    environ: Mapping[str, str],
+) -> Draft:
+    """Decide what can be decided about a call before its dependencies are locked.
+
+    Args:
+        call: The call.
+        settings: The settings in force.
+        platform: Where a base image of one's own is looked up, and what decides what a count
+            of chips alone means.
+        cwd: The working directory.
+        sys_path: This process's `sys.path`.
+        environ: Variables for uv, where the base image needs a lock of its own.
+
+    Raises:
+        TypeError: The arguments do not fit the function's signature.
+        KineticError: The call cannot be: the first thing found wrong.
+    """
+    _check_arguments(call)
+    accelerator = _accelerator(call.options.accelerator, platform)
+    place = place_of(settings, platform.registry, _bases(platform, settings, environ))
+    image = place.image_source(image_wish(call.options, settings), accelerator)
+    captured = captured_environment(call.options.capture_env_vars)
+    root = find_package_root(
+        call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
+    )
+    source = discover(
+        requirements=call.options.requirements,
+        entry_file=root.entry_file,
+        start=root.entry_file.parent if root.entry_file else cwd,
+        home_directory=Path.home(),
+    )
+    require_same_python(f"{sys.version_info.major}.{sys.version_info.minor}", image.python)
+    payload = pack_call(
+        call.function, call.args, dict(call.kwargs), environment=captured, root=root
+    )
+    snapshot = take_snapshot(
+        root.path,
+        cache_home=settings.home,
+        options=SnapshotOptions(
+            max_size_bytes=settings.max_code_size_bytes,
+            default_excludes=not settings.no_default_excludes,
+        ),
+        only=imported_files(root) if root.no_project else None,
+    )
+    advice = place.advise(accelerator, image.mode)
+    return Draft(
+        call=call,
+        settings=settings,
+        place=place,
+        accelerator=accelerator,
+        image=image,
+        root=root,
+        source=source,
+        snapshot=snapshot,
+        payload=payload,
+        argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
+        notices=(
+            *advice.notices,
+            *root.notices(),
+            *_ignored(image, source),
+            *_made_base(image),
+        ),
+        warnings=(
+            *advice.warnings,
+            *snapshot.warnings,
+            *ignored_import_warnings(snapshot),
+            *payload.warnings,
+            *call.options.warnings(place.hosts(accelerator)),
+        ),
+    )
+
+
+def image_wish(options: RunOptions, settings: Settings) -> ImageWish:
+    """Return what is asked of the image: the variable overrides the decorator."""
+    return ImageWish(
+        container_image=settings.container_image or options.container_image,
+        ship_wheels=options.ship_wheels,
+        framework=options.framework,
+    )
+
+
+def with_arguments(
+    draft: Draft, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, piece_bytes: int
+) -> Draft:
+    """Return the draft of the same function called with other arguments.
+
+    Args:
+        draft: A call of it.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        piece_bytes: From which size on parts of the call become pieces that calls share.
+
+    Raises:
+        UnpicklableError: An argument cannot be pickled.
+    """
+    call = replace(draft.call, args=args, kwargs=kwargs)
+    payload = pack_call(
+        call.function,
+        args,
+        dict(kwargs),
+        environment=captured_environment(call.options.capture_env_vars),
+        root=draft.root,
+        piece_bytes=piece_bytes,
+    )
+    reprs = argument_reprs(call.function, args, dict(kwargs))
+    return replace(draft, call=call, payload=payload, argument_reprs=reprs)
+
+
+def place_of(
+    settings: Settings, registry: ImageRegistry, bases: BaseSource = read_base_inputs
+) -> Place:
+    """Return where the settings say that functions run.
+
+    Args:
+        settings: The settings in force.
+        registry: Where a base image of one's own is looked up.
+        bases: What gives the inputs of base images.
+
+    Raises:
+        ConfigurationError: Google Cloud was chosen and is not configured.
+    """
+    if settings.platform == "local":
+        return LocalPlace(is_explicit=settings.platform_is_explicit)
+    return CloudPlace(cloud=settings.required_cloud(), registry=registry, bases=bases)
+
+
+def _bases(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> BaseSource:
+    """Return what gives the inputs of base images, made here for a Python that none come for."""
+
+    def inputs(category: Category, python: str) -> BaseInputs:
+        if python in base_pythons():
+            return read_base_inputs(category, python)
+        made = make_base_lock(
+            category,
+            python,
+            store=platform.store,
+            home=settings.home,
+            environ=environ,
+            trust=platform.store_trust,
+        )
+        return read_base_inputs(category, python, made.text)
+
+    return inputs
+
+
+def lock_draft(
+    draft: Draft,
+    platform: Platform,
+    environ: Mapping[str, str],
+    *,
+    upgrade: bool = False,
+    base: ResolvedImage | None = None,
+) -> Lock:
+    """Lock the dependencies of a call, and store the lock for everyone.
+
+    Args:
+        draft: The call.
+        platform: Whose store keeps locks.
+        environ: Variables for uv.
+        upgrade: Whether to resolve again and replace the stored lock.
+        base: The base image, in prebuilt mode; None where it was not looked up.
+
+    Raises:
+        UsageError: The call runs in an image of the person's own, which is not looked into.
+        DependencyError: The dependencies cannot be read or resolved, or lack what is imported
+            and the settings refuse that.
+        AcceleratorError: They do not know the accelerator.
+    """
+    lock = lock_dependencies(
+        draft.source,
+        locked_target(draft),
+        store=platform.store,
+        home=draft.settings.home,
+        environ=environ,
+        trust=platform.store_trust,
+        upgrade=upgrade,
+    )
+    require_known_chip(draft, lock)
+    target = locked_target(draft)
+    if target.made_base_lock:
+        make_base_lock(
+            target.category,
+            target.python,
+            store=platform.store,
+            home=draft.settings.home,
+            environ=environ,
+            trust=platform.store_trust,
+            write=True,
+        )
+    return with_missing_imports(draft, lock, base)
+
+
+def with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None = None) -> Lock:
+    """Return a lock that warns of what the call imports and its environment lacks.
+
+    Args:
+        draft: The call.
+        lock: Its lock.
+        base: The base image, in prebuilt mode; None where it was not looked up.
+
+    Raises:
+        DependencyError: There is such an import, and the settings refuse it.
+    """
+    shipped = Shipped(
+        function=draft.call.function,
+        root=draft.root,
+        snapshot=draft.snapshot,
+        modules=draft.payload.modules,
+    )
+    return with_import_warnings(
+        lock, shipped, draft.image, base, source=draft.source, settings=draft.settings
+    )
+
+
+def require_known_chip(draft: Draft, lock: Lock) -> None:
+    """Refuse packages that do not know the accelerator they are to run on.
+
+    Raises:
+        AcceleratorError: One of them is too old, or too new, for it.
+    """
+    versions = {package.name: package.version for package in lock.packages}
+    require_runtime(str(draft.accelerator), locked_target(draft).needs, versions)
+
+
+def locked_target(draft: Draft) -> Target:
+    """Return what a call's dependencies are locked for.
+
+    Raises:
+        UsageError: The call runs in an image of the person's own, which is not looked into.
+    """
+    if isinstance(draft.image, OwnImage):
+        raise UsageError(
+            f"{draft.name} runs in the image {draft.image.reference}, which has its own packages",
+            value=draft.image.reference,
+            hint="drop container_image (or KINETIC_CONTAINER_IMAGE) to have dependencies locked",
+        )
+    return draft.image.target
+
+
+def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
+    """Return what is to be started for one run of a call."""
+    return JobRequest(
+        run_id=run_id,
+        name=draft.name,
+        image=image,
+        accelerator=draft.accelerator,
+        mode=draft.mode,
+        options=draft.call.options,
+    )
+
+
+def _accelerator(text: str, platform: Platform) -> Accelerator:
+    """Read an accelerator's name; the cluster is asked only what the name leaves open."""
+    pools = platform.launcher.node_pools() if needs_node_pools(text) else None
+    return parse_accelerator(text, pools=pools)
+
+
+def _check_arguments(call: Call) -> None:
+    signature = inspect.signature(call.function)
+    bind = signature.bind_partial if call.may_lack_arguments else signature.bind
+    bind(*call.args, **call.kwargs)
+
+
+def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:
+    """Say that dependencies do not count for an image of the person's own."""
+    if not isinstance(image, OwnImage) or source.kind == "none":
+        return ()
+    return (f"{source.label} is ignored: {image.reference} has its own packages",)
+
+
+def _made_base(image: ImageSource) -> tuple[str, ...]:
+    """Say that the base has a lock that was made for this Python."""
+    if isinstance(image, OwnImage) or not image.target.made_base_lock:
+        return ()
+    target = image.target
+    return (made_base_notice(target.category, target.python, target.made_base_lock),)

@@ -1,0 +1,1 @@
+"""Google Cloud: runs are Jobs of a GKE cluster."""

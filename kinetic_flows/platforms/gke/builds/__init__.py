@@ -1,0 +1,1 @@
+"""Images made by Cloud Build, and where they are kept."""

@@ -1,0 +1,237 @@
+"""Where base images are built and kept: Cloud Build, a registry, and Docker Hub's login."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from kinetic_flows.clients.google.secret_manager import SecretManager
+from kinetic_flows.clients.registry.credentials import (
+    FirstFound,
+    RegistryCredentials,
+    default_credentials,
+)
+from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core.errors import BuildError, ConfigurationError
+from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
+from kinetic_flows.core.naming import base_image
+from kinetic_flows.core.protocols import OnBuild, ResolvedImage, unannounced
+from kinetic_flows.images.base_orders import BaseOrder, Standing, find_standing
+from kinetic_flows.platforms.gke.builds.artifact_registry import ArtifactRegistry
+from kinetic_flows.platforms.gke.builds.build import (
+    BuildOptions,
+    BuildSpec,
+    BuildStep,
+    RegistryLogin,
+    build_steps,
+)
+from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE, StoredLogin, check_login
+from kinetic_flows.platforms.gke.builds.failures import UPDATE_CREDENTIALS
+from kinetic_flows.platforms.gke.builds.registry_setup import (
+    UNKNOWN_BUILDER,
+    RepositoryState,
+    Setup,
+    artifact_repository,
+    node_account,
+    plan_setup,
+)
+from kinetic_flows.platforms.gke.platform import builder_settings, docker_config, open_bucket
+
+if TYPE_CHECKING:
+    from kinetic_flows.core.settings.cloud import CloudSettings
+
+
+logger = logging.getLogger(__name__)
+
+_LOGIN_VARIABLES = ("KINETIC_DOCKERHUB_USERNAME", "KINETIC_DOCKERHUB_TOKEN")
+
+
+class BaseImagePlatform:
+    """What builds and looks up base images, for one project.
+
+    Nothing is asked, and no SDK is imported, before the first use of each part.
+
+    Args:
+        cloud: The settings of Google Cloud.
+        environ: This process's variables: Docker's own configuration counts.
+    """
+
+    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str]) -> None:
+        credentials = cloud.credentials.load() if cloud.credentials else None
+        self.project = cloud.project
+        self._endpoints = cloud.registry_endpoints
+        self.docker_hub = StoredLogin(
+            secrets=SecretManager(
+                cloud.project, endpoint=cloud.secret_manager_endpoint, credentials=credentials
+            )
+        )
+        usual = default_credentials(docker_config(environ), environ, cloud.registry_endpoints)
+        self.registry = OciRegistry(
+            # A private image of Docker Hub's is seen only with what pushed it.
+            credentials=FirstFound(sources=(*usual.sources, self.docker_hub)),
+            endpoints=cloud.registry_endpoints,
+        )
+        self._artifacts = ArtifactRegistry(
+            endpoint=cloud.artifact_registry_endpoint, credentials=credentials
+        )
+        self._build_account = cloud.build_service_account
+        self._builds = CloudBuild(
+            cloud.project,
+            location=cloud.build_location,
+            endpoint=cloud.cloud_build_endpoint,
+            credentials=credentials,
+        )
+        self._builder = CloudBuildBuilder(
+            builds=self._builds,
+            store=open_bucket(cloud.jobs_bucket, cloud, credentials),
+            build_store=open_bucket(cloud.builds_bucket, cloud, credentials),
+            registry=self.registry,
+            settings=builder_settings(cloud),
+        )
+
+    def setup(self, repository: str) -> Setup | None:
+        """Return what a repository of Artifact Registry still needs; None for other registries.
+
+        Raises:
+            RegistryAccessError: Artifact Registry cannot be reached.
+        """
+        parts = artifact_repository(repository)
+        if parts is None:
+            return None
+        state = self._artifacts.look_at(parts)
+        builder = self.build_account()
+        return plan_setup(
+            parts,
+            state or RepositoryState(exists=True),
+            builder=builder,
+            nodes=node_account(builder),
+        )
+
+    def look_up(self, orders: Sequence[BaseOrder]) -> tuple[Standing, ...]:
+        """Return what the registry has under each order's names.
+
+        Raises:
+            ImageError: It cannot be asked, or has no such repository.
+        """
+        with ThreadPoolExecutor(8) as pool:
+            return tuple(pool.map(lambda order: find_standing(order, self.registry), orders))
+
+    def build(
+        self,
+        order: BaseOrder,
+        on_output: Callable[[str], None],
+        *,
+        on_build: OnBuild = unannounced,
+    ) -> ResolvedImage:
+        """Build and push one image under all its names.
+
+        Args:
+            order: The image.
+            on_output: Called with each line that the build prints.
+            on_build: Told of the build, for a link to it.
+
+        Raises:
+            BuildError: The build failed, or was refused by the registry.
+        """
+        return self._builder.build_order(order, self._logins(order), on_output, on_build=on_build)
+
+    def steps(self, order: BaseOrder) -> tuple[BuildStep, ...]:
+        """Return the steps of the build of an image."""
+        spec = BuildSpec(
+            image=order.references[0],
+            also=order.references[1:],
+            bucket="",
+            source_object="",
+            logs_prefix="",
+            tags=(),
+            options=BuildOptions(logins=self._logins(order)),
+            recipe=order.recipe,
+        )
+        return build_steps(spec)
+
+    def cancel_builds(self) -> None:
+        """Cancel the builds that were started here and that nobody else follows."""
+        self._builder.cancel_started()
+
+    def check_docker_hub(self) -> None:
+        """See that Docker Hub's credentials are there, and good as far as we may read them.
+
+        Raises:
+            ConfigurationError: There are none.
+            RegistryAccessError: Docker Hub does not accept them.
+        """
+        if not self.docker_hub.exists():
+            raise ConfigurationError(
+                f"project {self.project} has no Docker Hub credentials in Secret Manager",
+                value=self.project,
+                hint="set KINETIC_DOCKERHUB_USERNAME and KINETIC_DOCKERHUB_TOKEN and run "
+                "`kinetic build-image`, which stores them, or run it in a terminal",
+            )
+        stored = self.docker_hub.read()
+        if stored is not None:
+            self._verify(stored, f"enter a new one with: {UPDATE_CREDENTIALS}")
+
+    def store_docker_hub(self, credentials: RegistryCredentials) -> None:
+        """Keep Docker Hub's credentials, once Docker Hub has said that they are good.
+
+        Raises:
+            RegistryAccessError: It does not accept them, or cannot be asked.
+            SecretError: They cannot be kept.
+        """
+        self._verify(credentials, f"make one with Read & Write permissions at {TOKEN_PAGE}")
+        self.docker_hub.store(credentials)
+
+    def build_account(self) -> str:
+        """Return the e-mail address of the service account that builds run as."""
+        try:
+            account = self._build_account or self._builds.default_service_account()
+        except BuildError as error:
+            logger.info("%s", error.message)
+            return UNKNOWN_BUILDER
+        return account.rpartition("/")[2]
+
+    def _verify(self, credentials: RegistryCredentials, remedy: str) -> None:
+        check_login(credentials, endpoints=self._endpoints, remedy=remedy)
+
+    def _logins(self, order: BaseOrder) -> tuple[RegistryLogin, ...]:
+        if not is_on_docker_hub(order.references[0]):
+            return ()
+        return (self.docker_hub.build_login(self.project),)
+
+
+def given_docker_hub_login(environ: Mapping[str, str]) -> RegistryCredentials | None:
+    """Return the credentials in `KINETIC_DOCKERHUB_USERNAME` and `KINETIC_DOCKERHUB_TOKEN`.
+
+    Raises:
+        ConfigurationError: Only one of them is set.
+    """
+    values = {name: environ.get(name, "").strip() for name in _LOGIN_VARIABLES}
+    missing = [name for name, value in values.items() if not value]
+    if len(missing) == len(values):
+        return None
+    if missing:
+        raise ConfigurationError(
+            f"{missing[0]} is not set", value=missing[0], hint="set both, or neither"
+        )
+    username, token = values.values()
+    return RegistryCredentials(username=username, password=token)
+
+
+def is_on_docker_hub(reference: str) -> bool:
+    """Whether an image, or what a repository's base images are called, is Docker Hub's."""
+    return parse_reference(reference).registry == DOCKER_HUB
+
+
+def needs_docker_hub(repository: str) -> bool:
+    """Whether the base images of a repository go to Docker Hub."""
+    return is_on_docker_hub(base_image(repository, "cpu"))
+
+
+def product_version() -> str:
+    """Return this product's version, which is the default tag."""
+    return version("kinetic-flows")

@@ -1,0 +1,90 @@
+"""Following a running build: its log as it grows, and its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import ObjectNotFoundError
+from kinetic_flows.core.interruption import pause
+from kinetic_flows.core.protocols import ArtifactStore
+from kinetic_flows.platforms.gke.builds.build import BuildState, log_object
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+
+FIRST_POLL_SECONDS = 0.25
+POLL_FRACTION = 0.1
+LOG_GRACE_SECONDS = 3.0
+"""How long the end of a log may come after the end of its build."""
+
+
+class GrowingLog:
+    """Reads the log object of a build, which Cloud Build rewrites as the build prints.
+
+    Args:
+        store: The bucket that Cloud Build writes logs to.
+        build_id: Whose log.
+        on_output: Called with each line, once.
+    """
+
+    def __init__(
+        self, store: ArtifactStore, build_id: str, on_output: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._name = log_object(naming.BUILD_LOGS, build_id)
+        self._on_output = on_output
+        self._generation = ""
+        self.lines: list[str] = []
+
+    def read(self, *, at_end: bool = False) -> bool:
+        """Pass on the lines that are new; True when there is a log at all.
+
+        Args:
+            at_end: Whether the last line counts although nothing ends it.
+        """
+        try:
+            stored = self._store.get(self._name)
+        except ObjectNotFoundError:
+            return False
+        if stored.generation == self._generation and not at_end:
+            return True
+        self._generation = stored.generation
+        text = stored.data.decode(errors="replace")
+        lines = text.splitlines()
+        if not at_end and not text.endswith("\n"):
+            lines = lines[:-1]
+        for line in lines[len(self.lines) :]:
+            self._on_output(line)
+        self.lines = lines
+        return True
+
+
+def follow_build(
+    builds: CloudBuild,
+    state: BuildState,
+    log: GrowingLog,
+    *,
+    poll_seconds: float,
+) -> BuildState:
+    """Wait until a build has ended, passing on its log.
+
+    Args:
+        builds: Who knows about it.
+        state: What is known of it.
+        log: Its log.
+        poll_seconds: The longest pause between looks; the first ones are shorter, so that a
+            short build is not waited for longer than it takes.
+
+    Returns:
+        How it ended.
+    """
+    started = time.monotonic()
+    while state.is_running:
+        waited = time.monotonic() - started
+        pause(min(poll_seconds, max(FIRST_POLL_SECONDS, waited * POLL_FRACTION)))
+        state = builds.get(state.id)
+        log.read()
+    deadline = time.monotonic() + LOG_GRACE_SECONDS
+    while not log.read(at_end=True) and time.monotonic() < deadline:
+        pause(min(poll_seconds, 0.5))
+    return state

@@ -1,0 +1,111 @@
+"""An image that must exist, and who is told of its builds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from kinetic_flows.core import naming
+from kinetic_flows.core.errors import BuildError, ObjectNotFoundError
+from kinetic_flows.core.protocols import ArtifactStore, ImageRegistry, OnBuild, ResolvedImage
+from kinetic_flows.images.dockerfiles import BuildContext, BuildRecipe
+from kinetic_flows.platforms.gke.builds.build import (
+    BuildOptions,
+    BuildSpec,
+    BuildState,
+    RegistryLogin,
+    build_error,
+)
+
+OnOutput: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Whom to tell of a build: of each line of its log, and of the build itself."""
+
+    on_output: OnOutput
+    on_build: OnBuild
+
+
+def _by_name(order: Order, registry: ImageRegistry) -> ResolvedImage | None:
+    return registry.resolve(order.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One image that must exist.
+
+    Attributes:
+        reference: Its name, with a tag.
+        subject: What its lease and its builds are called after.
+        context: Makes its build context, when it has to be built after all.
+        also: Its further names.
+        recipe: How it is built.
+        logins: Registries that its build logs in to first.
+        find: Looks the image up; None while it has to be built. Whatever has its name, by
+            default.
+        failure: Makes the error for a build that ended without the image, from its log.
+    """
+
+    reference: str
+    subject: str
+    context: Callable[[], BuildContext]
+    also: tuple[str, ...] = ()
+    recipe: BuildRecipe = field(default_factory=BuildRecipe)
+    logins: tuple[RegistryLogin, ...] = ()
+    find: Callable[[Order, ImageRegistry], ResolvedImage | None] = _by_name
+    failure: Callable[[BuildState, Sequence[str]], BuildError] = build_error
+
+    @property
+    def tag(self) -> str:
+        """Tag by which its builds are found."""
+        return naming.build_tag(self.reference, self.subject)
+
+    def upload(self, store: ArtifactStore, options: BuildOptions) -> BuildSpec:
+        """Upload its source, unless it is there, and return the build to submit.
+
+        Args:
+            store: The bucket of sources and logs.
+            options: How builds run.
+
+        Raises:
+            StoreError: The source cannot be uploaded.
+        """
+        archive = self.context().archive()
+        source = naming.build_source_object(hashlib.sha256(archive).hexdigest())
+        generation = _uploaded(store, source, archive)
+        bucket, _, prefix = store.uri.removeprefix("gs://").partition("/")
+        folder = f"{prefix}/" if prefix else ""
+        return BuildSpec(
+            image=self.reference,
+            bucket=bucket,
+            source_object=f"{folder}{source}",
+            source_generation=generation,
+            logs_prefix=f"{folder}{naming.BUILD_LOGS}",
+            tags=("kinetic", self.tag),
+            also=self.also,
+            options=replace(options, logins=self.logins),
+            recipe=self.recipe,
+        )
+
+
+def _uploaded(store: ArtifactStore, name: str, archive: bytes) -> str:
+    """Upload a source, and return the generation that holds exactly it.
+
+    What lies under its name already may be anybody's: it is read and compared, and replaced
+    where it is something else. A build is told the generation, so that nothing takes its place.
+    """
+    generation = store.replace_if_unchanged(name, archive, None)
+    while generation is None:
+        try:
+            current = store.get(name)
+        except ObjectNotFoundError:
+            generation = store.replace_if_unchanged(name, archive, None)
+            continue
+        if current.data == archive:
+            return current.generation
+        generation = store.replace_if_unchanged(name, archive, current.generation)
+    return generation

@@ -1,0 +1,191 @@
+"""What the work pool's job template is given for one run, as pure values."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.image_variables import missing_variables
+from kinetic_flows.core.naming import (
+    HEADLESS_SERVICE,
+    SCHEDULE_TIMEOUT_ANNOTATION,
+    kubernetes_job_name,
+    slug,
+)
+from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS
+from kinetic_flows.core.settings.pool_variables import merged
+
+COORDINATOR_PORT = 8476
+"""Port of host 0 on which JAX's distributed service listens by default."""
+
+DEFAULT_PREEMPTIONS_ON_SPOT = 3
+
+DEVICES_VARIABLE = "KINETIC_DEVICES"
+"""Which chips the runner looks for before it calls the function."""
+
+_HOST_VARIABLES = ("KINETIC_HOSTS", "KINETIC_HOSTNAMES", "KINETIC_COORDINATOR_ADDRESS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodRequest:
+    """One run as Kubernetes is to run it.
+
+    Attributes:
+        run_id: The run's id; empty for a run that a Prefect worker starts, whose Job the worker
+            names.
+        name: The function's name.
+        image: The image, by digest.
+        accelerator: What it runs on.
+        entrypoint: Program of the container and its first arguments.
+        arguments: What follows the entrypoint.
+        environment: Variables of the container; no secrets.
+        image_environment: The image's own ENV; None when it is not known.
+        namespace: Kubernetes namespace.
+        max_preemptions: How often a preempted, evicted or lost run starts again; None for 3
+            on Spot VMs and 0 elsewhere.
+        schedule_timeout_seconds: How long it may wait for its pods; None for ever.
+        security_context: What its container may do on its node; None for what the work pool says.
+        variables: What else people set of the template's variables, as
+            `pool_variables.check_job_variables` returns it.
+    """
+
+    run_id: str
+    name: str
+    image: str
+    accelerator: Accelerator
+    entrypoint: tuple[str, ...] = ("python3", "-u")
+    arguments: tuple[str, ...] = ("/app/remote_runner.py",)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image_environment: Mapping[str, str] | None = None
+    namespace: str = "default"
+    max_preemptions: int | None = None
+    schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
+    security_context: Mapping[str, Any] | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def job_name(self) -> str | None:
+        """Name of the Job, the same for every attempt to create it; None for a worker's choice."""
+        return kubernetes_job_name(self.name, self.run_id) if self.run_id else None
+
+
+def job_variables(request: PodRequest) -> dict[str, Any]:
+    """Return the variables of the `kinetic-gke` work pool's template for one run.
+
+    Variables that nobody sets are left out, so that the work pool's own defaults apply.
+    """
+    own = {
+        "name": None if request.run_id else slug(request.name),
+        "job_name": request.job_name,
+        "namespace": request.namespace,
+        "image": request.image,
+        "entrypoint": list(request.entrypoint),
+        "command": shlex.join(request.arguments),
+        "env": {
+            **_device_environment(request),
+            **request.environment,
+            **_host_environment(request),
+        },
+        "annotations": _patience(request) or None,
+        "security_context": request.security_context,
+        **_accelerator_variables(request.accelerator),
+        **_host_variables(request),
+        "tolerations": _accelerator_tolerations(request.accelerator),
+    }
+    return merged(
+        {name: value for name, value in own.items() if value is not None}, request.variables
+    )
+
+
+def preemptions_tolerated(accelerator: Accelerator, max_preemptions: int | None) -> int:
+    """Return how often a whole run may start again after it was disturbed.
+
+    Args:
+        accelerator: What it runs on.
+        max_preemptions: What was asked for; None for 3 on Spot VMs and 0 elsewhere.
+    """
+    if max_preemptions is not None:
+        return max_preemptions
+    return DEFAULT_PREEMPTIONS_ON_SPOT if accelerator.spot else 0
+
+
+def _patience(request: PodRequest) -> dict[str, str]:
+    """Write on the Job how long it may wait, so that whoever looks at it knows."""
+    limit = request.schedule_timeout_seconds
+    if limit == DEFAULT_SCHEDULE_TIMEOUT_SECONDS:
+        return {}
+    return {SCHEDULE_TIMEOUT_ANNOTATION: "none" if limit is None else f"{limit:g}"}
+
+
+def _accelerator_variables(accelerator: Accelerator) -> dict[str, Any]:
+    variables: dict[str, Any] = {"spot": "true" if accelerator.spot else None}
+    if accelerator.category == "tpu":
+        variables["tpu_accelerator"] = accelerator.label
+        variables["tpu_topology"] = accelerator.topology
+        variables["tpu_chips"] = accelerator.count_per_host
+    elif accelerator.category == "gpu":
+        variables["gpu_accelerator"] = accelerator.label
+        variables["gpu_count"] = accelerator.count_per_host
+    return variables
+
+
+def _device_environment(request: PodRequest) -> dict[str, str]:
+    """Tell the runner which chips to look for, and frameworks what the image does not."""
+    accelerator, known = request.accelerator, request.image_environment
+    if accelerator.category == "cpu":
+        return {}
+    missing = {} if known is None else missing_variables(accelerator.category, known)
+    return {**missing, DEVICES_VARIABLE: f"{accelerator.category}:{accelerator.count_per_host}"}
+
+
+def _host_variables(request: PodRequest) -> dict[str, Any]:
+    """Spell a slice of several hosts; each host's pod counts as a failure of its own."""
+    hosts = request.accelerator.hosts
+    several = hosts > 1
+    restarts = preemptions_tolerated(request.accelerator, request.max_preemptions)
+    return {
+        "hosts": hosts,
+        "completion_mode": "Indexed" if several else None,
+        "subdomain": HEADLESS_SERVICE if several else None,
+        "backoff_limit": restarts * hosts,
+    }
+
+
+def _host_environment(request: PodRequest) -> dict[str, str]:
+    """Tell hosts of one another; Kubernetes itself sets `JOB_COMPLETION_INDEX`.
+
+    https://kubernetes.io/docs/tasks/job/job-with-pod-to-pod-communication/
+    """
+    hosts = request.accelerator.hosts
+    if hosts == 1:
+        return {}
+    if request.job_name is None:
+        # The runner works the names out: its host's own starts with the Job's.
+        return {"KINETIC_HOSTS": str(hosts), "KINETIC_HOSTS_SERVICE": HEADLESS_SERVICE}
+    names = [f"{request.job_name}-{index}.{HEADLESS_SERVICE}" for index in range(hosts)]
+    values = (str(hosts), ",".join(names), f"{names[0]}:{COORDINATOR_PORT}")
+    return dict(zip(_HOST_VARIABLES, values, strict=True))
+
+
+def _accelerator_tolerations(accelerator: Accelerator) -> list[dict[str, str]]:
+    """Put up with the taints that GKE sets on such nodes.
+
+    https://cloud.google.com/kubernetes-engine/docs/concepts/spot-vms and
+    https://cloud.google.com/kubernetes-engine/docs/how-to/prepare-arm-workloads-for-deployment
+    """
+    tolerations = [
+        {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
+        for resource in accelerator.resources
+    ]
+    if accelerator.spot:
+        tolerations.append(_tolerate("cloud.google.com/gke-spot", "true"))
+    if accelerator.architecture != "amd64":
+        tolerations.append(_tolerate("kubernetes.io/arch", accelerator.architecture))
+    return tolerations
+
+
+def _tolerate(key: str, value: str) -> dict[str, str]:
+    return {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}

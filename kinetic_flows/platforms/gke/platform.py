@@ -1,0 +1,242 @@
+"""Google Cloud as a platform: buckets, Artifact Registry, Cloud Build and a GKE cluster."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.kubernetes.access import ClusterAccess, GkeCluster, find_access
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.clients.prefect.access import configured_api_url
+from kinetic_flows.clients.prefect.store_key import load_store_key
+from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
+from kinetic_flows.clients.registry.credentials import default_credentials
+from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core.errors import ConfigurationError, LaunchError
+from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.naming import RUNS
+from kinetic_flows.core.protocols import StoreTrust
+from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
+from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.platforms.worker_pools import KubernetesWorkerPool
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from kinetic_flows.core.settings.cloud import CloudSettings
+
+
+_sharing = threading.Lock()
+
+
+class GoogleCloudPlatform:
+    """One cluster with its buckets and its image repository.
+
+    Nothing is asked, and no SDK is imported, before the first use of each part.
+
+    Args:
+        cloud: The settings of Google Cloud.
+        environ: This process's variables: Kubernetes' and Docker's own configuration count.
+        home: `KINETIC_HOME`, for what was learnt of images.
+    """
+
+    name = "gke"
+
+    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
+        self._credentials: Credentials | None = (
+            cloud.credentials.load() if cloud.credentials else None
+        )
+        self.store = open_bucket(cloud.jobs_bucket, cloud, self._credentials)
+        self.registry = image_registry(environ, home, cloud.registry_endpoints)
+        self.builder = CloudBuildBuilder(
+            builds=CloudBuild(
+                cloud.project,
+                location=cloud.build_location,
+                endpoint=cloud.cloud_build_endpoint,
+                credentials=self._credentials,
+            ),
+            store=self.store,
+            build_store=open_bucket(cloud.builds_bucket, cloud, self._credentials),
+            registry=self.registry,
+            settings=builder_settings(cloud),
+        )
+        self.worker_pool = KubernetesWorkerPool(cloud.work_pool)
+        self._cloud = cloud
+        self._environ = environ
+        self._home = home
+        self._may_launch: bool | None = None
+        self._launcher: KubernetesLauncher | None = None
+
+    def store_trust(self) -> StoreTrust:
+        """Return the key that the users of one Prefect API share; none where there is no such API.
+
+        The background server of one person is not asked: what that person wrote is known here.
+        """
+        # The variable may have been set after Prefect was imported, which read it only then.
+        api_url = (
+            surrounding_api_url() or self._environ.get("PREFECT_API_URL") or configured_api_url()
+        )
+        if not api_url:
+            return StoreTrust()
+        return StoreTrust(key=load_store_key(self._cloud.jobs_bucket, api_url, self._home))
+
+    @property
+    def launcher(self) -> KubernetesLauncher:
+        """What starts runs: Jobs of the cluster.
+
+        Raises:
+            ConfigurationError: Nothing says how to reach the cluster.
+        """
+        if self._launcher is None:
+            cluster = gke_cluster(self._cloud, self._credentials)
+            saved = self._cloud.credentials
+            with _sharing:
+                self._launcher = _shared_launcher(
+                    find_access(self._environ, cluster),
+                    namespace=self._cloud.namespace,
+                    identity=saved.name if saved else None,
+                    process=os.getpid(),
+                )
+        return self._launcher
+
+    @property
+    def dispatch(self) -> DispatchedBy:
+        """Who starts runs, by `KINETIC_DISPATCH`: this client wherever it may, else a worker.
+
+        Never decided by whether a worker is online: Prefect shows one as online for a minute
+        and a half after it has gone.
+
+        Raises:
+            LaunchError: The cluster cannot be reached.
+        """
+        if self._cloud.dispatch != "auto":
+            return self._cloud.dispatch
+        return "client" if self._has_access() else "worker"
+
+    @property
+    def may_see_processes(self) -> bool:
+        """Whether whoever runs this has access to the cluster, and it answers."""
+        try:
+            return self._has_access()
+        except LaunchError:
+            return False
+
+    @property
+    def place(self) -> str:
+        """The namespace, with what tells it from one of the same name in another cluster."""
+        return self.launcher.place() if self.may_see_processes else self._cloud.namespace
+
+    def sees(self, place: str) -> bool:
+        """Whether a run's Job would be seen: whether it is in this namespace of this cluster."""
+        namespace, _, uid = place.partition("/")
+        if place and namespace != self._cloud.namespace:
+            return False
+        # The cluster is asked only where that can tell anything.
+        own = self.place.partition("/")[2] if uid else ""
+        return not own or own == uid
+
+    @property
+    def worker_processes(self) -> KubernetesLauncher | None:
+        """The cluster, for those who have access to it."""
+        return self.launcher if self.may_see_processes else None
+
+    def _has_access(self) -> bool:
+        if self._may_launch is None:
+            try:
+                self._may_launch = self.launcher.may_launch()
+            except ConfigurationError:
+                self._may_launch = False
+        return self._may_launch
+
+    def expire_runs(self, days: int) -> bool | None:
+        """Give the bucket of runs a lifecycle rule."""
+        return self.store.expire(f"{RUNS}/", days)
+
+
+@lru_cache(maxsize=8)
+def _shared_launcher(
+    access: ClusterAccess,
+    *,
+    namespace: str,
+    identity: str | None,  # noqa: ARG001 - tells credentials apart, which do not compare
+    process: int,  # noqa: ARG001 - a forked process has none of the threads of its parent
+) -> KubernetesLauncher:
+    """Return the one launcher that all calls of a process have for a namespace.
+
+    So however many runs a process follows, from however many threads, each kind of object is
+    listed and watched once.
+    """
+    return KubernetesLauncher(KubernetesClient(access), KubernetesPlace(namespace=namespace))
+
+
+def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeCluster:
+    """Return the GKE cluster that the settings name.
+
+    Args:
+        cloud: The settings.
+        credentials: Who asks Google for it; None for Application Default Credentials.
+    """
+    return GkeCluster(
+        project=cloud.project,
+        location=cloud.zone,
+        name=cloud.cluster,
+        is_chosen=cloud.names_cluster,
+        credentials=credentials,
+    )
+
+
+def image_registry(
+    environ: Mapping[str, str], home: Path, endpoints: Mapping[str, str]
+) -> OciRegistry:
+    """Return what looks images up, as this machine's user.
+
+    Args:
+        environ: Variables: Docker's own configuration counts.
+        home: `KINETIC_HOME`, for what was learnt of images.
+        endpoints: Other URLs for registries, by host.
+    """
+    return OciRegistry(
+        credentials=default_credentials(docker_config(environ), environ, endpoints),
+        endpoints=endpoints,
+        documents=home / "images",
+    )
+
+
+def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
+    """Return one of the cluster's buckets."""
+    return GoogleStore(
+        name, project=cloud.project, endpoint=cloud.storage_endpoint, credentials=credentials
+    )
+
+
+def builder_settings(cloud: CloudSettings) -> BuilderSettings:
+    """Return where a cluster's images go and how its builds run."""
+    return BuilderSettings(
+        repository=cloud.image_repo,
+        base_repository=cloud.base_repository,
+        version=version("kinetic-flows"),
+        base_tag=cloud.base_image_tag,
+        options=BuildOptions(
+            machine_type=cloud.build_machine_type or "",
+            timeout_seconds=cloud.build_timeout_seconds,
+            service_account=cloud.build_service_account or "",
+        ),
+        logins={
+            host: registry_login(host, secrets, project=cloud.project)
+            for host, secrets in cloud.registry_logins.items()
+        },
+    )
+
+
+def docker_config(environ: Mapping[str, str]) -> Path:
+    """Return Docker's configuration file: https://docs.docker.com/reference/cli/docker/."""
+    directory = environ.get("DOCKER_CONFIG")
+    return (Path(directory) if directory else Path.home() / ".docker") / "config.json"

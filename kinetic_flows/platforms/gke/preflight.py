@@ -1,0 +1,351 @@
+"""Whether a run could be launched at all, found out before anything is built for it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster, gke_node_pools
+from kinetic_flows.clients.kubernetes.client import (
+    KubernetesClient,
+    KubernetesRefused,
+    KubernetesUnreachable,
+    core_path,
+    jobs_path,
+)
+from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.errors import KineticError, LaunchError
+from kinetic_flows.core.naming import HEADLESS_SERVICE
+from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
+from kinetic_flows.core.protocols import Preflight
+from kinetic_flows.platforms.gke.diagnosis import Cause
+from kinetic_flows.platforms.gke.manifests import trial_job
+from kinetic_flows.platforms.gke.refusal import (
+    COUNTED_JOBS,
+    FINISHED_JOBS_COUNT,
+    explain_refusal,
+    explain_warning,
+    refused_security,
+    unknown_security,
+)
+from kinetic_flows.platforms.gke.rights import check_rights
+from kinetic_flows.platforms.gke.room import is_full, spare_jobs
+
+PREFLIGHT_SECONDS = 5.0
+FORBIDDEN, MISSING = 403, 404
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreflightRequest:
+    """What a launch is going to need.
+
+    Attributes:
+        accelerator: What the run is to run on.
+        namespace: Namespace of its Job.
+        service_account: Kubernetes service account of its pods; None for the default one.
+        prefect_api_url: Where its pods are to report; None when that is not known.
+        security_context: What its containers may do on their nodes, as JSON so that requests
+            compare; None when only the image will tell.
+    """
+
+    accelerator: Accelerator
+    namespace: str = "default"
+    service_account: str | None = None
+    prefect_api_url: str | None = None
+    security_context: str | None = None
+
+
+Check = Callable[[KubernetesClient, PreflightRequest], Awaitable[Preflight]]
+
+
+def preflight(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    """Look at the cluster, all questions at once.
+
+    Args:
+        client: The cluster.
+        request: What the launch is going to need.
+
+    Raises:
+        KineticError: The cluster cannot be reached at all.
+    """
+    found = client.spawn(_look(client, request)).result()
+    warning = loopback_warning(request.prefect_api_url, client.host())
+    return replace(found, warnings=(*found.warnings, *([warning] if warning else [])))
+
+
+async def _look(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    await _reach(client)
+    checks = (
+        *(_check_namespace, _check_permissions, _check_node_pools),
+        *(_check_service, _check_quota, _check_pod_security, _check_trial_launch),
+    )
+    found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
+    return Preflight(
+        problems=tuple(problem for each in found for problem in each.problems),
+        warnings=tuple(warning for each in found for warning in each.warnings),
+        node_pools=next((each.node_pools for each in found if each.node_pools is not None), None),
+    )
+
+
+async def _reach(client: KubernetesClient) -> None:
+    """Ask something that everybody may ask, so that what nobody answers is told once."""
+    try:
+        async with asyncio.timeout(PREFLIGHT_SECONDS):
+            await client.ask_within("GET", "/version")
+    except TimeoutError as error:
+        raise KubernetesUnreachable(
+            f"the cluster's API server did not answer within {PREFLIGHT_SECONDS:g} seconds",
+            hint="is this network among the cluster's authorised networks?",
+        ) from error
+    except KubernetesRefused as refusal:
+        if refusal.status != FORBIDDEN:
+            found = explain_refusal(refusal.status, refusal.body, "look at it")
+            raise LaunchError(found.message, value=refusal.status, hint=found.hint) from refusal
+
+
+async def _bounded(check: Check, client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    """Make a check; one that cannot be made warns, and the launch itself will tell."""
+    what = check.__name__.removeprefix("_check_").replace("_", " ")
+    try:
+        async with asyncio.timeout(PREFLIGHT_SECONDS):
+            return await check(client, request)
+    except TimeoutError:
+        return Preflight(warnings=(f"the cluster did not answer in time about its {what}",))
+    except KineticError as error:
+        return Preflight(warnings=(f"the {what} could not be checked: {error.message}",))
+
+
+async def _check_namespace(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    account = request.service_account or "default"
+    path = core_path(request.namespace, "serviceaccounts", account)
+    try:
+        await client.ask_within("GET", path)
+    except KubernetesRefused as refusal:
+        if refusal.status != MISSING:
+            raise
+        return await _missing_account(client, request.namespace, account)
+    return Preflight()
+
+
+async def _missing_account(client: KubernetesClient, namespace: str, account: str) -> Preflight:
+    """Tell a missing namespace from a missing service account in one that is there."""
+    try:
+        await client.ask_within("GET", f"/api/v1/namespaces/{namespace}")
+    except KubernetesRefused as refusal:
+        if refusal.status == MISSING:
+            found = explain_refusal(refusal.status, refusal.body, "use the namespace")
+            return Preflight(problems=(str(found),))
+    return Preflight(
+        problems=(
+            (
+                f"there is no service account {account!r} in namespace {namespace!r}; create it "
+                f"with `kubectl create serviceaccount {account} --namespace {namespace}` and "
+                "bind it to a Google service account"
+            ),
+        )
+    )
+
+
+async def _check_permissions(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    return await check_rights(client, request.namespace)
+
+
+async def _check_pod_security(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    try:
+        found = await client.ask_within("GET", f"/api/v1/namespaces/{request.namespace}")
+    except KubernetesRefused as refusal:
+        if refusal.status in (FORBIDDEN, MISSING):
+            return Preflight()
+        raise
+    level = (found["metadata"].get("labels") or {}).get(LEVEL_LABEL, "privileged")
+    if request.security_context is None:
+        # Of an image of one's own the registry tells its user later than this.
+        unknown = level == "restricted" and bool(violations(level, AS_THE_IMAGE_SAYS))
+        return Preflight(warnings=(unknown_security(request.namespace),) if unknown else ())
+    broken = violations(level, json.loads(request.security_context))
+    if not broken:
+        return Preflight()
+    return Preflight(problems=(refused_security(level, request.namespace, broken),))
+
+
+async def _check_trial_launch(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    """Have the cluster's admission look at a Job like the run's, which is not made."""
+    context = json.loads(request.security_context or "{}")
+    job = trial_job(request.namespace, request.service_account, context)
+    warned: list[str] = []
+    try:
+        path, dry = jobs_path(request.namespace), {"dryRun": "All"}
+        await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
+    except KubernetesRefused as refusal:
+        return await _refused_trial(client, request, refusal)
+    said = [told for each in warned if (told := explain_warning(each))]
+    return Preflight(warnings=tuple(dict.fromkeys(said)))
+
+
+async def _refused_trial(
+    client: KubernetesClient, request: PreflightRequest, refusal: KubernetesRefused
+) -> Preflight:
+    """Return what a refusal tells of the real launch; what other checks tell is left to them."""
+    found = explain_refusal(refusal.status, refusal.body, "create the Job")
+    if is_full(refusal):
+        # The launch makes room, where there is anything to be removed.
+        spare = await spare_jobs(client, request.namespace)
+        return Preflight() if spare else Preflight(problems=(str(found),))
+    if found.cause is Cause.ADMISSION and "dry run" not in refusal.body:
+        # It may object to what only the trial lacks.
+        return Preflight(warnings=(f"of a Job that was only tried: {found}",))
+    return Preflight()
+
+
+async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    try:
+        found = await client.ask_within("GET", core_path(request.namespace, "resourcequotas"))
+    except KubernetesRefused as refusal:
+        if refusal.status in (FORBIDDEN, MISSING):
+            return Preflight()
+        raise
+    checked = [check_quota(each, request.accelerator) for each in found.get("items") or ()]
+    return Preflight(
+        problems=tuple(problem for problems, _ in checked for problem in problems),
+        warnings=tuple(warning for _, warnings in checked for warning in warnings),
+    )
+
+
+def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[list[str], list[str]]:
+    """Return what a namespace's quota forbids for good, and what it makes wait for other runs.
+
+    Args:
+        quota: A `ResourceQuota` (https://kubernetes.io/docs/concepts/policy/resource-quotas/).
+        accelerator: What the run is to run on.
+    """
+    hosts = accelerator.hosts
+    wanted = {COUNTED_JOBS: 1, "pods": hosts, "count/pods": hosts}
+    for name, count in accelerator.resources.items():
+        wanted[f"requests.{name}"] = int(count) * hosts
+    status = quota.get("status") or {}
+    hard: Mapping[str, Any] = status.get("hard") or (quota.get("spec") or {}).get("hard") or {}
+    used: Mapping[str, Any] = status.get("used") or {}
+    problems, warnings = [], []
+    for key, amount in wanted.items():
+        if not str(hard.get(key, "")).isdigit():
+            continue
+        limit, taken = int(hard[key]), int(used.get(key) or 0)
+        which = f"resource quota {quota['metadata']['name']!r} of the namespace"
+        if amount > limit:
+            problems.append(f"{which} allows {limit} {key}, and {accelerator} needs {amount}")
+        elif amount > limit - taken and key == COUNTED_JOBS:
+            # Pods wait for room; a Job beyond a quota is refused, unless a finished one gives way.
+            warnings.append(
+                f"{which} has {taken} of {limit} {key} in use, and Jobs do not wait: the run's is "
+                f"made when another is removed ({FINISHED_JOBS_COUNT})"
+            )
+        elif amount > limit - taken:
+            warnings.append(f"{which} has {taken} of {limit} {key} in use: the run waits for them")
+    return problems, warnings
+
+
+async def _check_node_pools(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    pools, complete = await read_node_pools(client)
+    if pools is None:
+        return Preflight()
+    if any(pool.offers(request.accelerator) for pool in pools):
+        return Preflight(node_pools=pools if complete else None)
+    listed = ", ".join(sorted(set(map(str, pools)))) or "none"
+    missing = f"no node pool has {request.accelerator}; the cluster has: {listed}"
+    if complete:
+        return Preflight(problems=(missing,), node_pools=pools)
+    # A node pool that is scaled to zero shows no node, and one may be made when it is needed.
+    return Preflight(warnings=(f"no node yet has {request.accelerator}; there are: {listed}",))
+
+
+async def read_node_pools(
+    client: KubernetesClient,
+) -> tuple[tuple[NodePool, ...] | None, bool]:
+    """Return the cluster's node pools (None if they are secret), and whether these are all."""
+    access = client.access
+    if isinstance(access, GkeCluster):
+        described = await asyncio.to_thread(describe_gke_cluster, access)
+        autoprovisions = (described.get("autoscaling") or {}).get("enableNodeAutoprovisioning")
+        return gke_node_pools(described), not autoprovisions
+    try:
+        nodes = await client.ask_within("GET", "/api/v1/nodes")
+    except KubernetesRefused as refusal:
+        if refusal.status == FORBIDDEN:
+            return None, False
+        raise
+    by_name = {pool.name: pool for pool in map(NodePool.from_node, nodes.get("items") or ())}
+    return tuple(by_name.values()), False
+
+
+async def _check_service(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    if request.accelerator.hosts == 1:
+        return Preflight()
+    try:
+        await client.ask_within("GET", core_path(request.namespace, "services", HEADLESS_SERVICE))
+    except KubernetesRefused as refusal:
+        if refusal.status != MISSING:
+            raise
+        return Preflight(
+            problems=(
+                (
+                    f"namespace {request.namespace!r} has no Service {HEADLESS_SERVICE!r}, by "
+                    f"which the {request.accelerator.hosts} hosts of {request.accelerator} find "
+                    "one another; create it with "
+                    f"`kinetic pool create --namespace {request.namespace}`"
+                ),
+            )
+        )
+    return Preflight()
+
+
+def loopback_warning(prefect_api_url: str | None, cluster_url: str) -> str | None:
+    """Say what it means that pods elsewhere cannot report to this machine; None when they can.
+
+    Args:
+        prefect_api_url: Where pods are to report; None when that is not known.
+        cluster_url: The cluster's API server.
+    """
+    reach = True if not prefect_api_url else is_reachable(prefect_api_url, cluster_url)
+    if reach:
+        return None
+    if reach is None:
+        return (
+            f"the Prefect API {prefect_api_url} is this machine's own, and so is the cluster's "
+            "address: where pods have a network of their own (kind, minikube, a tunnel to a "
+            "cluster) they cannot reach it, and this client sets their run's states for as long as "
+            "it waits; set PREFECT_API_URL to an address of this machine that pods can reach"
+        )
+    return (
+        f"the Prefect API {prefect_api_url} is this machine's own, out of the pods' reach: while "
+        "this client waits for the run, it sets its states and sends what its first host prints; "
+        "task runs and the other hosts' output are not in the Prefect UI; set PREFECT_API_URL to "
+        "a server that pods can reach"
+    )
+
+
+def is_reachable(url: str, cluster_url: str) -> bool | None:
+    """Whether a cluster's pods can reach a URL; None where the two addresses do not tell.
+
+    A cluster at this machine's own address may be one whose pods share its network, or not.
+
+    Args:
+        url: What they are to reach.
+        cluster_url: The cluster's API server.
+    """
+    if not _is_loopback(url):
+        return True
+    return None if _is_loopback(cluster_url) else False
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified

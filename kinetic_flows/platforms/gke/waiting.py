@@ -1,0 +1,163 @@
+"""Why a run has not started yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.platforms.gke.diagnosis import (
+    Cause,
+    Diagnosis,
+    KubernetesObject,
+    condition,
+    container_state,
+    events_about,
+    latest,
+    pod_phase,
+)
+from kinetic_flows.platforms.gke.refusal import explain_denial
+from kinetic_flows.platforms.gke.scheduling import explain_unscheduled
+
+PULL_FAILURES = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+)
+CONFIGURATION_FAILURES = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+)
+_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_OTHER_PLATFORM = re.compile(r"no match for platform|no matching manifest for", re.I)
+_NO_ADDRESS = re.compile(r"no IP addresses available|failed to allocate (?:for range|IP)", re.I)
+"""What container runtimes say: the CNI's host-local plugin, and containerd of an image's index.
+
+https://github.com/containernetworking/plugins/blob/main/plugins/ipam/host-local/backend/allocator/allocator.go
+"""
+
+_SIGNED_OUT = re.compile(r"\b(401|403|unauthorized|forbidden|denied|authentication)\b", re.I)
+_NOT_THERE = re.compile(r"not found|manifest unknown|does not exist|\b404\b", re.I)
+
+
+def explain_waiting(
+    job: KubernetesObject,
+    pods: Sequence[KubernetesObject],
+    events: Iterable[KubernetesObject],
+    *,
+    pools: Sequence[NodePool] | None = None,
+) -> Diagnosis | None:
+    """Say what a Job waits for.
+
+    Args:
+        job: The Job.
+        pods: Its pods.
+        events: Events of the namespace, of these objects and of others.
+        pools: The cluster's node pools, to say which exist; None when they are not known.
+
+    Returns:
+        The finding of the pod that is furthest behind; None when every pod runs or has run.
+    """
+    known = tuple(events)
+    if (job.get("spec") or {}).get("suspend") or condition(job, "Suspended"):
+        return _suspended(job)
+    if not pods:
+        return _no_pods(events_about(known, job))
+    waiting = [pod for pod in pods if pod_phase(pod) == "Pending"]
+    found = [_waiting_pod(pod, events_about(known, pod), pools) for pod in waiting]
+    return min(found, key=_urgency, default=None)
+
+
+def _urgency(found: Diagnosis) -> int:
+    return 0 if found.permanent else 2 if found.cause is Cause.STARTING else 1
+
+
+def _suspended(job: KubernetesObject) -> Diagnosis:
+    queue = (job["metadata"].get("labels") or {}).get(_QUEUE_LABEL)
+    if queue is None:
+        return Diagnosis(
+            cause=Cause.QUEUE,
+            message="the Job is suspended",
+            hint=f"resume it with `kubectl patch job {job['metadata']['name']} --type=merge "
+            '-p \'{"spec":{"suspend":false}}\'`',
+        )
+    return Diagnosis(
+        cause=Cause.QUEUE,
+        message=f"queue {queue!r} has not admitted the Job yet",
+        hint=f"`kubectl get workloads` and `kubectl describe localqueue {queue}` say why",
+    )
+
+
+def _no_pods(events: Sequence[KubernetesObject]) -> Diagnosis:
+    failure = latest(events, "FailedCreate")
+    if failure is None:
+        return Diagnosis(cause=Cause.STARTING, message="Kubernetes is making the pod")
+    return explain_denial(str(failure.get("message") or ""), "make the Job's pod")
+
+
+def _waiting_pod(
+    pod: KubernetesObject,
+    events: Sequence[KubernetesObject],
+    pools: Sequence[NodePool] | None,
+) -> Diagnosis:
+    state = container_state(pod, "waiting") or {}
+    reason = str(state.get("reason") or "")
+    if reason in PULL_FAILURES:
+        return _image_pull(pod, str(state.get("message") or ""), events)
+    if reason in CONFIGURATION_FAILURES:
+        return Diagnosis(
+            cause=Cause.CONFIGURATION,
+            message=f"the container cannot be started: {state.get('message') or reason}",
+            permanent=reason == "CreateContainerConfigError",
+        )
+    if _is_scheduled(pod):
+        return _preparing(events)
+    return explain_unscheduled(pod, events, pools)
+
+
+def _is_scheduled(pod: KubernetesObject) -> bool:
+    return condition(pod, "PodScheduled") is not None or bool(pod["spec"].get("nodeName"))
+
+
+def _preparing(events: Sequence[KubernetesObject]) -> Diagnosis:
+    mount = latest(events, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+    if mount is not None:
+        return _unprepared(str(mount.get("message") or ""))
+    if latest(events, "Pulling") and not latest(events, "Pulled"):
+        return Diagnosis(cause=Cause.STARTING, message="the node is pulling the image")
+    return Diagnosis(cause=Cause.STARTING, message="the node is starting the container")
+
+
+def _unprepared(said: str) -> Diagnosis:
+    if _NO_ADDRESS.search(said):
+        return Diagnosis(
+            cause=Cause.NO_ADDRESSES,
+            message="its node has no IP address left for the pod",
+            hint="wait for other pods to end, or give the node pool a larger range for its pods",
+        )
+    return Diagnosis(cause=Cause.CONFIGURATION, message=f"the node cannot prepare the pod: {said}")
+
+
+def _image_pull(
+    pod: KubernetesObject, message: str, events: Sequence[KubernetesObject]
+) -> Diagnosis:
+    image = pod["spec"]["containers"][0].get("image", "")
+    failures = [e for e in events if "pull image" in str(e.get("message") or "")]
+    detail = str(failures[-1].get("message") if failures else message)
+    if _OTHER_PLATFORM.search(detail):
+        why = "it is not built for the platform of the node"
+        hint = "build it for linux/amd64, or take an accelerator whose nodes are of its platform"
+    elif _SIGNED_OUT.search(detail):
+        why = "the registry refuses the node's credentials"
+        hint = (
+            "grant the node pool's service account roles/artifactregistry.reader on the "
+            "repository, or name a Secret in image_pull_secrets of job_variables"
+        )
+    elif _NOT_THERE.search(detail):
+        why = "the registry does not have it"
+        hint = "was it deleted? call again with the same function to build it anew"
+    else:
+        why, hint = detail or "the node does not say why", None
+    return Diagnosis(
+        cause=Cause.IMAGE_PULL,
+        message=f"the node cannot pull {image}: {why}",
+        hint=hint,
+        permanent=hint is not None,
+    )

@@ -1,0 +1,162 @@
+"""Where the image of a call comes from: one kind of source for each image mode.
+
+`container_image=` chooses one, and everything that differs between the modes hangs on it: what
+is locked and looked up (`call_plans`, for a plan), and what is built or uploaded
+(`flows/preparation`, for a call).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+
+from packaging.requirements import Requirement
+
+from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest
+from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.images.base_lookup import WantedBase, is_made_from
+from kinetic_flows.images.inspection import Wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectImage:
+    """An image (on this machine a virtual environment) that holds the project's packages.
+
+    Attributes:
+        target: What the packages are locked for.
+        name_of: Gives the reference that an environment's image has or will get.
+        built_by: What builds it.
+        mode: The mode that was asked for: on this machine `prebuilt` is no different.
+        has_known_base: Whether its base was made from the inputs that come with this package.
+        lean_base: Gives the digest of the lean base that somebody built, for packages that want
+            that one; None where the product builds it.
+    """
+
+    target: Target
+    name_of: Callable[[EnvironmentSpec], str]
+    built_by: str
+    mode: ImageMode = "bundled"
+    has_known_base: bool = True
+    lean_base: Callable[[], str] | None = None
+    packages_come: ClassVar[str] = "Baked into the image"
+
+    @property
+    def python(self) -> str:
+        """Python minor version of the image."""
+        return self.target.python
+
+    @property
+    def build_step(self) -> str:
+        """What has to be built, in the words of the documentation."""
+        return f"{self.built_by} (cached by dep hash)"
+
+    def environment(self, lock: Lock) -> EnvironmentSpec:
+        """Return what the image contains, and its identity.
+
+        Raises:
+            ImageError: The packages want the lean base of somebody, who has not built it.
+        """
+        target = lock.target
+        if target.variant != self.target.variant and self.lean_base is not None:
+            target = replace(target, base_identity=self.lean_base())
+        return environment_spec(lock.text, target)
+
+    def request(self, environment: EnvironmentSpec) -> ImageRequest:
+        """Return the image, by the name that its content gives it."""
+        return ImageRequest(
+            reference=self.name_of(environment),
+            mode=self.mode,
+            dependency_hash=environment.dependency_hash,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseImage:
+    """A base image as it is, in which the runner installs the project's packages.
+
+    Attributes:
+        target: What the packages are locked for.
+        wanted: The base image.
+        ship_wheels: Whether every package is sent along, so that no index is asked.
+    """
+
+    target: Target
+    wanted: WantedBase
+    ship_wheels: bool = False
+    mode: ClassVar[ImageMode] = "prebuilt"
+    build_step: ClassVar[str] = "None"
+    packages_come: ClassVar[str] = "At pod startup via `uv pip install`"
+
+    @property
+    def python(self) -> str:
+        """Python minor version of the image."""
+        return self.target.python
+
+    def environment(self, lock: Lock, base: ResolvedImage) -> EnvironmentSpec:
+        """Return what a run finds installed besides the base, and its identity.
+
+        The lock does not depend on the base's digest, so a rebuilt base does not move versions;
+        the identity does.
+        """
+        return environment_spec(lock.text, replace(lock.target, base_identity=base.digest))
+
+    def wanted_for(self, lock: Lock) -> WantedBase:
+        """Return the base image that the packages are for."""
+        return replace(self.wanted, variant=lock.target.variant)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnImage:
+    """An image of the person's own, which has everything.
+
+    Attributes:
+        reference: The image, as it was named.
+        wanted: What it has to be.
+    """
+
+    reference: str
+    wanted: Wanted
+    mode: ClassVar[ImageMode] = "custom"
+    build_step: ClassVar[str] = "None (you manage it)"
+    packages_come: ClassVar[str] = "Whatever is in your image"
+
+    @property
+    def python(self) -> str:
+        """Python minor version of the image."""
+        return self.wanted.python
+
+
+ImageSource: TypeAlias = ProjectImage | BaseImage | OwnImage
+
+
+def known_packages(
+    source: ImageSource, base: ResolvedImage | None, settled: Target | None = None
+) -> frozenset[str] | None:
+    """Return the names of the packages that an image has besides the project's.
+
+    Args:
+        source: Where the image comes from.
+        base: The base image, in prebuilt mode; None where it was not looked up.
+        settled: What the packages were locked for; None for what was asked for.
+
+    Returns:
+        None where nobody knows them, as the image or its base was not made from the inputs that
+        come with this package.
+    """
+    if isinstance(source, OwnImage):
+        return None
+    target = settled or source.target
+    if target.variant != source.target.variant:
+        is_known = isinstance(source, ProjectImage) and source.lean_base is None
+    elif isinstance(source, BaseImage):
+        is_known = base is not None and is_made_from(base, target.base_identity)
+    else:
+        is_known = source.has_known_base
+    # The lean base has nothing of what a chip needs: that comes with the project.
+    held = target.constraints if target.variant == "jax" else ()
+    pins = (*held, *target.preferences)
+    return frozenset(Requirement(pin).name for pin in pins) if is_known else None

@@ -1,0 +1,1 @@
+"""This machine: runs are processes, environments stand in for images."""

@@ -1,0 +1,240 @@
+"""Child processes that stand in for pods on this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.files import private_directory, write_atomically
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.processes import (
+    Liveness,
+    ProcessIdentity,
+    exit_code,
+    liveness,
+    start_detached,
+)
+from kinetic_flows.core.protocols import (
+    LaunchNeeds,
+    LaunchRequest,
+    Observation,
+    Phase,
+    Preflight,
+    ResolvedImage,
+)
+
+INHERITED = frozenset(
+    {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
+    | {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+    | {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
+)
+"""Variables a run gets without asking: what a pod would get from its image and its node.
+
+Everything else has to be named in `capture_env_vars`, here as on a cluster.
+"""
+
+_POLL_SECONDS = 0.05
+logger = logging.getLogger(__name__)
+
+_RECORD = "process.json"
+_LOG = "output.log"
+_LIFE = "alive"
+_UNSEEN = "its process is one of {}, where only it can be seen"
+
+
+class LocalProcesses:
+    """Launcher whose pods are child processes that outlive their client.
+
+    Args:
+        directory: Where each run's process is recorded and its output kept.
+        python: Finds the interpreter of an environment.
+        environ: This process's variables, of which runs get `INHERITED`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        python: Callable[[ResolvedImage], Path],
+        environ: Mapping[str, str],
+    ) -> None:
+        self._directory = directory
+        self._python = python
+        self._environ = environ
+
+    def preflight(self, needs: LaunchNeeds) -> Preflight:  # noqa: ARG002 - all of it is here
+        """Find nothing: whatever this machine lacks, the launch itself tells."""
+        return Preflight()
+
+    def reaches(self, url: str) -> bool:  # noqa: ARG002 - whatever it is
+        """Return True: processes of one machine share its network."""
+        return True
+
+    def place(self) -> str:
+        """Return nothing: they are on this machine."""
+        return ""
+
+    def node_pools(self) -> None:
+        """Return None: this machine is no node."""
+        return
+
+    def start(self, request: LaunchRequest) -> None:
+        """Start the runner as a process of its own session.
+
+        Raises:
+            LaunchError: The run was started before and never became a process.
+        """
+        place = self._directory / request.run_id
+        if (place / _RECORD).exists():
+            return
+        private_directory(place)
+        python = self._python(request.image)
+        with as_file(files("kinetic_flows.runner_image") / "remote_runner.py") as bootstrap:
+            try:
+                process = start_detached(
+                    [str(python), "-u", str(bootstrap)],
+                    environment=self._environment(python, request.environment),
+                    log_file=place / _LOG,
+                    life_file=place / _LIFE,
+                )
+            except BlockingIOError:
+                # Another client has started it, a moment ago.
+                return
+            except OSError as error:
+                raise LaunchError(
+                    f"the runner could not be started with {python}: {error}",
+                    value=str(python),
+                    hint="delete that environment's directory and run again",
+                ) from error
+        write_atomically(place / _RECORD, json.dumps(asdict(process)).encode())
+
+    def observe(self, run_id: str, position: int | None = 0) -> Observation:
+        """Look at the process, reading its output from a position on; None: not at all."""
+        process = self._process(run_id)
+        if process is None:
+            return Observation(phase=Phase.GONE, reason="no process of this run was ever recorded")
+        # Ask before reading, so that the last output of a process seen dead is complete.
+        life = self._liveness(run_id, process)
+        output = b"" if position is None else self._read_output(run_id, position)
+        code = exit_code(process) if life == "dead" and process.is_of_here else None
+        return Observation(
+            phase=_phase(alive=life != "dead", code=code),
+            exit_code=code,
+            reason=_UNSEEN.format(process.where) if life == "unknown" else "",
+            output=output,
+            position=(position or 0) + len(output),
+        )
+
+    def discard(self, run_id: str) -> None:
+        """Do nothing: what a process printed is kept, to be shown later."""
+
+    def stop(self, run_id: str, grace_seconds: float) -> None:
+        """Send SIGTERM to the runner, and SIGKILL to its session when the grace is over."""
+        process = self._process(run_id)
+        if process is None or not process.is_alive():
+            # One of another host or container finds out by itself that it is cancelled.
+            return
+        _signal(process, os.kill, signal.SIGTERM)
+        deadline = time.monotonic() + grace_seconds
+        while process.is_alive() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if process.is_alive():
+            _signal(process, os.killpg, signal.SIGKILL)
+
+    def kept(self) -> Mapping[str, datetime]:
+        """Return the runs that have a directory, and when it was last written to."""
+        if not self._directory.exists():
+            return {}
+        return {
+            place.name: datetime.fromtimestamp(
+                max(path.stat().st_mtime for path in (place, *place.iterdir())), UTC
+            )
+            for place in self._directory.iterdir()
+            if place.is_dir()
+        }
+
+    def forget(self, run_id: str) -> None:
+        """Remove a run's directory, unless its process lives or may live."""
+        process = self._process(run_id)
+        if process is None or self._liveness(run_id, process) == "dead":
+            shutil.rmtree(self._directory / run_id, ignore_errors=True)
+
+    def _liveness(self, run_id: str, process: ProcessIdentity) -> Liveness:
+        return liveness(process, self._directory / run_id / _LIFE)
+
+    def _process(self, run_id: str) -> ProcessIdentity | None:
+        record = self._directory / run_id / _RECORD
+        try:
+            fields = json.loads(record.read_bytes())
+            return ProcessIdentity.read(fields)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise LaunchError(
+                f"the record of the process of run {run_id} cannot be read: {error.strerror}",
+                value=str(record),
+                hint="look at the file's owner and rights, and at this process's limits (ulimit)",
+            ) from error
+        except (ValueError, KeyError, TypeError):
+            # Records are written whole: this one's disk was full, or lost power with its process.
+            with suppress(OSError):
+                record.rename(record.with_name(f"{_RECORD}.damaged"))
+                logger.warning("the record %s is damaged, and was put aside", record)
+            return None
+
+    def _read_output(self, run_id: str, position: int) -> bytes:
+        try:
+            with (self._directory / run_id / _LOG).open("rb") as log:
+                log.seek(position)
+                return log.read()
+        except OSError:  # somebody has cleaned up
+            return b""
+
+    def _environment(self, python: Path, job: Mapping[str, str]) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in self._environ.items()
+            if name in INHERITED or name.startswith("LC_")
+        }
+        path = f"{python.parent}:{self._environ.get('PATH', os.defpath)}"
+        return {**inherited, "PATH": path, "VIRTUAL_ENV": str(python.parent.parent), **job}
+
+
+def kept_bootstrap(directory: Path) -> Path:
+    """Keep a copy of the bootstrap for runs that start when this version may be gone.
+
+    Args:
+        directory: Where copies are kept, each named by its content.
+    """
+    source = files("kinetic_flows.runner_image").joinpath("remote_runner.py").read_bytes()
+    path = directory / f"{sha256_hex(source)}.py"
+    if not path.exists():
+        write_atomically(path, source)
+    return path
+
+
+def _phase(*, alive: bool, code: int | None) -> Phase:
+    if alive:
+        return Phase.RUNNING
+    if code is None:
+        return Phase.GONE
+    return Phase.FAILED if code else Phase.SUCCEEDED
+
+
+def _signal(
+    process: ProcessIdentity, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    try:
+        send(process.pid, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,127 @@
+"""Answering a call with the result of an earlier run of the same call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from kinetic_flows.clients.prefect.api import NewRun, RunQuery, RunRecord
+from kinetic_flows.core.errors import ObjectRefusedError
+from kinetic_flows.core.job import RunTicket, canonical_json, sha256_hex
+from kinetic_flows.core.naming import (
+    CACHE_LABEL,
+    CACHED_FROM_LABEL,
+    RUN_KEY_VARIABLE,
+    STORE_LABEL,
+    TASK_LAUNCH_ACCELERATOR,
+    cache_tag,
+    member_name,
+)
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.launch import Membership, Prepared, launch_run, run_labels, run_tags
+from kinetic_flows.runs.results import read_result
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import store_label, ticket_of
+from kinetic_flows.runs.starting import OnCreated, untold
+
+CANDIDATES = 20
+"""How many of the newest runs of the same call are looked at."""
+
+
+def cache_key(draft: Draft, prepared: Prepared) -> str:
+    """Return what two runs have in common that may share a result.
+
+    That is all of the shipped code, the pickled call with its arguments and the variables taken
+    along, and the dependencies; where those are not known, the image.
+    """
+    code, requirements = prepared.code, prepared.requirements
+    return sha256_hex(
+        canonical_json(
+            {
+                "code": code.manifest.sha256,
+                "paths": [*code.sys_path, *code.late_sys_path, code.working_directory],
+                "call": draft.payload.sha256,
+                "pieces": [piece.sha256 for piece in draft.payload.pieces],
+                "environment": prepared.environment or prepared.image.digest,
+                "requirements": requirements.lock.sha256 if requirements else None,
+                "python": draft.image.python,
+            }
+        )
+    )
+
+
+def launch_or_reuse(
+    draft: Draft,
+    prepared: Prepared,
+    membership: Membership,
+    session: Session,
+    on_created: OnCreated = untold,
+) -> RunTicket:
+    """Launch a call, or, with `cache_for`, answer it with the result of an earlier run.
+
+    Args:
+        draft: The call.
+        prepared: What runs of the function share.
+        membership: Where the run belongs.
+        session: Where it runs and reports.
+        on_created: Told of the run before it is started.
+
+    Raises:
+        KineticError: It could not be started; its flow run says so.
+    """
+    cache_for = draft.call.options.cache_for
+    if cache_for is None:
+        return launch_run(draft, prepared, membership, session, on_created=on_created)
+    key = cache_key(draft, prepared)
+    earlier = _find(key, None if cache_for is True else cache_for, session)
+    if earlier is None:
+        return launch_run(
+            draft, prepared, membership, session, cache_key=key, on_created=on_created
+        )
+    session.progress.step(TASK_LAUNCH_ACCELERATOR, "cached", f"the result of run {earlier.id}")
+    return _answer(draft, membership, earlier, session)
+
+
+def _find(key: str, max_age: timedelta | None, session: Session) -> RunRecord | None:
+    """Return a run with this key whose result is there and genuine."""
+    query = RunQuery(state_types=("COMPLETED",), tag=cache_tag(key))
+    here = store_label(session.platform)
+    for record in session.api.find_runs(query, limit=CANDIDATES):
+        is_same = record.labels.get(CACHE_LABEL) == key and record.labels.get(STORE_LABEL) == here
+        is_own = CACHED_FROM_LABEL not in record.labels
+        ended = record.ended or record.created
+        is_young = max_age is None or datetime.now(UTC) - ended <= max_age
+        if is_same and is_own and is_young and _has_value(record, session):
+            return record
+    return None
+
+
+def _has_value(record: RunRecord, session: Session) -> bool:
+    try:
+        envelope = read_result(session.platform.store, ticket_of(record))
+    except ObjectRefusedError as refusal:
+        session.progress.warning(refusal.message)
+        return False
+    return envelope is not None and envelope.header.status == "returned"
+
+
+def _answer(
+    draft: Draft, membership: Membership, earlier: RunRecord, session: Session
+) -> RunTicket:
+    """Make a flow run that is Cached from its beginning, and leads to the earlier result."""
+    key = ticket_of(earlier).run_key
+    name = member_name(draft.name, membership.index)
+    run_id = session.api.create_run(
+        NewRun(
+            flow=draft.name,
+            name=name,
+            parent_flow_run_id=membership.parent,
+            parameters=draft.argument_reprs,
+            tags=run_tags(draft),
+            labels={**run_labels(membership, session), CACHED_FROM_LABEL: earlier.id},
+            job_variables={"env": {RUN_KEY_VARIABLE: key}},
+            state_type="COMPLETED",
+            state_name="Cached",
+            message=f"the result of run {earlier.id}",
+        )
+    )
+    return RunTicket(run_id=run_id, name=name, run_key=key, result_run_id=earlier.id)

@@ -1,0 +1,188 @@
+"""Removing what runs of long ago have left: their own objects, and their processes' records.
+
+Only what one run or group alone has is ever removed: `runs/{id}/` in the store, where the jobs
+are, too, that were written for a worker to start, and what its launcher keeps. Outputs,
+deployments, and what runs share (code, wheels, locks, runners) stay; so does what is of runs that
+Prefect does not know and whose end cannot be seen from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.naming import (
+    GROUP_FLOW,
+    JOB_VARIABLE,
+    PARENT_LABEL,
+    RUNS,
+    is_job_owner,
+    job_object,
+    result_object,
+)
+from kinetic_flows.core.protocols import Launcher, Phase, Platform
+from kinetic_flows.runs.session import Session
+
+RECORDS_AT_A_TIME = 100
+JOB_NAME = job_object("").removeprefix(f"{RUNS}/")
+UNKNOWN_FOR = timedelta(hours=1)
+"""Age from which on what no run in Prefect's records has is of none that is only being made."""
+
+UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expired:
+    """What a run or group has left that is to be removed.
+
+    Attributes:
+        run_id: The run, or the flow run above a group.
+        objects: Its objects in the store.
+        size_bytes: Their size.
+    """
+
+    run_id: str
+    objects: tuple[str, ...]
+    size_bytes: int
+
+
+@dataclass(kw_only=True)
+class _Remains:
+    newest: datetime
+    objects: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+def find_expired(
+    session: Session, *, older_than: timedelta, now: datetime | None = None
+) -> list[Expired]:
+    """Return what runs have left that ended and left it longer ago than an age.
+
+    What a run has that is not over is never among it, however old: a run is known to Prefect
+    before it has its first object, or soon after its job was written for a worker.
+
+    Args:
+        session: Where runs are and report.
+        older_than: The age.
+        now: The moment that ages are counted from; None for this one.
+    """
+    now = now or datetime.now(UTC)
+    limit = now - older_than
+    launcher = session.platform.launcher if session.platform.may_see_processes else None
+    # Runs first: one that is made meanwhile has no object in the list below that is expired.
+    in_use = _used_by(RunQuery(state_types=UNFINISHED), session.api)
+    old = {
+        owner: remains
+        for owner, remains in _remains(session.platform, launcher).items()
+        if remains.newest < limit and owner not in in_use
+    }
+    runs = {owner: remains for owner, remains in old.items() if not is_job_owner(owner)}
+    jobs = {
+        owner
+        for owner, remains in old.items()
+        if is_job_owner(owner) and remains.newest < now - UNKNOWN_FOR
+    }
+    if jobs:
+        # A job is as old as its run was when it began: it stays as long as the run's result does.
+        jobs -= _used_by(RunQuery(ended_since=limit), session.api)
+    unknown_since = now - UNKNOWN_FOR
+    return [
+        Expired(run_id=owner, objects=tuple(old[owner].objects), size_bytes=old[owner].size_bytes)
+        for owner in (*_ended(runs, unknown_since, session.api, launcher), *sorted(jobs))
+    ]
+
+
+def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
+    """Remove what is expired, and yield each run when that is done.
+
+    An interrupted removal can be done again: a run's job goes last.
+
+    Args:
+        expired: What to remove.
+        session: Where it is.
+    """
+    for each in expired:
+        for name in sorted(each.objects, key=lambda name: name.endswith(JOB_NAME)):
+            session.platform.store.delete(name)
+        if session.platform.may_see_processes:
+            session.platform.launcher.forget(each.run_id)
+        yield each
+
+
+def _remains(platform: Platform, launcher: Launcher | None) -> dict[str, _Remains]:
+    """Return what each run, group or job for a worker has left, wherever that is."""
+    found: dict[str, _Remains] = {}
+    for info in platform.store.list(f"{RUNS}/"):
+        owner = info.name.split("/")[1]
+        remains = found.setdefault(owner, _Remains(newest=info.updated))
+        remains.newest = max(remains.newest, info.updated)
+        remains.objects.append(info.name)
+        remains.size_bytes += info.size_bytes
+    for run_id, updated in (launcher.kept() if launcher else {}).items():
+        remains = found.setdefault(run_id, _Remains(newest=updated))
+        remains.newest = max(remains.newest, updated)
+    return found
+
+
+def _used_by(query: RunQuery, api: PrefectApi) -> set[str]:
+    """Return whose objects some runs use besides their own: their groups', and their jobs'."""
+    records = api.find_runs(query)
+    groups = {str(record.labels.get(PARENT_LABEL, "")) for record in records}
+    jobs = (str(environment_of(record.job_variables).get(JOB_VARIABLE)) for record in records)
+    return groups | {uri.removesuffix(JOB_NAME).rpartition("/")[2] for uri in jobs}
+
+
+def _ended(
+    old: Mapping[str, _Remains],
+    unknown_since: datetime,
+    api: PrefectApi,
+    launcher: Launcher | None,
+) -> Iterator[str]:
+    """Yield those runs and groups that are over, by what Prefect says, or else the launcher."""
+    ids = sorted(old)
+    for position in range(0, len(ids), RECORDS_AT_A_TIME):
+        some = ids[position : position + RECORDS_AT_A_TIME]
+        known = {record.id: record for record in _records(some, api)}
+        for run_id in some:
+            if run_id in known:
+                is_over = known[run_id].is_final
+            else:
+                # Prefect's records can be deleted, and are in another API for another team.
+                is_old = old[run_id].newest < unknown_since
+                is_over = is_old and _has_ended(old[run_id], run_id, launcher)
+            if is_over:
+                yield run_id
+
+
+def _has_ended(remains: _Remains, run_id: str, launcher: Launcher | None) -> bool:
+    """Whether a run is over that Prefect does not know, nor therefore where its process is.
+
+    That it has no process here says so only where runs can be nowhere else.
+    """
+    if result_object(run_id) in remains.objects:
+        return True
+    if launcher is None:
+        return False
+    phase = launcher.observe(run_id, None).phase
+    return phase.is_final and (phase is not Phase.GONE or not launcher.place())
+
+
+def _records(run_ids: list[str], api: PrefectApi) -> list[RunRecord]:
+    ids = tuple(run_id for run_id in run_ids if _is_id(run_id))
+    if not ids:
+        return []
+    groups = api.find_runs(RunQuery(ids=ids, flow=GROUP_FLOW))
+    return [*api.find_runs(RunQuery(ids=ids)), *groups]
+
+
+def _is_id(text: str) -> bool:
+    from uuid import UUID
+
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

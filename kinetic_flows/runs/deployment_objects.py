@@ -1,0 +1,192 @@
+"""Keeping what a deployment's runs need, for as long as the deployment needs it.
+
+Runs of a deployment start when nobody is there to upload anything again, so their objects are
+copied below the deployment's own prefix, where nothing expires. Each version has a directory
+that is named by its content.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
+from kinetic_flows.clients.prefect.deployments import DeploymentRecord
+from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.job import (
+    CodeSpec,
+    JobSpec,
+    ObjectRef,
+    RequirementsSpec,
+    Sha256,
+    sha256_hex,
+)
+from kinetic_flows.core.naming import (
+    JOB_VARIABLE,
+    deployment_job_object,
+    deployment_prefix,
+    deployment_prefix_of,
+    deployment_version_prefix,
+)
+from kinetic_flows.core.protocols import ArtifactStore
+
+PARALLEL = 8
+STARTED = ("PENDING", "RUNNING", "PAUSED", "CANCELLING")
+"""States of runs that have been told of their job, and may still have to fetch it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedJob:
+    """A job and everything it names, below its deployment's prefix.
+
+    Attributes:
+        name: Name of the job's object.
+        digest: The digest it must have.
+        content_digest: Digest of what of it does not depend on a run.
+        prefix: What the deployment's objects all start with.
+        version_prefix: What this version's objects start with.
+        copied: How many objects were not there before.
+    """
+
+    name: str
+    digest: Sha256
+    content_digest: Sha256
+    prefix: str
+    version_prefix: str
+    copied: int
+
+
+def pin_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> PinnedJob:
+    """Copy a job and everything it names below a deployment's prefix; again does nothing more.
+
+    Args:
+        job: The job, with the names that its objects have in the store now.
+        payload: The pickled call, which is in the store nowhere yet.
+        prefix: What the deployment's objects start with.
+        store: Where they are.
+    """
+    if job.code:
+        # Where one of several people has the project says nothing to those who watch its runs.
+        job = replace(job, code=replace(job.code, root=""))
+    version_prefix = deployment_version_prefix(prefix, sha256_hex(job.to_json()))
+    pinned = with_names(job, lambda name: f"{version_prefix}{name}")
+    sources = dict(zip(_names(pinned), _names(job), strict=True))
+    absent = store.missing(sources)
+
+    def copy(name: str) -> None:
+        data = payload if name == pinned.payload.name else store.get(sources[name]).data
+        store.put_if_absent(name, data)
+
+    with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+        list(pool.map(copy, absent))
+    data, name = pinned.to_json(), deployment_job_object(version_prefix)
+    # Last, so that a job that is there has everything.
+    store.put_if_absent(name, data)
+    return PinnedJob(
+        name=name,
+        digest=sha256_hex(data),
+        content_digest=pinned.content_digest(),
+        prefix=prefix,
+        version_prefix=version_prefix,
+        copied=len(absent),
+    )
+
+
+def remove_other_versions(
+    kept: PinnedJob, deployment_id: str, store: ArtifactStore, api: PrefectApi
+) -> int:
+    """Remove versions of a deployment that no run needs; return how many objects went.
+
+    A worker that has made a run Pending reads the deployment afterwards, so once the deployment
+    names the new version, only runs that have been started can need an old one. While there are
+    any, everything stays; the next deployment, or the end of this one, removes it.
+
+    Args:
+        kept: The version that the deployment names now.
+        deployment_id: The deployment.
+        store: Where its objects are.
+        api: Where its runs are.
+    """
+    if unfinished_runs(deployment_id, api):
+        return 0
+    return remove_objects(
+        store, kept.prefix, keep=lambda name: name.startswith(kept.version_prefix)
+    )
+
+
+def remove_objects(
+    store: ArtifactStore, prefix: str, keep: Callable[[str], bool] = lambda _name: False
+) -> int:
+    """Remove the objects below a prefix but for those to keep; return how many went."""
+    doomed = [each.name for each in store.list(prefix) if not keep(each.name)]
+    with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+        list(pool.map(store.delete, doomed))
+    return len(doomed)
+
+
+def unfinished_runs(deployment_id: str, api: PrefectApi) -> list[str]:
+    """Return the ids of a deployment's runs that may still fetch their objects."""
+    query = RunQuery(state_types=STARTED, deployment=deployment_id)
+    return [run.id for run in api.find_runs(query)]
+
+
+def prefix_of(record: DeploymentRecord | None, flow: str, name: str, store: ArtifactStore) -> str:
+    """Return where a deployment's objects are, or will be.
+
+    Args:
+        record: The deployment; None while there is none.
+        flow: Name of its flow.
+        name: Its own name.
+        store: Where objects are now; a deployment whose objects are elsewhere starts anew.
+    """
+    known = pinned_prefix(record.job_variables, store.uri) if record else None
+    return known or deployment_prefix(flow, name, secrets.token_hex(4))
+
+
+def pinned_prefix(job_variables: Mapping[str, object], store_uri: str) -> str | None:
+    """Return where a deployment's objects are in a store, by what its runs are given."""
+    job_uri = str(environment_of(job_variables).get(JOB_VARIABLE, ""))
+    return deployment_prefix_of(job_uri.removeprefix(f"{store_uri}/"))
+
+
+def with_names(job: JobSpec, rename: Callable[[str], str]) -> JobSpec:
+    """Return a job whose objects have other names."""
+
+    def renamed(ref: ObjectRef) -> ObjectRef:
+        return replace(ref, name=rename(ref.name))
+
+    return replace(
+        job,
+        runner=renamed(job.runner),
+        payload=renamed(job.payload),
+        pieces=tuple(renamed(each) for each in job.pieces),
+        code=job.code and _renamed_code(job.code, renamed),
+        requirements=job.requirements and _renamed_requirements(job.requirements, renamed),
+    )
+
+
+def _renamed_code(code: CodeSpec, renamed: Callable[[ObjectRef], ObjectRef]) -> CodeSpec:
+    packs = tuple(renamed(each) for each in code.packs)
+    return replace(code, packs=packs, manifest=renamed(code.manifest))
+
+
+def _renamed_requirements(
+    requirements: RequirementsSpec, renamed: Callable[[ObjectRef], ObjectRef]
+) -> RequirementsSpec:
+    wheels = tuple(renamed(each) for each in requirements.wheels)
+    return replace(requirements, lock=renamed(requirements.lock), wheels=wheels)
+
+
+def _names(job: JobSpec) -> Iterator[str]:
+    """Yield the names of a job's objects, in the same order for every job of one shape."""
+    yield job.runner.name
+    yield job.payload.name
+    yield from (each.name for each in job.pieces)
+    if job.code:
+        yield from (each.name for each in job.code.packs)
+        yield job.code.manifest.name
+    if job.requirements:
+        yield job.requirements.lock.name
+        yield from (each.name for each in job.requirements.wheels)

@@ -1,0 +1,34 @@
+"""Waiting that may be interrupted: what goes on then is said, before the program ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kinetic_flows.core.settings.settings import load_settings
+from kinetic_flows.core.signals import heeded_signals, interruption_in
+from kinetic_flows.core.terminal import terminal_progress
+
+
+@contextmanager
+def told_if_left(what: str) -> Iterator[None]:
+    """Say what goes on when the waiting in this block is interrupted.
+
+    Args:
+        what: What goes on, and how to come back to it or end it.
+    """
+    with heeded_signals():
+        try:
+            yield
+        except BaseException as error:
+            if interruption_in(error) is not None:
+                terminal_progress(quiet=load_settings().quiet).notice(what)
+            raise
+
+
+def run_goes_on(run_id: str, name: str) -> str:
+    """Say that a run goes on, and what can be done about it."""
+    return (
+        f"run {run_id} of {name} goes on: `kinetic runs result {run_id}` waits for it, "
+        f"`kinetic runs cancel {run_id}` ends it"
+    )

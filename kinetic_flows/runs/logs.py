@@ -1,0 +1,135 @@
+"""Reading what a run prints: as Prefect keeps it, and from its process what is newer.
+
+Prefect has a line a second or so after it was printed and keeps it when the pod is gone; while
+the API cannot be reached, or takes no lines, the process itself is read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from kinetic_flows.core.errors import KineticError, PrefectServerError
+from kinetic_flows.core.interruption import pause
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import settle
+
+POLL_SECONDS = 0.5
+QUIET_SECONDS = 2.0
+"""How long Prefect may have nothing new before a living run's process is asked."""
+
+_HOST_PREFIX = "[host "
+"""How lines of a slice of several hosts begin in Prefect; of its pods one alone is read."""
+
+
+class LogReader:
+    """Reads a run's lines one after the other, each once.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+    """
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._process = _ProcessLines(run, session)
+        self._given = 0
+        self._quiet_since = time.monotonic()
+        self._has_hosts = False
+
+    def available(self) -> list[str]:
+        """Return every further line there is now."""
+        lines = self._from_prefect()
+        return lines + self._from_process()
+
+    def follow(self) -> Iterator[list[str]]:
+        """Yield further lines as they come, until the run is over; an outage is waited for."""
+        while True:
+            is_over = self._is_over()
+            lines = self._from_prefect(patiently=True)
+            if not lines and (is_over or self._is_quiet()):
+                lines = self._from_process()
+            if lines:
+                self._quiet_since = time.monotonic()
+                yield lines
+            elif is_over:
+                return
+            else:
+                pause(POLL_SECONDS)
+
+    def _is_quiet(self) -> bool:
+        return time.monotonic() - self._quiet_since >= QUIET_SECONDS
+
+    def _is_over(self) -> bool:
+        """Whether the run has ended, which is settled when nobody else did."""
+        session = self._session
+        try:
+            if session.api.read_run(self._run.run_id).is_final:
+                return True
+            settle(session.platform, session.api, self._run)
+        except PrefectServerError:
+            # From now on the process tells what is new.
+            self._quiet_since = 0.0
+        except KineticError:
+            return False
+        return False
+
+    def _from_prefect(self, *, patiently: bool = False) -> list[str]:
+        try:
+            found = self._session.api.logs(self._run.run_id, offset=self._given)
+        except PrefectServerError:
+            if not patiently:
+                raise
+            return []
+        lines = [line.message for line in found]
+        self._has_hosts = self._has_hosts or any(line.startswith(_HOST_PREFIX) for line in lines)
+        self._given += len(lines)
+        return lines
+
+    def _from_process(self) -> list[str]:
+        """Return what the process has printed beyond what Prefect has."""
+        if self._has_hosts:
+            return []
+        # A cluster out of reach, or a process that is gone, has nothing that is newer.
+        with suppress(KineticError):
+            lines = self._process.after(self._given)
+            self._given += len(lines)
+            return lines
+        return []
+
+
+class _ProcessLines:
+    """The lines of a run's process, which Prefect is sent one by one."""
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._position = 0
+        self._rest = ""
+        self._lines: list[str] = []
+        self._first = 0
+
+    def after(self, count: int) -> list[str]:
+        """Return the lines after the first ones, as far as they are complete."""
+        # What workers start has no output but what Prefect has already.
+        platform = self._session.platform
+        is_here = platform.may_see_processes and platform.sees(self._run.place)
+        if self._run.dispatch == "worker" or not is_here:
+            return []
+        seen = platform.launcher.observe(self._run.run_id, self._position)
+        self._position = seen.position
+        text = self._rest + self._decoder.decode(seen.output)
+        *lines, self._rest = text.split("\n")
+        if seen.phase.is_final and self._rest:
+            lines.append(self._rest)
+            self._rest = ""
+        self._lines += lines
+        found = self._lines[max(count - self._first, 0) :]
+        self._first += len(self._lines)
+        self._lines = []
+        return found

@@ -1,0 +1,271 @@
+"""From a result envelope in the store to a value returned, or an exception raised, here."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kinetic_flows.code.unpickling import load_raised, load_returned
+from kinetic_flows.core.errors import (
+    DevicesMissing,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+    ResultError,
+    RunCancelled,
+    RunCrashed,
+    RunError,
+    RunFailed,
+    RunTimedOut,
+)
+from kinetic_flows.core.job import (
+    EXIT_BAD_LAUNCH,
+    EXIT_CANCELLED,
+    EXIT_CODE_NOT_RESTORED,
+    EXIT_DEVICES_MISSING,
+    EXIT_MEANINGS,
+    EXIT_OBJECT_REFUSED,
+    EXIT_OBJECT_UNAVAILABLE,
+    EXIT_PARAMETERS_UNAVAILABLE,
+    EXIT_PAYLOAD_UNREADABLE,
+    EXIT_RAISED,
+    EXIT_REQUIREMENTS_FAILED,
+    EXIT_RESULT_NOT_WRITTEN,
+    EXIT_RETURNED,
+    EXIT_RUNTIME_UNFIT,
+    EXIT_TERMINATED,
+    EnvelopeRefused,
+    ResultEnvelope,
+    ResultHeader,
+    RunTicket,
+    open_result,
+)
+from kinetic_flows.core.naming import result_object
+from kinetic_flows.core.processes import describe_exit
+from kinetic_flows.core.protocols import ArtifactStore, Observation
+from kinetic_flows.dependencies.import_names import packages_with
+
+LOG_TAIL_LINES = 20
+RUNNER_PREFIX = "kinetic: "
+"""What the lines that a run's process says itself begin with."""
+REFUSED_HINT = (
+    "somebody wrote to the store, or the object is damaged: delete that object, and the next "
+    "call uploads it again; check who may write there"
+)
+
+DEVICES_HINT = (
+    "the function was not called: the node, its driver or the image is at fault; run again, take "
+    "another image, or look at the node pool. Where chips are to be found elsewhere, "
+    "KINETIC_DEVICE_CHECK=0 in the image or the work pool's env has nothing looked for"
+)
+
+READ_ONLY_NOTE = (
+    "the root file system of pods is read-only: write below /tmp or HOME, keep files in "
+    "KINETIC_OUTPUT_DIR, or say job_variables={'security_context': 'image'} for a pod that may do "
+    "what its image says"
+)
+
+AGAIN_HINT = "nothing was lost but this run: calling the function again starts a new one"
+LASTING_HINT = "until that is changed, the same call ends the same way"
+LOG_HINT = "the last lines of its log are the best lead; SIGKILL often means out of memory"
+
+_HINTS: Mapping[int | None, str] = {
+    EXIT_BAD_LAUNCH: "is the work pool's template the one of this version? `kinetic pool show` "
+    "says, `kinetic pool create` installs it",
+    EXIT_OBJECT_UNAVAILABLE: "may the run's service account read the bucket "
+    "(roles/storage.objectUser), and can it be reached from there?",
+    EXIT_OBJECT_REFUSED: REFUSED_HINT,
+    EXIT_RUNTIME_UNFIT: "add to the image what it lacks (cloudpickle and google-cloud-storage, and "
+    "this Python), or use a bundled image",
+    EXIT_CODE_NOT_RESTORED: "is there room for it? raise ephemeral_storage in job_variables",
+    EXIT_REQUIREMENTS_FAILED: "uv's own words are the last lines of its log; bundled images are "
+    "built with the packages, and fail before anything is launched",
+    EXIT_PAYLOAD_UNREADABLE: "the image has other versions than this machine of what the arguments "
+    "are made of, or lacks a module: the last lines of its log name it",
+    EXIT_RESULT_NOT_WRITTEN: "may the run's service account write to the bucket "
+    "(roles/storage.objectUser), and can it be reached from there?",
+    EXIT_PARAMETERS_UNAVAILABLE: "can the worker's pods reach the Prefect API that it names to "
+    "them? see the worker's PREFECT_API_URL",
+    EXIT_DEVICES_MISSING: DEVICES_HINT,
+    EXIT_CANCELLED: AGAIN_HINT,
+    EXIT_TERMINATED: AGAIN_HINT,
+}
+"""What to do about each way in which a runner ends that has not called the function to its end."""
+
+_MISSING_MODULE = re.compile(r"No module named '([^']+)'")
+
+
+def read_result(store: ArtifactStore, run: RunTicket) -> ResultEnvelope | None:
+    """Return a run's result envelope, checked but not unpickled; None while there is none.
+
+    Raises:
+        ObjectRefusedError: There is an object, and it is not this run's genuine result.
+    """
+    owner = run.result_run_id or run.run_id
+    name = result_object(owner)
+    try:
+        stored = store.get(name)
+    except ObjectNotFoundError:
+        return None
+    try:
+        return open_result(stored.data, run.run_key, owner)
+    except EnvelopeRefused as refusal:
+        raise ObjectRefusedError(
+            f"the result object {name} is refused: {refusal}",
+            value=name,
+            hint="somebody wrote to the store, or the object is damaged; run again, and check "
+            "who may write there",
+        ) from refusal
+
+
+def unpack_result(envelope: ResultEnvelope, run: RunTicket) -> Any:
+    """Return the value that the function returned, or raise what it raised.
+
+    Raises:
+        Exception: The function's own exception, with the remote traceback as a note.
+        RunError: The function ended in another way, or its outcome cannot be rebuilt here.
+    """
+    header = envelope.header
+    if header.status == "returned":
+        return _load_value(envelope, run)
+    if header.status == "raised":
+        raise _load_exception(envelope, run)
+    raise _outcome_error(header, run)
+
+
+def value_summary(header: ResultHeader) -> str:
+    """Say in one line what a run returned."""
+    if header.type_name == "NoneType":
+        return "returned None"
+    shown = f": {header.message}" if header.message else ""
+    return f"returned {header.type_name or 'a value'}{shown}"
+
+
+def failure_summary(header: ResultHeader) -> str:
+    """Say in one line how a run that did not return ended."""
+    if header.status == "raised":
+        return f"{header.type_name}: {header.message}" if header.message else header.type_name
+    return header.message or header.status
+
+
+def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -> RunCrashed:
+    """Describe a process that ended without leaving a result."""
+    code = observation.exit_code
+    if code is not None and code in EXIT_MEANINGS.keys() - {EXIT_RETURNED, EXIT_RAISED}:
+        how = f"{_last_words(log_tail) or EXIT_MEANINGS[code]} (exit code {code})"
+    elif code is None and observation.reason:
+        # It may never have been a process.
+        how = observation.reason
+    else:
+        reason = f": {observation.reason}" if observation.reason else ""
+        how = f"its process {describe_exit(code)} without leaving a result{reason}"
+    return _crash_class(code)(
+        f"run {run.run_id} of {run.name} crashed: {how}",
+        value=run.run_id,
+        hint=_hint_at(observation),
+        log_tail=log_tail[-LOG_TAIL_LINES:],
+    )
+
+
+def _hint_at(observation: Observation) -> str:
+    """Say what to do about a process that ended: to call again helps what was not the call's."""
+    if observation.exit_code in _HINTS:
+        return _HINTS[observation.exit_code]
+    if observation.exit_code is not None:
+        return LOG_HINT
+    return LASTING_HINT if observation.is_lasting else AGAIN_HINT
+
+
+def _crash_class(exit_code: int | None) -> type[RunCrashed]:
+    return DevicesMissing if exit_code == EXIT_DEVICES_MISSING else RunCrashed
+
+
+def _last_words(log_tail: list[str]) -> str | None:
+    """Return what a run's process said itself of its end; None when it said nothing."""
+    own = [line for line in log_tail if line.startswith(RUNNER_PREFIX)]
+    return own[-1].removeprefix(RUNNER_PREFIX) if own else None
+
+
+def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
+    try:
+        return load_returned(envelope.body)
+    except Exception as error:
+        kind = envelope.header.type_name
+        raise ResultError(
+            f"{run.name} returned a {kind}, which cannot be unpickled here: {error}",
+            value=run.run_id,
+            hint=f"make the module of {kind} importable here, or return plain data",
+        ) from error
+
+
+def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
+    header = envelope.header
+    error, missing = load_raised(envelope.body) if envelope.body else (None, ())
+    if not isinstance(error, Exception):
+        return RunFailed(
+            f"{run.name} raised {failure_summary(header)}",
+            value=run.run_id,
+            remote_traceback=header.traceback or None,
+        )
+    if missing:
+        error.add_note(f"not importable here, and replaced by stand-ins: {', '.join(missing)}")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        _name_package(error, error.name)
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        error.add_note(READ_ONLY_NOTE)
+    if header.traceback:
+        error.add_note(f"Remote traceback of run {run.run_id}:\n{header.traceback.rstrip()}")
+    return error
+
+
+def _name_package(error: ModuleNotFoundError, module: str) -> None:
+    """Name the package that has a missing module, where it is not called like the module."""
+    top = module.partition(".")[0]
+    packages = packages_with(top)
+    if packages and packages[0] != top:
+        error.add_note(f"{top} comes with the package {packages[0]}")
+
+
+def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
+    if header.status == "cancelled":
+        return RunCancelled(
+            f"run {run.run_id} of {run.name} was cancelled", value=run.run_id, hint=None
+        )
+    if header.status == "timed_out":
+        return RunTimedOut(
+            f"run {run.run_id} of {run.name} timed out: {header.message}",
+            value=run.run_id,
+            hint="raise timeout_seconds, or make the function do less",
+            log_tail=header.log_tail,
+        )
+    if header.status == "unpicklable":
+        return ResultError(
+            f"{run.name} returned a {header.type_name} that cannot be pickled: {header.message}",
+            value=run.run_id,
+            hint="return plain data (numbers, arrays, dicts), or write files to "
+            "KINETIC_OUTPUT_DIR and return their names",
+        )
+    return _crash_class(header.exit_code)(
+        f"run {run.run_id} of {run.name} crashed: "
+        f"{header.message or 'its process ' + describe_exit(header.exit_code)}",
+        value=run.run_id,
+        hint=_crash_hint(header),
+        log_tail=header.log_tail,
+    )
+
+
+def _crash_hint(header: ResultHeader) -> str:
+    """Say what to do about a function that did not get to its end."""
+    missing = _MISSING_MODULE.search(header.message)
+    if header.exit_code == EXIT_PAYLOAD_UNREADABLE and missing:
+        module = missing.group(1).partition(".")[0]
+        known = packages_with(module)
+        package = known[0] if known else f"the package that has {module!r}"
+        return (
+            f"add {package} to the project's dependencies; if {module!r} is "
+            "a module of your own, move it below the project's root (KINETIC_PACKAGE_ROOT)"
+        )
+    if header.exit_code in _HINTS:
+        return _HINTS[header.exit_code]
+    return LOG_HINT

@@ -1,0 +1,135 @@
+"""Starting a run once more: the same code, call, image and options as a new run."""
+
+from __future__ import annotations
+
+from kinetic_flows.clients.prefect.api import NewRun, RunRecord
+from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.clients.prefect.surroundings import surrounding_tags
+from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.errors import (
+    KineticError,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+    RunNotFoundError,
+)
+from kinetic_flows.core.job import JobSpec, LaunchSpec, RunTicket, read_job, sha256_hex
+from kinetic_flows.core.naming import (
+    DISPATCH_LABEL,
+    JOB_LABEL,
+    JOB_VARIABLE,
+    OUTPUTS_LABEL,
+    PLACE_LABEL,
+    RETRY_LABEL,
+    job_object,
+    retry_tag,
+)
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.protocols import ArtifactStore
+from kinetic_flows.images.inspection import image_from_fields
+from kinetic_flows.plans.draft import place_of
+from kinetic_flows.platforms.places import JobRequest
+from kinetic_flows.runs.launch import launch_job
+from kinetic_flows.runs.session import Session
+
+
+def relaunch(
+    record: RunRecord, parent: str | None, session: Session, *, work_queue: str | None = None
+) -> RunTicket:
+    """Start a run once more, as a new run that names the one it repeats.
+
+    Args:
+        record: The run to repeat, which may have ended in any way or not yet.
+        parent: The flow run that the new one is shown under; None for none.
+        session: Where it ran, and will.
+        work_queue: The work queue whose workers are to start it; None for no particular one.
+
+    Raises:
+        RunNotFoundError: Its objects have expired.
+        ObjectRefusedError: They are not what it was started with.
+        KineticError: The new run could not be started.
+    """
+    job, payload = _read(record, session.platform.store)
+    launch = job.launch
+    if launch is None:
+        raise RunNotFoundError(f"run {record.id} cannot be started again", value=record.id)
+    place = place_of(session.settings, session.platform.registry)
+    new = NewRun(
+        flow=job.name,
+        name=record.name,
+        parent_flow_run_id=parent,
+        parameters=record.parameters,
+        tags=tuple(dict.fromkeys((*_own_tags(record), *surrounding_tags(), retry_tag(record.id)))),
+        labels={**_own_labels(record), RETRY_LABEL: record.id},
+        job_variables={},
+        work_queue=work_queue,
+    )
+
+    outputs = str(record.labels.get(OUTPUTS_LABEL, "")) or None
+    request = _request(launch, job)
+    return launch_job(new, request, job, payload, place, session, outputs=outputs)
+
+
+def _request(launch: LaunchSpec, job: JobSpec) -> JobRequest:
+    return JobRequest(
+        run_id="",
+        name=job.name,
+        image=image_from_fields(launch.image),
+        accelerator=parse_accelerator(launch.accelerator),
+        mode=launch.mode,
+        options=RunOptions().updated(launch.options),
+    )
+
+
+def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobSpec, bytes]:
+    """Read a run's job and its call, checked against what its flow run says of them."""
+    name = _job_name(record, store)
+    data = _get(name, record, store)
+    try:
+        job = read_job(data)
+    except ValueError as error:
+        raise _refused(name, str(error)) from error
+    if job.content_digest() != record.labels.get(JOB_LABEL):
+        raise _refused(name, "it is not what the run was started with")
+    payload = _get(job.payload.name, record, store)
+    if sha256_hex(payload) != job.payload.sha256:
+        raise _refused(job.payload.name, "its digest is not the job's")
+    return job, payload
+
+
+def _job_name(record: RunRecord, store: ArtifactStore) -> str:
+    """Return where a run's job is: where a worker was told, else at the run's own place."""
+    told = str(environment_of(record.job_variables).get(JOB_VARIABLE, ""))
+    return told.removeprefix(f"{store.uri}/") or job_object(record.id)
+
+
+def _get(name: str, record: RunRecord, store: ArtifactStore) -> bytes:
+    try:
+        return store.get(name).data
+    except ObjectNotFoundError as error:
+        raise RunNotFoundError(
+            f"run {record.id} cannot be started again: its objects are gone",
+            value=record.id,
+            hint="they expire after retention_days; call the function instead",
+        ) from error
+
+
+def _refused(name: str, why: str) -> KineticError:
+    return ObjectRefusedError(
+        f"the object {name} is refused: {why}",
+        value=name,
+        hint="somebody wrote to the store, or another version made it; call the function instead",
+    )
+
+
+def _own_tags(record: RunRecord) -> tuple[str, ...]:
+    prefix = retry_tag("")
+    return tuple(tag for tag in record.tags if not tag.startswith(prefix))
+
+
+def _own_labels(record: RunRecord) -> dict[str, str | int]:
+    """Return those of our labels that hold of the new run, too; Prefect adds its own to each."""
+    return {
+        name: value
+        for name, value in record.labels.items()
+        if name.startswith("kinetic.") and name not in (DISPATCH_LABEL, PLACE_LABEL)
+    }

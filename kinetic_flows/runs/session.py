@@ -1,0 +1,154 @@
+"""A session: the platform to run on and the Prefect API to report to, opened together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kinetic_flows.clients.prefect.access import configured_api_url
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.clients.prefect.server_access import remember_access
+from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.protocols import Platform
+from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE
+from kinetic_flows.runs.ledger import ClientLedger
+from kinetic_flows.runs.outage import Outage
+from kinetic_flows.runs.settle import reconcile
+
+_reconciled: set[tuple[str, str]] = set()
+_reconciled_lock = threading.Lock()
+_told_without_pool: set[tuple[str, str]] = set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What every operation on runs needs.
+
+    Attributes:
+        settings: The settings it was opened with.
+        environ: This process's variables.
+        platform: Where functions run.
+        api: The Prefect API, current in this thread while the session is open.
+        ledger: Which clients drive which parent flow runs.
+        progress: Who watches.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str]
+    platform: Platform
+    api: PrefectApi
+    ledger: ClientLedger
+    progress: Progress
+
+    @cached_property
+    def outage(self) -> Outage:
+        """Whether the Prefect API is out of reach."""
+        return Outage(self.progress)
+
+    def patience(self, retries: int) -> int:
+        """Return how often to ask again: never for an answer of a server that has died.
+
+        Args:
+            retries: How often to ask a server again that may come back.
+        """
+        return 0 if BackgroundServer(self.settings.home, {}).has_died(self.api.url) else retries
+
+    @cached_property
+    def runs_report(self) -> bool | None:
+        """Whether the processes of runs can reach the Prefect API themselves; None: perhaps."""
+        return self.platform.launcher.reaches(self.api.url)
+
+    @property
+    def work_pool(self) -> str | None:
+        """The work pool that runs are shown on; None where there is none."""
+        cloud = self.settings.cloud
+        return cloud.work_pool if cloud and self.job_template is not None else None
+
+    @cached_property
+    def job_template(self) -> Mapping[str, Any] | None:
+        """The work pool's base job template, read once; None for the one that ships.
+
+        Raises:
+            PrefectServerError: The work pool is of another type, or Prefect does not answer.
+        """
+        cloud = self.settings.cloud
+        if cloud is None:
+            return None
+        template = WorkPools(self.api.url).read_template(cloud.work_pool, WORK_POOL_TYPE)
+        where = (self.api.url, cloud.work_pool)
+        if template is None and where not in _told_without_pool:
+            _told_without_pool.add(where)
+            self.progress.notice(
+                f"there is no work pool {cloud.work_pool!r} yet: Jobs are made from the template "
+                "that ships (`kinetic pool create` makes it)"
+            )
+        return template
+
+
+@contextmanager
+def open_session(
+    settings: Settings,
+    environ: Mapping[str, str],
+    progress: Progress,
+    platform: Platform | None = None,
+) -> Iterator[Session]:
+    """Open a session, starting the background Prefect server when no API is configured.
+
+    The first session of a process also settles what dead clients and runs left behind.
+    """
+    platform = platform or choose_platform(settings, environ)
+    with connect_session(settings, environ, progress, platform) as session:
+        session.ledger.set_owed(session.api)
+        if _is_first(platform.store.uri, session.api.url):
+            session.ledger.crash_orphans(session.api)
+            reconcile(platform, session.api)
+        yield session
+
+
+@contextmanager
+def connect_session(
+    settings: Settings, environ: Mapping[str, str], progress: Progress, platform: Platform
+) -> Iterator[Session]:
+    """Open a session and settle nothing."""
+    with connect(prefect_api_url(settings, environ, progress)) as api:
+        yield Session(
+            settings=settings,
+            environ=environ,
+            platform=platform,
+            api=api,
+            ledger=ClientLedger(settings.home / "clients"),
+            progress=progress,
+        )
+
+
+def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:
+    """Return the API to use: the one around us, the configured one, or the background server."""
+    # The variables may have been set after Prefect was imported, which read them only then.
+    given = environ.get("PREFECT_API_URL")
+    known = surrounding_api_url() or given or configured_api_url()
+    server = BackgroundServer(settings.home, environ)
+    if not known:
+        return server.ensure(progress.notice).api_url
+    auth_string = environ.get("PREFECT_API_AUTH_STRING")
+    if auth_string and known == given:
+        remember_access(known, auth_string)
+    else:
+        # Its address alone is enough for its own user.
+        server.recognize(known)
+    return known
+
+
+def _is_first(store_uri: str, api_url: str) -> bool:
+    with _reconciled_lock:
+        known = (store_uri, api_url) in _reconciled
+        _reconciled.add((store_uri, api_url))
+        return not known

@@ -1,0 +1,295 @@
+"""Following a run to its end: its output as it comes, its cancellation, its result."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+
+from kinetic_flows.clients.prefect.api import impatient
+from kinetic_flows.core.errors import (
+    KineticError,
+    PrefectServerError,
+    PrefectUnreachable,
+    RunCancelled,
+    RunNotFoundError,
+    StoreError,
+    WaitTimeout,
+)
+from kinetic_flows.core.interruption import pause
+from kinetic_flows.core.job import ResultEnvelope, RunTicket
+from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.protocols import Observation, Phase, Processes
+from kinetic_flows.runs.mirroring import mirror_of
+from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import is_being_launched, settle
+from kinetic_flows.runs.worker_runs import processes_of
+
+FIRST_POLL_SECONDS = 0.02
+LAST_POLL_SECONDS = 0.25
+POLL_FRACTION = 0.05
+CANCEL_GRACE_SECONDS = 15.0
+FIRST_LOOK_SECONDS = 3.0
+LAST_LOOK_SECONDS = 10.0
+"""How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
+
+LEFT_LOOK_SECONDS = 2.0
+LEFT = "it has left its result"
+WORTH_SAYING_SECONDS = 5.0
+SETTLING_RETRIES = 3
+"""How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
+
+UNTOLD = (PrefectServerError, RunNotFoundError)
+"""What a Prefect API answers that is away, or that has lost its database."""
+
+CANCELLED_BY_CLIENT = "cancelled by its client"
+CANCELLED_STATES = frozenset({"CANCELLING", "CANCELLED"})
+
+
+def follow(
+    run: RunTicket,
+    session: Session,
+    progress: Progress,
+    *,
+    timeout_seconds: float | None = None,
+    is_launched: bool = False,
+) -> ResultEnvelope:
+    """Wait until a run's process has ended and its state is settled.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+        progress: Told what the function prints.
+        timeout_seconds: When to stop waiting; None to wait for as long as it takes.
+        is_launched: Whether it is known to have been launched, so that a process that is not
+            there is gone; else another client may be about to start it.
+
+    Returns:
+        The result envelope.
+
+    Raises:
+        RunCrashed: The process ended without a result.
+        RunCancelled: It was cancelled before it could leave one.
+        WaitTimeout: The time is over; the run goes on.
+    """
+    _say_where(run, session, progress)
+    processes = processes_of(session.platform, session.api, run)
+    output, seen = _Output(progress), Observation(phase=Phase.PENDING)
+    reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session, processes)
+    left = _Left(run, session)
+    mirror = mirror_of(run, session) if is_launched else None
+    started = time.monotonic()
+    deadline = None if timeout_seconds is None else started + timeout_seconds
+    with impatient():
+        while True:
+            seen = _look(
+                run, session, processes, replace(seen, output=b"", position=output.position)
+            )
+            seen = left.look(seen)
+            output.take(seen)
+            if mirror:
+                mirror.take(seen)
+            if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
+                break
+            reasons.take(seen)
+            cancellation.look()
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
+                    value=run.run_id,
+                    hint="the run goes on; wait longer, or cancel it with .cancel()",
+                )
+            pause(_pause_seconds(time.monotonic() - started))
+        if mirror:
+            mirror.finish()
+    return _settled(run, session, seen, output.tail(), is_launched=is_launched)
+
+
+def _say_where(run: RunTicket, session: Session, progress: Progress) -> None:
+    """Say of a run whose process is not seen from here what that means."""
+    if session.platform.sees(run.place):
+        return
+    namespace = run.place.partition("/")[0]
+    progress.notice(
+        f"run {run.run_id} is in namespace {namespace!r}, and not where is looked from here: its "
+        "state and output come from Prefect alone (KINETIC_NAMESPACE and KINETIC_CLUSTER say where)"
+    )
+
+
+def _look(
+    run: RunTicket, session: Session, processes: Processes, before: Observation
+) -> Observation:
+    """Look at a run; while only Prefect can tell and does not answer, at its result alone."""
+    try:
+        return processes.observe(run.run_id, before.position)
+    except PrefectUnreachable as error:
+        session.outage.note(error)
+        if read_result(session.platform.store, run) is None:
+            return before
+        return replace(before, phase=Phase.GONE, reason=LEFT)
+
+
+def cancel(run: RunTicket, session: Session) -> None:
+    """Cancel a run: its function is asked to stop, then stopped, and its state says so.
+
+    A run whose process can be stopped from here needs no Prefect for that: while the API is
+    away, its state is set when somebody looks again.
+
+    Args:
+        run: The run; nothing happens when it has ended.
+        session: Where it runs and reports.
+    """
+    is_told = True
+    with impatient():
+        try:
+            if session.api.read_run(run.run_id).is_final:
+                return
+            session.api.set_state(run.run_id, "CANCELLING", message=CANCELLED_BY_CLIENT)
+        except PrefectUnreachable as error:
+            session.outage.note(error)
+            is_told = False
+        processes = processes_of(session.platform, session.api, run)
+        processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
+        if not is_told:
+            # Only now: a run that cannot be stopped from here is not cancelled.
+            session.ledger.owe(session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT)
+        try:
+            settle(session.platform, session.api, run)
+        except PrefectUnreachable as error:
+            session.outage.note(error)
+
+
+def _settled(
+    run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
+) -> ResultEnvelope:
+    try:
+        with impatient(session.patience(SETTLING_RETRIES)):
+            envelope = settle(session.platform, session.api, run, is_launched=is_launched)
+    except UNTOLD as error:
+        session.outage.note(error)
+        # The result is the truth about the run; whoever looks next sets its state.
+        envelope = read_result(session.platform.store, run)
+        if envelope is None and is_launched:
+            raise crash_error(seen, run, log_tail) from error
+        if envelope is None:
+            raise
+    else:
+        session.outage.end()
+    if envelope is not None:
+        if envelope.header.status == "cancelled":
+            # Its own runner noticed the cancellation, and its Job is nothing to look at.
+            with suppress(KineticError):
+                processes_of(session.platform, session.api, run).discard(run.run_id)
+        return envelope
+    if session.api.read_run(run.run_id).state_type == "CANCELLED":
+        raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)
+    raise crash_error(seen, run, log_tail)
+
+
+def _is_yet_to_start(run: RunTicket, session: Session, seen: Observation) -> bool:
+    """Whether a run has no process because somebody is only about to start it."""
+    return seen.phase is Phase.GONE and is_being_launched(session.api.read_run(run.run_id))
+
+
+def _pause_seconds(waited_seconds: float) -> float:
+    """Return how long to wait before looking again: a short run is noticed at once."""
+    return min(max(waited_seconds * POLL_FRACTION, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
+
+
+class _Left:
+    """Looks whether a run has left its result while nobody can say how its process is."""
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._next = 0.0
+
+    def look(self, seen: Observation) -> Observation:
+        now = time.monotonic()
+        if not seen.is_outdated or now < self._next:
+            return seen
+        self._next = now + LEFT_LOOK_SECONDS
+        with suppress(StoreError):
+            if read_result(self._session.platform.store, self._run) is not None:
+                return replace(seen, phase=Phase.GONE, reason=LEFT)
+        return seen
+
+
+class _Reasons:
+    """Tells the terminal and the run's log what it waits for, whenever that changes."""
+
+    def __init__(self, run: RunTicket, session: Session, progress: Progress) -> None:
+        self._run = run
+        self._session = session
+        self._progress = progress
+        self._reason = ""
+        self._phase: Phase | None = None
+        self._since = 0.0
+
+    def take(self, seen: Observation) -> None:
+        now = time.monotonic()
+        if seen.phase is not self._phase:
+            self._phase, self._since = seen.phase, now
+        if seen.reason == self._reason:
+            return
+        self._reason = seen.reason
+        if seen.reason:
+            waited = now - self._since
+            after = f" (for {_duration(waited)})" if waited >= WORTH_SAYING_SECONDS else ""
+            self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
+
+    def _tell(self, text: str) -> None:
+        self._progress.notice(text)
+        with suppress(KineticError):
+            self._session.api.log(self._run.run_id, text)
+
+
+class _Cancellation:
+    """Notices a cancellation that somebody asked Prefect for, and that no pod can notice."""
+
+    def __init__(self, run: RunTicket, session: Session, processes: Processes) -> None:
+        self._run = run
+        self._session = session
+        self._processes = processes
+        self._pause = FIRST_LOOK_SECONDS
+        self._next = time.monotonic() + self._pause
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._pause = min(self._pause * 1.5, LAST_LOOK_SECONDS)
+        self._next = now + self._pause
+        try:
+            if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
+                self._processes.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
+        except UNTOLD as error:
+            self._session.outage.note(error)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _Output:
+    """Decodes a process's output as it arrives, and remembers its last lines."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._recent: deque[str] = deque(maxlen=200)
+        self.position = 0
+
+    def take(self, seen: Observation) -> None:
+        self.position = seen.position
+        text = self._decoder.decode(seen.output)
+        if text:
+            self._recent.append(text)
+            self._progress.output(text)
+
+    def tail(self) -> list[str]:
+        return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]

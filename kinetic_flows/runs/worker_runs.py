@@ -1,0 +1,218 @@
+"""Runs that a Prefect worker starts, as far as Prefect, the store and perhaps the cluster tell.
+
+Whoever launches or follows such a run may have no access to the cluster: its state and its
+output come from Prefect, its result from the store. Where the cluster can be seen, it tells
+what Prefect cannot know: that a pod died without a word, or why it is not there yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from kinetic_flows.clients.prefect.api import LogLine, PrefectApi, RunRecord
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.naming import CACHED_FROM_LABEL, RUN_LOGGER, result_object
+from kinetic_flows.core.protocols import (
+    ArtifactStore,
+    LaunchRequest,
+    Observation,
+    Phase,
+    Platform,
+    Processes,
+)
+
+LOOK_SECONDS = 0.5
+"""The API is asked no more often than this, however often somebody looks."""
+
+RESULT_SECONDS = 5.0
+"""The store is asked no more often than this whether the run has left its result."""
+
+RESULT_LAG_SECONDS = 60.0
+"""How long the result of a Prefect flow may follow the state that the engine in its pod sets."""
+
+LOST_SECONDS = 90.0
+"""How long a run may be in a state that says its process is there while the cluster has none."""
+
+REREAD_LINES = 50
+"""Lines may arrive out of order: so many of the last ones are read again."""
+
+
+class WorkerRuns:
+    """Processes that the workers of a work pool start.
+
+    Args:
+        api: Where the runs' states and logs are.
+        store: Where their results are.
+        processes: What sees the processes that workers start; None where nothing here does.
+    """
+
+    def __init__(self, api: PrefectApi, store: ArtifactStore, processes: Processes | None) -> None:
+        self._api = api
+        self._store = store
+        self._processes = processes
+        self._known: dict[str, tuple[float, Observation]] = {}
+        self._logs: dict[str, _Logs] = {}
+        self._result_asked: dict[str, float] = {}
+
+    def start(self, request: LaunchRequest) -> None:
+        """Make the run Scheduled: from then on any worker of its work pool takes it."""
+        self._api.schedule(request.run_id)
+
+    def observe(self, run_id: str, position: int | None = 0) -> Observation:
+        """Look at the run; its output is what it has logged, from a position on.
+
+        Args:
+            run_id: The run.
+            position: Where to read on; None to read nothing.
+
+        Raises:
+            PrefectServerError: Prefect does not tell.
+        """
+        looked, known = self._known.get(run_id, (0.0, None))
+        if known is not None and time.monotonic() - looked < LOOK_SECONDS:
+            return replace(known, output=b"", position=position or 0)
+        # State before logs: lines are sent before the state that ends the run.
+        record = self._api.read_run(run_id)
+        seen = self._seen(record)
+        if position is not None:
+            logs = self._logs.setdefault(run_id, _Logs())
+            output = logs.read(self._api, run_id, position)
+            seen = replace(seen, output=output, position=position + len(output))
+        self._known[run_id] = (time.monotonic(), seen)
+        return seen
+
+    def stop(self, run_id: str, grace_seconds: float) -> None:
+        """Wait for the run to stop itself, as it does when its state says so; then end it.
+
+        A run whose pod waits in the cluster does not notice, and its worker has done with it
+        (Prefect 3.8.8 looks for cancellations of runs that are being submitted, no longer): it
+        is ended by whoever sees the pod.
+        """
+        deadline = time.monotonic() + grace_seconds
+        while not self._api.read_run(run_id).is_final and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        if self._processes is not None:
+            self._processes.stop(run_id, 0.0)
+        self._known.pop(run_id, None)
+
+    def discard(self, run_id: str) -> None:
+        """Remove what is left of the run's process, where it can be seen."""
+        if self._processes is not None:
+            self._processes.discard(run_id)
+
+    def _seen(self, record: RunRecord) -> Observation:
+        if record.is_final and self._result_may_follow(record):
+            return Observation(phase=Phase.RUNNING, reason="its flow is over, its result is not")
+        if record.is_guessed and (told := self._told_by_cluster(record.id)):
+            return told
+        if record.is_final:
+            ended_well = record.state_type == "COMPLETED"
+            phase = Phase.SUCCEEDED if ended_well else Phase.FAILED
+            return Observation(phase=phase, reason="" if ended_well else record.message)
+        if record.state_type == "SCHEDULED":
+            return Observation(phase=Phase.PENDING, reason=_waiting(record))
+        if self._has_result(record.id):
+            return Observation(phase=Phase.GONE, reason="it has left its result")
+        phase = Phase.PENDING if record.state_type == "PENDING" else Phase.RUNNING
+        return self._seen_in_cluster(record, phase)
+
+    def _told_by_cluster(self, run_id: str) -> Observation | None:
+        """Return how a run's Job failed; None where it cannot be seen, or did not."""
+        if self._processes is None:
+            return None
+        with suppress(KineticError):
+            there = self._processes.observe(run_id, None)
+            return replace(there, position=0) if there.phase is Phase.FAILED else None
+        return None
+
+    def _seen_in_cluster(self, record: RunRecord, phase: Phase) -> Observation:
+        if self._processes is None:
+            return Observation(phase=phase, reason=record.message if phase is Phase.PENDING else "")
+        there = self._processes.observe(record.id, None)
+        if there.phase is not Phase.GONE:
+            # Its output is in the logs as well, and those outlive the pod.
+            return replace(there, output=b"", position=0)
+        # A run that is to end needs no Job; one that its worker makes yet ends by itself.
+        is_ending = record.state_type == "CANCELLING"
+        if not is_ending and seconds_in_state(record) < LOST_SECONDS:
+            return Observation(phase=phase, reason=record.message if phase is Phase.PENDING else "")
+        return Observation(
+            phase=Phase.GONE, reason=f"it is {record.state_name}, and has no Job in the cluster"
+        )
+
+    def _result_may_follow(self, record: RunRecord) -> bool:
+        return (
+            record.state_type in ("COMPLETED", "FAILED")
+            and CACHED_FROM_LABEL not in record.labels
+            and seconds_in_state(record) < RESULT_LAG_SECONDS
+            and bool(self._store.missing([result_object(record.id)]))
+        )
+
+    def _has_result(self, run_id: str) -> bool:
+        now = time.monotonic()
+        if now - self._result_asked.get(run_id, -RESULT_SECONDS) < RESULT_SECONDS:
+            return False
+        self._result_asked[run_id] = now
+        return not self._store.missing([result_object(run_id)])
+
+
+def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Processes:
+    """Return what watches and stops a run, wherever its process is.
+
+    Whoever has no access to the cluster, or looks at another part of it, follows every run as one
+    that a worker started: that it has no process where one looks tells nothing.
+
+    Args:
+        platform: Where the run is.
+        api: Where its state is kept.
+        run: The run.
+    """
+    if not platform.sees(run.place):
+        return WorkerRuns(api, platform.store, None)
+    if run.dispatch == "client" and platform.may_see_processes:
+        return platform.launcher
+    return WorkerRuns(api, platform.store, platform.worker_processes)
+
+
+def _waiting(record: RunRecord) -> str:
+    """Say what a run waits for that no worker has taken."""
+    pool = record.work_pool or "its work pool"
+    return (
+        f"no worker of work pool {pool} has taken it yet "
+        f"(`prefect worker start --pool {pool}` starts one)"
+    )
+
+
+def seconds_in_state(record: RunRecord) -> float:
+    """Return for how long a run has been in its state, by this machine's clock."""
+    if record.state_since is None:
+        return 0.0
+    return (datetime.now(UTC) - record.state_since).total_seconds()
+
+
+class _Logs:
+    """What a run has logged, as one text that grows."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._recent: deque[str] = deque(maxlen=4 * REREAD_LINES)
+
+    def read(self, api: PrefectApi, run_id: str, position: int) -> bytes:
+        """Return what came since the last time; everything, at position 0."""
+        if position == 0:
+            self._count = 0
+            self._recent.clear()
+        lines = api.logs(run_id, offset=max(self._count - REREAD_LINES, 0))
+        new = [line for line in lines if line.id not in self._recent]
+        self._count += len(new)
+        self._recent.extend(line.id for line in new)
+        return b"".join(_printed(line) for line in new if line.logger == RUN_LOGGER)
+
+
+def _printed(line: LogLine) -> bytes:
+    return f"{line.message}\n".encode()

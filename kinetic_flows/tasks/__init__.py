@@ -1,1 +1,0 @@
-"""Prefect tasks: thin shells over the packages below."""
