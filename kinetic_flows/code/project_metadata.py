@@ -117,7 +117,10 @@ def _entry_points(project: Mapping[str, Any]) -> str:
     return "\n".join(
         f"[{group}]\n" + "".join(f"{name} = {points[name]}\n" for name in sorted(points))
         for group, points in sorted(groups.items())
-        if points and all(map(_is_line, [group, *points], [f"[{group}]", *points.values()]))
+        # Readers take every bracket off a group.
+        if points
+        and group == group.strip("[]")
+        and all(map(_is_line, [group, *points], [f"[{group}]", *points.values()]))
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from elsewhere import call_in_a_runner
@@ -270,9 +270,8 @@ def test_where_only_imported_files_ship_the_directory_around_them_is_no_project(
 POINT = st.text(alphabet="ab.:=[]# \n\t\x00é", max_size=6)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(points={"]": {":": ""}})
 @given(points=st.dictionaries(POINT, st.dictionaries(POINT, POINT, max_size=3), max_size=3))
 def test_no_entry_point_hides_those_of_other_distributions(
     tmp_path: Path, points: dict[str, dict[str, str]]
