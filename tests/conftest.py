@@ -6,7 +6,11 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
+from xdist.remote import Producer
+
+from scheduling import LongestFirst, rank
 
 KEPT_PREFIXES = ("SSL_", "PIP_", "UV_", "LC_")
 KEPT = frozenset(
@@ -14,13 +18,37 @@ KEPT = frozenset(
 )
 
 
-def pytest_configure() -> None:
-    """Have Ctrl-C heard by the programs that tests start.
+# The usual one is for every run; `--hypothesis-profile=thorough` is for when there is time.
+hypothesis.settings.register_profile(
+    "usual", parent=hypothesis.settings(), max_examples=40, deadline=None
+)
+hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("usual")
 
-    A shell starts what it runs in the background with SIGINT ignored, which children inherit.
+
+def pytest_configure() -> None:
+    """Have signals heard by the programs that tests start.
+
+    A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and
+    children inherit that.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst | None:
+    """Share the tests out to the processes."""
+    return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

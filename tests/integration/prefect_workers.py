@@ -123,4 +123,4 @@ def eventually(look: Callable[[], T | None], seconds: float = 300) -> T:
         if found:
             return found
         assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.3)
+        time.sleep(0.05)

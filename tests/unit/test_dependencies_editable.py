@@ -54,9 +54,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flag=FLAGS, target=TARGETS, extras=EXTRAS, marker=MARKERS, comment=COMMENTS)
 def test_an_editable_line_leads_where_uv_is_led(
     project: Path, flag: str, target: str, extras: str, marker: str, comment: str

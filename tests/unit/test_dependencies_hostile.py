@@ -45,7 +45,7 @@ def _read(directory: Path, name: str, data: bytes, kind: SourceKind) -> None:
 @example(b"-r \0")
 @example(b"./\0")
 @example(b"-e ~nobody/x")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_requirements_file_is_read_or_refused(tmp_path: Path, data: bytes) -> None:
     directory = tmp_path / "project"
     directory.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ DEPENDS = 'project.dependencies = ["numpy"]\n'
 
 
 @given(st.lists(texts, min_size=1, max_size=3))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_item_of_a_list_is_taken_for_an_option(tmp_path: Path, items: list[str]) -> None:
     try:
         found = requirement_list(items, base=tmp_path)

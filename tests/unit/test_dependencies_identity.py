@@ -160,7 +160,7 @@ def test_order_never_changes_the_hash(found: list[LockedPackage], random: object
     wanted=st.dictionaries(names, versions, min_size=1, max_size=6),
     data=st.data(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_comments_order_case_separators_space_and_duplicates_never_change_what_is_asked(
     tmp_path: Path, wanted: dict[str, str], data: st.DataObject
 ) -> None:
@@ -183,7 +183,7 @@ def test_comments_order_case_separators_space_and_duplicates_never_change_what_i
     wanted=st.dictionaries(names, versions, min_size=2, max_size=6),
     data=st.data(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_version_changes_what_is_asked(
     tmp_path: Path, wanted: dict[str, str], data: st.DataObject
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
@@ -320,7 +320,6 @@ def test_the_service_and_the_secret_are_valid():
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=50)
 def test_job_names_leave_room_for_the_number_of_a_host(name):
     job_name = kubernetes_job_name(name, RUN_ID)
     assert len(f"{job_name}-9999") <= 62

@@ -161,8 +161,7 @@ JOBS = st.lists(
 
 
 @settings(
-    max_examples=12,
-    deadline=None,
+    max_examples=settings().max_examples // 4,  # each takes a while
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(jobs=JOBS)

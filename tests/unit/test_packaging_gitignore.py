@@ -39,8 +39,6 @@ LINES = st.lists(st.one_of(PATTERNS, st.sampled_from(["", "#a", "!", "/", "*", "
 
 
 @settings(
-    max_examples=120,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(lines=LINES, paths=st.lists(PATHS, min_size=1, max_size=12))

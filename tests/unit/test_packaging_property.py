@@ -55,8 +55,6 @@ ANYTHING = SnapshotOptions(default_excludes=False)
 
 
 @settings(
-    max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(TREES)
