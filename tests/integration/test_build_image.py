@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -53,6 +54,9 @@ FROM docker.io/library/prepared-${{KINETIC_CATEGORY}}:{MINOR}
 RUN python3 -m pip install uv cloudpickle google-cloud-storage
 COPY remote_runner.py notes.txt /app/
 """
+LOOKS_AT_A_PROCESS = 20
+"""After so many it has become the program that it was started for."""
+
 FUNCTIONS = """
     import kinetic
 
@@ -81,10 +85,15 @@ class ProcessList:
             thread.join()
 
     def _watch(self, over: threading.Event) -> None:
+        looks: Counter[str] = Counter()
         while not over.wait(0.02):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            for process in Path("/proc").glob("[0-9]*"):
+                looks[process.name] += 1
+                if looks[process.name] > LOOKS_AT_A_PROCESS:
+                    continue
                 with contextlib.suppress(OSError):
-                    self.seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                    line = (process / "cmdline").read_bytes()
+                    self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,7 +302,7 @@ def rows(table: str) -> list[str]:
     return [line for line in table.splitlines() if "/base-" in line]
 
 
-def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_would(
+def test_the_deployment_that_comes_with_us_builds_a_real_base_as_a_worker_would(
     command: Command, tmp_path: Path, prefect_api_url: str
 ) -> None:
     repository = f"{REGISTRY_HOST}/{PROJECT}/scheduled"
@@ -316,24 +325,25 @@ def test_the_deployment_that_comes_with_us_builds_the_real_base_as_a_worker_woul
     unknown = command.run("--deployment", "rebuild")
     assert unknown.returncode == UsageError.exit_code
     assert "there is no deployment 'kinetic-build-image/rebuild'" in unknown.stderr
-    asked = command.run("--deployment", "rebuild-base-images", "--category", "cpu", "--detach")
+    lean = ("--category", "cpu-lean")
+    asked = command.run("--deployment", "rebuild-base-images", *lean, "--detach")
     assert asked.returncode == 0, asked.stderr
     run_id, url = asked.stdout.split()
     assert url.endswith(run_id)
     run = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
-    assert run["parameters"]["categories"] == ["cpu"]
+    assert run["parameters"]["categories"] == ["cpu-lean"]
     assert run["parameters"]["repository"] == repository
     prefect(command, "flow-run", "execute", run_id)
 
     ended = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
-    labels = command.labels(f"{PROJECT}/scheduled/base-cpu", f"0.1.0-py{MINOR}")
+    labels = command.labels(f"{PROJECT}/scheduled/base-cpu-lean", f"0.1.0-py{MINOR}")
     assert labels["kinetic.base-identity"]
     wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
     newest = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()[0]
     (row,) = json.loads(newest["data"])
-    assert (row["image"], row["result"]) == ("cpu", "built")
-    assert row["size (MB)"] > 100
+    assert (row["image"], row["result"]) == ("cpu-lean", "built")
+    assert row["size (MB)"] > 20
 
 
 def prefect(command: Command, *arguments: str, **variables: str) -> None:
