@@ -23,6 +23,7 @@ from prefect_http import PREFECT
 from prefect_workers import install_work_pool
 from projects import make_project
 
+from kinetic_flows import __version__ as VERSION
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.registry.images import OciRegistry
@@ -310,7 +311,7 @@ def test_the_deployment_that_comes_with_us_builds_a_real_base_as_a_worker_would(
     install_work_pool(prefect_api_url, "kinetic-gke")
     prefect_file = files("kinetic_flows.deployments") / "prefect.yaml"
     variables = {
-        "KINETIC_CONTROLLER_IMAGE": f"{repository}/controller:0.1.0",
+        "KINETIC_CONTROLLER_IMAGE": f"{repository}/controller:{VERSION}",
         "KINETIC_BASE_IMAGE_REPO": repository,
     }
     deploy = ["--no-prompt", "deploy", "--prefect-file", str(prefect_file)]
@@ -337,7 +338,7 @@ def test_the_deployment_that_comes_with_us_builds_a_real_base_as_a_worker_would(
 
     ended = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
-    labels = command.labels(f"{PROJECT}/scheduled/base-cpu-lean", f"0.1.0-py{MINOR}")
+    labels = command.labels(f"{PROJECT}/scheduled/base-cpu-lean", f"{VERSION}-py{MINOR}")
     assert labels["kinetic.base-identity"]
     wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
     newest = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()[0]
