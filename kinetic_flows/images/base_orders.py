@@ -342,8 +342,8 @@ def _own_source(
 
 def _custom_source(path: Path, version: str, category: Category, python: str) -> _Source:
     known = {CATEGORY_ARGUMENT: category, PYTHON_ARGUMENT: python}
-    context, dockerfile, warnings = read_context(path, bootstrap=read_bootstrap(), arguments=known)
-    arguments = {name: known[name] for name in known if name in dockerfile.arguments}
+    context = read_context(path, bootstrap=read_bootstrap())
+    arguments = {name: known[name] for name in known if name in context.arguments}
     labels = {
         naming.LABEL_KIND: "base",
         naming.LABEL_CATEGORY: category,
@@ -352,12 +352,12 @@ def _custom_source(path: Path, version: str, category: Category, python: str) ->
         naming.LABEL_TITLE: f"kinetic base for {category}, Python {python}",
     }
     return _Source(
-        context=context,
-        inputs=_digest(context, {**arguments, "category": category, "python": python}),
+        context=context.files,
+        inputs=_digest(context.files, {**arguments, "category": category, "python": python}),
         kind="custom",
         arguments=arguments,
         labels=labels,
-        warnings=warnings,
+        warnings=context.warnings,
     )
 
 

@@ -1,23 +1,61 @@
-"""The files that come along with a Dockerfile of somebody's own."""
+"""Dockerfiles of somebody's own: the files that come along, and what is said before the build.
+
+Whether a Dockerfile makes a base image is decided by the build and by the smoke test within it.
+What is read here is which files it takes, and whether it mentions what the runner needs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.images.base_contract import RUNNER, doubts
-from kinetic_flows.images.dockerfile_parser import Dockerfile, read_dockerfile
 from kinetic_flows.images.dockerfiles import BuildContext
 
 MAX_CONTEXT_BYTES = 500_000_000
 IGNORE_FILE = ".dockerignore"
+RUNNER = "remote_runner.py"
+
+_PACKAGES = ("uv", "cloudpickle", "google-cloud-storage")
+_INSTALL_LINE = "RUN python3 -m pip install --no-cache-dir {packages}"
+_COPY_LINE = f"COPY {RUNNER} /app/"
+_OUR_BASES = re.compile(r"(?:^|[/-])base-(?:cpu|gpu|tpu)(?:[:@]|$)")
+# Whoever lists packages does so in files smaller than this.
+_MAX_READ_BYTES = 1_000_000
 
 
-def read_context(
-    path: Path, *, bootstrap: bytes, arguments: Mapping[str, str]
-) -> tuple[BuildContext, Dockerfile, tuple[str, ...]]:
+@dataclass(frozen=True, kw_only=True)
+class _Instruction:
+    """One instruction: its keyword in capitals, its flags, the words after them, its first line."""
+
+    name: str
+    flags: tuple[str, ...]
+    words: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerfileContext:
+    """A Dockerfile with what comes along.
+
+    Attributes:
+        files: The files of the build, the Dockerfile among them.
+        arguments: Names of the `ARG`s it declares.
+        warnings: What may keep it from making a base image.
+    """
+
+    files: BuildContext
+    arguments: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def read_context(path: Path, *, bootstrap: bytes) -> DockerfileContext:
     """Return the build context of a Dockerfile, and what may keep it from making a base image.
 
     Its directory's files come along, but for what `.dockerignore` leaves out (or, as with
@@ -27,10 +65,9 @@ def read_context(
     Args:
         path: The Dockerfile.
         bootstrap: The runner's bootstrap, which is put beside it.
-        arguments: Values that the build gives to its `ARG`s.
 
     Raises:
-        ImageError: It cannot be read, or is too large.
+        ImageError: It cannot be read, has no `FROM`, or is too large.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,32 +77,109 @@ def read_context(
             value=str(path),
             hint=f"the path is relative to {Path.cwd()}",
         ) from error
-    dockerfile = read_dockerfile(text, arguments)
-    root = path.parent.resolve()
-    found = _collect(root, _wanted(dockerfile), _ignore_lines(path), path)
+    instructions = _instructions(text)
+    sources = tuple(_sources(instructions))
+    found = _collect(path.parent.resolve(), sources, _ignore_lines(path), path)
     files = {name: file.read_bytes() for name, file in found.items()}
     executable = frozenset(name for name, file in found.items() if os.access(file, os.X_OK))
-    context = BuildContext(
-        files={**files, path.name: text.encode(), RUNNER: bootstrap},
-        executable=executable - {RUNNER},
-        dockerfile=path.name,
+    declared = (word for item in instructions if item.name == "ARG" for word in item.words)
+    return DockerfileContext(
+        files=BuildContext(
+            files={**files, path.name: text.encode(), RUNNER: bootstrap},
+            executable=executable - {RUNNER},
+            dockerfile=path.name,
+        ),
+        arguments=frozenset(word.partition("=")[0] for word in declared),
+        warnings=tuple(_doubts(path, instructions, sources, files)),
     )
-    return context, dockerfile, doubts(dockerfile, files, path=str(path))
 
 
-def _wanted(dockerfile: Dockerfile) -> tuple[str, ...]:
-    """Return the paths and patterns that a Dockerfile takes from its directory."""
-    return tuple(_sources(dockerfile))
+def _instructions(text: str) -> tuple[_Instruction, ...]:
+    """Return a Dockerfile's instructions; the lines of a heredoc are read as such, too.
+
+    Raises:
+        ImageError: It does not start with a `FROM`.
+    """
+    from dockerfile_parse import DockerfileParser
+
+    structure = DockerfileParser(fileobj=io.BytesIO(text.encode()), env_replace=False).structure
+    found = tuple(
+        _instruction(item["instruction"], item["value"], item["startline"] + 1)
+        for item in structure
+        if item["instruction"] != "COMMENT"
+    )
+    first = next((item for item in found if item.name != "ARG"), None)
+    if first is None:
+        hint = "its first instruction names the image it starts from"
+        raise _refused("line 1: it has no FROM", 1, hint)
+    if first.name != "FROM":
+        problem = f"line {first.line}: {first.name} stands before the first FROM"
+        raise _refused(problem, first.line, "start it with FROM")
+    return found
 
 
-def _sources(dockerfile: Dockerfile) -> Iterator[str]:
-    for item in (item for stage in dockerfile.stages for item in stage.instructions):
-        if item.name in ("COPY", "ADD") and item.flag("from") is None:
-            yield from (word for word in item.words[:-1] if "://" not in word)
-        for name, value in item.flags:
-            options = dict(part.partition("=")[::2] for part in value.split(","))
-            if name == "mount" and options.get("type") == "bind" and "from" not in options:
-                yield options.get("source") or options.get("src") or "."
+def _instruction(name: str, value: str, line: int) -> _Instruction:
+    words = value.split()
+    flags = tuple(word for word in words if word.startswith("--"))
+    rest = tuple(word.strip("\"'") for word in words if word not in flags)
+    if words[len(flags) :] and words[len(flags)].startswith("["):
+        # Docker, too, reads as words what is no list in JSON.
+        with contextlib.suppress(ValueError):
+            rest = tuple(str(word) for word in json.loads(value[value.index("[") :]))
+    return _Instruction(name=name, flags=flags, words=rest, line=line)
+
+
+def _sources(instructions: tuple[_Instruction, ...]) -> Iterator[str]:
+    """Yield the paths and patterns that a Dockerfile takes from its directory."""
+    for item in instructions:
+        if item.name in ("COPY", "ADD") and not any(flag[:7] == "--from=" for flag in item.flags):
+            yield from (_known_part(word) for word in item.words[:-1] if "://" not in word)
+        for mount in (flag[8:] for flag in item.flags if flag.startswith("--mount=")):
+            options = dict(part.partition("=")[::2] for part in mount.split(","))
+            if options.get("type") == "bind" and "from" not in options:
+                yield _known_part(options.get("source") or options.get("src") or ".")
+
+
+def _known_part(source: str) -> str:
+    """Return a source as a pattern; of one with a variable, the directory above the variable."""
+    known, variable, _ = source.partition("$")
+    pattern = known.rpartition("/")[0] if variable else known
+    return pattern.strip("/").removeprefix("./")
+
+
+def _doubts(
+    path: Path,
+    instructions: tuple[_Instruction, ...],
+    sources: tuple[str, ...],
+    files: Mapping[str, bytes],
+) -> Iterator[str]:
+    """Yield a sentence about what neither a Dockerfile nor the files it takes mention."""
+    starts = [item.words[0] for item in instructions if item.name == "FROM" and item.words]
+    if any(_OUR_BASES.search(start) for start in starts):
+        return
+    texts = [" ".join((*item.flags, *item.words)) for item in instructions]
+    small = (content for content in files.values() if len(content) <= _MAX_READ_BYTES)
+    text = "\n".join((*texts, *(content.decode(errors="replace") for content in small)))
+    missing = [name for name in _PACKAGES if not _mentions(text, name)]
+    lines = [_INSTALL_LINE.format(packages=" ".join(missing))] if missing else []
+    unseen = [f"installs {name}" for name in missing]
+    if not any(_takes(source, RUNNER) for source in sources):
+        lines.append(_COPY_LINE)
+        unseen.append(f"puts {RUNNER} into /app/")
+    if unseen:
+        yield (
+            f"it cannot be seen that {path} {', '.join(unseen)}; the build's smoke test decides. "
+            f"Should it fail, add at its end: {'; '.join(lines)}"
+        )
+
+
+def _mentions(text: str, package: str) -> bool:
+    name = package.replace("-", "[-_.]")
+    return re.search(rf"(?<![\w-]){name}(?![\w-])", text, re.IGNORECASE) is not None
+
+
+def _refused(what: str, line: int, hint: str) -> ImageError:
+    return ImageError(f"the Dockerfile cannot be used: {what}", value=line, hint=hint)
 
 
 def _ignore_lines(path: Path) -> list[str]:
@@ -85,10 +199,9 @@ def _collect(
 
     found: dict[str, Path] = {}
     size = 0
-    patterns = [source.strip("/").removeprefix("./") for source in wanted]
     for name in sorted(PatternMatcher(ignored).walk(str(root))) if wanted else []:
         file = root / name
-        if not file.is_file() or not any(_takes(pattern, name) for pattern in patterns):
+        if not file.is_file() or not any(_takes(source, name) for source in wanted):
             continue
         found[name] = file
         size += file.stat().st_size
