@@ -10,7 +10,7 @@ from kinetic_flows.code.ignore import IGNORE_FILE
 from kinetic_flows.code.manifest import decode_manifest
 from kinetic_flows.code.modules import is_installed, loaded_modules, module_file
 from kinetic_flows.code.snapshot import CodeSnapshot
-from kinetic_flows.code.wording import printable
+from kinetic_flows.core.files import printable
 
 NAMED_MODULES = 5
 

@@ -28,8 +28,8 @@ from kinetic_flows.code.pickling import (
 from kinetic_flows.code.reprs import argument_reprs
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.unpicklable import largest_part, unpicklable_error
-from kinetic_flows.code.wording import megabytes
 from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.files import megabytes
 from kinetic_flows.core.job import Sha256, sha256_hex
 
 __all__ = ["PIECE_BYTES", "Payload", "Piece", "argument_reprs", "pack_call", "require_same_python"]

@@ -33,9 +33,9 @@ from kinetic_flows.code.resting import (
 from kinetic_flows.code.secret_files import holds_secret, may_hold_secret
 from kinetic_flows.code.stat_cache import KnownPack, StatCache
 from kinetic_flows.code.tree import FoundFile, Tree
+from kinetic_flows.core.files import scratch_directory
 from kinetic_flows.core.job import ObjectRef, Sha256
 from kinetic_flows.core.naming import pack_object
-from kinetic_flows.core.scratch import scratch_directory
 
 READERS = 4
 

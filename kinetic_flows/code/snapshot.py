@@ -16,8 +16,8 @@ from kinetic_flows.code.packs import Member, member_of, plan_packs
 from kinetic_flows.code.reading import SnapshotReader, copies
 from kinetic_flows.code.stat_cache import StatCache
 from kinetic_flows.code.tree import FoundFile, Tree, walk_tree
-from kinetic_flows.code.wording import megabytes, printable
 from kinetic_flows.core.errors import PackageRootError, ProjectTooLargeError
+from kinetic_flows.core.files import megabytes, printable
 from kinetic_flows.core.job import ObjectRef, sha256_hex
 from kinetic_flows.core.naming import manifest_object
 

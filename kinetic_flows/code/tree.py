@@ -20,7 +20,7 @@ from kinetic_flows.code.secret_files import (
     may_hold_secret,
 )
 from kinetic_flows.code.wide_places import is_home, is_kinetic_home
-from kinetic_flows.code.wording import listed
+from kinetic_flows.core.files import listed
 
 PERMISSION_BITS = 0o777
 """What of a mode ships: never setuid, setgid or the sticky bit."""

@@ -1,4 +1,4 @@
-"""Files and directories that only their owner can read, whatever the umask.
+"""Files and directories that only their owner can read, whatever the umask; locks on them.
 
 What is kept under `KINETIC_HOME` holds people's code, arguments and values, and the keys by
 which results are known to be genuine.
@@ -6,11 +6,12 @@ which results are known to be genuine.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,7 @@ UNTOUCHED = frozenset({"environments", "outputs"})
 uv links the files of environments to those of its own cache; outputs are the user's files.
 """
 
+_HELD = "held"
 _TIGHTENED = ".private"
 
 
@@ -82,6 +84,63 @@ def open_private(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
 
 
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold a lock, which the kernel releases when its holder dies; wait for it if need be.
+
+    Not filelock, which asks every 50 ms (25 ms to take over a lock that is released, the kernel
+    needs 0.1 ms) and takes 0.35 ms for a free one (0.01 ms).
+
+    Args:
+        path: The file that is locked; made, with its directory, when it does not exist.
+    """
+    private_directory(path.parent)
+    with os.fdopen(open_private(path), "r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def scratch_directory(home: Path) -> Iterator[Path]:
+    """Yield an empty directory that is gone afterwards.
+
+    Those of processes that were killed are removed on the way: whoever works in one holds a
+    lock on it.
+
+    Args:
+        home: `KINETIC_HOME`, where the directory is made.
+    """
+    parent = home / "scratch"
+    with ExitStack() as holding:
+        # Nobody may take a directory that was made a moment ago, and is not held yet, for
+        # abandoned.
+        with exclusive_lock(parent / ".lock"):
+            _remove_abandoned(parent)
+            made = Path(tempfile.mkdtemp(dir=parent))
+            holding.enter_context(exclusive_lock(made / _HELD))
+            holding.callback(shutil.rmtree, made, ignore_errors=True)
+        work = made / "work"
+        work.mkdir(mode=PRIVATE_DIRECTORY)
+        yield work
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for directory in parent.iterdir():
+        if directory.is_dir() and not _is_held(directory):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_held(directory: Path) -> bool:
+    try:
+        with (directory / _HELD).open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 def tighten_home(home: Path) -> None:
     """Close what earlier versions left open in a home; done once for each.
 
@@ -130,3 +189,21 @@ def _close(path: Path) -> None:
     with suppress(OSError):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & PRIVATE_DIRECTORY)
+
+
+def printable(path: str) -> str:
+    """Write a file name so that it fits on a line, whatever its bytes are."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def listed(paths: Sequence[str], *, limit: int) -> str:
+    """Write the first few of many paths, and how many more there are."""
+    shown = ", ".join(printable(path) for path in paths[:limit])
+    more = len(paths) - limit
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def megabytes(size_bytes: int) -> str:
+    """Write a size for people."""
+    return f"{size_bytes / 1e6:,.1f} MB"

@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from kinetic_flows.core.errors import PackagingError
-from kinetic_flows.core.scratch import scratch_directory
+from kinetic_flows.core.files import scratch_directory
 from kinetic_flows.dependencies.local_wheels import build_wheel, normalized_wheel
 from kinetic_flows.dependencies.uv import Uv
 

@@ -12,10 +12,10 @@ from kinetic_flows.core.files import (
     copy_atomically,
     open_private,
     private_directory,
+    scratch_directory,
     tighten_home,
     write_atomically,
 )
-from kinetic_flows.core.scratch import scratch_directory
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.ledger import ClientLedger
 

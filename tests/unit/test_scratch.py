@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.core.scratch import scratch_directory
+from kinetic_flows.core.files import scratch_directory
 
 
 def _directories(home: Path) -> list[Path]:
@@ -45,7 +45,7 @@ def test_those_who_work_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     program = (
         "import pathlib, sys, time\n"
-        "from kinetic_flows.core.scratch import scratch_directory\n"
+        "from kinetic_flows.core.files import scratch_directory\n"
         "with scratch_directory(pathlib.Path(sys.argv[1])) as scratch:\n"
         "    (scratch / 'large').write_bytes(b'x')\n"
         "    print('there', flush=True)\n"

@@ -9,7 +9,6 @@ read by nobody else. Its database takes one server, also where a home is seen by
 
 from __future__ import annotations
 
-import fcntl
 import hmac
 import json
 import os
@@ -38,7 +37,12 @@ from kinetic_flows.clients.prefect.server_access import (
     remember_access,
 )
 from kinetic_flows.core.errors import PrefectServerError
-from kinetic_flows.core.files import open_private, private_directory, tighten_home, write_atomically
+from kinetic_flows.core.files import (
+    exclusive_lock,
+    private_directory,
+    tighten_home,
+    write_atomically,
+)
 from kinetic_flows.core.processes import ProcessIdentity, exit_code, liveness, start_detached
 
 START_TIMEOUT_SECONDS = 180.0
@@ -241,8 +245,7 @@ class BackgroundServer:
     def _locked(self) -> Iterator[None]:
         private_directory(self.directory)
         tighten_home(self.home)
-        with os.fdopen(open_private(self.directory / "server.lock"), "r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive_lock(self.directory / "server.lock"):
             yield
 
     def _start(self, preferred: int) -> ServerRecord:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 from kinetic_flows.core.accelerators.model import Architecture
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.files import open_private, private_directory
+from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.core.naming import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
 from kinetic_flows.core.protocols import ArtifactStore, OnBuild, ResolvedImage, unannounced
 from kinetic_flows.dependencies.shipped_wheels import fetch_wheels
@@ -82,7 +80,7 @@ class LocalEnvironments:
             BuildError: uv could not make it; the message ends with uv's last lines.
         """
         path = self._path(request.reference)
-        with self._locked(path.name):
+        with exclusive_lock(self._directory / f".{path.name}.lock"):
             existing = self.resolve(request.reference)
             if existing:
                 return existing
@@ -105,14 +103,6 @@ class LocalEnvironments:
 
     def _path(self, reference: str) -> Path:
         return self._directory / reference.rpartition("/")[2]
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """Hold the environment's lock, which the kernel releases when its holder dies."""
-        private_directory(self._directory)
-        with os.fdopen(open_private(self._directory / f".{name}.lock"), "r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _remove_leftovers(self, name: str) -> None:
         for leftover in self._directory.glob(f".making-{name}-*"):

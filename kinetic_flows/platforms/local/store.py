@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
-from kinetic_flows.core.files import open_private, private_directory
+from kinetic_flows.core.files import exclusive_lock, private_directory
 from kinetic_flows.core.protocols import ObjectInfo, StoredObject
 
 INCOMING = ".incoming"
@@ -176,13 +175,9 @@ class LocalStore:
             written.replace(target)
             return True
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the lock that makes compare-and-swap one step among this store's clients."""
-        private_directory(self._root)
-        with os.fdopen(open_private(self._root / LOCK), "r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return exclusive_lock(self._root / LOCK)
 
     def _sweep(self, folder: Path) -> None:
         """Remove, once per process, what clients killed long ago left behind."""
