@@ -243,7 +243,7 @@ def _session() -> Iterator[tuple[Session, PrefectDeployments]]:
     """Open a session with this process's settings; imported late, as Prefect is heavy."""
     from kinetic_flows.clients.prefect.deployments import PrefectDeployments
     from kinetic_flows.core.progress import Silence
-    from kinetic_flows.runs.opening import own_session
+    from kinetic_flows.runs.session import own_session
 
     with own_session(Silence()) as session:
         yield session, PrefectDeployments(session.api)

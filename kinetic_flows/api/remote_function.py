@@ -318,7 +318,7 @@ class RemoteFunction(Generic[P, R]):
         from kinetic_flows.code.root import working_directory
         from kinetic_flows.plans.draft import Call, draft_call
         from kinetic_flows.platforms.choose import choose_platform
-        from kinetic_flows.runs.configuration import configure
+        from kinetic_flows.runs.session import configure
 
         cwd = working_directory()
         call = Call(

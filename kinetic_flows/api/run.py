@@ -17,13 +17,12 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import ResultEnvelope, RunTicket
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import Session, own_session
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
-    from kinetic_flows.runs.session import Session
 
 R = TypeVar("R")
 

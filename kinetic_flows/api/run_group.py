@@ -13,13 +13,12 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.runs.group import Member, Roster
 from kinetic_flows.runs.leaving import told_if_left
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import Session, own_session
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from kinetic_flows.flows.map import SweepRequest
-    from kinetic_flows.runs.session import Session
 
 R = TypeVar("R")
 

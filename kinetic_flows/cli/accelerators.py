@@ -43,7 +43,7 @@ def _node_pools() -> tuple[NodePool, ...]:
     from kinetic_flows.core.progress import Silence
     from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.platforms.gke.preflight import read_node_pools
-    from kinetic_flows.runs.configuration import configure
+    from kinetic_flows.runs.session import configure
 
     with open_cluster(configure(process_environment(), Silence())) as client:
         pools, are_all = client.spawn(read_node_pools(client)).result()

@@ -23,7 +23,7 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
         as_json: Print a JSON object instead of a table.
     """
     from kinetic_flows.core.terminal import terminal_progress
-    from kinetic_flows.runs.configuration import configure
+    from kinetic_flows.runs.session import configure
 
     environ = process_environment()
     progress = terminal_progress(quiet=load_settings(environ).quiet)

@@ -32,7 +32,7 @@ def check_image(
     from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.images.inspection import Wanted, inspect_image
     from kinetic_flows.platforms.gke.platform import image_registry
-    from kinetic_flows.runs.configuration import configure
+    from kinetic_flows.runs.session import configure
 
     environ = process_environment()
     settings = configure(environ, Silence())

@@ -19,7 +19,7 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
     from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.plans.draft import Call, draft_call, lock_draft
     from kinetic_flows.platforms.choose import choose_platform
-    from kinetic_flows.runs.configuration import configure
+    from kinetic_flows.runs.session import configure
 
     function = load_function(target)
     environ = process_environment()

@@ -112,7 +112,7 @@ def _confirm(pool: str, *, yes: bool) -> None:
 
 def _settings() -> Settings:
     from kinetic_flows.core.terminal import terminal_progress
-    from kinetic_flows.runs.configuration import configure
+    from kinetic_flows.runs.session import configure
 
     environ = process_environment()
     return configure(environ, terminal_progress(quiet=load_settings(environ).quiet))

@@ -22,7 +22,7 @@ from kinetic_flows.core.naming import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.core.run_ids import short_ids
 from kinetic_flows.runs.cleanup import find_expired, remove
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")
 

@@ -49,9 +49,8 @@ from kinetic_flows.platforms.gke.builds.base_images import (
     needs_docker_hub,
     product_version,
 )
-from kinetic_flows.runs.configuration import configure
 from kinetic_flows.runs.ledger import ClientLedger
-from kinetic_flows.runs.session import prefect_api_url
+from kinetic_flows.runs.session import configure, prefect_api_url
 
 
 class BaseImagesFailed(BuildError):

@@ -11,22 +11,56 @@ from typing import Any
 
 from kinetic_flows.clients.prefect.access import configured_api_url
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
 from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import Platform
-from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.core.settings.settings import (
+    Settings,
+    load_settings,
+    process_environment,
+    resolve_settings,
+)
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE
 from kinetic_flows.runs.ledger import ClientLedger
-from kinetic_flows.runs.outage import Outage
 from kinetic_flows.runs.settle import reconcile
 
 _reconciled: set[tuple[str, str]] = set()
 _reconciled_lock = threading.Lock()
 _told_without_pool: set[tuple[str, str]] = set()
+
+
+class Outage:
+    """Whether the Prefect API of a session is out of reach.
+
+    Args:
+        progress: Told of the first outage.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._has_told = False
+        self.is_on = False
+
+    def note(self, error: KineticError) -> None:
+        """Take note that the API could not be told or asked something."""
+        self.is_on = True
+        if not self._has_told:
+            self._has_told = True
+            self._progress.warning(
+                f"{error.message}; runs go on without it, their results are kept in the store, and "
+                "their states are set when somebody looks again (`kinetic runs ls`)"
+            )
+
+    def end(self) -> None:
+        """Take note that the API has answered."""
+        self.is_on = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +126,43 @@ class Session:
                 "that ships (`kinetic pool create` makes it)"
             )
         return template
+
+
+def configure(
+    environ: Mapping[str, str], progress: Progress, arguments: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings in force.
+
+    Prefect is asked only when a profile is named, or may be: by `KINETIC_PROFILE` or `cluster`.
+
+    Args:
+        environ: This process's variables.
+        progress: Told when a background Prefect server has to be started.
+        arguments: What the decorator says of Google Cloud, by option.
+
+    Raises:
+        ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
+        PrefectServerError: A profile is named and Prefect cannot be asked for it.
+    """
+    local = load_settings(environ)
+    profiles = SavedProfiles(lambda: prefect_api_url(local, environ, progress))
+    return resolve_settings(profiles, arguments=arguments, environ=environ)
+
+
+@contextmanager
+def own_session(progress: Progress, cloud: Mapping[str, str] | None = None) -> Iterator[Session]:
+    """Open a session with this process's settings.
+
+    Args:
+        progress: Told when a background server has to be started.
+        cloud: What a function's options say of Google Cloud; None for nothing.
+    """
+    environ = process_environment()
+    with (
+        usable_home(),
+        open_session(configure(environ, progress, cloud), environ, progress) as session,
+    ):
+        yield session
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from kinetic_flows.core.naming import (
 )
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.runs.cleanup import find_expired, remove
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import own_session
 from loopback.cloud import REGISTRY_HOST
 from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster

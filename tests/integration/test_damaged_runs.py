@@ -23,7 +23,7 @@ from kinetic_flows.core.naming import (
     STORE_LABEL,
 )
 from kinetic_flows.core.progress import Silence
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import own_session
 from kinetic_flows.runs.settle import reconcile, store_label
 
 FUNCTIONS = """

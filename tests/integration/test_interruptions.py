@@ -21,7 +21,7 @@ from projects import Project, make_project
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
 from kinetic_flows.core.naming import PARENT_FLOW
 from kinetic_flows.core.progress import Silence
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import own_session
 
 FUNCTIONS = """
     import time

@@ -23,7 +23,7 @@ from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.naming import job_owner
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.runs.cleanup import find_expired, remove
-from kinetic_flows.runs.opening import own_session
+from kinetic_flows.runs.session import own_session
 
 FUNCTIONS = """
     import os, time

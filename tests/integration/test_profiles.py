@@ -21,7 +21,7 @@ from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.core.settings.cloud import Source
 from kinetic_flows.core.settings.settings import Settings
-from kinetic_flows.runs.configuration import configure
+from kinetic_flows.runs.session import configure
 
 ACCOUNT = "runner@my-project-1.iam.gserviceaccount.com"
 
