@@ -6,8 +6,8 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -16,18 +16,16 @@ from kinetic_flows.core.errors import ConfigurationError, RunNotFoundError
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import ResultEnvelope, RunTicket
 from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.session import Session, own_session
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
+    from kinetic_flows.clients.prefect.api import RunRecord
 
 R = TypeVar("R")
-
-CLOCK_SKEW = timedelta(minutes=1)
-"""How far Prefect's clock may be ahead of this machine's."""
 
 FOLLOWED_BATCHES = 100
 """How many batches of lines wait for whoever follows; further ones stay where they are kept."""
@@ -142,7 +140,7 @@ class Run(Generic[R]):
 
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
-        from kinetic_flows.runs.wait import cancel
+        from kinetic_flows.runs.cancel import cancel
 
         with own_session(Silence(), self.cloud) as session:
             cancel(self.ticket, session)
@@ -270,40 +268,6 @@ def list_runs(
         ]
 
 
-def find_records(
-    session: Session,
-    *,
-    state: str | None,
-    since: datetime | None,
-    name: str | None,
-    limit: int | None,
-) -> list[RunRecord]:
-    """Return what Prefect knows of the runs that `list_runs` lists.
-
-    Raises:
-        UsageError: There is no such state, or another argument cannot be.
-    """
-    from kinetic_flows.clients.prefect.records import query_of_state
-    from kinetic_flows.runs.settle import reconcile
-
-    if limit is not None:
-        check.count("limit", limit)
-    query = replace(query_of_state(state), since=check.moment("since", since))
-    if query.state_types != ("SCHEDULED",):
-        # Prefect makes the runs of a schedule long before they begin.
-        query = replace(query, until=datetime.now(UTC) + CLOCK_SKEW)
-    reconcile(session.platform, session.api)
-    if name is None:
-        return session.api.find_runs(query, limit=limit)
-    found = {
-        record.id: record
-        for named in (replace(query, name=name), replace(query, function=name))
-        for record in session.api.find_runs(named, limit=limit)
-    }
-    newest = sorted(found.values(), key=lambda each: each.expected or each.created, reverse=True)
-    return newest[:limit]
-
-
 def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:
     """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
     lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
@@ -353,29 +317,3 @@ def _read_on(
 
 def _last(lines: list[str], tail: int | None) -> list[str]:
     return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines
-
-
-def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
-    """Complete a shortened id, or take the id out of a URL.
-
-    Args:
-        text: An id, its beginning, or a URL.
-        api: The API to ask.
-        groups: Whether it is a group's id, not a run's.
-
-    Raises:
-        RunNotFoundError: No run fits, or several do.
-    """
-    from uuid import UUID
-
-    from kinetic_flows.clients.prefect.records import RunQuery
-    from kinetic_flows.core.naming import GROUP_FLOW
-    from kinetic_flows.core.run_ids import completed
-
-    wanted = text.strip().rstrip("/").rpartition("/")[2]
-    try:
-        return str(UUID(wanted))
-    except ValueError:
-        pass
-    records = api.find_runs(RunQuery(flow=GROUP_FLOW if groups else None))
-    return completed(wanted, {each.id: f"{each.name}, {each.state_name}" for each in records})

@@ -6,11 +6,12 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from kinetic_flows.api.run import Run, full_id
+from kinetic_flows.api.run import Run
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.find import full_id
 from kinetic_flows.runs.group import Member, Roster
 from kinetic_flows.runs.leaving import told_if_left
 from kinetic_flows.runs.session import Session, own_session
@@ -274,7 +275,7 @@ def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[
 
 
 def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) -> RunGroup[Any]:
-    from kinetic_flows.runs.attachment import AttachedGroup, is_group
+    from kinetic_flows.runs.group import AttachedGroup, is_group
 
     with own_session(Silence(), cloud) as session:
         record = session.api.read_run(full_id(group_id, session.api, groups=True))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from kinetic_flows.api.run import attach, find_records, full_id
+from kinetic_flows.api.run import attach
 from kinetic_flows.cli.functions import outcome, plain
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.records import RunRecord
@@ -22,6 +22,7 @@ from kinetic_flows.core.naming import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.core.run_ids import short_ids
 from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")

@@ -25,12 +25,12 @@ from kinetic_flows.core.protocols import Phase
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.runs.cache import launch_or_reuse
+from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.group import NOT_LAUNCHED, Member, Roster
 from kinetic_flows.runs.launch import Membership, Prepared
 from kinetic_flows.runs.retry import relaunch
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import settle
-from kinetic_flows.runs.wait import cancel
 
 LAUNCHERS = 6
 """Launches at a time. More only collide in a Prefect server on SQLite."""

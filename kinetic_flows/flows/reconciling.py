@@ -18,8 +18,8 @@ from kinetic_flows.core.naming import RECONCILE_FLOW
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
 from kinetic_flows.runs.session import configure, connect_session
-from kinetic_flows.runs.settle import crash_abandoned_parents, reconcile
 
 
 @flow(

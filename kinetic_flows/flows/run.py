@@ -22,9 +22,9 @@ from kinetic_flows.flows.launch_tasks import (
 )
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.leaving import run_goes_on
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.wait import cancel
 
 
 @dataclass(frozen=True, kw_only=True)

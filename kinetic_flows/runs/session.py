@@ -29,7 +29,7 @@ from kinetic_flows.core.settings.settings import (
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE
 from kinetic_flows.runs.ledger import ClientLedger
-from kinetic_flows.runs.settle import reconcile
+from kinetic_flows.runs.reconcile import reconcile
 
 _reconciled: set[tuple[str, str]] = set()
 _reconciled_lock = threading.Lock()

@@ -11,8 +11,8 @@ from kinetic_flows.clients.prefect.api import NewRun
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.naming import DISPATCH_LABEL, RUN_KEY_VARIABLE
+from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.wait import CANCEL_GRACE_SECONDS
 
 OnCreated = Callable[[RunTicket], None]
 

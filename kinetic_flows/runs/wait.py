@@ -1,4 +1,4 @@
-"""Following a run to its end: its output as it comes, its cancellation, its result."""
+"""Following a run to its end: its output as it comes, its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from kinetic_flows.core.errors import (
     PrefectServerError,
     PrefectUnreachable,
     RunCancelled,
-    RunNotFoundError,
     StoreError,
     WaitTimeout,
 )
@@ -22,7 +21,10 @@ from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import ResultEnvelope, RunTicket
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import Observation, Phase, Processes
-from kinetic_flows.runs.mirroring import mirror_of
+from kinetic_flows.runs.cancel import (
+    UNTOLD,
+    CancellationWatch,
+)
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import is_being_launched, settle
@@ -31,10 +33,6 @@ from kinetic_flows.runs.worker_runs import processes_of
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
 POLL_FRACTION = 0.05
-CANCEL_GRACE_SECONDS = 15.0
-FIRST_LOOK_SECONDS = 3.0
-LAST_LOOK_SECONDS = 10.0
-"""How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
 
 LEFT_LOOK_SECONDS = 2.0
 LEFT = "it has left its result"
@@ -42,11 +40,11 @@ WORTH_SAYING_SECONDS = 5.0
 SETTLING_RETRIES = 3
 """How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
 
-UNTOLD = (PrefectServerError, RunNotFoundError)
-"""What a Prefect API answers that is away, or that has lost its database."""
+SEND_SECONDS = 1.0
+REPORTING_SECONDS = 10.0
+"""How long a run that runs is left to say so itself, where it may be able to."""
 
-CANCELLED_BY_CLIENT = "cancelled by its client"
-CANCELLED_STATES = frozenset({"CANCELLING", "CANCELLED"})
+LONGEST_LINE_CHARACTERS = 20_000
 
 
 def follow(
@@ -78,7 +76,10 @@ def follow(
     _say_where(run, session, progress)
     processes = processes_of(session.platform, session.api, run)
     output, seen = _Output(progress), Observation(phase=Phase.PENDING)
-    reasons, cancellation = _Reasons(run, session, progress), _Cancellation(run, session, processes)
+    reasons, cancellation = (
+        _Reasons(run, session, progress),
+        CancellationWatch(run, session, processes),
+    )
     left = _Left(run, session)
     mirror = mirror_of(run, session) if is_launched else None
     started = time.monotonic()
@@ -130,36 +131,6 @@ def _look(
         if read_result(session.platform.store, run) is None:
             return before
         return replace(before, phase=Phase.GONE, reason=LEFT)
-
-
-def cancel(run: RunTicket, session: Session) -> None:
-    """Cancel a run: its function is asked to stop, then stopped, and its state says so.
-
-    A run whose process can be stopped from here needs no Prefect for that: while the API is
-    away, its state is set when somebody looks again.
-
-    Args:
-        run: The run; nothing happens when it has ended.
-        session: Where it runs and reports.
-    """
-    is_told = True
-    with impatient():
-        try:
-            if session.api.read_run(run.run_id).is_final:
-                return
-            session.api.set_state(run.run_id, "CANCELLING", message=CANCELLED_BY_CLIENT)
-        except PrefectUnreachable as error:
-            session.outage.note(error)
-            is_told = False
-        processes = processes_of(session.platform, session.api, run)
-        processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
-        if not is_told:
-            # Only now: a run that cannot be stopped from here is not cancelled.
-            session.ledger.owe(session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT)
-        try:
-            settle(session.platform, session.api, run)
-        except PrefectUnreachable as error:
-            session.outage.note(error)
 
 
 def _settled(
@@ -247,29 +218,6 @@ class _Reasons:
             self._session.api.log(self._run.run_id, text)
 
 
-class _Cancellation:
-    """Notices a cancellation that somebody asked Prefect for, and that no pod can notice."""
-
-    def __init__(self, run: RunTicket, session: Session, processes: Processes) -> None:
-        self._run = run
-        self._session = session
-        self._processes = processes
-        self._pause = FIRST_LOOK_SECONDS
-        self._next = time.monotonic() + self._pause
-
-    def look(self) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._pause = min(self._pause * 1.5, LAST_LOOK_SECONDS)
-        self._next = now + self._pause
-        try:
-            if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
-                self._processes.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
-        except UNTOLD as error:
-            self._session.outage.note(error)
-
-
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
@@ -293,3 +241,105 @@ class _Output:
 
     def tail(self) -> list[str]:
         return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]
+
+
+class Mirror:
+    """Tells Prefect that a run runs, and what it prints.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+    """
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text = ""
+        self._is_running = False
+        self._sent = time.monotonic()
+
+    def take(self, seen: Observation) -> None:
+        """Take note of what was seen of the run, and tell of it now and then."""
+        self._text += self._decoder.decode(seen.output)
+        if seen.phase is Phase.RUNNING and not self._is_running:
+            self._is_running = True
+            with suppress(PrefectServerError):
+                self._session.api.set_state(self._run.run_id, "RUNNING")
+        if time.monotonic() - self._sent >= SEND_SECONDS:
+            self._send()
+
+    def finish(self) -> None:
+        """Tell of the rest."""
+        self._text += self._decoder.decode(b"", final=True)
+        self._text += "\n" if self._text and not self._text.endswith("\n") else ""
+        self._send()
+
+    def _send(self) -> None:
+        self._sent = time.monotonic()
+        whole, newline, self._text = self._text.rpartition("\n")
+        if not newline:
+            return
+        lines = [line[:LONGEST_LINE_CHARACTERS] for line in whole.split("\n")]
+        # What is monitored goes on without: its output is on the terminal, its result in the store.
+        with suppress(PrefectServerError):
+            self._session.api.log(self._run.run_id, *lines)
+
+
+class LateMirror:
+    """Tells Prefect of a run from its start on once it is plain that the run does not itself.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+    """
+
+    def __init__(self, run: RunTicket, session: Session) -> None:
+        self._run = run
+        self._session = session
+        self._mirror: Mirror | None = None
+        self._is_told = False
+        self._output = b""
+        self._since: float | None = None
+
+    def take(self, seen: Observation) -> None:
+        """Take note of what was seen of the run, and tell of it where nobody else does."""
+        if self._mirror:
+            self._mirror.take(seen)
+        elif not self._is_told:
+            self._output += seen.output
+            if self._since is None and seen.phase is Phase.RUNNING:
+                self._since = time.monotonic()
+            if self._since is not None and time.monotonic() - self._since >= REPORTING_SECONDS:
+                self._decide()
+
+    def finish(self) -> None:
+        """Tell of the rest."""
+        if self._mirror is None and not self._is_told:
+            self._decide()
+        if self._mirror:
+            self._mirror.finish()
+
+    def _decide(self) -> None:
+        """Find out whether the run has told of itself."""
+        try:
+            self._is_told = self._session.api.read_run(self._run.run_id).state_type != "PENDING"
+        except PrefectServerError:
+            return
+        if not self._is_told:
+            self._mirror = Mirror(self._run, self._session)
+            self._mirror.take(Observation(phase=Phase.RUNNING, output=self._output))
+        self._output = b""
+
+
+def mirror_of(run: RunTicket, session: Session) -> Mirror | LateMirror | None:
+    """Return what tells Prefect of a run; None for a run that surely does so itself.
+
+    Args:
+        run: The run.
+        session: Where it runs and reports.
+    """
+    # A worker names an API to the runs it starts that they can reach.
+    if run.dispatch == "worker" or session.runs_report:
+        return None
+    return Mirror(run, session) if session.runs_report is False else LateMirror(run, session)

@@ -17,8 +17,8 @@ from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.core.errors import RunCancelled, WaitTimeout
 from kinetic_flows.core.progress import Silence
 from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
-from kinetic_flows.runs.settle import reconcile
 from loopback.__main__ import JOBS_BUCKET
 from loopback.quick_cloud import QuickCloud
 

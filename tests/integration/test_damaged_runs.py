@@ -23,8 +23,9 @@ from kinetic_flows.core.naming import (
     STORE_LABEL,
 )
 from kinetic_flows.core.progress import Silence
+from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
-from kinetic_flows.runs.settle import reconcile, store_label
+from kinetic_flows.runs.settle import store_label
 
 FUNCTIONS = """
     import kinetic

@@ -26,7 +26,8 @@ from kinetic_flows.core.protocols import LaunchRequest, Processes
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.local.store import LocalStore
-from kinetic_flows.runs.settle import crash_abandoned_parents, reconcile, settle, store_label
+from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
+from kinetic_flows.runs.settle import settle, store_label
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_KEY, Job

@@ -11,8 +11,8 @@ import pytest
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.protocols import Observation, Phase
-from kinetic_flows.runs import mirroring
-from kinetic_flows.runs.mirroring import LateMirror, Mirror, mirror_of
+from kinetic_flows.runs import wait
+from kinetic_flows.runs.wait import LateMirror, Mirror, mirror_of
 
 RUN = RunTicket(run_id="run-1", name="train", run_key="")
 PENDING = RunRecord(
@@ -71,8 +71,8 @@ def test_a_run_that_says_nothing_for_a_while_is_told_of_from_its_start(
     mirror = LateMirror(RUN, session)
     mirror.take(running(b"one\n"))
     assert session.api.told == [], "it is left to the run at first"
-    monkeypatch.setattr(mirroring, "REPORTING_SECONDS", 0)
-    monkeypatch.setattr(mirroring, "SEND_SECONDS", 0)
+    monkeypatch.setattr(wait, "REPORTING_SECONDS", 0)
+    monkeypatch.setattr(wait, "SEND_SECONDS", 0)
     mirror.take(running(b"two\n"))
     mirror.take(running(b"three"))
     mirror.finish()
@@ -89,7 +89,7 @@ def test_a_run_that_ends_before_it_could_be_missed_is_told_of_at_its_end() -> No
 
 def test_a_run_that_reports_is_left_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
     session: Any = Session(api=Prefect(record=replace(PENDING, state_type="RUNNING")))
-    monkeypatch.setattr(mirroring, "REPORTING_SECONDS", 0)
+    monkeypatch.setattr(wait, "REPORTING_SECONDS", 0)
     mirror = LateMirror(RUN, session)
     mirror.take(running(b"one\n"))
     mirror.take(running(b"two\n"))

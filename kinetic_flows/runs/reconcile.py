@@ -1,0 +1,124 @@
+"""Looking after runs and flow runs that nobody watches.
+
+The first session of a process does it, whoever lists runs, and the flow `kinetic-reconcile`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.core.errors import KineticError, PrefectUnreachable
+from kinetic_flows.core.naming import GROUP_FLOW, PARENT_FLOW, STORE_LABEL
+from kinetic_flows.core.protocols import Platform
+from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS, CANCEL_PATIENCE_SECONDS
+from kinetic_flows.runs.settle import settle, store_label, ticket_of
+from kinetic_flows.runs.worker_runs import processes_of, seconds_in_state
+
+logger = logging.getLogger(__name__)
+
+ABANDONED_SECONDS = 600.0
+"""How long after the end of its last run a flow run of a client that lives has ended, too."""
+
+UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
+"""State types of runs that have been made and are not over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciliation:
+    """What looking after unwatched runs came to.
+
+    Attributes:
+        looked_at: Ids of the runs that were not over before.
+        ended: Ids of those of them that are over now.
+    """
+
+    looked_at: tuple[str, ...]
+    ended: tuple[str, ...]
+
+
+def reconcile(
+    platform: Platform,
+    api: PrefectApi,
+    *,
+    cancel_patience_seconds: float = CANCEL_PATIENCE_SECONDS,
+) -> Reconciliation:
+    """Settle every unfinished run of this platform, as far as its process says how.
+
+    A run whose process has ended gets the state that its result or its end tells; one that has
+    waited too long for its pod is given up; one whose cancellation nobody has acted on is
+    stopped.
+
+    Args:
+        platform: Only runs whose objects are in its store are touched.
+        api: Where states are kept.
+        cancel_patience_seconds: How long a run is left to act on its cancellation by itself.
+    """
+    unfinished = api.find_runs(RunQuery(state_types=UNFINISHED))
+    label = store_label(platform)
+    ours = [run for run in unfinished if run.labels.get(STORE_LABEL) == label]
+    for run in ours:
+        _look_after(platform, api, run, cancel_patience_seconds)
+    ids = tuple(run.id for run in ours)
+    found = api.find_runs(RunQuery(ids=ids)) if ids else []
+    return Reconciliation(looked_at=ids, ended=tuple(run.id for run in found if run.is_final))
+
+
+def _look_after(
+    platform: Platform, api: PrefectApi, run: RunRecord, cancel_patience_seconds: float
+) -> None:
+    """Settle one run; what cannot be found out of it now is left for the next time."""
+    try:
+        ticket = ticket_of(run)
+        is_ending = run.state_type == "CANCELLING" and platform.sees(ticket.place)
+        if is_ending and seconds_in_state(run) >= cancel_patience_seconds:
+            processes_of(platform, api, ticket).stop(run.id, CANCEL_GRACE_SECONDS)
+        settle(platform, api, ticket)
+    except PrefectUnreachable:
+        raise
+    except KineticError as error:
+        _name_once(run.id, error.message)
+    except Exception as error:  # noqa: BLE001 - whatever it is about this one run
+        _name_once(run.id, f"{type(error).__name__}: {error}")
+
+
+_named: set[str] = set()
+
+
+def _name_once(run_id: str, why: str) -> None:
+    """Say that a run cannot be judged; the others can."""
+    if run_id not in _named:
+        _named.add(run_id)
+        logger.warning("run %s cannot be settled now, and is left as it is: %s", run_id, why)
+
+
+def crash_abandoned_parents(
+    platform: Platform, api: PrefectApi, *, after_seconds: float = ABANDONED_SECONDS
+) -> tuple[str, ...]:
+    """End flow runs of clients that are gone, whose runs have all ended; return their ids.
+
+    A client ends its own flow run seconds after the last of its runs. The ledger of clients
+    finds those that died on this machine; this finds them wherever they ran.
+
+    Args:
+        platform: Only flow runs are touched whose runs' objects are all in its store.
+        api: Where states are kept.
+        after_seconds: How long ago the last of its runs must have ended.
+    """
+    label = store_label(platform)
+    abandoned = []
+    running = [
+        parent
+        for flow in (PARENT_FLOW, GROUP_FLOW)
+        for parent in api.find_runs(RunQuery(flow=flow, state_types=("RUNNING",)))
+    ]
+    for parent in running:
+        runs = api.find_runs(RunQuery(parent=parent.id))
+        ours = all(run.labels.get(STORE_LABEL) == label for run in runs)
+        over = all(run.is_final and seconds_in_state(run) >= after_seconds for run in runs)
+        if runs and ours and over:
+            message = "the client that drove this run is gone; its runs have ended"
+            if api.set_state(parent.id, "CRASHED", message=message):
+                abandoned.append(parent.id)
+    return tuple(abandoned)
