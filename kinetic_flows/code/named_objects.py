@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 from cloudpickle import CloudPickler
 
+from kinetic_flows.code.internals import CachedFunction, initial_value_of, value_of
+
 PROTOCOL = 5
 
 MADE_ANEW: Mapping[type, Callable[[Any], Callable[[], Any]]] = {
@@ -28,9 +30,9 @@ MADE_ANEW: Mapping[type, Callable[[Any], Callable[[], Any]]] = {
     threading.Condition: lambda _: threading.Condition,
     threading.Event: lambda _: threading.Event,
     threading.local: lambda _: threading.local,
-    threading.Semaphore: lambda given: functools.partial(threading.Semaphore, given._value),
+    threading.Semaphore: lambda given: functools.partial(threading.Semaphore, value_of(given)),
     threading.BoundedSemaphore: lambda given: functools.partial(
-        threading.BoundedSemaphore, given._initial_value
+        threading.BoundedSemaphore, initial_value_of(given)
     ),
     queue.SimpleQueue: lambda _: queue.SimpleQueue,
     queue.Queue: lambda given: functools.partial(queue.Queue, given.maxsize),
@@ -213,7 +215,7 @@ SENT_BY_VALUE = (restore_single_dispatch, restore_type_alias)
 """Functions that a run has from the pickle, as it has nothing of this package."""
 
 _REBUILDERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
-    functools._lru_cache_wrapper: _cached,
+    CachedFunction: _cached,
     typing.NewType: _new_type,
     typing.ParamSpec: _param_spec,
     typing.TypeVar: _type_var,

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import cloudpickle
 
 from kinetic_flows.code.code_files import CodeFiles
+from kinetic_flows.code.internals import globals_named_in
 from kinetic_flows.code.main_module import MAIN_NAMES, MainGlobals, MainNames, namespace_of
 from kinetic_flows.code.modules import (
     OWN_PACKAGES,
@@ -223,8 +224,9 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _plain_form(self, remote: Any) -> Any:
         """Reduce a decorated function as its plain one, which it is in a run."""
-        if remote._bound:
-            return MethodType, (remote.fn, *remote._bound)
+        bound = remote._bound  # noqa: SLF001 - a decorated function's own
+        if bound:
+            return MethodType, (remote.fn, *bound)
         module = remote.fn.__module__
         is_named = module not in MAIN_NAMES and found_by_name(remote.fn) is remote
         if is_named and self._importable(module):
@@ -335,7 +337,7 @@ def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pic
 def globals_that_travel(function: FunctionType, root: PackageRoot) -> dict[str, Any]:
     """Return the global variables that go by value with a function, as a run has them."""
     pickler = CallPickler(io.BytesIO(), root)
-    used = cloudpickle.cloudpickle._extract_code_globals(function.__code__)
+    used = globals_named_in(function.__code__)
     here = function.__globals__
     return pickler.globals_in_run(function, {name: here[name] for name in used if name in here})
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+from kinetic_flows.code.internals import CachedFunction
 from kinetic_flows.code.main_module import MAIN_NAMES
 from kinetic_flows.code.named_objects import MADE_ANEW, PROTOCOL
 from kinetic_flows.code.pickling import globals_that_travel, pickle_into
@@ -144,7 +145,7 @@ def _takers_apart(root: PackageRoot) -> Mapping[type, Callable[[str, Any], Itera
         MethodType: _method_parts,
         BuiltinFunctionType: _method_parts,
         functools.partial: _partial_parts,
-        functools._lru_cache_wrapper: _cached_parts,
+        CachedFunction: _cached_parts,
         type: _class_parts,
     }
 

@@ -12,9 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-_TRACKER_ID = -2
-"""Where cloudpickle 3.1 has a class's id among the arguments that make it."""
-
 
 def load_returned(data: bytes) -> Any:
     """Return the object in a pickle whose signature has been checked.
@@ -69,9 +66,9 @@ class _Unpickler(pickle.Unpickler):
         return found
 
     def _make_class(self, make: Callable[..., type], *arguments: Any) -> type:
-        from cloudpickle import cloudpickle
+        from kinetic_flows.code.internals import is_class_known
 
-        is_known = arguments[_TRACKER_ID] in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
+        is_known = is_class_known(arguments)
         made = make(*arguments)
         if is_known:
             self._known.add(id(made))

@@ -123,7 +123,7 @@ def _evaluated(text: str, variables: Mapping[str, Any], names: Mapping[str, Any]
 
 def _frame_of_caller() -> FrameType | None:
     """Return the nearest frame that is not this package's."""
-    frame: FrameType | None = sys._getframe()
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - documented
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] != _OWN_PACKAGE:
             return frame

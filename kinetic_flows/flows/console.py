@@ -9,10 +9,8 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from kinetic_flows.clients.prefect.internals import SENDING_LOGGERS
 from kinetic_flows.core.naming import OUR_FLOWS
-
-BACKGROUND = ("prefect.events.clients", "prefect._internal.concurrency")
-"""Loggers of Prefect's threads that send logs and events, which complain for each one."""
 
 
 class _NotOurs(logging.Filter):
@@ -43,7 +41,7 @@ class _Hushed(logging.Filter):
             if not self._driven and not self._is_kept:
                 # By this Prefect decides whether to write to standard error (3.8.8).
                 self._raises, logging.raiseExceptions = logging.raiseExceptions, False
-                for name in BACKGROUND:
+                for name in SENDING_LOGGERS:
                     logging.getLogger(name).addFilter(self)
             self._driven += 1
 

@@ -40,9 +40,10 @@ class Timing:
     @property
     def is_empty(self) -> bool:
         """Whether the deployment runs on demand only."""
-        return not self._given()
+        return not self.given()
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
+        """Return the parameters that were given."""
         said = {"cron": self.cron, "interval": self.interval, "rrule": self.rrule}
         given = {name: value for name, value in said.items() if value is not None}
         return {**given, **({"schedules": self.schedules} if self.schedules else {})}
@@ -54,7 +55,7 @@ def make_schedules(timing: Timing) -> tuple[DeploymentScheduleCreate, ...]:
     Raises:
         UsageError: They cannot be.
     """
-    given = timing._given()
+    given = timing.given()
     if len(given) > 1:
         names = " and ".join(f"{name}=" for name in given)
         raise UsageError(

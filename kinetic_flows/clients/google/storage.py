@@ -333,14 +333,13 @@ def _client(project: str | None, endpoint: str | None, credentials: Credentials 
     """Make a client with room for the concurrent checks' connections."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
-    from requests.adapters import HTTPAdapter
+
+    from kinetic_flows.clients.google.internals import allow_connections
 
     if endpoint and endpoint.startswith("http://"):
         credentials = credentials or AnonymousCredentials()
         project = project or "emulated"
     options = {"api_endpoint": endpoint} if endpoint else None
     client = Client(project=project, credentials=credentials, client_options=options)
-    adapter = HTTPAdapter(pool_maxsize=2 * CONCURRENT_CHECKS)
-    client._http.mount("https://", adapter)
-    client._http.mount("http://", adapter)
+    allow_connections(client, 2 * CONCURRENT_CHECKS)
     return client

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kinetic_flows.clients.kubernetes import internals
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, load_configuration
 from kinetic_flows.core.errors import LaunchError
 
@@ -208,17 +209,15 @@ class KubernetesClient:
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json, */*", "Content-Type": kind}
         parameters: list[tuple[str, Any]] = list(query.items())
-        await api.update_params_for_auth(headers, parameters, ["BearerToken"])
-        answer: aiohttp.ClientResponse = await api.rest_client.request(
+        return await internals.send(
+            api,
             method,
             self._host + path,
-            query_params=dict(parameters),
             headers=headers,
+            parameters=parameters,
             body=body,
-            _preload_content=False,
-            _request_timeout=timeout,
+            timeout=timeout,
         )
-        return answer
 
     async def _connected(self) -> ApiClient:
         if self._connecting is None:

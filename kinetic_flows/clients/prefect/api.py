@@ -6,7 +6,6 @@ Prefect is imported when a connection is made, not before: its import takes seco
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
 from kinetic_flows.clients.prefect.access import api_settings
+from kinetic_flows.clients.prefect.internals import early_retries
 from kinetic_flows.clients.prefect.records import (
     FINAL_STATES,
     LogLine,
@@ -30,7 +30,6 @@ from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, Ru
 from kinetic_flows.core.naming import CLIENT_LOGGER
 
 if TYPE_CHECKING:
-    import httpx
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
@@ -41,10 +40,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PAGE_SIZE = 200
-HTTP_UNAVAILABLE = 503
 HTTP_OUTAGES = frozenset({502, 503, 504})
-BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
-"""Pauses before each further try of a request that the server was too busy for."""
 
 
 def translated(method: Callable[P, R]) -> Callable[P, R]:
@@ -325,20 +321,6 @@ def _nothing() -> None:
     """Stand in for a function that runs elsewhere; Prefect only wants its name."""
 
 
-def _retry_soon(response: httpx.Response) -> None:
-    """Ask Prefect's client for an early retry when the server was merely busy.
-
-    A server on SQLite answers 503 when two transactions collide, which is over in
-    milliseconds; the client would wait two seconds and more.
-    """
-    if response.status_code == HTTP_UNAVAILABLE and "Retry-After" not in response.headers:
-        tries = response.request.extensions.setdefault("kinetic_tries", 0)
-        response.request.extensions["kinetic_tries"] = tries + 1
-        pause = BUSY_RETRY_SECONDS[min(tries, len(BUSY_RETRY_SECONDS) - 1)]
-        # Callers that collided once would collide again if they all waited equally long.
-        response.headers["Retry-After"] = str(pause * random.uniform(0.5, 1.5))  # noqa: S311
-
-
 @contextmanager
 def connect(api_url: str) -> Iterator[PrefectApi]:
     """Make a Prefect API current for this thread, and yield a connection to it.
@@ -349,10 +331,9 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
     from prefect import get_client
     from prefect.settings import PREFECT_UI_URL, temporary_settings
 
-    hooks: dict[str, Any] = {"event_hooks": {"response": [_retry_soon]}}
     with (
         temporary_settings(api_settings(api_url)),
-        get_client(sync_client=True, httpx_settings=hooks) as client,
+        get_client(sync_client=True, httpx_settings=early_retries()) as client,
     ):
         yield PrefectApi(client, api_url, PREFECT_UI_URL.value())
 

@@ -158,9 +158,10 @@ def main(host: str, port: int, auth_string: str) -> None:
     os.umask(PRIVATE_UMASK)
     collect_beside()
     import uvicorn
-    from prefect.server.api.server import create_app
 
-    app = Gate(OneWriterAtATime(create_app(final=True)), auth_string, port)
+    from kinetic_flows.clients.prefect.internals import server_application
+
+    app = Gate(OneWriterAtATime(server_application()), auth_string, port)
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 

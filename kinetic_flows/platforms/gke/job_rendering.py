@@ -12,23 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
-from functools import lru_cache
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from uuid import UUID
 
+from kinetic_flows.clients.prefect.internals import explicit_job_configuration
 from kinetic_flows.core.errors import LaunchError
 
-if TYPE_CHECKING:
-    from prefect.workers.base import BaseJobConfiguration
-
 _SERVER_SIDE = ("prefect.blocks.", "prefect.variables.", '"$ref"', "block_document_id")
-_first_import = threading.Lock()
 
 
 def render_job(
@@ -65,7 +59,7 @@ async def _render(
 ) -> dict[str, Any]:
     from prefect.client.schemas.objects import FlowRun
 
-    kind: Any = _configuration_type()
+    kind: Any = explicit_job_configuration()
     async with _client_for(template, job_variables) as client:
         configuration = await kind.from_template_and_values(
             dict(template), dict(job_variables), client=client
@@ -96,36 +90,3 @@ def _client_for(template: Mapping[str, Any], job_variables: Mapping[str, Any]) -
 def _defaults(template: Mapping[str, Any]) -> list[Any]:
     properties: Mapping[str, Any] = (template.get("variables") or {}).get("properties") or {}
     return [each.get("default") for each in properties.values()]
-
-
-@lru_cache(maxsize=1)
-def _configuration_type() -> type[BaseJobConfiguration]:
-    """Return the worker's job configuration, minus what it takes from this process."""
-    with _first_import:
-        # The package is not typed.
-        worker: Any = import_module("prefect_kubernetes.worker")
-    base: Any = worker.KubernetesWorkerJobConfiguration
-
-    class ExplicitJobConfiguration(base):  # type: ignore[misc]
-        """A job configuration whose pods get the variables they are given, and no others.
-
-        Prefect's own hands every setting of this process to the pod: the database's URL and
-        the API key too.
-        """
-
-        @classmethod
-        def _base_environment(cls) -> dict[str, str]:
-            return {}
-
-        @staticmethod
-        def _base_flow_run_environment(flow_run: Any) -> dict[str, str]:  # noqa: ARG004
-            return {}
-
-        @staticmethod
-        def _base_attribution_environment(**ignored: Any) -> dict[str, str]:  # noqa: ARG004
-            return {}
-
-        def _configure_eviction_handling(self) -> None:
-            """Leave SIGTERM to the runner, which knows no Prefect settings."""
-
-    return cast("type[BaseJobConfiguration]", ExplicitJobConfiguration)
