@@ -96,7 +96,7 @@ def options() -> Section:
     found = {}
     for name, call in {
         "kinetic.run": lambda: kinetic.run(zzz=1),  # type: ignore[call-overload]
-        "with_options": lambda: function.with_options(zzz=1),
+        "with_options": lambda: function.with_options(zzz=1),  # type: ignore[call-arg]
         "map": lambda: function.map([], zzz=1),  # type: ignore[call-overload]
     }.items():
         try:

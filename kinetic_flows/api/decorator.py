@@ -6,21 +6,17 @@ called, submitted or planned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from kinetic_flows.api.remote_function import RemoteFunction
-from kinetic_flows.api.validation import check_flow, refuse_unsupported
+from kinetic_flows.core.errors import FunctionNotSupportedError
+from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.inside_run import as_inside_run
-from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
+from kinetic_flows.core.options import Options, RunOptions, check_flow
 from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.core.signatures import resolve_local_names
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-    from typing import Literal
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,32 +27,10 @@ def run(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 
 
 @overload
-def run(
-    *,
-    accelerator: str = "cpu",
-    container_image: str | None = None,
-    base_image_repo: str | None = None,
-    ship_wheels: bool = False,
-    requirements: str | Path | Sequence[str] | None = None,
-    framework: Literal["jax", "none"] | None = None,
-    name: str | None = None,
-    tags: Sequence[str] = (),
-    retries: int = 0,
-    retry_delay_seconds: float = 0.0,
-    timeout_seconds: float | None = None,
-    schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS,
-    max_preemptions: int | None = None,
-    cache_for: timedelta | float | Literal[True] | None = None,
-    capture_env_vars: Sequence[str] = (),
-    job_variables: Mapping[str, Any] | None = None,
-    project: str | None = None,
-    zone: str | None = None,
-    cluster: str | None = None,
-    dispatch: str | None = None,
-) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+def run(**options: Unpack[Options]) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
 
 
-def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options]) -> Any:
     """Make a function run on an accelerator, as a Prefect flow run, in an image of its own.
 
     Inside a run the decorated function is the plain function: nested calls launch nothing.
@@ -87,16 +61,16 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
                 starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
                 is never started again by it: that is `retries`.
             cache_for: For how long a result answers further calls of the same function with the
-                same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True for
-                as long as it is kept; None (default) for never.
+                same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True
+                for as long as it is kept; None (default) for never.
             capture_env_vars: Names of environment variables to take along.
             job_variables: Variables of the work pool's job template on a cluster: `cpu`,
                 `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
-                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`,
-                `labels`, `annotations`, `tolerations`, `env_from` (Secrets), and
+                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
+                `annotations`, `tolerations`, `env_from` (Secrets), and
                 `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
-                (whole seconds), or what an administrator added. What is left out is the
-                work pool's default. Nothing of it matters on this machine.
+                (whole seconds), or what an administrator added. What is left out is the work
+                pool's default. Nothing of it matters on this machine.
             project: Google Cloud project; None for `KINETIC_PROJECT`.
             zone: Zone of the cluster; None for `KINETIC_ZONE`.
             cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
@@ -113,7 +87,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     chosen = RunOptions().updated(options)
 
     def decorate(target: Callable[..., Any]) -> Any:
-        refuse_unsupported(target)
+        _refuse_unsupported(target)
         check_flow(target, chosen)
         resolve_local_names(target)
         if load_settings().inside_run:
@@ -121,3 +95,41 @@ def run(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         return RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)
+
+
+def _refuse_unsupported(target: Any) -> None:
+    """Refuse what cannot run remotely, with the remedy.
+
+    Raises:
+        FunctionNotSupportedError: It cannot.
+    """
+    problem = _problem(target)
+    if problem:
+        what, hint = problem
+        raise FunctionNotSupportedError(
+            f"@kinetic.run cannot be applied to {what}", value=target, hint=hint
+        )
+
+
+def _problem(target: Any) -> tuple[str, str] | None:
+    if isinstance(target, classmethod | staticmethod):
+        kind = type(target).__name__
+        return f"a {kind} object", f"put @{kind} above @kinetic.run, so that it is applied last"
+    if inspect.isclass(target):
+        return f"the class {target.__name__}", "decorate a function or a method"
+    if isinstance(target, str):
+        return f"the text {target!r:.100}", f"options have names: accelerator={target!r:.100}"
+    if not callable(target):
+        return f"{target!r}, which is not callable", "decorate a function"
+    if hasattr(target, "cache_info") and hasattr(target, "cache_clear"):
+        return (
+            "a functools.cache wrapper, whose cache would stay behind",
+            "put @functools.cache above @kinetic.run to cache results here, or cache inside",
+        )
+    function = target.fn if is_flow(target) else target
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return (
+            f"the generator function {target.__name__}, whose values cannot be streamed back",
+            "collect them inside the function and return a list",
+        )
+    return None

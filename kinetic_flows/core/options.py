@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
+from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 
@@ -23,108 +24,82 @@ FRAMEWORKS = ("jax", "none")
 _CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo", "dispatch")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a function is to run; every field is a keyword of `kinetic.run`.
+class Options(TypedDict, total=False):
+    """What `kinetic.run` and `with_options` take: the one list that documents it."""
 
-    Attributes:
-        accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`.
-        container_image: `bundled` (also None), `prebuilt`, or an image reference.
-        base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
-        ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
-            package index; without it they get those that no public index has.
-        requirements: A dependency file, or requirements themselves; None to find the file.
-        framework: `jax` for the base image that has it, `none` for one without any framework;
-            None to let the packages decide.
-        name: Name of the runs; None for the function's own.
-        tags: Tags of the flow runs.
-        retries: How often the function is called again after it raised.
-        retry_delay_seconds: Pause before each retry.
-        timeout_seconds: Limit for the function, all tries together; None for no limit.
-        schedule_timeout_seconds: How long a run may wait for its node; None for no limit.
-        max_preemptions: How often a run that was preempted, evicted or lost with its node
-            starts again; None for 3 on Spot VMs and 0 elsewhere.
-        cache_for: For how long a result answers further calls of the same function with the same
-            arguments, code and dependencies; True for as long as it is kept; None for never.
-        capture_env_vars: Names of environment variables to take along.
-        job_variables: Variables of the work pool's job template, such as `memory`.
-        project: Google Cloud project; None for `KINETIC_PROJECT`.
-        zone: Zone of the cluster; None for `KINETIC_ZONE`.
-        cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
-        dispatch: Who starts runs on a cluster: `client`, `worker`, or `auto`; None for
-            `KINETIC_DISPATCH`.
-    """
+    accelerator: str
+    """What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`."""
 
-    accelerator: str = "cpu"
-    container_image: str | None = None
-    base_image_repo: str | None = None
-    ship_wheels: bool = False
-    requirements: str | Path | tuple[str, ...] | None = None
-    framework: str | None = None
-    name: str | None = None
-    tags: tuple[str, ...] = ()
-    retries: int = 0
-    retry_delay_seconds: float = 0.0
-    timeout_seconds: float | None = None
-    schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
-    max_preemptions: int | None = None
-    cache_for: timedelta | Literal[True] | None = None
-    capture_env_vars: tuple[str, ...] = ()
-    job_variables: Mapping[str, Any] = field(default_factory=dict)
-    project: str | None = None
-    zone: str | None = None
-    cluster: str | None = None
-    dispatch: str | None = None
+    container_image: str | None
+    """`bundled` (default, also None), `prebuilt`, or an image URI."""
 
-    @property
-    def cloud(self) -> dict[str, str]:
-        """What is said of Google Cloud, by the name of the setting."""
-        said = {name: getattr(self, name) for name in _CLOUD_OPTIONS}
-        return {name: value for name, value in said.items() if value is not None}
+    base_image_repo: str | None
+    """Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`."""
 
-    def warnings(self, hosts: int) -> tuple[str, ...]:
-        """Say what of them does nothing on a slice of so many hosts."""
-        told = f"retries={self.retries} does nothing on {hosts} hosts, which would be out of step"
-        advice = f"{told}; Run.retry() and map(retries=...) run the call again as a new run"
-        return (advice,) if self.retries and hosts > 1 else ()
+    ship_wheels: bool
+    """Whether prebuilt mode sends every package along, so that pods need no package index."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the options as plain JSON values, which `updated` takes."""
-        said = asdict(self)
-        # A run that is started again is to run.
-        said.pop("cache_for")
-        plain: dict[str, Any] = json.loads(json.dumps(said, default=str))
-        return plain
+    requirements: str | Path | Sequence[str] | None
+    """A dependency file or a list of requirements; None to find the file."""
 
-    def updated(self, changes: Mapping[str, Any]) -> RunOptions:
-        """Return options with some changed.
+    framework: Literal["jax", "none"] | None
+    """What the image is to bring on a cluster: `jax` with what it needs for the accelerator, or
+    `none`, so that all of it comes from the requirements. None (default) decides by them: on GPUs
+    a project with PyTorch or TensorFlow, and without jax, gets none. Nothing of it matters on this
+    machine."""
 
-        Raises:
-            UsageError: A name is not an option, or a value cannot be.
-        """
-        valid = {item.name for item in fields(self)}
-        for unknown in changes.keys() - valid:
-            raise UsageError(
-                f"kinetic.run() has no option {unknown!r}",
-                value=unknown,
-                hint=suggest(unknown, valid),
-            )
-        return replace(self, **{name: _checked(name, value) for name, value in changes.items()})
+    name: str | None
+    """Name of the runs; None for the function's own."""
 
+    tags: Sequence[str]
+    """Tags of the flow runs."""
 
-def _checked(name: str, value: Any) -> Any:
-    """Return the value of an option as it is used.
+    retries: int
+    """How often the function is called again after it raised."""
 
-    Raises:
-        UsageError: It cannot be.
-    """
-    if value is None and name in _MAY_BE_NONE:
-        return None
-    try:
-        return _CHECKS[name](name, value)
-    except (ConfigurationError, ImageError) as error:
-        # What a setting may not be, an option may not be either.
-        raise UsageError(error.message, value=error.value, hint=error.hint) from error
+    retry_delay_seconds: float
+    """Pause before each retry."""
+
+    timeout_seconds: float | None
+    """Limit for the function, all tries together; None for no limit."""
+
+    schedule_timeout_seconds: float | None
+    """How long a run may wait for its node before it fails with what it waits for (default 3600);
+    None for no limit."""
+
+    max_preemptions: int | None
+    """How often a run that was preempted, evicted or lost with its node starts again; None for 3
+    on Spot VMs and 0 elsewhere. What the function raises is never started again by it: that is
+    `retries`."""
+
+    cache_for: timedelta | float | Literal[True] | None
+    """For how long a result answers further calls of the same function with the same arguments,
+    code and dependencies: a `timedelta(days=7)`, or seconds; True for as long as it is kept; None
+    (default) for never."""
+
+    capture_env_vars: Sequence[str]
+    """Names of environment variables to take along."""
+
+    job_variables: Mapping[str, Any] | None
+    """Variables of the work pool's job template on a cluster: `cpu`, `memory`,
+    `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`), `queue_name`,
+    `priority_class_name`, `service_account_name`, `labels`, `annotations`, `tolerations`,
+    `env_from` (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
+    `termination_grace_seconds` (whole seconds), or what an administrator added. What is left out
+    is the work pool's default. Nothing of it matters on this machine."""
+
+    project: str | None
+    """Google Cloud project; None for `KINETIC_PROJECT`."""
+
+    zone: str | None
+    """Zone of the cluster; None for `KINETIC_ZONE`."""
+
+    cluster: str | None
+    """GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`."""
+
+    dispatch: str | None
+    """Who starts runs on a cluster: `client` (this process), `worker` (any stock Prefect worker of
+    the work pool), or `auto`; None for `KINETIC_DISPATCH`."""
 
 
 def _accelerator(name: str, value: Any) -> str:
@@ -202,29 +177,102 @@ def _framework_hint(given: str) -> str:
     return suggest(given, FRAMEWORKS)
 
 
-_MAY_BE_NONE = frozenset(item.name for item in fields(RunOptions) if item.default is None) | {
-    "schedule_timeout_seconds"
-}
+def _by(check: Callable[[str, Any], Any], *, may_be_none: bool = False) -> Mapping[str, Any]:
+    """Tell how an option is read: by what, and whether None means something, its default apart."""
+    return {"check": check, "may_be_none": may_be_none}
 
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "accelerator": _accelerator,
-    "container_image": _container_image,
-    "base_image_repo": _cloud_setting,
-    "ship_wheels": check.flag,
-    "requirements": _requirements,
-    "framework": _framework,
-    "name": _run_name,
-    "tags": check.texts,
-    "retries": check.count,
-    "retry_delay_seconds": partial(check.seconds, may_be_zero=True),
-    "timeout_seconds": check.seconds,
-    "schedule_timeout_seconds": check.seconds,
-    "max_preemptions": check.count,
-    "cache_for": check.duration,
-    "capture_env_vars": _variables,
-    "job_variables": _job_variables,
-    "project": _cloud_setting,
-    "zone": _cloud_setting,
-    "cluster": _cluster,
-    "dispatch": _cloud_setting,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a function is to run: each of `Options`, checked, as it is used."""
+
+    accelerator: str = field(default="cpu", metadata=_by(_accelerator))
+    container_image: str | None = field(default=None, metadata=_by(_container_image))
+    base_image_repo: str | None = field(default=None, metadata=_by(_cloud_setting))
+    ship_wheels: bool = field(default=False, metadata=_by(check.flag))
+    requirements: str | Path | tuple[str, ...] | None = field(
+        default=None, metadata=_by(_requirements)
+    )
+    framework: str | None = field(default=None, metadata=_by(_framework))
+    name: str | None = field(default=None, metadata=_by(_run_name))
+    tags: tuple[str, ...] = field(default=(), metadata=_by(check.texts))
+    retries: int = field(default=0, metadata=_by(check.count))
+    retry_delay_seconds: float = field(
+        default=0.0, metadata=_by(partial(check.seconds, may_be_zero=True))
+    )
+    timeout_seconds: float | None = field(default=None, metadata=_by(check.seconds))
+    schedule_timeout_seconds: float | None = field(
+        default=DEFAULT_SCHEDULE_TIMEOUT_SECONDS, metadata=_by(check.seconds, may_be_none=True)
+    )
+    max_preemptions: int | None = field(default=None, metadata=_by(check.count))
+    cache_for: timedelta | Literal[True] | None = field(default=None, metadata=_by(check.duration))
+    capture_env_vars: tuple[str, ...] = field(default=(), metadata=_by(_variables))
+    job_variables: Mapping[str, Any] = field(default_factory=dict, metadata=_by(_job_variables))
+    project: str | None = field(default=None, metadata=_by(_cloud_setting))
+    zone: str | None = field(default=None, metadata=_by(_cloud_setting))
+    cluster: str | None = field(default=None, metadata=_by(_cluster))
+    dispatch: str | None = field(default=None, metadata=_by(_cloud_setting))
+
+    @property
+    def cloud(self) -> dict[str, str]:
+        """What is said of Google Cloud, by the name of the setting."""
+        said = {name: getattr(self, name) for name in _CLOUD_OPTIONS}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def warnings(self, hosts: int) -> tuple[str, ...]:
+        """Say what of them does nothing on a slice of so many hosts."""
+        told = f"retries={self.retries} does nothing on {hosts} hosts, which would be out of step"
+        advice = f"{told}; Run.retry() and map(retries=...) run the call again as a new run"
+        return (advice,) if self.retries and hosts > 1 else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as plain JSON values, which `updated` takes."""
+        said = asdict(self)
+        # A run that is started again is to run.
+        said.pop("cache_for")
+        plain: dict[str, Any] = json.loads(json.dumps(said, default=str))
+        return plain
+
+    def updated(self, changes: Mapping[str, Any]) -> RunOptions:
+        """Return options with some changed.
+
+        Raises:
+            UsageError: A name is not an option, or a value cannot be.
+        """
+        declared = {item.name: item for item in fields(self)}
+        for unknown in changes.keys() - declared.keys():
+            raise UsageError(
+                f"kinetic.run() has no option {unknown!r}",
+                value=unknown,
+                hint=suggest(unknown, declared),
+            )
+        return replace(self, **{name: _checked(declared[name], changes[name]) for name in changes})
+
+
+def _checked(option: Field[Any], value: Any) -> Any:
+    """Return the value of an option as it is used.
+
+    Raises:
+        UsageError: It cannot be.
+    """
+    if value is None and (option.default is None or option.metadata["may_be_none"]):
+        return None
+    try:
+        return option.metadata["check"](option.name, value)
+    except (ConfigurationError, ImageError) as error:
+        # What a setting may not be, an option may not be either.
+        raise UsageError(error.message, value=error.value, hint=error.hint) from error
+
+
+def check_flow(target: Any, options: RunOptions) -> None:
+    """Refuse options that a Prefect flow has of its own.
+
+    Raises:
+        UsageError: There is one.
+    """
+    if options.retries and is_flow(target):
+        raise UsageError(
+            f"retries is {options.retries}, and {target.__name__} is a Prefect flow",
+            value=options.retries,
+            hint="write @flow(retries=...): Prefect's engine runs the flow again in its run",
+        )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
+from typing import Unpack, get_type_hints
 
 import pytest
 from mypy import api
 
+import kinetic
+import option_docs
+from kinetic_flows.core.options import Options, RunOptions
+
 ROOT = Path(__file__).parents[2]
+
+REMOTE = "kinetic_flows.api.remote_function.RemoteFunction[[rate: float, *, steps: int =], str]"
 
 PROGRAM = """
     import asyncio
@@ -30,6 +38,10 @@ PROGRAM = """
     train("wrong")
     train.submit(0.1, step=3)
     kinetic.run(accelerator=3)
+    kinetic.run(acelerator="cpu")
+    train.with_options(acelerator="cpu")
+    train.with_options(retries="2")
+    reveal_type(train.with_options(retries=2, tags=["a"], timeout_seconds=None))
 
     async def main() -> None:
         reveal_type(await later(1))
@@ -46,12 +58,30 @@ def test_calls_and_submissions_keep_the_functions_signature_and_type(tmp_path: P
     assert [line.rpartition(" is ")[2].strip('"') for line in revealed] == [
         *["str"] * 3,
         "bytes",
+        REMOTE,
         "bytes",
         "str",
     ], output
     errors = [line for line in shown if line.startswith("error:")]
-    assert len(errors) == 3, output
+    assert len(errors) == 6, output
     assert 'incompatible type "str"; expected "float"' in errors[0]
+    assert 'No overload variant of "run" matches argument type "int"' in errors[2]
+    assert 'argument "acelerator"' in errors[3]
+    assert 'did you mean "accelerator"?' in errors[3]
+    assert 'Unexpected keyword argument "acelerator" for "with_options"' in errors[4]
+    assert 'incompatible type "str"; expected "int"' in errors[5]
+
+
+@pytest.mark.parametrize("module", sorted(option_docs.REPEATED), ids=lambda path: path.stem)
+def test_what_is_called_says_of_each_option_what_the_list_says(module: Path) -> None:
+    assert list(option_docs.documented()) == [item.name for item in fields(RunOptions)]
+    assert module.read_text() == option_docs.rewritten(module), "run: python tests/option_docs.py"
+
+
+def test_programs_can_read_the_types_of_the_options() -> None:
+    hints = get_type_hints(Options)
+    assert list(hints) == [item.name for item in fields(RunOptions)]
+    assert get_type_hints(kinetic.run)["options"] == Unpack[Options]
 
 
 def test_the_configured_check_reports_an_error_in_any_module_of_every_folder(
