@@ -14,16 +14,16 @@ import netrc
 import re
 import shutil
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.redaction import without_credentials
 from kinetic_flows.dependencies.uv import Runner, run_process
@@ -36,10 +36,6 @@ RETRY_PAUSES_SECONDS = (0.3, 1.5)
 _SERVER_ERRORS = 500
 
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-
-
-class _Transient(Exception):
-    """A download failed in a way that may not happen again."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +71,7 @@ class Fetcher:
         Raises:
             LockError: It cannot be had; the message never carries the credentials.
         """
-        for pause_seconds in RETRY_PAUSES_SECONDS:
-            try:
-                self._attempt(url, target)
-            except _Transient:
-                time.sleep(pause_seconds)
-            else:
-                return
-        try:
-            self._attempt(url, target)
-        except _Transient as error:
-            raise LockError(
-                f"{without_credentials(url)} cannot be downloaded: {error}",
-                value=without_credentials(url),
-                hint="check that its host can be reached, and try again",
-            ) from None
+        insist(partial(self._attempt, url, target), RETRY_PAUSES_SECONDS)
 
     def login(self, url: str) -> Login | None:
         """Return the credentials for a URL: those of the closest index on its host."""
@@ -112,10 +94,10 @@ class Fetcher:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= _SERVER_ERRORS:
-                raise _Transient(f"HTTP {error.code}") from None
+                raise _transient(url, f"HTTP {error.code}") from None
             raise _refused(without_credentials(url), error.code) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _Transient(without_credentials(str(error))) from None
+            raise _transient(url, without_credentials(str(error))) from None
 
     def _request(self, url: str) -> urllib.request.Request:
         request = urllib.request.Request(_bare(url), headers={"User-Agent": "kinetic-flows"})  # noqa: S310
@@ -207,6 +189,16 @@ def _opener(ca_file: str | None, ca_directory: str | None) -> urllib.request.Ope
     ):
         opener.add_handler(handler)
     return opener
+
+
+def _transient(url: str, problem: str) -> Transient:
+    shown = without_credentials(url)
+    error = LockError(
+        f"{shown} cannot be downloaded: {problem}",
+        value=shown,
+        hint="check that its host can be reached, and try again",
+    )
+    return Transient(error)
 
 
 def _refused(shown: str, code: int) -> LockError:

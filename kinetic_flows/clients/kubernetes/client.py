@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import re
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinetic_flows.clients.kubernetes import internals
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, load_configuration
+from kinetic_flows.clients.retry import Transient, insist_within_loop
 from kinetic_flows.core.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -178,29 +180,32 @@ class KubernetesClient:
         self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
     ) -> tuple[str, list[str]]:
         """Send a request until it is answered; repeating ours never does anything twice."""
+        attempt = partial(self._attempt, method, path, query, body, timeout)
+        try:
+            return await insist_within_loop(attempt, RETRY_SECONDS)
+        except KubernetesRefused as refusal:
+            if refusal.status != HTTPStatus.UNAUTHORIZED:
+                raise
+            # Tokens of login plugins expire while their kubeconfig stays.
+            await self._disconnect()
+            return await insist_within_loop(attempt, RETRY_SECONDS)
+
+    async def _attempt(
+        self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
+    ) -> tuple[str, list[str]]:
+        """Send a request once; return the answer's text and warnings."""
         import aiohttp
 
-        pauses = iter(RETRY_SECONDS)
-        signed_in_again = False
-        while True:
-            pause = next(pauses, None)
-            try:
-                async with await self._send(method, path, query, body, timeout) as answer:
-                    status, text = answer.status, await answer.text()
-                    said = answer.headers.getall("Warning", [])
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if pause is None:
-                    raise self._unreachable(error) from error
-            else:
-                if status < 300:
-                    return text, [_warning_text(each) for each in said]
-                if status == 401 and not signed_in_again:
-                    # Tokens of login plugins expire while their kubeconfig stays.
-                    signed_in_again = True
-                    await self._disconnect()
-                elif status not in BUSY or pause is None:
-                    raise KubernetesRefused(status, text, f"{method} {path}")
-            await asyncio.sleep((pause or 0.1) * random.uniform(0.5, 1.5))  # noqa: S311
+        try:
+            async with await self._send(method, path, query, body, timeout) as answer:
+                status, text = answer.status, await answer.text()
+                said = answer.headers.getall("Warning", [])
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(self._unreachable(error)) from error
+        if status < 300:
+            return text, [_warning_text(each) for each in said]
+        refusal = KubernetesRefused(status, text, f"{method} {path}")
+        raise Transient(refusal) if status in BUSY else refusal
 
     async def _send(
         self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout

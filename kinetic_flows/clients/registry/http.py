@@ -6,18 +6,20 @@ https://distribution.github.io/distribution/spec/auth/token/.
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from kinetic_flows.clients.registry.credentials import CredentialSource, RegistryCredentials
+from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.image_reference import DOCKER_HUB, ImageReference
+from kinetic_flows.core.interruption import pause
 
 if TYPE_CHECKING:
     import httpx
@@ -90,7 +92,7 @@ class RegistryTransport:
         credentials: CredentialSource,
         endpoints: Mapping[str, str],
         limits: RegistryLimits,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._credentials = credentials
         self._endpoints = endpoints
@@ -211,25 +213,36 @@ class RegistryTransport:
         form: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send a request until an answer comes that is worth having."""
+        limits = self._limits
+        return insist(
+            partial(self._attempt, method, url, headers, parameters, form),
+            [limits.backoff_seconds * 2**number for number in range(limits.tries - 1)],
+            sleep=self._sleep,
+        )
+
+    def _attempt(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        parameters: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+    ) -> Answer:
         import httpx
 
-        problem = ""
-        for number in range(self._limits.tries):
-            wait = self._limits.backoff_seconds * 2**number * random.uniform(0.8, 1.2)  # noqa: S311
-            try:
-                answer = self._send(method, url, headers, parameters, form)
-            except (httpx.HTTPError, OSError) as error:
-                problem = f"{type(error).__name__}: {error}"
-            else:
-                if answer.status not in RETRIED_STATUSES:
-                    return answer
-                problem = f"it answered {answer.status}"
-                wait = self._retry_after(answer, wait)
-            if number + 1 < self._limits.tries:
-                self._sleep(wait)
-        raise RegistryUnreachable(f"{problem} ({self._limits.tries} tries)")
+        try:
+            answer = self._send(method, url, headers, parameters, form)
+        except (httpx.HTTPError, OSError) as error:
+            raise self._transient(f"{type(error).__name__}: {error}") from error
+        if answer.status in RETRIED_STATUSES:
+            raise self._transient(f"it answered {answer.status}", self._retry_after(answer))
+        return answer
 
-    def _retry_after(self, answer: Answer, otherwise: float) -> float:
+    def _transient(self, problem: str, wait_seconds: float | None = None) -> Transient:
+        unreachable = RegistryUnreachable(f"{problem} ({self._limits.tries} tries)")
+        return Transient(unreachable, wait_seconds)
+
+    def _retry_after(self, answer: Answer) -> float | None:
         """Return the seconds an answer asks to wait for (RFC 9110, section 10.2.3)."""
         text = answer.headers.get("retry-after", "")
         if text.isdigit():
@@ -237,7 +250,7 @@ class RegistryTransport:
         try:
             wanted = parsedate_to_datetime(text).timestamp() - time.time()
         except (TypeError, ValueError):
-            return otherwise
+            return None
         return min(max(wanted, 0.0), self._limits.max_retry_after_seconds)
 
     def _send(

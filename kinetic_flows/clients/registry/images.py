@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +29,7 @@ from kinetic_flows.core.image_reference import (
     artifact_registry_location,
     parse_reference,
 )
+from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 
 INDEX_TYPES = (
@@ -64,7 +64,7 @@ class OciRegistry:
         credentials: CredentialSource | None = None,
         endpoints: Mapping[str, str] | None = None,
         limits: RegistryLimits | None = None,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
         documents: Path | None = None,
     ) -> None:
         self._documents = DocumentCache(documents)
