@@ -28,6 +28,7 @@ from kinetic_flows.core.job import open_result
 from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap
 from kinetic_flows.platforms.gke.builds.build import registry_login
+from loopback.__main__ import CLUSTER, PROJECT
 from loopback.clients import (
     PYTHON,
     CloudAddress,
@@ -53,22 +54,24 @@ toolz==1.0.0 \\
 
 
 @pytest.fixture(scope="module")
-def address(loopback_cloud: LoopbackCloud) -> CloudAddress:
-    """A project with buckets and a repository of its own."""
+def address(loopback_cloud: LoopbackCloud) -> Iterator[CloudAddress]:
+    """A project with buckets of its own; it shares its base image with whoever built it."""
     name = uuid4().hex[:10]
-    loopback_cloud.create_repository("project", f"kn-{name}")
-    loopback_cloud.front.private.add(f"project/kn-{name}")
-    return CloudAddress(
+    path = f"{PROJECT}/kn-{CLUSTER}"
+    repository = loopback_cloud.create_repository(*path.split("/"))
+    loopback_cloud.front.private.add(path)
+    yield CloudAddress(
         storage_url=loopback_cloud.storage.url,
         registry_url=loopback_cloud.front.url,
         build_endpoint=loopback_cloud.builds.endpoint,
         access_token=ACCESS_TOKEN,
-        project="project",
-        repository=f"{REGISTRY_HOST}/project/kn-{name}",
+        project=PROJECT,
+        repository=repository,
         jobs_bucket=loopback_cloud.storage.create_bucket(f"jobs-{name}"),
         builds_bucket=loopback_cloud.storage.create_bucket(f"builds-{name}"),
-        poll_seconds=0.3,
+        poll_seconds=0.05,
     )
+    loopback_cloud.front.private.discard(path)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
     home = directory / "home"
     with ExitStack() as running:
         say("starting storage, registry, Cloud Build and a cluster ...")
-        cloud = start_cloud(directory / "cloud")
+        cloud = start_cloud(directory / "cloud", keep=f"{PROJECT}/kn-{CLUSTER}")
         running.callback(cloud.stop)
         cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):

@@ -15,7 +15,8 @@ from loopback.artifact_registry import ArtifactRegistryApi
 from loopback.build_worker import BuildWorker
 from loopback.cloud_build import CloudBuildServer
 from loopback.containers import Containers
-from loopback.lifted_python import USUAL_NAME, lift_python_image
+from loopback.kept_images import keep_images, restore_images
+from loopback.lifted_python import NAMES, lift_python_image
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 
@@ -63,17 +64,22 @@ class LoopbackCloud:
         return f"{REGISTRY_HOST}/{project}/{name}"
 
 
-def start_cloud(directory: Path) -> LoopbackCloud:
+def start_cloud(directory: Path, *, keep: str | None = None) -> LoopbackCloud:
     """Start everything, with the image that bases start from in its registry.
 
     Args:
-        directory: Where everything is kept; deleted by `stop`.
+        directory: Where everything is; deleted by `stop`.
+        keep: Path of the repository whose base images are kept between runs; None keeps none.
     """
     with ExitStack() as starting:
         starting.callback(shutil.rmtree, directory, ignore_errors=True)
         storage = StorageServer(directory / "storage").start()
         starting.callback(storage.stop)
-        registry = DockerRegistry(directory / "registry").start()
+        registry = DockerRegistry(directory / "registry")
+        restored = keep is not None and restore_images(keep, registry.data)
+        registry.start()
+        if keep is not None:
+            starting.callback(keep_images, keep, registry.data)
         starting.callback(registry.stop)
         front = RegistryFront(registry.url, "artifact-registry").start()
         starting.callback(front.stop)
@@ -81,6 +87,8 @@ def start_cloud(directory: Path) -> LoopbackCloud:
         docker_hub = RegistryFront(registry.url, "docker-hub").start()
         starting.callback(docker_hub.stop)
         containers = _containers(registry, front, starting)
+        if not restored:
+            _make_first_image(containers, registry)
         containers.mirror("docker.io", docker_hub.host)
         artifacts = ArtifactRegistryApi(front)
         builds = CloudBuildServer(
@@ -123,10 +131,13 @@ def _containers(registry: DockerRegistry, front: RegistryFront, starting: ExitSt
     login = base64.b64encode(f"{USERNAME}:{ACCESS_TOKEN}".encode()).decode()
     logins = {host: {"auth": login} for host in (front.host, *REGISTRY_HOSTS)}
     (directory / "auth.json").write_text(json.dumps({"auths": logins}))
-    workspace = directory / "lift"
-    workspace.mkdir()
-    image = lift_python_image(containers, workspace)
-    for name in (image, USUAL_NAME):
+    return containers
+
+
+def _make_first_image(containers: Containers, registry: DockerRegistry) -> None:
+    """Push the image that bases start from, which stands for two of Docker Hub's."""
+    with tempfile.TemporaryDirectory() as workspace:
+        image = lift_python_image(containers, Path(workspace))
+    for name in NAMES:
         target = f"docker://{registry.host}/{name.removeprefix('docker.io/')}"
         containers.run("buildah", "push", "--tls-verify=false", image, target)
-    return containers

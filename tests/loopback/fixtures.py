@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from loopback.__main__ import CLUSTER, PROJECT
 from loopback.cloud import LoopbackCloud, start_cloud
 from loopback.cloud_build import CloudBuildServer
 from loopback.quick_bases import QuickBases
@@ -67,7 +68,7 @@ def docker_hub(docker_registry: DockerRegistry) -> Iterator[RegistryFront]:
 @pytest.fixture(scope="session")
 def loopback_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCloud]:
     """Storage, registry and Cloud Build, with real builds."""
-    cloud = start_cloud(tmp_path_factory.mktemp("cloud"))
+    cloud = start_cloud(tmp_path_factory.mktemp("cloud"), keep=f"{PROJECT}/kn-{CLUSTER}")
     yield cloud
     cloud.stop()
 

@@ -19,8 +19,8 @@ from loopback.containers import Containers
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 IMAGE = UPSTREAM.format(python=MINOR)
-USUAL_NAME = f"docker.io/library/python:{MINOR}-slim"
-"""What people's own Dockerfiles start from."""
+NAMES = (IMAGE, f"docker.io/library/python:{MINOR}-slim")
+"""Its names: what bases start from, and what people's own Dockerfiles do."""
 
 PROGRAMS = (
     *("sh", "bash", "cat", "chmod", "chown", "cp", "env", "find", "grep", "id", "ln", "ls"),

@@ -47,6 +47,7 @@ class DockerRegistry:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.data = directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -55,7 +56,7 @@ class DockerRegistry:
     def start(self) -> DockerRegistry:
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "config.yml"
-        config.write_text(_CONFIG.format(directory=self.directory / "data", port=self.port))
+        config.write_text(_CONFIG.format(directory=self.data, port=self.port))
         with (self.directory / "registry.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [find_tool("docker-registry"), "serve", str(config)],
