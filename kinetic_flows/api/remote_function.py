@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.functions import is_async
-from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.naming import run_name
 from kinetic_flows.core.options import Options, RunOptions, check_flow
-from kinetic_flows.core.settings.settings import load_settings, process_environment
-from kinetic_flows.core.signals import heeded_signals
-from kinetic_flows.core.terminal import terminal_progress
-from kinetic_flows.plans.inputs import InputMode, Inputs
+from kinetic_flows.plans.inputs import InputMode, Inputs, sweep_options
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -27,13 +24,14 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.schedules import Schedule
 
+    from kinetic_flows.api import calls, drafts
     from kinetic_flows.api.deployment import Deployment
     from kinetic_flows.api.run import Run
     from kinetic_flows.api.run_group import RunGroup
-    from kinetic_flows.core.progress import Progress
-    from kinetic_flows.core.protocols import Platform
-    from kinetic_flows.plans.draft import Draft
     from kinetic_flows.plans.plan import RunPlan
+else:
+    calls = LazyModule("kinetic_flows.api.calls")
+    drafts = LazyModule("kinetic_flows.api.drafts")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,9 +72,10 @@ class RemoteFunction(Generic[P, R]):
             Exception: What the function raised, with the remote traceback as a note.
             KineticError: The run could not be planned, built, launched or followed.
         """
+        given = (*self._bound, *args)
         if is_async(self.fn):
-            return cast("R", in_thread(functools.partial(self._call, args, kwargs)))
-        return cast("R", self._call(args, kwargs))
+            return cast("R", in_thread(functools.partial(calls.call, self, given, kwargs)))
+        return cast("R", calls.call(self, given, kwargs))
 
     @overload
     def submit(
@@ -94,17 +93,7 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             KineticError: The run could not be planned, built or launched.
         """
-        from kinetic_flows.api.run import Run
-        from kinetic_flows.flows.run import execute
-        from kinetic_flows.runs.session import open_session
-
-        with usable_home(), heeded_signals():
-            draft, platform, progress = self._draft(args, kwargs)
-            environ = process_environment()
-            with open_session(draft.settings, environ, progress, platform) as session:
-                ticket = execute(draft, session, wait=False).ticket
-                url = session.api.run_url(ticket.run_id)
-                return Run(ticket=ticket, url=url, cloud=self.options.cloud)
+        return calls.submit(self, (*self._bound, *args), kwargs)
 
     @overload
     def map(
@@ -160,26 +149,13 @@ class RemoteFunction(Generic[P, R]):
             UsageError: An option, or an input of a sequence, cannot be.
             KineticError: What the runs share could not be planned, built or uploaded.
         """
-        from kinetic_flows.api.run_group import start_group
-        from kinetic_flows.flows.map import SweepRequest
-        from kinetic_flows.plans.inputs import sweep_options
-        from kinetic_flows.runs.session import open_session
-
         check.flag("return_exceptions", return_exceptions)
-        wanted = sweep_options(options)
-        given = Inputs(inputs, wanted.input_mode, self.fn, self._bound)
+        chosen = sweep_options(options)
+        given = Inputs(inputs, chosen.input_mode, self.fn, self._bound)
         given.check()
-        with usable_home(), heeded_signals():
-            draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
-            environ = process_environment()
-            request = SweepRequest(
-                draft=draft,
-                inputs=iter(given),
-                count=given.count,
-                options=wanted,
-                open_session=lambda: open_session(draft.settings, environ, progress, platform),
-            )
-            return start_group(request, self.options.cloud, return_exceptions=return_exceptions)
+        return calls.start_map(
+            self, self._bound, given, chosen, return_exceptions=return_exceptions
+        )
 
     def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
         """Decide everything about a call and do nothing of it.
@@ -190,11 +166,7 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             KineticError: The call cannot be planned.
         """
-        from kinetic_flows.plans.call_plans import plan_call
-
-        with usable_home():
-            draft, platform, _ = self._draft(args, kwargs, may_lack_arguments=True)
-            return plan_call(draft, platform, process_environment())
+        return drafts.plan(self, (*self._bound, *args), kwargs)
 
     def deploy(
         self,
@@ -236,26 +208,23 @@ class RemoteFunction(Generic[P, R]):
             UsageError: The request cannot be; nothing was built.
             KineticError: The function could not be planned, built or deployed.
         """
-        from kinetic_flows.api.deployment import deploy
-        from kinetic_flows.plans.deploy_request import check_request
-        from kinetic_flows.plans.schedules import Timing
-
-        request = check_request(
-            self.fn,
+        return calls.deploy(
+            self,
             self._bound,
             name=name,
-            timing=Timing(
-                cron=cron, interval=interval, rrule=rrule, schedules=schedules, timezone=timezone
-            ),
+            timing={
+                "cron": cron,
+                "interval": interval,
+                "rrule": rrule,
+                "schedules": schedules,
+                "timezone": timezone,
+            },
             parameters=parameters,
             paused=paused,
             tags=tags,
             concurrency_limit=concurrency_limit,
             image_refresh=image_refresh,
         )
-        with usable_home(), heeded_signals():
-            draft, platform, progress = self._draft((), {}, may_lack_arguments=True)
-            return deploy(draft, request, platform, progress)
 
     def with_options(self, **changes: Unpack[Options]) -> RemoteFunction[P, R]:
         """Return the same function with some options changed; this one stays as it is.
@@ -318,67 +287,11 @@ class RemoteFunction(Generic[P, R]):
         For `prefect deploy`, `.serve()` and flows of flows. It launches once: Prefect's default
         for retries is not for what has retries of its own; `.with_options(retries=...)` is.
         """
-        from prefect import Flow
-
-        if is_async(self.fn):
-
-            @functools.wraps(self.fn)
-            async def launch_async(*args: Any, **kwargs: Any) -> Any:
-                return await self(*args, **kwargs)  # type: ignore[misc]
-
-            return cast("Flow[P, R]", Flow(launch_async, name=self._name, retries=0))
-
-        @functools.wraps(self.fn)
-        def launch(*args: P.args, **kwargs: P.kwargs) -> R:
-            return self(*args, **kwargs)
-
-        return Flow(launch, name=self._name, retries=0)
+        return calls.as_flow(self, self._name)
 
     @property
     def _name(self) -> str:
         return run_name(self.fn, self.options.name)
-
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        from kinetic_flows.flows.run import execute
-        from kinetic_flows.runs.results import unpack_result
-        from kinetic_flows.runs.session import open_session
-
-        with usable_home(), heeded_signals():
-            draft, platform, progress = self._draft(args, kwargs)
-            environ = process_environment()
-            with open_session(draft.settings, environ, progress, platform) as session:
-                launched = execute(draft, session, wait=True)
-        if launched.envelope is None:
-            raise LookupError("a run that was waited for has no result envelope")
-        return unpack_result(launched.envelope, launched.ticket)
-
-    def _draft(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack_arguments: bool = False
-    ) -> tuple[Draft, Platform, Progress]:
-        """Decide what can be decided at once, telling the person what they should know."""
-        from kinetic_flows.code.root import working_directory
-        from kinetic_flows.plans.draft import Call, draft_call
-        from kinetic_flows.platforms.choose import choose_platform
-        from kinetic_flows.runs.session import configure
-
-        cwd = working_directory()
-        call = Call(
-            function=self.fn,
-            args=(*self._bound, *args),
-            kwargs=kwargs,
-            options=self.options,
-            may_lack_arguments=may_lack_arguments,
-        )
-        progress = terminal_progress(quiet=load_settings().quiet)
-        environ = process_environment()
-        settings = configure(environ, progress, self.options.cloud)
-        platform = choose_platform(settings, environ)
-        draft = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
-        for notice in draft.notices:
-            progress.notice(notice)
-        for warning in draft.warnings:
-            progress.warning(warning)
-        return draft, platform, progress
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # As itself, in whatever process: only what is pickled for a run is the plain function.

@@ -1,0 +1,124 @@
+"""What remote functions do when they are called, submitted, mapped or deployed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from prefect import Flow
+
+from kinetic_flows.api import deployment
+from kinetic_flows.api.drafts import draft
+from kinetic_flows.api.run import Run
+from kinetic_flows.api.run_group import RunGroup, start_group
+from kinetic_flows.core.functions import is_async
+from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.settings.settings import process_environment
+from kinetic_flows.core.signals import heeded_signals
+from kinetic_flows.flows.map import SweepRequest
+from kinetic_flows.flows.run import execute
+from kinetic_flows.plans.deploy_request import check_request
+from kinetic_flows.plans.inputs import Inputs, SweepOptions
+from kinetic_flows.plans.schedules import Timing
+from kinetic_flows.runs.results import unpack_result
+from kinetic_flows.runs.session import open_session
+
+if TYPE_CHECKING:
+    from kinetic_flows.api.remote_function import RemoteFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run a function to its end, and return its value or raise what it raised."""
+    with usable_home(), heeded_signals():
+        drafted, platform, progress = draft(remote, args, kwargs)
+        environ = process_environment()
+        with open_session(drafted.settings, environ, progress, platform) as session:
+            launched = execute(drafted, session, wait=True)
+    if launched.envelope is None:
+        raise LookupError("a run that was waited for has no result envelope")
+    return unpack_result(launched.envelope, launched.ticket)
+
+
+def submit(
+    remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Run[Any]:
+    """Launch a function, and return the handle of its run."""
+    with usable_home(), heeded_signals():
+        drafted, platform, progress = draft(remote, args, kwargs)
+        environ = process_environment()
+        with open_session(drafted.settings, environ, progress, platform) as session:
+            ticket = execute(drafted, session, wait=False).ticket
+            url = session.api.run_url(ticket.run_id)
+            return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
+
+
+def start_map(
+    remote: RemoteFunction[..., Any],
+    bound: tuple[Any, ...],
+    inputs: Inputs,
+    options: SweepOptions,
+    *,
+    return_exceptions: bool,
+) -> RunGroup[Any]:
+    """Make what the runs of many inputs share, begin to launch them, and return their handle.
+
+    Args:
+        remote: The function.
+        bound: Arguments in front of every input's.
+        inputs: What it is called with.
+        options: How the inputs are run.
+        return_exceptions: Whether `results()` returns exceptions in place of values.
+    """
+    with usable_home(), heeded_signals():
+        drafted, platform, progress = draft(remote, bound, {}, may_lack_arguments=True)
+        environ = process_environment()
+        request = SweepRequest(
+            draft=drafted,
+            inputs=iter(inputs),
+            count=inputs.count,
+            options=options,
+            open_session=lambda: open_session(drafted.settings, environ, progress, platform),
+        )
+        return start_group(request, remote.options.cloud, return_exceptions=return_exceptions)
+
+
+def deploy(
+    remote: RemoteFunction[..., Any],
+    bound: tuple[Any, ...],
+    *,
+    timing: Mapping[str, Any],
+    **wanted: Any,
+) -> deployment.Deployment[Any]:
+    """Make a deployment of a function.
+
+    Args:
+        remote: The function.
+        bound: Its first arguments, which runs do not give.
+        timing: When it is to run, as `Timing` takes it.
+        **wanted: The deployment, as `check_request` takes it.
+    """
+    request = check_request(remote.fn, bound, timing=Timing(**timing), **wanted)
+    with usable_home(), heeded_signals():
+        drafted, platform, progress = draft(remote, bound, {}, may_lack_arguments=True)
+        return deployment.deploy(drafted, request, platform, progress)
+
+
+def as_flow(remote: RemoteFunction[P, R], name: str) -> Flow[P, R]:
+    """Return a Prefect flow that launches a function remotely and returns its value."""
+    if is_async(remote.fn):
+
+        @functools.wraps(remote.fn)
+        async def launch_async(*args: Any, **kwargs: Any) -> Any:
+            return await remote(*args, **kwargs)  # type: ignore[misc]
+
+        return cast("Flow[P, R]", Flow(launch_async, name=name, retries=0))
+
+    @functools.wraps(remote.fn)
+    def launch(*args: P.args, **kwargs: P.kwargs) -> R:
+        return remote(*args, **kwargs)
+
+    return Flow(launch, name=name, retries=0)
