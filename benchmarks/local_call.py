@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.progress import Silence, StepStatus
+from kinetic_flows.core.progress import NullProgress, StepStatus
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.flows.run import execute
 from kinetic_flows.plans.draft import Call, draft_call
@@ -54,7 +54,7 @@ def plain_flow() -> None:
         future.result()
 
 
-class Stopwatch(Silence):
+class Stopwatch(NullProgress):
     """Adds up how long each step took."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ def measure(rounds: int) -> tuple[float, float, float, Stopwatch]:
     watch, ours, plain, without_heartbeat = Stopwatch(), [], [], []
     with (
         tempfile.TemporaryDirectory() as project,
-        open_session(load_settings(), process_environment(), Silence()),
+        open_session(load_settings(), process_environment(), NullProgress()),
     ):
         function = empty_project(Path(project))
         settings = load_settings()

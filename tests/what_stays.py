@@ -31,7 +31,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings.settings import describe_settings, resolve_settings
 from kinetic_flows.flows.build_output import LINK_KEY
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
-from kinetic_flows.runs import group as roster
+from kinetic_flows.runs import group
 from public_api import error_classes, error_told, options, public_names, signature
 from source_texts import calls, said, texts
 
@@ -228,7 +228,7 @@ def _names_in_prefect() -> Section:
             {naming.RUN_ARTIFACT, naming.INPUTS_ARTIFACT, naming.BASE_IMAGES_ARTIFACT, LINK_KEY}
             | said(calls("_artifact"), "key")
         ),
-        "states of inputs": [roster.LAUNCHING, roster.NOT_LAUNCHED],
+        "states of inputs": [group.LAUNCHING, group.NOT_LAUNCHED],
     }
 
 

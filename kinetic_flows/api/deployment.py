@@ -171,7 +171,7 @@ def delete_deployment(name: str) -> None:
         DeploymentNotFoundError: None fits, or several do.
         UsageError: Runs of it are not over.
     """
-    from kinetic_flows.runs.deployment_objects import pinned_prefix, remove_objects, unfinished_runs
+    from kinetic_flows.runs.deployment_objects import known_prefix, remove_objects, unfinished_runs
 
     with _session() as (session, deployments):
         record = _found(name, deployments)
@@ -184,7 +184,7 @@ def delete_deployment(name: str) -> None:
             )
         deployments.delete(record.id)
         store = session.platform.store
-        prefix = pinned_prefix(record.job_variables, store.uri)
+        prefix = known_prefix(record.job_variables, store.uri)
         if prefix:
             remove_objects(store, prefix)
 
@@ -242,8 +242,8 @@ def _found(name: str, deployments: PrefectDeployments) -> DeploymentRecord:
 def _session() -> Iterator[tuple[Session, PrefectDeployments]]:
     """Open a session with this process's settings; imported late, as Prefect is heavy."""
     from kinetic_flows.clients.prefect.deployments import PrefectDeployments
-    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.progress import NullProgress
     from kinetic_flows.runs.session import own_session
 
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         yield session, PrefectDeployments(session.api)

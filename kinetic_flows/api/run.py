@@ -15,7 +15,7 @@ from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import ConfigurationError, RunNotFoundError
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import ResultEnvelope, RunTicket
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.session import Session, own_session
@@ -60,10 +60,10 @@ class Run(Generic[R]):
     @property
     def state(self) -> str:
         """The name of the run's state in Prefect, such as `Running`."""
-        from kinetic_flows.runs.settle import settle
+        from kinetic_flows.runs.settle import sync_state
 
-        with own_session(Silence(), self.cloud) as session:
-            settle(session.platform, session.api, self.ticket)
+        with own_session(NullProgress(), self.cloud) as session:
+            sync_state(session.platform, session.api, self.ticket)
             return session.api.read_run(self.id).state_name
 
     def wait(self, timeout_seconds: float | None = None) -> Run[R]:
@@ -99,14 +99,14 @@ class Run(Generic[R]):
         return value
 
     def _envelope(self, timeout_seconds: float | None) -> ResultEnvelope:
-        from kinetic_flows.runs.wait import follow
+        from kinetic_flows.runs.wait import wait_for_run
 
         limit = check.limit_seconds("timeout_seconds", timeout_seconds)
         with (
             told_if_left(run_goes_on(self.id, self.name)),
-            own_session(Silence(), self.cloud) as session,
+            own_session(NullProgress(), self.cloud) as session,
         ):
-            return follow(self.ticket, session, Silence(), timeout_seconds=limit)
+            return wait_for_run(self.ticket, session, NullProgress(), timeout_seconds=limit)
 
     @overload
     def logs(self, *, follow: Literal[True], tail: int | None = None) -> Iterator[str]: ...
@@ -135,14 +135,14 @@ class Run(Generic[R]):
             check.count("tail", tail)
         if follow:
             return _followed(self, tail)
-        with own_session(Silence(), self.cloud) as session:
+        with own_session(NullProgress(), self.cloud) as session:
             return _last(LogReader(self.ticket, session).available(), tail)
 
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
         from kinetic_flows.runs.cancel import cancel
 
-        with own_session(Silence(), self.cloud) as session:
+        with own_session(NullProgress(), self.cloud) as session:
             cancel(self.ticket, session)
 
     def retry(self) -> Run[R]:
@@ -155,11 +155,11 @@ class Run(Generic[R]):
             KineticError: The new run could not be started.
         """
         from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
-        from kinetic_flows.runs.retry import relaunch
+        from kinetic_flows.runs.retry import retry_run
 
-        with own_session(Silence(), self.cloud) as session:
+        with own_session(NullProgress(), self.cloud) as session:
             record = session.api.read_run(self.id)
-            ticket = relaunch(record, surrounding_flow_run_id(), session)
+            ticket = retry_run(record, surrounding_flow_run_id(), session)
             url = session.api.run_url(ticket.run_id)
             return Run(ticket=ticket, url=url, cloud=self.cloud)
 
@@ -171,7 +171,7 @@ class Run(Generic[R]):
         """
         from kinetic_flows.core.naming import OUTPUTS_LABEL
 
-        with own_session(Silence(), self.cloud) as session:
+        with own_session(NullProgress(), self.cloud) as session:
             base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
             return f"{base}/{self.ticket.result_run_id or self.id}"
 
@@ -210,7 +210,7 @@ def attach(run_id: str) -> Run[Any]:
     """
     from kinetic_flows.runs.settle import ticket_of
 
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         record = session.api.read_run(full_id(run_id, session.api))
         ticket = ticket_of(record)
         if not ticket.run_key:
@@ -261,7 +261,7 @@ def list_runs(
     """
     from kinetic_flows.runs.settle import ticket_of
 
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         records = find_records(session, state=state, since=since, name=name, limit=limit)
         return [
             Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
@@ -292,7 +292,7 @@ def _read_on(
     is_over: threading.Event,
 ) -> None:
     """Put a run's lines, then None, into a queue whose reader may stop reading."""
-    from kinetic_flows.clients.prefect.api import impatient
+    from kinetic_flows.clients.prefect.api import short_retries
     from kinetic_flows.runs.logs import LogReader
 
     def put(item: list[str] | BaseException | None) -> None:
@@ -302,10 +302,10 @@ def _read_on(
                 return
 
     try:
-        with own_session(Silence(), run.cloud) as session:
+        with own_session(NullProgress(), run.cloud) as session:
             reader = LogReader(run.ticket, session)
             put(_last(reader.available(), tail))
-            with impatient():
+            with short_retries():
                 for batch in reader.follow():
                     put(batch)
                     if is_over.is_set():

@@ -10,9 +10,9 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.find import full_id
-from kinetic_flows.runs.group import Member, Roster
+from kinetic_flows.runs.group import GroupState, MapItem
 from kinetic_flows.runs.leaving import told_if_left
 from kinetic_flows.runs.session import Session, own_session
 
@@ -30,8 +30,8 @@ class GroupSource(Protocol):
     """Where a group's handle learns what becomes of it."""
 
     @property
-    def roster(self) -> Roster:
-        """What is known of its members."""
+    def state(self) -> GroupState:
+        """What is known of its items."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -82,9 +82,9 @@ class RunGroup(Generic[R]):
     @property
     def runs(self) -> tuple[Run[R], ...]:
         """The runs launched so far, in the order of their inputs."""
-        members = self._source.roster.members
-        with own_session(Silence(), self._cloud) as session:
-            return tuple(self._run(member, session) for member in members if member.ticket)
+        items = self._source.state.items
+        with own_session(NullProgress(), self._cloud) as session:
+            return tuple(self._run(item, session) for item in items if item.ticket)
 
     def as_completed(self, timeout_seconds: float | None = None) -> Iterator[Run[R]]:
         """Yield each run when it has ended, however it ended, the first to end first.
@@ -100,12 +100,12 @@ class RunGroup(Generic[R]):
         return self._completed(check.limit_seconds("timeout_seconds", timeout_seconds))
 
     def _completed(self, timeout_seconds: float | None) -> Iterator[Run[R]]:
-        with own_session(Silence(), self._cloud) as session:
+        with own_session(NullProgress(), self._cloud) as session:
             base = session.api.run_url("")
-        for member in self._ended(timeout_seconds):
-            if member.ticket:
-                url = f"{base}{member.ticket.run_id}"
-                yield Run(ticket=member.ticket, url=url, cloud=self._cloud)
+        for item in self._ended(timeout_seconds):
+            if item.ticket:
+                url = f"{base}{item.ticket.run_id}"
+                yield Run(ticket=item.ticket, url=url, cloud=self._cloud)
 
     def wait(self, timeout_seconds: float | None = None) -> RunGroup[R]:
         """Wait until every input has ended, however it ended.
@@ -138,9 +138,9 @@ class RunGroup(Generic[R]):
         self.wait(timeout_seconds)
         outcomes: list[Any] = []
         first: Exception | None = None
-        with own_session(Silence(), self._cloud) as session:
-            for member in self._in_order():
-                outcome = _outcome(member, session)
+        with own_session(NullProgress(), self._cloud) as session:
+            for item in self._in_order():
+                outcome = _outcome(item, session)
                 if isinstance(outcome, _Raised):
                     outcomes.append(outcome.error)
                     first = _more_telling(first, outcome.error)
@@ -155,21 +155,21 @@ class RunGroup(Generic[R]):
 
         Inputs that are not launched yet are not counted.
         """
-        return self._source.roster.counts()
+        return self._source.state.counts()
 
     def cancel(self) -> None:
         """Launch nothing more, and cancel the runs that have not ended."""
         self._source.cancel()
 
-    def _ended(self, timeout_seconds: float | None) -> Iterator[Member]:
+    def _ended(self, timeout_seconds: float | None) -> Iterator[MapItem]:
         go_on = f"the runs of group {self.id} go on: `kinetic runs cancel {self.id}` ends them"
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        roster, position = self._source.roster, 0
+        state, position = self._source.state, 0
         while True:
-            is_over = roster.is_over
-            for member in roster.ended(position):
+            is_over = state.is_over
+            for item in state.ended(position):
                 position += 1
-                yield member
+                yield item
             if is_over:
                 break
             seconds = WAIT_SECONDS if deadline is None else deadline - time.monotonic()
@@ -182,8 +182,8 @@ class RunGroup(Generic[R]):
                 )
             with told_if_left(go_on):
                 self._wait(min(seconds, WAIT_SECONDS))
-        if roster.failure is not None:
-            raise roster.failure.with_traceback(None)
+        if state.failure is not None:
+            raise state.failure.with_traceback(None)
 
     def _wait(self, seconds: float) -> None:
         try:
@@ -193,22 +193,22 @@ class RunGroup(Generic[R]):
             self._source.abandon()
             raise
 
-    def _in_order(self) -> Iterator[Member]:
-        """Yield every member by its place, those between them that nobody launched included."""
-        members = self._source.roster.members
+    def _in_order(self) -> Iterator[MapItem]:
+        """Yield every item by its place, those between them that nobody launched included."""
+        items = self._source.state.items
         expected = 0
-        for member in members:
-            while expected < member.index:
-                yield Member(index=expected)
+        for item in items:
+            while expected < item.index:
+                yield MapItem(index=expected)
                 expected += 1
-            yield member
+            yield item
             expected += 1
 
-    def _run(self, member: Member, session: Session) -> Run[R]:
-        if member.ticket is None:
-            raise LookupError(f"input {member.index} was not launched")
-        url = session.api.run_url(member.ticket.run_id)
-        return Run(ticket=member.ticket, url=url, cloud=self._cloud)
+    def _run(self, item: MapItem, session: Session) -> Run[R]:
+        if item.ticket is None:
+            raise LookupError(f"input {item.index} was not launched")
+        url = session.api.run_url(item.ticket.run_id)
+        return Run(ticket=item.ticket, url=url, cloud=self._cloud)
 
     def as_future(self) -> PrefectFuture[list[R]]:
         """Return a Prefect future of the results, for the flow that this is called in.
@@ -277,7 +277,7 @@ def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[
 def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) -> RunGroup[Any]:
     from kinetic_flows.runs.group import AttachedGroup, is_group
 
-    with own_session(Silence(), cloud) as session:
+    with own_session(NullProgress(), cloud) as session:
         record = session.api.read_run(full_id(group_id, session.api, groups=True))
         if not is_group(record):
             raise RunNotFoundError(
@@ -285,7 +285,7 @@ def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) 
                 value=record.id,
                 hint="attach to a single run with kinetic.attach(id)",
             )
-        source = AttachedGroup(record, lambda: own_session(Silence(), cloud))
+        source = AttachedGroup(record, lambda: own_session(NullProgress(), cloud))
         source.refresh(session)
         return RunGroup(
             id=record.id,
@@ -304,24 +304,24 @@ class _Raised:
         self.error = error
 
 
-def _outcome(member: Member, session: Session) -> Any:
-    """Return the value of a member that has ended, or what it raised."""
+def _outcome(item: MapItem, session: Session) -> Any:
+    """Return the value of an item that has ended, or what it raised."""
     from kinetic_flows.runs.results import read_result, unpack_result
-    from kinetic_flows.runs.wait import follow
+    from kinetic_flows.runs.wait import wait_for_run
 
-    if member.error is not None:
-        return _Raised(member.error)
-    if member.ticket is None:
-        message = f"input {member.index} was not launched: its group was cancelled"
-        return _Raised(RunCancelled(message, value=member.index))
+    if item.error is not None:
+        return _Raised(item.error)
+    if item.ticket is None:
+        message = f"input {item.index} was not launched: its group was cancelled"
+        return _Raised(RunCancelled(message, value=item.index))
     try:
         # It has ended and is settled: most have a result, and nobody else needs to be asked.
-        envelope = read_result(session.platform.store, member.ticket)
+        envelope = read_result(session.platform.store, item.ticket)
         if envelope is None:
-            envelope = follow(member.ticket, session, Silence(), is_launched=True)
-        return unpack_result(envelope, member.ticket)
+            envelope = wait_for_run(item.ticket, session, NullProgress(), is_launched=True)
+        return unpack_result(envelope, item.ticket)
     except Exception as error:  # noqa: BLE001 - the function's own
-        error.add_note(f"raised by input {member.index}: {member.arguments}")
+        error.add_note(f"raised by input {item.index}: {item.arguments}")
         return _Raised(error)
 
 

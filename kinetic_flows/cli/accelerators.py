@@ -40,12 +40,12 @@ def accelerators(
 def _node_pools() -> tuple[NodePool, ...]:
     """Ask the cluster of the settings, or the one that kubectl would use."""
     from kinetic_flows.cli.clusters import open_cluster
-    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.progress import NullProgress
     from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.platforms.gke.preflight import read_node_pools
     from kinetic_flows.runs.session import configure
 
-    with open_cluster(configure(process_environment(), Silence())) as client:
+    with open_cluster(configure(process_environment(), NullProgress())) as client:
         pools, are_all = client.spawn(read_node_pools(client)).result()
     if pools is None:
         print("these credentials may not list the cluster's nodes", file=sys.stderr)

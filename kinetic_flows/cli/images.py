@@ -28,14 +28,14 @@ def check_image(
             variables runs set where the image does not.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.progress import NullProgress
     from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.images.inspection import Wanted, inspect_image
     from kinetic_flows.platforms.gke.platform import image_registry
     from kinetic_flows.runs.session import configure
 
     environ = process_environment()
-    settings = configure(environ, Silence())
+    settings = configure(environ, NullProgress())
     endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
     nodes = parse_accelerator(accelerator)
     wanted = Wanted(

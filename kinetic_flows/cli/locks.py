@@ -15,7 +15,7 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         upgrade: Resolve again, and replace the stored lock.
     """
     from kinetic_flows.code.root import working_directory
-    from kinetic_flows.core.progress import Silence
+    from kinetic_flows.core.progress import NullProgress
     from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.plans.draft import Call, draft_call, lock_draft
     from kinetic_flows.platforms.choose import choose_platform
@@ -23,7 +23,7 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
 
     function = load_function(target)
     environ = process_environment()
-    settings = configure(environ, Silence())
+    settings = configure(environ, NullProgress())
     platform = choose_platform(settings, environ)
     call = Call(
         function=function.fn,

@@ -19,7 +19,7 @@ from kinetic_flows.core import option_values as check
 from kinetic_flows.core.display import for_terminal, output_for_terminal, value_for_output
 from kinetic_flows.core.errors import RunNotFoundError, UsageError
 from kinetic_flows.core.naming import OUTPUTS_LABEL, RETRY_LABEL
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.run_ids import short_ids
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.find import find_records, full_id
@@ -60,7 +60,7 @@ def ls(
     """
     begin = None if since is None else _moment(since)
     check.count("--limit", limit)
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         records = find_records(session, state=state, since=begin, name=name, limit=limit)
         rows = [_described(record, session.api.run_url(record.id)) for record in records]
     if as_json:
@@ -78,7 +78,7 @@ def show(run_id: str, /, *, as_json: Json = False) -> None:
         run_id: Its id, the beginning of it, or its URL.
         as_json: Print a JSON object.
     """
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         record = session.api.read_run(full_id(run_id, session.api))
         row = _described(record, session.api.run_url(record.id))
     if as_json:
@@ -203,7 +203,7 @@ def cleanup(
     """
     if older_than_days is not None and not 0 <= older_than_days <= MAX_DAYS:  # nan, too
         check.refuse("--older-than-days", older_than_days, "give 0 or a number of days")
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         days = session.settings.retention_days if older_than_days is None else older_than_days
         ruled = None
         if lifecycle and not dry_run:

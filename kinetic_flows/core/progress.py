@@ -42,7 +42,7 @@ class Progress(Protocol):
         ...
 
 
-class Silence:
+class NullProgress:
     """A listener that shows nothing."""
 
     def step(self, name: str, status: StepStatus, detail: str = "") -> None:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from kinetic_flows.core.display import for_line, for_terminal
-from kinetic_flows.core.progress import Progress, Silence, StepStatus
+from kinetic_flows.core.progress import NullProgress, Progress, StepStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
 def terminal_progress(*, quiet: bool) -> Progress:
     """Return the listener that fits where this process's output goes."""
     if quiet:
-        return Silence()
+        return NullProgress()
     return RichProgress() if sys.stderr.isatty() else PlainProgress(sys.stderr, sys.stdout)
 
 

@@ -37,7 +37,7 @@ from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.platforms.worker_pools import ensure_worker_pool
-from kinetic_flows.runs.deployment_objects import PinnedJob, prefix_of
+from kinetic_flows.runs.deployment_objects import DeployedJob, prefix_of
 from kinetic_flows.runs.launch import Prepared, describe_job
 from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
@@ -126,7 +126,7 @@ def describe_deployment(
     draft: Draft,
     request: DeployRequest,
     prepared: Prepared,
-    pinned: PinnedJob,
+    pinned: DeployedJob,
     known: DeploymentRecord | None,
     session: Session,
 ) -> NewDeployment:

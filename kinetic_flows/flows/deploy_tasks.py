@@ -7,22 +7,22 @@ from kinetic_flows.core.job import JobSpec
 from kinetic_flows.core.naming import TASK_CREATE_DEPLOYMENT, TASK_PIN_OBJECTS
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.steps import step
-from kinetic_flows.runs.deployment_objects import PinnedJob, pin_job, remove_other_versions
+from kinetic_flows.runs.deployment_objects import DeployedJob, deploy_job, remove_other_versions
 from kinetic_flows.runs.session import Session
 
 
 @own_task(TASK_PIN_OBJECTS)
-def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session) -> PinnedJob:
+def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session) -> DeployedJob:
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
-        pinned = pin_job(job, payload, prefix, session.platform.store)
+        pinned = deploy_job(job, payload, prefix, session.platform.store)
         current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)")
         return pinned
 
 
 @own_task(TASK_CREATE_DEPLOYMENT)
 def create_deployment_task(
-    new: NewDeployment, pinned: PinnedJob, is_known: bool, session: Session
+    new: NewDeployment, pinned: DeployedJob, is_known: bool, session: Session
 ) -> str:
     """Create the deployment, or bring it up to date, and remove what it no longer needs."""
     with step(session.progress, TASK_CREATE_DEPLOYMENT) as current:

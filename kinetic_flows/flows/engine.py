@@ -19,7 +19,7 @@ from prefect.exceptions import MissingContextError, PrefectHTTPStatusError, Term
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed, Failed
 
-from kinetic_flows.clients.prefect.api import impatient, translation
+from kinetic_flows.clients.prefect.api import short_retries, translation
 from kinetic_flows.core.errors import (
     KineticError,
     PrefectServerError,
@@ -64,7 +64,7 @@ def drive(
     # A server of this machine comes back within seconds, or not by itself.
     patience = {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
     with (
-        quiet_console(lambda: session.outage.is_on),
+        quiet_console(lambda: session.api_availability.is_away),
         own_settings(**patience),
         ExitStack() as hurry,
     ):
@@ -80,9 +80,9 @@ def drive(
                 # are to be kept (3.8.8), and a run's ticket has its key.
                 ended.take(error, session)
             finally:
-                if session.outage.is_on:
+                if session.api_availability.is_away:
                     # Prefect's engine would ask in vain for another minute.
-                    hurry.enter_context(impatient(session.patience(1)))
+                    hurry.enter_context(short_retries(session.patience(1)))
             return ended.state
 
         flow = Flow(
@@ -154,7 +154,7 @@ class _Ended:
         if isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
             error = translation(session.api.url, error)
         if isinstance(error, PrefectUnreachable):
-            session.outage.is_on = True
+            session.api_availability.is_away = True
         interruption = interruption_in(error, before=self._before)
         self.error = interruption or error
         if interruption is not None or isinstance(error, RunCancelled):
@@ -171,7 +171,7 @@ class _Ended:
         if not self.is_known or interruption_in(error, before=self._before) is not None:
             self.take(error, session)
         elif isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
-            session.outage.note(translation(session.api.url, error))
+            session.api_availability.failed(translation(session.api.url, error))
 
 
 def _described(error: BaseException) -> str:
@@ -183,10 +183,12 @@ def _owe_state(ended: _Ended, session: Session) -> None:
     if not ended.flow_run_id:
         return
     state, ledger = ended.state, session.ledger
-    if ledger.owe(session.api.url, ended.flow_run_id, state.type.value, state.message or ""):
+    if ledger.add_pending_update(
+        session.api.url, ended.flow_run_id, state.type.value, state.message or ""
+    ):
         ledger.leave(ended.flow_run_id)
-        if not session.outage.is_on:
-            ledger.set_owed(session.api)
+        if not session.api_availability.is_away:
+            ledger.send_pending_updates(session.api)
 
 
 def current_flow_run_id() -> str:

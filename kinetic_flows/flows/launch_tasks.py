@@ -23,7 +23,7 @@ from kinetic_flows.runs.launch import Membership, Prepared
 from kinetic_flows.runs.results import failure_summary, value_summary
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.starting import OnCreated
-from kinetic_flows.runs.wait import follow
+from kinetic_flows.runs.wait import wait_for_run
 
 
 class RunDidNotReturn(KineticError):
@@ -87,7 +87,7 @@ def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
         RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
     """
     with step(session.progress, TASK_AWAIT_RUN) as current:
-        envelope = follow(ticket, session, session.progress, is_launched=True)
+        envelope = wait_for_run(ticket, session, session.progress, is_launched=True)
         if envelope.header.status == "cancelled":
             raise RunCancelled(
                 f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id

@@ -27,7 +27,7 @@ from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.platforms.worker_pools import ensure_worker_pool
-from kinetic_flows.runs.group import Member, Roster
+from kinetic_flows.runs.group import GroupState, MapItem
 from kinetic_flows.runs.session import Session
 
 ABANDON_SECONDS = 30.0
@@ -68,7 +68,7 @@ class Sweep:
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._work,), name=GROUP_FLOW, daemon=True
         )
-        self.roster = Roster()
+        self.state = GroupState()
         self.group_id = ""
         self.url = ""
 
@@ -86,13 +86,13 @@ class Sweep:
             self._interruption.set()
             self._thread.join()
             raise
-        if self.roster.is_over and self.roster.failure is not None:
-            raise self.roster.failure.with_traceback(None)
+        if self.state.is_over and self.state.failure is not None:
+            raise self.state.failure.with_traceback(None)
         _at_exit(self._finish_launching)
 
     def wait(self, seconds: float) -> None:
         """Wait until an input has ended, but no longer than a limit."""
-        self.roster.wait(seconds)
+        self.state.wait(seconds)
 
     def cancel(self) -> None:
         """Launch nothing more and cancel what runs; return when that is done."""
@@ -119,7 +119,7 @@ class Sweep:
         except BaseException as error:  # noqa: BLE001 - raised where the group is looked at
             failure = error
         finally:
-            self.roster.close(failure)
+            self.state.close(failure)
             self._is_ready.set()
 
     def _drive(self, session: Session) -> None:
@@ -159,12 +159,12 @@ class Sweep:
             count=request.count,
             group_id=self.group_id,
             session=session,
-            roster=self.roster,
+            state=self.state,
             wishes=self._wishes,
         )
         self._is_ready.set()
         driver.run(request.inputs)
-        publish_inputs(self.roster.members, session)
+        publish_inputs(self.state.items, session)
         return self._final_state()
 
     def _open_work_queue(self, name: str, session: Session) -> None:
@@ -178,18 +178,18 @@ class Sweep:
         )
 
     def _final_state(self) -> State[Any]:
-        members = self.roster.members
-        counts = ", ".join(f"{count} {state}" for state, count in self.roster.counts().items())
-        message = f"{len(members)} inputs: {counts}" if members else "no inputs"
-        if any(_is_a_failure(member) for member in self.roster.ended(0)):
+        items = self.state.items
+        counts = ", ".join(f"{count} {state}" for state, count in self.state.counts().items())
+        message = f"{len(items)} inputs: {counts}" if items else "no inputs"
+        if any(_is_a_failure(item) for item in self.state.ended(0)):
             return Failed(message=message)
         if self._wishes.is_cancelling:
             return Cancelled(message=message)
         return Completed(message=message)
 
 
-def _is_a_failure(member: Member) -> bool:
-    return member.has_failed and member.state_type != "CANCELLED"
+def _is_a_failure(item: MapItem) -> bool:
+    return item.has_failed and item.state_type != "CANCELLED"
 
 
 def _at_exit(hook: Callable[[], None]) -> None:

@@ -26,11 +26,11 @@ from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
-from kinetic_flows.runs.group import NOT_LAUNCHED, Member, Roster
+from kinetic_flows.runs.group import NOT_LAUNCHED, GroupState, MapItem
 from kinetic_flows.runs.launch import Membership, Prepared
-from kinetic_flows.runs.retry import relaunch
+from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import settle
+from kinetic_flows.runs.settle import sync_state
 
 LAUNCHERS = 6
 """Launches at a time. More only collide in a Prefect server on SQLite."""
@@ -91,11 +91,11 @@ class Launch:
     """An input that is being launched.
 
     Attributes:
-        member: The input.
+        item: The input.
         launch: What launches it.
     """
 
-    member: Member
+    item: MapItem
     launch: Callable[[], RunTicket]
 
 
@@ -110,7 +110,7 @@ class SweepDriver:
         count: How many inputs there are; None when that is not known.
         group_id: The flow run above the runs.
         session: Where they run and report.
-        roster: Told what happens.
+        state: Told what happens.
         wishes: What the people around want.
     """
 
@@ -120,13 +120,13 @@ class SweepDriver:
     count: int | None
     group_id: str
     session: Session
-    roster: Roster
+    state: GroupState
     wishes: Wishes
 
     def __post_init__(self) -> None:
         self._launching: dict[Future[RunTicket], Launch] = {}
         self._busy: Counter[int] = Counter()
-        self._active: dict[str, Member] = {}
+        self._active: dict[str, MapItem] = {}
         self._uploaded: set[str] = set()
         self._taken = 0
         self._is_exhausted = False
@@ -183,7 +183,7 @@ class SweepDriver:
             self._launch_next(pool, arguments)
 
     def _launch_next(self, pool: ThreadPoolExecutor, arguments: Arguments) -> None:
-        member = Member(index=self._taken)
+        item = MapItem(index=self._taken)
         self._taken += 1
         try:
             draft = with_arguments(
@@ -191,16 +191,14 @@ class SweepDriver:
             )
             draft = self._upload_pieces(draft)
         except KineticError as error:
-            self._not_launched(member, error)
+            self._not_launched(item, error)
             return
         shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
-        member = replace(member, arguments=shown[:ARGUMENTS_CHARACTERS])
+        item = replace(item, arguments=shown[:ARGUMENTS_CHARACTERS])
         place = Membership(
-            parent=self.group_id, index=member.index, work_queue=self.options.work_queue
+            parent=self.group_id, index=item.index, work_queue=self.options.work_queue
         )
-        self._submit(
-            pool, member, lambda: launch_or_reuse(draft, self.prepared, place, self.session)
-        )
+        self._submit(pool, item, lambda: launch_or_reuse(draft, self.prepared, place, self.session))
 
     def _upload_pieces(self, draft: Draft) -> Draft:
         """Upload what no call before had in it; keep no piece in memory."""
@@ -213,41 +211,41 @@ class SweepDriver:
         return replace(draft, payload=replace(draft.payload, pieces=light))
 
     def _submit(
-        self, pool: ThreadPoolExecutor, member: Member, launch: Callable[[], RunTicket]
+        self, pool: ThreadPoolExecutor, item: MapItem, launch: Callable[[], RunTicket]
     ) -> None:
-        self.roster.put(member)
+        self.state.put(item)
         launched = pool.submit(copy_context().run, launch)
-        self._launching[launched] = Launch(member=member, launch=launch)
+        self._launching[launched] = Launch(item=item, launch=launch)
         launched.add_done_callback(lambda _: self.wishes.notify())
 
     def _take_launched(self, pool: ThreadPoolExecutor) -> None:
         for launched in [future for future in self._launching if future.done()]:
             attempt = self._launching.pop(launched)
-            member, error = attempt.member, launched.exception()
+            item, error = attempt.item, launched.exception()
             if error is None:
                 ticket = launched.result()
                 self._refusals = 0
-                self._active[ticket.run_id] = replace(member, ticket=ticket, state="Pending")
-                self.roster.put(self._active[ticket.run_id])
-            elif self._was_too_busy(member, error):
-                self._submit(pool, member, attempt.launch)
+                self._active[ticket.run_id] = replace(item, ticket=ticket, state="Pending")
+                self.state.put(self._active[ticket.run_id])
+            elif self._was_too_busy(item, error):
+                self._submit(pool, item, attempt.launch)
             elif isinstance(error, KineticError):
-                self._not_launched(member, error)
+                self._not_launched(item, error)
             else:
                 raise error
 
-    def _was_too_busy(self, member: Member, error: BaseException) -> bool:
+    def _was_too_busy(self, item: MapItem, error: BaseException) -> bool:
         """Whether a launch failed because Prefect had too much to do, and is to be tried again.
 
         Nothing was started then: the flow run comes first.
         """
         if not isinstance(error, PrefectServerError) or self.wishes.launches_no_more:
             return False
-        self._busy[member.index] += 1
-        return self._busy[member.index] <= BUSY_RETRIES
+        self._busy[item.index] += 1
+        return self._busy[item.index] <= BUSY_RETRIES
 
-    def _not_launched(self, member: Member, error: KineticError) -> None:
-        self._end(replace(member, state=NOT_LAUNCHED, error=error))
+    def _not_launched(self, item: MapItem, error: KineticError) -> None:
+        self._end(replace(item, state=NOT_LAUNCHED, error=error))
         if isinstance(error, LaunchError):
             self._refusals += 1
             if self._refusals >= MAX_REFUSALS:
@@ -260,35 +258,33 @@ class SweepDriver:
         is_time = time.monotonic() >= self._next_record_look
         if is_time:
             self._next_record_look = time.monotonic() + RECORD_SECONDS
-        ended = [
-            member for member in self._active.values() if self._may_have_ended(member, is_time)
-        ]
+        ended = [item for item in self._active.values() if self._may_have_ended(item, is_time)]
         for position in range(0, len(ended), RECORDS_AT_A_TIME):
             some = ended[position : position + RECORDS_AT_A_TIME]
-            for member, record in zip(some, self._records(some), strict=True):
-                self._finish(pool, member, record)
+            for item, record in zip(some, self._records(some), strict=True):
+                self._finish(pool, item, record)
 
-    def _may_have_ended(self, member: Member, is_time: bool) -> bool:
-        """Whether a member's flow run is to be read: its process is gone, or not to be seen."""
-        if member.ticket is None:
+    def _may_have_ended(self, item: MapItem, is_time: bool) -> bool:
+        """Whether an item's flow run is to be read: its process is gone, or not to be seen."""
+        if item.ticket is None:
             return False
-        if member.ticket.dispatch == "worker":
+        if item.ticket.dispatch == "worker":
             return is_time
-        seen = self.session.platform.launcher.observe(member.ticket.run_id, None)
-        if seen.phase is Phase.RUNNING and member.state != "Running":
-            running = replace(member, state="Running", state_type="RUNNING")
-            self._active[member.ticket.run_id] = running
-            self.roster.put(running)
+        seen = self.session.platform.launcher.observe(item.ticket.run_id, None)
+        if seen.phase is Phase.RUNNING and item.state != "Running":
+            running = replace(item, state="Running", state_type="RUNNING")
+            self._active[item.ticket.run_id] = running
+            self.state.put(running)
         return seen.phase.is_final or (seen.is_outdated and is_time)
 
-    def _records(self, members: list[Member]) -> list[RunRecord]:
-        """Return the flow runs of members whose processes are gone, settled."""
-        ids = tuple(member.ticket.run_id for member in members if member.ticket)
+    def _records(self, items: list[MapItem]) -> list[RunRecord]:
+        """Return the flow runs of items whose processes are gone, settled."""
+        ids = tuple(item.ticket.run_id for item in items if item.ticket)
         found = {record.id: record for record in self.session.api.find_runs(RunQuery(ids=ids))}
-        return [self._settled(member, found) for member in members if member.ticket]
+        return [self._settled(item, found) for item in items if item.ticket]
 
-    def _settled(self, member: Member, found: dict[str, RunRecord]) -> RunRecord:
-        ticket = member.ticket
+    def _settled(self, item: MapItem, found: dict[str, RunRecord]) -> RunRecord:
+        ticket = item.ticket
         if ticket is None:
             raise LookupError("only what was launched can be settled")
         record = found.get(ticket.run_id)
@@ -296,17 +292,17 @@ class SweepDriver:
         if record is not None and (is_known or ticket.dispatch == "worker"):
             return record
         try:
-            settle(self.session.platform, self.session.api, ticket, is_launched=True)
+            sync_state(self.session.platform, self.session.api, ticket, is_launched=True)
         except ObjectRefusedError as refusal:
             self.session.progress.warning(refusal.message)
         return self.session.api.read_run(ticket.run_id)
 
-    def _finish(self, pool: ThreadPoolExecutor, member: Member, record: RunRecord) -> None:
+    def _finish(self, pool: ThreadPoolExecutor, item: MapItem, record: RunRecord) -> None:
         if not record.is_final:
             return
         self._active.pop(record.id, None)
         ended = replace(
-            member,
+            item,
             state=record.state_name,
             state_type=record.state_type,
             seconds=_seconds(record),
@@ -322,17 +318,17 @@ class SweepDriver:
             self._submit(
                 pool,
                 again,
-                lambda: relaunch(record, self.group_id, self.session, work_queue=queue),
+                lambda: retry_run(record, self.group_id, self.session, work_queue=queue),
             )
             return
         self._end(ended)
 
-    def _end(self, member: Member) -> None:
-        self.roster.end(member)
-        if member.state_type == "CANCELLED":
+    def _end(self, item: MapItem) -> None:
+        self.state.end(item)
+        if item.state_type == "CANCELLED":
             # Perhaps the whole group is being cancelled from elsewhere: know before launching.
             self._next_parent_look = 0.0
-        elif member.has_failed:
+        elif item.has_failed:
             self._failures += 1
             if self.options.fail_fast:
                 self.wishes.cancel()
@@ -345,10 +341,10 @@ class SweepDriver:
             if self.session.api.read_run(self.group_id).state_type.startswith("CANCEL"):
                 self.wishes.cancel()
         if self.wishes.is_cancelling:
-            for run_id, member in self._active.items():
-                if member.ticket and run_id not in self._cancelled:
+            for run_id, item in self._active.items():
+                if item.ticket and run_id not in self._cancelled:
                     self._cancelled.add(run_id)
-                    pool.submit(copy_context().run, cancel, member.ticket, self.session)
+                    pool.submit(copy_context().run, cancel, item.ticket, self.session)
 
     def _show(self) -> None:
         ended = self._taken - len(self._launching) - len(self._active)

@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from kinetic_flows.core.naming import RECONCILE_FLOW
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
@@ -34,9 +34,9 @@ def kinetic_reconcile() -> State[Any]:
     """Settle runs whose process, pod or client is gone, waits too long, or was cancelled."""
     logger = get_run_logger()
     environ = process_environment()
-    settings = configure(environ, Silence())
+    settings = configure(environ, NullProgress())
     platform = choose_platform(settings, environ)
-    with connect_session(settings, environ, Silence(), platform) as session:
+    with connect_session(settings, environ, NullProgress(), platform) as session:
         session.ledger.crash_orphans(session.api)
         found = reconcile(platform, session.api)
         parents = crash_abandoned_parents(platform, session.api)

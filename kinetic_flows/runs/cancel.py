@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kinetic_flows.clients.prefect.api import impatient
+from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.protocols import Processes
-from kinetic_flows.runs.settle import settle
+from kinetic_flows.runs.settle import sync_state
 from kinetic_flows.runs.worker_runs import processes_of
 
 if TYPE_CHECKING:
@@ -49,23 +49,25 @@ def cancel(run: RunTicket, session: Session) -> None:
         session: Where it runs and reports.
     """
     is_told = True
-    with impatient():
+    with short_retries():
         try:
             if session.api.read_run(run.run_id).is_final:
                 return
             session.api.set_state(run.run_id, "CANCELLING", message=CANCELLED_BY_CLIENT)
         except PrefectUnreachable as error:
-            session.outage.note(error)
+            session.api_availability.failed(error)
             is_told = False
         processes = processes_of(session.platform, session.api, run)
         processes.stop(run.run_id, CANCEL_GRACE_SECONDS)
         if not is_told:
             # Only now: a run that cannot be stopped from here is not cancelled.
-            session.ledger.owe(session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT)
+            session.ledger.add_pending_update(
+                session.api.url, run.run_id, "CANCELLED", CANCELLED_BY_CLIENT
+            )
         try:
-            settle(session.platform, session.api, run)
+            sync_state(session.platform, session.api, run)
         except PrefectUnreachable as error:
-            session.outage.note(error)
+            session.api_availability.failed(error)
 
 
 class CancellationWatch:
@@ -95,4 +97,4 @@ class CancellationWatch:
             if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
                 self._processes.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
         except UNTOLD as error:
-            self._session.outage.note(error)
+            self._session.api_availability.failed(error)

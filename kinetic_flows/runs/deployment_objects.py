@@ -38,7 +38,7 @@ STARTED = ("PENDING", "RUNNING", "PAUSED", "CANCELLING")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PinnedJob:
+class DeployedJob:
     """A job and everything it names, below its deployment's prefix.
 
     Attributes:
@@ -58,7 +58,7 @@ class PinnedJob:
     copied: int
 
 
-def pin_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> PinnedJob:
+def deploy_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> DeployedJob:
     """Copy a job and everything it names below a deployment's prefix; again does nothing more.
 
     Args:
@@ -84,7 +84,7 @@ def pin_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> 
     data, name = pinned.to_json(), deployment_job_object(version_prefix)
     # Last, so that a job that is there has everything.
     store.put_if_absent(name, data)
-    return PinnedJob(
+    return DeployedJob(
         name=name,
         digest=sha256_hex(data),
         content_digest=pinned.content_digest(),
@@ -95,7 +95,7 @@ def pin_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> 
 
 
 def remove_other_versions(
-    kept: PinnedJob, deployment_id: str, store: ArtifactStore, api: PrefectApi
+    kept: DeployedJob, deployment_id: str, store: ArtifactStore, api: PrefectApi
 ) -> int:
     """Remove versions of a deployment that no run needs; return how many objects went.
 
@@ -141,11 +141,11 @@ def prefix_of(record: DeploymentRecord | None, flow: str, name: str, store: Arti
         name: Its own name.
         store: Where objects are now; a deployment whose objects are elsewhere starts anew.
     """
-    known = pinned_prefix(record.job_variables, store.uri) if record else None
+    known = known_prefix(record.job_variables, store.uri) if record else None
     return known or deployment_prefix(flow, name, secrets.token_hex(4))
 
 
-def pinned_prefix(job_variables: Mapping[str, object], store_uri: str) -> str | None:
+def known_prefix(job_variables: Mapping[str, object], store_uri: str) -> str | None:
     """Return where a deployment's objects are in a store, by what its runs are given."""
     job_uri = str(environment_of(job_variables).get(JOB_VARIABLE, ""))
     return deployment_prefix_of(job_uri.removeprefix(f"{store_uri}/"))

@@ -15,7 +15,7 @@ from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.naming import INDEX_LABEL
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import settle, ticket_of
+from kinetic_flows.runs.settle import sync_state, ticket_of
 from kinetic_flows.runs.worker_runs import processes_of
 
 LAUNCHING = "Launching"
@@ -27,7 +27,7 @@ RUNS_PER_SECOND = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class MapItem:
     """One input of a group.
 
     Attributes:
@@ -56,29 +56,29 @@ class Member:
         return self.state_type != COMPLETED
 
 
-class Roster:
-    """The members of one group; safe to use from any thread."""
+class GroupState:
+    """The items of one group; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._members: dict[int, Member] = {}
-        self._ended: list[Member] = []
+        self._items: dict[int, MapItem] = {}
+        self._ended: list[MapItem] = []
         self._ended_indices: set[int] = set()
         self._failure: BaseException | None = None
         self._is_over = False
 
-    def put(self, member: Member) -> None:
-        """Note what is new of a member that has not ended."""
+    def put(self, item: MapItem) -> None:
+        """Note what is new of an item that has not ended."""
         with self._changed:
-            self._members[member.index] = member
+            self._items[item.index] = item
 
-    def end(self, member: Member) -> None:
-        """Note that a member has ended for good; nothing happens when that is known."""
+    def end(self, item: MapItem) -> None:
+        """Note that an item has ended for good; nothing happens when that is known."""
         with self._changed:
-            if member.index not in self._ended_indices:
-                self._members[member.index] = member
-                self._ended.append(member)
-                self._ended_indices.add(member.index)
+            if item.index not in self._ended_indices:
+                self._items[item.index] = item
+                self._ended.append(item)
+                self._ended_indices.add(item.index)
                 self._changed.notify_all()
 
     def close(self, failure: BaseException | None = None) -> None:
@@ -109,23 +109,23 @@ class Roster:
         return self._failure
 
     @property
-    def members(self) -> list[Member]:
-        """Every member that is known, by its place."""
+    def items(self) -> list[MapItem]:
+        """Every item that is known, by its place."""
         with self._changed:
-            return [self._members[index] for index in sorted(self._members)]
+            return [self._items[index] for index in sorted(self._items)]
 
-    def ended(self, position: int) -> list[Member]:
+    def ended(self, position: int) -> list[MapItem]:
         """Return those that have ended, in that order, from a position on."""
         with self._changed:
             return self._ended[position:]
 
     def is_ended(self, index: int) -> bool:
-        """Whether a member has ended for good."""
+        """Whether an item has ended for good."""
         return index in self._ended_indices
 
     def counts(self) -> dict[str, int]:
-        """Return how many members are in each state, the most frequent first."""
-        return dict(Counter(member.state for member in self.members).most_common())
+        """Return how many items are in each state, the most frequent first."""
+        return dict(Counter(item.state for item in self.items).most_common())
 
 
 def is_group(record: RunRecord) -> bool:
@@ -144,7 +144,7 @@ class AttachedGroup:
     def __init__(
         self, record: RunRecord, open_session: Callable[[], AbstractContextManager[Session]]
     ) -> None:
-        self.roster = Roster()
+        self.state = GroupState()
         self._id = record.id
         retries = record.parameters.get("retries")
         self._retries = retries if isinstance(retries, int) else 0
@@ -159,7 +159,7 @@ class AttachedGroup:
 
     def refresh(self, session: Session) -> None:
         """Learn what has become of the group."""
-        if self.roster.is_over:
+        if self.state.is_over:
             return
         # The flow run above first: when it is over, no run follows that is not seen below.
         launches_no_more = session.api.read_run(self._id).is_final
@@ -174,24 +174,24 @@ class AttachedGroup:
         for index, tries in runs.items():
             newest = max(tries, key=lambda record: record.created)
             newest = newest if newest.is_final else _settled(newest, session)
-            member = _member(index, newest, len(tries))
+            item = _map_item(index, newest, len(tries))
             may_be_retried = len(tries) <= self._retries and not launches_no_more
-            if newest.is_final and not (member.has_failed and may_be_retried):
-                self.roster.end(member)
+            if newest.is_final and not (item.has_failed and may_be_retried):
+                self.state.end(item)
             else:
-                self.roster.put(member)
+                self.state.put(item)
                 is_over = False
         if is_over:
-            self.roster.close()
+            self.state.close()
 
     def cancel(self) -> None:
         """Have its launcher launch nothing more, and cancel what runs."""
         with self._open_session() as session:
             session.api.set_state(self._id, "CANCELLING", message="cancelled by a client")
             self.refresh(session)
-            for member in self.roster.members:
-                if member.ticket and not self.roster.is_ended(member.index):
-                    cancel(member.ticket, session)
+            for item in self.state.items:
+                if item.ticket and not self.state.is_ended(item.index):
+                    cancel(item.ticket, session)
             self.refresh(session)
 
     def abandon(self) -> None:
@@ -206,18 +206,18 @@ def _settled(record: RunRecord, session: Session) -> RunRecord:
     if not seen.phase.is_final and not seen.is_outdated:
         return record
     try:
-        settle(session.platform, session.api, ticket)
+        sync_state(session.platform, session.api, ticket)
     except ObjectRefusedError:
         # Its state says so now; whoever asks for its result is told.
         return session.api.read_run(record.id)
     return session.api.read_run(record.id)
 
 
-def _member(index: int, record: RunRecord, tries: int) -> Member:
+def _map_item(index: int, record: RunRecord, tries: int) -> MapItem:
     seconds = None
     if record.started and record.ended:
         seconds = (record.ended - record.started).total_seconds()
-    return Member(
+    return MapItem(
         index=index,
         arguments=", ".join(f"{name}={value}" for name, value in record.parameters.items()),
         ticket=ticket_of(record),

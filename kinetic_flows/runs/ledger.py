@@ -1,4 +1,4 @@
-"""Which clients of this machine drive which flow runs, and what Prefect is still to be told."""
+"""Which clients of this machine drive which flow runs; state updates that wait for Prefect."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kinetic_flows.core.processes import ProcessIdentity, current_process, hold,
 
 logger = logging.getLogger(__name__)
 
-OWED_SUFFIX = ".owed"
-"""Of the entries for states that Prefect is still to be told."""
+PENDING_SUFFIX = ".owed"
+"""Of the entries for state updates that are still to be sent to Prefect."""
 
 LIFE_SUFFIX = ".alive"
 """Of the files that clients hold a lock on while they drive a flow run."""
@@ -51,7 +51,7 @@ class ClientLedger:
         self._write(f"{flow_run_id}.json", asdict(current_process()))
 
     def leave(self, flow_run_id: str) -> None:
-        """Note that it does so no longer: Prefect knows how it ended, or is owed it."""
+        """Note that it does so no longer: Prefect knows how it ended, or is told later."""
         with suppress(OSError):
             _remove(self._directory / f"{flow_run_id}.json")
         held = self._held.pop(flow_run_id, None)
@@ -67,8 +67,10 @@ class ClientLedger:
         finally:
             self.leave(flow_run_id)
 
-    def owe(self, api_url: str, flow_run_id: str, state_type: str, message: str) -> bool:
-        """Note a final state that an API could not be told, for whoever comes next.
+    def add_pending_update(
+        self, api_url: str, flow_run_id: str, state_type: str, message: str
+    ) -> bool:
+        """Keep a final state that an API could not be told, for the next session.
 
         Args:
             api_url: The API.
@@ -79,23 +81,23 @@ class ClientLedger:
         Returns:
             Whether it could be noted; what it is about counts for more.
         """
-        owed = {"api_url": api_url, "state_type": state_type, "message": message}
+        update = {"api_url": api_url, "state_type": state_type, "message": message}
         try:
-            self._write(f"{flow_run_id}{OWED_SUFFIX}", owed)
+            self._write(f"{flow_run_id}{PENDING_SUFFIX}", update)
         except OSError as error:
             logger.warning("the state of flow run %s cannot be kept: %s", flow_run_id, error)
             return False
         return True
 
-    def set_owed(self, api: PrefectApi) -> None:
+    def send_pending_updates(self, api: PrefectApi) -> None:
         """Set the final states that this API could not be told before, if it answers now."""
-        for entry in self._entries(OWED_SUFFIX):
-            owed = _read(entry, "api_url", "state_type", "message")
-            if owed is None or owed["api_url"] != api.url:
+        for entry in self._entries(PENDING_SUFFIX):
+            update = _read(entry, "api_url", "state_type", "message")
+            if update is None or update["api_url"] != api.url:
                 continue
             try:
                 with suppress(RunNotFoundError):
-                    api.set_state(entry.stem, owed["state_type"], message=owed["message"])
+                    api.set_state(entry.stem, update["state_type"], message=update["message"])
             except PrefectUnreachable:
                 return
             except PrefectServerError:

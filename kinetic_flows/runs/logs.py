@@ -15,7 +15,7 @@ from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import settle
+from kinetic_flows.runs.settle import sync_state
 
 POLL_SECONDS = 0.5
 QUIET_SECONDS = 2.0
@@ -70,7 +70,7 @@ class LogReader:
         try:
             if session.api.read_run(self._run.run_id).is_final:
                 return True
-            settle(session.platform, session.api, self._run)
+            sync_state(session.platform, session.api, self._run)
         except PrefectServerError:
             # From now on the process tells what is new.
             self._quiet_since = 0.0

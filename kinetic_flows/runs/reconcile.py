@@ -13,7 +13,7 @@ from kinetic_flows.core.errors import KineticError, PrefectUnreachable
 from kinetic_flows.core.naming import GROUP_FLOW, PARENT_FLOW, STORE_LABEL
 from kinetic_flows.core.protocols import Platform
 from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS, CANCEL_PATIENCE_SECONDS
-from kinetic_flows.runs.settle import settle, store_label, ticket_of
+from kinetic_flows.runs.settle import store_label, sync_state, ticket_of
 from kinetic_flows.runs.worker_runs import processes_of, seconds_in_state
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _look_after(
         is_ending = run.state_type == "CANCELLING" and platform.sees(ticket.place)
         if is_ending and seconds_in_state(run) >= cancel_patience_seconds:
             processes_of(platform, api, ticket).stop(run.id, CANCEL_GRACE_SECONDS)
-        settle(platform, api, ticket)
+        sync_state(platform, api, ticket)
     except PrefectUnreachable:
         raise
     except KineticError as error:

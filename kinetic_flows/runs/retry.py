@@ -32,7 +32,7 @@ from kinetic_flows.runs.launch import launch_job
 from kinetic_flows.runs.session import Session
 
 
-def relaunch(
+def retry_run(
     record: RunRecord, parent: str | None, session: Session, *, work_queue: str | None = None
 ) -> RunTicket:
     """Start a run once more, as a new run that names the one it repeats.

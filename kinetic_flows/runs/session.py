@@ -36,21 +36,21 @@ _reconciled_lock = threading.Lock()
 _told_without_pool: set[tuple[str, str]] = set()
 
 
-class Outage:
-    """Whether the Prefect API of a session is out of reach.
+class ApiAvailability:
+    """Whether the Prefect API of a session answers; runs go on while it does not.
 
     Args:
-        progress: Told of the first outage.
+        progress: Told when the API is away for the first time.
     """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._has_told = False
-        self.is_on = False
+        self.is_away = False
 
-    def note(self, error: KineticError) -> None:
+    def failed(self, error: KineticError) -> None:
         """Take note that the API could not be told or asked something."""
-        self.is_on = True
+        self.is_away = True
         if not self._has_told:
             self._has_told = True
             self._progress.warning(
@@ -58,9 +58,9 @@ class Outage:
                 "their states are set when somebody looks again (`kinetic runs ls`)"
             )
 
-    def end(self) -> None:
+    def answered(self) -> None:
         """Take note that the API has answered."""
-        self.is_on = False
+        self.is_away = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +84,9 @@ class Session:
     progress: Progress
 
     @cached_property
-    def outage(self) -> Outage:
-        """Whether the Prefect API is out of reach."""
-        return Outage(self.progress)
+    def api_availability(self) -> ApiAvailability:
+        """Whether the Prefect API answers."""
+        return ApiAvailability(self.progress)
 
     def patience(self, retries: int) -> int:
         """Return how often to ask again: never for an answer of a server that has died.
@@ -178,7 +178,7 @@ def open_session(
     """
     platform = platform or choose_platform(settings, environ)
     with connect_session(settings, environ, progress, platform) as session:
-        session.ledger.set_owed(session.api)
+        session.ledger.send_pending_updates(session.api)
         if _is_first(platform.store.uri, session.api.url):
             session.ledger.crash_orphans(session.api)
             reconcile(platform, session.api)

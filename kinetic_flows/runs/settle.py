@@ -59,7 +59,7 @@ def ticket_of(record: RunRecord) -> RunTicket:
     )
 
 
-def settle(
+def sync_state(
     platform: Platform, api: PrefectApi, run: RunTicket, *, is_launched: bool = False
 ) -> ResultEnvelope | None:
     """Settle a run whose process has ended; nothing happens while it lives.

@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 
-from kinetic_flows.clients.prefect.api import impatient
+from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.errors import (
     KineticError,
     PrefectServerError,
@@ -27,7 +27,7 @@ from kinetic_flows.runs.cancel import (
 )
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import is_being_launched, settle
+from kinetic_flows.runs.settle import is_being_launched, sync_state
 from kinetic_flows.runs.worker_runs import processes_of
 
 FIRST_POLL_SECONDS = 0.02
@@ -47,7 +47,7 @@ REPORTING_SECONDS = 10.0
 LONGEST_LINE_CHARACTERS = 20_000
 
 
-def follow(
+def wait_for_run(
     run: RunTicket,
     session: Session,
     progress: Progress,
@@ -81,18 +81,18 @@ def follow(
         CancellationWatch(run, session, processes),
     )
     left = _Left(run, session)
-    mirror = mirror_of(run, session) if is_launched else None
+    relay = relay_for(run, session) if is_launched else None
     started = time.monotonic()
     deadline = None if timeout_seconds is None else started + timeout_seconds
-    with impatient():
+    with short_retries():
         while True:
             seen = _look(
                 run, session, processes, replace(seen, output=b"", position=output.position)
             )
             seen = left.look(seen)
             output.take(seen)
-            if mirror:
-                mirror.take(seen)
+            if relay:
+                relay.take(seen)
             if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
                 break
             reasons.take(seen)
@@ -104,8 +104,8 @@ def follow(
                     hint="the run goes on; wait longer, or cancel it with .cancel()",
                 )
             pause(_pause_seconds(time.monotonic() - started))
-        if mirror:
-            mirror.finish()
+        if relay:
+            relay.finish()
     return _settled(run, session, seen, output.tail(), is_launched=is_launched)
 
 
@@ -127,7 +127,7 @@ def _look(
     try:
         return processes.observe(run.run_id, before.position)
     except PrefectUnreachable as error:
-        session.outage.note(error)
+        session.api_availability.failed(error)
         if read_result(session.platform.store, run) is None:
             return before
         return replace(before, phase=Phase.GONE, reason=LEFT)
@@ -137,10 +137,10 @@ def _settled(
     run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
 ) -> ResultEnvelope:
     try:
-        with impatient(session.patience(SETTLING_RETRIES)):
-            envelope = settle(session.platform, session.api, run, is_launched=is_launched)
+        with short_retries(session.patience(SETTLING_RETRIES)):
+            envelope = sync_state(session.platform, session.api, run, is_launched=is_launched)
     except UNTOLD as error:
-        session.outage.note(error)
+        session.api_availability.failed(error)
         # The result is the truth about the run; whoever looks next sets its state.
         envelope = read_result(session.platform.store, run)
         if envelope is None and is_launched:
@@ -148,7 +148,7 @@ def _settled(
         if envelope is None:
             raise
     else:
-        session.outage.end()
+        session.api_availability.answered()
     if envelope is not None:
         if envelope.header.status == "cancelled":
             # Its own runner noticed the cancellation, and its Job is nothing to look at.
@@ -243,7 +243,7 @@ class _Output:
         return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]
 
 
-class Mirror:
+class Relay:
     """Tells Prefect that a run runs, and what it prints.
 
     Args:
@@ -286,7 +286,7 @@ class Mirror:
             self._session.api.log(self._run.run_id, *lines)
 
 
-class LateMirror:
+class LateRelay:
     """Tells Prefect of a run from its start on once it is plain that the run does not itself.
 
     Args:
@@ -297,15 +297,15 @@ class LateMirror:
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
         self._session = session
-        self._mirror: Mirror | None = None
+        self._relay: Relay | None = None
         self._is_told = False
         self._output = b""
         self._since: float | None = None
 
     def take(self, seen: Observation) -> None:
         """Take note of what was seen of the run, and tell of it where nobody else does."""
-        if self._mirror:
-            self._mirror.take(seen)
+        if self._relay:
+            self._relay.take(seen)
         elif not self._is_told:
             self._output += seen.output
             if self._since is None and seen.phase is Phase.RUNNING:
@@ -315,10 +315,10 @@ class LateMirror:
 
     def finish(self) -> None:
         """Tell of the rest."""
-        if self._mirror is None and not self._is_told:
+        if self._relay is None and not self._is_told:
             self._decide()
-        if self._mirror:
-            self._mirror.finish()
+        if self._relay:
+            self._relay.finish()
 
     def _decide(self) -> None:
         """Find out whether the run has told of itself."""
@@ -327,12 +327,12 @@ class LateMirror:
         except PrefectServerError:
             return
         if not self._is_told:
-            self._mirror = Mirror(self._run, self._session)
-            self._mirror.take(Observation(phase=Phase.RUNNING, output=self._output))
+            self._relay = Relay(self._run, self._session)
+            self._relay.take(Observation(phase=Phase.RUNNING, output=self._output))
         self._output = b""
 
 
-def mirror_of(run: RunTicket, session: Session) -> Mirror | LateMirror | None:
+def relay_for(run: RunTicket, session: Session) -> Relay | LateRelay | None:
     """Return what tells Prefect of a run; None for a run that surely does so itself.
 
     Args:
@@ -342,4 +342,4 @@ def mirror_of(run: RunTicket, session: Session) -> Mirror | LateMirror | None:
     # A worker names an API to the runs it starts that they can reach.
     if run.dispatch == "worker" or session.runs_report:
         return None
-    return Mirror(run, session) if session.runs_report is False else LateMirror(run, session)
+    return Relay(run, session) if session.runs_report is False else LateRelay(run, session)

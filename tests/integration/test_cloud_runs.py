@@ -15,7 +15,7 @@ from projects import make_project
 import kinetic
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.core.errors import RunCancelled, WaitTimeout
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
@@ -111,7 +111,7 @@ def test_nobody_judges_a_run_whose_place_he_cannot_see(
     assert next(iter(run.logs(follow=True))) == "begun"
     quick_cloud.cluster.add_namespace("elsewhere")
     monkeypatch.setenv("KINETIC_NAMESPACE", "elsewhere")
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         found = reconcile(session.platform, session.api, cancel_patience_seconds=0)
         assert run.id in found.looked_at
         assert run.id not in found.ended
@@ -140,7 +140,7 @@ def test_a_sweep_shares_its_upload_and_old_runs_are_removed(functions: ModuleTyp
     with closing(GoogleStore(JOBS_BUCKET)) as store:
         pieces = [info.size_bytes for info in store.list(f"runs/{group.id}/pieces/")]
         assert pieces == [256_000]
-        with own_session(Silence()) as session:
+        with own_session(NullProgress()) as session:
             gone = remove(find_expired(session, older_than=timedelta(0)), session)
             assert {run.id for run in group.runs} <= {each.run_id for each in gone}
         assert list(store.list("runs/")) == []

@@ -28,7 +28,7 @@ from kinetic_flows.core.naming import (
     WORK_POOL,
     result_object,
 )
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.session import own_session
 from loopback.cloud import REGISTRY_HOST
@@ -208,7 +208,7 @@ def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(
     in_two_hours = datetime.now(UTC) + timedelta(hours=2)
     with (
         closing(GoogleStore(cloud.environment["KINETIC_JOBS_BUCKET"])) as store,
-        own_session(Silence()) as session,
+        own_session(NullProgress()) as session,
     ):
         job = session.api.read_run(run.id).job_variables["env"][JOB_VARIABLE]
         names = {job.removeprefix(f"{store.uri}/"), result_object(run.id)}

@@ -22,7 +22,7 @@ from kinetic_flows.core.naming import (
     RUN_TAG,
     STORE_LABEL,
 )
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
 from kinetic_flows.runs.settle import store_label
@@ -81,7 +81,7 @@ def test_commands_work_amid_damaged_and_foreign_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     home = tmp_path / "home"
-    with own_session(Silence()) as session:
+    with own_session(NullProgress()) as session:
         here, platform = {STORE_LABEL: store_label(session.platform)}, session.platform
     keyless = _make(api, here, {"env": {RUN_KEY_VARIABLE: "not a key"}})
     emptied = _make(api, here, {"env": {RUN_KEY_VARIABLE: KEY}})

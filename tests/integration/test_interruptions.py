@@ -20,7 +20,7 @@ from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
 from kinetic_flows.core.naming import PARENT_FLOW
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.session import own_session
 
 FUNCTIONS = """
@@ -236,7 +236,7 @@ def test_a_client_that_can_open_nothing_more_leaves_no_flow_run_running(
     assert "Too many open files" in done.stderr
     run = api.find_runs(RunQuery(name="brief"), limit=1)[0]
     assert f"run {run.id} of brief goes on" in done.stderr
-    with own_session(Silence()):
+    with own_session(NullProgress()):
         pass  # whoever comes next sets what could not be set
     parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
     assert parent.is_final

@@ -21,7 +21,7 @@ import kinetic
 from kinetic_flows.cli.main import main
 from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.naming import job_owner
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.session import own_session
 
@@ -146,7 +146,7 @@ def test_runs_may_start_while_everything_that_is_over_is_removed(functions: Modu
 
     def clean() -> None:
         try:
-            with own_session(Silence()) as session:
+            with own_session(NullProgress()) as session:
                 while not is_over.is_set():
                     list(remove(find_expired(session, older_than=timedelta(0)), session))
         except BaseException as error:  # noqa: BLE001

@@ -11,7 +11,7 @@ import pytest
 from prefect_http import PREFECT
 from projects import make_project
 
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.flows.run import execute
 from kinetic_flows.plans.draft import Call, draft_call
@@ -54,7 +54,7 @@ def test_states_and_output_are_in_prefect_all_the_same(
     platform.launcher = OutOfReach(settings.home / "runs", platform.registry.python, environ)
     call = Call(function=train.fn, args=(4,), kwargs={}, options=train.options)
     draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path, environ=environ)
-    with open_session(settings, environ, Silence(), platform) as session:
+    with open_session(settings, environ, NullProgress(), platform) as session:
         launched = execute(draft, session, wait=True)
         assert launched.envelope is not None
         assert unpack_result(launched.envelope, launched.ticket) == 4

@@ -18,7 +18,7 @@ import kinetic
 from kinetic_flows.cli import main
 from kinetic_flows.clients.prefect.build_cache import shared_build_cache
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
-from kinetic_flows.core.progress import Silence
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud import Source
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.runs.session import configure
@@ -50,7 +50,7 @@ def _saved(api_url: str, credentials: GcpCredentials) -> str:
 
 
 def _configured(api_url: str, *, arguments: dict[str, str] | None = None, **env: str) -> Settings:
-    return configure({"PREFECT_API_URL": api_url, **env}, Silence(), arguments)
+    return configure({"PREFECT_API_URL": api_url, **env}, NullProgress(), arguments)
 
 
 def test_a_profile_named_by_the_environment_decides_what_nothing_else_does(

@@ -27,7 +27,7 @@ from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
-from kinetic_flows.runs.settle import settle, store_label
+from kinetic_flows.runs.settle import store_label, sync_state
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_KEY, Job
@@ -225,7 +225,7 @@ def test_what_a_workers_observer_guessed_makes_way_for_what_is_known(platform, c
     assert not api.set_state(run.id, "RUNNING"), "it is over all the same"
 
     def settled() -> bool:
-        settle(platform, api, RunTicket(run_id=run.id, name="main", run_key=RUN_KEY))
+        sync_state(platform, api, RunTicket(run_id=run.id, name="main", run_key=RUN_KEY))
         return "memory" in run.state[1]
 
     assert eventually(settled)

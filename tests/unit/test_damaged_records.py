@@ -42,7 +42,7 @@ def test_a_damaged_entry_of_the_ledger_is_put_aside_and_named_once(
     ledger, api = ClientLedger(tmp_path), Unasked()
     for _ in range(2):
         ledger.crash_orphans(api)  # type: ignore[arg-type]
-        ledger.set_owed(api)  # type: ignore[arg-type]
+        ledger.send_pending_updates(api)  # type: ignore[arg-type]
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert kept[f"{entry.name}.damaged"] == content
     assert f"of nobody{suffix}.damaged" in kept

@@ -24,7 +24,7 @@ from kinetic_flows.core.display import (
 )
 from kinetic_flows.core.terminal import PlainProgress
 from kinetic_flows.flows.inputs_table import _row
-from kinetic_flows.runs.group import Member
+from kinetic_flows.runs.group import MapItem
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"
 """Puts a text of somebody else's choice into the clipboard."""
@@ -87,13 +87,13 @@ def test_ordinary_arguments_read_the_same_in_a_page() -> None:
     assert for_markdown("lr=0.001, name='base'") == "lr=0.001, name='base'"
 
 
-def a_member(**fields: Any) -> Member:
+def an_item(**fields: Any) -> MapItem:
     whole = {"index": 0, "arguments": "", "state": "Failed", "tries": 1, "seconds": None}
-    return Member(**{**whole, **fields})
+    return MapItem(**{**whole, **fields})
 
 
 def test_an_input_is_no_link_in_the_table_of_inputs() -> None:
-    row = _row(a_member(arguments="'[click](javascript:alert(1))'"), session=None)  # type: ignore[arg-type]
+    row = _row(an_item(arguments="'[click](javascript:alert(1))'"), session=None)  # type: ignore[arg-type]
     assert row["arguments"] == "'\\[click\\](javascript:alert(1))'"
 
 

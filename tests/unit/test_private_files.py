@@ -42,7 +42,7 @@ def test_whatever_is_written_is_private_whatever_the_umask(tmp_path: Path) -> No
     generation = store.get("runs/1/attempts/0/payload.pkl").generation
     assert store.replace_if_unchanged("runs/1/attempts/0/payload.pkl", b"other", generation)
     ledger = ClientLedger(home / "clients")
-    ledger.owe("http://api", "1", "FAILED", "away")
+    ledger.add_pending_update("http://api", "1", "FAILED", "away")
     with ledger.entered("2"), scratch_directory(home):
         assert open_to_others(tmp_path / "deep") == []
     assert (home / "trees" / "a" / "tree.json").stat().st_mode & 0o777 == 0o600

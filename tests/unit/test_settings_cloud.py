@@ -397,8 +397,8 @@ def test_kinetic_config_on_this_machine_shows_no_cloud(
 def test_settings_without_a_profile_import_neither_prefect_nor_google() -> None:
     code = (
         "import sys; from kinetic_flows.runs.session import configure;"
-        "from kinetic_flows.core.progress import Silence;"
-        "configure({'KINETIC_PROJECT': 'my-project-1'}, Silence());"
+        "from kinetic_flows.core.progress import NullProgress;"
+        "configure({'KINETIC_PROJECT': 'my-project-1'}, NullProgress());"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}"
         " & {'prefect', 'google', 'kubernetes_asyncio', 'pydantic', 'httpx'}))"
     )

@@ -339,7 +339,7 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
 
 
 @contextmanager
-def impatient(retries: int = 1) -> Iterator[None]:
+def short_retries(retries: int = 1) -> Iterator[None]:
     """Let requests that cannot reach the API fail after seconds, not after a minute.
 
     For those who have something else to do meanwhile, and ask again.

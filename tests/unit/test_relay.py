@@ -12,7 +12,7 @@ from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.protocols import Observation, Phase
 from kinetic_flows.runs import wait
-from kinetic_flows.runs.wait import LateMirror, Mirror, mirror_of
+from kinetic_flows.runs.wait import LateRelay, Relay, relay_for
 
 RUN = RunTicket(run_id="run-1", name="train", run_key="")
 PENDING = RunRecord(
@@ -27,7 +27,7 @@ PENDING = RunRecord(
 
 @dataclass
 class Prefect:
-    """The API, as far as a mirror asks it."""
+    """The API, as far as a relay asks it."""
 
     record: RunRecord = PENDING
     told: list[str] = field(default_factory=list)
@@ -56,42 +56,42 @@ def running(output: bytes = b"") -> Observation:
 
 
 @pytest.mark.parametrize(
-    ("reports", "kind"), [(True, type(None)), (False, Mirror), (None, LateMirror)]
+    ("reports", "kind"), [(True, type(None)), (False, Relay), (None, LateRelay)]
 )
 def test_only_runs_that_may_not_report_are_mirrored(reports: bool | None, kind: type) -> None:
     session: Any = Session(runs_report=reports)
-    assert type(mirror_of(RUN, session)) is kind
-    assert mirror_of(replace(RUN, dispatch="worker"), session) is None
+    assert type(relay_for(RUN, session)) is kind
+    assert relay_for(replace(RUN, dispatch="worker"), session) is None
 
 
 def test_a_run_that_says_nothing_for_a_while_is_told_of_from_its_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session: Any = Session()
-    mirror = LateMirror(RUN, session)
-    mirror.take(running(b"one\n"))
+    relay = LateRelay(RUN, session)
+    relay.take(running(b"one\n"))
     assert session.api.told == [], "it is left to the run at first"
     monkeypatch.setattr(wait, "REPORTING_SECONDS", 0)
     monkeypatch.setattr(wait, "SEND_SECONDS", 0)
-    mirror.take(running(b"two\n"))
-    mirror.take(running(b"three"))
-    mirror.finish()
+    relay.take(running(b"two\n"))
+    relay.take(running(b"three"))
+    relay.finish()
     assert session.api.told == ["RUNNING", "one", "two", "three"]
 
 
 def test_a_run_that_ends_before_it_could_be_missed_is_told_of_at_its_end() -> None:
     session: Any = Session()
-    mirror = LateMirror(RUN, session)
-    mirror.take(running(b"all\n"))
-    mirror.finish()
+    relay = LateRelay(RUN, session)
+    relay.take(running(b"all\n"))
+    relay.finish()
     assert session.api.told == ["RUNNING", "all"]
 
 
 def test_a_run_that_reports_is_left_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
     session: Any = Session(api=Prefect(record=replace(PENDING, state_type="RUNNING")))
     monkeypatch.setattr(wait, "REPORTING_SECONDS", 0)
-    mirror = LateMirror(RUN, session)
-    mirror.take(running(b"one\n"))
-    mirror.take(running(b"two\n"))
-    mirror.finish()
+    relay = LateRelay(RUN, session)
+    relay.take(running(b"one\n"))
+    relay.take(running(b"two\n"))
+    relay.finish()
     assert session.api.told == []

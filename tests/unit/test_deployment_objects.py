@@ -18,7 +18,7 @@ from kinetic_flows.core.job import (
 )
 from kinetic_flows.core.naming import deployment_prefix, deployment_prefix_of
 from kinetic_flows.platforms.local.store import LocalStore
-from kinetic_flows.runs.deployment_objects import pin_job, pinned_prefix, remove_objects
+from kinetic_flows.runs.deployment_objects import deploy_job, known_prefix, remove_objects
 
 PREFIX = deployment_prefix("train", "every night", "5b0c79a2")
 
@@ -55,7 +55,7 @@ def a_job(store: LocalStore, payload: bytes) -> JobSpec:
 
 def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -> None:
     job = a_job(store, b"call")
-    pinned = pin_job(job, b"call", PREFIX, store)
+    pinned = deploy_job(job, b"call", PREFIX, store)
     for name in ("runners/", "packs/", "locks/", "wheels/"):
         remove_objects(store, name)
     data = store.get(pinned.name).data
@@ -76,7 +76,7 @@ def test_where_somebody_has_the_project_makes_no_other_version(store: LocalStore
     job = a_job(store, b"call")
     assert job.code is not None
     versions = {
-        pin_job(replace(job, code=replace(job.code, root=root)), b"call", PREFIX, store).digest
+        deploy_job(replace(job, code=replace(job.code, root=root)), b"call", PREFIX, store).digest
         for root in ("/home/me/project", "/builds/123/project")
     }
     assert len(versions) == 1
@@ -86,10 +86,10 @@ def test_pinning_again_copies_nothing_and_another_job_is_another_version(
     store: LocalStore,
 ) -> None:
     job = a_job(store, b"call")
-    first = pin_job(job, b"call", PREFIX, store)
-    again = pin_job(job, b"call", PREFIX, store)
+    first = deploy_job(job, b"call", PREFIX, store)
+    again = deploy_job(job, b"call", PREFIX, store)
     assert (again.copied, again.digest, again.name) == (0, first.digest, first.name)
-    other = pin_job(replace(job, retries=1), b"call", PREFIX, store)
+    other = deploy_job(replace(job, retries=1), b"call", PREFIX, store)
     assert other.version_prefix != first.version_prefix
     removed = remove_objects(store, PREFIX, keep=lambda name: name.startswith(other.version_prefix))
     assert removed == first.copied + 1
@@ -100,18 +100,18 @@ def test_pinning_again_copies_nothing_and_another_job_is_another_version(
 
 def test_an_interrupted_pinning_is_finished_by_the_next(store: LocalStore) -> None:
     job = a_job(store, b"call")
-    whole = pin_job(job, b"call", PREFIX, store)
+    whole = deploy_job(job, b"call", PREFIX, store)
     store.delete(f"{whole.version_prefix}packs/2")
     store.delete(whole.name)
-    assert pin_job(job, b"call", PREFIX, store).copied == 1
+    assert deploy_job(job, b"call", PREFIX, store).copied == 1
     assert store.get(whole.name)
 
 
 def test_where_a_deployments_objects_are_is_read_from_its_job(store: LocalStore) -> None:
     assert PREFIX == "deployments/train-every-night-5b0c79a2/"
-    pinned = pin_job(a_job(store, b"call"), b"call", PREFIX, store)
+    pinned = deploy_job(a_job(store, b"call"), b"call", PREFIX, store)
     env = {"KINETIC_JOB": f"{store.uri}/{pinned.name}"}
-    assert pinned_prefix({"env": env}, store.uri) == PREFIX
-    assert pinned_prefix({"env": env}, "gs://elsewhere") is None
-    assert pinned_prefix({}, store.uri) is None
+    assert known_prefix({"env": env}, store.uri) == PREFIX
+    assert known_prefix({"env": env}, "gs://elsewhere") is None
+    assert known_prefix({}, store.uri) is None
     assert deployment_prefix_of("runs/1/job.json") is None
