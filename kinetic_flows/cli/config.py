@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.settings.settings import (
     ResolvedSetting,
     describe_settings,
@@ -31,10 +32,7 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     if as_json:
         print(json.dumps({row.name: _as_json(row) for row in rows}, indent=2))
         return
-    table = [(row.name, _shown(row.value), str(row.source)) for row in rows]
-    names, values = (max(len(line[column]) for line in table) for column in (0, 1))
-    for name, value, source in table:
-        print(f"{name.ljust(names)}  {value.ljust(values)}  {source}")
+    print_table([(row.name, _shown(row.value), str(row.source)) for row in rows])
 
 
 def _as_json(row: ResolvedSetting) -> dict[str, object]:

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.core.display import for_terminal
+from kinetic_flows.core.display import for_terminal, labelled
 from kinetic_flows.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
         ("run it", f"prefect deployment run '{found.name}'"),
         ("worker", found.worker_command),
     ]
-    width = max(len(label) for label, _ in rows)
-    for label, text in rows:
-        print(f"{label.rjust(width)}  {for_terminal(text)}")
+    print(labelled((label, for_terminal(text)) for label, text in rows))
 
 
 @deployments_app.command

@@ -16,7 +16,12 @@ from kinetic_flows.cli.functions import outcome, plain
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.display import for_terminal, output_for_terminal, value_for_output
+from kinetic_flows.core.display import (
+    for_terminal,
+    labelled,
+    output_for_terminal,
+    value_for_output,
+)
 from kinetic_flows.core.errors import RunNotFoundError, UsageError
 from kinetic_flows.core.naming import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.core.progress import NullProgress
@@ -84,10 +89,8 @@ def show(run_id: str, /, *, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(row))
         return
-    told = {name: text for name, value in row.items() if (text := _shown(value))}
-    width = max(map(len, told))
-    for name, text in told.items():
-        print(f"{name.rjust(width)}  {for_terminal(text)}")
+    told = ((name, text) for name, value in row.items() if (text := _shown(value)))
+    print(labelled((name, for_terminal(text)) for name, text in told))
 
 
 @runs_app.command

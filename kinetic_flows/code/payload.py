@@ -29,7 +29,7 @@ from kinetic_flows.code.reprs import argument_reprs
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.unpicklable import largest_part, unpicklable_error
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.files import megabytes
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import Sha256, sha256_hex
 
 __all__ = ["PIECE_BYTES", "Payload", "Piece", "argument_reprs", "pack_call", "require_same_python"]
@@ -209,7 +209,7 @@ def _size_warnings(
         return ()
     name, part_bytes = largest_part(call, root)
     warning = (
-        f"the call is {megabytes(size_bytes)} pickled, of which {name} is "
-        f"{megabytes(part_bytes)}; pass large data as a path or a URI that the run can read"
+        f"the call is {size_in_units(size_bytes)} pickled, of which {name} is "
+        f"{size_in_units(part_bytes)}; pass large data as a path or a URI that the run can read"
     )
     return (warning,)

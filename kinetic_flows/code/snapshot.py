@@ -17,7 +17,7 @@ from kinetic_flows.code.reading import SnapshotReader, copies
 from kinetic_flows.code.stat_cache import StatCache
 from kinetic_flows.code.tree import FoundFile, Tree, walk_tree
 from kinetic_flows.core.errors import PackageRootError, ProjectTooLargeError
-from kinetic_flows.core.files import megabytes, printable
+from kinetic_flows.core.files import printable, size_in_units
 from kinetic_flows.core.job import ObjectRef, sha256_hex
 from kinetic_flows.core.naming import manifest_object
 
@@ -139,19 +139,21 @@ def _guard_size(tree: Tree, options: SnapshotOptions) -> tuple[str, ...]:
     largest = f"the largest files are {_largest(tree.files)}"
     if size_bytes > options.max_size_bytes:
         raise ProjectTooLargeError(
-            f"the project's code is {megabytes(size_bytes)}, more than "
-            f"{megabytes(options.max_size_bytes)}; {largest}",
+            f"the project's code is {size_in_units(size_bytes)}, more than "
+            f"{size_in_units(options.max_size_bytes)}; {largest}",
             value=size_bytes,
             hint=f"{remedy}, or raise KINETIC_MAX_CODE_SIZE_MB",
         )
     if size_bytes > options.warn_size_bytes:
-        return (f"the project's code is {megabytes(size_bytes)}; {largest}; {remedy}",)
+        return (f"the project's code is {size_in_units(size_bytes)}; {largest}; {remedy}",)
     return ()
 
 
 def _largest(files: Iterable[FoundFile]) -> str:
     ordered = sorted(files, key=lambda file: (-file.size_bytes, file.path))[:NAMED_LARGEST]
-    return ", ".join(f"{printable(file.path)} ({megabytes(file.size_bytes)})" for file in ordered)
+    return ", ".join(
+        f"{printable(file.path)} ({size_in_units(file.size_bytes)})" for file in ordered
+    )
 
 
 def _fullest(files: Iterable[FoundFile]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 _LINE_ENDS = re.compile(r"[\r\n]")
@@ -47,6 +48,13 @@ def output_for_terminal(text: str) -> str:
 def value_for_output(value: object) -> str:
     """Return a value as it is printed: written out on a terminal, as it is for programs."""
     return for_terminal(str(value)) if sys.stdout.isatty() else str(value)
+
+
+def labelled(rows: Iterable[tuple[str, str]]) -> str:
+    """Return rows of a label and a text as lines, the labels aligned at their ends."""
+    rows = list(rows)
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
 
 
 def for_markdown(text: str) -> str:

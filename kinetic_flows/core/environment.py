@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import ObjectRef, Sha256
 
 Category = Literal["cpu", "gpu", "tpu"]
@@ -75,6 +76,6 @@ def pull_seconds(size_bytes: int) -> float:
 def size_in_words(size_bytes: int) -> str:
     """Say how large an image is, and about how long its pull takes."""
     return (
-        f"{size_bytes / 1e6:,.0f} MB compressed, about {max(pull_seconds(size_bytes), 1):.0f} s "
+        f"{size_in_units(size_bytes)} compressed, about {max(pull_seconds(size_bytes), 1):.0f} s "
         "to pull where a node does not have it"
     )

@@ -204,6 +204,8 @@ def listed(paths: Sequence[str], *, limit: int) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def megabytes(size_bytes: int) -> str:
+def size_in_units(size_bytes: int) -> str:
     """Write a size for people."""
-    return f"{size_bytes / 1e6:,.1f} MB"
+    from humanize import naturalsize
+
+    return naturalsize(size_bytes)

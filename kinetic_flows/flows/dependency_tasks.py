@@ -9,6 +9,7 @@ from typing import Any
 from prefect.context import TaskRunContext
 
 from kinetic_flows.core.environment import EnvironmentSpec
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import ObjectRef, RequirementsSpec
 from kinetic_flows.core.naming import TASK_UPLOAD_DEPENDENCIES, upload_cache_key
 from kinetic_flows.core.progress import Progress
@@ -18,7 +19,7 @@ from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.wheelhouse import Wheelhouse
 from kinetic_flows.flows.own_tasks import own_task
-from kinetic_flows.flows.steps import size_in_units, step
+from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.platforms.image_sources import BaseImage
 

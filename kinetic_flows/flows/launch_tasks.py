@@ -5,6 +5,7 @@ from __future__ import annotations
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.code.upload import code_spec, upload_code
 from kinetic_flows.core.errors import KineticError, RunCancelled
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import CodeSpec, ResultEnvelope, RunTicket
 from kinetic_flows.core.naming import (
     TASK_AWAIT_RUN,
@@ -16,7 +17,7 @@ from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.run_page import publish_description
-from kinetic_flows.flows.steps import size_in_units, step
+from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.launch import Membership, Prepared

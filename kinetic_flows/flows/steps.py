@@ -85,13 +85,3 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     # What our steps come to belongs to the run, however little people's own flows are to log.
     own.logger.setLevel(logging.INFO)
     return own
-
-
-def size_in_units(count: int) -> str:
-    """Write a number of bytes for people."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

@@ -9,6 +9,7 @@ from typing import Any
 
 from kinetic_flows.core import naming
 from kinetic_flows.core.accelerators.model import Architecture
+from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import Category, pull_seconds, size_in_words
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_reference import parse_reference
@@ -106,8 +107,7 @@ class ImageReport:
         rows += [("warning", line) for line in self.warnings]
         rows += [("problem", f"{item.message}; {item.hint}") for item in self.problems]
         rows.append(("verdict", "cannot run calls" if self.problems else "can run calls"))
-        width = max(len(label) for label, _ in rows)
-        return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
+        return labelled(rows)
 
 
 def check_image(registry: ImageRegistry, reference: str, wanted: Wanted) -> ImageReport:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, size_in_words
+from kinetic_flows.core.files import size_in_units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +114,13 @@ class RunPlan:
             rows.append(("packages", f"{len(environment.packages)} locked"))
             rows.append(("hash", environment.dependency_hash))
         if self.code:
-            size = f"{self.code.size_bytes / 1e6:.1f} MB"
+            size = size_in_units(self.code.size_bytes)
             rows.append(("code", f"{self.code.files} files, {size}"))
         rows += [("why", line) for line in self.why or ()]
         rows += [("left out", line) for line in self.filtered]
         rows += [("warning", line) for line in self.warnings]
         rows += [("in the way", line) for line in self.obstacles]
-        width = max(len(label) for label, _ in rows)
-        return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
+        return labelled(rows)
 
     def _dependencies(self) -> str:
         come = self.packages_come[0].lower() + self.packages_come[1:]

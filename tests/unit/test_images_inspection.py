@@ -203,7 +203,7 @@ def test_a_report_tells_people_everything() -> None:
         "     image  us-docker.pkg.dev/p/r/mine:v1\n"
         "    digest  sha256:1\n"
         "  platform  linux/amd64\n"
-        "      size  600 MB compressed, about 10 s to pull where a node does not have it\n"
+        "      size  600.0 MB compressed, about 10 s to pull where a node does not have it\n"
         "entrypoint  /bin/tini -- (not used by runs)\n"
         "      user  65532\n"
         " directory  /home/me\n"

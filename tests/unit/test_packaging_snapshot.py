@@ -182,7 +182,7 @@ def test_what_may_not_be_read_stays_and_is_named(project: Path, tmp_path: Path) 
     (project / "locked").chmod(0)
     tmp_path.chmod(0o755)
     code = f"""
-        import os, pathlib, sys
+        import humanize, os, pathlib, sys
         from kinetic_flows.code.snapshot import take_snapshot
         if os.getuid() == 0:
             os.setgroups([]); os.setgid(65534); os.setuid(65534)
