@@ -22,14 +22,13 @@ from typing import Any
 import cloudpickle
 
 from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.core.envelope import ResultEnvelope, open_result
 from kinetic_flows.core.job import (
     CodeSpec,
     JobSpec,
     ObjectRef,
     PrefectSpec,
-    ResultEnvelope,
     canonical_json,
-    open_result,
     sha256_hex,
 )
 

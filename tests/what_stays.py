@@ -25,11 +25,29 @@ from prefect.blocks.core import Block
 
 import kinetic_flows
 from kinetic_flows.cli.main import app
-from kinetic_flows.core import job, naming
+from kinetic_flows.clients.prefect import flow_names, labels
+from kinetic_flows.clients.prefect.build_cache import (
+    build_cache_block,
+    build_cache_key,
+    upload_cache_key,
+)
+from kinetic_flows.clients.prefect.store_key import store_key_block
+from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL
+from kinetic_flows.core import job, object_names
 from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus, seal_result
 from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.functions import member_name, run_name
+from kinetic_flows.core.job import JOB_VARIABLE, RUN_KEY_VARIABLE
+from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.core.settings.settings import describe_settings, resolve_settings
 from kinetic_flows.flows.build_output import LINK_KEY
+from kinetic_flows.images import tags
+from kinetic_flows.platforms.gke import names
+from kinetic_flows.platforms.gke.builds.docker_hub import (
+    DOCKER_HUB_TOKEN_SECRET,
+    DOCKER_HUB_USERNAME_SECRET,
+)
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.runs import group
 from public_api import error_classes, error_told, options, public_names, signature
@@ -154,78 +172,85 @@ def _names_in_the_source() -> Section:
 
 
 def _object_names() -> Section:
-    version = naming.deployment_version_prefix(naming.deployment_prefix("f", "n", "t"), DIGEST)
+    version = object_names.deployment_version_prefix(
+        object_names.deployment_prefix("f", "n", "t"), DIGEST
+    )
     return {
-        "code pack": naming.pack_object(DIGEST),
-        "code manifest": naming.manifest_object(DIGEST),
-        "lock": naming.lock_object(DIGEST),
-        "lock's signature": naming.lock_signature_object(DIGEST, b"key"),
-        "wheel": naming.wheel_object(DIGEST, "a-1-py3-none-any.whl"),
-        "runner": naming.runner_object(DIGEST),
-        "requirements": naming.requirements_object(DIGEST),
-        "build source": naming.build_source_object(DIGEST),
-        "build logs": naming.BUILD_LOGS,
-        "build results": naming.BUILD_RESULTS,
-        "lease": naming.lease_object("subject"),
-        "lease's followers": naming.lease_followers_prefix("subject"),
-        "job": naming.job_object(RUN),
-        "payload": naming.payload_object(RUN),
-        "result": naming.result_object(RUN),
-        "piece of a payload": naming.piece_object(RUN, DIGEST),
-        "owner of a worker's job": naming.job_owner("token"),
-        "runs": naming.RUNS,
-        "outputs": naming.OUTPUTS,
-        "deployment": naming.deployment_prefix("My Flow", "Nightly", "token"),
+        "code pack": object_names.pack_object(DIGEST),
+        "code manifest": object_names.manifest_object(DIGEST),
+        "lock": object_names.lock_object(DIGEST),
+        "lock's signature": object_names.lock_signature_object(DIGEST, b"key"),
+        "wheel": object_names.wheel_object(DIGEST, "a-1-py3-none-any.whl"),
+        "runner": object_names.runner_object(DIGEST),
+        "requirements": object_names.requirements_object(DIGEST),
+        "build source": object_names.build_source_object(DIGEST),
+        "build logs": object_names.BUILD_LOGS,
+        "build results": object_names.BUILD_RESULTS,
+        "lease": object_names.lease_object("subject"),
+        "lease's followers": object_names.lease_followers_prefix("subject"),
+        "job": object_names.job_object(RUN),
+        "payload": object_names.payload_object(RUN),
+        "result": object_names.result_object(RUN),
+        "piece of a payload": object_names.piece_object(RUN, DIGEST),
+        "owner of a worker's job": object_names.job_owner("token"),
+        "runs": object_names.RUNS,
+        "outputs": object_names.OUTPUTS,
+        "deployment": object_names.deployment_prefix("My Flow", "Nightly", "token"),
         "deployment's version": version,
-        "deployment's job": naming.deployment_job_object(version),
-        "jobs bucket": naming.jobs_bucket("project", "cluster"),
-        "builds bucket": naming.builds_bucket("project", "cluster"),
-        "long bucket": naming.jobs_bucket("example.com:project-" + "x" * 30, "c" * 30),
+        "deployment's job": object_names.deployment_job_object(version),
+        "jobs bucket": cloud_names.jobs_bucket("project", "cluster"),
+        "builds bucket": cloud_names.builds_bucket("project", "cluster"),
+        "long bucket": cloud_names.jobs_bucket("example.com:project-" + "x" * 30, "c" * 30),
     }
 
 
 def _images() -> Section:
     hub, own = "user/name", "us-docker.pkg.dev/p/repo"
-    repository = naming.cluster_repository("example.com:p", "us-central1-a", "cluster")
+    repository = cloud_names.cluster_repository("example.com:p", "us-central1-a", "cluster")
     return {
         "repository": repository,
-        "project image": naming.project_image(repository, "tpu", DIGEST),
-        "image here": naming.local_image_reference("cpu", DIGEST),
-        "base on Docker Hub": naming.base_image(hub, "gpu"),
-        "lean base": naming.base_image(own, "gpu", "lean"),
-        "base of a user": naming.base_image("user", "cpu"),
-        "base at docker.io": naming.base_image("docker.io/user", "cpu"),
-        "controller": naming.controller_image(own),
-        "tag with a Python": naming.python_tag("v1", "3.12"),
-        "tag of a made base": naming.base_tag("3.12", DIGEST),
-        "tag of a build": naming.build_tag("reg/Image:tag", DIGEST),
-        "secret: Docker Hub user": naming.DOCKER_HUB_USERNAME_SECRET,
-        "secret: Docker Hub token": naming.DOCKER_HUB_TOKEN_SECRET,
+        "project image": tags.project_image(repository, "tpu", DIGEST),
+        "image here": tags.local_image_reference("cpu", DIGEST),
+        "base on Docker Hub": tags.base_image(hub, "gpu"),
+        "lean base": tags.base_image(own, "gpu", "lean"),
+        "base of a user": tags.base_image("user", "cpu"),
+        "base at docker.io": tags.base_image("docker.io/user", "cpu"),
+        "controller": tags.controller_image(own),
+        "tag with a Python": tags.python_tag("v1", "3.12"),
+        "tag of a made base": tags.base_tag("3.12", DIGEST),
+        "tag of a build": tags.build_tag("reg/Image:tag", DIGEST),
+        "secret: Docker Hub user": DOCKER_HUB_USERNAME_SECRET,
+        "secret: Docker Hub token": DOCKER_HUB_TOKEN_SECRET,
     }
 
 
 def _names_in_prefect() -> Section:
     return {
-        "tag of runs": naming.RUN_TAG,
-        "tag of a cache key": naming.cache_tag(DIGEST),
-        "tag of a retry": naming.retry_tag(RUN),
-        "label of runs in a group": [naming.PARENT_LABEL, naming.INDEX_LABEL],
+        "tag of runs": labels.RUN_TAG,
+        "tag of a cache key": labels.cache_tag(DIGEST),
+        "tag of a retry": labels.retry_tag(RUN),
+        "label of runs in a group": [labels.PARENT_LABEL, labels.INDEX_LABEL],
         "flows": [
-            *(naming.PARENT_FLOW, naming.GROUP_FLOW, naming.DEPLOY_FLOW),
-            *(naming.RECONCILE_FLOW, naming.BUILD_IMAGE_FLOW),
+            *(flow_names.PARENT_FLOW, flow_names.GROUP_FLOW, flow_names.DEPLOY_FLOW),
+            *(flow_names.RECONCILE_FLOW, flow_names.BUILD_IMAGE_FLOW),
         ],
-        "step of a group": naming.STEP_RUN_INPUTS,
-        "name of a run": naming.run_name(str.upper, "a/b <c>"),
-        "name of a run in a group": naming.member_name("train", 3),
-        "loggers": [naming.RUN_LOGGER, naming.CLIENT_LOGGER],
-        "work pools": [naming.WORK_POOL, naming.LOCAL_WORK_POOL],
-        "cache key of a build": naming.build_cache_key("reg/image:tag", DIGEST),
-        "cache key of an upload": naming.upload_cache_key("gs://b", DIGEST, all_wheels=True),
-        "cache key of another upload": naming.upload_cache_key("gs://b", DIGEST, all_wheels=False),
-        "block of a build cache": naming.build_cache_block("bucket", DIGEST),
-        "block of a store's key": naming.store_key_block("bucket"),
+        "step of a group": flow_names.STEP_RUN_INPUTS,
+        "name of a run": run_name(str.upper, "a/b <c>"),
+        "name of a run in a group": member_name("train", 3),
+        "loggers": [labels.RUN_LOGGER, labels.CLIENT_LOGGER],
+        "work pools": [cloud_names.WORK_POOL, LOCAL_WORK_POOL],
+        "cache key of a build": build_cache_key("reg/image:tag", DIGEST),
+        "cache key of an upload": upload_cache_key("gs://b", DIGEST, all_wheels=True),
+        "cache key of another upload": upload_cache_key("gs://b", DIGEST, all_wheels=False),
+        "block of a build cache": build_cache_block("bucket", DIGEST),
+        "block of a store's key": store_key_block("bucket"),
         "artifacts": sorted(
-            {naming.RUN_ARTIFACT, naming.INPUTS_ARTIFACT, naming.BASE_IMAGES_ARTIFACT, LINK_KEY}
+            {
+                flow_names.RUN_ARTIFACT,
+                flow_names.INPUTS_ARTIFACT,
+                flow_names.BASE_IMAGES_ARTIFACT,
+                LINK_KEY,
+            }
             | said(calls("_artifact"), "key")
         ),
         "states of inputs": [group.LAUNCHING, group.NOT_LAUNCHED],
@@ -255,14 +280,14 @@ def _states() -> Section:
 
 
 def _names_in_the_cluster() -> Section:
-    job_name = naming.kubernetes_job_name("Train It!", RUN)
+    job_name = names.kubernetes_job_name("Train It!", RUN)
     found: dict[str, Any] = {
         "Job": job_name,
-        "Job with a long name": naming.kubernetes_job_name("x" * 80, RUN),
-        "Secret": naming.run_secret_name(job_name),
-        "Service": naming.HEADLESS_SERVICE,
-        "label of pods": naming.RUN_ID_POD_LABEL,
-        "annotation of Jobs": naming.SCHEDULE_TIMEOUT_ANNOTATION,
+        "Job with a long name": names.kubernetes_job_name("x" * 80, RUN),
+        "Secret": names.run_secret_name(job_name),
+        "Service": names.HEADLESS_SERVICE,
+        "label of pods": names.RUN_ID_POD_LABEL,
+        "annotation of Jobs": names.SCHEDULE_TIMEOUT_ANNOTATION,
     }
     for path in ("worker/rbac.yaml", "worker/worker.yaml"):
         for item in yaml.safe_load_all((files(DEPLOYMENTS) / path).read_text()):
@@ -306,15 +331,15 @@ def _exit_codes() -> Section:
 
 
 def _job_and_result() -> Section:
-    header = job.ResultHeader(run_id=RUN, status="crashed", log_tail=("a", "b"), exit_code=-9)
-    envelope = job.ResultEnvelope(header=header, body=b"body")
+    header = ResultHeader(run_id=RUN, status="crashed", log_tail=("a", "b"), exit_code=-9)
+    envelope = ResultEnvelope(header=header, body=b"body")
     return {
         "version": job.JOB_VERSION,
         "job": _sample_job().to_json().decode(),
         "digest of its content": _sample_job().content_digest(),
-        "statuses": get_args(job.ResultStatus),
-        "envelope": job.seal_result(envelope, KEY).decode(),
-        "variables that tell of them": [naming.JOB_VARIABLE, naming.RUN_KEY_VARIABLE],
+        "statuses": get_args(ResultStatus),
+        "envelope": seal_result(envelope, KEY).decode(),
+        "variables that tell of them": [JOB_VARIABLE, RUN_KEY_VARIABLE],
     }
 
 
@@ -330,15 +355,15 @@ def _sample_job() -> job.JobSpec:
         python="3.11",
         runner=reference("runners/r.pyz"),
         code=job.CodeSpec(packs=(reference("packs/p"),), manifest=reference("packs/m.json")),
-        payload=reference(naming.payload_object(RUN)),
-        result=naming.result_object(RUN),
+        payload=reference(object_names.payload_object(RUN)),
+        result=object_names.result_object(RUN),
         output_dir="gs://bucket/outputs",
         requirements=job.RequirementsSpec(
             lock=reference("requirements/l.txt"), wheels=(reference("wheels/w/w.whl"),)
         ),
         prefect=job.PrefectSpec(api_url="http://prefect/api", flow_run_id=RUN),
         timeout_seconds=60.0,
-        pieces=(reference(naming.piece_object(RUN, DIGEST)),),
+        pieces=(reference(object_names.piece_object(RUN, DIGEST)),),
         launch=job.LaunchSpec(
             image={"reference": "image"}, accelerator="cpu", mode="bundled", options={"retries": 1}
         ),

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kinetic_flows.clients.prefect.labels import IMAGE_LABEL, PLATFORM_LABEL
 from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError, suggest
-from kinetic_flows.core.naming import IMAGE_LABEL, PLATFORM_LABEL
 
 if TYPE_CHECKING:
     from kinetic_flows.api.run import Run

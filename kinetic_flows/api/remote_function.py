@@ -11,10 +11,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.functions import is_async
+from kinetic_flows.core.functions import is_async, run_name
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.core.naming import run_name
 from kinetic_flows.core.options import Options, RunOptions, check_flow
 from kinetic_flows.plans.inputs import InputMode, Inputs, sweep_options
 

@@ -12,9 +12,10 @@ from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import ConfigurationError, RunNotFoundError
 from kinetic_flows.core.interruption import in_thread
-from kinetic_flows.core.job import ResultEnvelope, RunTicket
+from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
@@ -169,7 +170,7 @@ class Run(Generic[R]):
 
         A directory on this machine, else a `gs://` URI.
         """
-        from kinetic_flows.core.naming import OUTPUTS_LABEL
+        from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL
 
         with own_session(NullProgress(), self.cloud) as session:
             base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
@@ -230,7 +231,7 @@ def _check_store(record: RunRecord, session: Session) -> None:
     Raises:
         ConfigurationError: They are.
     """
-    from kinetic_flows.core.naming import STORE_LABEL
+    from kinetic_flows.clients.prefect.labels import STORE_LABEL
     from kinetic_flows.runs.settle import store_label
 
     there, here = record.labels.get(STORE_LABEL), store_label(session.platform)

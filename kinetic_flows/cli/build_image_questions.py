@@ -10,9 +10,9 @@ import questionary
 
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.naming import region
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import DEFAULT_ZONE
+from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.flows.build_image import BuildImageParameters
 from kinetic_flows.images.base_orders import CATEGORIES, check_repository, check_tag
 from kinetic_flows.platforms.gke.builds.base_images import product_version

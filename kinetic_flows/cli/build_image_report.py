@@ -96,7 +96,10 @@ def print_setup(setup: Setup | None) -> None:
 
 def print_credentials_note(plan: BaseImagesPlan) -> None:
     """Say where the credentials are now, and who has to be let at them."""
-    from kinetic_flows.core.naming import DOCKER_HUB_TOKEN_SECRET, DOCKER_HUB_USERNAME_SECRET
+    from kinetic_flows.platforms.gke.builds.docker_hub import (
+        DOCKER_HUB_TOKEN_SECRET,
+        DOCKER_HUB_USERNAME_SECRET,
+    )
 
     say(f"Docker Hub's credentials are in Secret Manager of project {plan.platform.project}")
     say("the build's service account has to be allowed to read them, once:")

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kinetic_flows.cli.build_image_report import say
+from kinetic_flows.clients.prefect.flow_names import BUILD_IMAGE_FLOW
 from kinetic_flows.core.display import for_terminal
-from kinetic_flows.core.naming import BUILD_IMAGE_FLOW
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord

@@ -9,9 +9,9 @@ from cyclopts import App, Parameter
 from kinetic_flows.cli.clusters import open_cluster
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.naming import HEADLESS_SERVICE
 from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
+from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.prefect.work_pools import WorkPools

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from kinetic_flows.api.run import attach
 from kinetic_flows.cli.functions import outcome, plain
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.display import (
@@ -23,7 +24,6 @@ from kinetic_flows.core.display import (
     value_for_output,
 )
 from kinetic_flows.core.errors import RunNotFoundError, UsageError
-from kinetic_flows.core.naming import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.run_ids import short_ids
 from kinetic_flows.runs.cleanup import find_expired, remove

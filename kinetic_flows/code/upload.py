@@ -31,7 +31,7 @@ from kinetic_flows.code.tree import Tree
 from kinetic_flows.core.files import scratch_directory
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.job import CodeSpec, ObjectRef, Sha256
-from kinetic_flows.core.naming import pack_object
+from kinetic_flows.core.object_names import pack_object
 from kinetic_flows.core.protocols import ArtifactStore
 
 UPLOADERS = 4

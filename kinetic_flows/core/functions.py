@@ -1,8 +1,9 @@
-"""Functions that are themselves Prefect flows, told apart without importing Prefect."""
+"""What is known of a function without importing Prefect: whether it is a flow, its runs' names."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,3 +38,17 @@ def is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or bool(
         is_flow(function) and getattr(function, "isasync", False)
     )
+
+
+def member_name(function: str, index: int | None) -> str:
+    """Name of a run: its function's, with the place of its input when it is one of a group."""
+    return function if index is None else f"{function}[{index}]"
+
+
+def run_name(function: object, given: str | None) -> str:
+    """Name of a function's runs: the one given, else its own, as far as Prefect accepts it.
+
+    A flow's name has none of `/%&<>`: the runs of a `<lambda>` are named `lambda`.
+    """
+    text: str = given or getattr(function, "__name__", None) or type(function).__name__
+    return re.sub(r"[/%&<>\s]+", " ", text).strip() or "function"

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, replace
 
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.core.naming import DOCKER_HUB_HOSTS
 
 DOCKER_HUB = "docker.io"
+DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = re.compile(r"^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d+)?\Z")

@@ -31,7 +31,7 @@ EARLIER_MODULES = {
     "groups": ("api.run_group",),
     "inputs": ("plans.inputs",),
     "inside_run": ("core.inside_run",),
-    "job": ("core.job",),
+    "job": ("core.job", "core.envelope"),
     "options": ("core.options",),
     "plan": ("plans.plan", "core.environment"),
     "remote_function": ("api.remote_function",),

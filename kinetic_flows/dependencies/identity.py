@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.job import ObjectRef, Sha256, canonical_json, sha256_hex
 from kinetic_flows.dependencies.lockfile import PUBLIC_INDEX, LockedPackage, parse_lock
@@ -66,7 +66,7 @@ def environment_spec(lock_text: str, target: Target) -> EnvironmentSpec:
         packages=tuple(Package(name=item.name, version=item.version) for item in packages),
         wheels=tuple(
             ObjectRef(
-                name=naming.wheel_object(wheel.sha256, wheel.filename),
+                name=object_names.wheel_object(wheel.sha256, wheel.filename),
                 sha256=wheel.sha256,
                 size_bytes=wheel.size_bytes,
             )

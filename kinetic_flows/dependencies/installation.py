@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.job import ObjectRef, RequirementsSpec, sha256_hex
@@ -100,11 +100,11 @@ def upload_installation(installation: Installation, store: ArtifactStore) -> Upl
     lock = format_lock(installation.packages).encode()
     digest = sha256_hex(lock)
     lock_ref = ObjectRef(
-        name=naming.requirements_object(digest), sha256=digest, size_bytes=len(lock)
+        name=object_names.requirements_object(digest), sha256=digest, size_bytes=len(lock)
     )
     refs = {
         ObjectRef(
-            name=naming.wheel_object(item.sha256, item.filename),
+            name=object_names.wheel_object(item.sha256, item.filename),
             sha256=item.sha256,
             size_bytes=item.size_bytes,
         ): item.path

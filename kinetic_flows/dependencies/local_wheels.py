@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.core.files import copy_atomically, scratch_directory
 from kinetic_flows.core.job import Sha256
@@ -111,7 +111,7 @@ class Shipper:
         digests = [item.removeprefix("sha256:") for item in file.hashes if "sha256:" in item]
         if not digests or not file.filename.endswith(".whl"):
             return None
-        path = self.home / naming.wheel_object(digests[0], file.filename)
+        path = self.home / object_names.wheel_object(digests[0], file.filename)
         return path if path.is_file() and _digest(path, "sha256") == digests[0] else None
 
     def _read(self, location: str, target: Path) -> None:
@@ -189,7 +189,7 @@ class Shipper:
                 value=name,
                 hint="name the package as it names itself",
             )
-        kept = self.home / naming.wheel_object(digest, wheel.name)
+        kept = self.home / object_names.wheel_object(digest, wheel.name)
         if not kept.is_file():
             copy_atomically(wheel, kept)
         size_bytes = wheel.stat().st_size

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import LockError, ObjectNotFoundError
 from kinetic_flows.core.files import write_atomically
 from kinetic_flows.core.job import Sha256, sha256_hex
@@ -45,7 +45,7 @@ class LockCache:
 
     @property
     def _path(self) -> Path:
-        return self.home / naming.lock_object(self.digest)
+        return self.home / object_names.lock_object(self.digest)
 
     @property
     def _believed_path(self) -> Path:
@@ -54,7 +54,9 @@ class LockCache:
     def stored(self) -> str | None:
         """Return the lock that everyone shares; None when there is none."""
         try:
-            return self.store.get(naming.lock_object(self.digest)).data.decode(errors="replace")
+            return self.store.get(object_names.lock_object(self.digest)).data.decode(
+                errors="replace"
+            )
         except ObjectNotFoundError:
             return None
 
@@ -88,11 +90,11 @@ class LockCache:
             text: The lock.
             accept: Whether a lock that somebody else stored meanwhile will do as well.
         """
-        name = naming.lock_object(self.digest)
+        name = object_names.lock_object(self.digest)
         for wheel in local_wheels(parse_lock(text), home=self.home):
             if wheel.path.is_file():
                 self.store.put_if_absent(
-                    naming.wheel_object(wheel.sha256, wheel.filename), wheel.path
+                    object_names.wheel_object(wheel.sha256, wheel.filename), wheel.path
                 )
         if not self.store.put_if_absent(name, text.encode()):
             current = self.store.get(name)
@@ -105,7 +107,7 @@ class LockCache:
         return text
 
     def _replaced(self, text: str, generation: str) -> bool:
-        name = naming.lock_object(self.digest)
+        name = object_names.lock_object(self.digest)
         return self.store.replace_if_unchanged(name, text.encode(), generation) is not None
 
     def _is_known(self, text: str) -> bool:
@@ -121,7 +123,7 @@ class LockCache:
 
     def _is_signed(self, text: str, key: bytes) -> bool:
         try:
-            found = self.store.get(naming.lock_signature_object(self.digest, key)).data
+            found = self.store.get(object_names.lock_signature_object(self.digest, key)).data
         except ObjectNotFoundError:
             return False
         return hmac.compare_digest(found, self._signature(text, key))
@@ -130,7 +132,10 @@ class LockCache:
         key = self.trust().key
         if key is None:
             return
-        name, signature = naming.lock_signature_object(self.digest, key), self._signature(text, key)
+        name, signature = (
+            object_names.lock_signature_object(self.digest, key),
+            self._signature(text, key),
+        )
         if self.store.put_if_absent(name, signature):
             return
         current = self.store.get(name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.core.files import write_atomically
 from kinetic_flows.core.job import Sha256
@@ -30,7 +30,7 @@ def local_wheels(packages: Iterable[LockedPackage], *, home: Path) -> tuple[Loca
     return tuple(
         LocalWheel(
             filename=item.wheel.filename,
-            path=home / naming.wheel_object(item.wheel.sha256, item.wheel.filename),
+            path=home / object_names.wheel_object(item.wheel.sha256, item.wheel.filename),
             sha256=item.wheel.sha256,
             size_bytes=item.wheel.size_bytes,
         )
@@ -44,7 +44,7 @@ def fetch_wheels(wheels: Iterable[LocalWheel], *, store: ArtifactStore) -> None:
     for wheel in wheels:
         if wheel.path.is_file():
             continue
-        data = store.get(naming.wheel_object(wheel.sha256, wheel.filename)).data
+        data = store.get(object_names.wheel_object(wheel.sha256, wheel.filename)).data
         if hashlib.sha256(data).hexdigest() != wheel.sha256:
             raise LockError(f"the stored wheel {wheel.filename} does not match its digest")
         write_atomically(wheel.path, data)

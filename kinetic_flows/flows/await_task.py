@@ -9,7 +9,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
 
-from kinetic_flows.core.naming import TASK_AWAIT_RUN
+from kinetic_flows.clients.prefect.flow_names import TASK_AWAIT_RUN
 from kinetic_flows.flows.own_tasks import own_task
 
 

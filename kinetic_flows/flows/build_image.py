@@ -17,8 +17,8 @@ from prefect import flow, unmapped
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 
+from kinetic_flows.clients.prefect import flow_names
 from kinetic_flows.clients.prefect.api import connect
-from kinetic_flows.core import naming
 from kinetic_flows.core.errors import BuildError, KineticError
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.progress import Progress
@@ -156,7 +156,7 @@ def running_python() -> str:
 
 
 @flow(
-    name=naming.BUILD_IMAGE_FLOW,
+    name=flow_names.BUILD_IMAGE_FLOW,
     flow_run_name="base images to {repository}",
     version="1",
     retries=0,

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from kinetic_flows.clients.prefect.flow_names import OUR_FLOWS
 from kinetic_flows.clients.prefect.internals import SENDING_LOGGERS
-from kinetic_flows.core.naming import OUR_FLOWS
 
 
 class _NotOurs(logging.Filter):

@@ -8,10 +8,11 @@ from typing import Any
 
 from prefect.context import TaskRunContext
 
+from kinetic_flows.clients.prefect.build_cache import upload_cache_key
+from kinetic_flows.clients.prefect.flow_names import TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import ObjectRef, RequirementsSpec
-from kinetic_flows.core.naming import TASK_UPLOAD_DEPENDENCIES, upload_cache_key
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import ArtifactStore, ResolvedImage
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation

@@ -14,10 +14,8 @@ from kinetic_flows.clients.prefect.deployments import (
     NewDeployment,
     PrefectDeployments,
 )
-from kinetic_flows.clients.prefect.records import environment_of
-from kinetic_flows.core.job import canonical_json, sha256_hex
-from kinetic_flows.core.naming import (
-    DEPLOY_FLOW,
+from kinetic_flows.clients.prefect.flow_names import DEPLOY_FLOW, TASK_CREATE_DEPLOYMENT
+from kinetic_flows.clients.prefect.labels import (
     DEPLOYMENT_VERSION_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
@@ -25,12 +23,12 @@ from kinetic_flows.core.naming import (
     JOB_LABEL,
     OUTPUTS_LABEL,
     PLATFORM_LABEL,
-    RUN_KEY_VARIABLE,
     RUN_TAG,
     STORE_LABEL,
-    TASK_CREATE_DEPLOYMENT,
-    payload_object,
 )
+from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, canonical_json, sha256_hex
+from kinetic_flows.core.object_names import payload_object
 from kinetic_flows.flows.deploy_tasks import create_deployment_task, pin_objects_task
 from kinetic_flows.flows.engine import drive
 from kinetic_flows.flows.prepare import prepare

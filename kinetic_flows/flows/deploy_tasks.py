@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kinetic_flows.clients.prefect.deployments import NewDeployment, PrefectDeployments
+from kinetic_flows.clients.prefect.flow_names import TASK_CREATE_DEPLOYMENT, TASK_PIN_OBJECTS
 from kinetic_flows.core.job import JobSpec
-from kinetic_flows.core.naming import TASK_CREATE_DEPLOYMENT, TASK_PIN_OBJECTS
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.steps import step
 from kinetic_flows.runs.deployment_objects import DeployedJob, deploy_job, remove_other_versions

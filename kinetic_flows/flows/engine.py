@@ -20,6 +20,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed, Failed
 
 from kinetic_flows.clients.prefect.api import short_retries, translation
+from kinetic_flows.clients.prefect.build_cache import CACHE_PREFIX
 from kinetic_flows.core.errors import (
     KineticError,
     PrefectServerError,
@@ -27,7 +28,6 @@ from kinetic_flows.core.errors import (
     RunCancelled,
 )
 from kinetic_flows.core.files import close_to_others
-from kinetic_flows.core.naming import CACHE_PREFIX
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.flows.console import quiet_console
 from kinetic_flows.flows.own_settings import own_settings

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_table_artifact
 
+from kinetic_flows.clients.prefect.flow_names import INPUTS_ARTIFACT
 from kinetic_flows.core.display import for_markdown
-from kinetic_flows.core.naming import INPUTS_ARTIFACT
 from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.runs.group import MapItem
 from kinetic_flows.runs.session import Session

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from kinetic_flows.code.runner_bundle import runner_bundle
-from kinetic_flows.code.upload import code_spec, upload_code
-from kinetic_flows.core.errors import KineticError, RunCancelled
-from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.job import CodeSpec, ResultEnvelope, RunTicket
-from kinetic_flows.core.naming import (
+from kinetic_flows.clients.prefect.flow_names import (
     TASK_AWAIT_RUN,
     TASK_LAUNCH_ACCELERATOR,
     TASK_UPLOAD_CODE,
-    runner_object,
 )
+from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.code.upload import code_spec, upload_code
+from kinetic_flows.core.envelope import ResultEnvelope
+from kinetic_flows.core.errors import KineticError, RunCancelled
+from kinetic_flows.core.files import size_in_units
+from kinetic_flows.core.job import CodeSpec, RunTicket
+from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.flows.own_tasks import own_task

@@ -17,9 +17,9 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.interruption import interruptible
-from kinetic_flows.core.naming import GROUP_FLOW
 from kinetic_flows.flows.engine import current_flow_run_id, drive
 from kinetic_flows.flows.inputs_table import publish_inputs
 from kinetic_flows.flows.map_driver import SweepDriver, Wishes

@@ -11,6 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
+from kinetic_flows.clients.prefect.flow_names import STEP_RUN_INPUTS
 from kinetic_flows.code.payload import PIECE_BYTES
 from kinetic_flows.core.errors import (
     KineticError,
@@ -19,7 +20,7 @@ from kinetic_flows.core.errors import (
     PrefectServerError,
 )
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.naming import STEP_RUN_INPUTS, piece_object
+from kinetic_flows.core.object_names import piece_object
 from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.core.protocols import Phase
 from kinetic_flows.plans.draft import Draft, with_arguments

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kinetic_flows.clients.prefect.flow_names import TASK_PREFLIGHT
 from kinetic_flows.core.errors import LaunchError, suggest
-from kinetic_flows.core.naming import TASK_PREFLIGHT
 from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.steps import step

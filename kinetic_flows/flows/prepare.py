@@ -9,9 +9,9 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 
 from kinetic_flows.clients.prefect.build_cache import shared_build_cache
+from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
-from kinetic_flows.core.naming import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.dependencies.installation import objects_of
 from kinetic_flows.flows.dependency_tasks import (
     ToInstall,

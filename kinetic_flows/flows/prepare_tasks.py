@@ -10,14 +10,14 @@ from typing import Any, TypedDict
 from prefect.artifacts import create_table_artifact
 from prefect.context import TaskRunContext
 
-from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
-from kinetic_flows.core.image_pages import image_page
-from kinetic_flows.core.naming import (
+from kinetic_flows.clients.prefect.build_cache import build_cache_key
+from kinetic_flows.clients.prefect.flow_names import (
     TASK_BUILD_IMAGE,
     TASK_LOCK_DEPENDENCIES,
     TASK_RESOLVE_IMAGE,
-    build_cache_key,
 )
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
+from kinetic_flows.core.image_pages import image_page
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import Platform, ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from kinetic_flows.core.naming import RECONCILE_FLOW
+from kinetic_flows.clients.prefect.flow_names import RECONCILE_FLOW
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.platforms.choose import choose_platform

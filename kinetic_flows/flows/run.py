@@ -10,9 +10,10 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW, TASK_AWAIT_RUN
+from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import KineticError, RunError
-from kinetic_flows.core.job import ResultEnvelope, RunTicket
-from kinetic_flows.core.naming import PARENT_FLOW, TASK_AWAIT_RUN
+from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.signals import Terminated, interruption_in
 from kinetic_flows.flows.engine import current_flow_run_id, drive
 from kinetic_flows.flows.launch_tasks import (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_pages import image_page
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.naming import RUN_ARTIFACT
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.launch import Prepared
 from kinetic_flows.runs.outputs import outputs_of

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.environment import BaseVariant, Category
 from kinetic_flows.core.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
 from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings.cloud import DEFAULT_BASE_IMAGE_REPO
+from kinetic_flows.images import tags
 from kinetic_flows.images.inspection import python_of
+from kinetic_flows.images.labels import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 
 BUILD_YOUR_OWN = (
     "unset KINETIC_BASE_IMAGE_REPO to have a base built into the cluster's own repository"
@@ -41,7 +42,7 @@ class WantedBase:
     @property
     def references(self) -> tuple[str, ...]:
         """The names it may have, best first."""
-        return (f"{self._name}:{naming.python_tag(self.tag, self.python)}", self.plain)
+        return (f"{self._name}:{tags.python_tag(self.tag, self.python)}", self.plain)
 
     @property
     def plain(self) -> str:
@@ -50,7 +51,7 @@ class WantedBase:
 
     @property
     def _name(self) -> str:
-        return naming.base_image(self.repository, self.category, self.variant)
+        return tags.base_image(self.repository, self.category, self.variant)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def find_base(registry: ImageRegistry, wanted: WantedBase) -> FoundBase:
 
 def is_made_from(base: ResolvedImage, identity: str) -> bool:
     """Whether a base image says that it was made from inputs of this identity."""
-    return base.labels.get(naming.LABEL_BASE_IDENTITY) == identity
+    return base.labels.get(LABEL_BASE_IDENTITY) == identity
 
 
 def check_base(
@@ -115,7 +116,7 @@ def check_base(
 
 
 def _fitting(reference: str, image: ResolvedImage, wanted: WantedBase) -> FoundBase:
-    category = image.labels.get(naming.LABEL_CATEGORY)
+    category = image.labels.get(LABEL_CATEGORY)
     if category not in (None, wanted.category):
         raise _unfit(
             wanted,
@@ -140,7 +141,7 @@ def _fitting(reference: str, image: ResolvedImage, wanted: WantedBase) -> FoundB
 def _unfit(wanted: WantedBase, what: str) -> ImageError:
     build = (
         "kinetic build-image --repo {repo} --category "
-        f"{naming.base_kind(wanted.category, wanted.variant)} --tag {wanted.tag}"
+        f"{tags.base_kind(wanted.category, wanted.variant)} --tag {wanted.tag}"
         f" --python {wanted.python}"
     )
     if wanted.repository == DEFAULT_BASE_IMAGE_REPO:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.environment import BaseVariant, Category
 from kinetic_flows.core.errors import (
     RegistryAccessError,
@@ -29,6 +28,7 @@ from kinetic_flows.core.image_reference import (
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings import values as check
+from kinetic_flows.images import tags
 from kinetic_flows.images.bases import (
     GLIBC,
     UPSTREAM,
@@ -46,6 +46,14 @@ from kinetic_flows.images.dockerfiles import (
     BuildRecipe,
     base_context,
     controller_context,
+)
+from kinetic_flows.images.labels import (
+    LABEL_CATEGORY,
+    LABEL_INPUTS,
+    LABEL_KIND,
+    LABEL_PYTHON,
+    LABEL_TITLE,
+    LABEL_VERSION,
 )
 
 CATEGORIES: tuple[Category, ...] = ("cpu", "gpu", "tpu")
@@ -123,7 +131,7 @@ class Standing:
         """Whether every name holds an image of exactly these inputs."""
         wanted = self.order.inputs
         return all(
-            image is not None and image.labels.get(naming.LABEL_INPUTS) == wanted
+            image is not None and image.labels.get(LABEL_INPUTS) == wanted
             for image in self.found.values()
         )
 
@@ -146,7 +154,7 @@ def check_repository(repository: str) -> str:
         UsageError: Its registry has no such names.
     """
     name = check.image_repository(repository, "--repo")
-    reference = parse_reference(naming.base_image(name, "cpu"))
+    reference = parse_reference(tags.base_image(name, "cpu"))
     parts = reference.repository.split("/")
     if reference.registry == DOCKER_HUB and len(parts) != 2:
         raise UsageError(
@@ -169,7 +177,7 @@ def check_tag(tag: str) -> str:
     Raises:
         ImageError: It cannot be a tag.
     """
-    parse_reference(f"base:{naming.python_tag(tag, '3.11')}")
+    parse_reference(f"base:{tags.python_tag(tag, '3.11')}")
     return tag
 
 
@@ -245,11 +253,11 @@ def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> 
     program = "import " + ", ".join(f"kinetic_flows.{name}" for name in modules)
     return BaseOrder(
         name="controller",
-        references=(f"{naming.controller_image(request.repository)}:{request.tag}",),
+        references=(f"{tags.controller_image(request.repository)}:{request.tag}",),
         inputs=inputs,
         context=context(request.version),
         recipe=BuildRecipe(
-            labels={naming.LABEL_INPUTS: inputs},
+            labels={LABEL_INPUTS: inputs},
             smoke_tests=(("kinetic", "--version"), ("python3", "-c", program)),
             from_scratch=request.from_scratch,
         ),
@@ -295,8 +303,8 @@ class _Source:
 
 def _base_order(request: BaseImagesRequest, base: str, python: str) -> BaseOrder:
     category, variant = _parts(base)
-    name = naming.base_image(request.repository, category, variant)
-    references = [f"{name}:{naming.python_tag(request.tag, python)}"]
+    name = tags.base_image(request.repository, category, variant)
+    references = [f"{name}:{tags.python_tag(request.tag, python)}"]
     if python == request.pythons[0]:
         references.append(f"{name}:{request.tag}")
     if request.dockerfile is None:
@@ -312,7 +320,7 @@ def _base_order(request: BaseImagesRequest, base: str, python: str) -> BaseOrder
         recipe=BuildRecipe(
             dockerfile=source.context.dockerfile,
             arguments=source.arguments,
-            labels={**source.labels, naming.LABEL_INPUTS: source.inputs},
+            labels={**source.labels, LABEL_INPUTS: source.inputs},
             smoke_tests=(("python3", "-c", *test),),
             from_scratch=request.from_scratch,
         ),
@@ -345,11 +353,11 @@ def _custom_source(path: Path, version: str, category: Category, python: str) ->
     context = read_context(path, bootstrap=read_bootstrap())
     arguments = {name: known[name] for name in known if name in context.arguments}
     labels = {
-        naming.LABEL_KIND: "base",
-        naming.LABEL_CATEGORY: category,
-        naming.LABEL_PYTHON: python,
-        naming.LABEL_VERSION: version,
-        naming.LABEL_TITLE: f"kinetic base for {category}, Python {python}",
+        LABEL_KIND: "base",
+        LABEL_CATEGORY: category,
+        LABEL_PYTHON: python,
+        LABEL_VERSION: version,
+        LABEL_TITLE: f"kinetic base for {category}, Python {python}",
     }
     return _Source(
         context=context.files,

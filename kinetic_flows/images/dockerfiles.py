@@ -10,12 +10,23 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.accelerators.packages import accelerator_closure, pin_of
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.images.bases import BaseInputs
+from kinetic_flows.images.labels import (
+    LABEL_BASE_IDENTITY,
+    LABEL_BASE_NAME,
+    LABEL_CATEGORY,
+    LABEL_DEPENDENCY_HASH,
+    LABEL_KIND,
+    LABEL_LOCK_DIGEST,
+    LABEL_PYTHON,
+    LABEL_TITLE,
+    LABEL_VARIANT,
+    LABEL_VERSION,
+)
 
 DOCKERFILE = "Dockerfile"
 
@@ -57,15 +68,15 @@ def base_context(inputs: BaseInputs, *, bootstrap: bytes, version: str) -> Build
         version: This product's version, for the labels.
     """
     labels = {
-        naming.LABEL_KIND: "base",
-        naming.LABEL_CATEGORY: inputs.category,
-        naming.LABEL_PYTHON: inputs.python,
-        naming.LABEL_BASE_IDENTITY: inputs.identity,
-        naming.LABEL_LOCK_DIGEST: _digest(inputs.lock),
-        naming.LABEL_VERSION: version,
-        naming.LABEL_TITLE: f"kinetic base for {inputs.category}, Python {inputs.python}",
-        naming.LABEL_BASE_NAME: inputs.upstream,
-        **({} if inputs.variant == "jax" else {naming.LABEL_VARIANT: inputs.variant}),
+        LABEL_KIND: "base",
+        LABEL_CATEGORY: inputs.category,
+        LABEL_PYTHON: inputs.python,
+        LABEL_BASE_IDENTITY: inputs.identity,
+        LABEL_LOCK_DIGEST: _digest(inputs.lock),
+        LABEL_VERSION: version,
+        LABEL_TITLE: f"kinetic base for {inputs.category}, Python {inputs.python}",
+        LABEL_BASE_NAME: inputs.upstream,
+        **({} if inputs.variant == "jax" else {LABEL_VARIANT: inputs.variant}),
     }
     values = {"upstream": inputs.upstream, "labels": _pairs(labels)}
     constraints = "".join(f"{pin}\n" for pin in accelerator_closure(inputs.lock))
@@ -98,15 +109,15 @@ def project_context(
         version: This product's version, for the labels.
     """
     labels = {
-        naming.LABEL_KIND: "project",
-        naming.LABEL_CATEGORY: environment.category,
-        naming.LABEL_PYTHON: environment.python,
-        naming.LABEL_BASE_IDENTITY: environment.base_identity,
-        naming.LABEL_DEPENDENCY_HASH: environment.dependency_hash,
-        naming.LABEL_LOCK_DIGEST: _digest(environment.lock),
-        naming.LABEL_VERSION: version,
-        naming.LABEL_TITLE: f"kinetic project on {environment.category}",
-        naming.LABEL_BASE_NAME: base,
+        LABEL_KIND: "project",
+        LABEL_CATEGORY: environment.category,
+        LABEL_PYTHON: environment.python,
+        LABEL_BASE_IDENTITY: environment.base_identity,
+        LABEL_DEPENDENCY_HASH: environment.dependency_hash,
+        LABEL_LOCK_DIGEST: _digest(environment.lock),
+        LABEL_VERSION: version,
+        LABEL_TITLE: f"kinetic project on {environment.category}",
+        LABEL_BASE_NAME: base,
     }
     dockerfile = render(template, {"base": base, "labels": _pairs(labels)})
     shipped = {f"wheels/{name}": content for name, content in wheels.items()}
@@ -135,11 +146,11 @@ def controller_context(
         version: This product's version, for the labels.
     """
     labels = {
-        naming.LABEL_KIND: "controller",
-        naming.LABEL_PYTHON: python,
-        naming.LABEL_VERSION: version,
-        naming.LABEL_TITLE: "kinetic-flows",
-        naming.LABEL_BASE_NAME: upstream,
+        LABEL_KIND: "controller",
+        LABEL_PYTHON: python,
+        LABEL_VERSION: version,
+        LABEL_TITLE: "kinetic-flows",
+        LABEL_BASE_NAME: upstream,
     }
     values = {"upstream": upstream, "wheel": wheel, "labels": _pairs(labels)}
     return BuildContext(files={DOCKERFILE: render(template, values).encode(), wheel: content})

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.accelerators.model import Architecture
 from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import Category, pull_seconds, size_in_words
@@ -15,6 +14,7 @@ from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.image_variables import missing_variables
 from kinetic_flows.core.protocols import ImageConfig, ImageRegistry, ResolvedImage
+from kinetic_flows.images.labels import LABEL_PYTHON
 from kinetic_flows.images.pull_rights import node_access
 
 PYTHON_VARIABLE = "PYTHON_VERSION"
@@ -175,7 +175,7 @@ def image_from_fields(fields: Mapping[str, Any]) -> ResolvedImage:
 def python_of(image: ResolvedImage) -> str | None:
     """Return an image's Python minor version, by its label or its `PYTHON_VERSION`, or None."""
     variables = image.config.environment if image.config else {}
-    said = (image.labels.get(naming.LABEL_PYTHON), variables.get(PYTHON_VARIABLE))
+    said = (image.labels.get(LABEL_PYTHON), variables.get(PYTHON_VARIABLE))
     matches = (_MINOR.match(text) for text in said if text)
     return next((match[1] for match in matches if match), None)
 
@@ -213,7 +213,7 @@ def _warnings(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[
     if python_of(image) is None:
         yield (
             f"{reference} does not say which Python it has ({PYTHON_VARIABLE} or the label "
-            f"{naming.LABEL_PYTHON}); it has to be {wanted.python}"
+            f"{LABEL_PYTHON}); it has to be {wanted.python}"
         )
 
 

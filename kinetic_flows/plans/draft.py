@@ -23,7 +23,7 @@ from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse
 from kinetic_flows.core.accelerators.runtime import require_runtime
 from kinetic_flows.core.environment import Category, ImageMode
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.naming import run_name
+from kinetic_flows.core.functions import run_name
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.protocols import ImageRegistry, Platform, ResolvedImage
 from kinetic_flows.core.settings.settings import Settings, captured_environment

@@ -12,7 +12,6 @@ from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.environment import Category, EnvironmentSpec, ImageMode
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, UsageError
 from kinetic_flows.core.image_modes import BUNDLED, CUSTOM, PREBUILT, mode_of
-from kinetic_flows.core.naming import local_image_reference, project_image
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
 from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
@@ -34,6 +33,7 @@ from kinetic_flows.images.bases import (
     read_project_template,
 )
 from kinetic_flows.images.inspection import Wanted
+from kinetic_flows.images.tags import local_image_reference, project_image
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
 

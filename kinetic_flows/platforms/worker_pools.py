@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL, WorkPools
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.naming import LOCAL_WORK_POOL
 from kinetic_flows.core.protocols import ResolvedImage, WorkerPool
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 

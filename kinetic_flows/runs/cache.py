@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.clients.prefect.api import NewRun, RunQuery, RunRecord
-from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.job import RunTicket, canonical_json, sha256_hex
-from kinetic_flows.core.naming import (
+from kinetic_flows.clients.prefect.flow_names import TASK_LAUNCH_ACCELERATOR
+from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     CACHED_FROM_LABEL,
-    RUN_KEY_VARIABLE,
     STORE_LABEL,
-    TASK_LAUNCH_ACCELERATOR,
     cache_tag,
-    member_name,
 )
+from kinetic_flows.core.errors import ObjectRefusedError
+from kinetic_flows.core.functions import member_name
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.launch import Membership, Prepared, launch_run, run_labels, run_tags
 from kinetic_flows.runs.results import read_result

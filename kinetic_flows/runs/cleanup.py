@@ -13,16 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
+from kinetic_flows.clients.prefect.labels import PARENT_LABEL
 from kinetic_flows.clients.prefect.records import environment_of
-from kinetic_flows.core.naming import (
-    GROUP_FLOW,
-    JOB_VARIABLE,
-    PARENT_LABEL,
-    RUNS,
-    is_job_owner,
-    job_object,
-    result_object,
-)
+from kinetic_flows.core.job import JOB_VARIABLE
+from kinetic_flows.core.object_names import RUNS, is_job_owner, job_object, result_object
 from kinetic_flows.core.protocols import Launcher, Phase, Platform
 from kinetic_flows.runs.session import Session
 

@@ -16,6 +16,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.clients.prefect.deployments import DeploymentRecord
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.job import (
+    JOB_VARIABLE,
     CodeSpec,
     JobSpec,
     ObjectRef,
@@ -23,8 +24,7 @@ from kinetic_flows.core.job import (
     Sha256,
     sha256_hex,
 )
-from kinetic_flows.core.naming import (
-    JOB_VARIABLE,
+from kinetic_flows.core.object_names import (
     deployment_job_object,
     deployment_prefix,
     deployment_prefix_of,

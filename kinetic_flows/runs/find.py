@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
 from kinetic_flows.clients.prefect.records import query_of_state
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.naming import GROUP_FLOW
 from kinetic_flows.core.run_ids import completed
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import Session

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
+from kinetic_flows.clients.prefect.labels import INDEX_LABEL
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.naming import INDEX_LABEL
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state, ticket_of

@@ -8,10 +8,25 @@ from uuid import uuid4
 
 from kinetic_flows.clients.prefect.access import credentials_for
 from kinetic_flows.clients.prefect.api import NewRun
+from kinetic_flows.clients.prefect.labels import (
+    CACHE_LABEL,
+    DISPATCH_LABEL,
+    INDEX_LABEL,
+    JOB_LABEL,
+    OUTPUTS_LABEL,
+    PARENT_LABEL,
+    PLACE_LABEL,
+    PLATFORM_LABEL,
+    RUN_TAG,
+    STORE_LABEL,
+    cache_tag,
+)
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.code.runner_bundle import runner_bundle
-from kinetic_flows.core.functions import flow_retries, is_flow
+from kinetic_flows.core.functions import flow_retries, is_flow, member_name
 from kinetic_flows.core.job import (
+    JOB_VARIABLE,
+    RUN_KEY_VARIABLE,
     CodeSpec,
     JobSpec,
     LaunchSpec,
@@ -21,23 +36,9 @@ from kinetic_flows.core.job import (
     RunTicket,
     sha256_hex,
 )
-from kinetic_flows.core.naming import (
-    CACHE_LABEL,
-    DISPATCH_LABEL,
-    INDEX_LABEL,
-    JOB_LABEL,
-    JOB_VARIABLE,
-    OUTPUTS_LABEL,
-    PARENT_LABEL,
-    PLACE_LABEL,
-    PLATFORM_LABEL,
-    RUN_KEY_VARIABLE,
-    RUN_TAG,
-    STORE_LABEL,
-    cache_tag,
+from kinetic_flows.core.object_names import (
     job_object,
     job_owner,
-    member_name,
     payload_object,
     piece_object,
     runner_object,

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.naming import OUTPUTS
+from kinetic_flows.core.object_names import OUTPUTS
 from kinetic_flows.runs.session import Session
 
 

@@ -9,8 +9,9 @@ import logging
 from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, PARENT_FLOW
+from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.core.errors import KineticError, PrefectUnreachable
-from kinetic_flows.core.naming import GROUP_FLOW, PARENT_FLOW, STORE_LABEL
 from kinetic_flows.core.protocols import Platform
 from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS, CANCEL_PATIENCE_SECONDS
 from kinetic_flows.runs.settle import store_label, sync_state, ticket_of

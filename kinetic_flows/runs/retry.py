@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from kinetic_flows.clients.prefect.api import NewRun, RunRecord
+from kinetic_flows.clients.prefect.labels import (
+    DISPATCH_LABEL,
+    JOB_LABEL,
+    OUTPUTS_LABEL,
+    PLACE_LABEL,
+    RETRY_LABEL,
+    retry_tag,
+)
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.core.accelerators import parse_accelerator
@@ -12,17 +20,15 @@ from kinetic_flows.core.errors import (
     ObjectRefusedError,
     RunNotFoundError,
 )
-from kinetic_flows.core.job import JobSpec, LaunchSpec, RunTicket, read_job, sha256_hex
-from kinetic_flows.core.naming import (
-    DISPATCH_LABEL,
-    JOB_LABEL,
+from kinetic_flows.core.job import (
     JOB_VARIABLE,
-    OUTPUTS_LABEL,
-    PLACE_LABEL,
-    RETRY_LABEL,
-    job_object,
-    retry_tag,
+    JobSpec,
+    LaunchSpec,
+    RunTicket,
+    read_job,
+    sha256_hex,
 )
+from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.images.inspection import image_from_fields

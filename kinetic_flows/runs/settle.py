@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 from socket import gethostname
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
-from kinetic_flows.clients.prefect.records import environment_of
-from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.job import ResultEnvelope, ResultStatus, RunTicket
-from kinetic_flows.core.naming import (
+from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
     PLACE_LABEL,
-    RUN_KEY_VARIABLE,
 )
+from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.envelope import ResultEnvelope, ResultStatus
+from kinetic_flows.core.errors import ObjectRefusedError
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.protocols import Observation, Phase, Platform
 from kinetic_flows.runs.results import (
     LOG_TAIL_LINES,

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kinetic_flows.clients.prefect.api import NewRun
+from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.naming import DISPATCH_LABEL, RUN_KEY_VARIABLE
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS
 from kinetic_flows.runs.session import Session
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kinetic_flows.clients.prefect.api import short_retries
+from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import (
     KineticError,
     PrefectServerError,
@@ -18,7 +19,7 @@ from kinetic_flows.core.errors import (
     WaitTimeout,
 )
 from kinetic_flows.core.interruption import pause
-from kinetic_flows.core.job import ResultEnvelope, RunTicket
+from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import Observation, Phase, Processes
 from kinetic_flows.runs.cancel import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kinetic_flows.core.job import JobSpec, PrefectSpec
-from kinetic_flows.core.naming import JOB_VARIABLE
+from kinetic_flows.core.job import JOB_VARIABLE, JobSpec, PrefectSpec
 from kinetic_flows.platforms.places import Place
 
 

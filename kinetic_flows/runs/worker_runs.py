@@ -14,9 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect.api import LogLine, PrefectApi, RunRecord
+from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, RUN_LOGGER
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.naming import CACHED_FROM_LABEL, RUN_LOGGER, result_object
+from kinetic_flows.core.object_names import result_object
 from kinetic_flows.core.protocols import (
     ArtifactStore,
     LaunchRequest,

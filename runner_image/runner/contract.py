@@ -1,6 +1,6 @@
-"""The runner's side of the contract with the client: exit codes, faults and result envelopes.
+"""The runner's side of the contract with the client: exit codes, object names, envelopes.
 
-The client's side is `kinetic_flows/core/job.py`.
+The client's side is `job.py`, `envelope.py` and `object_names.py` in `kinetic_flows/core`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,27 @@ class Fault(Exception):
 
 class StoreAway(Fault):
     """The store does not answer for now; what it refuses is a plain `Fault`."""
+
+
+def result_object(run_id: str) -> str:
+    """Name of a run's result."""
+    return f"runs/{run_id}/result.pkl"
+
+
+def host_result_object(run_id: str, host: int) -> str:
+    """Name of the result of a slice's other host."""
+    return f"runs/{run_id}/host-{host}.pkl"
+
+
+def start_object(run_id: str, start: int, host: int) -> str:
+    """Name of the mark of a start of a run, on one host."""
+    name = f"host-{host}-started" if host else "started"
+    return f"runs/{run_id}/attempts/{start}/{name}.json"
+
+
+def slice_start_object(run_id: str, start: int) -> str:
+    """Name of the mark that has every host of a slice start again."""
+    return f"runs/{run_id}/attempts/{start}/slice.json"
 
 
 def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:

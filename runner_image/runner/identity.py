@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from .contract import EXIT_BAD_LAUNCH, EXIT_RUNTIME_UNFIT, Fault
+from .contract import EXIT_BAD_LAUNCH, EXIT_RUNTIME_UNFIT, Fault, result_object
 
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 API_URL_VARIABLE = "PREFECT_API_URL"
@@ -38,7 +38,7 @@ def identified(job: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
     return {
         **job,
         "run_id": run_id,
-        "result": f"runs/{run_id}/result.pkl",
+        "result": result_object(run_id),
         "output_dir": f"{job['output_dir'].rstrip('/')}/{run_id}",
         "prefect": _prefect(job["prefect"], run_id, environ),
     }

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .contract import Fault
+from .contract import Fault, slice_start_object
 from .stores import BucketStore, DirectoryStore
 
 POLL_SECONDS = 5.0
@@ -36,7 +36,7 @@ class Slice:
         self, store: DirectoryStore | BucketStore, job: Mapping[str, Any], host: int
     ) -> None:
         self._store = store
-        self._run = f"runs/{job['run_id']}"
+        self._run_id: str = job["run_id"]
         self._host = host
         self._limit: int = job["max_preemptions"]
         self.has_others: bool = job["hosts"] > 1
@@ -139,4 +139,4 @@ class Slice:
             return False
 
     def _mark(self, start: int) -> str:
-        return f"{self._run}/attempts/{start}/slice.json"
+        return slice_start_object(self._run_id, start)

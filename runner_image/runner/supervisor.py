@@ -22,10 +22,12 @@ from .contract import (
     EXIT_TERMINATED,
     JOB_VERSION,
     Fault,
+    host_result_object,
     make_header,
     places_of,
     read_header,
     seal,
+    start_object,
 )
 from .devices import DeviceCheck
 from .endings import (
@@ -272,8 +274,7 @@ class Supervisor:
         return newest
 
     def _attempt_object(self, number: int) -> str:
-        name = f"host-{self._host}-started" if self._host else "started"
-        return f"runs/{self._job['run_id']}/attempts/{number}/{name}.json"
+        return start_object(self._job["run_id"], number, self._host)
 
     def _failed(self, fault: Fault) -> Ending:
         self._interrupts.hold()
@@ -327,7 +328,7 @@ class Supervisor:
         """
         head = seal(header, body, self._run_key)
         if self._host:
-            own = f"runs/{self._job['run_id']}/host-{self._host}.pkl"
+            own = host_result_object(self._job["run_id"], self._host)
             self._store.put_if_absent(own, head, body)
             if header["status"] == "returned":
                 return header

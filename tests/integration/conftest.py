@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_workers import RunningWorker, a_worker
 
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.core.naming import LOCAL_WORK_POOL
+from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL
 from loopback.quick_cloud import QuickCloud, a_quick_cloud
 
 

@@ -18,8 +18,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.deployment_runs import ending_error
+from kinetic_flows.clients.prefect.flow_names import BUILD_IMAGE_FLOW
 from kinetic_flows.core.errors import RunCancelled, RunCrashed, RunFailed, RunTimedOut, UsageError
-from kinetic_flows.core.naming import BUILD_IMAGE_FLOW
 from loopback.cloud_build import Status
 from loopback.quick_bases import KINETIC, QuickBases
 from loopback.wire import wait_until

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.platforms.gke.builds.lease import LeaseRecord
@@ -286,7 +286,7 @@ def test_a_lease_whose_holder_died_before_it_built_is_taken_over(
 ) -> None:
     environment = environment_named("a")
     left = LeaseRecord(holder="dead", fencing=7)
-    lease = naming.lease_object(environment.dependency_hash)
+    lease = object_names.lease_object(environment.dependency_hash)
     jobs_store.put_if_absent(lease, left.to_json())
 
     cloud.ask("a")
@@ -299,7 +299,7 @@ def left_lease(cloud: Cloud, jobs_store: GoogleStore) -> Callable[[str], None]:
     """Leaves a lease as its holder does who is killed after the build it speaks of has ended."""
 
     def leave(build: str) -> None:
-        lease = naming.lease_object(environment_named("a").dependency_hash)
+        lease = object_names.lease_object(environment_named("a").dependency_hash)
         record = LeaseRecord(holder="dead", fencing=7, build=build)
         jobs_store.delete(lease)
         assert jobs_store.put_if_absent(lease, record.to_json())
@@ -354,7 +354,7 @@ def test_a_build_that_runs_without_a_lease_is_joined(cloud: Cloud, jobs_store: G
     cloud.wait_for_running_build()
     first.kill()
     first.communicate()
-    jobs_store.delete(naming.lease_object(environment_named("a").dependency_hash))
+    jobs_store.delete(object_names.lease_object(environment_named("a").dependency_hash))
 
     cloud.ask("a")
 
@@ -403,7 +403,7 @@ def test_an_interrupted_client_leaves_a_build_that_somebody_waits_for(
     found: list[ResolvedImage] = []
     follower = threading.Thread(target=lambda: found.append(cloud.ask("a")))
     follower.start()
-    prefix = naming.lease_followers_prefix(environment_named("a").dependency_hash)
+    prefix = object_names.lease_followers_prefix(environment_named("a").dependency_hash)
     wait_until(lambda: len(list(jobs_store.list(prefix))) == 2, 10, "a second follower")
 
     client.send_signal(signal.SIGINT)

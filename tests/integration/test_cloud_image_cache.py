@@ -20,8 +20,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from projects import Project, make_project
 
 from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.clients.prefect import flow_names
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import ACCESS_TOKEN, LoopbackCloud
 from loopback.cloud_build import Status
@@ -117,7 +118,7 @@ def last_build_task(prefect: SyncPrefectClient) -> Any:
         "POST",
         "/task_runs/filter",
         json={
-            "task_runs": {"name": {"like_": naming.TASK_BUILD_IMAGE}},
+            "task_runs": {"name": {"like_": flow_names.TASK_BUILD_IMAGE}},
             "sort": "EXPECTED_START_TIME_DESC",
             "limit": 1,
         },
@@ -194,7 +195,9 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
             json={"task_runs": {"flow_run_id": {"any_": [task_run["flow_run_id"]]}}},
         ).json()
     }
-    assert others[naming.TASK_UPLOAD_CODE]["start_time"] < task_run["end_time"], "at the same time"
+    assert others[flow_names.TASK_UPLOAD_CODE]["start_time"] < task_run["end_time"], (
+        "at the same time"
+    )
     shown = capfd.readouterr().err
     wanted = LogFilter.model_validate({"task_run_id": {"any_": [task_run["id"]]}})
     for line in ("FETCHSOURCE", "PUSH", "DONE"):
@@ -217,7 +220,7 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
     assert last_build_task(prefect)["state"]["name"] == "Cached"
     assert builds() == made
 
-    records = [item.name for item in jobs_store.list(f"{naming.BUILD_RESULTS}/")]
+    records = [item.name for item in jobs_store.list(f"{object_names.BUILD_RESULTS}/")]
     assert records
     for name in records:
         jobs_store.delete(name)
@@ -324,4 +327,4 @@ def test_cancelling_the_flow_run_cancels_the_build_and_ends_the_call(
 
 def newest_parent(api: PrefectApi) -> RunRecord:
     """Return the flow run of the newest call; those of other tests may be scheduled for later."""
-    return api.find_runs(RunQuery(flow=naming.PARENT_FLOW), limit=1)[0]
+    return api.find_runs(RunQuery(flow=flow_names.PARENT_FLOW), limit=1)[0]

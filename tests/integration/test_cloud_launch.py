@@ -23,6 +23,7 @@ from projects import Project, make_project
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.accelerators.packages import pin_of
@@ -33,9 +34,10 @@ from kinetic_flows.core.errors import (
     RunCancelled,
     RunCrashed,
 )
-from kinetic_flows.core.naming import DISPATCH_LABEL, RUN_ID_POD_LABEL, WORK_POOL
+from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, TPUS, environment_of
 from loopback.cloud import LoopbackCloud

@@ -20,15 +20,13 @@ import kinetic
 from kinetic_flows.api.deployment import find_deployment
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.core.naming import (
-    DISPATCH_LABEL,
-    JOB_VARIABLE,
-    RUN_ID_POD_LABEL,
-    WORK_POOL,
-    result_object,
-)
+from kinetic_flows.core.job import JOB_VARIABLE
+from kinetic_flows.core.object_names import result_object
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.settings.cloud_names import WORK_POOL
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.session import own_session
 from loopback.cloud import REGISTRY_HOST

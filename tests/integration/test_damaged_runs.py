@@ -15,13 +15,13 @@ from projects import make_project
 import kinetic
 from kinetic_flows.cli import main
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
-from kinetic_flows.core.naming import (
+from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
     INDEX_LABEL,
-    RUN_KEY_VARIABLE,
     RUN_TAG,
     STORE_LABEL,
 )
+from kinetic_flows.core.job import RUN_KEY_VARIABLE
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session

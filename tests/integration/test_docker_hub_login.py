@@ -11,8 +11,11 @@ import pytest
 from kinetic_flows.clients.google.secret_manager import SecretManager
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
 from kinetic_flows.core.errors import RegistryAccessError, SecretError
-from kinetic_flows.core.naming import DOCKER_HUB_TOKEN_SECRET
-from kinetic_flows.platforms.gke.builds.docker_hub import StoredLogin, check_login
+from kinetic_flows.platforms.gke.builds.docker_hub import (
+    DOCKER_HUB_TOKEN_SECRET,
+    StoredLogin,
+    check_login,
+)
 from loopback.cloud_build import CloudBuildServer, Status
 from loopback.grpc_services import CallFault
 from loopback.registry import RegistryFront

@@ -18,10 +18,11 @@ from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
 from kinetic_flows.clients.prefect.work_pools import WorkPools
-from kinetic_flows.core import naming
 from kinetic_flows.core.errors import ImageError, RunCrashed
+from kinetic_flows.images import tags
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
+from kinetic_flows.images.labels import LABEL_CATEGORY, LABEL_PYTHON
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
@@ -130,7 +131,7 @@ def prebuilt_base(functions: ModuleType, loopback_cloud: LoopbackCloud) -> str:
     """A repository that has the product's own cpu base, under this version's tag."""
     functions.describe(1)
     inputs = read_base_inputs("cpu", MINOR)
-    built = naming.base_tag(MINOR, inputs.identity)
+    built = tags.base_tag(MINOR, inputs.identity)
     tag = f"{version('kinetic-flows')}-py{MINOR}"
     add_tag(loopback_cloud, f"{CLUSTER_REPOSITORY}/base-cpu", built, tag)
     return f"{REGISTRY_HOST}/{CLUSTER_REPOSITORY}"
@@ -197,7 +198,7 @@ def test_another_python_is_refused_before_anything_is_launched(
 ) -> None:
     pusher = Pusher(loopback_cloud.registry.url, f"{OWN}/other")
     pusher.push_image("by-variable", {}, environment={PYTHON_VARIABLE: "3.9.1"})
-    pusher.push_image("by-label", {naming.LABEL_PYTHON: "3.9"})
+    pusher.push_image("by-label", {LABEL_PYTHON: "3.9"})
     jobs = len(cluster.list("jobs"))
 
     for tag in ("by-variable", "by-label"):
@@ -318,7 +319,7 @@ def test_a_base_that_is_missing_or_for_something_else_is_an_error_of_the_plan(
     assert build in str(raised.value)
 
     Pusher(loopback_cloud.registry.url, f"{OWN}/base-cpu").push_image(
-        version("kinetic-flows"), {naming.LABEL_CATEGORY: "gpu", naming.LABEL_PYTHON: MINOR}
+        version("kinetic-flows"), {LABEL_CATEGORY: "gpu", LABEL_PYTHON: MINOR}
     )
     with pytest.raises(ImageError, match="is for gpu where cpu is needed") as raised:
         describe(1)
@@ -347,7 +348,7 @@ def test_a_function_that_wants_no_framework_runs_on_a_lean_base(
     assert plan.cached
     assert plan.environment.variant == "lean"
     lean = lean_inputs(read_base_inputs("cpu", MINOR))
-    built = naming.base_tag(MINOR, lean.identity)
+    built = tags.base_tag(MINOR, lean.identity)
     add_tag(loopback_cloud, f"{CLUSTER_REPOSITORY}/base-cpu-lean", built, "found")
 
 

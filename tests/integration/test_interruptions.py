@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
-from kinetic_flows.core.naming import PARENT_FLOW
+from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.session import own_session
 

@@ -20,7 +20,7 @@ from projects import make_project
 import kinetic
 from kinetic_flows.cli.main import main
 from kinetic_flows.core.errors import RunNotFoundError
-from kinetic_flows.core.naming import job_owner
+from kinetic_flows.core.object_names import job_owner
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.session import own_session

@@ -21,12 +21,19 @@ from kinetic_flows.clients.registry.credentials import (
     RegistryCredentials,
 )
 from kinetic_flows.clients.registry.images import OciRegistry
-from kinetic_flows.core import naming
+from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.job import open_result
 from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.images.bases import read_base_inputs, read_bootstrap
+from kinetic_flows.images.labels import (
+    LABEL_BASE_IDENTITY,
+    LABEL_BASE_NAME,
+    LABEL_CATEGORY,
+    LABEL_DEPENDENCY_HASH,
+    LABEL_PYTHON,
+    LABEL_VERSION,
+)
 from kinetic_flows.platforms.gke.builds.build import registry_login
 from loopback.__main__ import CLUSTER, PROJECT
 from loopback.clients import (
@@ -101,11 +108,11 @@ def layers_of(client: httpx.Client, image: ResolvedImage) -> list[str]:
 def test_the_image_explains_itself(image: ResolvedImage) -> None:
     environment = environment_named("one")
 
-    assert image.labels[naming.LABEL_DEPENDENCY_HASH] == environment.dependency_hash
-    assert image.labels[naming.LABEL_CATEGORY] == "cpu"
-    assert image.labels[naming.LABEL_PYTHON] == environment.python
-    assert image.labels[naming.LABEL_BASE_IDENTITY] == environment.base_identity
-    assert image.labels[naming.LABEL_VERSION] == "0.1.0"
+    assert image.labels[LABEL_DEPENDENCY_HASH] == environment.dependency_hash
+    assert image.labels[LABEL_CATEGORY] == "cpu"
+    assert image.labels[LABEL_PYTHON] == environment.python
+    assert image.labels[LABEL_BASE_IDENTITY] == environment.base_identity
+    assert image.labels[LABEL_VERSION] == "0.1.0"
 
 
 def test_a_container_of_the_digest_has_runtime_packages_and_bootstrap_for_any_user(
@@ -211,7 +218,7 @@ def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings
     hub.repositories.add(name)
     hub.private.add(name)
     hub.accounts["reader"] = "hub-s3cret"
-    base = image.labels[naming.LABEL_BASE_NAME]
+    base = image.labels[LABEL_BASE_NAME]
     push_without_a_trace(loopback_cloud, base, f"{loopback_cloud.registry.host}/{name}:0.1.0")
     registry = OciRegistry(
         credentials=FirstFound(
@@ -238,7 +245,7 @@ def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings
     ):
         made = builder.build(request, environment, lines.append)
 
-    assert made.labels[naming.LABEL_BASE_NAME] == found.reference
+    assert made.labels[LABEL_BASE_NAME] == found.reference
     assert "hub-s3cret" not in "\n".join(lines)
 
 
@@ -255,7 +262,7 @@ def test_the_bases_of_accelerators_can_be_built(
     with builder_of(replace(address, timeout_seconds=3000)) as builder:
         base = builder.ensure_base(environment, lambda _: None)
 
-    assert base.labels[naming.LABEL_CATEGORY] == category
+    assert base.labels[LABEL_CATEGORY] == category
     asked = {
         "gpu": ("import jax; print(jax.devices()[0].platform)", "cpu\n"),
         # What the runtime knows of a slice that is not here.

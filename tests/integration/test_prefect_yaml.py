@@ -16,7 +16,7 @@ from prefect_workers import install_work_pool
 import kinetic
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.records import RunQuery
-from kinetic_flows.core.naming import WORK_POOL
+from kinetic_flows.core.settings.cloud_names import WORK_POOL
 
 ROOT = Path(__file__).parents[2]
 

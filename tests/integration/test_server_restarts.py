@@ -19,8 +19,8 @@ from projects import Project, make_project
 
 import kinetic
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord, connect
+from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer
-from kinetic_flows.core.naming import PARENT_FLOW
 
 FUNCTIONS = """
     import sys, time
@@ -233,6 +233,6 @@ def test_a_run_that_ends_while_client_and_server_are_gone_is_settled_when_somebo
 
 
 def _has_result(run: kinetic.Run[str]) -> bool:
-    from kinetic_flows.core.naming import result_object
+    from kinetic_flows.core.object_names import result_object
 
     return Path(os.environ["KINETIC_HOME"], "store", result_object(run.id)).exists()

@@ -9,7 +9,7 @@ import pytest
 from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
-from kinetic_flows.core.naming import PARENT_FLOW
+from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 
 FUNCTIONS = """
     import os, time

@@ -17,8 +17,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from kinetic_flows.core.naming import base_tag
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs
+from kinetic_flows.images.tags import base_tag
 from loopback import lifted_python
 from loopback.lifted_python import MINOR
 

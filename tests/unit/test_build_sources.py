@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from corpus.dependencies.stores import MemoryStore
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.images.dockerfiles import BuildContext
 from kinetic_flows.platforms.gke.builds.build import BuildOptions
 from kinetic_flows.platforms.gke.builds.orders import Order
@@ -18,7 +18,7 @@ ORDER = Order(
     context=lambda: BuildContext(files={"Dockerfile": b"FROM scratch\n"}),
 )
 ARCHIVE = ORDER.context().archive()
-SOURCE = naming.build_source_object(hashlib.sha256(ARCHIVE).hexdigest())
+SOURCE = object_names.build_source_object(hashlib.sha256(ARCHIVE).hexdigest())
 
 
 class Bucket(MemoryStore):

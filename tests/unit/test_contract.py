@@ -22,9 +22,17 @@ from kinetic_flows.runner_image.runner.contract import make_header, read_header,
 
 from kinetic_flows.code.manifest import Entry, encode_manifest
 from kinetic_flows.code.packs import Contents, Member, archive
-from kinetic_flows.core import job, naming
+from kinetic_flows.core import job, object_names
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.job import ResultEnvelope, ResultHeader, open_result, seal_result
+from kinetic_flows.core.envelope import (
+    RESULT_MAGIC,
+    ResultEnvelope,
+    ResultHeader,
+    ResultStatus,
+    open_result,
+    seal_result,
+)
+from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 
 KEY, RUN = "ab" * 32, "run-1"
@@ -46,7 +54,7 @@ def test_both_sides_know_the_same_exit_codes() -> None:
 
 def test_both_sides_speak_the_same_version() -> None:
     assert contract.JOB_VERSION == job.JOB_VERSION
-    assert contract.RESULT_MAGIC == job.RESULT_MAGIC
+    assert contract.RESULT_MAGIC == RESULT_MAGIC
 
 
 def test_the_runners_header_has_the_clients_fields() -> None:
@@ -85,8 +93,19 @@ def test_the_runner_reads_no_result_that_is_not_its_own(key: str, run: str, spoi
     assert read_header(b"something else", key, run) is None
 
 
+def test_what_the_runner_writes_is_where_the_client_looks_and_cleans() -> None:
+    assert contract.result_object(RUN) == object_names.result_object(RUN)
+    for name in (
+        contract.host_result_object(RUN, 1),
+        contract.start_object(RUN, 0, 0),
+        contract.start_object(RUN, 0, 1),
+        contract.slice_start_object(RUN, 1),
+    ):
+        assert name.startswith(f"{object_names.RUNS}/{RUN}/")
+
+
 def test_every_status_has_a_state_and_an_exit_code() -> None:
-    for status in get_args(job.ResultStatus):
+    for status in get_args(ResultStatus):
         header = make_header(RUN, status, 0, message="m", exit_code=-9)
         assert endings.state_of(header).type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
         assert 0 <= endings.exit_code_of(header) < 256
@@ -157,8 +176,8 @@ def test_a_job_without_a_run_id_takes_everything_that_follows_from_it_from_the_w
     run_id = str(UUID(int=7))
     found = identity.identified(_job(), WORKERS)
     assert found["run_id"] == run_id
-    assert found["result"] == naming.result_object(run_id)
-    assert found["output_dir"] == f"gs://bucket/{naming.OUTPUTS}/{run_id}"
+    assert found["result"] == object_names.result_object(run_id)
+    assert found["output_dir"] == f"gs://bucket/{object_names.OUTPUTS}/{run_id}"
     assert found["prefect"] == {
         "api_url": "http://prefect/api",
         "flow_run_id": run_id,
@@ -203,9 +222,9 @@ def test_both_sides_call_the_hosts_of_a_slice_the_same() -> None:
     assert identity.host_variables({**told, "HOSTNAME": "train-run-1-1"}) == {}
     by_worker = environment("")
     assert "KINETIC_HOSTNAMES" not in by_worker, "only the worker knows the Job's name"
-    name = naming.kubernetes_job_name("train", "run-1")
+    name = names.kubernetes_job_name("train", "run-1")
     worked_out = identity.host_variables({**by_worker, "HOSTNAME": f"{name}-1"})
-    assert {**by_worker, **worked_out} == {**told, "KINETIC_HOSTS_SERVICE": naming.HEADLESS_SERVICE}
+    assert {**by_worker, **worked_out} == {**told, "KINETIC_HOSTS_SERVICE": names.HEADLESS_SERVICE}
 
 
 def test_a_workers_job_is_named_by_the_worker() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kinetic_flows.clients.prefect.records import RunRecord, environment_of
-from kinetic_flows.core.job import EnvelopeRefused, open_result
+from kinetic_flows.core.envelope import EnvelopeRefused, open_result
 from kinetic_flows.core.protocols import Phase
 from kinetic_flows.platforms.local.processes import LocalProcesses
 from kinetic_flows.runs.ledger import ClientLedger

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.job import Sha256, sha256_hex
 from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.dependencies.installation import (
@@ -18,6 +17,7 @@ from kinetic_flows.dependencies.installation import (
 )
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel, parse_lock
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.images.labels import LABEL_BASE_IDENTITY
 from kinetic_flows.platforms.local.store import LocalStore
 
 WHEEL = b"not read by anybody here"
@@ -43,7 +43,7 @@ def locked(name: str, version: str, *, ships: bool = False) -> LockedPackage:
 
 
 def base(identity: str | None = None) -> ResolvedImage:
-    labels = {naming.LABEL_BASE_IDENTITY: identity} if identity else {}
+    labels = {LABEL_BASE_IDENTITY: identity} if identity else {}
     return ResolvedImage(reference="r@sha256:1", digest="sha256:1", labels=labels)
 
 

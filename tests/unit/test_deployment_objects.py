@@ -16,7 +16,7 @@ from kinetic_flows.core.job import (
     read_job,
     sha256_hex,
 )
-from kinetic_flows.core.naming import deployment_prefix, deployment_prefix_of
+from kinetic_flows.core.object_names import deployment_prefix, deployment_prefix_of
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.deployment_objects import deploy_job, known_prefix, remove_objects
 

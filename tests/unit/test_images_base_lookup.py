@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.errors import ImageError, RegistryAccessError
 from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 from kinetic_flows.images.base_lookup import USE_BUNDLED, WantedBase, find_base
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
+from kinetic_flows.images.labels import LABEL_CATEGORY, LABEL_PYTHON
 
 WANTED = WantedBase(
     repository="r.io/a", category="gpu", python="3.11", tag="1.0", otherwise=USE_BUNDLED
 )
-OURS = {naming.LABEL_CATEGORY: "gpu", naming.LABEL_PYTHON: "3.11"}
+OURS = {LABEL_CATEGORY: "gpu", LABEL_PYTHON: "3.11"}
 
 
 def image(labels: Mapping[str, str], python: str = "") -> ResolvedImage:
@@ -89,9 +89,9 @@ def test_a_missing_base_names_the_command_that_builds_it() -> None:
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        (image({**OURS, naming.LABEL_PYTHON: "3.12"}), "has Python 3.12 where 3.11 is needed"),
+        (image({**OURS, LABEL_PYTHON: "3.12"}), "has Python 3.12 where 3.11 is needed"),
         (image({}, python="3.12.4"), "has Python 3.12 where 3.11 is needed"),
-        (image({**OURS, naming.LABEL_CATEGORY: "cpu"}), "is for cpu where gpu is needed"),
+        (image({**OURS, LABEL_CATEGORY: "cpu"}), "is for cpu where gpu is needed"),
     ],
 )
 def test_a_base_known_to_be_wrong_is_refused(found: ResolvedImage, why: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.errors import (
     KineticError,
     RegistryAccessError,
@@ -29,6 +28,7 @@ from kinetic_flows.images.base_orders import (
 )
 from kinetic_flows.images.bases import GLIBC
 from kinetic_flows.images.dockerfiles import DOCKERFILE
+from kinetic_flows.images.labels import LABEL_CATEGORY, LABEL_INPUTS
 
 REQUEST = BaseImagesRequest(
     repository="us-docker.pkg.dev/p/r", tag="1.0", version="1.0", pythons=("3.11", "3.12")
@@ -112,8 +112,8 @@ def test_a_dockerfile_of_somebodys_own_gets_labels_and_the_arguments_it_declares
     cpu, gpu, _ = base_orders(replace(REQUEST, dockerfile=path, pythons=("3.12",)))
 
     assert cpu.recipe.arguments == {"KINETIC_PYTHON": "3.12"}
-    assert cpu.recipe.labels[naming.LABEL_CATEGORY] == "cpu"
-    assert cpu.recipe.labels[naming.LABEL_INPUTS] == cpu.inputs
+    assert cpu.recipe.labels[LABEL_CATEGORY] == "cpu"
+    assert cpu.recipe.labels[LABEL_INPUTS] == cpu.inputs
     assert cpu.inputs != gpu.inputs
     assert cpu.context.files["remote_runner.py"]
     assert cpu.recipe.smoke_tests[0][-2] == "custom"
@@ -139,7 +139,7 @@ def test_prefect_never_starts_in_the_controllers_root_which_it_would_copy() -> N
 
 def test_what_holds_the_names_is_told_apart() -> None:
     order = base_orders(REQUEST)[0]
-    current = {name: {naming.LABEL_INPUTS: order.inputs} for name in order.references}
+    current = {name: {LABEL_INPUTS: order.inputs} for name in order.references}
 
     assert find_standing(order, Registry(current)).is_current
     assert not find_standing(order, Registry({})).is_current

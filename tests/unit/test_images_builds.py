@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kinetic_flows.core import naming
+from kinetic_flows.images import tags
 from kinetic_flows.images.dockerfiles import BuildRecipe
 from kinetic_flows.platforms.gke.builds.build import (
     BuildOptions,
@@ -173,11 +173,11 @@ def test_logs_are_where_cloud_build_puts_them() -> None:
     ],
 )
 def test_base_images_have_names_that_their_registry_allows(repository: str, name: str) -> None:
-    assert naming.base_image(repository, "cpu") == name
+    assert tags.base_image(repository, "cpu") == name
 
 
 def test_the_tag_of_a_build_is_one_that_cloud_build_takes() -> None:
-    tag = naming.build_tag("us-docker.pkg.dev/" + "p" * 200 + ":cpu-1", "a" * 64)
+    tag = tags.build_tag("us-docker.pkg.dev/" + "p" * 200 + ":cpu-1", "a" * 64)
 
     assert tag.startswith("kinetic-aaaaaaaaaaaa-us-docker-pkg-dev")
     assert len(tag) <= 128

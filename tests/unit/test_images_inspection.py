@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_variables import missing_variables
@@ -22,6 +21,7 @@ from kinetic_flows.images.inspection import (
     python_of,
     report_on,
 )
+from kinetic_flows.images.labels import LABEL_PYTHON
 
 NAME = "us-docker.pkg.dev/p/r/mine:v1"
 WANTED = Wanted(python="3.11")
@@ -138,7 +138,7 @@ def test_a_fitting_image_has_no_problem_and_no_warning() -> None:
         ({}, {PYTHON_VARIABLE: "3.12.4"}, "3.12"),
         ({}, {PYTHON_VARIABLE: "3.13"}, "3.13"),
         ({}, {PYTHON_VARIABLE: "3.14.0rc1"}, "3.14"),
-        ({naming.LABEL_PYTHON: "3.10"}, {PYTHON_VARIABLE: "3.12.4"}, "3.10"),
+        ({LABEL_PYTHON: "3.10"}, {PYTHON_VARIABLE: "3.12.4"}, "3.10"),
         ({}, {PYTHON_VARIABLE: "cpython-3.11"}, None),
         ({}, {}, None),
     ],

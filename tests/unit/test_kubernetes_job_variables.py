@@ -17,7 +17,6 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
-from kinetic_flows.core.naming import kubernetes_job_name
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import (
@@ -26,6 +25,7 @@ from kinetic_flows.platforms.gke.manifests import (
     owned_by_job,
     run_secret,
 )
+from kinetic_flows.platforms.gke.names import kubernetes_job_name
 
 RUN_ID = "0f0e6d3a-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 IMAGE = "us-docker.pkg.dev/p/kinetic/tpu@sha256:" + "1" * 64

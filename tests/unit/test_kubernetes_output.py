@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kinetic_flows.clients.kubernetes.client import KubernetesUnreachable, StreamBroken
-from kinetic_flows.core.naming import RUN_ID_POD_LABEL
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.output import KEPT_BYTES, UNREAD_BYTES, PodOutputs
 from kinetic_flows.platforms.gke.state import NamespaceState
 

@@ -13,13 +13,13 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.job import Sha256
-from kinetic_flows.core.naming import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.lockfile import format_lock
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.images.labels import LABEL_BASE_IDENTITY, LABEL_CATEGORY
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage, known_packages
 from kinetic_flows.platforms.places import CloudPlace, ImageWish, JobRequest
 

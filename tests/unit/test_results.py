@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, seal_result
 from kinetic_flows.core.errors import (
     DevicesMissing,
     ObjectRefusedError,
@@ -27,10 +28,7 @@ from kinetic_flows.core.job import (
     EXIT_OBJECT_REFUSED,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RUNTIME_UNFIT,
-    ResultEnvelope,
-    ResultHeader,
     RunTicket,
-    seal_result,
 )
 from kinetic_flows.core.protocols import Observation, Phase
 from kinetic_flows.platforms.local.store import LocalStore

@@ -10,12 +10,8 @@ from uuid import UUID
 import pytest
 from kinetic_flows.runner_image.runner.parameters import converted, with_parameters
 
-from kinetic_flows.core.job import (
-    EXIT_PARAMETERS_UNAVAILABLE,
-    EXIT_PAYLOAD_UNREADABLE,
-    PrefectSpec,
-    open_result,
-)
+from kinetic_flows.core.envelope import open_result
+from kinetic_flows.core.job import EXIT_PARAMETERS_UNAVAILABLE, EXIT_PAYLOAD_UNREADABLE, PrefectSpec
 from prefect_wire import serve
 from runner_jobs import RUN_KEY, Job, wait
 

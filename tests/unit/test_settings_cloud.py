@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from kinetic_flows.cli import main
-from kinetic_flows.core import naming
 from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.core.settings.cloud import (
     DEFAULT,
     KINDS,
@@ -22,6 +22,7 @@ from kinetic_flows.core.settings.cloud import (
     variable,
 )
 from kinetic_flows.core.settings.settings import Settings, describe_settings, resolve_settings
+from kinetic_flows.images import tags
 
 PROJECT = {"KINETIC_PROJECT": "my-project-1"}
 
@@ -323,13 +324,13 @@ def test_the_region_of_a_zone(zone: str, region: str) -> None:
 def test_a_bucket_of_long_names_is_shortened_and_stays_its_own() -> None:
     project, cluster = "p" * 30, "c" * 40
     names = {
-        naming.jobs_bucket(project, cluster),
-        naming.builds_bucket(project, cluster),
-        naming.jobs_bucket(project, cluster[:-1] + "d"),
+        cloud_names.jobs_bucket(project, cluster),
+        cloud_names.builds_bucket(project, cluster),
+        cloud_names.jobs_bucket(project, cluster[:-1] + "d"),
     }
     assert len(names) == 3
     assert all(len(name) <= 63 for name in names)
-    assert naming.jobs_bucket(project, cluster) == naming.jobs_bucket(project, cluster)
+    assert cloud_names.jobs_bucket(project, cluster) == cloud_names.jobs_bucket(project, cluster)
 
 
 def test_an_organisations_old_project_has_valid_names() -> None:
@@ -339,7 +340,7 @@ def test_an_organisations_old_project_has_valid_names() -> None:
 
 
 def test_the_image_of_a_project_is_named_by_category_and_hash() -> None:
-    name = naming.project_image("us-docker.pkg.dev/p/kn-c", "tpu", "0123456789abcdef")
+    name = tags.project_image("us-docker.pkg.dev/p/kn-c", "tpu", "0123456789abcdef")
     assert name == "us-docker.pkg.dev/p/kn-c/app:tpu-0123456789ab"
 
 

@@ -19,7 +19,8 @@ import pytest
 from prefect.flows import load_flow_from_entrypoint
 
 from kinetic import Run, RunFailed, RunGroup
-from kinetic_flows.core.job import open_result, read_job
+from kinetic_flows.core.envelope import open_result
+from kinetic_flows.core.job import read_job
 from old_pickles import described, names_in
 from what_stays import KEY, RUN, collected
 

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from kinetic_flows.clients.prefect.access import api_settings
 from kinetic_flows.clients.prefect.internals import early_retries
+from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER
 from kinetic_flows.clients.prefect.records import (
     FINAL_STATES,
     LogLine,
@@ -27,7 +28,6 @@ from kinetic_flows.clients.prefect.records import (
     with_deployment,
 )
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
-from kinetic_flows.core.naming import CLIENT_LOGGER
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

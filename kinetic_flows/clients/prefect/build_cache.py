@@ -13,13 +13,17 @@ import threading
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.slug import slug
 
 if TYPE_CHECKING:
     from prefect.filesystems import WritableFileSystem
 
     from kinetic_flows.core.settings.cloud import CloudSettings
+
+CACHE_PREFIX = "kinetic-"
+"""What every key begins with under which Prefect caches something of ours."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ def shared_build_cache(cloud: CloudSettings, api_url: str) -> WritableFileSystem
         there is no shared cache, and the registry alone knows what is built.
     """
     fields = _fields(cloud)
-    name = naming.build_cache_block(cloud.jobs_bucket, _fingerprint(cloud))
+    name = build_cache_block(cloud.jobs_bucket, _fingerprint(cloud))
     with _lock:
         if (api_url, name) not in _saved:
             block = _load_or_save(name, fields)
@@ -91,7 +95,7 @@ def _block_class() -> Any:
 def _fields(cloud: CloudSettings) -> dict[str, Any]:
     return {
         "bucket": cloud.jobs_bucket,
-        "prefix": naming.BUILD_RESULTS,
+        "prefix": object_names.BUILD_RESULTS,
         "project": cloud.project,
         "endpoint": cloud.storage_endpoint,
         "profile": cloud.credentials.profile if cloud.credentials else None,
@@ -103,3 +107,19 @@ def _fingerprint(cloud: CloudSettings) -> str:
     profile = cloud.credentials.profile if cloud.credentials else None
     ways = json.dumps([cloud.project, cloud.storage_endpoint, profile])
     return hashlib.sha256(ways.encode()).hexdigest()
+
+
+def build_cache_key(reference: str, dependency_hash: str) -> str:
+    """Key under which Prefect caches a build: what is in the image, and where it goes."""
+    return f"{CACHE_PREFIX}build-{slug(reference)}-{dependency_hash}"
+
+
+def upload_cache_key(store_uri: str, dependency_hash: str, *, all_wheels: bool) -> str:
+    """Key under which Prefect caches an upload: what is installed, from where, and how much."""
+    wheels = "all-wheels" if all_wheels else "own-wheels"
+    return f"{CACHE_PREFIX}dependencies-{slug(store_uri)}-{dependency_hash}-{wheels}"
+
+
+def build_cache_block(bucket: str, fingerprint: str) -> str:
+    """Name of the saved block of a bucket's build cache, reached in a certain way."""
+    return f"kinetic-{slug(bucket)}-{fingerprint[:8]}"

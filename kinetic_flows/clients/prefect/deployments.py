@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kinetic_flows.clients.prefect.api import PrefectApi, translated
-from kinetic_flows.core.naming import RUN_TAG
+from kinetic_flows.clients.prefect.labels import RUN_TAG
 
 if TYPE_CHECKING:
     from prefect.client.schemas.actions import DeploymentScheduleCreate

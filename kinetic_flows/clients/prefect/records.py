@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.clients.prefect.labels import RUN_TAG
 from kinetic_flows.core.errors import UsageError, suggest
 from kinetic_flows.core.functions import FlowRetries
-from kinetic_flows.core.naming import RUN_TAG
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, Log

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.clients.prefect.api import connect
-from kinetic_flows.core import naming
 from kinetic_flows.core.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def load_store_key(bucket: str, api_url: str, home: Path) -> bytes | None:
     try:
         return bytes.fromhex(path.read_text())
     except (FileNotFoundError, ValueError):
-        key = _from_prefect(naming.store_key_block(bucket), api_url)
+        key = _from_prefect(store_key_block(bucket), api_url)
     if key is not None:
         write_atomically(path, key.hex().encode())
     return key
@@ -77,3 +76,8 @@ def _save(name: str) -> bytes:
     block: Any = Secret(value=SecretStr(key.hex()))
     block.save(name, _sync=True)
     return key
+
+
+def store_key_block(bucket: str) -> str:
+    """Name of the Prefect block with the key of those who write to a bucket."""
+    return f"kinetic-store-key-{hashlib.sha256(bucket.encode()).hexdigest()[:12]}"

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 
+LOCAL_WORK_POOL = "kinetic-local"
+"""The process work pool that runs of deployments on this machine go to."""
+
+
 class WorkPools:
     """The work pools of one Prefect API.
 

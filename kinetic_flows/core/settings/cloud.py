@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from kinetic_flows.core import naming
 from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 
@@ -163,7 +163,7 @@ class CloudSettings:
     @property
     def region(self) -> str:
         """The region that the cluster is in."""
-        return naming.region(self.zone)
+        return cloud_names.region(self.zone)
 
     @property
     def names_cluster(self) -> bool:
@@ -194,16 +194,18 @@ KINDS: Mapping[str, _Kind] = {
     "zone": _Kind(check.zone, lambda _: DEFAULT_ZONE),
     "cluster": _Kind(check.cluster, lambda _: DEFAULT_CLUSTER),
     "namespace": _Kind(check.namespace, lambda _: "default"),
-    "work_pool": _Kind(check.work_pool, lambda _: naming.WORK_POOL),
+    "work_pool": _Kind(check.work_pool, lambda _: cloud_names.WORK_POOL),
     "base_image_repo": _Kind(check.image_repository, lambda _: DEFAULT_BASE_IMAGE_REPO),
     "base_image_tag": _Kind(check.image_tag),
-    "jobs_bucket": _Kind(check.bucket, lambda it: naming.jobs_bucket(it["project"], it["cluster"])),
+    "jobs_bucket": _Kind(
+        check.bucket, lambda it: cloud_names.jobs_bucket(it["project"], it["cluster"])
+    ),
     "builds_bucket": _Kind(
-        check.bucket, lambda it: naming.builds_bucket(it["project"], it["cluster"])
+        check.bucket, lambda it: cloud_names.builds_bucket(it["project"], it["cluster"])
     ),
     "image_repo": _Kind(
         check.image_repository,
-        lambda it: naming.cluster_repository(it["project"], it["zone"], it["cluster"]),
+        lambda it: cloud_names.cluster_repository(it["project"], it["zone"], it["cluster"]),
     ),
     "build_location": _Kind(check.build_location, lambda _: "global"),
     "build_service_account": _Kind(check.service_account),

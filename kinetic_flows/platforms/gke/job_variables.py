@@ -9,14 +9,14 @@ from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.image_variables import missing_variables
-from kinetic_flows.core.naming import (
+from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS
+from kinetic_flows.core.settings.pool_variables import merged
+from kinetic_flows.core.slug import slug
+from kinetic_flows.platforms.gke.names import (
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
-    slug,
 )
-from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS
-from kinetic_flows.core.settings.pool_variables import merged
 
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from kinetic_flows.core.naming import HEADLESS_SERVICE, RUN_ID_POD_LABEL
+from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE, RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.templates import marked
 
 WORK_POOL_TYPE = "kubernetes"

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.core.naming import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.core.protocols import Phase
 from kinetic_flows.platforms.gke.diagnosis import (
     Cause,
@@ -19,6 +18,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     pod_phase,
 )
 from kinetic_flows.platforms.gke.ending import explain_end, explain_pod, restarts_allowed
+from kinetic_flows.platforms.gke.names import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.platforms.gke.restarts import is_decided_over, is_undecided, survived_ends
 from kinetic_flows.platforms.gke.state import RunView
 from kinetic_flows.platforms.gke.waiting import explain_waiting

@@ -20,7 +20,7 @@ from kinetic_flows.clients.registry.credentials import default_credentials
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.job import DispatchedBy
-from kinetic_flows.core.naming import RUNS
+from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.protocols import StoreTrust
 from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
 from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused, jobs_path
-from kinetic_flows.core.naming import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.diagnosis import condition
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.refusal import COUNTED_JOBS
 
 READ_SECONDS = 60.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.naming import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.diagnosis import condition, pod_phase
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 
 Object = dict[str, Any]
 

@@ -16,7 +16,7 @@ from kinetic_flows.clients.kubernetes.client import (
 )
 from kinetic_flows.clients.kubernetes.watch import Follower
 from kinetic_flows.core.errors import KineticError, LaunchError
-from kinetic_flows.core.naming import RUN_ID_POD_LABEL
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.state import KindSink, NamespaceState, RunView
 
 KINDS = ("jobs", "pods", "events")

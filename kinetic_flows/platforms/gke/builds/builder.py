@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError, KineticError
 from kinetic_flows.core.image_reference import parse_reference
@@ -24,6 +24,7 @@ from kinetic_flows.core.protocols import (
     unannounced,
 )
 from kinetic_flows.dependencies.shipped_wheels import fetch_wheels
+from kinetic_flows.images import tags
 from kinetic_flows.images.base_lookup import check_base
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
 from kinetic_flows.images.bases import (
@@ -162,7 +163,7 @@ class CloudBuildBuilder:
                 value=environment.base_identity,
                 hint="plan the run again with this version",
             )
-        tag = naming.base_tag(inputs.python, inputs.identity)
+        tag = tags.base_tag(inputs.python, inputs.identity)
         order = Order(
             reference=f"{_base_name(self._settings.repository, environment)}:{tag}",
             subject=f"base-{inputs.identity}",
@@ -242,7 +243,7 @@ class CloudBuildBuilder:
                 value=reference,
                 hint="build it anew with: kinetic build-image "
                 f"--repo {repository} --category "
-                f"{naming.base_kind(environment.category, environment.variant)} --tag {tag}",
+                f"{tags.base_kind(environment.category, environment.variant)} --tag {tag}",
             )
         return check_base(
             image,
@@ -260,7 +261,7 @@ class CloudBuildBuilder:
             return image
         lease = Lease(
             store,
-            naming.lease_object(order.subject),
+            object_names.lease_object(order.subject),
             term_seconds=self._settings.term_seconds,
         )
         followers = Followers(
@@ -397,4 +398,4 @@ class CloudBuildBuilder:
 
 
 def _base_name(repository: str, environment: EnvironmentSpec) -> str:
-    return naming.base_image(repository, environment.category, environment.variant)
+    return tags.base_image(repository, environment.category, environment.variant)

@@ -18,10 +18,13 @@ from kinetic_flows.clients.registry.http import (
 )
 from kinetic_flows.core.errors import RegistryAccessError, SecretError
 from kinetic_flows.core.image_reference import DOCKER_HUB
-from kinetic_flows.core.naming import DOCKER_HUB_TOKEN_SECRET, DOCKER_HUB_USERNAME_SECRET
 from kinetic_flows.platforms.gke.builds.build import RegistryLogin
 
 logger = logging.getLogger(__name__)
+
+DOCKER_HUB_USERNAME_SECRET = "kinetic-docker-hub-username"  # noqa: S105 - a name
+DOCKER_HUB_TOKEN_SECRET = "kinetic-docker-hub-token"  # noqa: S105 - a name
+"""The secrets of Secret Manager that builds log in to Docker Hub with."""
 
 TOKEN_PAGE = "https://app.docker.com/settings/personal-access-tokens"  # noqa: S105 - a page
 

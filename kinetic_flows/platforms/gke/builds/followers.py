@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.protocols import ArtifactStore
 
@@ -25,7 +25,7 @@ class Followers:
         self, store: ArtifactStore, subject: str, *, holder: str, patience_seconds: float
     ) -> None:
         self._store = store
-        self._prefix = naming.lease_followers_prefix(subject)
+        self._prefix = object_names.lease_followers_prefix(subject)
         self._mark = self._prefix + holder
         self._patience = timedelta(seconds=patience_seconds)
 

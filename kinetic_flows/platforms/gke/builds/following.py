@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import ObjectNotFoundError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.protocols import ArtifactStore
@@ -31,7 +31,7 @@ class GrowingLog:
         self, store: ArtifactStore, build_id: str, on_output: Callable[[str], None]
     ) -> None:
         self._store = store
-        self._name = log_object(naming.BUILD_LOGS, build_id)
+        self._name = log_object(object_names.BUILD_LOGS, build_id)
         self._on_output = on_output
         self._generation = ""
         self.lines: list[str] = []

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from kinetic_flows.core import naming
+from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import BuildError, ObjectNotFoundError
 from kinetic_flows.core.protocols import ArtifactStore, ImageRegistry, OnBuild, ResolvedImage
+from kinetic_flows.images import tags
 from kinetic_flows.images.dockerfiles import BuildContext, BuildRecipe
 from kinetic_flows.platforms.gke.builds.build import (
     BuildOptions,
@@ -62,7 +63,7 @@ class Order:
     @property
     def tag(self) -> str:
         """Tag by which its builds are found."""
-        return naming.build_tag(self.reference, self.subject)
+        return tags.build_tag(self.reference, self.subject)
 
     def upload(self, store: ArtifactStore, options: BuildOptions) -> BuildSpec:
         """Upload its source, unless it is there, and return the build to submit.
@@ -75,7 +76,7 @@ class Order:
             StoreError: The source cannot be uploaded.
         """
         archive = self.context().archive()
-        source = naming.build_source_object(hashlib.sha256(archive).hexdigest())
+        source = object_names.build_source_object(hashlib.sha256(archive).hexdigest())
         generation = _uploaded(store, source, archive)
         bucket, _, prefix = store.uri.removeprefix("gs://").partition("/")
         folder = f"{prefix}/" if prefix else ""
@@ -84,7 +85,7 @@ class Order:
             bucket=bucket,
             source_object=f"{folder}{source}",
             source_generation=generation,
-            logs_prefix=f"{folder}{naming.BUILD_LOGS}",
+            logs_prefix=f"{folder}{object_names.BUILD_LOGS}",
             tags=("kinetic", self.tag),
             also=self.also,
             options=replace(options, logins=self.logins),

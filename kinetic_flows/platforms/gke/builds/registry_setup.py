@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kinetic_flows.core.image_reference import artifact_registry_location, parse_reference
-from kinetic_flows.core.naming import base_image
+from kinetic_flows.images.tags import base_image
 
 WRITER = "roles/artifactregistry.writer"
 READER = "roles/artifactregistry.reader"

@@ -1,0 +1,66 @@
+"""Tags, labels and loggers by which flow runs and deployments are known in Prefect."""
+
+from __future__ import annotations
+
+_KEY_CHARACTERS_IN_TAG = 12
+
+RUN_TAG = "kinetic"
+"""Tag of every flow run that this library makes."""
+
+STORE_LABEL = "kinetic.store"
+"""Label that tells which store a run's objects are in."""
+
+PLACE_LABEL = "kinetic.place"
+"""Label that tells where a run's process is: who does not see that place does not judge it."""
+
+PLATFORM_LABEL = "kinetic.platform"
+"""Label that tells where a run was launched."""
+
+OUTPUTS_LABEL = "kinetic.outputs"
+"""Label that tells below which directory or URI a run keeps its outputs."""
+
+JOB_LABEL = "kinetic.job"
+"""Label that holds the digest of a run's job, so that it can be launched again unforged."""
+
+PARENT_LABEL = "kinetic.group"
+"""Label of the runs of a group: the id of the flow run above them."""
+
+INDEX_LABEL = "kinetic.index"
+"""Label of the runs of a group: the place of the run's input, from 0."""
+
+RETRY_LABEL = "kinetic.retry-of"
+"""Label that names the run that a run repeats."""
+
+FUNCTION_LABEL = "kinetic.function"
+"""Label that names the function of runs that Prefect names by itself."""
+
+DISPATCH_LABEL = "kinetic.dispatch"
+"""Label that tells who starts a run's process: `client`, or `worker`."""
+
+DEPLOYMENT_VERSION_LABEL = "kinetic.deployment-version"
+"""Label of a deployment that identifies everything that was deployed."""
+
+IMAGE_LABEL = "kinetic.image"
+"""Label of a deployment that tells its image, by digest."""
+
+RUN_LOGGER = "kinetic"
+"""Logger under which a run's own output is in Prefect's logs."""
+
+CLIENT_LOGGER = "kinetic.client"
+"""Logger of what those who follow a run add to its log."""
+
+CACHE_LABEL = "kinetic.cache-key"
+"""Label of runs whose results may answer further calls: what such a call has to have."""
+
+CACHED_FROM_LABEL = "kinetic.cached-from"
+"""Label that names the run whose result another one's is."""
+
+
+def cache_tag(key: str) -> str:
+    """Tag by which runs with a cache key are found."""
+    return f"cache:{key[:_KEY_CHARACTERS_IN_TAG]}"
+
+
+def retry_tag(run_id: str) -> str:
+    """Tag of a run that repeats another."""
+    return f"retry-of:{run_id}"

@@ -1,0 +1,135 @@
+"""Names of the objects in a store, and of what keeps several of them together.
+
+Those that the runner writes are in `runner_image/runner/contract.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from kinetic_flows.core.slug import slug
+
+RUNS = "runs"
+"""Where runs have what is theirs alone in the store, and expires."""
+
+OUTPUTS = "outputs"
+"""Where runs keep their outputs in the store."""
+
+BUILD_LOGS = "logs"
+"""Where the logs of builds are."""
+
+_JOB_OWNER = "for-a-worker-"
+
+BUILD_RESULTS = "results"
+"""Where Prefect's records of builds are, in the jobs bucket."""
+
+
+def pack_object(sha256: str) -> str:
+    """Name of a code pack, by the digest of its uncompressed content."""
+    return f"packs/{sha256}"
+
+
+def manifest_object(sha256: str) -> str:
+    """Name of a code manifest, by its digest."""
+    return f"packs/{sha256}.json"
+
+
+def lock_object(inputs_sha256: str) -> str:
+    """Name of a resolved lock, by the digest of what it was resolved from."""
+    return f"locks/{inputs_sha256}.txt"
+
+
+def lock_signature_object(inputs_sha256: str, key: bytes) -> str:
+    """Name of a lock's signature, by the key it was made with: teams may share a bucket."""
+    return f"locks/{inputs_sha256}.{hashlib.sha256(key).hexdigest()[:16]}.sig"
+
+
+def wheel_object(sha256: str, filename: str) -> str:
+    """Name of a wheel that ships with jobs."""
+    return f"wheels/{sha256}/{filename}"
+
+
+def runner_object(sha256: str) -> str:
+    """Name of the runner's zipapp."""
+    return f"runners/{sha256}.pyz"
+
+
+def build_source_object(sha256: str) -> str:
+    """Name of a build's source archive, by its digest."""
+    return f"builds/{sha256}.tar.gz"
+
+
+def lease_object(subject: str) -> str:
+    """Name of the lease of whoever builds a subject: a dependency hash, or a base."""
+    return f"leases/{subject}.json"
+
+
+def lease_followers_prefix(subject: str) -> str:
+    """Common prefix of the marks of those who wait for a build."""
+    return f"leases/{subject}/"
+
+
+def requirements_object(sha256: str) -> str:
+    """Name of a lock as a run installs it, by its digest."""
+    return f"requirements/{sha256}.txt"
+
+
+def job_object(run_id: str) -> str:
+    """Name of a run's job specification."""
+    return f"runs/{run_id}/job.json"
+
+
+def payload_object(run_id: str) -> str:
+    """Name of a run's pickled call."""
+    return f"runs/{run_id}/payload.pkl"
+
+
+def job_owner(token: str) -> str:
+    """What stands for a run's id in the names of a job that is written before its run is made.
+
+    Flow runs have UUIDs, so it is no flow run's.
+
+    Args:
+        token: What tells it from others.
+    """
+    return f"{_JOB_OWNER}{token}"
+
+
+def is_job_owner(owner: str) -> bool:
+    """Whether what has objects among those of runs is such a job, and no run."""
+    return owner.startswith(_JOB_OWNER)
+
+
+def piece_object(owner: str, sha256: str) -> str:
+    """Name of a part that several runs' calls have in common, with the flow run above them."""
+    return f"runs/{owner}/pieces/{sha256}"
+
+
+def result_object(run_id: str) -> str:
+    """Name of a run's result envelope."""
+    return f"runs/{run_id}/result.pkl"
+
+
+def deployment_prefix(flow: str, name: str, token: str) -> str:
+    """Prefix of what a deployment's runs need, which does not expire.
+
+    The token keeps deployments of one name apart that are kept by different Prefect servers.
+    """
+    return f"deployments/{slug(flow)}-{slug(name)}-{token}/"
+
+
+def deployment_version_prefix(prefix: str, sha256: str) -> str:
+    """Prefix of what runs of one version of a deployment need."""
+    return f"{prefix}{sha256}/"
+
+
+def deployment_job_object(version_prefix: str) -> str:
+    """Name of the job of a deployment's runs."""
+    return f"{version_prefix}job.json"
+
+
+def deployment_prefix_of(job_object: str) -> str | None:
+    """Return the prefix of a deployment's objects, from its job's name; None for other jobs."""
+    found = re.fullmatch(r"(deployments/[^/]+/)[^/]+/job\.json", job_object)
+    return found[1] if found else None

@@ -1,0 +1,15 @@
+"""Labels of images."""
+
+from __future__ import annotations
+
+LABEL_CATEGORY = "kinetic.category"
+LABEL_VARIANT = "kinetic.variant"
+LABEL_PYTHON = "kinetic.python"
+LABEL_DEPENDENCY_HASH = "kinetic.dependency-hash"
+LABEL_LOCK_DIGEST = "kinetic.lock-digest"
+LABEL_BASE_IDENTITY = "kinetic.base-identity"
+LABEL_VERSION = "kinetic.version"
+LABEL_KIND = "kinetic.kind"
+LABEL_INPUTS = "kinetic.inputs"
+LABEL_BASE_NAME = "org.opencontainers.image.base.name"
+LABEL_TITLE = "org.opencontainers.image.title"
