@@ -30,4 +30,7 @@ class PrefectAuth(httpx.Auth):
         yield request
 
 
-PREFECT = PrefectAuth()
+PREFECT = httpx.Client(
+    auth=PrefectAuth(), timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+)
+"""Asks the server whose password this process has, however busy the machine is."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prefect_http import PREFECT
+from prefect_http import PREFECT, PrefectAuth
 from websockets import Subprotocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -58,7 +58,7 @@ def test_its_whole_life(tmp_path: Path) -> None:
 
 
 def test_everything_but_its_health_takes_the_password(prefect_api_url: str) -> None:
-    routes = httpx.get(f"{prefect_api_url}/openapi.json", auth=PREFECT).json()["paths"]
+    routes = PREFECT.get(f"{prefect_api_url}/openapi.json").json()["paths"]
     asked = {
         (method, path.removeprefix("/api"))
         for path, methods in routes.items()
@@ -99,7 +99,7 @@ def test_events_are_told_to_nobody_without_the_password(prefect_api_url: str) ->
 
 def test_many_writers_at_once_never_collide(prefect_api_url: str) -> None:
     """A plain `prefect server start` answers some of these with 503, and some after a minute."""
-    with httpx.Client(base_url=prefect_api_url, auth=PREFECT, timeout=120) as client:
+    with httpx.Client(base_url=prefect_api_url, auth=PrefectAuth(), timeout=120) as client:
         flow = client.post("/flows/", json={"name": "crowded"}).json()["id"]
 
         def create(number: int) -> set[int]:

@@ -317,7 +317,7 @@ def test_the_deployment_that_comes_with_us_builds_a_real_base_as_a_worker_would(
     deploy = ["--no-prompt", "deploy", "--prefect-file", str(prefect_file)]
     prefect(command, *deploy, "--name", "rebuild-base-images", **variables)
     name = "kinetic-build-image/rebuild-base-images"
-    deployment = httpx.get(f"{prefect_api_url}/deployments/name/{name}", auth=PREFECT).json()
+    deployment = PREFECT.get(f"{prefect_api_url}/deployments/name/{name}").json()
     assert deployment["pull_steps"] in (None, [])
     assert deployment["work_pool_name"] == "kinetic-gke"
     assert deployment["job_variables"]["image"] == variables["KINETIC_CONTROLLER_IMAGE"]
@@ -331,17 +331,17 @@ def test_the_deployment_that_comes_with_us_builds_a_real_base_as_a_worker_would(
     assert asked.returncode == 0, asked.stderr
     run_id, url = asked.stdout.split()
     assert url.endswith(run_id)
-    run = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
+    run = PREFECT.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
     assert run["parameters"]["categories"] == ["cpu-lean"]
     assert run["parameters"]["repository"] == repository
     prefect(command, "flow-run", "execute", run_id)
 
-    ended = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()
+    ended = PREFECT.get(f"{prefect_api_url}/flow_runs/{run_id}").json()
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
     labels = command.labels(f"{PROJECT}/scheduled/base-cpu-lean", f"{VERSION}-py{MINOR}")
     assert labels["kinetic.base-identity"]
     wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
-    newest = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()[0]
+    newest = PREFECT.post(f"{prefect_api_url}/artifacts/filter", json=wanted).json()[0]
     (row,) = json.loads(newest["data"])
     assert (row["image"], row["result"]) == ("cpu-lean", "built")
     assert row["size (MB)"] > 20

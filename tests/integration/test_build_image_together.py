@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 
@@ -140,7 +139,7 @@ def test_a_build_that_failed_has_its_duration_in_the_table_and_in_prefect(
     assert image["action"] == "failed"
     assert image["seconds"] >= 2
     wanted = {"artifacts": {"key": {"any_": ["base-images"]}}, "sort": "CREATED_DESC"}
-    artifacts = httpx.post(f"{prefect_api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()
+    artifacts = PREFECT.post(f"{prefect_api_url}/artifacts/filter", json=wanted).json()
     tables = [json.loads(artifact["data"]) for artifact in artifacts]
     (row,) = next(rows for rows in tables if quick_bases.repository in rows[0]["references"])
     assert row["result"] == "failed"

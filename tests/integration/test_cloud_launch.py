@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 from prefect_workers import a_cluster_worker, access, install_work_pool
@@ -173,9 +172,7 @@ def job_of(cluster: LoopbackCluster, run_id: str) -> dict[str, Any] | None:
 
 def history(api: PrefectApi, run_id: str) -> list[str]:
     """Return the names of a run's states, oldest first."""
-    states = httpx.get(
-        f"{api.url}/flow_run_states/", params={"flow_run_id": run_id}, auth=PREFECT
-    ).json()
+    states = PREFECT.get(f"{api.url}/flow_run_states/", params={"flow_run_id": run_id}).json()
     return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
 
 
@@ -227,7 +224,7 @@ def test_the_specifications_example_runs_on_a_tpu(
     labels = job["metadata"]["labels"]
     assert (labels["owner"], labels["team"]) == ("platform", "vision")
 
-    shown = httpx.get(f"{api.url}/flow_runs/{record.id}", auth=PREFECT).json()
+    shown = PREFECT.get(f"{api.url}/flow_runs/{record.id}").json()
     assert shown["work_pool_name"] == "kinetic-gke"
     assert shown["job_variables"]["image"] == container["image"]
     assert shown["job_variables"]["tpu_topology"] == "2x4"
@@ -440,9 +437,7 @@ def test_prefects_ui_cancels_a_run_that(
             until(lambda: is_working(api, run_id, "waiting"), "the function's start")
         begun = time.monotonic()
         asked = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True}
-        httpx.post(
-            f"{api.url}/flow_runs/{run_id}/set_state", json=asked, auth=PREFECT
-        ).raise_for_status()
+        PREFECT.post(f"{api.url}/flow_runs/{run_id}/set_state", json=asked).raise_for_status()
         with pytest.raises(RunCancelled):
             calling.result(60)
         assert time.monotonic() - begun < 15

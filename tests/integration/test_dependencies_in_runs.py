@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 from projects import Project, make_project
@@ -69,7 +68,7 @@ def private_index() -> Iterator[SimpleIndex]:
 
 
 def _asked(api_url: str, route: str, **body: Any) -> Any:
-    return httpx.post(f"{api_url}/{route}", json=body, auth=PREFECT).json()
+    return PREFECT.post(f"{api_url}/{route}", json=body).json()
 
 
 # ---------------------------------------------------------------- plans

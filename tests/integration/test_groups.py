@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 from prefect_workers import RunningWorker
@@ -92,7 +91,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def _post(api_url: str, path: str, body: Any) -> Any:
-    return httpx.post(f"{api_url}/{path}", json=body, auth=PREFECT).json()
+    return PREFECT.post(f"{api_url}/{path}", json=body).json()
 
 
 @pytest.mark.usefixtures("place")

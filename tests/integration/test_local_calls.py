@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 from projects import make_project
@@ -231,7 +230,7 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
 def _artifact_packages(api_url: str) -> set[str]:
     """Return the packages in the newest artifact that shows an environment."""
     wanted = {"artifacts": {"key": {"any_": ["environment"]}}, "sort": "CREATED_DESC", "limit": 1}
-    found = httpx.post(f"{api_url}/artifacts/filter", json=wanted, auth=PREFECT).json()
+    found = PREFECT.post(f"{api_url}/artifacts/filter", json=wanted).json()
     return {row["package"] for row in json.loads(found[0]["data"])}
 
 

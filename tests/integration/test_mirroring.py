@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 from projects import make_project
@@ -62,6 +61,6 @@ def test_states_and_output_are_in_prefect_all_the_same(
         lines = [line.message for line in session.api.logs(run_id)]
     assert lines == [f"step {number}" for number in range(4)]
     asked = {"flow_run_id": run_id}
-    states = httpx.get(f"{prefect_api_url}/flow_run_states/", params=asked, auth=PREFECT).json()
+    states = PREFECT.get(f"{prefect_api_url}/flow_run_states/", params=asked).json()
     names = [each["name"] for each in sorted(states, key=lambda each: each["timestamp"])]
     assert names == ["Pending", "Running", "Completed"]

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from prefect_http import PREFECT
 from prefect_workers import install_work_pool
@@ -38,11 +37,9 @@ def prefect(directory: Path, *arguments: str, **variables: str) -> str:
 
 def run_of(directory: Path, deployment: str, api_url: str, **parameters: object) -> str:
     """Make a run of a deployment, execute it as a worker's process does, and return its id."""
-    found = httpx.get(f"{api_url}/deployments/name/{deployment}", auth=PREFECT).json()
+    found = PREFECT.get(f"{api_url}/deployments/name/{deployment}").json()
     asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    made = httpx.post(
-        f"{api_url}/deployments/{found['id']}/create_flow_run", json=asked, auth=PREFECT
-    ).json()
+    made = PREFECT.post(f"{api_url}/deployments/{found['id']}/create_flow_run", json=asked).json()
     prefect(directory, "flow-run", "execute", made["id"])
     return str(made["id"])
 
@@ -60,7 +57,7 @@ def test_the_flow_that_looks_after_runs_is_deployed_and_settles_what_it_finds(
     image = {"KINETIC_CONTROLLER_IMAGE": "any/image:1"}
     prefect(tmp_path, *deploy, "--name", "every-five-minutes", **image)
     run_id = run_of(tmp_path, "kinetic-reconcile/every-five-minutes", prefect_api_url)
-    state = httpx.get(f"{prefect_api_url}/flow_runs/{run_id}", auth=PREFECT).json()["state"]
+    state = PREFECT.get(f"{prefect_api_url}/flow_runs/{run_id}").json()["state"]
     assert state["type"] == "COMPLETED"
     assert "unfinished runs looked at" in state["message"]
 
