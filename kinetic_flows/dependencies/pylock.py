@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from packaging.markers import Marker
-from packaging.utils import canonicalize_name
-
 from kinetic_flows.core.errors import LockError
+
+if TYPE_CHECKING:
+    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
 PUBLIC_HOSTS = frozenset({"files.pythonhosted.org", "pypi.org"})
 
@@ -119,56 +118,45 @@ def read_pylock(
     Raises:
         LockError: The text is not such a lock.
     """
+    from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+
     try:
-        document = tomllib.loads(text)
-        if str(document["lock-version"]).split(".")[0] != "1":
-            raise LockError(f"the lock has version {document['lock-version']}", hint="use 1.0")
-        selected = {"extras": frozenset(extras), "dependency_groups": frozenset(groups)}
-        found = [
-            _package(item)
-            for item in document.get("packages", ())
-            if _applies(item, markers, selected)
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # TOML, markers and every field's type: the one meaning is that it is no such file.
-        raise LockError(f"the lock is not a pylock.toml: {error!r}", hint="lock again") from error
-    return tuple(found)
+        lock = Pylock.from_dict(tomllib.loads(text))
+    except PylockUnsupportedVersionError as error:
+        raise LockError(f"the lock cannot be read: {error}", hint="use version 1.0") from error
+    except (ValueError, PylockValidationError) as error:
+        raise LockError(f"the lock is not a pylock.toml: {error}", hint="lock again") from error
+    selected = {"extras": frozenset(extras), "dependency_groups": frozenset(groups)}
+    return tuple(
+        _package(item)
+        for item in lock.packages
+        if markers is None
+        or item.marker is None
+        or item.marker.evaluate({**markers, **selected}, context="lock_file")
+    )
 
 
-def _applies(
-    item: Mapping[str, Any],
-    markers: Mapping[str, str] | None,
-    selected: Mapping[str, AbstractSet[str]],
-) -> bool:
-    if markers is None or "marker" not in item:
-        return True
-    return Marker(item["marker"]).evaluate({**markers, **selected}, context="lock_file")
-
-
-def _package(item: Mapping[str, Any]) -> PylockPackage:
-    directory = item.get("directory")
+def _package(item: Package) -> PylockPackage:
     return PylockPackage(
-        name=canonicalize_name(item["name"]),
-        version=item.get("version"),
-        wheels=tuple(_file(wheel) for wheel in item.get("wheels", ())),
-        sdist=_file(item["sdist"]) if "sdist" in item else None,
-        directory=directory["path"] if directory else None,
-        archive=_file(item["archive"]) if "archive" in item else None,
-        vcs=_vcs(item["vcs"]) if "vcs" in item else None,
+        name=item.name,
+        version=str(item.version) if item.version else None,
+        wheels=tuple(_file(wheel) for wheel in item.wheels or ()),
+        sdist=_file(item.sdist) if item.sdist else None,
+        directory=item.directory.path if item.directory else None,
+        archive=_file(item.archive) if item.archive else None,
+        vcs=_vcs(item.vcs) if item.vcs else None,
     )
 
 
-def _file(item: Mapping[str, Any]) -> RemoteFile:
-    hashes = tuple(
-        sorted(f"{name}:{value.lower()}" for name, value in item.get("hashes", {}).items())
-    )
-    return RemoteFile(location=item.get("url") or item["path"], hashes=hashes)
-
-
-def _vcs(item: Mapping[str, Any]) -> VcsSource:
+def _vcs(item: PackageVcs) -> VcsSource:
     return VcsSource(
-        kind=item["type"],
-        url=item.get("url") or item["path"],
-        commit=item["commit-id"],
-        subdirectory=item.get("subdirectory"),
+        kind=item.type,
+        url=item.url or item.path or "",
+        commit=item.commit_id,
+        subdirectory=item.subdirectory,
     )
+
+
+def _file(item: PackageWheel | PackageSdist | PackageArchive) -> RemoteFile:
+    hashes = tuple(sorted(f"{name}:{value.lower()}" for name, value in item.hashes.items()))
+    return RemoteFile(location=item.url or item.path or "", hashes=hashes)
