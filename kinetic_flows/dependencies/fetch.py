@@ -8,19 +8,15 @@ belong to, and to no other.
 
 from __future__ import annotations
 
-import base64
-import http.client
 import netrc
 import re
-import shutil
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from kinetic_flows.clients.retry import Transient, insist
@@ -28,6 +24,9 @@ from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.redaction import without_credentials
 from kinetic_flows.dependencies.uv import Runner, run_process
 from kinetic_flows.dependencies.uv_settings import Index
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_SECONDS = 60.0
 KEYRING_TIMEOUT_SECONDS = 30.0
@@ -84,32 +83,36 @@ class Fetcher:
         return next(found, None) or self._netrc_login(url)
 
     def _attempt(self, url: str, target: Path) -> None:
+        import httpx
+
+        login = self.login(url)
+        auth = (login.user, login.password) if login else None
         try:
             with (
-                self._opener().open(self._request(url), timeout=TIMEOUT_SECONDS) as response,
-                target.open("wb") as file,
+                self._connect() as client,
+                # httpx takes credentials along to no other origin.
+                client.stream("GET", _bare(url), auth=auth) as answer,
             ):
-                shutil.copyfileobj(response, file)
-                _check_length(response, file.tell())
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= _SERVER_ERRORS:
-                raise _transient(url, f"HTTP {error.code}") from None
-            raise _refused(without_credentials(url), error.code) from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _transient(url, without_credentials(str(error))) from None
+                if answer.is_success:
+                    with target.open("wb") as file:
+                        file.writelines(answer.iter_raw())
+                    return
+                code = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise _transient(url, without_credentials(str(error) or repr(error))) from None
+        if code == HTTPStatus.TOO_MANY_REQUESTS or code >= _SERVER_ERRORS:
+            raise _transient(url, f"HTTP {code}")
+        raise _refused(without_credentials(url), code)
 
-    def _request(self, url: str) -> urllib.request.Request:
-        request = urllib.request.Request(_bare(url), headers={"User-Agent": "kinetic-flows"})  # noqa: S310
-        login = self.login(url)
-        if login is not None:
-            token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
-            # Unredirected: a redirect to another host must not take the credentials along.
-            request.add_unredirected_header("Authorization", f"Basic {token}")
-        return request
+    def _connect(self) -> httpx.Client:
+        import httpx
 
-    def _opener(self) -> urllib.request.OpenerDirector:
-        return _opener(self.environ.get("SSL_CERT_FILE"), self.environ.get("SSL_CERT_DIR"))
+        return httpx.Client(
+            verify=_trust(self.environ.get("SSL_CERT_FILE"), self.environ.get("SSL_CERT_DIR")),
+            follow_redirects=True,
+            timeout=TIMEOUT_SECONDS,
+            headers={"User-Agent": "kinetic-flows", "Accept-Encoding": "identity"},
+        )
 
     def _expanded(self) -> Iterator[Index]:
         for index in self.indexes:
@@ -176,19 +179,8 @@ def expanded(text: str, environ: Mapping[str, str]) -> str:
 
 
 @lru_cache
-def _opener(ca_file: str | None, ca_directory: str | None) -> urllib.request.OpenerDirector:
-    context = ssl.create_default_context(cafile=ca_file or None, capath=ca_directory or None)
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=context),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def _trust(ca_file: str | None, ca_directory: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file or None, capath=ca_directory or None)
 
 
 def _transient(url: str, problem: str) -> Transient:
@@ -209,13 +201,6 @@ def _refused(shown: str, code: int) -> LockError:
             " UV_INDEX_<NAME>_PASSWORD, or in ~/.netrc"
         )
     return LockError(f"{shown} cannot be downloaded: HTTP {code}", value=shown, hint=hint)
-
-
-def _check_length(response: http.client.HTTPResponse, received: int) -> None:
-    """Notice a connection that ended early, which reading in pieces does not."""
-    announced = response.headers.get("Content-Length")
-    if announced is not None and int(announced) != received:
-        raise http.client.HTTPException(f"{received} of {announced} bytes arrived")
 
 
 def _login_in(url: str) -> Login | None:
