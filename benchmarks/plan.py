@@ -28,7 +28,7 @@ from corpus.dependencies.simple_index import project_files, serve, wheel
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.dependencies.discovery import discover
-from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.locking import plan_lock
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.dependencies.uv import find_uv

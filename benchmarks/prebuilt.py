@@ -42,7 +42,7 @@ from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import lock_dependencies
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.dependencies.wheelhouse import Wheelhouse
+from kinetic_flows.dependencies.wheels import WheelCache
 from kinetic_flows.images.bases import PLATFORM, read_bootstrap
 from loopback.containers import Containers
 from loopback.lifted_python import IMAGE, MINOR, lift_python_image
@@ -161,9 +161,9 @@ def make_requirements(bench: Bench, target: Target) -> tuple[RequirementsSpec, R
     home, environ = bench.directory / "home", process_environment()
     lock = lock_dependencies(source, target, store=bench.store, home=home, environ=environ)
     base = ResolvedImage(reference=BASE, digest="", labels={})
-    house = Wheelhouse(target=target, project_root=bench.directory, home=home, environ=environ)
+    cache = WheelCache(target=target, project_root=bench.directory, home=home, environ=environ)
     plain = plan_installation(lock.packages, target, base, home=home)
-    whole = plan_installation(lock.packages, target, base, home=home, ship=house.ship)
+    whole = plan_installation(lock.packages, target, base, home=home, ship=cache.ship)
     size = sum(wheel.size_bytes for wheel in whole.wheels) / 1e6
     print(f"{len(lock.packages)} packages, {size:.0f} MB of wheels", file=sys.stderr)
     return (

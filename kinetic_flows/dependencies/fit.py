@@ -1,12 +1,14 @@
-"""Which wheels fit a target, and why one does not."""
+"""Which wheels fit a target, and which packages satisfy what is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.bases import GLIBC
 
@@ -65,3 +67,33 @@ def _cloud_platforms() -> Iterator[str]:
             yield _OLD_NAMES[minor]
     # A wheel built from source on such a machine has no better name than this.
     yield "linux_x86_64"
+
+
+def unsatisfied(
+    lines: Iterable[Line], versions: Mapping[str, str | None], target: Target
+) -> Line | None:
+    """Return the first line that packages do not satisfy; None when they satisfy all.
+
+    Args:
+        lines: What is asked for.
+        versions: Version of each package by name; None where only its source knows.
+        target: Where the markers of the lines are evaluated.
+    """
+    markers = target.markers()
+    return next((line for line in lines if not _is_satisfied(line, versions, markers)), None)
+
+
+def _is_satisfied(
+    line: Line, versions: Mapping[str, str | None], markers: Mapping[str, str]
+) -> bool:
+    try:
+        requirement = Requirement(line.text)
+    except InvalidRequirement:
+        return True
+    marker = requirement.marker
+    if line.name is None or (marker and not marker.evaluate({**markers, "extra": ""})):
+        return True
+    if line.name not in versions:
+        return False
+    version = versions[line.name]
+    return version is None or requirement.specifier.contains(version, prereleases=True)

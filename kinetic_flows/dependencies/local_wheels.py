@@ -42,7 +42,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shipper:
+class WheelBuilder:
     """Makes wheels for one target.
 
     Attributes:

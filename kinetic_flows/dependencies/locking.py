@@ -21,6 +21,7 @@ from kinetic_flows.core.job import Sha256
 from kinetic_flows.core.protocols import ArtifactStore, StoreTrust
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
+from kinetic_flows.dependencies.fit import unsatisfied
 from kinetic_flows.dependencies.guests import advice
 from kinetic_flows.dependencies.inputs import inputs_digest
 from kinetic_flows.dependencies.lock_store import LockCache, private_store
@@ -38,7 +39,6 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import UvSettings, uv_settings
 from kinetic_flows.dependencies.variants import find_for_base
-from kinetic_flows.dependencies.verification import unsatisfied
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.discovery import SCRIPT_LOCK_SUFFIX
+from kinetic_flows.dependencies.fit import unsatisfied
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
 from kinetic_flows.dependencies.requirements_file import decode
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv
-from kinetic_flows.dependencies.verification import unsatisfied
 
 
 def locked_by_project(

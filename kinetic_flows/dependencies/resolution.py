@@ -16,13 +16,12 @@ from kinetic_flows.dependencies.closure import accelerator_extras, is_about_clos
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher, index_options
 from kinetic_flows.dependencies.lines import Line, normalized
-from kinetic_flows.dependencies.local_wheels import Shipper
+from kinetic_flows.dependencies.local_wheels import WheelBuilder
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.project_lock import locked_by_project
 from kinetic_flows.dependencies.pylock import PylockPackage, read_pylock
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.dependencies.uv import Uv
-from kinetic_flows.dependencies.uv_failures import resolution_error
+from kinetic_flows.dependencies.uv import Uv, resolution_error
 from kinetic_flows.dependencies.uv_settings import Index, UvSettings
 
 CONCURRENT_PACKAGES = 8
@@ -100,10 +99,10 @@ def prepare_packages(
     fetcher = Fetcher(
         indexes=indexes, environ=uv.environ, asks_keyring=settings.asks_keyring, run=uv.run
     )
-    shipper = Shipper(target=target, uv=uv, fetcher=fetcher, home=home)
+    builder = WheelBuilder(target=target, uv=uv, fetcher=fetcher, home=home)
     held = [_held_to_hashes(item, declared.lines) for item in found]
     with ThreadPoolExecutor(CONCURRENT_PACKAGES) as pool:
-        return tuple(pool.map(lambda item: _locked(item, shipper), held))
+        return tuple(pool.map(lambda item: _locked(item, builder), held))
 
 
 def may_ship(declared: Declaration, settings: UvSettings) -> bool:
@@ -276,10 +275,10 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _locked(package: PylockPackage, shipper: Shipper) -> LockedPackage:
+def _locked(package: PylockPackage, builder: WheelBuilder) -> LockedPackage:
     if package.version is not None and package.is_public:
         return LockedPackage(name=package.name, version=package.version, hashes=package.hashes)
-    return shipper.ship(package)
+    return builder.ship(package)
 
 
 def _held_to_hashes(package: PylockPackage, lines: Iterable[Line]) -> PylockPackage:

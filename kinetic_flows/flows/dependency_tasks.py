@@ -18,7 +18,7 @@ from kinetic_flows.core.protocols import ArtifactStore, ResolvedImage
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.script_settings import uv_variables
-from kinetic_flows.dependencies.wheelhouse import Wheelhouse
+from kinetic_flows.dependencies.wheels import WheelCache
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.draft import Draft
@@ -61,7 +61,7 @@ def upload_dependencies_task(
     """Upload the lock and the wheels that a run needs; cached on the dependency hash."""
     with step(progress, TASK_UPLOAD_DEPENDENCIES) as current:
         target, home = wanted.lock.target, draft.settings.home
-        house = Wheelhouse(
+        cache = WheelCache(
             target=target,
             project_root=draft.source.project_root,
             home=home,
@@ -72,7 +72,7 @@ def upload_dependencies_task(
             target,
             wanted.base,
             home=home,
-            ship=house.ship if wanted.source.ship_wheels else None,
+            ship=cache.ship if wanted.source.ship_wheels else None,
         )
         upload = upload_installation(installation, store)
         size = sum(item.size_bytes for item in installation.wheels)

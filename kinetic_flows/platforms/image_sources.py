@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest
 from kinetic_flows.core.protocols import ResolvedImage
-from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.base_lookup import WantedBase, is_made_from

@@ -15,7 +15,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.accelerators.registry import TPUS
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
-from kinetic_flows.dependencies.identity import environment_spec
+from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.images.bases import base_pythons, read_base_inputs
 from kinetic_flows.platforms.image_sources import ProjectImage

@@ -33,8 +33,7 @@ from kinetic_flows.core.protocols import StoreTrust
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
 from kinetic_flows.dependencies.guests import TORCH_CPU_INDEX, cuda_releases
-from kinetic_flows.dependencies.identity import environment_spec
-from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
+from kinetic_flows.dependencies.lockfile import LockedPackage, environment_spec, format_lock
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
 from kinetic_flows.dependencies.targets import (
     Target,

@@ -22,8 +22,7 @@ from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.dependencies.installation import Installation, upload_installation
 from kinetic_flows.dependencies.lockfile import LockedPackage
 from kinetic_flows.dependencies.targets import cloud_target
-from kinetic_flows.dependencies.wheelhouse import Wheelhouse
-from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
+from kinetic_flows.dependencies.wheels import LocalWheel, WheelCache, local_wheels
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault
 
@@ -45,7 +44,7 @@ def index() -> Iterator[SimpleIndex]:
 
 
 @pytest.fixture
-def house(index: SimpleIndex, tmp_path: Path) -> Wheelhouse:
+def cache(index: SimpleIndex, tmp_path: Path) -> WheelCache:
     environ = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path / "nobody"),
@@ -55,13 +54,13 @@ def house(index: SimpleIndex, tmp_path: Path) -> Wheelhouse:
     }
     project, home = tmp_path / "project", tmp_path / "home"
     project.mkdir()
-    return Wheelhouse(target=TARGET, project_root=project, home=home, environ=environ)
+    return WheelCache(target=TARGET, project_root=project, home=home, environ=environ)
 
 
-def test_every_package_becomes_a_wheel_and_sources_are_built_here(house: Wheelhouse) -> None:
+def test_every_package_becomes_a_wheel_and_sources_are_built_here(cache: WheelCache) -> None:
     packages = (locked("alpha", "1.0", ALPHA[1]), locked("onlysources", "2.0", SOURCES[1]))
 
-    alpha, built = house.ship(packages)
+    alpha, built = cache.ship(packages)
 
     assert alpha.hashes == packages[0].hashes
     assert alpha.wheel is not None
@@ -69,13 +68,13 @@ def test_every_package_becomes_a_wheel_and_sources_are_built_here(house: Wheelho
     assert built.wheel is not None
     assert built.wheel.filename == "onlysources-2.0-py3-none-any.whl"
     assert built.hashes != packages[1].hashes, "the lock names the wheel, not its sources"
-    for item in local_wheels((alpha, built), home=house.home):
+    for item in local_wheels((alpha, built), home=cache.home):
         assert sha256_hex(item.path.read_bytes()) == item.sha256
 
 
-def test_a_file_that_the_lock_does_not_allow_is_never_taken(house: Wheelhouse) -> None:
+def test_a_file_that_the_lock_does_not_allow_is_never_taken(cache: WheelCache) -> None:
     with pytest.raises(LockError, match=r"no file that the lock allows for alpha 1\.0") as raised:
-        house.ship((locked("alpha", "1.0", b"another file"),))
+        cache.ship((locked("alpha", "1.0", b"another file"),))
 
     assert "--upgrade" in str(raised.value)
 
@@ -132,8 +131,8 @@ def test_an_upload_that_was_interrupted_leaves_whole_objects_and_is_finished_by_
             assert sha256_hex(store.get(ref.name).data) == ref.sha256
 
 
-def test_what_ships_already_is_left_as_it_is(house: Wheelhouse) -> None:
-    (shipped,) = house.ship((locked("alpha", "1.0", ALPHA[1]),))
-    offline = replace(house, environ={**house.environ, "UV_DEFAULT_INDEX": "http://127.0.0.1:9"})
+def test_what_ships_already_is_left_as_it_is(cache: WheelCache) -> None:
+    (shipped,) = cache.ship((locked("alpha", "1.0", ALPHA[1]),))
+    offline = replace(cache, environ={**cache.environ, "UV_DEFAULT_INDEX": "http://127.0.0.1:9"})
 
     assert offline.ship((shipped,)) == (shipped,)

@@ -12,8 +12,7 @@ from kinetic_flows.dependencies.explain import (
     package_table,
     remember,
 )
-from kinetic_flows.dependencies.identity import environment_spec
-from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
+from kinetic_flows.dependencies.lockfile import LockedPackage, environment_spec, format_lock
 from kinetic_flows.dependencies.targets import Target
 
 TARGET = Target(python="3.11", platform="linux-x86_64", category="cpu", base_identity="b")

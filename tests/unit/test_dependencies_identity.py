@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from kinetic_flows.core.job import Sha256
 from kinetic_flows.dependencies.declaration import read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
-from kinetic_flows.dependencies.identity import dependency_hash, environment_spec
 from kinetic_flows.dependencies.inputs import inputs_digest
 from kinetic_flows.dependencies.lockfile import (
     LockedPackage,
     ShippedWheel,
+    dependency_hash,
+    environment_spec,
     format_lock,
     parse_lock,
 )
@@ -65,7 +66,7 @@ def test_another_runner_does_not_change_the_hash(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import kinetic_flows\n"
         "assert kinetic_flows.__file__.startswith(sys.argv[1])\n"
-        "from kinetic_flows.dependencies.identity import environment_spec\n"
+        "from kinetic_flows.dependencies.lockfile import environment_spec\n"
         "from kinetic_flows.dependencies.targets import cloud_target, local_target\n"
         "from kinetic_flows.code.runner_bundle import runner_bundle\n"
         "print(runner_bundle().sha256)\n"

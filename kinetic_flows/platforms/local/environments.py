@@ -16,9 +16,9 @@ from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.core.protocols import ArtifactStore, OnBuild, ResolvedImage, unannounced
-from kinetic_flows.dependencies.shipped_wheels import fetch_wheels
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
+from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
 from kinetic_flows.images.labels import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
 
 OUTPUT_TAIL_LINES = 15

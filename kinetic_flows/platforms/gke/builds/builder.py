@@ -23,7 +23,7 @@ from kinetic_flows.core.protocols import (
     StartedBuild,
     unannounced,
 )
-from kinetic_flows.dependencies.shipped_wheels import fetch_wheels
+from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
 from kinetic_flows.images import tags
 from kinetic_flows.images.base_lookup import check_base
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
