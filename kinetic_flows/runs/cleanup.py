@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
@@ -174,8 +175,6 @@ def _records(run_ids: list[str], api: PrefectApi) -> list[RunRecord]:
 
 
 def _is_id(text: str) -> bool:
-    from uuid import UUID
-
     try:
         UUID(text)
     except ValueError:

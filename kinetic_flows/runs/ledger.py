@@ -16,6 +16,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 from kinetic_flows.core.files import private_directory, write_atomically
 from kinetic_flows.core.processes import ProcessIdentity, current_process, hold, liveness
+from kinetic_flows.runs.settle import crash
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +119,7 @@ class ClientLedger:
             if liveness(client, entry.with_suffix(LIFE_SUFFIX)) != "dead":
                 continue
             with suppress(RunNotFoundError):
-                api.set_state(
-                    entry.stem, "CRASHED", message="the client that drove this run has died"
-                )
+                crash(api, entry.stem, "the client that drove this run has died")
             _remove(entry)
             ended += 1
         return ended

@@ -14,7 +14,7 @@ from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.core.errors import KineticError, PrefectUnreachable
 from kinetic_flows.core.protocols import Platform
 from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS, CANCEL_PATIENCE_SECONDS
-from kinetic_flows.runs.settle import store_label, sync_state, ticket_of
+from kinetic_flows.runs.settle import crash, store_label, sync_state, ticket_of
 from kinetic_flows.runs.worker_runs import processes_of, seconds_in_state
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def reconcile(
     *,
     cancel_patience_seconds: float = CANCEL_PATIENCE_SECONDS,
 ) -> Reconciliation:
-    """Settle every unfinished run of this platform, as far as its process says how.
+    """Set the state of every unfinished run of this platform, as far as its process tells it.
 
     A run whose process has ended gets the state that its result or its end tells; one that has
     waited too long for its pod is given up; one whose cancellation nobody has acted on is
@@ -69,7 +69,7 @@ def reconcile(
 def _look_after(
     platform: Platform, api: PrefectApi, run: RunRecord, cancel_patience_seconds: float
 ) -> None:
-    """Settle one run; what cannot be found out of it now is left for the next time."""
+    """Set one run's state; what cannot be found out of it now is left for the next time."""
     try:
         ticket = ticket_of(run)
         is_ending = run.state_type == "CANCELLING" and platform.sees(ticket.place)
@@ -119,7 +119,7 @@ def crash_abandoned_parents(
         ours = all(run.labels.get(STORE_LABEL) == label for run in runs)
         over = all(run.is_final and seconds_in_state(run) >= after_seconds for run in runs)
         if runs and ours and over:
-            message = "the client that drove this run is gone; its runs have ended"
-            if api.set_state(parent.id, "CRASHED", message=message):
+            cause = "the client that drove this run is gone; its runs have ended"
+            if crash(api, parent.id, cause):
                 abandoned.append(parent.id)
     return tuple(abandoned)

@@ -1,13 +1,24 @@
-"""Settling runs: making Prefect's states agree with what happened to processes and results.
+"""Flow runs get the states that their results and processes say, and why a run is Crashed.
 
-A run's own runner reports its end. Where it could not (it was killed, or the API was out of
-its reach) or where nobody watched, this is what sets the final state: for a waiting client,
-for whoever attaches or lists runs, and for every new call on the same machine.
+A run's own runner reports its end. Where it could not (its pod was killed, or the API was out of
+its reach), the next client that waits for the run, attaches to it or lists runs sets the final
+state, and so does every first call of a process and the flow `kinetic-reconcile`.
+
+Every state Crashed that a client sets is set by `crash`:
+
+| cause | found by |
+|---|---|
+| the process ended without a result (`results.crash_error` says how) | `sync_state` |
+| the runner wrote that the function's process had died | `sync_state` |
+| the result in the store is not genuine | `sync_state` |
+| the process could not be started | `launch` |
+| the client that drove a flow run above runs has died | `ledger`, `reconcile` |
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from socket import gethostname
 
@@ -19,7 +30,7 @@ from kinetic_flows.clients.prefect.labels import (
     PLACE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import environment_of
-from kinetic_flows.core.envelope import ResultEnvelope, ResultStatus
+from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.protocols import Observation, Phase, Platform
@@ -35,13 +46,12 @@ from kinetic_flows.runs.worker_runs import processes_of
 LAUNCH_GRACE_SECONDS = 120.0
 """How long a Pending run without a process is left to the client that is launching it."""
 
-STATE_OF_STATUS: dict[ResultStatus, str] = {
+STATE_OF_STATUS: Mapping[ResultStatus, str] = {
     "returned": "COMPLETED",
     "raised": "FAILED",
     "unpicklable": "FAILED",
     "timed_out": "FAILED",
     "cancelled": "CANCELLED",
-    "crashed": "CRASHED",
 }
 
 
@@ -62,7 +72,7 @@ def ticket_of(record: RunRecord) -> RunTicket:
 def sync_state(
     platform: Platform, api: PrefectApi, run: RunTicket, *, is_launched: bool = False
 ) -> ResultEnvelope | None:
-    """Settle a run whose process has ended; nothing happens while it lives.
+    """Set the final state of a run whose process has ended; nothing happens while it lives.
 
     Args:
         platform: Where it was launched.
@@ -83,17 +93,29 @@ def sync_state(
     try:
         envelope = read_result(platform.store, run)
     except ObjectRefusedError as refusal:
-        api.set_state(run.run_id, "CRASHED", message=refusal.message)
+        crash(api, run.run_id, refusal.message)
         raise
     if envelope is None and not observation.phase.is_final:
         return None
     if envelope is None:
-        _settle_without_result(api, run, observation, is_launched=is_launched)
+        _sync_without_result(api, run, observation, is_launched=is_launched)
     else:
-        status = envelope.header.status
-        summary = value_summary if status == "returned" else failure_summary
-        api.set_state(run.run_id, STATE_OF_STATUS[status], message=summary(envelope.header))
+        _sync_with_result(api, run.run_id, envelope.header)
     return envelope
+
+
+def crash(api: PrefectApi, flow_run_id: str, cause: str) -> bool:
+    """Set a flow run Crashed, which nothing else here does.
+
+    Args:
+        api: Where its state is kept.
+        flow_run_id: The flow run.
+        cause: What the UI shows beside the state.
+
+    Returns:
+        Whether it was set; a flow run that has ended stays as it is.
+    """
+    return api.set_state(flow_run_id, "CRASHED", message=cause)
 
 
 def is_being_launched(run: RunRecord) -> bool:
@@ -108,7 +130,15 @@ def store_label(platform: Platform) -> str:
     return f"{gethostname()}:{uri}" if uri.startswith("file:") else uri
 
 
-def _settle_without_result(
+def _sync_with_result(api: PrefectApi, run_id: str, header: ResultHeader) -> None:
+    if header.status == "crashed":
+        crash(api, run_id, failure_summary(header))
+        return
+    summary = value_summary if header.status == "returned" else failure_summary
+    api.set_state(run_id, STATE_OF_STATUS[header.status], message=summary(header))
+
+
+def _sync_without_result(
     api: PrefectApi, run: RunTicket, observation: Observation, *, is_launched: bool
 ) -> None:
     record = api.read_run(run.run_id)
@@ -118,9 +148,9 @@ def _settle_without_result(
     if record.state_type == "CANCELLING":
         api.set_state(run.run_id, "CANCELLED", message="cancelled; its process is gone")
         return
-    crash = crash_error(observation, run, tail_of(observation.output))
-    if api.set_state(run.run_id, "CRASHED", message=crash.message):
-        api.log(run.run_id, crash.message, level=logging.ERROR)
+    cause = crash_error(observation, run, tail_of(observation.output)).message
+    if crash(api, run.run_id, cause):
+        api.log(run.run_id, cause, level=logging.ERROR)
 
 
 def tail_of(output: bytes) -> list[str]:

@@ -13,6 +13,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS
 from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import crash
 
 OnCreated = Callable[[RunTicket], None]
 
@@ -54,6 +55,6 @@ def create_and_start(
         if ticket.dispatch == "client":
             with suppress(KineticError):
                 session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
-        session.api.set_state(run_id, "CRASHED", message=f"not launched: {reason}")
+        crash(session.api, run_id, f"not launched: {reason}")
         raise
     return ticket
