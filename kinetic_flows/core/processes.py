@@ -204,7 +204,11 @@ def _is_of_one_host(path: Path) -> bool:
 
 
 def _start_mark(pid: int) -> str:
-    """Return the start time of a living process, empty for none."""
+    """Return the start time of a living process, empty for none.
+
+    Not psutil's (7.2; 35 ms to import): of a process it tells the start by the wall clock, which
+    moves when that is set, and neither the boot nor the namespace that its number belongs to.
+    """
     if Path("/proc/self/stat").exists():
         return _linux_start_mark(pid)
     shown = subprocess.run(
