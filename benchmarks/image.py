@@ -128,11 +128,10 @@ class Project:
             self._platform,
             cwd=Path.cwd(),
             sys_path=sys.path,
-            environ=self._environ,
         )
         if not isinstance(draft.image, ProjectImage):
             raise SystemExit(f"{draft.image} is not built")
-        lock = lock_draft(draft, self._platform, self._environ)
+        lock = lock_draft(draft, self._environ)
         self._environment = draft.image.environment(lock)
         self._request = draft.image.request(self._environment)
 

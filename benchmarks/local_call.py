@@ -78,7 +78,6 @@ def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatc
         settings,
         choose_platform(settings, environ),
         cwd=Path.cwd(),
-        environ=environ,
         sys_path=sys.path,
     )
     watch.step("draft (before the flow)", "done")

@@ -34,9 +34,9 @@ R = TypeVar("R")
 def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run a function to its end, and return its value or raise what it raised."""
     with usable_home(), heeded_signals():
-        drafted, platform, progress = draft(remote, args, kwargs)
+        drafted, progress = draft(remote, args, kwargs)
         environ = process_environment()
-        with open_session(drafted.settings, environ, progress, platform) as session:
+        with open_session(drafted.settings, environ, progress, drafted.platform) as session:
             launched = execute(drafted, session, wait=True)
     if launched.envelope is None:
         raise LookupError("a run that was waited for has no result envelope")
@@ -48,9 +48,9 @@ def submit(
 ) -> Run[Any]:
     """Launch a function, and return the handle of its run."""
     with usable_home(), heeded_signals():
-        drafted, platform, progress = draft(remote, args, kwargs)
+        drafted, progress = draft(remote, args, kwargs)
         environ = process_environment()
-        with open_session(drafted.settings, environ, progress, platform) as session:
+        with open_session(drafted.settings, environ, progress, drafted.platform) as session:
             ticket = execute(drafted, session, wait=False).ticket
             url = session.api.run_url(ticket.run_id)
             return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
@@ -74,14 +74,16 @@ def start_map(
         return_exceptions: Whether `results()` returns exceptions in place of values.
     """
     with usable_home(), heeded_signals():
-        drafted, platform, progress = draft(remote, bound, {}, may_lack_arguments=True)
+        drafted, progress = draft(remote, bound, {}, may_lack_arguments=True)
         environ = process_environment()
         request = SweepRequest(
             draft=drafted,
             inputs=iter(inputs),
             count=inputs.count,
             options=options,
-            open_session=lambda: open_session(drafted.settings, environ, progress, platform),
+            open_session=lambda: open_session(
+                drafted.settings, environ, progress, drafted.platform
+            ),
         )
         return start_group(request, remote.options.cloud, return_exceptions=return_exceptions)
 
@@ -103,8 +105,8 @@ def deploy(
     """
     request = check_request(remote.fn, bound, timing=Timing(**timing), **wanted)
     with usable_home(), heeded_signals():
-        drafted, platform, progress = draft(remote, bound, {}, may_lack_arguments=True)
-        return deployment.deploy(drafted, request, platform, progress)
+        drafted, progress = draft(remote, bound, {}, may_lack_arguments=True)
+        return deployment.deploy(drafted, request, progress)
 
 
 def as_flow(remote: RemoteFunction[P, R], name: str) -> Flow[P, R]:

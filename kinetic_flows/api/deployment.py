@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kinetic_flows.api.run import Run
     from kinetic_flows.clients.prefect.deployments import DeploymentRecord, PrefectDeployments
     from kinetic_flows.core.progress import Progress
-    from kinetic_flows.core.protocols import Platform
     from kinetic_flows.plans.deploy_request import DeployRequest
     from kinetic_flows.plans.draft import Draft
     from kinetic_flows.runs.session import Session
@@ -107,15 +106,12 @@ CONFLICT = 409
 """What Prefect answers to parameters that do not satisfy their schema."""
 
 
-def deploy(
-    draft: Draft, request: DeployRequest, platform: Platform, progress: Progress
-) -> Deployment[Any]:
+def deploy(draft: Draft, request: DeployRequest, progress: Progress) -> Deployment[Any]:
     """Make a deployment of a function, or bring it up to date.
 
     Args:
         draft: The function.
         request: The deployment that is wanted.
-        platform: Where its runs go.
         progress: Who watches.
     """
     from kinetic_flows.clients.prefect.deployments import PrefectDeployments
@@ -124,11 +120,11 @@ def deploy(
     from kinetic_flows.runs.session import open_session
 
     environ = process_environment()
-    with open_session(draft.settings, environ, progress, platform) as session:
+    with open_session(draft.settings, environ, progress, draft.platform) as session:
         deployed = deploying.deploy(draft, request, session)
         deployments = PrefectDeployments(session.api)
         record = deployments.read(deployed.id)
-        made = _deployment(record, deployments, session, deployed.change)
+        made = _deployment(record, deployments, deployed.change)
     progress.notice(
         f"{made.name} is {_CHANGES[deployed.change]}; its runs need a worker: {made.worker_command}"
     )
@@ -144,8 +140,8 @@ _CHANGES = {
 
 def list_deployments() -> list[Deployment[Any]]:
     """Return every deployment of a remote function, by name."""
-    with _session() as (session, deployments):
-        return [_deployment(each, deployments, session) for each in deployments.list()]
+    with _session() as (_, deployments):
+        return [_deployment(each, deployments) for each in deployments.list()]
 
 
 def find_deployment(name: str) -> Deployment[Any]:
@@ -157,8 +153,8 @@ def find_deployment(name: str) -> Deployment[Any]:
     Raises:
         DeploymentNotFoundError: None fits, or several do.
     """
-    with _session() as (session, deployments):
-        return _deployment(_found(name, deployments), deployments, session)
+    with _session() as (_, deployments):
+        return _deployment(_found(name, deployments), deployments)
 
 
 def delete_deployment(name: str) -> None:
@@ -192,11 +188,10 @@ def delete_deployment(name: str) -> None:
 def _deployment(
     record: DeploymentRecord,
     deployments: PrefectDeployments,
-    session: Session,
     change: str = "",
 ) -> Deployment[Any]:
-    is_here = record.labels.get(PLATFORM_LABEL) == session.platform.name
-    worker_type = session.platform.worker_pool.type if is_here else _other_type(session)
+    from kinetic_flows.platforms.choose import worker_type
+
     return Deployment(
         id=record.id,
         name=record.full_name,
@@ -204,7 +199,7 @@ def _deployment(
         change=change,
         image=str(record.labels.get(IMAGE_LABEL, "")),
         work_pool=record.work_pool or "",
-        worker_type=worker_type,
+        worker_type=worker_type(str(record.labels.get(PLATFORM_LABEL, ""))),
         schedules=record.schedules,
         paused=record.paused,
         parameters=dict(record.parameters),
@@ -212,11 +207,6 @@ def _deployment(
         tags=record.tags,
         concurrency_limit=record.concurrency_limit,
     )
-
-
-def _other_type(session: Session) -> str:
-    """Return the type of workers on the platform that is not this one."""
-    return "process" if session.platform.worker_pool.type == "kubernetes" else "kubernetes"
 
 
 def _found(name: str, deployments: PrefectDeployments) -> DeploymentRecord:

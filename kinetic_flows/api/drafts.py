@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import Platform
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.plans.call_plans import plan_call
@@ -28,7 +27,7 @@ def draft(
     kwargs: Mapping[str, Any],
     *,
     may_lack_arguments: bool = False,
-) -> tuple[Draft, Platform, Progress]:
+) -> tuple[Draft, Progress]:
     """Decide what can be decided at once, telling the person what they should know.
 
     Args:
@@ -49,12 +48,12 @@ def draft(
     environ = process_environment()
     settings = configure(environ, progress, remote.options.cloud)
     platform = choose_platform(settings, environ)
-    drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
+    drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path)
     for notice in drafted.notices:
         progress.notice(notice)
     for warning in drafted.warnings:
         progress.warning(warning)
-    return drafted, platform, progress
+    return drafted, progress
 
 
 def plan(
@@ -62,5 +61,5 @@ def plan(
 ) -> RunPlan:
     """Decide everything about a call and do nothing of it."""
     with usable_home():
-        drafted, platform, _ = draft(remote, args, kwargs, may_lack_arguments=True)
-        return plan_call(drafted, platform, process_environment())
+        drafted, _ = draft(remote, args, kwargs, may_lack_arguments=True)
+        return plan_call(drafted, process_environment())

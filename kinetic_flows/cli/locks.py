@@ -32,10 +32,8 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         options=function.options,
         may_lack_arguments=True,
     )
-    draft = draft_call(
-        call, settings, platform, cwd=working_directory(), sys_path=sys.path, environ=environ
-    )
-    locked = lock_draft(draft, platform, environ, upgrade=upgrade)
+    draft = draft_call(call, settings, platform, cwd=working_directory(), sys_path=sys.path)
+    locked = lock_draft(draft, environ, upgrade=upgrade)
     print(f"dependencies: {draft.source.label}", file=sys.stderr)
     for warning in (*draft.warnings, *locked.warnings):
         print(f"warning: {warning}", file=sys.stderr)

@@ -17,7 +17,6 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.accelerators.model import Architecture
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.job import DispatchedBy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,82 +380,3 @@ class StoreTrust:
 
     is_private: bool = False
     key: bytes | None = field(default=None, repr=False)
-
-
-class Platform(Protocol):
-    """Somewhere to run: its name and its seams."""
-
-    @property
-    def name(self) -> str:
-        """`local` or `gke`."""
-        ...
-
-    @property
-    def store(self) -> ArtifactStore:
-        """Where objects are kept."""
-        ...
-
-    def store_trust(self) -> StoreTrust:
-        """Return whose objects in the store are believed; Prefect may have to be asked."""
-        ...
-
-    @property
-    def registry(self) -> ImageRegistry:
-        """Where images are found."""
-        ...
-
-    @property
-    def builder(self) -> ImageBuilder:
-        """What makes images."""
-        ...
-
-    @property
-    def launcher(self) -> Launcher:
-        """What starts runs."""
-        ...
-
-    @property
-    def dispatch(self) -> DispatchedBy:
-        """Who starts runs that are called from here."""
-        ...
-
-    @property
-    def worker_pool(self) -> WorkerPool:
-        """Where runs go that workers start."""
-        ...
-
-    @property
-    def may_see_processes(self) -> bool:
-        """Whether the launcher answers whoever runs this."""
-        ...
-
-    @property
-    def place(self) -> str:
-        """Where the processes of runs are that are launched here; empty where that is nowhere else.
-
-        Whoever follows a run asks `sees` about the place that its launcher named.
-        """
-        ...
-
-    def sees(self, place: str) -> bool:
-        """Whether a process that is in a place would be seen from here.
-
-        Args:
-            place: As the platform named it that launched the run, or its namespace alone; empty
-                for where this platform launches.
-        """
-        ...
-
-    @property
-    def worker_processes(self) -> Processes | None:
-        """What sees the processes that workers start; None where nothing here does."""
-        ...
-
-    def expire_runs(self, days: int) -> bool | None:
-        """Have what runs have alone removed by its age, without anybody's further doing.
-
-        Returns:
-            True when that is new or was changed, False when it was so; None where nothing
-            removes anything by itself.
-        """
-        ...

@@ -27,6 +27,7 @@ from kinetic_flows.clients.prefect.labels import (
     STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, canonical_json, sha256_hex
 from kinetic_flows.core.object_names import payload_object
 from kinetic_flows.flows.deploy_tasks import create_deployment_task, pin_objects_task
@@ -34,7 +35,6 @@ from kinetic_flows.flows.engine import drive
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
-from kinetic_flows.platforms.worker_pools import ensure_worker_pool
 from kinetic_flows.runs.deployment_objects import DeployedJob, prefix_of
 from kinetic_flows.runs.launch import Prepared, describe_job
 from kinetic_flows.runs.outputs import outputs_root
@@ -96,7 +96,7 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
 
 def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     if request.image_refresh:
-        lock_draft(draft, session.platform, session.environ, upgrade=True)
+        lock_draft(draft, session.environ, upgrade=True)
     prepared = prepare(draft, session)
     known = PrefectDeployments(session.api).find(draft.name, request.name)
     job = unidentified(
@@ -135,10 +135,10 @@ def describe_deployment(
     """
     platform = session.platform
     environment = {
-        **worker_environment(platform.store.uri, pinned.name, pinned.digest, draft.place),
+        **worker_environment(platform, pinned.name, pinned.digest),
         RUN_KEY_VARIABLE: _key_of(known) or secrets.token_hex(32),
     }
-    placed = draft.place.job_variables(job_request(draft, "", prepared.image))
+    placed = platform.job_variables(job_request(draft, "", prepared.image))
     new = NewDeployment(
         flow=draft.name,
         name=request.name,

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
-from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.clients.prefect.work_pools import WorkPools, ensure_worker_pool
 from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.flows.engine import current_flow_run_id, drive
 from kinetic_flows.flows.inputs_table import publish_inputs
@@ -26,7 +26,6 @@ from kinetic_flows.flows.map_driver import SweepDriver, Wishes
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
-from kinetic_flows.platforms.worker_pools import ensure_worker_pool
 from kinetic_flows.runs.group import GroupState, MapItem
 from kinetic_flows.runs.session import Session
 

@@ -10,9 +10,7 @@ from kinetic_flows.core.errors import LaunchError, suggest
 from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.steps import step
-from kinetic_flows.plans.call_plans import launch_needs
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.runs.session import Session
 
 
@@ -24,11 +22,12 @@ def preflight_task(draft: Draft, session: Session) -> None:
         LaunchError: The launch could not succeed: every reason is listed.
     """
     with step(session.progress, TASK_PREFLIGHT) as current:
-        template = session.job_template or base_job_template()
-        chosen = draft.place.chosen_variables(draft.call.options)
-        _refuse_unknown(chosen, template)
-        needs = launch_needs(draft, template, session.api.url)
-        found = session.platform.launcher.preflight(needs)
+        platform, options = session.platform, draft.call.options
+        template = session.job_template or platform.worker_pool.template()
+        _refuse_unknown(platform.chosen_variables(options), template)
+        found = platform.launcher.preflight(
+            platform.launch_needs(draft.accelerator, draft.mode, options, template, session.api.url)
+        )
         for warning in found.warnings:
             current.warn(warning)
         found.raise_for_problems()

@@ -8,7 +8,6 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task
 from prefect.futures import PrefectFuture
 
-from kinetic_flows.clients.prefect.build_cache import shared_build_cache
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
@@ -54,7 +53,7 @@ def prepare(draft: Draft, session: Session) -> Prepared:
         KineticError: A step failed.
     """
     # Whoever chose to leave the launching to workers may not ask the cluster anything.
-    if draft.place.has_preflight:
+    if session.platform.has_preflight:
         _look_ahead(draft, session)
     match draft.image:
         case ProjectImage():
@@ -70,7 +69,7 @@ def _look_ahead(draft: Draft, session: Session) -> None:
     if session.platform.dispatch == "client":
         preflight_task(draft, session)
         return
-    pool = draft.settings.required_cloud().work_pool
+    pool = session.platform.worker_pool.name
     session.progress.notice(
         f"left to a Prefect worker of work pool {pool}: from here no Jobs may be created in the "
         "cluster (KINETIC_DISPATCH=client says what is missing)"
@@ -80,7 +79,7 @@ def _look_ahead(draft: Draft, session: Session) -> None:
 def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session) -> Prepared:
     """Lock the project's packages, and have an image that holds them."""
     platform, progress = session.platform, session.progress
-    lock = lock_dependencies_task(draft, platform, session.environ, progress)
+    lock = lock_dependencies_task(draft, session.environ, progress)
     environment = source.environment(lock)
     request = source.request(environment)
     found = resolve_image_task(request, platform, progress)
@@ -109,11 +108,10 @@ def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False
 
     Args:
         cached: The task.
-        session: Where the run goes; on this machine results stay in `KINETIC_HOME`.
+        session: Where the run goes, which says where results are shared.
         refresh_cache: Run the task whatever the cache has.
     """
-    cloud = session.settings.cloud
-    storage = shared_build_cache(cloud, session.api.url) if cloud else None
+    storage = session.platform.result_storage(session.api.url)
     options: dict[str, Any] = {"result_storage": storage} if storage else {}
     if refresh_cache:
         options["refresh_cache"] = True
@@ -124,7 +122,7 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
     """Lock the project's packages, and send them along for the runner to install."""
     platform, progress = session.platform, session.progress
     base = resolve_base_image_task(source, platform, progress)
-    lock = lock_dependencies_task(draft, platform, session.environ, progress, base)
+    lock = lock_dependencies_task(draft, session.environ, progress, base)
     if lock.target.variant != source.wanted.variant:
         source = replace(source, wanted=source.wanted_for(lock))
         base = resolve_base_image_task(source, platform, progress)

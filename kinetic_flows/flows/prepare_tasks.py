@@ -19,7 +19,7 @@ from kinetic_flows.clients.prefect.flow_names import (
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.core.image_pages import image_page
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import Platform, ResolvedImage
+from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.flows.build_output import BuildOutput, publish_link
@@ -28,6 +28,7 @@ from kinetic_flows.flows.steps import step
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
 from kinetic_flows.plans.draft import Draft, lock_draft
+from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage
 
 
@@ -41,14 +42,13 @@ class Project(TypedDict):
 @own_task(TASK_LOCK_DEPENDENCIES)
 def lock_dependencies_task(
     draft: Draft,
-    platform: Platform,
     environ: Mapping[str, str],
     progress: Progress,
     base: ResolvedImage | None = None,
 ) -> Lock:
     """Resolve the project's dependencies, or find the lock that somebody resolved before."""
     with step(progress, TASK_LOCK_DEPENDENCIES) as current:
-        lock = lock_draft(draft, platform, environ, base=base)
+        lock = lock_draft(draft, environ, base=base)
         for warning in lock.warnings:
             current.warn(warning)
         how = "stored lock" if lock.from_cache else "resolved"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.image_pages import image_page
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.launch import Prepared
@@ -78,8 +77,7 @@ def publish_description(
         accelerator=f"`{draft.accelerator}`: {draft.accelerator.description}",
         mode=draft.mode,
         image=image,
-        # An environment on this machine only looks like an image of Docker Hub.
-        image_page=None if session.platform.name == "local" else image_page(image),
+        image_page=session.platform.image_page(image),
         environment=prepared.environment,
         built_because=prepared.built_because,
         code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",

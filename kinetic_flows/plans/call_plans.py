@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.image_modes import CUSTOM
-from kinetic_flows.core.protocols import LaunchNeeds, Platform, ResolvedImage
-from kinetic_flows.core.settings.pool_variables import merged, template_defaults
+from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock, plan_lock
 from kinetic_flows.images.base_lookup import find_base
@@ -23,7 +20,6 @@ from kinetic_flows.plans.draft import (
     with_missing_imports,
 )
 from kinetic_flows.plans.plan import CodeSummary, RunPlan
-from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
@@ -51,22 +47,21 @@ class PlannedImage:
     why: tuple[str, ...] | None = None
 
 
-def plan_call(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> RunPlan:
+def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     """Decide the rest of a call and return all of it; nothing outside this machine changes.
 
     Args:
         draft: What is decided already.
-        platform: Whose store and registry are read.
         environ: Variables for uv.
 
     Raises:
         KineticError: The dependencies or the image cannot be.
     """
-    planned = _plan_image(draft, platform, environ)
+    planned = _plan_image(draft, environ)
     image = planned.image
     return RunPlan(
         name=draft.name,
-        platform=draft.settings.platform,
+        platform=draft.platform.name,
         accelerator=str(draft.accelerator),
         mode=draft.mode,
         build_step=draft.image.build_step,
@@ -80,44 +75,21 @@ def plan_call(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> R
         environment=planned.environment,
         code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
         job_variables=(
-            draft.place.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
+            draft.platform.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
         ),
         filtered=planned.filtered,
         warnings=(*draft.warnings, *planned.warnings),
-        obstacles=_obstacles(draft, platform),
+        obstacles=_obstacles(draft),
         why=planned.why,
     )
 
 
-def launch_needs(
-    draft: Draft, template: Mapping[str, Any], prefect_api_url: str | None = None
-) -> LaunchNeeds:
-    """Return what launching a call is going to need of its place.
-
-    Args:
-        draft: The call.
-        template: The work pool's base job template.
-        prefect_api_url: Where runs are to report; None when that is not known.
-    """
-    chosen = draft.place.chosen_variables(draft.call.options)
-    context = draft.place.security_context(draft.mode, draft.accelerator)
-    own = {} if context is None else {"security_context": context}
-    variables = merged(template_defaults(template), own, chosen)
-    # Which user an image of one's own has is known once it is looked up.
-    is_told = draft.mode != CUSTOM or "security_context" in chosen
-    return LaunchNeeds(
-        accelerator=draft.accelerator,
-        service_account=variables.get("service_account_name"),
-        prefect_api_url=prefect_api_url,
-        security_context=container_security(template, variables) if is_told else None,
-    )
-
-
-def _obstacles(draft: Draft, platform: Platform) -> tuple[str, ...]:
+def _obstacles(draft: Draft) -> tuple[str, ...]:
     """Ask the cluster what speaks against a launch; a plan does without an answer."""
-    if not draft.place.has_preflight:
+    platform = draft.platform
+    if not platform.has_preflight:
         return ()
-    needs = launch_needs(draft, base_job_template())
+    needs = platform.launch_needs(draft.accelerator, draft.mode, draft.call.options)
     try:
         is_launched_here = platform.dispatch == "client"
         return platform.launcher.preflight(needs).problems if is_launched_here else ()
@@ -125,23 +97,23 @@ def _obstacles(draft: Draft, platform: Platform) -> tuple[str, ...]:
         return (f"the cluster cannot be asked: {error.message}",)
 
 
-def _plan_image(draft: Draft, platform: Platform, environ: Mapping[str, str]) -> PlannedImage:
+def _plan_image(draft: Draft, environ: Mapping[str, str]) -> PlannedImage:
     match draft.image:
         case ProjectImage():
-            return _plan_project_image(draft, draft.image, platform, environ)
+            return _plan_project_image(draft, draft.image, environ)
         case BaseImage():
-            return _plan_base_image(draft, draft.image, platform, environ)
+            return _plan_base_image(draft, draft.image, environ)
         case OwnImage():
-            return _plan_own_image(draft.image, platform)
+            return _plan_own_image(draft.image, draft.platform.registry)
 
 
 def _plan_project_image(
-    draft: Draft, source: ProjectImage, platform: Platform, environ: Mapping[str, str]
+    draft: Draft, source: ProjectImage, environ: Mapping[str, str]
 ) -> PlannedImage:
-    lock = _lock(draft, platform, environ)
+    lock = _lock(draft, environ)
     environment = source.environment(lock)
     reference = source.request(environment).reference
-    image = platform.registry.resolve(reference)
+    image = draft.platform.registry.resolve(reference)
     why = explain_change(
         home=draft.settings.home, project_root=draft.source.project_root, environment=environment
     )
@@ -155,13 +127,11 @@ def _plan_project_image(
     )
 
 
-def _plan_base_image(
-    draft: Draft, source: BaseImage, platform: Platform, environ: Mapping[str, str]
-) -> PlannedImage:
-    base = find_base(platform.registry, source.wanted)
-    lock = _lock(draft, platform, environ, base.image)
+def _plan_base_image(draft: Draft, source: BaseImage, environ: Mapping[str, str]) -> PlannedImage:
+    base = find_base(draft.platform.registry, source.wanted)
+    lock = _lock(draft, environ, base.image)
     if lock.target.variant != source.wanted.variant:
-        base = find_base(platform.registry, source.wanted_for(lock))
+        base = find_base(draft.platform.registry, source.wanted_for(lock))
     return PlannedImage(
         reference=base.reference,
         image=base.image,
@@ -171,24 +141,23 @@ def _plan_base_image(
     )
 
 
-def _plan_own_image(source: OwnImage, platform: Platform) -> PlannedImage:
-    report = check_image(platform.registry, source.reference, source.wanted)
+def _plan_own_image(source: OwnImage, registry: ImageRegistry) -> PlannedImage:
+    report = check_image(registry, source.reference, source.wanted)
     return PlannedImage(reference=source.reference, image=report.image, warnings=report.warnings)
 
 
 def _lock(
     draft: Draft,
-    platform: Platform,
     environ: Mapping[str, str],
     base: ResolvedImage | None = None,
 ) -> Lock:
     lock = plan_lock(
         draft.source,
         locked_target(draft),
-        store=platform.store,
+        store=draft.platform.store,
         home=draft.settings.home,
         environ=environ,
-        trust=platform.store_trust,
+        trust=draft.platform.store_trust,
     )
     require_known_chip(draft, lock)
     return with_missing_imports(draft, lock, base)

@@ -21,28 +21,20 @@ from kinetic_flows.code.selection import imported_files
 from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
-from kinetic_flows.core.environment import Category, ImageMode
+from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.functions import run_name
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import ImageRegistry, Platform, ResolvedImage
+from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.core.settings.settings import Settings, captured_environment
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, lock_dependencies
 from kinetic_flows.dependencies.missing_imports import Shipped
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.plans.import_warnings import with_import_warnings
+from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage
-from kinetic_flows.platforms.places import (
-    BaseSource,
-    CloudPlace,
-    ImageWish,
-    JobRequest,
-    LocalPlace,
-    Place,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +68,7 @@ class Draft:
     Attributes:
         call: The call.
         settings: The settings it was made under.
-        place: Where it will run.
+        platform: Where it will run.
         accelerator: What it runs on.
         image: Where its image comes from.
         root: What of this machine's files is the project.
@@ -90,7 +82,7 @@ class Draft:
 
     call: Call
     settings: Settings
-    place: Place
+    platform: Platform
     accelerator: Accelerator
     image: ImageSource
     root: PackageRoot
@@ -119,18 +111,15 @@ def draft_call(
     *,
     cwd: Path,
     sys_path: Sequence[str],
-    environ: Mapping[str, str],
 ) -> Draft:
     """Decide what can be decided about a call before its dependencies are locked.
 
     Args:
         call: The call.
         settings: The settings in force.
-        platform: Where a base image of one's own is looked up, and what decides what a count
-            of chips alone means.
+        platform: Where it will run.
         cwd: The working directory.
         sys_path: This process's `sys.path`.
-        environ: Variables for uv, where the base image needs a lock of its own.
 
     Raises:
         TypeError: The arguments do not fit the function's signature.
@@ -138,8 +127,7 @@ def draft_call(
     """
     _check_arguments(call)
     accelerator = _accelerator(call.options.accelerator, platform)
-    place = place_of(settings, platform.registry, _bases(platform, settings, environ))
-    image = place.image_source(image_wish(call.options, settings), accelerator)
+    image = platform.image_source(image_options(call.options, settings), accelerator)
     captured = captured_environment(call.options.capture_env_vars)
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
@@ -163,11 +151,11 @@ def draft_call(
         ),
         only=imported_files(root) if root.no_project else None,
     )
-    advice = place.advise(accelerator, image.mode)
+    told = platform.notices(accelerator, image.mode)
     return Draft(
         call=call,
         settings=settings,
-        place=place,
+        platform=platform,
         accelerator=accelerator,
         image=image,
         root=root,
@@ -176,24 +164,24 @@ def draft_call(
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
         notices=(
-            *advice.notices,
+            *told.notices,
             *root.notices(),
             *_ignored(image, source),
             *_made_base(image),
         ),
         warnings=(
-            *advice.warnings,
+            *told.warnings,
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
             *payload.warnings,
-            *call.options.warnings(place.hosts(accelerator)),
+            *call.options.warnings(platform.hosts(accelerator)),
         ),
     )
 
 
-def image_wish(options: RunOptions, settings: Settings) -> ImageWish:
-    """Return what is asked of the image: the variable overrides the decorator."""
-    return ImageWish(
+def image_options(options: RunOptions, settings: Settings) -> ImageOptions:
+    """Return which image is asked for: the variable overrides the decorator."""
+    return ImageOptions(
         container_image=settings.container_image or options.container_image,
         ship_wheels=options.ship_wheels,
         framework=options.framework,
@@ -227,46 +215,8 @@ def with_arguments(
     return replace(draft, call=call, payload=payload, argument_reprs=reprs)
 
 
-def place_of(
-    settings: Settings, registry: ImageRegistry, bases: BaseSource = read_base_inputs
-) -> Place:
-    """Return where the settings say that functions run.
-
-    Args:
-        settings: The settings in force.
-        registry: Where a base image of one's own is looked up.
-        bases: What gives the inputs of base images.
-
-    Raises:
-        ConfigurationError: Google Cloud was chosen and is not configured.
-    """
-    if settings.platform == "local":
-        return LocalPlace(is_explicit=settings.platform_is_explicit)
-    return CloudPlace(cloud=settings.required_cloud(), registry=registry, bases=bases)
-
-
-def _bases(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> BaseSource:
-    """Return what gives the inputs of base images, made here for a Python that none come for."""
-
-    def inputs(category: Category, python: str) -> BaseInputs:
-        if python in base_pythons():
-            return read_base_inputs(category, python)
-        made = make_base_lock(
-            category,
-            python,
-            store=platform.store,
-            home=settings.home,
-            environ=environ,
-            trust=platform.store_trust,
-        )
-        return read_base_inputs(category, python, made.text)
-
-    return inputs
-
-
 def lock_draft(
     draft: Draft,
-    platform: Platform,
     environ: Mapping[str, str],
     *,
     upgrade: bool = False,
@@ -275,8 +225,7 @@ def lock_draft(
     """Lock the dependencies of a call, and store the lock for everyone.
 
     Args:
-        draft: The call.
-        platform: Whose store keeps locks.
+        draft: The call; the store of its platform keeps locks.
         environ: Variables for uv.
         upgrade: Whether to resolve again and replace the stored lock.
         base: The base image, in prebuilt mode; None where it was not looked up.
@@ -290,10 +239,10 @@ def lock_draft(
     lock = lock_dependencies(
         draft.source,
         locked_target(draft),
-        store=platform.store,
+        store=draft.platform.store,
         home=draft.settings.home,
         environ=environ,
-        trust=platform.store_trust,
+        trust=draft.platform.store_trust,
         upgrade=upgrade,
     )
     require_known_chip(draft, lock)
@@ -302,10 +251,10 @@ def lock_draft(
         make_base_lock(
             target.category,
             target.python,
-            store=platform.store,
+            store=draft.platform.store,
             home=draft.settings.home,
             environ=environ,
-            trust=platform.store_trust,
+            trust=draft.platform.store_trust,
             write=True,
         )
     return with_missing_imports(draft, lock, base)

@@ -9,6 +9,7 @@ from typing import Any
 from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, size_in_words
 from kinetic_flows.core.files import size_in_units
+from kinetic_flows.platforms.choose import title_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ class RunPlan:
         environment = self.environment
         rows = [
             ("function", self.name),
-            ("runs on", f"{self.accelerator}, {_PLATFORM_WORDS.get(self.platform, self.platform)}"),
+            ("runs on", f"{self.accelerator}, {title_of(self.platform)}"),
             ("image", f"{self.image} ({self.mode}, {_CACHED_WORDS[self.cached]})"),
         ]
         if self.size_bytes is not None:
@@ -129,7 +130,6 @@ class RunPlan:
         return f"{self.dependency_source}, {come}"
 
 
-_PLATFORM_WORDS: Mapping[str, str] = {"local": "this machine", "gke": "Google Kubernetes Engine"}
 _CACHED_WORDS: Mapping[bool | None, str] = {
     True: "exists",
     False: "has to be built",

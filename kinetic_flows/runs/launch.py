@@ -22,6 +22,7 @@ from kinetic_flows.clients.prefect.labels import (
     cache_tag,
 )
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
+from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import flow_retries, is_flow, member_name
 from kinetic_flows.core.job import (
@@ -45,9 +46,7 @@ from kinetic_flows.core.object_names import (
 )
 from kinetic_flows.core.protocols import LaunchRequest, ResolvedImage
 from kinetic_flows.plans.draft import Draft, job_request
-from kinetic_flows.platforms.gke.job_variables import preemptions_tolerated
-from kinetic_flows.platforms.places import JobRequest, Place
-from kinetic_flows.platforms.worker_pools import ensure_worker_pool
+from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
@@ -141,9 +140,7 @@ def launch_run(
         retries=flow_retries(draft.call.function),
     )
 
-    return launch_job(
-        new, request, job, draft.payload.data, draft.place, session, on_created=on_created
-    )
+    return launch_job(new, request, job, draft.payload.data, session, on_created=on_created)
 
 
 def launch_job(
@@ -151,7 +148,6 @@ def launch_job(
     request: JobRequest,
     job: JobSpec,
     payload: bytes,
-    place: Place,
     session: Session,
     *,
     outputs: str | None = None,
@@ -164,15 +160,14 @@ def launch_job(
         request: What is started, without a run id.
         job: The job without a run.
         payload: The pickled call.
-        place: Where it runs.
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
         on_created: Told of the run before it is started.
     """
     if session.platform.dispatch == "worker" or new.work_queue:
-        environment = write_worker_job(job, payload, place, session, outputs=outputs)
+        environment = write_worker_job(job, payload, session, outputs=outputs)
         return create_and_start(
-            for_worker(new, request, environment, place, session),
+            for_worker(new, request, environment, session),
             lambda ticket: session.api.schedule(ticket.run_id),
             session,
             on_created,
@@ -180,14 +175,14 @@ def launch_job(
 
     def start(ticket: RunTicket) -> None:
         of_run, key = replace(request, run_id=ticket.run_id), ticket.run_key
-        start_job(of_run, job, payload, key, place, session, outputs=outputs)
+        start_job(of_run, job, payload, key, session, outputs=outputs)
 
-    return create_and_start(_on_work_pool(new, request, place, session), start, session, on_created)
+    return create_and_start(_on_work_pool(new, request, session), start, session, on_created)
 
 
-def _on_work_pool(new: NewRun, request: JobRequest, place: Place, session: Session) -> NewRun:
+def _on_work_pool(new: NewRun, request: JobRequest, session: Session) -> NewRun:
     """Show a run that is launched from here on the work pool that its Job is made from."""
-    variables = place.job_variables(request)
+    variables = session.platform.job_variables(request)
     # What names a run is not known before it has an id.
     shown = {name: value for name, value in variables.items() if name not in NAMING_A_RUN}
     where = session.platform.place
@@ -235,8 +230,8 @@ def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
         prefect=PrefectSpec(
             api_url=session.api.url, flow_run_id="", engine=is_flow(draft.call.function)
         ),
-        hosts=draft.place.hosts(draft.accelerator),
-        max_preemptions=preemptions_tolerated(draft.accelerator, options.max_preemptions),
+        hosts=session.platform.hosts(draft.accelerator),
+        max_preemptions=draft.accelerator.preemptions_tolerated(options.max_preemptions),
         retries=options.retries,
         retry_delay_seconds=options.retry_delay_seconds,
         timeout_seconds=options.timeout_seconds,
@@ -254,7 +249,6 @@ def start_job(
     job: JobSpec,
     payload: bytes,
     key: str,
-    place: Place,
     session: Session,
     *,
     outputs: str | None = None,
@@ -266,11 +260,11 @@ def start_job(
         job: The job without a run.
         payload: The pickled call.
         key: The run's HMAC key, in hexadecimal.
-        place: Where it runs.
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
     """
-    store, run_id = session.platform.store, request.run_id
+    platform, run_id = session.platform, request.run_id
+    store = platform.store
     store.put_if_absent(payload_object(run_id), payload)
     may_report = session.runs_report is not False
     # A run that cannot report leaves that to its client, and wastes no time on trying.
@@ -285,7 +279,7 @@ def start_job(
     whole = job.of_run(run_id, output_dir=f"{outputs or outputs_root(session)}/{run_id}").to_json()
     store.put_if_absent(job_object(run_id), whole)
     credentials = credentials_for(session.api.url, session.environ) if may_report else {}
-    session.platform.launcher.start(
+    platform.launcher.start(
         LaunchRequest(
             run_id=run_id,
             name=request.name,
@@ -295,9 +289,9 @@ def start_job(
                 "KINETIC_JOB_SHA256": sha256_hex(whole),
                 RUN_KEY_VARIABLE: key,
                 **credentials,
-                **place.runner_environment(),
+                **platform.runner_environment(),
             },
-            job_variables=place.job_variables(request),
+            job_variables=platform.job_variables(request),
             template=session.job_template,
         )
     )
@@ -306,7 +300,6 @@ def start_job(
 def write_worker_job(
     job: JobSpec,
     payload: bytes,
-    place: Place,
     session: Session,
     *,
     outputs: str | None = None,
@@ -318,7 +311,6 @@ def write_worker_job(
     Args:
         job: The job without a run.
         payload: The pickled call.
-        place: Where it runs.
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
 
@@ -335,19 +327,18 @@ def write_worker_job(
         parameters=bool(job.prefect and job.prefect.parameters),
     ).to_json()
     store.put_if_absent(job_object(owner), whole)
-    return worker_environment(store.uri, job_object(owner), sha256_hex(whole), place)
+    return worker_environment(session.platform, job_object(owner), sha256_hex(whole))
 
 
 def for_worker(
     new: NewRun,
     request: JobRequest,
     environment: Mapping[str, str],
-    place: Place,
     session: Session,
 ) -> NewRun:
     """Return a flow run with everything that a stock worker needs to start it."""
-    pool = session.platform.worker_pool
-    variables = pool.variables(request.image, environment, place.job_variables(request))
+    platform, pool = session.platform, session.platform.worker_pool
+    variables = pool.variables(request.image, environment, platform.job_variables(request))
     ensure_worker_pool(pool, variables, session.api.url)
     return replace(
         new,

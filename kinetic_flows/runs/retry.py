@@ -32,8 +32,7 @@ from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.images.inspection import image_from_fields
-from kinetic_flows.plans.draft import place_of
-from kinetic_flows.platforms.places import JobRequest
+from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.launch import launch_job
 from kinetic_flows.runs.session import Session
 
@@ -58,7 +57,6 @@ def retry_run(
     launch = job.launch
     if launch is None:
         raise RunNotFoundError(f"run {record.id} cannot be started again", value=record.id)
-    place = place_of(session.settings, session.platform.registry)
     new = NewRun(
         flow=job.name,
         name=record.name,
@@ -72,7 +70,7 @@ def retry_run(
 
     outputs = str(record.labels.get(OUTPUTS_LABEL, "")) or None
     request = _request(launch, job)
-    return launch_job(new, request, job, payload, place, session, outputs=outputs)
+    return launch_job(new, request, job, payload, session, outputs=outputs)
 
 
 def _request(launch: LaunchSpec, job: JobSpec) -> JobRequest:

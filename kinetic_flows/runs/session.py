@@ -19,15 +19,14 @@ from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import Platform
 from kinetic_flows.core.settings.settings import (
     Settings,
     load_settings,
     process_environment,
     resolve_settings,
 )
+from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.choose import choose_platform
-from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE
 from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.reconcile import reconcile
 
@@ -104,8 +103,8 @@ class Session:
     @property
     def work_pool(self) -> str | None:
         """The work pool that runs are shown on; None where there is none."""
-        cloud = self.settings.cloud
-        return cloud.work_pool if cloud and self.job_template is not None else None
+        pool = self.platform.launch_pool
+        return pool.name if pool and self.job_template is not None else None
 
     @cached_property
     def job_template(self) -> Mapping[str, Any] | None:
@@ -114,15 +113,15 @@ class Session:
         Raises:
             PrefectServerError: The work pool is of another type, or Prefect does not answer.
         """
-        cloud = self.settings.cloud
-        if cloud is None:
+        pool = self.platform.launch_pool
+        if pool is None:
             return None
-        template = WorkPools(self.api.url).read_template(cloud.work_pool, WORK_POOL_TYPE)
-        where = (self.api.url, cloud.work_pool)
+        template = WorkPools(self.api.url).read_template(pool.name, pool.type)
+        where = (self.api.url, pool.name)
         if template is None and where not in _told_without_pool:
             _told_without_pool.add(where)
             self.progress.notice(
-                f"there is no work pool {cloud.work_pool!r} yet: Jobs are made from the template "
+                f"there is no work pool {pool.name!r} yet: Jobs are made from the template "
                 "that ships (`kinetic pool create` makes it)"
             )
         return template

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinetic_flows.core.job import JOB_VARIABLE, JobSpec, PrefectSpec
-from kinetic_flows.platforms.places import Place
+from kinetic_flows.platforms.base import Platform
 
 
 def unidentified(
@@ -35,11 +35,12 @@ def unidentified(
     )
 
 
-def worker_environment(store_uri: str, job_name: str, digest: str, place: Place) -> dict[str, str]:
+def worker_environment(platform: Platform, job_name: str, digest: str) -> dict[str, str]:
     """Return the variables by which the process of a worker's run finds its job."""
+    store_uri = platform.store.uri
     return {
         JOB_VARIABLE: f"{store_uri}/{job_name}",
         "KINETIC_JOB_SHA256": digest,
         "KINETIC_STORE": store_uri,
-        **place.runner_environment(),
+        **platform.runner_environment(),
     }

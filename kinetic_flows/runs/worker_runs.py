@@ -23,9 +23,9 @@ from kinetic_flows.core.protocols import (
     LaunchRequest,
     Observation,
     Phase,
-    Platform,
     Processes,
 )
+from kinetic_flows.platforms.base import Platform
 
 LOOK_SECONDS = 0.5
 """The API is asked no more often than this, however often somebody looks."""

@@ -14,7 +14,7 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.protocols import LaunchRequest, Observation, Phase, ResolvedImage
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
-from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from loopback.kubernetes.cluster import LoopbackCluster
 
 IMAGE = ResolvedImage(
@@ -59,12 +59,12 @@ class Launched:
 
 @contextmanager
 def a_launcher(
-    cluster: LoopbackCluster, place: KubernetesPlace | None = None
+    cluster: LoopbackCluster, settings: LauncherSettings | None = None
 ) -> Iterator[KubernetesLauncher]:
     """Yield a launcher on a cluster."""
     client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
     try:
-        yield KubernetesLauncher(client, place)
+        yield KubernetesLauncher(client, settings)
     finally:
         client.close()
 

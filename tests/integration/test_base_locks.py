@@ -18,8 +18,9 @@ from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lo
 from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.images.bases import base_pythons, read_base_inputs
+from kinetic_flows.platforms.base import ImageOptions
+from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.image_sources import ProjectImage
-from kinetic_flows.platforms.places import CloudPlace, ImageWish
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 UNSHIPPED = "3.10"
@@ -113,13 +114,13 @@ def test_a_python_without_a_lock_gets_one_that_everyone_shares(tmp_path: Path) -
 
 def _plans_with(lock: str) -> None:
     """Hold the made lock against what a build of the base is given."""
-    place = CloudPlace(
+    images = ClusterImages(
         cloud=resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None),
         registry=None,  # type: ignore[arg-type]
         bases=lambda category, python: read_base_inputs(category, python, lock),
         python=UNSHIPPED,
     )
-    source = place.image_source(ImageWish(), parse_accelerator("cpu"))
+    source = images.source(ImageOptions(), parse_accelerator("cpu"))
     assert isinstance(source, ProjectImage)
     environment = environment_spec(lock, source.target)
     again = read_base_inputs(environment.category, environment.python, environment.made_base_lock)

@@ -28,8 +28,9 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Uv, run_process
 from kinetic_flows.dependencies.variants import Found, find_for_base
 from kinetic_flows.images.bases import read_base_inputs
+from kinetic_flows.platforms.base import ImageOptions
+from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.image_sources import ProjectImage
-from kinetic_flows.platforms.places import CloudPlace, ImageWish
 
 PYTHON = "3.12"
 ACCELERATORS = ("tpu-v6e-8", "tpu7x-4", "l4", "h100x8", "cpu")
@@ -76,7 +77,7 @@ class NoRegistry:
         raise AssertionError(f"asked for {reference}")
 
 
-PLACE = CloudPlace(
+IMAGES = ClusterImages(
     cloud=resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None),
     registry=NoRegistry(),
     python=PYTHON,
@@ -84,7 +85,7 @@ PLACE = CloudPlace(
 
 
 def _target(accelerator: str) -> Target:
-    source = PLACE.image_source(ImageWish(), parse_accelerator(accelerator))
+    source = IMAGES.source(ImageOptions(), parse_accelerator(accelerator))
     assert isinstance(source, ProjectImage)
     return source.target
 

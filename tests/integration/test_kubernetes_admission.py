@@ -12,12 +12,12 @@ from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
 
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.protocols import Phase
-from kinetic_flows.platforms.gke.launcher import KubernetesPlace
+from kinetic_flows.platforms.gke.launcher import LauncherSettings
 from kinetic_flows.platforms.gke.phase import Patience
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 
-RESTRICTED = KubernetesPlace(namespace="team-a", patience=Patience(hopeless_timeout_seconds=1.5))
+RESTRICTED = LauncherSettings(namespace="team-a", patience=Patience(hopeless_timeout_seconds=1.5))
 
 
 @pytest.fixture

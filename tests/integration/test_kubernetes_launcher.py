@@ -17,7 +17,7 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.protocols import LaunchNeeds, Phase
-from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.phase import Patience
 from loopback.kubernetes.access import Denial
@@ -91,8 +91,8 @@ def launcher(cluster: LoopbackCluster) -> Iterator[KubernetesLauncher]:
         yield made
 
 
-def impatient(seconds: float = 0.5) -> KubernetesPlace:
-    return KubernetesPlace(
+def impatient(seconds: float = 0.5) -> LauncherSettings:
+    return LauncherSettings(
         patience=Patience(schedule_timeout_seconds=seconds, hopeless_timeout_seconds=seconds)
     )
 
@@ -428,8 +428,11 @@ def test_an_image_that_disappears_under_a_run_says_so_when_it_is_to_start_again(
         if not has_image:
             raise ImagePullFailure("manifest unknown")
 
-    place = KubernetesPlace(patience=Patience(hopeless_timeout_seconds=0.5))
-    with LoopbackCluster(tmp_path, pull_image=pull) as cluster, a_launcher(cluster, place) as own:
+    settings = LauncherSettings(patience=Patience(hopeless_timeout_seconds=0.5))
+    with (
+        LoopbackCluster(tmp_path, pull_image=pull) as cluster,
+        a_launcher(cluster, settings) as own,
+    ):
         cluster.add_nodes(SPOT)
         run = launch(own, a_request(WAIT_FOR_EVER, accelerator="tpu-v6e-8:spot"))
         up(run)
@@ -458,10 +461,10 @@ def test_a_hopeless_wait_is_given_up_early(tmp_path):
     async def refuse(image: str) -> None:
         raise ImagePullFailure("manifest unknown")
 
-    place = KubernetesPlace(patience=Patience(hopeless_timeout_seconds=0.5))
+    settings = LauncherSettings(patience=Patience(hopeless_timeout_seconds=0.5))
     with LoopbackCluster(tmp_path, pull_image=refuse) as cluster:
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
-        with a_launcher(cluster, place) as launcher:
+        with a_launcher(cluster, settings) as launcher:
             ended = launch(launcher, a_request("")).end()
     assert ended.phase is Phase.FAILED
     assert ended.reason.startswith("it cannot start: the node cannot pull")
@@ -493,7 +496,7 @@ def test_a_missing_permission_names_the_person_and_the_verb(cluster, launcher):
 
 def test_a_missing_namespace_is_named_with_the_command_that_creates_it(cluster):
     with (
-        a_launcher(cluster, KubernetesPlace(namespace="research")) as launcher,
+        a_launcher(cluster, LauncherSettings(namespace="research")) as launcher,
         pytest.raises(LaunchError, match="the cluster has no namespace 'research'") as caught,
     ):
         launcher.start(a_request(""))

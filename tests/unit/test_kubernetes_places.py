@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused, KubernetesUnreachable
-from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 
 
 class Client:
@@ -24,7 +24,7 @@ class Client:
 
 
 def places(client: Any, times: int) -> list[str]:
-    launcher = KubernetesLauncher(client, KubernetesPlace(namespace="team-a"))
+    launcher = KubernetesLauncher(client, LauncherSettings(namespace="team-a"))
     return [launcher.place() for _ in range(times)]
 
 

@@ -22,15 +22,13 @@ from kinetic_flows.core.settings.pool_variables import (
     merged,
     template_defaults,
 )
+from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.platforms.gke.job_rendering import render_job
+from kinetic_flows.platforms.gke.job_variables import job_variables_of
 from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
-from kinetic_flows.platforms.places import CloudPlace, JobRequest
 from loopback.kubernetes import pod_security as admission
 
-PLACE = CloudPlace(
-    cloud=resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None),
-    registry=Any,  # type: ignore[arg-type]
-)
+CLOUD = resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None)
 
 
 def image(user: str = "") -> ResolvedImage:
@@ -56,7 +54,8 @@ def pod_of(accelerator: str, mode: ImageMode, user: str = "", **variables: Any) 
         mode=mode,
         options=RunOptions().updated({"job_variables": variables} if variables else {}),
     )
-    job = render_job(base_job_template(), PLACE.job_variables(request), run_id=run_id, name="train")
+    template, wanted = base_job_template(), job_variables_of(request, CLOUD)
+    job = render_job(template, wanted, run_id=run_id, name="train")
     pod: dict[str, Any] = job["spec"]["template"]["spec"]
     return pod
 

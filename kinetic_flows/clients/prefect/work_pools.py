@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.prefect.api import connect
-from kinetic_flows.core.errors import PrefectServerError
+from kinetic_flows.core.errors import LaunchError, PrefectServerError
+from kinetic_flows.core.protocols import WorkerPool
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import WorkPool, WorkQueue
@@ -108,6 +109,44 @@ class WorkPools:
                 value=self.api_url,
                 hint="check PREFECT_API_URL, or unset it to use a background server",
             ) from error
+
+
+def ensure_worker_pool(pool: WorkerPool, variables: Mapping[str, Any], api_url: str) -> bool:
+    """Make a work pool unless it is there; what an administrator changed in it stays.
+
+    Args:
+        pool: The work pool.
+        variables: What its workers are to be told of a run.
+        api_url: The Prefect API.
+
+    Returns:
+        Whether this call made it.
+
+    Raises:
+        PrefectServerError: There is one of another type, or Prefect refuses.
+        LaunchError: Its template would leave out something of what workers are told.
+    """
+    pools = WorkPools(api_url)
+    template = pools.read_template(pool.name, pool.type)
+    if template is None:
+        return pools.create(pool.name, pool.type, pool.template())
+    known = (template.get("variables") or {}).get("properties") or {}
+    unknown = sorted(variables.keys() - known.keys())
+    if unknown:
+        # Such as the one that a worker makes which is started before the work pool is there.
+        raise LaunchError(
+            f"the template of work pool {pool.name!r} has no variable {', '.join(unknown)}",
+            value=pool.name,
+            hint="`kinetic pool create` installs the template that this version needs",
+        )
+    return False
+
+
+def process_job_template() -> dict[str, Any]:
+    """Return the base job template of Prefect's process workers."""
+    from prefect.workers.process import ProcessWorker
+
+    return ProcessWorker.get_default_base_job_template()
 
 
 def _queue(client: Any, pool: str, name: str, limit: int) -> WorkQueue:

@@ -22,6 +22,7 @@ TPU_RESOURCE = "google.com/tpu"
 GPU_RESOURCE = "nvidia.com/gpu"
 
 SPOT_SUFFIX = ":spot"
+DEFAULT_PREEMPTIONS_ON_SPOT = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,16 @@ class Accelerator:
         hosts = f"{self.hosts} host" + ("s" if self.hosts != 1 else "")
         counted = f"{self.count} {unit}" + ("s" if self.count != 1 else "")
         return f"{counted}{arranged} on {hosts} of {self.machine_type}"
+
+    def preemptions_tolerated(self, asked: int | None) -> int:
+        """Return how often a whole run on it may start again after it was disturbed.
+
+        Args:
+            asked: What was asked for; None for 3 on Spot VMs and 0 elsewhere.
+        """
+        if asked is not None:
+            return asked
+        return DEFAULT_PREEMPTIONS_ON_SPOT if self.spot else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, for machines."""

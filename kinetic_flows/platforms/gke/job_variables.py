@@ -8,10 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.environment import ImageMode
+from kinetic_flows.core.image_modes import BUNDLED, CUSTOM
 from kinetic_flows.core.image_variables import missing_variables
-from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS
-from kinetic_flows.core.settings.pool_variables import merged
+from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
+from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
+from kinetic_flows.core.protocols import LaunchNeeds, ResolvedImage
+from kinetic_flows.core.settings.cloud import CloudSettings
+from kinetic_flows.core.settings.pool_variables import merged, template_defaults
 from kinetic_flows.core.slug import slug
+from kinetic_flows.images.bases import read_bootstrap
+from kinetic_flows.platforms.base import JobRequest
+from kinetic_flows.platforms.gke.manifests import container_security
 from kinetic_flows.platforms.gke.names import (
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
@@ -20,8 +28,6 @@ from kinetic_flows.platforms.gke.names import (
 
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
-
-DEFAULT_PREEMPTIONS_ON_SPOT = 3
 
 DEVICES_VARIABLE = "KINETIC_DEVICES"
 """Which chips the runner looks for before it calls the function."""
@@ -100,16 +106,86 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
     )
 
 
-def preemptions_tolerated(accelerator: Accelerator, max_preemptions: int | None) -> int:
-    """Return how often a whole run may start again after it was disturbed.
+def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any]:
+    """Return the variables of the `kinetic-gke` work pool's template for a run of a function."""
+    config = request.image.config
+    return job_variables(
+        PodRequest(
+            run_id=request.run_id,
+            name=request.name,
+            image=request.image.reference,
+            image_environment=config.environment if config else None,
+            accelerator=request.accelerator,
+            arguments=_bootstrap_arguments(request.mode),
+            environment=_user_environment(request.mode),
+            security_context=_security_context(request.mode, request.accelerator, request.image),
+            namespace=cloud.namespace,
+            max_preemptions=request.options.max_preemptions,
+            schedule_timeout_seconds=request.options.schedule_timeout_seconds,
+            variables=chosen_variables(request.options, cloud),
+        )
+    )
+
+
+def chosen_variables(options: RunOptions, cloud: CloudSettings) -> dict[str, Any]:
+    """Return what the cluster's settings and the function's options say, which wins."""
+    return merged(cloud.job_variables, options.job_variables)
+
+
+def launch_needs(
+    accelerator: Accelerator,
+    mode: ImageMode,
+    chosen: Mapping[str, Any],
+    template: Mapping[str, Any],
+    prefect_api_url: str | None,
+) -> LaunchNeeds:
+    """Return what launching a run is going to need of the cluster.
 
     Args:
         accelerator: What it runs on.
-        max_preemptions: What was asked for; None for 3 on Spot VMs and 0 elsewhere.
+        mode: How its image comes to be.
+        chosen: What people set of the template's variables.
+        template: The work pool's base job template.
+        prefect_api_url: Where it is to report; None when that is not known.
     """
-    if max_preemptions is not None:
-        return max_preemptions
-    return DEFAULT_PREEMPTIONS_ON_SPOT if accelerator.spot else 0
+    context = _security_context(mode, accelerator)
+    own = {} if context is None else {"security_context": context}
+    variables = merged(template_defaults(template), own, chosen)
+    # Which user an image of one's own has is known once it is looked up.
+    is_told = mode != CUSTOM or "security_context" in chosen
+    return LaunchNeeds(
+        accelerator=accelerator,
+        service_account=variables.get("service_account_name"),
+        prefect_api_url=prefect_api_url,
+        security_context=container_security(template, variables) if is_told else None,
+    )
+
+
+def _security_context(
+    mode: ImageMode, accelerator: Accelerator, image: ResolvedImage | None = None
+) -> Mapping[str, Any] | None:
+    """Return what a container may do where nobody says; None for what the work pool says.
+
+    Args:
+        mode: How its image comes to be.
+        accelerator: What it runs on.
+        image: Its image; None when it is not known yet.
+    """
+    if mode != CUSTOM:
+        return of_built_image(accelerator.category)
+    return of_own_image(image.config.user if image and image.config else None)
+
+
+def _user_environment(mode: ImageMode) -> Mapping[str, str]:
+    """Name the user of images that run as one they do not know, and where that can write."""
+    return {} if mode == CUSTOM else {"HOME": HOME, "USER": "kinetic"}
+
+
+def _bootstrap_arguments(mode: ImageMode) -> tuple[str, ...]:
+    """Return what starts the bootstrap: images that were not built for the run may lack it."""
+    if mode == BUNDLED:
+        return ("/app/remote_runner.py",)
+    return ("-c", read_bootstrap().decode())
 
 
 def _patience(request: PodRequest) -> dict[str, str]:
@@ -145,7 +221,7 @@ def _host_variables(request: PodRequest) -> dict[str, Any]:
     """Spell a slice of several hosts; each host's pod counts as a failure of its own."""
     hosts = request.accelerator.hosts
     several = hosts > 1
-    restarts = preemptions_tolerated(request.accelerator, request.max_preemptions)
+    restarts = request.accelerator.preemptions_tolerated(request.max_preemptions)
     return {
         "hosts": hosts,
         "completion_mode": "Indexed" if several else None,

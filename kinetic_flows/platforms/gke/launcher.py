@@ -49,7 +49,7 @@ CONFLICT, MISSING = 409, 404
 
 
 @dataclass(frozen=True, kw_only=True)
-class KubernetesPlace:
+class LauncherSettings:
     """Where and how runs are launched.
 
     Attributes:
@@ -66,16 +66,17 @@ class KubernetesLauncher:
 
     Args:
         client: The cluster.
-        place: Where and how runs are launched.
+        settings: Where and how runs are launched.
     """
 
-    def __init__(self, client: KubernetesClient, place: KubernetesPlace | None = None) -> None:
+    def __init__(self, client: KubernetesClient, settings: LauncherSettings | None = None) -> None:
         self._client = client
-        self._place = place or KubernetesPlace()
+        settings = settings or LauncherSettings()
+        self._namespace, self._patience = settings.namespace, settings.patience
         self._node_pools: tuple[NodePool, ...] | None = None
         self._checked: dict[PreflightRequest, tuple[float, Preflight]] = {}
-        self._watcher = NamespaceWatcher(client, self._place.namespace)
-        self._outputs = PodOutputs(client, self._place.namespace, self._watcher.state)
+        self._watcher = NamespaceWatcher(client, self._namespace)
+        self._outputs = PodOutputs(client, self._namespace, self._watcher.state)
         self._guard = threading.Lock()
         self._checking = threading.Lock()
         self._verdicts: dict[str, tuple[RunView, Verdict]] = {}
@@ -96,7 +97,7 @@ class KubernetesLauncher:
         """
         request = PreflightRequest(
             accelerator=needs.accelerator,
-            namespace=self._place.namespace,
+            namespace=self._namespace,
             service_account=needs.service_account,
             prefect_api_url=needs.prefect_api_url,
             security_context=(
@@ -142,7 +143,7 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster cannot be reached.
         """
-        return may_create_jobs(self._client, self._place.namespace)
+        return may_create_jobs(self._client, self._namespace)
 
     def place(self) -> str:
         """Return the namespace, with what tells it from others of its name; asked for once.
@@ -151,15 +152,15 @@ class KubernetesLauncher:
         a service account `default`, whose uid no other has. Where it is not told, the name is all.
         """
         if self._place_uid is None:
-            path = core_path(self._place.namespace, "serviceaccounts", "default")
+            path = core_path(self._namespace, "serviceaccounts", "default")
             try:
                 self._place_uid = str(self._client.ask("GET", path)["metadata"]["uid"])
             except KubernetesRefused:
                 self._place_uid = ""
             except KubernetesUnreachable:
                 # Asked again next time: to follow a run outlasts an outage.
-                return self._place.namespace
-        return "/".join(filter(None, (self._place.namespace, self._place_uid)))
+                return self._namespace
+        return "/".join(filter(None, (self._namespace, self._place_uid)))
 
     def start(self, request: LaunchRequest) -> None:
         """Create the run's Secret and Job; whatever of them exists already is kept.
@@ -170,7 +171,7 @@ class KubernetesLauncher:
         job_name = kubernetes_job_name(request.name, request.run_id)
         manifest = render_job(
             request.template or base_job_template(),
-            launch_variables(request, job_name, self._place.namespace),
+            launch_variables(request, job_name, self._namespace),
             run_id=request.run_id,
             name=request.name,
         )
@@ -178,11 +179,11 @@ class KubernetesLauncher:
         # the Job afterwards, whose deletion takes it along.
         secret = run_secret(
             run_secret_name(job_name),
-            self._place.namespace,
+            self._namespace,
             request.run_id,
             secret_values(request.environment),
         )
-        self._create(core_path(self._place.namespace, "secrets"), secret, "create the run's Secret")
+        self._create(core_path(self._namespace, "secrets"), secret, "create the run's Secret")
         try:
             job = self._create_job(manifest, job_name)
         except KineticError:
@@ -276,7 +277,7 @@ class KubernetesLauncher:
         verdict = known[1]
         if verdict.phase.is_final:
             self._verdicts.pop(run_id, None)
-        patience = patience_of(view.job, self._place.patience)
+        patience = patience_of(view.job, self._patience)
         reason = gives_up(verdict, patience, self._waited(run_id, verdict))
         return self._give_up(run_id, reason) if reason else verdict
 
@@ -312,8 +313,8 @@ class KubernetesLauncher:
         return f"nothing is heard of the cluster: {trouble.message}"
 
     def _create_job(self, manifest: dict[str, Any], job_name: str) -> dict[str, Any]:
-        created = self._create_with_room(jobs_path(self._place.namespace), manifest)
-        path = jobs_path(self._place.namespace, job_name)
+        created = self._create_with_room(jobs_path(self._namespace), manifest)
+        path = jobs_path(self._namespace, job_name)
         return created or self._ask("GET", path, "read the Job")
 
     def _create_with_room(self, path: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
@@ -327,7 +328,7 @@ class KubernetesLauncher:
                 is_full_of_jobs = isinstance(refusal, KubernetesRefused) and is_full(refusal)
                 if not is_full_of_jobs or time.monotonic() > deadline:
                     raise
-                made = self._client.spawn(make_room(self._client, self._place.namespace)).result()
+                made = self._client.spawn(make_room(self._client, self._namespace)).result()
                 if not made:
                     raise
             # A quota is counted anew a moment after something it counts is gone.
@@ -344,7 +345,7 @@ class KubernetesLauncher:
 
     def _delete_job(self, job: Mapping[str, Any]) -> None:
         """Delete a Job in the foreground: it stays, making no more pods, until they have ended."""
-        path = jobs_path(self._place.namespace, job["metadata"]["name"])
+        path = jobs_path(self._namespace, job["metadata"]["name"])
         # Never one of the same name that was made since.
         options = {
             "propagationPolicy": "Foreground",
@@ -355,7 +356,7 @@ class KubernetesLauncher:
     def _end_pods(self, run_id: str, grace_seconds: float) -> None:
         """Give a deleted Job's pods another grace period than their own."""
         for pod in self._watcher.state.view(run_id).pods:
-            path = core_path(self._place.namespace, "pods", pod["metadata"]["name"])
+            path = core_path(self._namespace, "pods", pod["metadata"]["name"])
             options = {
                 "gracePeriodSeconds": int(grace_seconds),
                 "preconditions": {"uid": pod["metadata"]["uid"]},
@@ -383,7 +384,7 @@ class KubernetesLauncher:
             raise _explained(refusal, action) from refusal
 
     def _secret_path(self, job_name: str) -> str:
-        return core_path(self._place.namespace, "secrets", run_secret_name(job_name))
+        return core_path(self._namespace, "secrets", run_secret_name(job_name))
 
 
 def _explained(refusal: KubernetesRefused, action: str) -> LaunchError:

@@ -8,25 +8,42 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.access import configured_api_url
+from kinetic_flows.clients.prefect.build_cache import shared_build_cache
 from kinetic_flows.clients.prefect.store_key import load_store_key
 from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.registry.credentials import default_credentials
 from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.environment import Category, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
+from kinetic_flows.core.image_pages import image_page
 from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.object_names import RUNS
-from kinetic_flows.core.protocols import StoreTrust
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.protocols import LaunchNeeds, StoreTrust
+from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.dependencies.base_locks import make_base_lock
+from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
+from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
 from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
-from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, KubernetesPlace
-from kinetic_flows.platforms.worker_pools import KubernetesWorkerPool
+from kinetic_flows.platforms.gke.images import ClusterImages
+from kinetic_flows.platforms.gke.job_variables import (
+    chosen_variables,
+    job_variables_of,
+    launch_needs,
+)
+from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
+from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
+from kinetic_flows.platforms.image_sources import ImageSource
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -49,6 +66,8 @@ class GoogleCloudPlatform:
     """
 
     name = "gke"
+    title: ClassVar[str] = "Google Kubernetes Engine"
+    worker_type: ClassVar[str] = KubernetesWorkerPool.type
 
     def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
         self._credentials: Credentials | None = (
@@ -74,6 +93,90 @@ class GoogleCloudPlatform:
         self._home = home
         self._may_launch: bool | None = None
         self._launcher: KubernetesLauncher | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
+        """Return the cluster that the settings describe.
+
+        Raises:
+            ConfigurationError: They name no project.
+        """
+        return cls(settings.required_cloud(), environ, settings.home)
+
+    def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
+        """Return an image for the nodes, with this Python minor version."""
+        images = ClusterImages(cloud=self._cloud, registry=self.registry, bases=self._base_inputs)
+        return images.source(asked, accelerator)
+
+    def _base_inputs(self, category: Category, python: str) -> BaseInputs:
+        """Return the inputs of a base image, made here for a Python that none come for."""
+        if python in base_pythons():
+            return read_base_inputs(category, python)
+        made = make_base_lock(
+            category,
+            python,
+            store=self.store,
+            home=self._home,
+            environ=self._environ,
+            trust=self.store_trust,
+        )
+        return read_base_inputs(category, python, made.text)
+
+    def notices(
+        self,
+        accelerator: Accelerator,  # noqa: ARG002 - what was asked for is what is used
+        mode: ImageMode,  # noqa: ARG002
+    ) -> Notices:
+        """Say nothing: it is as the person asked."""
+        return Notices()
+
+    def hosts(self, accelerator: Accelerator) -> int:
+        """Return the hosts of the accelerator's slice."""
+        return accelerator.hosts
+
+    def runner_environment(self) -> Mapping[str, str]:
+        """Return where Cloud Storage is, when it is not Google's."""
+        endpoint = self._cloud.storage_endpoint
+        return {"STORAGE_EMULATOR_HOST": endpoint} if endpoint else {}
+
+    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
+        """Return the variables of the work pool `kinetic-gke`."""
+        return job_variables_of(request, self._cloud)
+
+    def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
+        """Return what the cluster's settings and the function's options say, which wins."""
+        return chosen_variables(options, self._cloud)
+
+    def launch_needs(
+        self,
+        accelerator: Accelerator,
+        mode: ImageMode,
+        options: RunOptions,
+        template: Mapping[str, Any] | None = None,
+        prefect_api_url: str | None = None,
+    ) -> LaunchNeeds:
+        """Return what the run's pods are going to need of the cluster."""
+        chosen = self.chosen_variables(options)
+        known = template or base_job_template()
+        return launch_needs(accelerator, mode, chosen, known, prefect_api_url)
+
+    def image_page(self, reference: str) -> str | None:
+        """Return where a browser shows an image; None where it has no page."""
+        return image_page(reference)
+
+    @property
+    def has_preflight(self) -> bool:
+        """Yes, unless only a worker has to do with the cluster."""
+        return self._cloud.dispatch != "worker"
+
+    @property
+    def launch_pool(self) -> KubernetesWorkerPool:
+        """The work pool from whose template Jobs are made."""
+        return self.worker_pool
+
+    def result_storage(self, prefect_api_url: str) -> Any:
+        """Return the saved Prefect block of the cluster's bucket."""
+        return shared_build_cache(self._cloud, prefect_api_url)
 
     def store_trust(self) -> StoreTrust:
         """Return the key that the users of one Prefect API share; none where there is no such API.
@@ -174,7 +277,7 @@ def _shared_launcher(
     So however many runs a process follows, from however many threads, each kind of object is
     listed and watched once.
     """
-    return KubernetesLauncher(KubernetesClient(access), KubernetesPlace(namespace=namespace))
+    return KubernetesLauncher(KubernetesClient(access), LauncherSettings(namespace=namespace))
 
 
 def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeCluster:

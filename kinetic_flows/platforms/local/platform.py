@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
+from kinetic_flows.core.errors import ConfigurationError, UsageError
+from kinetic_flows.core.image_modes import CUSTOM, PREBUILT
 from kinetic_flows.core.job import DispatchedBy
-from kinetic_flows.core.protocols import StoreTrust
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.protocols import LaunchNeeds, StoreTrust
+from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.dependencies.targets import local_target
+from kinetic_flows.images.tags import local_image_reference
+from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
+from kinetic_flows.platforms.image_sources import ImageSource, ProjectImage
 from kinetic_flows.platforms.local.environments import LocalEnvironments
 from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
 from kinetic_flows.platforms.local.store import LocalStore
-from kinetic_flows.platforms.worker_pools import ProcessWorkerPool
+from kinetic_flows.platforms.local.worker_pool import ProcessWorkerPool
+
+NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
+PREBUILT_HERE = "container_image='prebuilt' uses the same environment as bundled on this machine"
 
 
 class LocalPlatform:
@@ -19,16 +33,24 @@ class LocalPlatform:
     Args:
         home: `KINETIC_HOME`.
         environ: This process's variables.
+        is_explicit: Whether somebody chose it; else it is what remains.
     """
 
     name = "local"
+    title: ClassVar[str] = "this machine"
     dispatch: DispatchedBy = "client"
     may_see_processes = True
     place = ""
+    has_preflight = False
+    launch_pool = None
+    """A child process is made from no work pool's template."""
+    worker_type: ClassVar[str] = ProcessWorkerPool.type
     worker_processes = None
     """A worker tells the end of the processes it starts; nobody else here sees them."""
 
-    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, environ: Mapping[str, str], *, is_explicit: bool = False
+    ) -> None:
         self.store = LocalStore(home / "store")
         self.registry = LocalEnvironments(home / "environments", self.store, environ)
         self.builder = self.registry
@@ -36,6 +58,80 @@ class LocalPlatform:
         self.worker_pool = ProcessWorkerPool(
             self.registry.python, lambda: kept_bootstrap(home / "bootstraps")
         )
+        self._is_explicit = is_explicit
+
+    @classmethod
+    def of(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
+        """Return it as the settings describe it."""
+        return cls(settings.home, environ, is_explicit=settings.platform_is_explicit)
+
+    def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
+        """Return a virtual environment of the running interpreter; an image cannot be run."""
+        self._check(accelerator)
+        if asked.mode == CUSTOM:
+            raise UsageError(
+                f"container_image {asked.container_image!r} is an image, and this machine runs "
+                "none",
+                value=asked.container_image,
+                hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
+            )
+        return ProjectImage(
+            target=local_target(accelerator.category),
+            name_of=_local_name,
+            built_by="uv",
+            mode=asked.mode,
+        )
+
+    def _check(self, accelerator: Accelerator) -> None:
+        """Refuse to pretend that this machine is an accelerator, unless told to."""
+        if accelerator.category != "cpu" and not self._is_explicit:
+            raise ConfigurationError(
+                f"accelerator {str(accelerator)!r} needs a cluster, and none is configured",
+                value=str(accelerator),
+                hint="set KINETIC_PROJECT (and KINETIC_CLUSTER, KINETIC_ZONE) to run on GKE; or "
+                "set KINETIC_PLATFORM=local to run on this machine's CPU all the same",
+            )
+
+    def notices(self, accelerator: Accelerator, mode: ImageMode) -> Notices:
+        """Say that it runs here, and how that differs from what was asked for."""
+        notices = [] if self._is_explicit else [NOTHING_CONFIGURED]
+        notices += [PREBUILT_HERE] if mode == PREBUILT else []
+        is_cpu = accelerator.category == "cpu"
+        warning = f"{accelerator} was asked for; KINETIC_PLATFORM=local runs on the CPU here"
+        return Notices(notices=tuple(notices), warnings=() if is_cpu else (warning,))
+
+    def hosts(self, accelerator: Accelerator) -> int:  # noqa: ARG002 - whatever it stands for
+        """Return one: this machine."""
+        return 1
+
+    def runner_environment(self) -> Mapping[str, str]:
+        """Return nothing: the store is a directory."""
+        return {}
+
+    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return nothing: a child process is no Job."""
+        return {}
+
+    def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return nothing: a child process is no Job."""
+        return {}
+
+    def launch_needs(
+        self,
+        accelerator: Accelerator,
+        mode: ImageMode,  # noqa: ARG002
+        options: RunOptions,  # noqa: ARG002
+        template: Mapping[str, Any] | None = None,  # noqa: ARG002
+        prefect_api_url: str | None = None,
+    ) -> LaunchNeeds:
+        """Return what it runs on: a child process needs nothing that this machine may lack."""
+        return LaunchNeeds(accelerator=accelerator, prefect_api_url=prefect_api_url)
+
+    def image_page(self, reference: str) -> None:
+        """Return nothing: an environment here only looks like an image of Docker Hub."""
+
+    def result_storage(self, prefect_api_url: str) -> None:
+        """Return nothing: results stay in `KINETIC_HOME`."""
 
     def store_trust(self) -> StoreTrust:
         """Return that nobody else can write to the store: it is a directory of this user's."""
@@ -48,3 +144,7 @@ class LocalPlatform:
     def expire_runs(self, days: int) -> bool | None:  # noqa: ARG002
         """Do nothing: nothing here removes files by their age."""
         return None
+
+
+def _local_name(environment: EnvironmentSpec) -> str:
+    return local_image_reference(environment.category, environment.dependency_hash)

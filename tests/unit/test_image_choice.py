@@ -20,8 +20,10 @@ from kinetic_flows.dependencies.lockfile import format_lock
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.labels import LABEL_BASE_IDENTITY, LABEL_CATEGORY
+from kinetic_flows.platforms.base import ImageOptions, JobRequest
+from kinetic_flows.platforms.gke.images import ClusterImages
+from kinetic_flows.platforms.gke.job_variables import job_variables_of
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage, known_packages
-from kinetic_flows.platforms.places import CloudPlace, ImageWish, JobRequest
 
 IMAGE = ResolvedImage(reference="r.io/i@sha256:1", digest="sha256:1", labels={})
 OWN = "us-docker.pkg.dev/p/r/mine:v1"
@@ -34,15 +36,13 @@ class NoRegistry:
         raise AssertionError(f"asked for {reference}")
 
 
-PLACE = CloudPlace(
-    cloud=resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None),
-    registry=NoRegistry(),
-)
+CLOUD = resolve_cloud(arguments={"project": "my-project"}, environ={}, profile=None)
+IMAGES = ClusterImages(cloud=CLOUD, registry=NoRegistry())
 
 
 def command(mode: ImageMode) -> list[str]:
     """Return the command of a pod, as Prefect splits it."""
-    variables = PLACE.job_variables(
+    variables = job_variables_of(
         JobRequest(
             run_id="1",
             name="train",
@@ -50,7 +50,8 @@ def command(mode: ImageMode) -> list[str]:
             accelerator=parse_accelerator("cpu"),
             mode=mode,
             options=RunOptions(),
-        )
+        ),
+        CLOUD,
     )
     return [*variables["entrypoint"], *shlex.split(variables["command"])]
 
@@ -79,13 +80,13 @@ def test_each_wish_leads_to_its_source_without_asking_any_registry() -> None:
     cpu = parse_accelerator("cpu")
     wishes = {None: ProjectImage, "bundled": ProjectImage, "prebuilt": BaseImage, OWN: OwnImage}
     for wish, kind in wishes.items():
-        assert isinstance(PLACE.image_source(ImageWish(container_image=wish), cpu), kind)
+        assert isinstance(IMAGES.source(ImageOptions(container_image=wish), cpu), kind)
 
 
 def test_only_an_image_of_ones_own_can_be_for_arm_nodes() -> None:
     arm = parse_accelerator("gb200")
 
-    source = PLACE.image_source(ImageWish(container_image=OWN), arm)
+    source = IMAGES.source(ImageOptions(container_image=OWN), arm)
 
     assert isinstance(source, OwnImage)
     assert source.wanted.platform == "linux/arm64"
@@ -93,11 +94,11 @@ def test_only_an_image_of_ones_own_can_be_for_arm_nodes() -> None:
 
 def test_wheels_are_shipped_only_in_prebuilt_mode_and_asking_for_it_harms_no_other() -> None:
     cpu = parse_accelerator("cpu")
-    prebuilt = PLACE.image_source(ImageWish(container_image="prebuilt", ship_wheels=True), cpu)
+    prebuilt = IMAGES.source(ImageOptions(container_image="prebuilt", ship_wheels=True), cpu)
     assert isinstance(prebuilt, BaseImage)
     assert prebuilt.ship_wheels
     for wish in (None, OWN):
-        PLACE.image_source(ImageWish(container_image=wish, ship_wheels=True), cpu)
+        IMAGES.source(ImageOptions(container_image=wish, ship_wheels=True), cpu)
 
 
 class OneBase:
@@ -117,25 +118,25 @@ def known(labels: dict[str, str], wish: str | None = None) -> frozenset[str] | N
         environ={"KINETIC_BASE_IMAGE_REPO": "me/bases"},
         profile=None,
     )
-    place = CloudPlace(cloud=cloud, registry=registry)
-    source = place.image_source(ImageWish(container_image=wish), parse_accelerator("cpu"))
+    images = ClusterImages(cloud=cloud, registry=registry)
+    source = images.source(ImageOptions(container_image=wish), parse_accelerator("cpu"))
     return known_packages(source, registry.image)
 
 
 def test_the_packages_of_a_base_are_known_where_it_was_made_from_our_inputs() -> None:
     cpu = parse_accelerator("cpu")
-    default = known_packages(PLACE.image_source(ImageWish(), cpu), None)
+    default = known_packages(IMAGES.source(ImageOptions(), cpu), None)
     assert default is not None
     assert {"jax", "numpy", "cloudpickle"} <= default
     assert "keras" not in default
-    inputs = PLACE.bases("cpu", PLACE.python)
+    inputs = IMAGES.bases("cpu", IMAGES.python)
     ours = {LABEL_CATEGORY: "cpu", LABEL_BASE_IDENTITY: str(inputs.identity)}
     for wish in (None, "prebuilt"):
         assert known(ours, wish) == default
         assert known({LABEL_CATEGORY: "cpu"}, wish) is None, "it may have anything"
-    prebuilt = PLACE.image_source(ImageWish(container_image="prebuilt"), cpu)
+    prebuilt = IMAGES.source(ImageOptions(container_image="prebuilt"), cpu)
     assert known_packages(prebuilt, None) is None, "nobody has looked"
-    own = PLACE.image_source(ImageWish(container_image=OWN), cpu)
+    own = IMAGES.source(ImageOptions(container_image=OWN), cpu)
     assert known_packages(own, IMAGE) is None
 
 
@@ -144,8 +145,8 @@ def test_the_framework_decides_the_base_and_without_one_the_packages_do(
     wish: str | None,
 ) -> None:
     def target(accelerator: str, framework: str | None) -> Target:
-        asked = ImageWish(container_image=wish, framework=framework)
-        source = PLACE.image_source(asked, parse_accelerator(accelerator))
+        asked = ImageOptions(container_image=wish, framework=framework)
+        source = IMAGES.source(asked, parse_accelerator(accelerator))
         assert isinstance(source, ProjectImage | BaseImage)
         return source.target
 
@@ -177,8 +178,8 @@ def test_a_lean_base_of_ones_own_is_looked_up_only_for_packages_that_want_it() -
         environ={"KINETIC_BASE_IMAGE_REPO": "me/bases"},
         profile=None,
     )
-    place = CloudPlace(cloud=cloud, registry=registry)
-    source = place.image_source(ImageWish(), parse_accelerator("l4"))
+    images = ClusterImages(cloud=cloud, registry=registry)
+    source = images.source(ImageOptions(), parse_accelerator("l4"))
     assert isinstance(source, ProjectImage)
 
     def lock(target: Target) -> Lock:

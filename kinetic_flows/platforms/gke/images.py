@@ -1,0 +1,141 @@
+"""Which image a run on a cluster has: what it is locked for, made from and called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TypeAlias
+
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.environment import Category, EnvironmentSpec
+from kinetic_flows.core.errors import AcceleratorError
+from kinetic_flows.core.image_modes import CUSTOM, PREBUILT
+from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
+from kinetic_flows.core.settings.cloud import CloudSettings
+from kinetic_flows.dependencies.targets import Target, cloud_target, lean_target
+from kinetic_flows.images.base_lookup import (
+    BUILD_YOUR_OWN,
+    USE_BUNDLED,
+    WantedBase,
+    find_base,
+    is_made_from,
+)
+from kinetic_flows.images.bases import (
+    BaseInputs,
+    lean_inputs,
+    read_base_inputs,
+    read_project_template,
+)
+from kinetic_flows.images.inspection import Wanted
+from kinetic_flows.images.tags import project_image
+from kinetic_flows.platforms.base import ImageOptions
+from kinetic_flows.platforms.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
+
+BaseSource: TypeAlias = Callable[[Category, str], BaseInputs]
+"""Gives the inputs of the base image for a category and a Python minor version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterImages:
+    """The images that runs on a cluster have.
+
+    Attributes:
+        cloud: The settings of Google Cloud.
+        registry: Where a configured base image is looked up.
+        bases: What gives the inputs of the base for a category and a Python.
+        python: Python minor version of the images.
+    """
+
+    cloud: CloudSettings
+    registry: ImageRegistry
+    bases: BaseSource = read_base_inputs
+    python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    def source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
+        """Return an image for the nodes, with this Python minor version."""
+        if asked.mode == CUSTOM:
+            wanted = Wanted(
+                python=self.python,
+                architecture=accelerator.architecture,
+                category=accelerator.category,
+            )
+            return OwnImage(reference=str(asked.container_image).strip(), wanted=wanted)
+        _require_amd64(accelerator)
+        inputs = self.bases(accelerator.category, self.python)
+        if asked.mode == PREBUILT:
+            target = _target(inputs, accelerator, asked.framework)
+            return BaseImage(
+                target=target,
+                wanted=self._wanted_base(target),
+                ship_wheels=asked.ship_wheels,
+            )
+        target = _target(inputs, accelerator, asked.framework, template=read_project_template())
+        # A base is identified by its inputs, unless somebody chose it.
+        base = self._configured_base(target)
+        return ProjectImage(
+            target=replace(target, base_identity=base.digest) if base else target,
+            name_of=self._project_image,
+            built_by="Cloud Build",
+            has_known_base=base is None or is_made_from(base, target.base_identity),
+            lean_base=(lambda: self._lean_digest(target)) if base and target.otherwise else None,
+        )
+
+    def _wanted_base(self, target: Target) -> WantedBase:
+        return WantedBase(
+            repository=self.cloud.base_image_repo,
+            category=target.category,
+            python=target.python,
+            variant=target.variant,
+            tag=self.cloud.base_image_tag or version("kinetic-flows"),
+            otherwise=USE_BUNDLED,
+        )
+
+    def _configured_base(self, target: Target) -> ResolvedImage | None:
+        """Return the base of project images that somebody chose; None where nobody did."""
+        if self.cloud.base_repository is None:
+            return None
+        wanted = replace(self._wanted_base(target), otherwise=BUILD_YOUR_OWN)
+        return find_base(self.registry, wanted).image
+
+    def _lean_digest(self, target: Target) -> str:
+        base = self._configured_base(target.settled("lean"))
+        return base.digest if base else target.settled("lean").base_identity
+
+    def _project_image(self, environment: EnvironmentSpec) -> str:
+        return project_image(
+            self.cloud.image_repo, environment.category, environment.dependency_hash
+        )
+
+
+def _require_amd64(accelerator: Accelerator) -> None:
+    """Refuse what our own x86-64 images cannot run on."""
+    if accelerator.architecture != "amd64":
+        raise AcceleratorError(
+            f"{accelerator} nodes are {accelerator.architecture}, and images are built for x86-64",
+            value=str(accelerator),
+            hint="choose an accelerator whose nodes are x86-64 (kinetic accelerators), or give "
+            f"an {accelerator.architecture} image of your own as container_image=",
+        )
+
+
+def _target(
+    inputs: BaseInputs, accelerator: Accelerator, framework: str | None, template: str = ""
+) -> Target:
+    """Return what is locked for: the base that was asked for, or what the packages decide."""
+    with_jax = cloud_target(
+        inputs.category,
+        inputs.python,
+        base_lock=inputs.lock,
+        base_identity=str(inputs.identity),
+        template=template,
+        needs=accelerator.runtime,
+    )
+    if not inputs.is_shipped:
+        with_jax = replace(with_jax, made_base_lock=inputs.lock)
+    lean = lean_inputs(inputs)
+    without = lean_target(with_jax, base_lock=lean.lock, base_identity=str(lean.identity))
+    if framework == "none":
+        return without
+    return replace(with_jax, otherwise=without) if framework is None else with_jax
