@@ -9,7 +9,7 @@ from prefect.filesystems import WritableFileSystem
 from pydantic import Field, HttpUrl, PrivateAttr
 
 from kinetic_flows.clients.google.storage import GoogleStore, StoreTimeouts
-from kinetic_flows.clients.prefect.cached_build import plain_record
+from kinetic_flows.clients.prefect.build_cache import plain_record
 from kinetic_flows.core.errors import StoreError
 
 logger = logging.getLogger(__name__)

@@ -1,18 +1,22 @@
-"""`kinetic run`: calls a function from the command line."""
+"""`kinetic run`, `kinetic plan` and `kinetic lock`: commands about one function of a file."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from kinetic_flows.cli.targets import load_function
-from kinetic_flows.core.display import value_for_output
-from kinetic_flows.core.errors import KineticError, RunFailed, UsageError
+from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.code.root import working_directory
+from kinetic_flows.core.display import for_terminal, value_for_output
+from kinetic_flows.core.errors import KineticError, RunFailed, UsageError, suggest
 
 
 def run(
@@ -131,3 +135,102 @@ def _awaited(value: Any) -> Any:
         return await awaitable
 
     return asyncio.run(partial(wait, value)())
+
+
+def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Print what a call of a function would do, and do nothing of it.
+
+    Args:
+        target: FILE:FUNCTION, such as train.py:train.
+        as_json: Print a JSON object instead of text.
+    """
+    decided = load_function(target).plan()
+    if as_json:
+        print(json.dumps(decided.to_json(), indent=2))
+        return
+    print(for_terminal(decided.explain()))
+
+
+def load_function(target: str) -> RemoteFunction[..., Any]:
+    """Import a file under its module name and return one of its remote functions.
+
+    Args:
+        target: FILE:FUNCTION, such as `train.py:train`.
+
+    Raises:
+        UsageError: There is no such file or no such remote function in it.
+    """
+    file_name, _, function_name = target.rpartition(":")
+    if not file_name or not function_name:
+        raise UsageError(
+            f"{target!r} does not say which function of which file",
+            value=target,
+            hint="write FILE:FUNCTION, such as train.py:train",
+        )
+    cwd = working_directory()
+    path = (cwd / file_name).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise UsageError(
+            f"there is no Python file {file_name!r}",
+            value=file_name,
+            hint=f"the path is relative to {cwd}",
+        )
+    return _remote_function(_import_file(path), function_name, file_name)
+
+
+def _import_file(path: Path) -> Any:
+    """Import a file as its program would import it: by its name within its packages."""
+    parts, directory = [path.stem], path.parent
+    while (directory / "__init__.py").exists():
+        parts.insert(0, directory.name)
+        directory = directory.parent
+    sys.path.insert(0, str(directory))
+    return import_module(".".join(parts))
+
+
+def _remote_function(module: Any, name: str, file_name: str) -> RemoteFunction[..., Any]:
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, RemoteFunction):
+        return found
+    remote = [key for key, value in vars(module).items() if isinstance(value, RemoteFunction)]
+    what = "is not decorated with @kinetic.run" if found is not None else "does not exist"
+    raise UsageError(
+        f"{name!r} in {file_name} {what}",
+        value=name,
+        hint=suggest(name, remote) if remote else "decorate a function there with @kinetic.run",
+    )
+
+
+def lock(target: str, /, *, upgrade: bool = False) -> None:
+    """Print the lock of a function's dependencies, and store it for everyone.
+
+    Args:
+        target: FILE:FUNCTION, such as train.py:train.
+        upgrade: Resolve again, and replace the stored lock.
+    """
+    from kinetic_flows.code.root import working_directory
+    from kinetic_flows.core.progress import NullProgress
+    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.plans.draft import Call, draft_call, lock_draft
+    from kinetic_flows.platforms.choose import choose_platform
+    from kinetic_flows.runs.session import configure
+
+    function = load_function(target)
+    environ = process_environment()
+    settings = configure(environ, NullProgress())
+    platform = choose_platform(settings, environ)
+    call = Call(
+        function=function.fn,
+        args=(),
+        kwargs={},
+        options=function.options,
+        may_lack_arguments=True,
+    )
+    draft = draft_call(call, settings, platform, cwd=working_directory(), sys_path=sys.path)
+    locked = lock_draft(draft, environ, upgrade=upgrade)
+    print(f"dependencies: {draft.source.label}", file=sys.stderr)
+    for warning in (*draft.warnings, *locked.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    print(locked.text, end="")

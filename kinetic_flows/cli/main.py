@@ -13,15 +13,12 @@ from typing import NoReturn
 from cyclopts import App
 
 from kinetic_flows import __version__
-from kinetic_flows.cli.accelerators import accelerators
 from kinetic_flows.cli.build_image import build_image
+from kinetic_flows.cli.cluster import accelerators, pool_app
 from kinetic_flows.cli.config import config
 from kinetic_flows.cli.deployments import deployments_app
-from kinetic_flows.cli.functions import run
+from kinetic_flows.cli.functions import lock, plan, run
 from kinetic_flows.cli.images import check_image
-from kinetic_flows.cli.locks import lock
-from kinetic_flows.cli.plans import plan
-from kinetic_flows.cli.pools import pool_app
 from kinetic_flows.cli.runs import runs_app
 from kinetic_flows.cli.server import server_app, ui
 from kinetic_flows.core.display import for_terminal

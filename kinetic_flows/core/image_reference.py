@@ -1,4 +1,4 @@
-"""Image references: what the parts of `registry/repository:tag@digest` are.
+"""Image references: their parts, the mode that `container_image=` asks for, and their pages.
 
 The grammar is that of the distribution project
 (https://pkg.go.dev/github.com/distribution/reference), with Docker Hub's defaults.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.environment import ImageMode
+from kinetic_flows.core.errors import ImageError, suggest
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
@@ -20,6 +21,12 @@ _PATH = re.compile(rf"^{_PATH_PART}(?:/{_PATH_PART})*\Z")
 _TAG = re.compile(r"^\w[\w.-]{0,127}\Z", re.ASCII)
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}\Z")
 MAX_NAME_CHARACTERS = 255
+
+BUNDLED: ImageMode = "bundled"
+PREBUILT: ImageMode = "prebuilt"
+CUSTOM: ImageMode = "custom"
+
+ARTIFACT_REGISTRY_CONSOLE = "https://console.cloud.google.com/artifacts/docker"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +130,49 @@ def _malformed(text: str, why: str) -> ImageError:
         hint="give it as registry/repository:tag or registry/repository@sha256:…, such as "
         "us-docker.pkg.dev/my-project/my-repo/my-image:v1",
     )
+
+
+def mode_of(container_image: str | None) -> ImageMode:
+    """Return the mode that a `container_image` asks for.
+
+    Args:
+        container_image: None or `bundled`, `prebuilt`, or the reference of an image.
+
+    Raises:
+        ImageError: It is a misspelt mode, or not an image reference.
+    """
+    text = BUNDLED if container_image is None else container_image.strip()
+    if text.lower() == BUNDLED:
+        return BUNDLED
+    if text.lower() == PREBUILT:
+        return PREBUILT
+    if not set(text) & set("/:@"):
+        raise ImageError(
+            f"container_image={container_image!r} is neither a mode nor a full image reference",
+            value=container_image,
+            hint=f"{suggest(text, (BUNDLED, PREBUILT))}; an image of your own is written "
+            "with its registry or a tag, such as docker.io/library/NAME:TAG",
+        )
+    parse_reference(text)
+    return CUSTOM
+
+
+def image_page(reference: str) -> str | None:
+    """Return the page of an image in its registry's own console; None when it has none we know.
+
+    Args:
+        reference: The image, by tag or digest.
+
+    Raises:
+        ImageError: It is no image reference.
+    """
+    image = parse_reference(reference)
+    location = artifact_registry_location(image.registry)
+    if location:
+        # An organisation's old project, `example.com:name`, has a slash for its colon here.
+        project, *rest = re.sub(r"^([^/]+\.[^/]+)/", r"\1:", image.repository).split("/")
+        where = [project, location, *rest[:1], "%2F".join(rest[1:]), image.digest]
+        return f"{ARTIFACT_REGISTRY_CONSOLE}/{'/'.join(part for part in where if part)}"
+    if image.registry == DOCKER_HUB:
+        return f"https://hub.docker.com/r/{image.repository}"
+    return None

@@ -60,6 +60,9 @@ EXIT_MEANINGS: Mapping[int, str] = {
 """Exit codes of the runner. Codes 40 to 49 name the infrastructure phase that failed."""
 
 
+DispatchedBy = Literal["client", "worker"]
+
+
 def sha256_hex(data: bytes) -> Sha256:
     """Return the SHA-256 of bytes as lower-case hexadecimal."""
     return Sha256(hashlib.sha256(data).hexdigest())
@@ -290,9 +293,6 @@ def _read_code(found: Mapping[str, Any]) -> CodeSpec:
 
 def _references(found: Iterable[Mapping[str, Any]]) -> tuple[ObjectRef, ...]:
     return tuple(ObjectRef(**each) for each in found)
-
-
-DispatchedBy = Literal["client", "worker"]
 
 
 @dataclass(frozen=True, kw_only=True)

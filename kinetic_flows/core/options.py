@@ -111,7 +111,7 @@ def _accelerator(name: str, value: Any) -> str:
 
 
 def _container_image(name: str, value: Any) -> str:
-    from kinetic_flows.core.image_modes import mode_of
+    from kinetic_flows.core.image_reference import mode_of
 
     given = check.text(name, value, "give 'bundled', 'prebuilt' or an image's reference")
     mode_of(given)

@@ -17,7 +17,7 @@ from kinetic_flows.clients.prefect.flow_names import (
     TASK_RESOLVE_IMAGE,
 )
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
-from kinetic_flows.core.image_pages import image_page
+from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.core.image_modes import mode_of
+from kinetic_flows.core.image_reference import mode_of
 from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.protocols import (

@@ -15,8 +15,7 @@ from prefect.blocks.core import Block
 from prefect.serializers import JSONSerializer, PickleSerializer
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
-from kinetic_flows.clients.prefect.build_cache import ENTRY_POINT, ENTRY_POINT_GROUP
-from kinetic_flows.clients.prefect.cached_build import plain_record
+from kinetic_flows.clients.prefect.build_cache import ENTRY_POINT, ENTRY_POINT_GROUP, plain_record
 
 
 class TestKineticBuildCache(BlockStandardTestSuite):

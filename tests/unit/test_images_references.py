@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.core.image_modes import mode_of
-from kinetic_flows.core.image_reference import ImageReference, parse_reference
+from kinetic_flows.core.image_reference import ImageReference, mode_of, parse_reference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

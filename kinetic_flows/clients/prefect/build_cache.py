@@ -22,16 +22,22 @@ if TYPE_CHECKING:
 
     from kinetic_flows.core.settings.cloud import CloudSettings
 
+logger = logging.getLogger(__name__)
+
 CACHE_PREFIX = "kinetic-"
 """What every key begins with under which Prefect caches something of ours."""
-
-logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "kinetic_flows.blocks"
 ENTRY_POINT = "build_cache"
 
 _saved: dict[tuple[str, str], WritableFileSystem] = {}
 _lock = threading.Lock()
+
+
+PLAIN_JSON = {"type": "json", "object_encoder": None, "object_decoder": None}
+"""Prefect's JSON serializer without the hook that makes objects of what it reads."""
+
+_KEPT = ("storage_key", "expiration", "prefect_version", "storage_block_id")
 
 
 def shared_build_cache(cloud: CloudSettings, api_url: str) -> WritableFileSystem | None:
@@ -123,3 +129,26 @@ def upload_cache_key(store_uri: str, dependency_hash: str, *, all_wheels: bool) 
 def build_cache_block(bucket: str, fingerprint: str) -> str:
     """Name of the saved block of a bucket's build cache, reached in a certain way."""
     return f"kinetic-{slug(bucket)}-{fingerprint[:8]}"
+
+
+def plain_record(content: bytes) -> bytes:
+    """Return a result record whose value is plain JSON and is read as nothing else.
+
+    A record says itself how it is to be read (`prefect.results.ResultRecord`), by unpickling
+    for instance, so one that comes out of a bucket says no such thing any more.
+
+    Args:
+        content: The record as it was stored.
+
+    Raises:
+        ValueError: Its value is not JSON.
+    """
+    record: Any = json.loads(content)
+    try:
+        metadata, result = record["metadata"], record["result"]
+        value = json.loads(result)
+        kept = {name: metadata[name] for name in _KEPT if name in metadata}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("this is no record of a result") from error
+    plain = {"metadata": {**kept, "serializer": PLAIN_JSON}, "result": json.dumps(value)}
+    return json.dumps(plain).encode()

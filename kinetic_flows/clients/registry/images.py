@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
 from kinetic_flows.clients.registry.credentials import CredentialSource, FirstFound
-from kinetic_flows.clients.registry.documents import DocumentCache
 from kinetic_flows.clients.registry.http import (
     Answer,
     RegistryLimits,
@@ -23,6 +23,7 @@ from kinetic_flows.clients.registry.http import (
 )
 from kinetic_flows.core.accelerators.model import Architecture
 from kinetic_flows.core.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
+from kinetic_flows.core.files import write_atomically
 from kinetic_flows.core.image_reference import (
     DOCKER_HUB,
     ImageReference,
@@ -263,3 +264,37 @@ def _no_access(image: ImageReference, status: int) -> RegistryAccessError:
     return RegistryAccessError(
         f"the registry answered {status}: no access to {image.name}", value=str(image), hint=hint
     )
+
+
+class DocumentCache:
+    """Documents that never change, because their names are their digests.
+
+    It saves requests and nothing depends on it: what cannot be read or written is fetched.
+
+    Args:
+        directory: Where they are kept; None to keep none.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def read(self, digest: str) -> bytes | None:
+        """Return the document with a digest (`sha256:…`); None when it is not here, or spoilt."""
+        if self._directory is None:
+            return None
+        try:
+            content = self._path(self._directory, digest).read_bytes()
+        except OSError:
+            return None
+        return content if digest == f"sha256:{hashlib.sha256(content).hexdigest()}" else None
+
+    def keep(self, digest: str, content: bytes) -> None:
+        """Keep a document that was checked against its digest."""
+        if self._directory is None:
+            return
+        path = self._path(self._directory, digest)
+        with suppress(OSError):
+            write_atomically(path, content)
+
+    def _path(self, directory: Path, digest: str) -> Path:
+        return directory / f"{digest.replace(':', '-')}.json"

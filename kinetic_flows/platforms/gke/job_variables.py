@@ -9,7 +9,7 @@ from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.core.image_modes import BUNDLED, CUSTOM
+from kinetic_flows.core.image_reference import BUNDLED, CUSTOM
 from kinetic_flows.core.image_variables import missing_variables
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image

@@ -22,7 +22,7 @@ from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.environment import Category, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
-from kinetic_flows.core.image_pages import image_page
+from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, UsageError
-from kinetic_flows.core.image_modes import CUSTOM, PREBUILT
+from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
 from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.protocols import LaunchNeeds, StoreTrust

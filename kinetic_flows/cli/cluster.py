@@ -1,25 +1,53 @@
-"""`kinetic pool`: the work pool that runs go to, and what it needs in the cluster."""
+"""`kinetic accelerators` and `kinetic pool`: what a cluster offers, and what runs need in it."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from kinetic_flows.cli.clusters import open_cluster
 from kinetic_flows.cli.questions import confirmed
+from kinetic_flows.cli.tables import print_table
+from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.settings.cloud import check_value
+from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
 
 if TYPE_CHECKING:
+    from kinetic_flows.clients.kubernetes.client import KubernetesClient
     from kinetic_flows.clients.prefect.work_pools import WorkPools
     from kinetic_flows.platforms.gke.work_pool import PoolChange
 
-DEFAULT_POOL = "kinetic-gke"
+HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
 pool_app = App(name="pool", help="The Prefect work pool that runs on GKE go to.")
+
+
+@contextmanager
+def open_cluster(settings: Settings) -> Iterator[KubernetesClient]:
+    """Open the cluster of the settings, or the one that kubectl would use.
+
+    Raises:
+        ConfigurationError: Nothing says which cluster, or its credentials cannot be used.
+    """
+    from kinetic_flows.clients.kubernetes.access import find_access
+    from kinetic_flows.clients.kubernetes.client import KubernetesClient
+    from kinetic_flows.platforms.gke.platform import gke_cluster
+
+    cloud, gke = settings.cloud, None
+    if cloud:
+        gke = gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
+    client = KubernetesClient(find_access(process_environment(), gke))
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 @pool_app.command
@@ -130,7 +158,7 @@ def _named(name: str | None, namespace: str | None, settings: Settings) -> tuple
 
 
 def _pool(settings: Settings) -> str:
-    return settings.cloud.work_pool if settings.cloud else DEFAULT_POOL
+    return settings.cloud.work_pool if settings.cloud else WORK_POOL
 
 
 def _namespace(settings: Settings) -> str:
@@ -144,3 +172,65 @@ def _work_pools(settings: Settings) -> WorkPools:
 
     progress = terminal_progress(quiet=settings.quiet)
     return WorkPools(prefect_api_url(settings, process_environment(), progress))
+
+
+def accelerators(
+    *,
+    live: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """List every accelerator that GKE offers, by the names that `accelerator=` takes.
+
+    Args:
+        live: Ask the cluster, and say which of its node pools have each.
+        as_json: Print a JSON list instead of a table.
+    """
+    pools = _node_pools() if live else None
+    rows = [_cells(item, pools) for item in list_accelerators()]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    headings = (*HEADINGS, "node_pools") if live else HEADINGS
+    table = [tuple(heading.replace("_", " ") for heading in headings)]
+    table += [tuple(_text(row[heading]) for heading in headings) for row in rows]
+    print_table(table)
+
+
+def _node_pools() -> tuple[NodePool, ...]:
+    """Ask the cluster of the settings, or the one that kubectl would use."""
+    from kinetic_flows.cli.cluster import open_cluster
+    from kinetic_flows.core.progress import NullProgress
+    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.platforms.gke.preflight import read_node_pools
+    from kinetic_flows.runs.session import configure
+
+    with open_cluster(configure(process_environment(), NullProgress())) as client:
+        pools, are_all = client.spawn(read_node_pools(client)).result()
+    if pools is None:
+        print("these credentials may not list the cluster's nodes", file=sys.stderr)
+    elif not are_all:
+        print("a node pool that has no node at the moment may be missing", file=sys.stderr)
+    return pools or ()
+
+
+def _cells(item: Accelerator, pools: Sequence[NodePool] | None) -> dict[str, object]:
+    cells: dict[str, object] = {
+        "name": str(item),
+        "category": item.category,
+        "count": item.count,
+        "topology": item.topology,
+        "hosts": item.hosts,
+        "machine_type": item.machine_type,
+        "node_selector": item.node_selector,
+        "resources": item.resources,
+        "source": item.source,
+    }
+    if pools is not None:
+        cells["node_pools"] = [
+            f"{pool.name} (spot)" if pool.spot else pool.name for pool in pools if pool.offers(item)
+        ]
+    return cells
+
+
+def _text(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value or "")
