@@ -157,7 +157,6 @@ def test_failures_are_retried_as_new_runs_and_then_raised_or_returned(
         attached.results()
 
 
-@pytest.mark.usefixtures("place")
 def test_the_first_failure_ends_the_others_when_asked_to(
     functions: ModuleType, tmp_path: Path, api: PrefectApi
 ) -> None:
@@ -169,7 +168,6 @@ def test_the_first_failure_ends_the_others_when_asked_to(
     assert api.read_run(waiting.id).state_type == "FAILED"
 
 
-@pytest.mark.usefixtures("place")
 def test_only_so_many_run_at_a_time_and_cancelling_launches_no_more(
     functions: ModuleType, tmp_path: Path
 ) -> None:

@@ -147,7 +147,7 @@ def test_runs_may_start_while_everything_that_is_over_is_removed(functions: Modu
     def clean() -> None:
         try:
             with own_session(NullProgress()) as session:
-                while not is_over.is_set():
+                while not is_over.wait(0.1):
                     list(remove(find_expired(session, older_than=timedelta(0)), session))
         except BaseException as error:  # noqa: BLE001
             failures.append(error)

@@ -22,6 +22,7 @@ from projects import Project, make_project
 import kinetic
 from corpus.dependencies.simple_index import serve, wheel
 from kinetic_flows.api.deployment import Deployment, find_deployment, list_deployments
+from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
 from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError
 
@@ -81,8 +82,6 @@ NEWEST = """
 
         return kinetic_probe.VERSION
 """
-
-CLI = "from kinetic_flows.cli import main; main()"
 
 
 @pytest.fixture
@@ -342,14 +341,17 @@ def test_a_deployment_gets_newer_releases_when_it_is_asked_to_and_not_before(
 
 
 def test_the_command_lists_shows_and_deletes_deployments(
-    functions: ModuleType, project: Project, worker: RunningWorker
+    functions: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     functions.train.deploy("cli", cron="0 2 * * *", parameters={"rate": 1.0}, tags=["mine"])
 
     def kinetic_command(*arguments: str) -> str:
-        done = project.python("-c", CLI, "deployments", *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["deployments", *arguments])
+        shown = capsys.readouterr()
+        assert ended.value.code == 0, shown.err
+        return shown.out
 
     (listed,) = json.loads(kinetic_command("ls", "--json"))
     assert listed["name"] == "train/cli"

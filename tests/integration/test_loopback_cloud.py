@@ -25,7 +25,7 @@ from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.protocols import ResolvedImage
-from kinetic_flows.images.bases import read_base_inputs, read_bootstrap
+from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap
 from kinetic_flows.images.labels import (
     LABEL_BASE_IDENTITY,
     LABEL_BASE_NAME,
@@ -212,13 +212,19 @@ def test_nothing_that_builds_leave_behind_holds_the_access_token(
 
 
 def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings_name(
-    loopback_cloud: LoopbackCloud, address: CloudAddress, image: ResolvedImage
+    loopback_cloud: LoopbackCloud, address: CloudAddress
 ) -> None:
-    name, hub = "reader/private-base-cpu", loopback_cloud.docker_hub
+    name, hub = "reader/private-base-cpu-lean", loopback_cloud.docker_hub
     hub.repositories.add(name)
     hub.private.add(name)
     hub.accounts["reader"] = "hub-s3cret"
-    base = image.labels[LABEL_BASE_NAME]
+    lean = replace(
+        environment_named("private"),
+        variant="lean",
+        base_identity=lean_inputs(read_base_inputs("cpu", PYTHON)).identity,
+    )
+    with builder_of(address) as builder:
+        base = builder.ensure_base(lean, lambda _: None).reference
     push_without_a_trace(loopback_cloud, base, f"{loopback_cloud.registry.host}/{name}:0.1.0")
     registry = OciRegistry(
         credentials=FirstFound(
@@ -231,7 +237,7 @@ def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings
     )
     found = registry.resolve(f"{name}:0.1.0")
     assert found is not None
-    environment = replace(environment_named("private"), base_identity=found.digest)
+    environment = replace(lean, base_identity=found.digest)
     login = registry_login("docker.io", "hub-user:hub-token", project="p")
     settings = {"base_repository": "reader/private", "version": "0.1.0"}
     request = request_for(address, environment)
