@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import give_database
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_workers import RunningWorker, a_worker
 
@@ -18,7 +19,9 @@ from loopback.quick_cloud import QuickCloud, a_quick_cloud
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundServer]:
     """A real Prefect server with a database of its own."""
-    server = BackgroundServer(tmp_path_factory.mktemp("prefect-server"), os.environ)
+    home = tmp_path_factory.mktemp("prefect-server")
+    give_database(home)
+    server = BackgroundServer(home, os.environ)
     access = server.environment(server.ensure())
     # Tests ask it with Prefect's own client, too, which reads variables only once.
     with temporary_settings({PREFECT_API_AUTH_STRING: access["PREFECT_API_AUTH_STRING"]}):

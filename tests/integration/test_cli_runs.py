@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import give_database
 from projects import Project, make_project
 
 import kinetic
@@ -131,6 +132,7 @@ def test_following_survives_a_restart_of_the_prefect_server(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
+    give_database(home)
     monkeypatch.setenv("KINETIC_HOME", str(home))
     # Another server of this machine may take the usual port while ours is down.
     monkeypatch.setattr(server_module, "PREFERRED_PORT", server_module._free_port())

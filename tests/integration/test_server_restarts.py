@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from databases import give_database
 from prefect_workers import eventually
 from projects import Project, make_project
 
@@ -72,7 +73,9 @@ class OwnServer:
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    server = BackgroundServer(tmp_path_factory.mktemp("own-server"), os.environ)
+    home = tmp_path_factory.mktemp("own-server")
+    give_database(home)
+    server = BackgroundServer(home, os.environ)
     with socket.socket() as taken:
         # At the usual port others would start theirs while this one is stopped.
         with suppress(OSError):

@@ -1,0 +1,40 @@
+"""The database of a Prefect server as it is at first, which takes a new server seconds to make."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from kinetic_flows.clients.prefect.server import BackgroundServer
+
+KEPT = Path(__file__).parents[2] / ".dev" / "prefect" / f"{version('prefect')}.db"
+
+
+def give_database(home: Path) -> None:
+    """Give a home whose server has not started yet a copy of what is kept between runs."""
+    if not KEPT.exists():
+        _make_database()
+    directory = home / "prefect"
+    directory.mkdir(mode=0o700, parents=True)
+    shutil.copy2(KEPT, directory / "prefect.db")
+
+
+def _make_database() -> None:
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KEPT.parent) as home:
+        server = BackgroundServer(Path(home), os.environ)
+        server.ensure()
+        server.stop()
+        made = Path(home, "made.db")
+        with (
+            closing(sqlite3.connect(server.directory / "prefect.db")) as source,
+            closing(sqlite3.connect(made)) as target,
+        ):
+            source.backup(target)
+        made.chmod(0o600)
+        made.replace(KEPT)
