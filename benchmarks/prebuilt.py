@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from _report import Row, report
 
 from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import RequirementsSpec
-from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation

@@ -28,7 +28,8 @@ from _report import Row, report
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.protocols import LaunchRequest, Phase, ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.launcher import LaunchRequest, Phase
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 

@@ -19,8 +19,8 @@ from kinetic_flows.runner_image.runner.stores import DirectoryStore
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.snapshot import CodeSnapshot, take_snapshot
 from kinetic_flows.code.upload import UploadSummary, code_spec, upload_code
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.job import CodeSpec
-from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.platforms.local.store import LocalStore
 
 CHECKOUT = Path(__file__).parent.parent

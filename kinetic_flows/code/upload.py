@@ -28,11 +28,11 @@ from kinetic_flows.code.resting import settle
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.snapshot import CodeSnapshot
 from kinetic_flows.code.tree import Tree
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.files import scratch_directory
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.job import CodeSpec, ObjectRef, Sha256
 from kinetic_flows.core.object_names import pack_object
-from kinetic_flows.core.protocols import ArtifactStore
 
 UPLOADERS = 4
 COMPRESSION_LEVEL = 6

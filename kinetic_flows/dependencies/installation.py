@@ -8,9 +8,10 @@ from pathlib import Path
 
 from kinetic_flows.core import object_names
 from kinetic_flows.core.accelerators.packages import is_accelerator_package
+from kinetic_flows.core.artifact_store import ArtifactStore
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.job import ObjectRef, RequirementsSpec, sha256_hex
-from kinetic_flows.core.protocols import ArtifactStore, ResolvedImage
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels

@@ -15,10 +15,10 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
+from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.core.job import Sha256
-from kinetic_flows.core.protocols import ArtifactStore, StoreTrust
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.fit import unsatisfied

@@ -12,9 +12,10 @@ from prefect.artifacts import create_table_artifact
 from kinetic_flows.clients.prefect.flow_names import BASE_IMAGES_ARTIFACT, TASK_BUILD_BASE_IMAGE
 from kinetic_flows.core.display import for_markdown
 from kinetic_flows.core.errors import BuildError, KineticError
+from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.image_reference import image_page
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import ResolvedImage, StartedBuild
 from kinetic_flows.flows.build_output import publish_link
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.steps import Step, step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from kinetic_flows.core.protocols import StartedBuild
+from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.flows.steps import Step
 from kinetic_flows.platforms.gke.builds.progress import activity_of
 

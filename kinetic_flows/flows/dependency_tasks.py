@@ -10,11 +10,12 @@ from prefect.context import TaskRunContext
 
 from kinetic_flows.clients.prefect.build_cache import upload_cache_key
 from kinetic_flows.clients.prefect.flow_names import TASK_UPLOAD_DEPENDENCIES
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.files import size_in_units
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import ObjectRef, RequirementsSpec
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import ArtifactStore, ResolvedImage
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.script_settings import uv_variables

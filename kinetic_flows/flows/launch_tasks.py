@@ -9,13 +9,13 @@ from kinetic_flows.clients.prefect.flow_names import (
 )
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.code.upload import code_spec, upload_code
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import KineticError, RunCancelled
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import CodeSpec, RunTicket
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.flows.own_tasks import own_task
 from kinetic_flows.flows.run_page import publish_description
 from kinetic_flows.flows.steps import step

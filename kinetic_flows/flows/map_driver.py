@@ -20,9 +20,9 @@ from kinetic_flows.core.errors import (
     PrefectServerError,
 )
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.core.object_names import piece_object
 from kinetic_flows.core.progress import StepStatus
-from kinetic_flows.core.protocols import Phase
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.runs.cache import launch_or_reuse

@@ -18,8 +18,8 @@ from kinetic_flows.clients.prefect.flow_names import (
 )
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.core.image_reference import image_page
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.flows.build_output import BuildOutput, publish_link

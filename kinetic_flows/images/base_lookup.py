@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kinetic_flows.core.environment import BaseVariant, Category
 from kinetic_flows.core.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
-from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings.cloud import DEFAULT_BASE_IMAGE_REPO
 from kinetic_flows.images import tags
 from kinetic_flows.images.inspection import python_of

@@ -25,8 +25,8 @@ from kinetic_flows.core.image_reference import (
     artifact_registry_location,
     parse_reference,
 )
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
-from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.images import tags
 from kinetic_flows.images.bases import (

@@ -16,8 +16,8 @@ from kinetic_flows.core.image_reference import (
     artifact_registry_location,
     parse_reference,
 )
+from kinetic_flows.core.image_registry import ImageConfig, ImageRegistry, ResolvedImage
 from kinetic_flows.core.image_variables import missing_variables
-from kinetic_flows.core.protocols import ImageConfig, ImageRegistry, ResolvedImage
 from kinetic_flows.images.labels import LABEL_PYTHON
 
 PYTHON_VARIABLE = "PYTHON_VERSION"

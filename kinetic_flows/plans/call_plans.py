@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock, plan_lock
 from kinetic_flows.images.base_lookup import find_base

@@ -24,8 +24,8 @@ from kinetic_flows.core.accelerators.runtime import require_runtime
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.functions import run_name
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import ResolvedImage
 from kinetic_flows.core.settings.settings import Settings, captured_environment
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover

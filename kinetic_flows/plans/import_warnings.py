@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinetic_flows.core.errors import DependencyError
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.locking import Lock

@@ -10,21 +10,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.environment import ImageMode
+from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import (
-    ArtifactStore,
-    ImageBuilder,
-    ImageRegistry,
-    Launcher,
-    LaunchNeeds,
-    Processes,
-    ResolvedImage,
-    StoreTrust,
-    WorkerPool,
-)
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.platforms.image_sources import ImageSource
 

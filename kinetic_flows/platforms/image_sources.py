@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 from packaging.requirements import Requirement
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target

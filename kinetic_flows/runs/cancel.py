@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.protocols import Processes
+from kinetic_flows.core.launcher import Processes
 from kinetic_flows.runs.settle import sync_state
 from kinetic_flows.runs.worker_runs import processes_of
 

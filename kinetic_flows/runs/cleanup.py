@@ -18,8 +18,8 @@ from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
 from kinetic_flows.clients.prefect.labels import PARENT_LABEL
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.job import JOB_VARIABLE
+from kinetic_flows.core.launcher import Launcher, Phase
 from kinetic_flows.core.object_names import RUNS, is_job_owner, job_object, result_object
-from kinetic_flows.core.protocols import Launcher, Phase
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.session import Session
 

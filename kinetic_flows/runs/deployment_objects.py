@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.clients.prefect.deployments import DeploymentRecord
 from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
     CodeSpec,
@@ -30,7 +31,6 @@ from kinetic_flows.core.object_names import (
     deployment_prefix_of,
     deployment_version_prefix,
 )
-from kinetic_flows.core.protocols import ArtifactStore
 
 PARALLEL = 8
 STARTED = ("PENDING", "RUNNING", "PAUSED", "CANCELLING")

@@ -25,6 +25,7 @@ from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import flow_retries, is_flow, member_name
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
     RUN_KEY_VARIABLE,
@@ -37,6 +38,7 @@ from kinetic_flows.core.job import (
     RunTicket,
     sha256_hex,
 )
+from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.object_names import (
     job_object,
     job_owner,
@@ -44,7 +46,6 @@ from kinetic_flows.core.object_names import (
     piece_object,
     runner_object,
 )
-from kinetic_flows.core.protocols import LaunchRequest, ResolvedImage
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.outputs import outputs_root

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kinetic_flows.code.unpickling import load_raised, load_returned
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.envelope import EnvelopeRefused, ResultEnvelope, ResultHeader, open_result
 from kinetic_flows.core.errors import (
     DevicesMissing,
@@ -38,9 +39,9 @@ from kinetic_flows.core.job import (
     EXIT_TERMINATED,
     RunTicket,
 )
+from kinetic_flows.core.launcher import Observation
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.core.processes import describe_exit
-from kinetic_flows.core.protocols import ArtifactStore, Observation
 from kinetic_flows.dependencies.import_names import packages_with
 
 LOG_TAIL_LINES = 20

@@ -14,6 +14,7 @@ from kinetic_flows.clients.prefect.labels import (
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import (
     KineticError,
     ObjectNotFoundError,
@@ -30,7 +31,6 @@ from kinetic_flows.core.job import (
 )
 from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.launch import launch_job

@@ -33,7 +33,7 @@ from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
-from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.results import (
     LOG_TAIL_LINES,

@@ -20,8 +20,8 @@ from kinetic_flows.core.errors import (
 )
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.protocols import Observation, Phase, Processes
 from kinetic_flows.runs.cancel import (
     UNTOLD,
     CancellationWatch,

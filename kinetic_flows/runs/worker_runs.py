@@ -15,16 +15,11 @@ from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect.api import LogLine, PrefectApi, RunRecord
 from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, RUN_LOGGER
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.launcher import LaunchRequest, Observation, Phase, Processes
 from kinetic_flows.core.object_names import result_object
-from kinetic_flows.core.protocols import (
-    ArtifactStore,
-    LaunchRequest,
-    Observation,
-    Phase,
-    Processes,
-)
 from kinetic_flows.platforms.base import Platform
 
 LOOK_SECONDS = 0.5

@@ -12,7 +12,8 @@ from typing import Any
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.protocols import LaunchRequest, Observation, Phase, ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.launcher import LaunchRequest, Observation, Phase
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from loopback.kubernetes.cluster import LoopbackCluster

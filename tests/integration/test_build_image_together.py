@@ -14,7 +14,7 @@ from prefect_http import PREFECT
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, base_orders
 from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild

@@ -20,7 +20,7 @@ import pytest
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.platforms.gke.builds.lease import LeaseRecord
 from loopback.clients import (
     PYTHON,

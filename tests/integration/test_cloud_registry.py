@@ -16,7 +16,7 @@ from kinetic_flows.clients.registry.credentials import DockerConfig, GoogleRegis
 from kinetic_flows.clients.registry.http import RegistryLimits
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.small_images import Pusher
 from loopback.wire import Fault

@@ -20,7 +20,7 @@ import pytest
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.accelerators.packages import pin_of
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.guests import advice, cuda_releases

@@ -27,9 +27,9 @@ from corpus.dependencies.simple_index import (
     wheel,
 )
 from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.core.artifact_store import StoreTrust
 from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import DependencyError, LockError
-from kinetic_flows.core.protocols import StoreTrust
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
 from kinetic_flows.dependencies.guests import TORCH_CPU_INDEX, cuda_releases

@@ -11,7 +11,7 @@ import pytest
 from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
 
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.protocols import Phase
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.launcher import LauncherSettings
 from kinetic_flows.platforms.gke.phase import Patience
 from loopback.kubernetes.cluster import LoopbackCluster

@@ -16,7 +16,7 @@ from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
-from kinetic_flows.core.protocols import LaunchNeeds, Phase
+from kinetic_flows.core.launcher import LaunchNeeds, Phase
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.phase import Patience

@@ -15,8 +15,8 @@ from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesUnreachable
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
-from kinetic_flows.core.protocols import Preflight
 from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.kubernetes.access import Denial

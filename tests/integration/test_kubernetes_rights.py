@@ -14,7 +14,7 @@ from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.protocols import LaunchNeeds, Phase
+from kinetic_flows.core.launcher import LaunchNeeds, Phase
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service, has_headless_service

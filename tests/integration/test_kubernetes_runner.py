@@ -11,7 +11,7 @@ import pytest
 from kubernetes_runs import IMAGE, Launched, a_launcher
 
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.protocols import LaunchRequest, Phase
+from kinetic_flows.core.launcher import LaunchRequest, Phase
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from loopback.kubernetes.cluster import LoopbackCluster

@@ -24,7 +24,7 @@ from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap
 from kinetic_flows.images.labels import (
     LABEL_BASE_IDENTITY,

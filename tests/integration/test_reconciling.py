@@ -17,7 +17,7 @@ from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL, RUN_TAG, STORE_LABEL
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, PrefectSpec, RunTicket
-from kinetic_flows.core.protocols import LaunchRequest, Processes
+from kinetic_flows.core.launcher import LaunchRequest, Processes
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.local.store import LocalStore

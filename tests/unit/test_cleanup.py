@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.object_names import job_object, result_object
-from kinetic_flows.core.protocols import Observation, Phase
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.cleanup import find_expired
 

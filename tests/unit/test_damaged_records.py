@@ -12,7 +12,7 @@ import pytest
 
 from kinetic_flows.clients.prefect.records import RunRecord, environment_of
 from kinetic_flows.core.envelope import EnvelopeRefused, open_result
-from kinetic_flows.core.protocols import Phase
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.local.processes import LocalProcesses
 from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.settle import ticket_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from kinetic_flows.core.errors import ImageError, RegistryAccessError
-from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
+from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
 from kinetic_flows.images.base_lookup import USE_BUNDLED, WantedBase, find_base
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.images.labels import LABEL_CATEGORY, LABEL_PYTHON

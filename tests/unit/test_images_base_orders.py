@@ -15,7 +15,7 @@ from kinetic_flows.core.errors import (
     RepositoryNotFoundError,
     UsageError,
 )
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_orders import (
     BaseImagesRequest,
     base_orders,

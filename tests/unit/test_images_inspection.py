@@ -10,8 +10,8 @@ import pytest
 
 from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
 from kinetic_flows.core.image_variables import missing_variables
-from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 from kinetic_flows.images.inspection import (
     PYTHON_VARIABLE,
     Wanted,

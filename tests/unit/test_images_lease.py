@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.platforms.gke.builds.decision import Build, Decision, Follow, Reuse, Wait, decide
 from kinetic_flows.platforms.gke.builds.lease import Lease, LeaseRecord, Sighting, claim
 from kinetic_flows.platforms.local.store import LocalStore

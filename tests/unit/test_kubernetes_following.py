@@ -17,7 +17,7 @@ from kinetic_flows.clients.kubernetes.client import (
     StreamBroken,
 )
 from kinetic_flows.clients.kubernetes.watch import Follower
-from kinetic_flows.core.protocols import Phase
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.phase import judge
 from kinetic_flows.platforms.gke.state import KindSink, NamespaceState, RunView

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.core.protocols import Phase
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.phase import Patience, gives_up, judge, patience_of
 from kinetic_flows.platforms.gke.state import RunView
 

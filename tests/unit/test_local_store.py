@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
-from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.platforms.local.store import LocalStore
 
 

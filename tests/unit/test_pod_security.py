@@ -14,8 +14,8 @@ from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.image_reference import CUSTOM
+from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.core.settings.pool_variables import (
     check_job_variables,

@@ -10,7 +10,7 @@ import pytest
 
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.runs import wait
 from kinetic_flows.runs.wait import LateRelay, Relay, relay_for
 

@@ -30,7 +30,7 @@ from kinetic_flows.core.job import (
     EXIT_RUNTIME_UNFIT,
     RunTicket,
 )
-from kinetic_flows.core.protocols import Observation, Phase
+from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.results import crash_error, read_result, unpack_result
 

@@ -12,8 +12,8 @@ import pytest
 from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, CLIENT_LOGGER, RUN_LOGGER
 from kinetic_flows.clients.prefect.records import LogLine, RunRecord
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.object_names import result_object
-from kinetic_flows.core.protocols import Observation, Phase
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.worker_runs import (
     LOST_SECONDS,

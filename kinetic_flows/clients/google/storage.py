@@ -23,8 +23,8 @@ from kinetic_flows.clients.google.errors import (
     is_precondition,
     store_error,
 )
+from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
-from kinetic_flows.core.protocols import ObjectInfo, StoredObject
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

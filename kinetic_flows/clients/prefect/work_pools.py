@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.core.errors import LaunchError, PrefectServerError
-from kinetic_flows.core.protocols import WorkerPool
+from kinetic_flows.core.launcher import WorkerPool
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import WorkPool, WorkQueue

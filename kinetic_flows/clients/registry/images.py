@@ -30,8 +30,8 @@ from kinetic_flows.core.image_reference import (
     artifact_registry_location,
     parse_reference,
 )
+from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
 from kinetic_flows.core.interruption import pause
-from kinetic_flows.core.protocols import ImageConfig, ResolvedImage
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kinetic_flows.core.job import RUN_KEY_VARIABLE
-from kinetic_flows.core.protocols import LaunchRequest
+from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.settings.pool_variables import ADDED_UP, merged, template_defaults
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import run_secret_name

@@ -12,7 +12,7 @@ from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.environment import Category, EnvironmentSpec
 from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
-from kinetic_flows.core.protocols import ImageRegistry, ResolvedImage
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.dependencies.targets import Target, cloud_target, lean_target
 from kinetic_flows.images.base_lookup import (

@@ -19,7 +19,7 @@ from kinetic_flows.clients.kubernetes.client import (
 )
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
-from kinetic_flows.core.protocols import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
+from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
 from kinetic_flows.platforms.gke.diagnosis import condition
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
 from kinetic_flows.platforms.gke.job_rendering import render_job

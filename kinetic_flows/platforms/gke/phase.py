@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.core.protocols import Phase
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.diagnosis import (
     Cause,
     Diagnosis,

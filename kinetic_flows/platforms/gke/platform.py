@@ -20,13 +20,14 @@ from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.registry.credentials import default_credentials
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.artifact_store import StoreTrust
 from kinetic_flows.core.environment import Category, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import LaunchNeeds, StoreTrust
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs

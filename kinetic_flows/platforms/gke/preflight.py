@@ -20,8 +20,8 @@ from kinetic_flows.clients.kubernetes.client import (
 )
 from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
+from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
-from kinetic_flows.core.protocols import Preflight
 from kinetic_flows.platforms.gke.diagnosis import Cause
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kinetic_flows.clients.kubernetes.access import ClusterAccessDenied
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.protocols import Preflight
+from kinetic_flows.core.launcher import Preflight
 
 REVIEWS_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 UNAUTHORIZED, FORBIDDEN = 401, 403

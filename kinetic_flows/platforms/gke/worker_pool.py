@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from kinetic_flows.core.accelerators.model import Architecture
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.files import exclusive_lock
-from kinetic_flows.core.protocols import ArtifactStore, OnBuild, ResolvedImage, unannounced
+from kinetic_flows.core.image_builder import OnBuild, unannounced
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels

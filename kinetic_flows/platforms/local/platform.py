@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.artifact_store import StoreTrust
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
 from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.protocols import LaunchNeeds, StoreTrust
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.images.tags import local_image_reference

@@ -17,21 +17,15 @@ from pathlib import Path
 
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.files import private_directory, write_atomically
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
 from kinetic_flows.core.processes import (
     Liveness,
     ProcessIdentity,
     exit_code,
     liveness,
     start_detached,
-)
-from kinetic_flows.core.protocols import (
-    LaunchNeeds,
-    LaunchRequest,
-    Observation,
-    Phase,
-    Preflight,
-    ResolvedImage,
 )
 
 INHERITED = frozenset(

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 from kinetic_flows.core.files import exclusive_lock, private_directory
-from kinetic_flows.core.protocols import ObjectInfo, StoredObject
 
 INCOMING = ".incoming"
 LOCK = ".lock"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL, process_job_template
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 
 
 class ProcessWorkerPool:

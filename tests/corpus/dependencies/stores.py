@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kinetic_flows.core.errors import ObjectNotFoundError
-from kinetic_flows.core.protocols import ObjectInfo, StoredObject
+from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
 
 
 class MemoryStore:

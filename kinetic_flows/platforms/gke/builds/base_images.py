@@ -16,8 +16,9 @@ from kinetic_flows.clients.registry.credentials import (
 )
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import BuildError, ConfigurationError
+from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
-from kinetic_flows.core.protocols import OnBuild, ResolvedImage, unannounced
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_orders import BaseOrder, Standing, find_standing
 from kinetic_flows.images.tags import base_image
 from kinetic_flows.platforms.gke.builds.artifact_registry import ArtifactRegistry

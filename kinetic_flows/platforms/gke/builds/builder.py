@@ -11,18 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kinetic_flows.core import object_names
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError, KineticError
+from kinetic_flows.core.image_builder import OnBuild, StartedBuild, unannounced
 from kinetic_flows.core.image_reference import parse_reference
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.interruption import pause
-from kinetic_flows.core.protocols import (
-    ArtifactStore,
-    ImageRegistry,
-    OnBuild,
-    ResolvedImage,
-    StartedBuild,
-    unannounced,
-)
 from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
 from kinetic_flows.images import tags
 from kinetic_flows.images.base_lookup import check_base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kinetic_flows.core.protocols import ResolvedImage
+from kinetic_flows.core.image_registry import ResolvedImage
 
 
 @dataclass(frozen=True, kw_only=True)

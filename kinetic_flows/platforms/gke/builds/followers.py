@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.core import object_names
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.protocols import ArtifactStore
 
 
 class Followers:

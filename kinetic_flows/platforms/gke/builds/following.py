@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from kinetic_flows.core import object_names
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import ObjectNotFoundError
 from kinetic_flows.core.interruption import pause
-from kinetic_flows.core.protocols import ArtifactStore
 from kinetic_flows.platforms.gke.builds.build import BuildState, log_object
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 from uuid import uuid4
 
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import KineticError, ObjectNotFoundError
 from kinetic_flows.core.job import canonical_json
-from kinetic_flows.core.protocols import ArtifactStore
 
 Clock: TypeAlias = Callable[[], float]
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kinetic_flows.core import object_names
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import BuildError, ObjectNotFoundError
-from kinetic_flows.core.protocols import ArtifactStore, ImageRegistry, OnBuild, ResolvedImage
+from kinetic_flows.core.image_builder import OnBuild
+from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.images import tags
 from kinetic_flows.images.dockerfiles import BuildContext, BuildRecipe
 from kinetic_flows.platforms.gke.builds.build import (

@@ -1,183 +1,16 @@
-"""The seams: what the pipeline needs from somewhere to run, in a few small protocols.
-
-Above this module code knows seams, below it values. Caching, recording and de-duplication
-wrap these protocols; tests implement them by hand.
-"""
+"""What starts, watches and stops the processes of runs, and the work pool for those of workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from kinetic_flows.core.accelerators import Accelerator, NodePool
-from kinetic_flows.core.accelerators.model import Architecture
-from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import LaunchError
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredObject:
-    """An object's content and the generation that names this version of it."""
-
-    data: bytes
-    generation: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectInfo:
-    """What a listing says of an object."""
-
-    name: str
-    size_bytes: int
-    updated: datetime
-
-
-class ArtifactStore(Protocol):
-    """A flat namespace of immutable and compare-and-swapped objects.
-
-    Names are relative to the store's root and use `/`. A reader never sees a partial object.
-    """
-
-    @property
-    def uri(self) -> str:
-        """Where the store is, as the runner is told: `file:///…` or `gs://bucket/prefix`."""
-        ...
-
-    def get(self, name: str) -> StoredObject:
-        """Return an object; raise `ObjectNotFoundError` when there is none."""
-        ...
-
-    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
-        """Write an object, from memory or from a file, unless the name is taken.
-
-        Returns:
-            True when this call wrote it, False when it was already there.
-        """
-        ...
-
-    def replace_if_unchanged(self, name: str, data: bytes, generation: str | None) -> str | None:
-        """Write an object if its generation is still the one given (None: if there is none).
-
-        Returns:
-            The new generation, or None when somebody else was faster.
-        """
-        ...
-
-    def missing(self, names: Iterable[str]) -> set[str]:
-        """Return those names that the store does not have, asking concurrently."""
-        ...
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield every object whose name starts with the prefix, in name order."""
-        ...
-
-    def delete(self, name: str) -> None:
-        """Remove an object; nothing happens when there is none."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageConfig:
-    """What an image's manifest and configuration say of how it runs.
-
-    Attributes:
-        platform: Operating system and architecture, such as `linux/amd64`.
-        environment: Its ENV.
-        entrypoint: Its ENTRYPOINT, which a run does not use; empty for none.
-        user: Its USER; empty for root.
-        working_directory: Its WORKDIR; empty for `/`.
-        size_bytes: Compressed size of its layers, which is what a node pulls.
-    """
-
-    platform: str
-    environment: Mapping[str, str]
-    entrypoint: tuple[str, ...]
-    user: str
-    working_directory: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedImage:
-    """An image that exists.
-
-    Attributes:
-        reference: Its immutable reference.
-        digest: Digest of its manifest, or of its index of platforms.
-        labels: Its labels and annotations.
-        config: How it runs; None where it is no image of a registry.
-    """
-
-    reference: str
-    digest: str
-    labels: Mapping[str, str]
-    config: ImageConfig | None = None
-
-
-class ImageRegistry(Protocol):
-    """Where images (locally: virtual environments) can be found."""
-
-    def resolve(
-        self, reference: str, *, architecture: Architecture = "amd64"
-    ) -> ResolvedImage | None:
-        """Return the image a reference names, or None when it is known not to exist.
-
-        Every other answer (no access, registry down) is an `ImageError`.
-
-        Args:
-            reference: The image.
-            architecture: Which variant of it, where it has several.
-        """
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartedBuild:
-    """A build that runs somewhere else, and can be looked at there.
-
-    Attributes:
-        id: The build's id.
-        image: Reference of the image that it makes.
-        url: Its page in a browser; empty when it has none.
-    """
-
-    id: str
-    image: str
-    url: str
-
-
-OnBuild: TypeAlias = Callable[[StartedBuild], None]
-"""Called with each build that is started or joined."""
-
-
-def unannounced(build: StartedBuild) -> None:
-    """Tell nobody of a build."""
-
-
-class ImageBuilder(Protocol):
-    """Makes images; one call per distinct request at a time, whoever asks."""
-
-    def build(
-        self,
-        request: ImageRequest,
-        environment: EnvironmentSpec,
-        on_output: Callable[[str], None],
-        *,
-        on_build: OnBuild = unannounced,
-    ) -> ResolvedImage:
-        """Build the image, or wait for whoever is building it; raise `BuildError` on failure.
-
-        Args:
-            request: Which image, named by its environment's hash.
-            environment: What goes into it.
-            on_output: Called with each line the build prints, as it is printed.
-            on_build: Told of builds that run elsewhere, for links to them.
-        """
-        ...
+from kinetic_flows.core.image_registry import ResolvedImage
 
 
 class Phase(Enum):
@@ -367,16 +200,3 @@ class WorkerPool(Protocol):
             job_variables: What else it asks of where it runs.
         """
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreTrust:
-    """Whose objects in a store are believed.
-
-    Attributes:
-        is_private: Whether nobody else can write to the store.
-        key: What those who may launch runs sign with; None when this user does not know it.
-    """
-
-    is_private: bool = False
-    key: bytes | None = field(default=None, repr=False)

@@ -1,0 +1,83 @@
+"""Where runs' objects are kept, as the pipeline needs it: a flat store with compare-and-swap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """An object's content and the generation that names this version of it."""
+
+    data: bytes
+    generation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    """What a listing says of an object."""
+
+    name: str
+    size_bytes: int
+    updated: datetime
+
+
+class ArtifactStore(Protocol):
+    """A flat namespace of immutable and compare-and-swapped objects.
+
+    Names are relative to the store's root and use `/`. A reader never sees a partial object.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where the store is, as the runner is told: `file:///…` or `gs://bucket/prefix`."""
+        ...
+
+    def get(self, name: str) -> StoredObject:
+        """Return an object; raise `ObjectNotFoundError` when there is none."""
+        ...
+
+    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+        """Write an object, from memory or from a file, unless the name is taken.
+
+        Returns:
+            True when this call wrote it, False when it was already there.
+        """
+        ...
+
+    def replace_if_unchanged(self, name: str, data: bytes, generation: str | None) -> str | None:
+        """Write an object if its generation is still the one given (None: if there is none).
+
+        Returns:
+            The new generation, or None when somebody else was faster.
+        """
+        ...
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Return those names that the store does not have, asking concurrently."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object whose name starts with the prefix, in name order."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreTrust:
+    """Whose objects in a store are believed.
+
+    Attributes:
+        is_private: Whether nobody else can write to the store.
+        key: What those who may launch runs sign with; None when this user does not know it.
+    """
+
+    is_private: bool = False
+    key: bytes | None = field(default=None, repr=False)

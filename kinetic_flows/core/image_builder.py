@@ -1,0 +1,55 @@
+"""What makes images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
+from kinetic_flows.core.image_registry import ResolvedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedBuild:
+    """A build that runs somewhere else, and can be looked at there.
+
+    Attributes:
+        id: The build's id.
+        image: Reference of the image that it makes.
+        url: Its page in a browser; empty when it has none.
+    """
+
+    id: str
+    image: str
+    url: str
+
+
+OnBuild: TypeAlias = Callable[[StartedBuild], None]
+"""Called with each build that is started or joined."""
+
+
+def unannounced(build: StartedBuild) -> None:
+    """Tell nobody of a build."""
+
+
+class ImageBuilder(Protocol):
+    """Makes images; one call per distinct request at a time, whoever asks."""
+
+    def build(
+        self,
+        request: ImageRequest,
+        environment: EnvironmentSpec,
+        on_output: Callable[[str], None],
+        *,
+        on_build: OnBuild = unannounced,
+    ) -> ResolvedImage:
+        """Build the image, or wait for whoever is building it; raise `BuildError` on failure.
+
+        Args:
+            request: Which image, named by its environment's hash.
+            environment: What goes into it.
+            on_output: Called with each line the build prints, as it is printed.
+            on_build: Told of builds that run elsewhere, for links to them.
+        """
+        ...
