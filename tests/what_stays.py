@@ -41,7 +41,7 @@ from kinetic_flows.core.functions import member_name, run_name
 from kinetic_flows.core.job import JOB_VARIABLE, RUN_KEY_VARIABLE
 from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.core.settings.settings import describe_settings, resolve_settings
-from kinetic_flows.flows.build_output import LINK_KEY
+from kinetic_flows.flows.steps import LINK_KEY
 from kinetic_flows.images import tags
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.builds.docker_hub import (

@@ -187,7 +187,7 @@ class Run(Generic[R]):
         Raises:
             MissingContextError: This is not called in a flow.
         """
-        from kinetic_flows.flows.await_task import await_in_flow
+        from kinetic_flows.flows.run import await_in_flow
 
         future: PrefectFuture[R] = await_in_flow(self.result)
         return future

@@ -218,7 +218,7 @@ class RunGroup(Generic[R]):
         Raises:
             MissingContextError: This is not called in a flow.
         """
-        from kinetic_flows.flows.await_task import await_in_flow
+        from kinetic_flows.flows.run import await_in_flow
 
         future: PrefectFuture[list[R]] = await_in_flow(self.results)
         return future

@@ -31,8 +31,8 @@ from kinetic_flows.flows.build_image_task import (
     build_base_image_task,
     publish_outcomes,
 )
-from kinetic_flows.flows.console import quiet_console
-from kinetic_flows.flows.own_settings import own_settings
+from kinetic_flows.flows.defaults import own_settings
+from kinetic_flows.flows.engine import quiet_console
 from kinetic_flows.images.base_orders import (
     CATEGORIES,
     BaseImagesRequest,

@@ -16,9 +16,8 @@ from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.flows.build_output import publish_link
-from kinetic_flows.flows.own_tasks import own_task
-from kinetic_flows.flows.steps import Step, step
+from kinetic_flows.flows.defaults import own_task
+from kinetic_flows.flows.steps import Step, publish_link, step
 from kinetic_flows.images.base_orders import BaseOrder, find_standing
 from kinetic_flows.platforms.gke.builds.base_images import BaseImagePlatform
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from kinetic_flows.clients.prefect.deployments import (
@@ -14,7 +13,11 @@ from kinetic_flows.clients.prefect.deployments import (
     NewDeployment,
     PrefectDeployments,
 )
-from kinetic_flows.clients.prefect.flow_names import DEPLOY_FLOW, TASK_CREATE_DEPLOYMENT
+from kinetic_flows.clients.prefect.flow_names import (
+    DEPLOY_FLOW,
+    TASK_CREATE_DEPLOYMENT,
+    TASK_PIN_OBJECTS,
+)
 from kinetic_flows.clients.prefect.labels import (
     DEPLOYMENT_VERSION_LABEL,
     DISPATCH_LABEL,
@@ -28,14 +31,20 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, canonical_json, sha256_hex
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, JobSpec, canonical_json, sha256_hex
 from kinetic_flows.core.object_names import payload_object
-from kinetic_flows.flows.deploy_tasks import create_deployment_task, pin_objects_task
-from kinetic_flows.flows.engine import drive
+from kinetic_flows.flows.defaults import own_task
+from kinetic_flows.flows.engine import run_flow
 from kinetic_flows.flows.prepare import prepare
+from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
-from kinetic_flows.runs.deployment_objects import DeployedJob, prefix_of
+from kinetic_flows.runs.deployment_objects import (
+    DeployedJob,
+    deploy_job,
+    prefix_of,
+    remove_other_versions,
+)
 from kinetic_flows.runs.launch import Prepared, describe_job
 from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
@@ -73,25 +82,28 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     Raises:
         KineticError: A step failed; the deployment is as it was.
     """
-    made: list[Deployed] = []
 
     def kinetic_deploy(
         function: str,  # noqa: ARG001 - shown in Prefect
         deployment: str,  # noqa: ARG001 - shown in Prefect
         accelerator: str,  # noqa: ARG001 - shown in Prefect
-    ) -> State[Any]:
+    ) -> Deployed:
         """Package a function, build its image and make a Prefect deployment of it."""
-        deployed = _deploy(draft, request, session)
-        made.append(deployed)
-        return Completed(message=f"{deployed.change}: {deployed.image}")
+        return _deploy(draft, request, session)
 
     shown = {
         "function": draft.name,
         "deployment": request.name,
         "accelerator": str(draft.accelerator),
     }
-    drive(kinetic_deploy, DEPLOY_FLOW, shown, session, run_name="{function}/{deployment}")
-    return made[0]
+    return run_flow(
+        kinetic_deploy,
+        DEPLOY_FLOW,
+        shown,
+        session,
+        final_state=lambda deployed: Completed(message=f"{deployed.change}: {deployed.image}"),
+        run_name="{function}/{deployment}",
+    )
 
 
 def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
@@ -175,3 +187,26 @@ def _with_version(new: NewDeployment, request: DeployRequest) -> NewDeployment:
 
 def _key_of(known: DeploymentRecord | None) -> str | None:
     return environment_of(known.job_variables).get(RUN_KEY_VARIABLE) if known else None
+
+
+@own_task(TASK_PIN_OBJECTS)
+def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session) -> DeployedJob:
+    """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
+    with step(session.progress, TASK_PIN_OBJECTS) as current:
+        pinned = deploy_job(job, payload, prefix, session.platform.store)
+        current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)")
+        return pinned
+
+
+@own_task(TASK_CREATE_DEPLOYMENT)
+def create_deployment_task(
+    new: NewDeployment, pinned: DeployedJob, is_known: bool, session: Session
+) -> str:
+    """Create the deployment, or bring it up to date, and remove what it no longer needs."""
+    with step(session.progress, TASK_CREATE_DEPLOYMENT) as current:
+        deployment_id = PrefectDeployments(session.api).save(new)
+        removed = remove_other_versions(pinned, deployment_id, session.platform.store, session.api)
+        told = f"; {removed} objects of earlier versions removed" if removed else ""
+        verb = "updated" if is_known else "created"
+        current.finish(f"{new.flow}/{new.name} {verb}{told}")
+        return deployment_id

@@ -1,26 +1,33 @@
-"""Driving one of our flows with Prefect's engine, in this process."""
+"""Running one of our flows with Prefect's engine, in this process."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
-from functools import wraps
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import State, StateType
-from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError, PrefectHTTPStatusError, TerminationSignal
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Cancelled, Crashed, Failed
 
 from kinetic_flows.clients.prefect.api import short_retries, translation
 from kinetic_flows.clients.prefect.build_cache import CACHE_PREFIX
+from kinetic_flows.clients.prefect.flow_names import OUR_FLOWS
+from kinetic_flows.clients.prefect.internals import SENDING_LOGGERS
+from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.errors import (
     KineticError,
     PrefectServerError,
@@ -28,135 +35,139 @@ from kinetic_flows.core.errors import (
     RunCancelled,
 )
 from kinetic_flows.core.files import close_to_others
+from kinetic_flows.core.interruption import Stoppable
 from kinetic_flows.core.signals import interruption_in
-from kinetic_flows.flows.console import quiet_console
-from kinetic_flows.flows.own_settings import own_settings
+from kinetic_flows.flows.defaults import own_settings
 from kinetic_flows.runs.session import Session
+
+T = TypeVar("T")
 
 LOCAL_RETRIES = 2
 """How often a server of this machine is asked again: after 2 and 4 seconds."""
 
+LOOK_SECONDS = 0.5
+"""How often to look whether whoever awaits this thread has been cancelled."""
 
-def drive(
-    body: Callable[..., State[Any]],
+STATE_SECONDS = 3.0
+"""How often to ask Prefect whether the flow run is to be cancelled."""
+
+STOP_SECONDS = 30.0
+"""How long interrupted tasks get to cancel what they have started."""
+
+
+def run_flow(
+    body: Callable[..., T],
     name: str,
     parameters: Mapping[str, Any],
     session: Session,
     *,
+    final_state: Callable[[T], State[Any]],
     run_name: str = "{function} on {accelerator}",
-) -> None:
-    """Run a flow to its end.
+) -> T:
+    """Run a flow to its end, and return what its body returns or raise what it raises.
 
-    A Prefect API that is away when the body has ended loses nothing of what the body came to:
-    the final state is set the next time that somebody looks.
+    Nothing of that is kept by Prefect. An API that is away when the body has ended loses nothing
+    of it: the final state is set the next time that somebody looks.
 
     Args:
-        body: The flow's function, which returns the flow run's final state.
+        body: The flow's function.
         name: The flow's name.
         parameters: What it is called with, as Prefect shows it.
         session: Where it runs and reports.
+        final_state: Returns the flow run's final state for what the body returned.
         run_name: What its runs are called, parameters in braces.
 
     Raises:
         BaseException: What the body raised, or what interrupted it.
     """
-    ended, results = _Ended(sys.exception()), session.settings.home / "store" / "results"
+    ending: _Ending[T] = _Ending(session, before=sys.exception())
     # A server of this machine comes back within seconds, or not by itself.
-    patience = {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
+    retries = {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
+    results = session.settings.home / "store" / "results"
     with (
         quiet_console(lambda: session.api_availability.is_away),
-        own_settings(**patience),
-        ExitStack() as hurry,
+        own_settings(**retries),
+        ExitStack() as afterwards,
     ):
 
         @wraps(body)
         def noted(**arguments: Any) -> State[Any]:
-            ended.flow_run_id = current_flow_run_id()
             try:
-                session.ledger.enter(ended.flow_run_id)
-                ended.state = body(**arguments)
-            except BaseException as error:  # noqa: BLE001 - raised again below
+                ending.begin(current_flow_run_id())
+                value = body(**arguments)
+                ending.returned(value, final_state(value))
+            except BaseException as error:  # noqa: BLE001 - raised by the ending
                 # Not here: Prefect keeps what a flow raises, pickled, whether or not its results
                 # are to be kept (3.8.8), and a run's ticket has its key.
-                ended.take(error, session)
+                ending.raised(error)
             finally:
                 if session.api_availability.is_away:
                     # Prefect's engine would ask in vain for another minute.
-                    hurry.enter_context(short_retries(session.patience(1)))
-            return ended.state
+                    afterwards.enter_context(short_retries(session.patience(1)))
+            return ending.state
 
-        flow = Flow(
-            noted,
-            name=name,
-            version="1",
-            flow_run_name=run_name,
-            validate_parameters=False,
-            retries=0,
-            retry_delay_seconds=0,
-            log_prints=False,
-            persist_result=False,
-            # Its tasks inherit this; else they would the storage of a flow around it.
-            result_storage=results,
-        )
-        hurry.callback(_tidy, results)
+        flow = _flow(noted, name, run_name, results)
+        afterwards.callback(_tidy, results)
         try:
-            ended.check(flow(**parameters, return_state=True))
-            session.ledger.leave(ended.flow_run_id)
-        except BaseException as error:  # noqa: BLE001 - raised below, where it counts
-            ended.take_from_engine(error, session)
-            _owe_state(ended, session)
-    if isinstance(ended.error, TerminationSignal):
-        # Prefect's engine took the signal; now it is for whoever would have had it.
-        signal.raise_signal(ended.error.signal)
-    if isinstance(ended.error, KineticError | KeyboardInterrupt):
-        # Prefect's engine is no part of what went wrong; a bug of ours keeps its frames.
-        raise ended.error.with_traceback(None)
-    if ended.error is not None:
-        raise ended.error
+            ending.told(flow(**parameters, return_state=True))
+        except BaseException as error:  # noqa: BLE001 - raised by the ending, where it counts
+            ending.engine_raised(error)
+    return ending.result()
 
 
-class _Ended:
-    """What a flow's body came to, as far as it has ended.
+def _flow(
+    body: Callable[..., State[Any]], name: str, run_name: str, results: Path
+) -> Flow[..., State[Any]]:
+    """Make a flow by what is written here, whatever Prefect's defaults are."""
+    return Flow(
+        body,
+        name=name,
+        version="1",
+        flow_run_name=run_name,
+        validate_parameters=False,
+        retries=0,
+        retry_delay_seconds=0,
+        log_prints=False,
+        persist_result=False,
+        # Its tasks inherit this; else they would the storage of a flow around it.
+        result_storage=results,
+    )
+
+
+class _Ending(Generic[T]):
+    """What a flow's body came to, and whether Prefect knows.
 
     Args:
-        before: What was being handled when the flow began, which is no part of it.
+        session: Where the flow runs and reports.
+        before: What was being handled when it began, which is no part of it.
     """
 
-    def __init__(self, before: BaseException | None) -> None:
+    _value: T
+
+    def __init__(self, session: Session, *, before: BaseException | None) -> None:
+        self._session = session
         self._before = before
-        self.flow_run_id = ""
+        self._flow_run_id = ""
+        self._error: BaseException | None = None
         self.state: State[Any] = Crashed(message="its client failed")
-        self.error: BaseException | None = None
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the body came to its end."""
-        return self.error is not None or self.state.type is not StateType.CRASHED
+    def begin(self, flow_run_id: str) -> None:
+        """Note that this process drives the flow run."""
+        self._flow_run_id = flow_run_id
+        self._session.ledger.enter(flow_run_id)
 
-    def check(self, state: State[Any]) -> None:
-        """See that the body was called, which Prefect may have found a reason against.
+    def returned(self, value: T, state: State[Any]) -> None:
+        """Note what the body returned, and the state that this means."""
+        self._value, self.state = value, state
 
-        Raises:
-            RunCancelled: Its flow run was cancelled before.
-            PrefectServerError: There was another reason.
-        """
-        if self.is_known:
-            return
-        if state.is_cancelled() or state.is_cancelling():
-            raise RunCancelled("the flow run was cancelled before it began")
-        raise PrefectServerError(
-            f"Prefect did not begin the flow run: it is {state.name}: {state.message or 'unknown'}",
-            hint="its page in Prefect's UI may say more; call again",
-        )
-
-    def take(self, error: BaseException, session: Session) -> None:
+    def raised(self, error: BaseException) -> None:
         """Note what ended the body, and the state that this means."""
         if isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
-            error = translation(session.api.url, error)
+            error = translation(self._session.api.url, error)
         if isinstance(error, PrefectUnreachable):
-            session.api_availability.is_away = True
+            self._session.api_availability.is_away = True
         interruption = interruption_in(error, before=self._before)
-        self.error = interruption or error
+        self._error = interruption or error
         if interruption is not None or isinstance(error, RunCancelled):
             self.state = Cancelled(message=str(error).partition("\n")[0] or "interrupted")
             return
@@ -166,29 +177,64 @@ class _Ended:
         with suppress(MissingContextError):
             get_run_logger().error(str(error) if is_told else text, exc_info=not is_told)
 
-    def take_from_engine(self, error: BaseException, session: Session) -> None:
+    def told(self, state: State[Any]) -> None:
+        """Note that Prefect has the final state.
+
+        Raises:
+            RunCancelled: The body was not called: its flow run was cancelled before.
+            PrefectServerError: It was not called for another reason.
+        """
+        if not self._is_known:
+            if state.is_cancelled() or state.is_cancelling():
+                raise RunCancelled("the flow run was cancelled before it began")
+            raise PrefectServerError(
+                f"Prefect did not begin the flow run: it is {state.name}: "
+                f"{state.message or 'unknown'}",
+                hint="its page in Prefect's UI may say more; call again",
+            )
+        self._session.ledger.leave(self._flow_run_id)
+
+    def engine_raised(self, error: BaseException) -> None:
         """Note what Prefect's engine raised; what the body came to before that counts for more."""
-        if not self.is_known or interruption_in(error, before=self._before) is not None:
-            self.take(error, session)
+        if not self._is_known or interruption_in(error, before=self._before) is not None:
+            self.raised(error)
         elif isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
-            session.api_availability.failed(translation(session.api.url, error))
+            self._session.api_availability.failed(translation(self._session.api.url, error))
+        self._add_pending_update()
+
+    def result(self) -> T:
+        """Return what the body returned, or raise what ended it."""
+        if isinstance(self._error, TerminationSignal):
+            # Prefect's engine took the signal; now it is for whoever would have had it.
+            signal.raise_signal(self._error.signal)
+        if isinstance(self._error, KineticError | KeyboardInterrupt):
+            # Prefect's engine is no part of what went wrong; a bug of ours keeps its frames.
+            raise self._error.with_traceback(None)
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the body came to its end."""
+        return self._error is not None or self.state.type is not StateType.CRASHED
+
+    def _add_pending_update(self) -> None:
+        """Have the flow run get its state that Prefect's engine did not bring to its end."""
+        if not self._flow_run_id:
+            return
+        session, state = self._session, self.state
+        is_noted = session.ledger.add_pending_update(
+            session.api.url, self._flow_run_id, state.type.value, state.message or ""
+        )
+        if is_noted:
+            session.ledger.leave(self._flow_run_id)
+            if not session.api_availability.is_away:
+                session.ledger.send_pending_updates(session.api)
 
 
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _owe_state(ended: _Ended, session: Session) -> None:
-    """Have a flow run get its state that Prefect's engine did not bring to its end."""
-    if not ended.flow_run_id:
-        return
-    state, ledger = ended.state, session.ledger
-    if ledger.add_pending_update(
-        session.api.url, ended.flow_run_id, state.type.value, state.message or ""
-    ):
-        ledger.leave(ended.flow_run_id)
-        if not session.api_availability.is_away:
-            ledger.send_pending_updates(session.api)
 
 
 def current_flow_run_id() -> str:
@@ -197,10 +243,10 @@ def current_flow_run_id() -> str:
     Raises:
         LookupError: There is none.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    flow_run_id = surrounding_flow_run_id()
+    if flow_run_id is None:
         raise LookupError("no flow run is being driven here")
-    return str(context.flow_run.id)
+    return flow_run_id
 
 
 def _is_here(api_url: str) -> bool:
@@ -219,3 +265,126 @@ def _tidy(results: Path) -> None:
     for path in results.glob("*"):
         if not path.name.startswith(CACHE_PREFIX):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) -> Iterator[None]:
+    """Wait for tasks once the block has run, and stop them when anything keeps it from ending.
+
+    Args:
+        *futures: The tasks, which were submitted within `work`.
+        work: Stops them.
+        session: Whose API knows whether the flow run that is being driven is cancelled.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, or whoever awaits this thread was cancelled.
+        RunCancelled: The flow run was cancelled, in Prefect's UI for instance.
+    """
+    try:
+        yield
+        cancellation = _Cancellation(session)
+        for future in futures:
+            done = threading.Event()
+            future.add_done_callback(partial(_mark, done))
+            while not done.wait(LOOK_SECONDS):
+                work.check()
+                cancellation.check()
+    except BaseException:
+        work.stop()
+        for future in futures:
+            with suppress(BaseException):  # what ends the wait is raised below
+                future.wait(STOP_SECONDS)
+        raise
+
+
+def _mark(done: threading.Event, _: PrefectFuture[Any]) -> None:
+    done.set()
+
+
+class _Cancellation:
+    """Asks Prefect now and then whether the flow run that is being driven is to be cancelled."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._asked = time.monotonic()
+
+    def check(self) -> None:
+        """Go on, unless the flow run is to be cancelled.
+
+        Raises:
+            RunCancelled: It is.
+        """
+        run_id = surrounding_flow_run_id()
+        if run_id is None or time.monotonic() - self._asked < STATE_SECONDS:
+            return
+        self._asked = time.monotonic()
+        with suppress(PrefectServerError):  # a server that does not answer cancels nothing
+            if self._session.api.read_run(run_id).state_type in ("CANCELLING", "CANCELLED"):
+                raise RunCancelled(f"flow run {run_id} was cancelled", value=run_id)
+
+
+class _NotOurs(logging.Filter):
+    """Drops what Prefect says of our flow and its tasks; the API still receives all of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "flow_name", None) not in OUR_FLOWS
+
+
+class _Hushed(logging.Filter):
+    """Drops what Prefect's sending threads say while our flows are driven, or an API is away.
+
+    That an API is away is said once, by us.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._driven = 0
+        self._is_kept = False
+        self._raises = True
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - whatever it is
+        return not (self._driven or self._is_kept)
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._driven and not self._is_kept:
+                # By this Prefect decides whether to write to standard error (3.8.8).
+                self._raises, logging.raiseExceptions = logging.raiseExceptions, False
+                for name in SENDING_LOGGERS:
+                    logging.getLogger(name).addFilter(self)
+            self._driven += 1
+
+    def end(self, *, keep: bool) -> None:
+        with self._lock:
+            self._driven -= 1
+            self._is_kept = self._is_kept or keep
+            if not self._driven and not self._is_kept:
+                logging.raiseExceptions = self._raises
+
+
+_hushed = _Hushed()
+
+
+@contextmanager
+def quiet_console(outage: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Silence Prefect's console about our flow while one of its runs is driven here.
+
+    Args:
+        outage: Whether the API is away, so that Prefect's threads will not stop complaining.
+    """
+    ours = _NotOurs()
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, PrefectConsoleHandler)
+    ]
+    for handler in handlers:
+        handler.addFilter(ours)
+    _hushed.begin()
+    try:
+        yield
+    finally:
+        _hushed.end(keep=outage())
+        for handler in handlers:
+            handler.removeFilter(ours)

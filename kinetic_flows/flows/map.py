@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
+from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, INPUTS_ARTIFACT
 from kinetic_flows.clients.prefect.work_pools import WorkPools, ensure_worker_pool
+from kinetic_flows.core.display import for_markdown
 from kinetic_flows.core.interruption import interruptible
-from kinetic_flows.flows.engine import current_flow_run_id, drive
-from kinetic_flows.flows.inputs_table import publish_inputs
+from kinetic_flows.core.run_ids import short_id
+from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.map_driver import SweepDriver, Wishes
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.runs.group import GroupState, MapItem
 from kinetic_flows.runs.session import Session
+
+MAX_ROWS = 1000
+"""How many inputs the table of a group has, at most."""
 
 ABANDON_SECONDS = 30.0
 """How long what is just being launched is waited for when nobody waits for the group any more."""
@@ -130,9 +135,9 @@ class Sweep:
             inputs: int | None,  # noqa: ARG001
             max_concurrent: int,  # noqa: ARG001
             retries: int,  # noqa: ARG001
-        ) -> State[Any]:
+        ) -> None:
             """Run a Python function remotely for many inputs: lock, build, upload, launch."""
-            return self._run(session)
+            self._run(session)
 
         request = self._request
         shown = {
@@ -142,9 +147,9 @@ class Sweep:
             "max_concurrent": request.options.max_concurrent,
             "retries": request.options.retries,
         }
-        drive(kinetic_map, GROUP_FLOW, shown, session)
+        run_flow(kinetic_map, GROUP_FLOW, shown, session, final_state=lambda _: self._final_state())
 
-    def _run(self, session: Session) -> State[Any]:
+    def _run(self, session: Session) -> None:
         self.group_id = current_flow_run_id()
         self.url = session.api.run_url(self.group_id)
         request = self._request
@@ -164,7 +169,6 @@ class Sweep:
         self._is_ready.set()
         driver.run(request.inputs)
         publish_inputs(self.state.items, session)
-        return self._final_state()
 
     def _open_work_queue(self, name: str, session: Session) -> None:
         """Have a work queue that lets so many runs go on at a time."""
@@ -200,3 +204,33 @@ def _at_exit(hook: Callable[[], None]) -> None:
         threading, "_register_atexit", atexit.register
     )
     register(hook)
+
+
+def publish_inputs(items: Sequence[MapItem], session: Session) -> None:
+    """Show a group's inputs on the flow run that is being driven, those that failed first."""
+    if not items:
+        return
+    ordered = sorted(items, key=lambda item: (not item.has_failed, item.index))
+    left_out = len(ordered) - MAX_ROWS
+    create_table_artifact(
+        key=INPUTS_ARTIFACT,
+        table=[_row(item, session) for item in ordered[:MAX_ROWS]],
+        description=f"{len(items)} inputs"
+        + (f", of which {left_out} are left out here" if left_out > 0 else ""),
+    )
+
+
+def _row(item: MapItem, session: Session) -> dict[str, str | int]:
+    run_id = item.ticket.run_id if item.ticket else ""
+    seconds = "" if item.seconds is None else f"{item.seconds:.1f}"
+    return {
+        "input": item.index,
+        # Prefect shows cells as Markdown, and these texts are whatever somebody passed or raised.
+        "arguments": for_markdown(item.arguments),
+        "state": item.state,
+        "seconds": seconds,
+        "runs": item.tries,
+        "run": f"[{short_id(run_id)}]({session.api.run_url(run_id)})"
+        if run_id
+        else for_markdown(str(item.error)),
+    }

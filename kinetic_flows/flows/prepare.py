@@ -12,26 +12,24 @@ from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLO
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.dependencies.installation import objects_of
-from kinetic_flows.flows.dependency_tasks import (
-    ToInstall,
-    requirements_of,
-    upload_dependencies_task,
-)
-from kinetic_flows.flows.launch_tasks import upload_code_task
-from kinetic_flows.flows.preflight_task import preflight_task
+from kinetic_flows.flows.engine import wait_for
 from kinetic_flows.flows.prepare_tasks import (
+    ToInstall,
     build_image_task,
     describe_contents,
     environment_artifact,
     lock_dependencies_task,
+    preflight_task,
     publish_environment,
     reasons_to_build,
     remember_environment,
+    requirements_of,
     resolve_base_image_task,
     resolve_image_task,
     resolve_own_image_task,
+    upload_code_task,
+    upload_dependencies_task,
 )
-from kinetic_flows.flows.waiting import wait_for
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage

@@ -1,35 +1,49 @@
-"""Tasks that settle what a run's environment is, and make it exist."""
+"""Tasks that make what a run needs: preflight, lock, image, dependencies and code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 from prefect.artifacts import create_table_artifact
 from prefect.context import TaskRunContext
 
-from kinetic_flows.clients.prefect.build_cache import build_cache_key
+from kinetic_flows.clients.prefect.build_cache import build_cache_key, upload_cache_key
 from kinetic_flows.clients.prefect.flow_names import (
     TASK_BUILD_IMAGE,
     TASK_LOCK_DEPENDENCIES,
+    TASK_PREFLIGHT,
     TASK_RESOLVE_IMAGE,
+    TASK_UPLOAD_CODE,
+    TASK_UPLOAD_DEPENDENCIES,
 )
+from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.code.upload import code_spec, upload_code
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
+from kinetic_flows.core.errors import LaunchError, suggest
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.job import CodeSpec, ObjectRef, RequirementsSpec
+from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
+from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import Lock
-from kinetic_flows.flows.build_output import BuildOutput, publish_link
-from kinetic_flows.flows.own_tasks import own_task
-from kinetic_flows.flows.steps import step
+from kinetic_flows.dependencies.script_settings import uv_variables
+from kinetic_flows.dependencies.wheels import WheelCache
+from kinetic_flows.flows.defaults import own_task
+from kinetic_flows.flows.steps import BuildOutput, publish_link, step
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
 from kinetic_flows.plans.draft import Draft, lock_draft
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage
+from kinetic_flows.runs.session import Session
 
 
 class Project(TypedDict):
@@ -94,6 +108,23 @@ def resolve_own_image_task(
         size = f", {size_in_words(config.size_bytes)}" if config else ""
         current.finish(f"{source.reference} is {report.image.digest}{size}")
         return report.image
+
+
+@own_task(TASK_UPLOAD_CODE)
+def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> CodeSpec:
+    """Upload the packs of the project's code that the store does not have, and the runner."""
+    with step(progress, TASK_UPLOAD_CODE) as current:
+        bundle = runner_bundle()
+        store.put_if_absent(runner_object(bundle.sha256), bundle.data)
+        uploaded = upload_code(draft.snapshot, store, home=draft.settings.home)
+        for warning in uploaded.warnings:
+            progress.warning(warning)
+        sent = uploaded.snapshot
+        current.finish(
+            f"{sent.files} files, {size_in_units(sent.size_bytes)}; "
+            f"{size_in_units(uploaded.bytes_uploaded)} new"
+        )
+        return code_spec(sent, draft.root)
 
 
 def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str, Any]:
@@ -164,3 +195,101 @@ def build_image_task(
         remember_environment(environment, draft)
         current.finish(f"{image.reference} with {len(environment.packages)} packages")
         return asdict(image)
+
+
+@own_task(TASK_PREFLIGHT)
+def preflight_task(draft: Draft, session: Session) -> None:
+    """Ask the cluster everything that a launch depends on, at once.
+
+    Raises:
+        LaunchError: The launch could not succeed: every reason is listed.
+    """
+    with step(session.progress, TASK_PREFLIGHT) as current:
+        platform, options = session.platform, draft.call.options
+        template = session.job_template or platform.worker_pool.template()
+        _refuse_unknown(platform.chosen_variables(options), template)
+        found = platform.launcher.preflight(
+            platform.launch_needs(draft.accelerator, draft.mode, options, template, session.api.url)
+        )
+        for warning in found.warnings:
+            current.warn(warning)
+        found.raise_for_problems()
+        current.finish(f"the cluster is ready for {draft.accelerator}")
+
+
+def _refuse_unknown(chosen: Mapping[str, Any], template: Mapping[str, Any]) -> None:
+    known = (template.get("variables") or {}).get("properties") or {}
+    for name in unknown_variables(chosen, template):
+        raise LaunchError(
+            f"the work pool's template has no variable {name!r}, which job_variables sets",
+            value=name,
+            hint=suggest(name, known),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToInstall:
+    """What a run of a call installs, as far as it is decided.
+
+    Attributes:
+        source: The base image that is used, and what is sent along.
+        base: That image as it was found.
+        lock: The project's packages.
+        environment: Their identity in that image.
+    """
+
+    source: BaseImage
+    base: ResolvedImage
+    lock: Lock
+    environment: EnvironmentSpec
+
+
+def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    wanted: ToInstall = parameters["wanted"]
+    store: ArtifactStore = parameters["store"]
+    return upload_cache_key(
+        store.uri, wanted.environment.dependency_hash, all_wheels=wanted.source.ship_wheels
+    )
+
+
+@own_task(TASK_UPLOAD_DEPENDENCIES, cached_by=_upload_cache_key)
+def upload_dependencies_task(
+    wanted: ToInstall,
+    draft: Draft,
+    store: ArtifactStore,
+    environ: Mapping[str, str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Upload the lock and the wheels that a run needs; cached on the dependency hash."""
+    with step(progress, TASK_UPLOAD_DEPENDENCIES) as current:
+        target, home = wanted.lock.target, draft.settings.home
+        cache = WheelCache(
+            target=target,
+            project_root=draft.source.project_root,
+            home=home,
+            environ=uv_variables(draft.source, environ, home=home),
+        )
+        installation = plan_installation(
+            wanted.lock.packages,
+            target,
+            wanted.base,
+            home=home,
+            ship=cache.ship if wanted.source.ship_wheels else None,
+        )
+        upload = upload_installation(installation, store)
+        size = sum(item.size_bytes for item in installation.wheels)
+        current.finish(
+            f"{len(installation.packages)} packages, {len(installation.wheels)} as wheels "
+            f"({size_in_units(size)}); {size_in_units(upload.bytes_uploaded)} new"
+        )
+        return asdict(upload.spec)
+
+
+def requirements_of(result: Mapping[str, Any]) -> RequirementsSpec:
+    """Return the requirements from the task's result, which Prefect keeps as JSON."""
+    return RequirementsSpec(
+        lock=ObjectRef(**result["lock"]),
+        wheels=tuple(ObjectRef(**item) for item in result["wheels"]),
+        constraints=result["constraints"],
+        offline=result["offline"],
+    )

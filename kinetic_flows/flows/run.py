@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.exceptions import MissingContextError
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW, TASK_AWAIT_RUN
+from kinetic_flows.clients.prefect.flow_names import (
+    PARENT_FLOW,
+    TASK_AWAIT_RUN,
+    TASK_LAUNCH_ACCELERATOR,
+)
 from kinetic_flows.core.envelope import ResultEnvelope
-from kinetic_flows.core.errors import KineticError, RunError
+from kinetic_flows.core.errors import KineticError, RunCancelled, RunError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.signals import Terminated, interruption_in
-from kinetic_flows.flows.engine import current_flow_run_id, drive
-from kinetic_flows.flows.launch_tasks import (
-    RunDidNotReturn,
-    await_run_task,
-    launch_accelerator_task,
-)
+from kinetic_flows.flows.defaults import own_task
+from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.prepare import prepare
+from kinetic_flows.flows.run_page import publish_description
+from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
+from kinetic_flows.runs.launch import Membership, Prepared
 from kinetic_flows.runs.leaving import run_goes_on
+from kinetic_flows.runs.results import failure_summary, value_summary
 from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.starting import OnCreated
+from kinetic_flows.runs.wait import wait_for_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,33 +64,15 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         BaseException: The call was interrupted, by Ctrl-C, a signal or a time limit around it;
             the run was cancelled.
     """
-    tickets: list[RunTicket] = []
-    ended: list[Launched] = []
-    before = sys.exception()
+    call = _Call(draft, session)
 
     def kinetic_run(
         function: str,  # noqa: ARG001 - shown in Prefect
         accelerator: str,  # noqa: ARG001 - shown in Prefect
         arguments: dict[str, str],  # noqa: ARG001 - shown in Prefect
-    ) -> State[Any]:
+    ) -> Launched:
         """Run a Python function remotely: lock, build, upload, launch, await."""
-        try:
-            launched = _launch(draft, session, tickets.append)
-            ended.append(Launched(ticket=launched, envelope=None))
-            if wait:
-                envelope = await_run_task(launched, session)
-                ended.append(Launched(ticket=launched, envelope=envelope))
-        except RunDidNotReturn as unreturned:
-            ended.append(Launched(ticket=unreturned.ticket, envelope=unreturned.envelope))
-            raise
-        except BaseException as error:
-            interruption = interruption_in(error, before=before)
-            if interruption is not None:
-                _cancel(tickets, interruption, session)
-            elif ended and not isinstance(error, RunError):
-                session.progress.notice(_goes_on(ended[-1].ticket))
-            raise
-        return Completed(message=f"run {launched.run_id}")
+        return call.run(wait=wait)
 
     shown = {
         "function": draft.name,
@@ -89,36 +80,80 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         "arguments": dict(draft.argument_reprs),
     }
     try:
-        drive(kinetic_run, PARENT_FLOW, shown, session)
-    except RunDidNotReturn:
-        pass
+        return run_flow(
+            kinetic_run,
+            PARENT_FLOW,
+            shown,
+            session,
+            final_state=lambda launched: Completed(message=f"run {launched.ticket.run_id}"),
+        )
+    except RunDidNotReturn as unreturned:
+        return Launched(ticket=unreturned.ticket, envelope=unreturned.envelope)
     except BaseException:
-        if ended and not wait:
-            # It was launched, and whoever launched it does not get its handle.
-            session.progress.notice(_goes_on(ended[-1].ticket))
+        if not wait:
+            # Whoever launched it does not get its handle.
+            call.say_that_run_goes_on()
         raise
-    return ended[-1]
 
 
-def _launch(draft: Draft, session: Session, on_created: Callable[[RunTicket], None]) -> RunTicket:
-    """Prepare what the run needs, then start it."""
-    flow_run_id = current_flow_run_id()
-    prepared = prepare(draft, session)
-    return launch_accelerator_task(draft, prepared, flow_run_id, session, on_created)
+class _Call:
+    """One call at work, which knows what there is of its run when something ends it early.
 
+    Args:
+        draft: The call.
+        session: Where it runs and reports.
+    """
 
-def _cancel(tickets: Sequence[RunTicket], interruption: BaseException, session: Session) -> None:
-    """Cancel what was created for a call that is interrupted."""
-    why = "Ctrl-C" if type(interruption) is KeyboardInterrupt else _named(interruption)
-    for ticket in tickets:
-        session.progress.notice(f"cancelling run {ticket.run_id} ({why}) ...")
+    def __init__(self, draft: Draft, session: Session) -> None:
+        self._draft = draft
+        self._session = session
+        self._before = sys.exception()
+        self._created: RunTicket | None = None
+        self._launched: RunTicket | None = None
+
+    def run(self, *, wait: bool) -> Launched:
+        """Prepare what the run needs, start it, and wait for its end if that is wanted."""
         try:
-            cancel(ticket, session)
+            ticket = self._launch()
+            envelope = await_run_task(ticket, self._session) if wait else None
+        except BaseException as error:
+            interruption = interruption_in(error, before=self._before)
+            if interruption is not None:
+                self._cancel(interruption)
+            elif not isinstance(error, RunError | RunDidNotReturn):
+                self.say_that_run_goes_on()
+            raise
+        return Launched(ticket=ticket, envelope=envelope)
+
+    def say_that_run_goes_on(self) -> None:
+        """Say so, if it was launched."""
+        if self._launched is not None:
+            self._session.progress.notice(_goes_on(self._launched))
+
+    def _launch(self) -> RunTicket:
+        flow_run_id = current_flow_run_id()
+        prepared = prepare(self._draft, self._session)
+        self._launched = launch_accelerator_task(
+            self._draft, prepared, flow_run_id, self._session, self._note_created
+        )
+        return self._launched
+
+    def _note_created(self, ticket: RunTicket) -> None:
+        self._created = ticket
+
+    def _cancel(self, interruption: BaseException) -> None:
+        """Cancel what was created for a call that is interrupted."""
+        ticket, progress = self._created, self._session.progress
+        if ticket is None:
+            return
+        why = "Ctrl-C" if type(interruption) is KeyboardInterrupt else _named(interruption)
+        progress.notice(f"cancelling run {ticket.run_id} ({why}) ...")
+        try:
+            cancel(ticket, self._session)
         except KineticError as failure:
-            session.progress.warning(f"{failure.message}; {_goes_on(ticket)}")
+            progress.warning(f"{failure.message}; {_goes_on(ticket)}")
         else:
-            told = f"run {ticket.run_id} cancelled"
-            session.progress.step(TASK_AWAIT_RUN, "failed", told)
+            progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
 
 
 def _named(interruption: BaseException) -> str:
@@ -129,3 +164,78 @@ def _named(interruption: BaseException) -> str:
 
 def _goes_on(ticket: RunTicket) -> str:
     return run_goes_on(ticket.run_id, ticket.name)
+
+
+class RunDidNotReturn(KineticError):
+    """A run ended with an exception, a timeout or a crash; carries the envelope that tells.
+
+    Args:
+        ticket: The run.
+        envelope: Its result.
+    """
+
+    def __init__(self, ticket: RunTicket, envelope: ResultEnvelope) -> None:
+        how = {"raised": "raised ", "crashed": "crashed: "}.get(envelope.header.status, "")
+        super().__init__(
+            f"{ticket.name} {how}{failure_summary(envelope.header)}", value=ticket.run_id
+        )
+        self.ticket = ticket
+        self.envelope = envelope
+
+
+@own_task(TASK_LAUNCH_ACCELERATOR)
+def launch_accelerator_task(
+    draft: Draft,
+    prepared: Prepared,
+    parent_flow_run_id: str,
+    session: Session,
+    on_created: OnCreated,
+) -> RunTicket:
+    """Create the run's flow run, write its job, and start its process."""
+    with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
+        ticket = launch_or_reuse(
+            draft, prepared, Membership(parent=parent_flow_run_id), session, on_created
+        )
+        publish_description(ticket, draft, prepared, session)
+        current.finish(f"{draft.accelerator} run {ticket.run_id}")
+        return ticket
+
+
+@own_task(TASK_AWAIT_RUN)
+def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
+    """Wait for the run to end, passing on what it prints, and return its result envelope.
+
+    Raises:
+        RunCancelled: It was cancelled, which makes the parent flow run Cancelled too.
+        RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
+    """
+    with step(session.progress, TASK_AWAIT_RUN) as current:
+        envelope = wait_for_run(ticket, session, session.progress, is_launched=True)
+        if envelope.header.status == "cancelled":
+            raise RunCancelled(
+                f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
+            )
+        if envelope.header.status != "returned":
+            raise RunDidNotReturn(ticket, envelope)
+        current.finish(f"{ticket.name} {value_summary(envelope.header)}")
+        return envelope
+
+
+def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
+    """Submit a task that waits for a run, in the flow that this is called in.
+
+    Args:
+        result: Waits for the run, and returns or raises its result.
+
+    Raises:
+        MissingContextError: This is not called in a flow.
+    """
+    if FlowRunContext.get() is None:
+        raise MissingContextError("as_future() is for use in a Prefect flow; use result() here")
+
+    @own_task(TASK_AWAIT_RUN)
+    def await_run() -> Any:
+        """Wait for a run of a remote function."""
+        return result()
+
+    return await_run.submit()

@@ -23,7 +23,7 @@ from kinetic_flows.core.display import (
     value_for_output,
 )
 from kinetic_flows.core.terminal import PlainProgress
-from kinetic_flows.flows.inputs_table import _row
+from kinetic_flows.flows.map import _row
 from kinetic_flows.runs.group import MapItem
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"

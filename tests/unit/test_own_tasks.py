@@ -15,8 +15,7 @@ from pydantic import BaseModel
 
 import kinetic
 import kinetic_flows.flows
-from kinetic_flows.flows.own_settings import OWN_SETTINGS, own_settings
-from kinetic_flows.flows.own_tasks import own_task
+from kinetic_flows.flows.defaults import OWN_SETTINGS, own_settings, own_task
 
 NOT_OF_FLOWS = {
     "results.local_storage_path": "each of our flows names its own storage",

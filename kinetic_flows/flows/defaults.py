@@ -1,20 +1,55 @@
-"""How tasks of our own flows are defined: by what is written here, whatever Prefect's defaults are.
+"""What our own flows and tasks run under, whatever Prefect's defaults are.
 
 Prefect has defaults that people set for flows of their own: retries, persistence, caching,
-prints as log lines. A task that left one of them open would follow it.
+prints as log lines. A flow or task that left one of them open would follow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
+from prefect.settings import temporary_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+OWN_SETTINGS: Mapping[str, Any] = {
+    # A flow shorter than a second waits for its heartbeat's thread (Prefect 3.8.8). The
+    # ledger of clients and the reconciler find flow runs whose client has died.
+    "flows.heartbeat_frequency": None,
+    "flows.default_retries": 0,
+    "flows.default_retry_delay_seconds": 0,
+    "tasks.default_retries": 0,
+    "tasks.default_retry_delay_seconds": 0,
+    "tasks.default_persist_result": None,
+    "tasks.default_no_cache": False,
+    "tasks.disable_caching": False,
+    "tasks.refresh_cache": False,
+    # Images are built while code is uploaded.
+    "tasks.runner.thread_pool_max_workers": None,
+    "results.persist_by_default": False,
+    "results.default_serializer": "pickle",
+    "results.default_storage_block": None,
+    "logging.log_prints": False,
+    "logging.to_api.when_missing_flow": "ignore",
+}
+"""Every setting that is a default for flows and tasks, by its path in Prefect's settings."""
+
+
+@contextmanager
+def own_settings(**others: Any) -> Iterator[None]:
+    """Keep Prefect's defaults for people's flows from our own, in this block.
+
+    Args:
+        **others: Further settings, by their paths; to change settings takes some milliseconds.
+    """
+    with temporary_settings({**OWN_SETTINGS, **others}):
+        yield
 
 
 def own_task(
