@@ -24,7 +24,7 @@ from kinetic_flows.core.display import for_markdown
 from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.flows.engine import current_flow_run_id, run_flow
-from kinetic_flows.flows.map_driver import SweepDriver, Wishes
+from kinetic_flows.flows.map_driver import Control, SweepDriver
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
@@ -66,7 +66,7 @@ class Sweep:
 
     def __init__(self, request: SweepRequest) -> None:
         self._request = request
-        self._wishes = Wishes()
+        self._control = Control()
         self._is_ready = threading.Event()
         self._interruption = threading.Event()
         self._thread = threading.Thread(
@@ -100,18 +100,18 @@ class Sweep:
 
     def cancel(self) -> None:
         """Launch nothing more and cancel what runs; return when that is done."""
-        self._wishes.cancel()
+        self._control.cancel()
         self._thread.join()
 
     def abandon(self) -> None:
         """Launch nothing more; what runs goes on."""
-        self._wishes.launch_no_more()
-        self._wishes.detach()
+        self._control.launch_no_more()
+        self._control.detach()
         self._thread.join(ABANDON_SECONDS)
 
     def _finish_launching(self) -> None:
         """Let the program end when every input is launched, without waiting for its end."""
-        self._wishes.detach()
+        self._control.detach()
         self._thread.join()
 
     def _work(self) -> None:
@@ -164,7 +164,7 @@ class Sweep:
             group_id=self.group_id,
             session=session,
             state=self.state,
-            wishes=self._wishes,
+            control=self._control,
         )
         self._is_ready.set()
         driver.run(request.inputs)
@@ -186,7 +186,7 @@ class Sweep:
         message = f"{len(items)} inputs: {counts}" if items else "no inputs"
         if any(_is_a_failure(item) for item in self.state.ended(0)):
             return Failed(message=message)
-        if self._wishes.is_cancelling:
+        if self._control.is_cancelling:
             return Cancelled(message=message)
         return Completed(message=message)
 

@@ -53,8 +53,8 @@ ARGUMENTS_CHARACTERS = 120
 RETRIED = ("FAILED", "CRASHED")
 
 
-class Wishes:
-    """What the people around a group want of it; safe to use from any thread."""
+class Control:
+    """How a group is controlled while it runs; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Event()
@@ -112,7 +112,7 @@ class SweepDriver:
         group_id: The flow run above the runs.
         session: Where they run and report.
         state: Told what happens.
-        wishes: What the people around want.
+        control: What is asked of the group meanwhile.
     """
 
     draft: Draft
@@ -122,7 +122,7 @@ class SweepDriver:
     group_id: str
     session: Session
     state: GroupState
-    wishes: Wishes
+    control: Control
 
     def __post_init__(self) -> None:
         self._launching: dict[Future[RunTicket], Launch] = {}
@@ -152,15 +152,15 @@ class SweepDriver:
                 self._look(pool)
                 self._obey(pool)
                 self._show()
-                self.wishes.pause(LOOK_SECONDS)
+                self.control.pause(LOOK_SECONDS)
         status: StepStatus = "failed" if self._failures or self._failure else "done"
         self.session.progress.step(STEP_RUN_INPUTS, status, self._summary())
         if self._failure is not None:
             raise self._failure
 
     def _is_done(self) -> bool:
-        no_more = self._is_exhausted or self.wishes.launches_no_more
-        is_waited_for = self._active and not self.wishes.is_detached
+        no_more = self._is_exhausted or self.control.launches_no_more
+        is_waited_for = self._active and not self.control.is_detached
         return no_more and not self._launching and not is_waited_for
 
     # Launching
@@ -168,7 +168,7 @@ class SweepDriver:
     def _launch_more(self, pool: ThreadPoolExecutor, inputs: Iterator[Arguments]) -> None:
         while (
             not self._is_exhausted
-            and not self.wishes.launches_no_more
+            and not self.control.launches_no_more
             and len(self._launching) < 2 * LAUNCHERS
             and len(self._launching) + len(self._active) < self.options.at_a_time
         ):
@@ -179,7 +179,7 @@ class SweepDriver:
                 return
             except Exception as error:  # noqa: BLE001 - raised when what is launched has ended
                 self._failure = error
-                self.wishes.launch_no_more()
+                self.control.launch_no_more()
                 return
             self._launch_next(pool, arguments)
 
@@ -196,10 +196,10 @@ class SweepDriver:
             return
         shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
         item = replace(item, arguments=shown[:ARGUMENTS_CHARACTERS])
-        place = Membership(
+        group = Membership(
             parent=self.group_id, index=item.index, work_queue=self.options.work_queue
         )
-        self._submit(pool, item, lambda: launch_or_reuse(draft, self.prepared, place, self.session))
+        self._submit(pool, item, lambda: launch_or_reuse(draft, self.prepared, group, self.session))
 
     def _upload_pieces(self, draft: Draft) -> Draft:
         """Upload what no call before had in it; keep no piece in memory."""
@@ -217,7 +217,7 @@ class SweepDriver:
         self.state.put(item)
         launched = pool.submit(copy_context().run, launch)
         self._launching[launched] = Launch(item=item, launch=launch)
-        launched.add_done_callback(lambda _: self.wishes.notify())
+        launched.add_done_callback(lambda _: self.control.notify())
 
     def _take_launched(self, pool: ThreadPoolExecutor) -> None:
         for launched in [future for future in self._launching if future.done()]:
@@ -240,7 +240,7 @@ class SweepDriver:
 
         Nothing was started then: the flow run comes first.
         """
-        if not isinstance(error, PrefectServerError) or self.wishes.launches_no_more:
+        if not isinstance(error, PrefectServerError) or self.control.launches_no_more:
             return False
         self._busy[item.index] += 1
         return self._busy[item.index] <= BUSY_RETRIES
@@ -251,7 +251,7 @@ class SweepDriver:
             self._refusals += 1
             if self._refusals >= MAX_REFUSALS:
                 self._failure = error
-                self.wishes.launch_no_more()
+                self.control.launch_no_more()
 
     # Seeing how they end
 
@@ -311,7 +311,7 @@ class SweepDriver:
         is_retried = (
             record.state_type in RETRIED
             and ended.tries <= self.options.retries
-            and not self.wishes.launches_no_more
+            and not self.control.launches_no_more
         )
         if is_retried:
             again = replace(ended, tries=ended.tries + 1)
@@ -332,16 +332,16 @@ class SweepDriver:
         elif item.has_failed:
             self._failures += 1
             if self.options.fail_fast:
-                self.wishes.cancel()
+                self.control.cancel()
 
-    # What people want
+    # What is asked of the group
 
     def _obey(self, pool: ThreadPoolExecutor) -> None:
         if time.monotonic() >= self._next_parent_look:
             self._next_parent_look = time.monotonic() + PARENT_SECONDS
             if self.session.api.read_run(self.group_id).state_type.startswith("CANCEL"):
-                self.wishes.cancel()
-        if self.wishes.is_cancelling:
+                self.control.cancel()
+        if self.control.is_cancelling:
             for run_id, item in self._active.items():
                 if item.ticket and run_id not in self._cancelled:
                     self._cancelled.add(run_id)
