@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.server_access import access_to
 
 
@@ -15,18 +16,14 @@ def api_settings(api_url: str) -> dict[Any, Any]:
         api_url: The API. Credentials come from Prefect's own settings, but for the background
             server's, which only its home knows.
     """
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
-
     auth_string = access_to(api_url)
-    credentials = {PREFECT_API_AUTH_STRING: auth_string} if auth_string else {}
-    return {PREFECT_API_URL: api_url, **credentials}
+    credentials = {sdk.settings.PREFECT_API_AUTH_STRING: auth_string} if auth_string else {}
+    return {sdk.settings.PREFECT_API_URL: api_url, **credentials}
 
 
 def configured_api_url() -> str | None:
     """Return the API that Prefect's active profile names; None when it names none."""
-    from prefect.settings import PREFECT_API_URL
-
-    url: str | None = PREFECT_API_URL.value()
+    url: str | None = sdk.settings.PREFECT_API_URL.value()
     return url
 
 
@@ -39,13 +36,11 @@ def credentials_for(api_url: str, environ: Mapping[str, str]) -> dict[str, str]:
         api_url: The API.
         environ: Variables that come before Prefect's settings, which may be older.
     """
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
-
     auth_string = access_to(api_url)
     if auth_string:
-        return {PREFECT_API_AUTH_STRING.name: auth_string}
+        return {sdk.settings.PREFECT_API_AUTH_STRING.name: auth_string}
     given = {
         setting.name: environ.get(setting.name) or setting.value()
-        for setting in (PREFECT_API_KEY, PREFECT_API_AUTH_STRING)
+        for setting in (sdk.settings.PREFECT_API_KEY, sdk.settings.PREFECT_API_AUTH_STRING)
     }
     return {name: value for name, value in given.items() if value}

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
 from kinetic_flows.clients.prefect.internals import early_retries
 from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER
@@ -27,6 +28,7 @@ from kinetic_flows.clients.prefect.records import (
     record_of,
     with_deployment,
 )
+from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -48,19 +50,16 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        import httpx
-        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-
         url: str = args[0].url  # type: ignore[attr-defined]
         try:
             return method(*args, **kwargs)
-        except ObjectNotFound as error:
+        except sdk.exceptions.ObjectNotFound as error:
             raise RunNotFoundError(
                 f"{url} knows no such flow run: {args[1]}",
                 value=args[1],
                 hint="list runs with `kinetic runs ls`; is this the API the run was made with?",
             ) from error
-        except (PrefectHTTPStatusError, httpx.TransportError) as error:
+        except (sdk.exceptions.PrefectHTTPStatusError, httpx.TransportError) as error:
             raise translation(url, error) from error
 
     return call
@@ -73,9 +72,7 @@ def translation(url: str, error: Exception) -> PrefectServerError:
         url: The API that was asked.
         error: A `PrefectHTTPStatusError` or an `httpx.TransportError`.
     """
-    from prefect.exceptions import PrefectHTTPStatusError
-
-    if isinstance(error, PrefectHTTPStatusError):
+    if isinstance(error, sdk.exceptions.PrefectHTTPStatusError):
         return _refused(url, error)
     return PrefectUnreachable(
         f"the Prefect API at {url} cannot be reached: {error}",
@@ -160,9 +157,7 @@ class PrefectApi:
 
     def _create_placeholder(self, new: NewRun) -> UUID:
         """Create the task run by which Prefect shows a flow run under its parent."""
-        from prefect import Task
-
-        task: Task[..., None] = Task(
+        task: sdk.prefect.Task[..., None] = sdk.prefect.Task(
             _nothing, name=new.flow, version="1", retries=0, retry_delay_seconds=0
         )
         run = self.client.create_task_run(
@@ -182,9 +177,9 @@ class PrefectApi:
             key: What the artifact is called.
             markdown: The text.
         """
-        from prefect.client.schemas.actions import ArtifactCreate
-
-        artifact = ArtifactCreate(key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id))
+        artifact = sdk.actions.ArtifactCreate(
+            key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id)
+        )
         self.client.create_artifact(artifact)
 
     @translated
@@ -211,10 +206,10 @@ class PrefectApi:
         Returns:
             Whether it was set.
         """
-        from prefect.client.schemas.objects import State, StateType
-
-        kind = StateType(state_type)
-        state: State[Any] = State(type=kind, name=name, message=message or None)
+        kind = sdk.objects.StateType(state_type)
+        state: sdk.objects.State[Any] = sdk.objects.State(
+            type=kind, name=name, message=message or None
+        )
         record, is_final = self.read_run(run_id), state_type in FINAL_STATES
         if record.is_final and not (is_final and record.is_guessed):
             return False
@@ -234,18 +229,15 @@ class PrefectApi:
         return list(islice(self._pages(query or RunQuery(), limit), limit))
 
     def _pages(self, query: RunQuery, limit: int | None) -> Iterator[RunRecord]:
-        from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
-        from prefect.client.schemas.sorting import FlowRunSort
-
         flow = query.to_flow_filter()
-        wanted = FlowRunFilter.model_validate(query.to_filter())
+        wanted = sdk.filters.FlowRunFilter.model_validate(query.to_filter())
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
         offset = 0
         while size:
             page = self.client.read_flow_runs(
-                flow_filter=FlowFilter.model_validate(flow) if flow else None,
+                flow_filter=sdk.filters.FlowFilter.model_validate(flow) if flow else None,
                 flow_run_filter=wanted,
-                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                sort=sdk.sorting.FlowRunSort.EXPECTED_START_TIME_DESC,
                 limit=size,
                 offset=offset,
             )
@@ -278,37 +270,30 @@ class PrefectApi:
 
     def _record(self, run: FlowRun) -> RunRecord:
         """Describe a flow run; its deployment is read once for all its runs."""
-        from prefect.exceptions import ObjectNotFound
-
         record, deployment_id = record_of(run), run.deployment_id
         if deployment_id is None:
             return record
         if deployment_id not in self._deployments:
             try:
                 self._deployments[deployment_id] = self.client.read_deployment(deployment_id)
-            except ObjectNotFound:
+            except sdk.exceptions.ObjectNotFound:
                 self._deployments[deployment_id] = None
         return with_deployment(record, self._deployments[deployment_id])
 
     @translated
     def schedule(self, run_id: str) -> None:
         """Hand a run over to the workers of its work pool."""
-        from prefect.states import Scheduled
-
-        self.client.set_flow_run_state(UUID(run_id), Scheduled(), force=True)
+        self.client.set_flow_run_state(UUID(run_id), sdk.states.Scheduled(), force=True)
 
     @translated
     def logs(self, run_id: str, offset: int = 0) -> list[LogLine]:
         """Return a run's log lines, oldest first, from an offset on."""
-        from prefect.client.schemas.filters import LogFilter
-        from prefect.client.schemas.sorting import LogSort
-
-        wanted = LogFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
+        wanted = sdk.filters.LogFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
         lines: list[LogLine] = []
         while True:
             page = self.client.read_logs(
                 log_filter=wanted,
-                sort=LogSort.TIMESTAMP_ASC,
+                sort=sdk.sorting.LogSort.TIMESTAMP_ASC,
                 limit=PAGE_SIZE,
                 offset=offset + len(lines),
             )
@@ -328,14 +313,11 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
     Args:
         api_url: The API to use, with the credentials of `api_settings`.
     """
-    from prefect import get_client
-    from prefect.settings import PREFECT_UI_URL, temporary_settings
-
     with (
-        temporary_settings(api_settings(api_url)),
-        get_client(sync_client=True, httpx_settings=early_retries()) as client,
+        sdk.settings.temporary_settings(api_settings(api_url)),
+        sdk.prefect.get_client(sync_client=True, httpx_settings=early_retries()) as client,
     ):
-        yield PrefectApi(client, api_url, PREFECT_UI_URL.value())
+        yield PrefectApi(client, api_url, sdk.settings.PREFECT_UI_URL.value())
 
 
 @contextmanager
@@ -347,7 +329,5 @@ def short_retries(retries: int = 1) -> Iterator[None]:
     Args:
         retries: How often a request is tried again: the pauses are 2, 4, 8, ... seconds.
     """
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
+    with sdk.settings.temporary_settings({sdk.settings.PREFECT_CLIENT_MAX_RETRIES: retries}):
         yield

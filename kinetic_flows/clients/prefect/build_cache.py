@@ -13,6 +13,8 @@ import threading
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.clients.prefect import sdk
+from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.slug import slug
@@ -63,9 +65,6 @@ def shared_build_cache(cloud: CloudSettings, api_url: str) -> WritableFileSystem
 
 
 def _load_or_save(name: str, fields: dict[str, Any]) -> WritableFileSystem | None:
-    import httpx
-    from prefect.exceptions import ObjectAlreadyExists
-
     block_class = _block_class()
     try:
         try:
@@ -74,7 +73,7 @@ def _load_or_save(name: str, fields: dict[str, Any]) -> WritableFileSystem | Non
             block: WritableFileSystem = block_class(**fields)
         try:
             block.save(name, _sync=True)  # type: ignore[call-arg]
-        except (ObjectAlreadyExists, ValueError):  # somebody else was faster
+        except (sdk.exceptions.ObjectAlreadyExists, ValueError):  # somebody else was faster
             return _load(block_class, name)
     except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: saved by another version
         logger.warning("builds are not cached for others: block %s is not saved: %s", name, error)

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord, connect
+from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core.errors import (
     PrefectServerError,
     RunCancelled,
@@ -44,21 +46,17 @@ def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any]) -> 
         UsageError: There is no such deployment, or it does not take these parameters.
         PrefectServerError: Prefect cannot be asked.
     """
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-
-    with connect(api_url) as api, get_client(sync_client=True) as client:
+    with connect(api_url) as api, sdk.orchestration.get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(name)
             run = client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters))
-        except ObjectNotFound as error:
+        except sdk.exceptions.ObjectNotFound as error:
             raise UsageError(
                 f"there is no deployment {name!r}",
                 value=name,
                 hint="see `prefect deployment ls`; deployments/prefect.yaml has one",
             ) from error
-        except PrefectHTTPStatusError as error:
+        except sdk.exceptions.PrefectHTTPStatusError as error:
             raise UsageError(
                 f"Prefect refuses a run of {name!r}: {error.response.text[:300]}",
                 value=name,

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.api import PrefectApi, translated
 from kinetic_flows.clients.prefect.labels import RUN_TAG
 
@@ -107,9 +108,7 @@ class PrefectDeployments:
     @translated
     def save(self, new: NewDeployment) -> str:
         """Create a deployment, or change the one of that name, and return its id."""
-        from prefect.client.schemas.actions import DeploymentCreate
-
-        body = DeploymentCreate(
+        body = sdk.actions.DeploymentCreate(
             flow_id=UUID(self._api.flow_id(new.flow)),
             name=new.name,
             description=new.description,
@@ -134,11 +133,9 @@ class PrefectDeployments:
     @translated
     def find(self, flow: str, name: str) -> DeploymentRecord | None:
         """Return the deployment of a name; None when there is none."""
-        from prefect.exceptions import ObjectNotFound
-
         try:
             found = self._api.client.read_deployment_by_name(f"{flow}/{name}")
-        except ObjectNotFound:
+        except sdk.exceptions.ObjectNotFound:
             return None
         return _record(found, flow)
 
@@ -151,15 +148,12 @@ class PrefectDeployments:
     @translated
     def list(self) -> list[DeploymentRecord]:
         """Return every deployment of a remote function, by name."""
-        from prefect.client.schemas.filters import DeploymentFilter
-        from prefect.client.schemas.sorting import DeploymentSort
-
-        wanted = DeploymentFilter.model_validate({"tags": {"all_": [RUN_TAG]}})
+        wanted = sdk.filters.DeploymentFilter.model_validate({"tags": {"all_": [RUN_TAG]}})
         found: list[DeploymentResponse] = []
         while True:
             page = self._api.client.read_deployments(
                 deployment_filter=wanted,
-                sort=DeploymentSort.NAME_ASC,
+                sort=sdk.sorting.DeploymentSort.NAME_ASC,
                 limit=PAGE_SIZE,
                 offset=len(found),
             )

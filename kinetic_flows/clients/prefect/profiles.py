@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
+from kinetic_flows.clients.prefect.sdk import httpx, pydantic
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.settings.cloud import Profile
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 BLOCK_TYPE_SLUG = "kinetic-cluster"
 MAX_LISTED = 200
@@ -73,26 +72,23 @@ class SavedProfiles:
             PrefectServerError: Prefect cannot be asked.
         """
         from google.auth.exceptions import GoogleAuthError
-        from prefect.blocks.core import Block, UnknownBlockType
-        from prefect.exceptions import ObjectNotFound
-        from pydantic import ValidationError
 
         # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
         # to, by an argument that its declared type does not know.
-        load: Any = Block.load
+        load: Any = sdk.blocks.Block.load
         with self._api():
             try:
                 block = load(f"{BLOCK_TYPE_SLUG}/{name}", _sync=True)
             except RuntimeError as error:
-                if not isinstance(error.__cause__, ValidationError):
+                if not isinstance(error.__cause__, pydantic.ValidationError):
                     raise
                 # Neither the error's own text nor a traceback may show values: some are secret.
                 raise _unreadable(name, _without_values(error.__cause__)) from None
             except ValueError as error:
-                if isinstance(error.__cause__, ObjectNotFound):
+                if isinstance(error.__cause__, sdk.exceptions.ObjectNotFound):
                     return None
                 raise _unreadable(name, str(error)) from error
-            except (GoogleAuthError, UnknownBlockType) as error:
+            except (GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
                 # A block of credentials tries them as it is loaded.
                 raise _unreadable(name, str(error)) from error
         return _profile(name, block)
@@ -103,25 +99,19 @@ class SavedProfiles:
         Raises:
             PrefectServerError: Prefect cannot be asked.
         """
-        from prefect import get_client
-        from prefect.exceptions import ObjectNotFound
-
-        with self._api(), get_client(sync_client=True) as client:
+        with self._api(), sdk.prefect.get_client(sync_client=True) as client:
             try:
                 documents = client.read_block_documents_by_type(BLOCK_TYPE_SLUG, limit=MAX_LISTED)
-            except ObjectNotFound:
+            except sdk.exceptions.ObjectNotFound:
                 return ()
             return tuple(sorted(document.name for document in documents if document.name))
 
     @contextmanager
     def _api(self) -> Iterator[None]:
         """Make the API current, and translate what goes wrong with it."""
-        import httpx
-        from prefect.settings import temporary_settings
-
         url = self._api_url()
         try:
-            with temporary_settings(api_settings(url)):
+            with sdk.settings.temporary_settings(api_settings(url)):
                 yield
         except httpx.HTTPError as error:
             raise PrefectServerError(
@@ -145,7 +135,7 @@ def _profile(name: str, block: Any) -> Profile:
     )
 
 
-def _without_values(error: ValidationError) -> str:
+def _without_values(error: pydantic.ValidationError) -> str:
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems

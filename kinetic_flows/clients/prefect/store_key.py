@@ -13,7 +13,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.clients.prefect.sdk import httpx, pydantic
 from kinetic_flows.core.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -42,9 +44,6 @@ def load_store_key(bucket: str, api_url: str, home: Path) -> bytes | None:
 
 
 def _from_prefect(name: str, api_url: str) -> bytes | None:
-    import httpx
-    from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
-
     try:
         with connect(api_url):
             try:
@@ -53,27 +52,22 @@ def _from_prefect(name: str, api_url: str) -> bytes | None:
                 pass
             try:
                 return _save(name)
-            except (ObjectAlreadyExists, ValueError):  # somebody else was faster
+            except (sdk.exceptions.ObjectAlreadyExists, ValueError):  # somebody else was faster
                 return _load(name)
-    except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError, ValueError) as error:
+    except (httpx.HTTPError, RuntimeError, ValueError) as error:
         logger.info("stored locks are not believed: block %s cannot be read: %s", name, error)
         return None
 
 
 def _load(name: str) -> bytes:
-    from prefect.blocks.system import Secret
-
-    block_class: Any = Secret
+    block_class: Any = sdk.system_blocks.Secret
     block = block_class.load(name, _sync=True)
     return bytes.fromhex(str(block.get()))
 
 
 def _save(name: str) -> bytes:
-    from prefect.blocks.system import Secret
-    from pydantic import SecretStr
-
     key = secrets.token_bytes(32)
-    block: Any = Secret(value=SecretStr(key.hex()))
+    block: Any = sdk.system_blocks.Secret(value=pydantic.SecretStr(key.hex()))
     block.save(name, _sync=True)
     return key
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core.errors import LaunchError, PrefectServerError
 from kinetic_flows.core.launcher import WorkerPool
 
@@ -50,10 +52,7 @@ class WorkPools:
 
     def create(self, name: str, pool_type: str, template: Mapping[str, Any]) -> bool:
         """Create a work pool; return whether this call was the one that did."""
-        from prefect.client.schemas.actions import WorkPoolCreate
-        from prefect.exceptions import ObjectAlreadyExists
-
-        new = WorkPoolCreate(
+        new = sdk.actions.WorkPoolCreate(
             name=name,
             type=pool_type,
             base_job_template=dict(template),
@@ -61,15 +60,13 @@ class WorkPools:
         )
         try:
             self._ask(lambda client: client.create_work_pool(new))
-        except ObjectAlreadyExists:
+        except sdk.exceptions.ObjectAlreadyExists:
             return False
         return True
 
     def update(self, name: str, template: Mapping[str, Any]) -> None:
         """Give a work pool another base job template."""
-        from prefect.client.schemas.actions import WorkPoolUpdate
-
-        changed = WorkPoolUpdate(base_job_template=dict(template))
+        changed = sdk.actions.WorkPoolUpdate(base_job_template=dict(template))
         self._ask(lambda client: client.update_work_pool(name, changed))
 
     def limit_queue(self, pool: str, name: str, limit: int) -> None:
@@ -89,14 +86,10 @@ class WorkPools:
         self._ask(change)
 
     def _ask(self, question: Any) -> Any:
-        import httpx
-        from prefect.client.orchestration import get_client
-        from prefect.exceptions import PrefectHTTPStatusError
-
         try:
-            with connect(self.api_url), get_client(sync_client=True) as client:
+            with connect(self.api_url), sdk.orchestration.get_client(sync_client=True) as client:
                 return question(client)
-        except PrefectHTTPStatusError as error:
+        except sdk.exceptions.PrefectHTTPStatusError as error:
             raise PrefectServerError(
                 f"the Prefect API at {self.api_url} answered {error.response.status_code}: "
                 f"{error.response.text[:500]}",
@@ -150,23 +143,21 @@ def process_job_template() -> dict[str, Any]:
 
 
 def _queue(client: Any, pool: str, name: str, limit: int) -> WorkQueue:
-    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
     try:
         found: WorkQueue = client.read_work_queue_by_name(name, work_pool_name=pool)
-    except ObjectNotFound:
+    except sdk.exceptions.ObjectNotFound:
         try:
             found = client.create_work_queue(name, concurrency_limit=limit, work_pool_name=pool)
-        except ObjectAlreadyExists:
+        except sdk.exceptions.ObjectAlreadyExists:
             found = client.read_work_queue_by_name(name, work_pool_name=pool)
     return found
 
 
 def _read(client: Any, name: str) -> WorkPool | None:
-    from prefect.exceptions import ObjectNotFound
 
     try:
         found: WorkPool = client.read_work_pool(name)
-    except ObjectNotFound:
+    except sdk.exceptions.ObjectNotFound:
         return None
     return found
