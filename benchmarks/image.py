@@ -33,6 +33,7 @@ from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.core.accelerators.packages import pins_of
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.images.bases import UPSTREAM, read_base_inputs
 from kinetic_flows.images.dockerfiles import BuildContext
 from kinetic_flows.plans.draft import Call, draft_call, lock_draft
@@ -107,7 +108,7 @@ class Project:
         self._function = RemoteFunction(import_module("bench_image").nothing, RunOptions())
         home = {"KINETIC_HOME": str(folder / "home")}
         self._environ = {**os.environ, **environment_of(cloud), **home}
-        self._settings = configure(self._environ, NullProgress())
+        self._settings = configure(load_settings(self._environ), self._environ, NullProgress())
         self._platform = choose_platform(self._settings, self._environ)
         self.require(["iniconfig==2.1.0"])
 
@@ -128,6 +129,7 @@ class Project:
             self._platform,
             cwd=Path.cwd(),
             sys_path=sys.path,
+            environ=self._environ,
         )
         if not isinstance(draft.image, ProjectImage):
             raise SystemExit(f"{draft.image} is not built")

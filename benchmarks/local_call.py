@@ -79,6 +79,7 @@ def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatc
         choose_platform(settings, environ),
         cwd=Path.cwd(),
         sys_path=sys.path,
+        environ=environ,
     )
     watch.step("draft (before the flow)", "done")
     with open_session(settings, environ, watch) as session:

@@ -9,7 +9,8 @@ from prefect_gcp.credentials import GcpCredentials
 from pydantic import Field, HttpUrl, ValidationInfo, field_validator
 
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.settings.cloud import KINDS, check_value
+from kinetic_flows.core.settings.cloud import CloudSettings, check_value
+from kinetic_flows.core.settings.table import rows
 
 
 class KineticCluster(Block):
@@ -173,7 +174,7 @@ class KineticCluster(Block):
         examples=[{"service_account_file": "~/keys/kinetic.json"}],
     )
 
-    @field_validator(*KINDS, mode="before")
+    @field_validator(*rows(CloudSettings), mode="before")
     @classmethod
     def _check(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what could not be used later; an empty form field is one left out."""

@@ -40,7 +40,11 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.functions import member_name, run_name
 from kinetic_flows.core.job import JOB_VARIABLE, RUN_KEY_VARIABLE
 from kinetic_flows.core.settings import cloud_names
-from kinetic_flows.core.settings.settings import describe_settings, resolve_settings
+from kinetic_flows.core.settings.settings import (
+    describe_settings,
+    load_settings,
+    resolve_settings,
+)
 from kinetic_flows.flows.steps import LINK_KEY
 from kinetic_flows.images import tags
 from kinetic_flows.platforms.gke import names
@@ -136,7 +140,7 @@ def _settings() -> Section:
 
 
 def _in_force(environ: _Asked) -> Mapping[str, object]:
-    settings = resolve_settings(_NoProfiles(), environ=environ)
+    settings = resolve_settings(load_settings(environ), _NoProfiles(), environ=environ)
     return {row.name: row.value for row in describe_settings(settings)}
 
 

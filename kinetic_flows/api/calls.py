@@ -14,7 +14,6 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.api.run_group import RunGroup, start_group
 from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.home import usable_home
-from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.core.signals import heeded_signals
 from kinetic_flows.flows.map import SweepRequest
 from kinetic_flows.flows.run import execute
@@ -22,7 +21,6 @@ from kinetic_flows.plans.deploy_request import check_request
 from kinetic_flows.plans.inputs import Inputs, SweepOptions
 from kinetic_flows.plans.schedules import Timing
 from kinetic_flows.runs.results import unpack_result
-from kinetic_flows.runs.session import open_session
 
 if TYPE_CHECKING:
     from kinetic_flows.api.remote_function import RemoteFunction
@@ -34,10 +32,9 @@ R = TypeVar("R")
 def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run a function to its end, and return its value or raise what it raised."""
     with usable_home(), heeded_signals():
-        drafted, progress = draft(remote, args, kwargs)
-        environ = process_environment()
-        with open_session(drafted.settings, environ, progress, drafted.platform) as session:
-            launched = execute(drafted, session, wait=True)
+        drafted = draft(remote, args, kwargs)
+        with drafted.open_session() as session:
+            launched = execute(drafted.draft, session, wait=True)
     if launched.envelope is None:
         raise LookupError("a run that was waited for has no result envelope")
     return unpack_result(launched.envelope, launched.ticket)
@@ -48,10 +45,9 @@ def submit(
 ) -> Run[Any]:
     """Launch a function, and return the handle of its run."""
     with usable_home(), heeded_signals():
-        drafted, progress = draft(remote, args, kwargs)
-        environ = process_environment()
-        with open_session(drafted.settings, environ, progress, drafted.platform) as session:
-            ticket = execute(drafted, session, wait=False).ticket
+        drafted = draft(remote, args, kwargs)
+        with drafted.open_session() as session:
+            ticket = execute(drafted.draft, session, wait=False).ticket
             url = session.api.run_url(ticket.run_id)
             return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
 
@@ -74,16 +70,13 @@ def start_map(
         return_exceptions: Whether `results()` returns exceptions in place of values.
     """
     with usable_home(), heeded_signals():
-        drafted, progress = draft(remote, bound, {}, may_lack_arguments=True)
-        environ = process_environment()
+        drafted = draft(remote, bound, {}, may_lack_arguments=True)
         request = SweepRequest(
-            draft=drafted,
+            draft=drafted.draft,
             inputs=iter(inputs),
             count=inputs.count,
             options=options,
-            open_session=lambda: open_session(
-                drafted.settings, environ, progress, drafted.platform
-            ),
+            open_session=drafted.open_session,
         )
         return start_group(request, remote.options.cloud, return_exceptions=return_exceptions)
 
@@ -105,8 +98,9 @@ def deploy(
     """
     request = check_request(remote.fn, bound, timing=Timing(**timing), **wanted)
     with usable_home(), heeded_signals():
-        drafted, progress = draft(remote, bound, {}, may_lack_arguments=True)
-        return deployment.deploy(drafted, request, progress)
+        drafted = draft(remote, bound, {}, may_lack_arguments=True)
+        with drafted.open_session() as session:
+            return deployment.deploy(drafted.draft, request, session)
 
 
 def as_flow(remote: RemoteFunction[P, R], name: str) -> Flow[P, R]:

@@ -13,7 +13,6 @@ from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError, sugge
 if TYPE_CHECKING:
     from kinetic_flows.api.run import Run
     from kinetic_flows.clients.prefect.deployments import DeploymentRecord, PrefectDeployments
-    from kinetic_flows.core.progress import Progress
     from kinetic_flows.plans.deploy_request import DeployRequest
     from kinetic_flows.plans.draft import Draft
     from kinetic_flows.runs.session import Session
@@ -106,26 +105,21 @@ CONFLICT = 409
 """What Prefect answers to parameters that do not satisfy their schema."""
 
 
-def deploy(draft: Draft, request: DeployRequest, progress: Progress) -> Deployment[Any]:
+def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployment[Any]:
     """Make a deployment of a function, or bring it up to date.
 
     Args:
         draft: The function.
         request: The deployment that is wanted.
-        progress: Who watches.
+        session: Where its runs go, and who watches.
     """
     from kinetic_flows.clients.prefect.deployments import PrefectDeployments
-    from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.flows import deploy as deploying
-    from kinetic_flows.runs.session import open_session
 
-    environ = process_environment()
-    with open_session(draft.settings, environ, progress, draft.platform) as session:
-        deployed = deploying.deploy(draft, request, session)
-        deployments = PrefectDeployments(session.api)
-        record = deployments.read(deployed.id)
-        made = _deployment(record, deployments, deployed.change)
-    progress.notice(
+    deployed = deploying.deploy(draft, request, session)
+    deployments = PrefectDeployments(session.api)
+    made = _deployment(deployments.read(deployed.id), deployments, deployed.change)
+    session.progress.notice(
         f"{made.name} is {_CHANGES[deployed.change]}; its runs need a worker: {made.worker_command}"
     )
     return made

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.code.root import working_directory
@@ -15,10 +17,29 @@ from kinetic_flows.plans.call_plans import plan_call
 from kinetic_flows.plans.draft import Call, Draft, draft_call
 from kinetic_flows.plans.plan import RunPlan
 from kinetic_flows.platforms.choose import choose_platform
-from kinetic_flows.runs.session import configure
+from kinetic_flows.runs.session import Session, configure, open_session
 
 if TYPE_CHECKING:
     from kinetic_flows.api.remote_function import RemoteFunction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drafted:
+    """What a call of a remote function works with, once it is decided.
+
+    Attributes:
+        draft: What is decided about it.
+        progress: Who watches.
+        environ: This process's variables, as they were when it was called.
+    """
+
+    draft: Draft
+    progress: Progress
+    environ: Mapping[str, str]
+
+    def open_session(self) -> AbstractContextManager[Session]:
+        """Open a session with the settings of the call."""
+        return open_session(self.draft.settings, self.environ, self.progress, self.draft.platform)
 
 
 def draft(
@@ -27,7 +48,7 @@ def draft(
     kwargs: Mapping[str, Any],
     *,
     may_lack_arguments: bool = False,
-) -> tuple[Draft, Progress]:
+) -> Drafted:
     """Decide what can be decided at once, telling the person what they should know.
 
     Args:
@@ -44,16 +65,17 @@ def draft(
         options=remote.options,
         may_lack_arguments=may_lack_arguments,
     )
-    progress = terminal_progress(quiet=load_settings().quiet)
     environ = process_environment()
-    settings = configure(environ, progress, remote.options.cloud)
+    local = load_settings(environ)
+    progress = terminal_progress(quiet=local.quiet)
+    settings = configure(local, environ, progress, remote.options.cloud)
     platform = choose_platform(settings, environ)
-    drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path)
+    drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
     for notice in drafted.notices:
         progress.notice(notice)
     for warning in drafted.warnings:
         progress.warning(warning)
-    return drafted, progress
+    return Drafted(draft=drafted, progress=progress, environ=environ)
 
 
 def plan(
@@ -61,5 +83,5 @@ def plan(
 ) -> RunPlan:
     """Decide everything about a call and do nothing of it."""
     with usable_home():
-        drafted, _ = draft(remote, args, kwargs, may_lack_arguments=True)
-        return plan_call(drafted, process_environment())
+        drafted = draft(remote, args, kwargs, may_lack_arguments=True)
+        return plan_call(drafted.draft, drafted.environ)

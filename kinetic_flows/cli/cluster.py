@@ -143,7 +143,8 @@ def _settings() -> Settings:
     from kinetic_flows.runs.session import configure
 
     environ = process_environment()
-    return configure(environ, terminal_progress(quiet=load_settings(environ).quiet))
+    local = load_settings(environ)
+    return configure(local, environ, terminal_progress(quiet=local.quiet))
 
 
 def _named(name: str | None, namespace: str | None, settings: Settings) -> tuple[str, str]:
@@ -200,11 +201,11 @@ def _node_pools() -> tuple[NodePool, ...]:
     """Ask the cluster of the settings, or the one that kubectl would use."""
     from kinetic_flows.cli.cluster import open_cluster
     from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.core.settings.settings import process_environment
     from kinetic_flows.platforms.gke.preflight import read_node_pools
     from kinetic_flows.runs.session import configure
 
-    with open_cluster(configure(process_environment(), NullProgress())) as client:
+    environ = process_environment()
+    with open_cluster(configure(load_settings(environ), environ, NullProgress())) as client:
         pools, are_all = client.spawn(read_node_pools(client)).result()
     if pools is None:
         print("these credentials may not list the cluster's nodes", file=sys.stderr)

@@ -27,8 +27,9 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     from kinetic_flows.runs.session import configure
 
     environ = process_environment()
-    progress = terminal_progress(quiet=load_settings(environ).quiet)
-    rows = describe_settings(configure(environ, progress))
+    local = load_settings(environ)
+    progress = terminal_progress(quiet=local.quiet)
+    rows = describe_settings(configure(local, environ, progress))
     if as_json:
         print(json.dumps({row.name: _as_json(row) for row in rows}, indent=2))
         return

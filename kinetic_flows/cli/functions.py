@@ -212,14 +212,14 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
     """
     from kinetic_flows.code.root import working_directory
     from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.core.settings.settings import load_settings, process_environment
     from kinetic_flows.plans.draft import Call, draft_call, lock_draft
     from kinetic_flows.platforms.choose import choose_platform
     from kinetic_flows.runs.session import configure
 
     function = load_function(target)
     environ = process_environment()
-    settings = configure(environ, NullProgress())
+    settings = configure(load_settings(environ), environ, NullProgress())
     platform = choose_platform(settings, environ)
     call = Call(
         function=function.fn,
@@ -228,7 +228,9 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         options=function.options,
         may_lack_arguments=True,
     )
-    draft = draft_call(call, settings, platform, cwd=working_directory(), sys_path=sys.path)
+    draft = draft_call(
+        call, settings, platform, cwd=working_directory(), sys_path=sys.path, environ=environ
+    )
     locked = lock_draft(draft, environ, upgrade=upgrade)
     print(f"dependencies: {draft.source.label}", file=sys.stderr)
     for warning in (*draft.warnings, *locked.warnings):

@@ -29,13 +29,13 @@ def check_image(
         as_json: Print a JSON object instead of text.
     """
     from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.core.settings.settings import process_environment
+    from kinetic_flows.core.settings.settings import load_settings, process_environment
     from kinetic_flows.images.inspection import Wanted, inspect_image
     from kinetic_flows.platforms.gke.platform import image_registry
     from kinetic_flows.runs.session import configure
 
     environ = process_environment()
-    settings = configure(environ, NullProgress())
+    settings = configure(load_settings(environ), environ, NullProgress())
     endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
     nodes = parse_accelerator(accelerator)
     wanted = Wanted(

@@ -14,14 +14,13 @@ from typing import Any, Literal, TypedDict
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
 from kinetic_flows.core.functions import is_flow
-from kinetic_flows.core.settings.cloud import check_value
+from kinetic_flows.core.settings.cloud import CloudSettings, check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
+from kinetic_flows.core.settings.table import rows
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 
 FRAMEWORKS = ("jax", "none")
-
-_CLOUD_OPTIONS = ("project", "zone", "cluster", "base_image_repo", "dispatch")
 
 
 class Options(TypedDict, total=False):
@@ -216,7 +215,8 @@ class RunOptions:
     @property
     def cloud(self) -> dict[str, str]:
         """What is said of Google Cloud, by the name of the setting."""
-        said = {name: getattr(self, name) for name in _CLOUD_OPTIONS}
+        options = [name for name, setting in rows(CloudSettings).items() if setting.is_option]
+        said = {name: getattr(self, name) for name in options}
         return {name: value for name, value in said.items() if value is not None}
 
     def warnings(self, hosts: int) -> tuple[str, ...]:

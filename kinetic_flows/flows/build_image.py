@@ -147,7 +147,8 @@ def _settings(
     """Return the settings of Google Cloud, which builds base images wherever functions run."""
     arguments = {"project": parameters.project, "cluster": parameters.cluster}
     given = {name: value for name, value in arguments.items() if value}
-    return configure({**environ, "KINETIC_PLATFORM": "gke"}, progress, given)
+    environ = {**environ, "KINETIC_PLATFORM": "gke"}
+    return configure(load_settings(environ), environ, progress, given)
 
 
 def running_python() -> str:

@@ -16,7 +16,7 @@ from prefect.states import Completed
 
 from kinetic_flows.clients.prefect.flow_names import RECONCILE_FLOW
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.settings.settings import process_environment
+from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
 from kinetic_flows.runs.session import configure, connect_session
@@ -34,7 +34,7 @@ def kinetic_reconcile() -> State[Any]:
     """Settle runs whose process, pod or client is gone, waits too long, or was cancelled."""
     logger = get_run_logger()
     environ = process_environment()
-    settings = configure(environ, NullProgress())
+    settings = configure(load_settings(environ), environ, NullProgress())
     platform = choose_platform(settings, environ)
     with connect_session(settings, environ, NullProgress(), platform) as session:
         session.ledger.crash_orphans(session.api)

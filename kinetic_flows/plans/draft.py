@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Draft:
         root: What of this machine's files is the project.
         source: What declares its dependencies.
         snapshot: The project's files as they are now.
+        captured: Variables that every call takes along.
         payload: The pickled call.
         argument_reprs: The arguments as Prefect shows them.
         notices: What the person should be told.
@@ -88,6 +89,7 @@ class Draft:
     root: PackageRoot
     source: DependencySource
     snapshot: CodeSnapshot
+    captured: Mapping[str, str] = field(repr=False)
     payload: Payload
     argument_reprs: Mapping[str, str]
     notices: tuple[str, ...]
@@ -111,6 +113,7 @@ def draft_call(
     *,
     cwd: Path,
     sys_path: Sequence[str],
+    environ: Mapping[str, str],
 ) -> Draft:
     """Decide what can be decided about a call before its dependencies are locked.
 
@@ -120,6 +123,7 @@ def draft_call(
         platform: Where it will run.
         cwd: The working directory.
         sys_path: This process's `sys.path`.
+        environ: Variables to take along.
 
     Raises:
         TypeError: The arguments do not fit the function's signature.
@@ -128,7 +132,7 @@ def draft_call(
     _check_arguments(call)
     accelerator = _accelerator(call.options.accelerator, platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
-    captured = captured_environment(call.options.capture_env_vars)
+    captured = captured_environment(call.options.capture_env_vars, environ)
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
     )
@@ -161,6 +165,7 @@ def draft_call(
         root=root,
         source=source,
         snapshot=snapshot,
+        captured=captured,
         payload=payload,
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
         notices=(
@@ -207,7 +212,7 @@ def with_arguments(
         call.function,
         args,
         dict(kwargs),
-        environment=captured_environment(call.options.capture_env_vars),
+        environment=draft.captured,
         root=draft.root,
         piece_bytes=piece_bytes,
     )

@@ -128,13 +128,17 @@ class Session:
 
 
 def configure(
-    environ: Mapping[str, str], progress: Progress, arguments: Mapping[str, str] | None = None
+    settings: Settings,
+    environ: Mapping[str, str],
+    progress: Progress,
+    arguments: Mapping[str, str] | None = None,
 ) -> Settings:
     """Return the settings in force.
 
     Prefect is asked only when a profile is named, or may be: by `KINETIC_PROFILE` or `cluster`.
 
     Args:
+        settings: What the environment alone decides.
         environ: This process's variables.
         progress: Told when a background Prefect server has to be started.
         arguments: What the decorator says of Google Cloud, by option.
@@ -143,9 +147,8 @@ def configure(
         ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
         PrefectServerError: A profile is named and Prefect cannot be asked for it.
     """
-    local = load_settings(environ)
-    profiles = SavedProfiles(lambda: prefect_api_url(local, environ, progress))
-    return resolve_settings(profiles, arguments=arguments, environ=environ)
+    profiles = SavedProfiles(lambda: prefect_api_url(settings, environ, progress))
+    return resolve_settings(settings, profiles, environ=environ, arguments=arguments)
 
 
 @contextmanager
@@ -157,11 +160,10 @@ def own_session(progress: Progress, cloud: Mapping[str, str] | None = None) -> I
         cloud: What a function's options say of Google Cloud; None for nothing.
     """
     environ = process_environment()
-    with (
-        usable_home(),
-        open_session(configure(environ, progress, cloud), environ, progress) as session,
-    ):
-        yield session
+    with usable_home():
+        settings = configure(load_settings(environ), environ, progress, cloud)
+        with open_session(settings, environ, progress) as session:
+            yield session
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def test_states_and_output_are_in_prefect_all_the_same(
     platform = LocalPlatform(settings.home, environ)
     platform.launcher = OutOfReach(settings.home / "runs", platform.registry.python, environ)
     call = Call(function=train.fn, args=(4,), kwargs={}, options=train.options)
-    draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path)
+    draft = draft_call(call, settings, platform, cwd=Path.cwd(), sys_path=sys.path, environ=environ)
     with open_session(settings, environ, NullProgress(), platform) as session:
         launched = execute(draft, session, wait=True)
         assert launched.envelope is not None

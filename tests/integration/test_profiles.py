@@ -19,8 +19,8 @@ from kinetic_flows.cli import main
 from kinetic_flows.clients.prefect.build_cache import shared_build_cache
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.settings.cloud import Source
-from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.core.settings.settings import Settings, load_settings
+from kinetic_flows.core.settings.table import Source
 from kinetic_flows.runs.session import configure
 
 ACCOUNT = "runner@my-project-1.iam.gserviceaccount.com"
@@ -50,7 +50,8 @@ def _saved(api_url: str, credentials: GcpCredentials) -> str:
 
 
 def _configured(api_url: str, *, arguments: dict[str, str] | None = None, **env: str) -> Settings:
-    return configure({"PREFECT_API_URL": api_url, **env}, NullProgress(), arguments)
+    environ = {"PREFECT_API_URL": api_url, **env}
+    return configure(load_settings(environ), environ, NullProgress(), arguments)
 
 
 def test_a_profile_named_by_the_environment_decides_what_nothing_else_does(

@@ -13,15 +13,14 @@ import pytest
 from kinetic_flows.cli import main
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings import cloud_names
-from kinetic_flows.core.settings.cloud import (
-    DEFAULT,
-    KINDS,
-    CloudSettings,
-    Profile,
-    Source,
-    variable,
+from kinetic_flows.core.settings.cloud import CloudSettings
+from kinetic_flows.core.settings.settings import (
+    Settings,
+    describe_settings,
+    load_settings,
+    resolve_settings,
 )
-from kinetic_flows.core.settings.settings import Settings, describe_settings, resolve_settings
+from kinetic_flows.core.settings.table import DEFAULT, Profile, Source, rows
 from kinetic_flows.images import tags
 
 PROJECT = {"KINETIC_PROJECT": "my-project-1"}
@@ -42,12 +41,21 @@ class SavedInMemory:
         return tuple(self.saved)
 
 
+def _resolved(
+    profiles: SavedInMemory,
+    environ: Mapping[str, str],
+    arguments: Mapping[str, str] | None = None,
+) -> Settings:
+    local = load_settings(environ)
+    return resolve_settings(local, profiles, environ=environ, arguments=arguments)
+
+
 def _settings(
     environ: Mapping[str, str],
     arguments: Mapping[str, str] | None = None,
     **saved: Mapping[str, object],
 ) -> Settings:
-    return resolve_settings(SavedInMemory(**saved), arguments=arguments, environ=environ)
+    return _resolved(SavedInMemory(**saved), environ, arguments)
 
 
 def _cloud(
@@ -131,15 +139,15 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(rows(CloudSettings)))
 def test_every_setting_has_a_variable(name: str) -> None:
     written, value = VALUES[name]
-    cloud = _cloud({**PROJECT, variable(name): f" {written} "})
+    cloud = _cloud({**PROJECT, rows(CloudSettings)[name].variable: f" {written} "})
     assert getattr(cloud, name) == value
     assert cloud.sources[name] == Source("environment", f"KINETIC_{name.upper()}")
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(rows(CloudSettings)))
 def test_a_profile_can_set_every_setting(name: str) -> None:
     _, value = VALUES[name]
     cloud = _cloud({"KINETIC_PROFILE": "team"}, team={"project": "my-project-1", name: value})
@@ -190,13 +198,13 @@ def test_a_zone_in_the_decorator_alone_does_not() -> None:
 def test_on_this_machine_no_profile_is_looked_up_and_no_cloud_setting_is_checked() -> None:
     profiles = SavedInMemory()
     environ = {"KINETIC_PLATFORM": "local", "KINETIC_PROFILE": "gone", "KINETIC_ZONE": "mars"}
-    settings = resolve_settings(profiles, arguments={"cluster": "x"}, environ=environ)
+    settings = _resolved(profiles, environ, {"cluster": "x"})
     assert (settings.platform, settings.cloud, profiles.asked) == ("local", None, [])
 
 
 def test_without_a_profile_none_is_looked_up() -> None:
     profiles = SavedInMemory()
-    resolve_settings(profiles, arguments={"zone": "us-east1-b"}, environ=PROJECT)
+    _resolved(profiles, PROJECT, {"zone": "us-east1-b"})
     assert profiles.asked == []
 
 
@@ -280,8 +288,8 @@ def test_a_malformed_value_is_refused_with_its_variable_and_a_hint(
     name: str, value: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        _cloud({**PROJECT, variable(name): value})
-    assert variable(name) in caught.value.message
+        _cloud({**PROJECT, rows(CloudSettings)[name].variable: value})
+    assert rows(CloudSettings)[name].variable in caught.value.message
     assert repr(value) in caught.value.message
     assert caught.value.value == value
     assert hint in str(caught.value.hint)
@@ -297,7 +305,7 @@ def test_a_malformed_registry_endpoint_is_refused(value: str) -> None:
 @pytest.mark.parametrize("name", ["cloud_build_endpoint", "storage_endpoint"])
 def test_a_password_in_an_endpoint_is_refused_and_not_shown(name: str) -> None:
     with pytest.raises(ConfigurationError, match="user name") as caught:
-        _cloud({**PROJECT, variable(name): "https://me:hunter2@host"})
+        _cloud({**PROJECT, rows(CloudSettings)[name].variable: "https://me:hunter2@host"})
     assert "hunter2" not in f"{caught.value} {caught.value.value}"
 
 
@@ -345,10 +353,10 @@ def test_the_image_of_a_project_is_named_by_category_and_hash() -> None:
 
 
 def test_every_setting_is_described_once_with_its_source() -> None:
-    rows = describe_settings(_settings({**PROJECT, "KINETIC_QUIET": "1"}))
-    named = {row.name: row for row in rows}
-    assert len(named) == len(rows)
-    assert set(KINDS) <= set(named)
+    described = describe_settings(_settings({**PROJECT, "KINETIC_QUIET": "1"}))
+    named = {row.name: row for row in described}
+    assert len(named) == len(described)
+    assert set(rows(CloudSettings)) <= set(named)
     assert named["quiet"].source == Source("environment", "KINETIC_QUIET")
     assert named["project"].source == Source("environment", "KINETIC_PROJECT")
     assert named["platform"].source == Source("environment", "KINETIC_PROJECT")
@@ -399,7 +407,9 @@ def test_settings_without_a_profile_import_neither_prefect_nor_google() -> None:
     code = (
         "import sys; from kinetic_flows.runs.session import configure;"
         "from kinetic_flows.core.progress import NullProgress;"
-        "configure({'KINETIC_PROJECT': 'my-project-1'}, NullProgress());"
+        "from kinetic_flows.core.settings.settings import load_settings;"
+        "environ = {'KINETIC_PROJECT': 'my-project-1'};"
+        "configure(load_settings(environ), environ, NullProgress());"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}"
         " & {'prefect', 'google', 'kubernetes_asyncio', 'pydantic', 'httpx'}))"
     )

@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from kinetic_flows.clients.prefect.build_cache import shared_build_cache
-from kinetic_flows.core.settings.settings import resolve_settings
+from kinetic_flows.core.settings.settings import load_settings, resolve_settings
 
 
 class NoProfiles:
@@ -54,7 +54,8 @@ def test_without_permission_to_save_blocks_there_is_none_and_a_warning(
     monkeypatch.setattr(
         logging.getLogger("kinetic_flows.clients.prefect.build_cache"), "handlers", [caplog.handler]
     )
-    cloud = resolve_settings(NoProfiles(), environ={"KINETIC_PROJECT": "my-project-1"}).cloud
+    environ = {"KINETIC_PROJECT": "my-project-1"}
+    cloud = resolve_settings(load_settings(environ), NoProfiles(), environ=environ).cloud
     assert cloud is not None
     with caplog.at_level(logging.WARNING), temporary_settings({PREFECT_API_URL: refusing_api}):
         assert shared_build_cache(cloud, refusing_api) is None

@@ -14,7 +14,7 @@ from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
 from kinetic_flows.clients.prefect.sdk import httpx, pydantic
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
-from kinetic_flows.core.settings.cloud import Profile
+from kinetic_flows.core.settings.table import Profile
 
 BLOCK_TYPE_SLUG = "kinetic-cluster"
 MAX_LISTED = 200

@@ -1,78 +1,90 @@
-"""Every `KINETIC_*` setting and where its value came from, resolved once at the boundary.
+"""The settings in force: the table of those that the environment decides, and Google Cloud's.
 
-This is the one module that reads `os.environ`. Everything below receives a `Settings` value.
+This is the one module that reads `os.environ`: once for each thing that a person asks for.
+Everything below receives a `Settings` value.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import (
-    DEFAULT,
+    DEFAULT_BASE_IMAGE_REPO,
     DEFAULT_RETENTION_DAYS,
     CloudSettings,
-    Profile,
-    Profiles,
-    Source,
     resolve_cloud,
 )
-from kinetic_flows.core.settings.values import whole_number
+from kinetic_flows.core.settings.table import DEFAULT, Givers, Profile, Profiles, Source, row, rows
 
 PlatformName = Literal["local", "gke"]
-
-PREFIX = "KINETIC_"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the environment decides, with the variable that sets it under each field.
+    """What the environment decides: each setting with the variable that sets it."""
 
-    Attributes:
-        platform: `KINETIC_PLATFORM`: where functions run. Unset: `gke` when a project or a
-            profile is configured, else `local`.
-        platform_is_explicit: Whether `KINETIC_PLATFORM` itself chose the platform.
-        home: `KINETIC_HOME`: caches, local environments and the background Prefect server.
-        project: `KINETIC_PROJECT`: Google Cloud project; None when unknown.
-        profile: `KINETIC_PROFILE`: name of the saved `KineticCluster` block; None for none.
-        package_root: `KINETIC_PACKAGE_ROOT`: directory to ship; None to find it.
-        container_image: `KINETIC_CONTAINER_IMAGE`: image mode or URI that overrides the
-            decorator's; None leaves it alone.
-        base_image_repo: `KINETIC_BASE_IMAGE_REPO`: repository of the prebuilt base images.
-        output_dir: `KINETIC_OUTPUT_DIR`: where runs keep their outputs; None for the store's.
-        quiet: `KINETIC_QUIET`: print no progress and no output of the function.
-        strict_imports: `KINETIC_STRICT_IMPORTS`: refuse a call that imports what is not among its
-            dependencies, in place of warning.
-        no_default_excludes: `KINETIC_NO_DEFAULT_EXCLUDES`: ship what is excluded by default.
-        max_code_size_bytes: `KINETIC_MAX_CODE_SIZE_MB`: refuse to ship more code than this.
-        retention_days: `KINETIC_RETENTION_DAYS`: after how long a run's own objects expire.
-        inside_run: Whether this process is itself a run (the runner sets `KINETIC_RUN_ID`).
-        cloud: What decides where on Google Cloud things are; None on this machine, and until
-            `resolve_settings` has asked for it.
-        sources: Where the values came from, by field; what is missing is a default.
-    """
+    platform: PlatformName = field(metadata=row(check.choice("local", "gke")))
+    """`KINETIC_PLATFORM`: where functions run. Unset: `gke` when a project or a profile is
+    configured, else `local`."""
 
-    platform: PlatformName = "local"
-    platform_is_explicit: bool = False
-    home: Path = field(default_factory=lambda: Path.home() / ".kinetic")
-    project: str | None = None
-    profile: str | None = None
-    package_root: Path | None = None
-    container_image: str | None = None
-    base_image_repo: str = "kinetic"
-    output_dir: str | None = None
-    quiet: bool = False
-    strict_imports: bool = False
-    no_default_excludes: bool = False
-    max_code_size_bytes: int = 2_000_000_000
-    retention_days: int = DEFAULT_RETENTION_DAYS
-    inside_run: bool = False
+    home: Path = field(metadata=row(check.home, lambda _: Path.home() / ".kinetic"))
+    """`KINETIC_HOME`: caches, local environments and the background Prefect server."""
+
+    project: str | None = field(metadata=row(check.as_it_is))
+    """`KINETIC_PROJECT`: Google Cloud project; None when unknown."""
+
+    profile: str | None = field(metadata=row(check.as_it_is))
+    """`KINETIC_PROFILE`: name of the saved `KineticCluster` block; None for none."""
+
+    package_root: Path | None = field(metadata=row(check.path))
+    """`KINETIC_PACKAGE_ROOT`: directory to ship; None to find it."""
+
+    container_image: str | None = field(metadata=row(check.as_it_is))
+    """`KINETIC_CONTAINER_IMAGE`: image mode or URI that overrides the decorator's; None leaves it
+    alone."""
+
+    base_image_repo: str = field(metadata=row(check.as_it_is, DEFAULT_BASE_IMAGE_REPO))
+    """`KINETIC_BASE_IMAGE_REPO`: repository of the prebuilt base images."""
+
+    output_dir: str | None = field(metadata=row(check.as_it_is))
+    """`KINETIC_OUTPUT_DIR`: where runs keep their outputs; None for the store's."""
+
+    quiet: bool = field(metadata=row(check.flag, False))
+    """`KINETIC_QUIET`: print no progress and no output of the function."""
+
+    strict_imports: bool = field(metadata=row(check.flag, False))
+    """`KINETIC_STRICT_IMPORTS`: refuse a call that imports what is not among its dependencies, in
+    place of warning."""
+
+    no_default_excludes: bool = field(metadata=row(check.flag, False))
+    """`KINETIC_NO_DEFAULT_EXCLUDES`: ship what is excluded by default."""
+
+    max_code_size_bytes: int = field(
+        metadata=row(check.megabytes, 2_000_000_000, variable="KINETIC_MAX_CODE_SIZE_MB")
+    )
+    """`KINETIC_MAX_CODE_SIZE_MB`: refuse to ship more code than this."""
+
+    retention_days: int = field(metadata=row(check.whole_number("days"), DEFAULT_RETENTION_DAYS))
+    """`KINETIC_RETENTION_DAYS`: after how long a run's own objects expire."""
+
+    platform_is_explicit: bool
+    """Whether `KINETIC_PLATFORM` itself chose the platform."""
+
+    inside_run: bool
+    """Whether this process is itself a run (the runner sets `KINETIC_RUN_ID`)."""
+
     cloud: CloudSettings | None = None
+    """What decides where on Google Cloud things are; None on this machine, and until
+    `resolve_settings` has asked for it."""
+
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
+    """Where the values came from, by field."""
 
     def required_cloud(self) -> CloudSettings:
         """Return the settings of Google Cloud.
@@ -114,54 +126,44 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         ConfigurationError: A variable has a value that cannot be.
     """
     env = os.environ if environ is None else environ
-    project = _text(env, "PROJECT")
-    profile = _text(env, "PROFILE")
-    chosen = _platform(env)
-    platform: PlatformName = chosen or ("gke" if project or profile else "local")
-    if platform == "gke":
-        project = project or env.get("GOOGLE_CLOUD_PROJECT") or None
+    values, sources = Givers(environ=env).resolve(Settings)
+    chosen = values["platform"]
+    is_configured = values["project"] or values["profile"]
+    values["platform"] = chosen or ("gke" if is_configured else "local")
+    if values["platform"] == "gke":
+        values["project"] = values["project"] or env.get("GOOGLE_CLOUD_PROJECT") or None
+    deciding = (sources[name] for name in ("platform", "project", "profile"))
+    sources["platform"] = next((each for each in deciding if each != DEFAULT), DEFAULT)
     return Settings(
-        platform=platform,
+        **values,
         platform_is_explicit=chosen is not None,
-        home=_home(env),
-        project=project,
-        profile=profile,
-        package_root=_path(env, "PACKAGE_ROOT"),
-        container_image=_text(env, "CONTAINER_IMAGE"),
-        base_image_repo=_text(env, "BASE_IMAGE_REPO") or "kinetic",
-        output_dir=_text(env, "OUTPUT_DIR"),
-        quiet=_flag(env, "QUIET"),
-        strict_imports=_flag(env, "STRICT_IMPORTS"),
-        no_default_excludes=_flag(env, "NO_DEFAULT_EXCLUDES"),
-        max_code_size_bytes=_megabytes(env, "MAX_CODE_SIZE_MB", default=2000),
-        retention_days=_days(env),
         inside_run="KINETIC_RUN_ID" in env,
-        sources=_sources(env),
+        sources=sources,
     )
 
 
 def resolve_settings(
+    settings: Settings,
     profiles: Profiles,
     *,
+    environ: Mapping[str, str],
     arguments: Mapping[str, str] | None = None,
-    environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Read the settings, and those of Google Cloud where functions run there.
+    """Add the settings of Google Cloud, where functions run there.
 
     On this machine nothing is asked of `profiles`.
 
     Args:
+        settings: What the environment alone decides.
         profiles: Where profiles are saved.
+        environ: Variables to read.
         arguments: What the decorator says: `project`, `zone`, `cluster`, `base_image_repo`.
             A cluster may be the name of a profile.
-        environ: Variables to read; None for this process's environment.
 
     Raises:
         ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
     """
-    env = os.environ if environ is None else environ
     given = dict(arguments or {})
-    settings = load_settings(env)
     chooses = next((name for name in ("project", "cluster") if name in given), None)
     if settings.platform == "local" and (settings.platform_is_explicit or chooses is None):
         return settings
@@ -169,7 +171,7 @@ def resolve_settings(
     if settings.platform == "local":
         sources["platform"] = Source("argument", f"{chooses}=")
     profile = _active_profile(profiles, given, settings, sources)
-    cloud = resolve_cloud(arguments=given, environ=env, profile=profile)
+    cloud = resolve_cloud(arguments=given, environ=environ, profile=profile)
     return replace(
         settings,
         platform="gke",
@@ -184,43 +186,44 @@ def resolve_settings(
 
 def describe_settings(settings: Settings) -> tuple[ResolvedSetting, ...]:
     """Return every setting in force, with where its value came from."""
-    hidden = {"platform_is_explicit", "inside_run", "cloud", "sources", "credentials"}
     cloud = settings.cloud
-    in_cloud = [item.name for item in fields(cloud)] if cloud else []
-    rows = [
-        _row(settings, settings.sources, item.name)
-        for item in fields(settings)
-        if item.name not in hidden.union(in_cloud)
-    ]
-    if cloud:
-        rows += [_row(cloud, cloud.sources, name) for name in in_cloud if name not in hidden]
-        saved = cloud.credentials
-        source = Source("profile", settings.profile or "") if saved else DEFAULT
-        rows.append(
-            ResolvedSetting(name="credentials", value=saved.name if saved else None, source=source)
-        )
-    return tuple(rows)
+    if cloud is None:
+        return tuple(_described(settings, rows(Settings)))
+    own = [name for name in rows(Settings) if name not in rows(CloudSettings)]
+    saved = cloud.credentials
+    credentials = ResolvedSetting(
+        name="credentials",
+        value=saved.name if saved else None,
+        source=Source("profile", settings.profile or "") if saved else DEFAULT,
+    )
+    return (*_described(settings, own), *_described(cloud, rows(CloudSettings)), credentials)
+
+
+def _described(holder: Settings | CloudSettings, names: Iterable[str]) -> Iterator[ResolvedSetting]:
+    for name in names:
+        source = holder.sources[name]
+        yield ResolvedSetting(name=name, value=getattr(holder, name), source=source)
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return this process's environment, for those who start other programs."""
-    return os.environ
+    """Return this process's environment as it is now, for what a person asks for once."""
+    return dict(os.environ)
 
 
-def captured_environment(names: tuple[str, ...]) -> dict[str, str]:
+def captured_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the values of the variables a function asked to take along.
 
     Raises:
         ConfigurationError: A variable is not set.
     """
-    missing = [name for name in names if name not in os.environ]
+    missing = [name for name in names if name not in environ]
     if missing:
         raise ConfigurationError(
             f"capture_env_vars names variables that are not set: {', '.join(missing)}",
             value=tuple(missing),
             hint="export them before the call, or take them out of capture_env_vars",
         )
-    return {name: os.environ[name] for name in names}
+    return {name: environ[name] for name in names}
 
 
 def _active_profile(
@@ -247,87 +250,3 @@ def _active_profile(
             f".save({settings.profile!r})",
         )
     return found
-
-
-def _row(holder: object, sources: Mapping[str, Source], name: str) -> ResolvedSetting:
-    return ResolvedSetting(
-        name=name, value=getattr(holder, name), source=sources.get(name, DEFAULT)
-    )
-
-
-_VARIABLES = {"max_code_size_bytes": "KINETIC_MAX_CODE_SIZE_MB"}
-
-
-def _sources(env: Mapping[str, str]) -> dict[str, Source]:
-    """Return which fields a variable decides."""
-    sources = {}
-    for item in fields(Settings):
-        name = _VARIABLES.get(item.name, PREFIX + item.name.upper())
-        if env.get(name, "").strip():
-            sources[item.name] = Source("environment", name)
-    chooser = next((name for name in ("platform", "project", "profile") if name in sources), None)
-    if chooser:
-        sources["platform"] = sources[chooser]
-    return sources
-
-
-def _text(env: Mapping[str, str], name: str) -> str | None:
-    return env.get(PREFIX + name, "").strip() or None
-
-
-def _platform(env: Mapping[str, str]) -> PlatformName | None:
-    value = (_text(env, "PLATFORM") or "").lower()
-    if value == "local":
-        return "local"
-    if value == "gke":
-        return "gke"
-    if value:
-        raise ConfigurationError(
-            f"KINETIC_PLATFORM is {value!r}", value=value, hint=suggest(value, ("local", "gke"))
-        )
-    return None
-
-
-def _home(env: Mapping[str, str]) -> Path:
-    value = _text(env, "HOME")
-    if value is None:
-        return Path.home() / ".kinetic"
-    path = Path(value).expanduser()
-    if not path.is_absolute():
-        raise ConfigurationError(
-            f"KINETIC_HOME is the relative path {value!r}",
-            value=value,
-            hint="give it as an absolute path, so that every working directory shares it",
-        )
-    return path
-
-
-def _path(env: Mapping[str, str], name: str) -> Path | None:
-    value = _text(env, name)
-    return Path(value).expanduser() if value else None
-
-
-def _flag(env: Mapping[str, str], name: str) -> bool:
-    value = (_text(env, name) or "").lower()
-    if value in ("", "0", "false", "no", "off"):
-        return False
-    if value in ("1", "true", "yes", "on"):
-        return True
-    raise ConfigurationError(f"{PREFIX}{name} is {value!r}", value=value, hint="set it to 1 or 0")
-
-
-def _days(env: Mapping[str, str]) -> int:
-    value = _text(env, "RETENTION_DAYS")
-    name = f"{PREFIX}RETENTION_DAYS"
-    return DEFAULT_RETENTION_DAYS if value is None else whole_number("days")(value, name)
-
-
-def _megabytes(env: Mapping[str, str], name: str, *, default: int) -> int:
-    value = _text(env, name)
-    if value is None:
-        return default * 1_000_000
-    if not value.isdigit() or int(value) == 0:
-        raise ConfigurationError(
-            f"{PREFIX}{name} is {value!r}", value=value, hint="give a whole number of megabytes"
-        )
-    return int(value) * 1_000_000

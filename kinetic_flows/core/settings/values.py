@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
@@ -16,6 +17,40 @@ from kinetic_flows.core.errors import ConfigurationError, suggest
 _HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?"
 _SECRET_NAME = r"(?:projects/[a-z0-9.-]+/secrets/)?[A-Za-z0-9_-]{1,255}"  # noqa: S105 - a pattern
 _ENDPOINT = re.compile(rf"(?:https?://)?{_HOST}(?:/[^\s@]*)?")
+
+
+def as_it_is(value: object, label: str) -> str:  # noqa: ARG001 - as all of these are called
+    """Return a text that is checked where it is used."""
+    return str(value)
+
+
+def path(value: object, label: str) -> Path:  # noqa: ARG001 - as all of these are called
+    """Return a path, which may begin with `~`."""
+    return Path(str(value)).expanduser()
+
+
+def home(value: object, label: str) -> Path:
+    """Check the directory that every working directory shares."""
+    found = path(value, label)
+    if not found.is_absolute():
+        hint = "give it as an absolute path, so that every working directory shares it"
+        _refuse(value, f"{label} is the relative path {value!r}", hint)
+    return found
+
+
+def flag(value: object, label: str) -> bool:
+    """Check a truth value."""
+    word = str(value).lower()
+    if word in ("0", "false", "no", "off"):
+        return False
+    if word not in ("1", "true", "yes", "on"):
+        _refuse(value, f"{label} is {value!r}", "set it to 1 or 0")
+    return True
+
+
+def megabytes(value: object, label: str) -> int:
+    """Check a number of megabytes, and return it in bytes."""
+    return whole_number("megabytes")(value, label) * 1_000_000
 
 
 def project(value: object, label: str) -> str:

@@ -1,0 +1,190 @@
+"""The mechanism of the tables of settings: what a row is, and which of a value's givers wins.
+
+A table is a frozen dataclass whose fields have a row each; what a setting is for stands under its
+field. A value comes from the decorator's argument, else the environment, else the active profile,
+else the row's default; where it came from is kept beside it. Nothing here reads anything:
+variables and profiles are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, Protocol
+
+_PREFIX = "KINETIC_"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a value came from.
+
+    Attributes:
+        kind: Who gave it.
+        name: The argument, the variable or the profile; empty for a default.
+    """
+
+    kind: Literal["argument", "environment", "profile", "default"]
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return it as `kinetic config` shows it."""
+        return f"{self.kind} {self.name}".rstrip()
+
+
+DEFAULT = Source("default")
+
+
+class ProfileCredentials(Protocol):
+    """Google credentials that a profile carries."""
+
+    @property
+    def name(self) -> str:
+        """Name of the saved credentials."""
+        ...
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile, for blocks that refer to it."""
+        ...
+
+    def load(self) -> Any:
+        """Return them as `google.auth` credentials."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A saved cluster.
+
+    Attributes:
+        name: The name it is saved under.
+        values: What it sets, by field of `CloudSettings`.
+        credentials: The Google credentials it carries; None for none.
+    """
+
+    name: str
+    values: Mapping[str, object]
+    credentials: ProfileCredentials | None = field(default=None, repr=False)
+
+
+class Profiles(Protocol):
+    """Where profiles are saved."""
+
+    def load(self, name: str) -> Profile | None:
+        """Return a profile; None when there is none of that name."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all profiles."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One row: how a setting is read.
+
+    Attributes:
+        name: Its field.
+        parse: Checks a value, given what to call it in an error, and returns it as it is used.
+        default: Its value when nobody gives one; a function is called with those of the rows
+            before it.
+        variable: The variable that gives it.
+        googles: A variable of Google's own, which fills in what nobody else gives.
+        is_option: Whether `kinetic.run` has an option of that name.
+    """
+
+    name: str
+    parse: Callable[[object, str], Any]
+    default: Any
+    variable: str
+    googles: str
+    is_option: bool
+
+
+def row(
+    parse: Callable[[object, str], Any],
+    default: Any = None,
+    *,
+    variable: str = "",
+    googles: str = "",
+    is_option: bool = False,
+) -> Mapping[str, Any]:
+    """Return the metadata of a field that is a setting; see `Setting`."""
+    told = {"default": default, "variable": variable, "googles": googles, "is_option": is_option}
+    return {"setting": {"parse": parse, **told}}
+
+
+@cache
+def rows(table: type) -> Mapping[str, Setting]:
+    """Return the settings of a table by name, in the order in which they are decided and shown."""
+    found = {}
+    for item in fields(table):
+        if "setting" in item.metadata:
+            told = item.metadata["setting"]
+            variable = told["variable"] or _PREFIX + item.name.upper()
+            found[item.name] = Setting(name=item.name, **{**told, "variable": variable})
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Givers:
+    """Who may have given a value.
+
+    Attributes:
+        environ: Variables.
+        arguments: What the decorator says, by field; None counts as not said.
+        profile: The active profile; None for none.
+    """
+
+    environ: Mapping[str, str]
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    profile: Profile | None = None
+
+    def given(self, setting: Setting) -> tuple[object, Source] | None:
+        """Return the value that wins, and who gave it; None when nobody did."""
+        if self.arguments.get(setting.name) is not None:
+            return self.arguments[setting.name], Source("argument", f"{setting.name}=")
+        own = self.environ.get(setting.variable, "").strip()
+        if own:
+            return own, Source("environment", setting.variable)
+        if self.profile and self.profile.values.get(setting.name) is not None:
+            return self.profile.values[setting.name], Source("profile", self.profile.name)
+        googles = setting.googles and self.environ.get(setting.googles, "").strip()
+        if googles:
+            return _googles(setting.googles, googles), Source("environment", setting.googles)
+        return None
+
+    def resolve(self, table: type) -> tuple[dict[str, Any], dict[str, Source]]:
+        """Return the value of each setting of a table, and where it came from.
+
+        Raises:
+            ConfigurationError: A value cannot be.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, Source] = {}
+        for name, setting in rows(table).items():
+            given = self.given(setting)
+            if given is None:
+                default = setting.default
+                values[name] = default(values) if callable(default) else default
+                sources[name] = DEFAULT
+            else:
+                value, sources[name] = given
+                values[name] = setting.parse(value, _label(name, sources[name]))
+        return values, sources
+
+
+def _googles(name: str, value: str) -> str:
+    """Return the value of one of Google's variables; emulators are named without a scheme."""
+    if name == "STORAGE_EMULATOR_HOST" and "://" not in value:
+        return f"http://{value}"
+    return value
+
+
+def _label(name: str, source: Source) -> str:
+    """Return what to call a setting in an error."""
+    if source.kind == "profile":
+        return f"{name} of profile {source.name!r}"
+    return source.name
