@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import ObjectRef, Sha256
-
-Category = Literal["cpu", "gpu", "tpu"]
 
 ImageMode = Literal["bundled", "prebuilt", "custom"]
 

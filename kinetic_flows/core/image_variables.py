@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 
 JAX_PLATFORMS: Mapping[Category, str] = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
 """What JAX has to bring up, else it raises; without it JAX goes on with the CPU.

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
-from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.files import private_directory
 from kinetic_flows.dependencies.discovery import DependencySource

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.lines import Line
 from kinetic_flows.dependencies.targets import ACCELERATOR_PACKAGES, Target

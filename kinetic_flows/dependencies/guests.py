@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.errors import LockError
 
 GUESTS = frozenset({"torch", "tensorflow", "paddlepaddle-gpu", "cupy-cuda12x", "cupy-cuda13x"})

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from packaging.markers import default_environment
 
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.accelerators.packages import accelerator_closure, pins_of
 from kinetic_flows.core.accelerators.runtime import RuntimeRequirement, moved_constraints
-from kinetic_flows.core.environment import BaseVariant, Category
+from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.job import canonical_json, sha256_hex
 from kinetic_flows.images.bases import PLATFORM
 

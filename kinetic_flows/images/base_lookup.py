@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinetic_flows.core.environment import BaseVariant, Category
+from kinetic_flows.core.accelerators.model import Category
+from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import ImageError, RegistryAccessError, RepositoryNotFoundError
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage

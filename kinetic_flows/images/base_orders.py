@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kinetic_flows.core.environment import BaseVariant, Category
+from kinetic_flows.core.accelerators.model import Category
+from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import (
     RegistryAccessError,
     RepositoryNotFoundError,

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kinetic_flows.core.accelerators.model import Architecture
+from kinetic_flows.core.accelerators.model import Architecture, Category
 from kinetic_flows.core.display import labelled
-from kinetic_flows.core.environment import Category, pull_seconds, size_in_words
+from kinetic_flows.core.environment import pull_seconds, size_in_words
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_reference import (
     ImageReference,

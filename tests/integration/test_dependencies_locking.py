@@ -27,8 +27,8 @@ from corpus.dependencies.simple_index import (
     wheel,
 )
 from corpus.dependencies.stores import MemoryStore
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.artifact_store import StoreTrust
-from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import DependencyError, LockError
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher

@@ -21,8 +21,8 @@ from kinetic_flows.clients.registry.credentials import (
     RegistryCredentials,
 )
 from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.envelope import open_result
-from kinetic_flows.core.environment import Category
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap

@@ -16,7 +16,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.images.bases import BaseInputs, read_base_inputs, read_bootstrap
 from kinetic_flows.images.dockerfiles import base_context
 from kinetic_flows.images.tags import base_image

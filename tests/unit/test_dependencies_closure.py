@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.closure import Judged, judge
 from kinetic_flows.dependencies.requirements_file import requirement_list

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.dependencies.guests import (
     advice,

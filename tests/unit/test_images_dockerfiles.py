@@ -8,8 +8,9 @@ from hashlib import sha256
 
 import pytest
 
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.accelerators.packages import pin_of, pins_of
-from kinetic_flows.core.environment import Category, EnvironmentSpec
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.job import Sha256
 from kinetic_flows.images.bases import (

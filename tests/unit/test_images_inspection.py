@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from kinetic_flows.core.environment import Category
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
 from kinetic_flows.core.image_variables import missing_variables

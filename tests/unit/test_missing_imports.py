@@ -25,8 +25,8 @@ from kinetic_flows.code.imports import (
 )
 from kinetic_flows.code.root import find_package_root
 from kinetic_flows.code.snapshot import take_snapshot
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.accelerators.packages import pins_of
-from kinetic_flows.core.environment import Category
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.import_names import modules_of
 from kinetic_flows.dependencies.missing_imports import (

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import TypeAlias
 
 from kinetic_flows.core.accelerators import Accelerator
-from kinetic_flows.core.environment import Category, EnvironmentSpec
+from kinetic_flows.core.accelerators.model import Category
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage

@@ -20,8 +20,9 @@ from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.registry.credentials import default_credentials
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.artifact_store import StoreTrust
-from kinetic_flows.core.environment import Category, ImageMode
+from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.job import DispatchedBy
