@@ -6,7 +6,6 @@ the API cannot be reached, or takes no lines, the process itself is read.
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from contextlib import suppress
 from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.lines import LineReader
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
 
@@ -108,9 +108,8 @@ class _ProcessLines:
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
         self._session = session
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._reader = LineReader()
         self._position = 0
-        self._rest = ""
         self._lines: list[str] = []
         self._first = 0
 
@@ -123,12 +122,9 @@ class _ProcessLines:
             return []
         seen = platform.launcher.observe(self._run.run_id, self._position)
         self._position = seen.position
-        text = self._rest + self._decoder.decode(seen.output)
-        *lines, self._rest = text.split("\n")
-        if seen.phase.is_final and self._rest:
-            lines.append(self._rest)
-            self._rest = ""
-        self._lines += lines
+        self._lines += self._reader.take(seen.output)
+        if seen.phase.is_final:
+            self._lines += self._reader.end()
         found = self._lines[max(count - self._first, 0) :]
         self._first += len(self._lines)
         self._lines = []

@@ -21,6 +21,7 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
+from kinetic_flows.core.lines import LineReader
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.runs.cancel import (
     UNTOLD,
@@ -255,14 +256,14 @@ class Relay:
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
         self._session = session
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._text = ""
+        self._reader = LineReader()
+        self._lines: list[str] = []
         self._is_running = False
         self._sent = time.monotonic()
 
     def take(self, seen: Observation) -> None:
         """Take note of what was seen of the run, and tell of it now and then."""
-        self._text += self._decoder.decode(seen.output)
+        self._lines += self._reader.take(seen.output)
         if seen.phase is Phase.RUNNING and not self._is_running:
             self._is_running = True
             with suppress(PrefectServerError):
@@ -272,16 +273,14 @@ class Relay:
 
     def finish(self) -> None:
         """Tell of the rest."""
-        self._text += self._decoder.decode(b"", final=True)
-        self._text += "\n" if self._text and not self._text.endswith("\n") else ""
+        self._lines += self._reader.end()
         self._send()
 
     def _send(self) -> None:
         self._sent = time.monotonic()
-        whole, newline, self._text = self._text.rpartition("\n")
-        if not newline:
+        lines, self._lines = [line[:LONGEST_LINE_CHARACTERS] for line in self._lines], []
+        if not lines:
             return
-        lines = [line[:LONGEST_LINE_CHARACTERS] for line in whole.split("\n")]
         # What is monitored goes on without: its output is on the terminal, its result in the store.
         with suppress(PrefectServerError):
             self._session.api.log(self._run.run_id, *lines)

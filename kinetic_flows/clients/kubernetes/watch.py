@@ -17,6 +17,7 @@ from kinetic_flows.clients.kubernetes.client import (
     StreamBroken,
 )
 from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.lines import LineReader
 
 logger = logging.getLogger(__name__)
 
@@ -149,11 +150,10 @@ class Follower:
         return {"labelSelector": self.selector} if self.selector else {}
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Yield complete lines, of whatever length."""
-    rest = b""
+    reader = LineReader()
     async for chunk in chunks:
-        *complete, rest = (rest + chunk).split(b"\n")
-        for line in complete:
+        for line in reader.take(chunk):
             if line:
                 yield line

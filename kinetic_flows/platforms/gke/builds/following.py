@@ -9,6 +9,7 @@ from kinetic_flows.core import object_names
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import ObjectNotFoundError
 from kinetic_flows.core.interruption import pause
+from kinetic_flows.core.lines import LineReader
 from kinetic_flows.platforms.gke.builds.build import BuildState, log_object
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 
@@ -34,6 +35,7 @@ class GrowingLog:
         self._name = log_object(object_names.BUILD_LOGS, build_id)
         self._on_output = on_output
         self._generation = ""
+        self._reader = LineReader()
         self.lines: list[str] = []
 
     def read(self, *, at_end: bool = False) -> bool:
@@ -49,13 +51,12 @@ class GrowingLog:
         if stored.generation == self._generation and not at_end:
             return True
         self._generation = stored.generation
-        text = stored.data.decode(errors="replace")
-        lines = text.splitlines()
-        if not at_end and not text.endswith("\n"):
-            lines = lines[:-1]
-        for line in lines[len(self.lines) :]:
-            self._on_output(line)
-        self.lines = lines
+        new = self._reader.take(stored.data[self._reader.position :])
+        for line in new + (self._reader.end() if at_end else []):
+            # What redraws its line, such as a progress bar, prints several.
+            for part in line.splitlines() or [""]:
+                self.lines.append(part)
+                self._on_output(part)
         return True
 
 
