@@ -29,7 +29,7 @@ from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.lockfile import environment_spec
-from kinetic_flows.dependencies.locking import plan_lock
+from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.dependencies.uv import find_uv
 
@@ -111,7 +111,7 @@ def plan(project: Path, environ: Mapping[str, str]) -> None:
     source = discover(
         requirements=None, entry_file=None, start=project, home_directory=project.parent
     )
-    lock = plan_lock(source, target, store=MemoryStore(), home=home, environ=environ)
+    lock = Locker(store=MemoryStore(), home=home, environ=environ).lock(source, target, write=False)
     environment_spec(lock.text, target)
 
 

@@ -40,7 +40,7 @@ from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
-from kinetic_flows.dependencies.locking import lock_dependencies
+from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheels import WheelCache
 from kinetic_flows.images.bases import PLATFORM, read_bootstrap
@@ -159,7 +159,7 @@ def make_requirements(bench: Bench, target: Target) -> tuple[RequirementsSpec, R
         kind="list", path=None, project_root=bench.directory, requirements=tuple(PROJECT)
     )
     home, environ = bench.directory / "home", process_environment()
-    lock = lock_dependencies(source, target, store=bench.store, home=home, environ=environ)
+    lock = Locker(store=bench.store, home=home, environ=environ).lock(source, target)
     base = ResolvedImage(reference=BASE, digest="", labels={})
     cache = WheelCache(target=target, project_root=bench.directory, home=home, environ=environ)
     plain = plan_installation(lock.packages, target, base, home=home)

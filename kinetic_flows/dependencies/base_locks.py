@@ -7,63 +7,42 @@ the store, and here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from kinetic_flows.core.accelerators.model import Category
-from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.files import private_directory
 from kinetic_flows.dependencies.discovery import DependencySource
-from kinetic_flows.dependencies.lock_store import private_store
-from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.bases import PLATFORM, base_requirements
 
 
-def make_base_lock(
-    category: Category,
-    python: str,
-    *,
-    store: ArtifactStore,
-    home: Path,
-    environ: Mapping[str, str],
-    trust: Callable[[], StoreTrust] = private_store,
-    write: bool = False,
-) -> Lock:
+def make_base_lock(category: Category, python: str, locker: Locker, *, write: bool = False) -> Lock:
     """Return the lock of a base image: the stored one, else a new one.
 
     Args:
         category: Kind of accelerator.
         python: Python minor version.
-        store: Where locks are kept for everyone.
-        home: Directory of this machine's caches.
-        environ: Variables for uv: the person's own indexes and credentials.
-        trust: Tells whose objects in the store are believed.
+        locker: Makes and keeps it.
         write: Whether to store a new lock.
 
     Raises:
         LockError: The runtime cannot be resolved for that Python.
         ImageError: A package of it has no wheel on a public index.
     """
+    home = locker.home
     private_directory(home)
-    lock = lock_dependencies(
-        DependencySource(
-            kind="list", path=None, project_root=home, requirements=base_requirements(category)
-        ),
-        Target(
-            python=python,
-            platform=PLATFORM,
-            category=category,
-            base_identity="base",
-            keep_accelerator_packages=True,
-        ),
-        store=store,
-        home=home,
-        environ=environ,
-        trust=trust,
-        write=write,
+    source = DependencySource(
+        kind="list", path=None, project_root=home, requirements=base_requirements(category)
     )
+    target = Target(
+        python=python,
+        platform=PLATFORM,
+        category=category,
+        base_identity="base",
+        keep_accelerator_packages=True,
+    )
+    lock = locker.lock(source, target, write=write)
     if lock.wheels:
         names = ", ".join(wheel.filename for wheel in lock.wheels)
         raise ImageError(

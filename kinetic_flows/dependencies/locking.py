@@ -67,76 +67,78 @@ class Lock:
     warnings: tuple[str, ...] = ()
 
 
-def plan_lock(
-    source: DependencySource,
-    target: Target,
-    *,
-    store: ArtifactStore,
-    home: Path,
-    environ: Mapping[str, str],
-    trust: Callable[[], StoreTrust] = private_store,
-    run: Runner = run_process,
-) -> Lock:
-    """Return the lock of a source without writing to the store; see `lock_dependencies`."""
-    return lock_dependencies(
-        source, target, store=store, home=home, environ=environ, trust=trust, write=False, run=run
-    )
+@dataclass(frozen=True, kw_only=True)
+class Locker:
+    """Makes locks of what projects declare, and keeps them.
 
-
-def lock_dependencies(
-    source: DependencySource,
-    target: Target,
-    *,
-    store: ArtifactStore,
-    home: Path,
-    environ: Mapping[str, str],
-    trust: Callable[[], StoreTrust] = private_store,
-    upgrade: bool = False,
-    write: bool = True,
-    run: Runner = run_process,
-) -> Lock:
-    """Return the lock of a source: the stored one, else a new one.
-
-    Args:
-        source: What declares the dependencies.
-        target: What to lock for.
+    Attributes:
         store: Where locks and shipped wheels are kept for everyone.
         home: Directory of this machine's caches.
         environ: Variables for uv: the person's own indexes and credentials.
         trust: Tells whose objects in the store are believed.
-        upgrade: Resolve again even if there is a lock, and replace it.
-        write: Whether to store a new lock and its wheels.
         run: What starts programs.
-
-    Raises:
-        DependencyError: The dependencies cannot be read.
-        LockError: They cannot be resolved.
     """
-    # Where the base is open, nothing is left out before it is chosen.
-    widest = target.otherwise or target
-    declared = read_declaration(source, widest, environ=environ)
-    environ = uv_variables(source, environ, home=home)
-    project = _Project(
-        source=source, target=target, environ=environ, read={widest.variant: declared}
-    )
-    settings = project.settings
-    digest = inputs_digest(declared, target, settings=settings, home=home, environ=environ)
-    cache = LockCache(store=store, home=home, digest=digest, trust=trust)
 
-    def accept(text: str) -> bool:
-        return _is_fit(text, project) and cache.is_genuine(text)
+    store: ArtifactStore
+    home: Path
+    environ: Mapping[str, str]
+    trust: Callable[[], StoreTrust] = private_store
+    run: Runner = run_process
 
-    stored = cache.stored()
-    is_fit = stored is not None and accept(stored)
-    text = None if upgrade else (stored if is_fit else cache.cached())
-    from_cache = text is not None
-    if text is None:
-        hinted = target if upgrade else _hinted(target, stored)
-        text = project.locked(hinted, home=home, refresh=upgrade, run=run)
-        cache.cache(text)
-    if write and (upgrade or not is_fit):
-        text = cache.publish(text, accept)
-    return _lock(text, project, digest, home=home, from_cache=from_cache)
+    def lock(
+        self, source: DependencySource, target: Target, *, upgrade: bool = False, write: bool = True
+    ) -> Lock:
+        """Return the lock of a source: the stored one, else a new one.
+
+        Args:
+            source: What declares the dependencies.
+            target: What to lock for.
+            upgrade: Resolve again even if there is a lock, and replace it.
+            write: Whether to store a new lock and its wheels.
+
+        Raises:
+            DependencyError: The dependencies cannot be read.
+            LockError: They cannot be resolved.
+        """
+        project = self._project(source, target)
+        digest = self._digest(project)
+        cache = LockCache(store=self.store, home=self.home, digest=digest, trust=self.trust)
+
+        def accept(text: str) -> bool:
+            return _is_fit(text, project) and cache.is_genuine(text)
+
+        stored = cache.stored()
+        is_fit = stored is not None and accept(stored)
+        text = None if upgrade else (stored if is_fit else cache.cached())
+        from_cache = text is not None
+        if text is None:
+            hinted = target if upgrade else _hinted(target, stored)
+            text = project.locked(hinted, home=self.home, refresh=upgrade, run=self.run)
+            cache.cache(text)
+        if write and (upgrade or not is_fit):
+            text = cache.publish(text, accept)
+        return _lock(text, project, digest, home=self.home, from_cache=from_cache)
+
+    def _project(self, source: DependencySource, target: Target) -> _Project:
+        # Where the base is open, nothing is left out before it is chosen.
+        widest = target.otherwise or target
+        declared = read_declaration(source, widest, environ=self.environ)
+        return _Project(
+            source=source,
+            target=target,
+            environ=uv_variables(source, self.environ, home=self.home),
+            read={widest.variant: declared},
+        )
+
+    def _digest(self, project: _Project) -> Sha256:
+        (declared,) = project.read.values()
+        return inputs_digest(
+            declared,
+            project.target,
+            settings=project.settings,
+            home=self.home,
+            environ=project.environ,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change
-from kinetic_flows.dependencies.locking import Lock, plan_lock
+from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import find_base
 from kinetic_flows.images.inspection import check_image
 from kinetic_flows.plans.draft import (
     Draft,
     job_request,
     locked_target,
+    locker_of,
     require_known_chip,
     with_missing_imports,
 )
@@ -151,14 +152,7 @@ def _lock(
     environ: Mapping[str, str],
     base: ResolvedImage | None = None,
 ) -> Lock:
-    lock = plan_lock(
-        draft.source,
-        locked_target(draft),
-        store=draft.platform.store,
-        home=draft.settings.home,
-        environ=environ,
-        trust=draft.platform.store_trust,
-    )
+    lock = locker_of(draft, environ).lock(draft.source, locked_target(draft), write=False)
     require_known_chip(draft, lock)
     return with_missing_imports(draft, lock, base)
 

@@ -29,7 +29,7 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings, captured_environment
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
-from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.missing_imports import Shipped
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.plans.import_warnings import with_import_warnings
@@ -241,28 +241,22 @@ def lock_draft(
             and the settings refuse that.
         AcceleratorError: They do not know the accelerator.
     """
-    lock = lock_dependencies(
-        draft.source,
-        locked_target(draft),
+    locker, target = locker_of(draft, environ), locked_target(draft)
+    lock = locker.lock(draft.source, target, upgrade=upgrade)
+    require_known_chip(draft, lock)
+    if target.made_base_lock:
+        make_base_lock(target.category, target.python, locker, write=True)
+    return with_missing_imports(draft, lock, base)
+
+
+def locker_of(draft: Draft, environ: Mapping[str, str]) -> Locker:
+    """Return what makes and keeps the locks of a call."""
+    return Locker(
         store=draft.platform.store,
         home=draft.settings.home,
         environ=environ,
         trust=draft.platform.store_trust,
-        upgrade=upgrade,
     )
-    require_known_chip(draft, lock)
-    target = locked_target(draft)
-    if target.made_base_lock:
-        make_base_lock(
-            target.category,
-            target.python,
-            store=draft.platform.store,
-            home=draft.settings.home,
-            environ=environ,
-            trust=draft.platform.store_trust,
-            write=True,
-        )
-    return with_missing_imports(draft, lock, base)
 
 
 def with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None = None) -> Lock:

@@ -16,6 +16,7 @@ from kinetic_flows.core.accelerators.registry import TPUS
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.lockfile import environment_spec
+from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.images.bases import base_pythons, read_base_inputs
 from kinetic_flows.platforms.base import ImageOptions
@@ -96,14 +97,11 @@ def test_a_python_without_a_lock_gets_one_that_everyone_shares(tmp_path: Path) -
     store, environ = MemoryStore(), dict(os.environ)
     assert UNSHIPPED not in base_pythons()
 
-    planned = make_base_lock("cpu", UNSHIPPED, store=store, home=tmp_path / "a", environ=environ)
+    one, other = (Locker(store=store, home=tmp_path / name, environ=environ) for name in ("a", "b"))
+    planned = make_base_lock("cpu", UNSHIPPED, one)
     assert not store.objects
-    made = make_base_lock(
-        "cpu", UNSHIPPED, store=store, home=tmp_path / "a", environ=environ, write=True
-    )
-    found = make_base_lock(
-        "cpu", UNSHIPPED, store=store, home=tmp_path / "b", environ=environ, write=True
-    )
+    made = make_base_lock("cpu", UNSHIPPED, one, write=True)
+    found = make_base_lock("cpu", UNSHIPPED, other, write=True)
 
     assert planned.text == made.text == found.text
     assert found.from_cache

@@ -15,7 +15,7 @@ from corpus.dependencies.simple_index import SimpleIndex, sdist, serve, wheel
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.discovery import discover
-from kinetic_flows.dependencies.locking import Lock, plan_lock
+from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.targets import Target, cloud_target, local_target
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "dependencies" / "cases"
@@ -97,9 +97,8 @@ def _lock(project: Path, expected: dict[str, Any], environ: dict[str, str], tmp:
         start=project / expected.get("start", "."),
         home_directory=tmp,
     )
-    return plan_lock(
-        source, _target(expected), store=MemoryStore(), home=tmp / "home", environ=environ
-    )
+    locker = Locker(store=MemoryStore(), home=tmp / "home", environ=environ)
+    return locker.lock(source, _target(expected), write=False)
 
 
 def _target(expected: dict[str, Any]) -> Target:

@@ -34,7 +34,7 @@ from kinetic_flows.dependencies.discovery import discover
 from kinetic_flows.dependencies.fetch import Fetcher
 from kinetic_flows.dependencies.guests import TORCH_CPU_INDEX, cuda_releases
 from kinetic_flows.dependencies.lockfile import LockedPackage, environment_spec, format_lock
-from kinetic_flows.dependencies.locking import Lock, lock_dependencies, plan_lock
+from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.targets import (
     Target,
     cloud_target,
@@ -113,33 +113,22 @@ class Client:
             path.write_text(text)
 
     def plan(self, target: Target | None = None) -> Lock:
-        source = discover(
-            requirements=None, entry_file=None, start=self.project, home_directory=self.home
-        )
-        return plan_lock(
-            source,
-            target or local_target(),
-            store=self.store,
-            home=self.home,
-            environ=self.environ,
-            trust=lambda: self.trust,
-            run=self.uv,
-        )
+        return self.lock(target, write=False)
 
-    def lock(self, target: Target | None = None, *, upgrade: bool = False) -> Lock:
+    def lock(
+        self, target: Target | None = None, *, upgrade: bool = False, write: bool = True
+    ) -> Lock:
         source = discover(
             requirements=None, entry_file=None, start=self.project, home_directory=self.home
         )
-        return lock_dependencies(
-            source,
-            target or local_target(),
+        locker = Locker(
             store=self.store,
             home=self.home,
             environ=self.environ,
             trust=lambda: self.trust,
-            upgrade=upgrade,
             run=self.uv,
         )
+        return locker.lock(source, target or local_target(), upgrade=upgrade, write=write)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from corpus.dependencies.simple_index import SimpleIndex, serve, wheel
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.errors import DependencyError, LockError
 from kinetic_flows.dependencies.discovery import discover
-from kinetic_flows.dependencies.locking import Lock, lock_dependencies
+from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.dependencies.uv import find_uv
 
@@ -41,13 +41,8 @@ def lock(tmp_path: Path, index: SimpleIndex, metadata: str, name: str = "job.py"
         requirements=None, entry_file=script, start=script.parent, home_directory=tmp_path
     )
     assert source.kind == "script"
-    return lock_dependencies(
-        source,
-        local_target(),
-        store=MemoryStore(),
-        home=tmp_path / "home",
-        environ=environ(tmp_path, index),
-    )
+    locker = Locker(store=MemoryStore(), home=tmp_path / "home", environ=environ(tmp_path, index))
+    return locker.lock(source, local_target())
 
 
 def write(tmp_path: Path, metadata: str, name: str = "job.py") -> Path:

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -214,24 +215,20 @@ class RegistryTransport:
     ) -> Answer:
         """Send a request until an answer comes that is worth having."""
         limits = self._limits
+        request = self._connect().build_request(
+            method, url, headers=headers, params=parameters, data=form
+        )
         return insist(
-            partial(self._attempt, method, url, headers, parameters, form),
+            partial(self._attempt, request),
             [limits.backoff_seconds * 2**number for number in range(limits.tries - 1)],
             sleep=self._sleep,
         )
 
-    def _attempt(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        parameters: Mapping[str, str] | None,
-        form: Mapping[str, str] | None,
-    ) -> Answer:
+    def _attempt(self, request: httpx.Request) -> Answer:
         import httpx
 
         try:
-            answer = self._send(method, url, headers, parameters, form)
+            answer = self._send(request)
         except (httpx.HTTPError, OSError) as error:
             raise self._transient(f"{type(error).__name__}: {error}") from error
         if answer.status in RETRIED_STATUSES:
@@ -253,16 +250,8 @@ class RegistryTransport:
             return None
         return min(max(wanted, 0.0), self._limits.max_retry_after_seconds)
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        parameters: Mapping[str, str] | None,
-        form: Mapping[str, str] | None,
-    ) -> Answer:
-        client = self._connect()
-        with client.stream(method, url, headers=headers, params=parameters, data=form) as response:
+    def _send(self, request: httpx.Request) -> Answer:
+        with closing(self._connect().send(request, stream=True)) as response:
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk

@@ -31,6 +31,7 @@ from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.base_locks import make_base_lock
+from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
@@ -114,14 +115,10 @@ class GoogleCloudPlatform:
         """Return the inputs of a base image, made here for a Python that none come for."""
         if python in base_pythons():
             return read_base_inputs(category, python)
-        made = make_base_lock(
-            category,
-            python,
-            store=self.store,
-            home=self._home,
-            environ=self._environ,
-            trust=self.store_trust,
+        locker = Locker(
+            store=self.store, home=self._home, environ=self._environ, trust=self.store_trust
         )
+        made = make_base_lock(category, python, locker)
         return read_base_inputs(category, python, made.text)
 
     def notices(
