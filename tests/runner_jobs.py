@@ -14,7 +14,7 @@ import tarfile
 import time
 import venv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -22,12 +22,12 @@ from typing import Any
 import cloudpickle
 
 from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.core import job as jobs
 from kinetic_flows.core.envelope import ResultEnvelope, open_result
 from kinetic_flows.core.job import (
     CodeSpec,
-    JobSpec,
+    JobTemplate,
     ObjectRef,
-    PrefectSpec,
     canonical_json,
     sha256_hex,
 )
@@ -94,20 +94,23 @@ class Job:
         """Write the job and all it names; return the variables that start it."""
         bundle = runner_bundle()
         payload = self.frame if self.frame is not None else self._frame()
-        job = JobSpec(
-            run_id=RUN_ID,
+        template = JobTemplate(
             name=self.function,
             python=PYTHON,
             runner=self.put(f"runners/{bundle.sha256}.pyz", bundle.data),
             code=replace(self.code or self._code(), **self.code_changes),
-            payload=self.put(f"runs/{RUN_ID}/payload.pkl", payload),
-            result=f"runs/{RUN_ID}/result.pkl",
-            output_dir=str(self.root / "outputs" / RUN_ID),
-            prefect=PrefectSpec(api_url=self.prefect_url, flow_run_id=RUN_ID)
-            if self.prefect_url
-            else None,
+            payload_sha256=sha256_hex(payload),
+            payload_size_bytes=len(payload),
         )
-        data = replace(job, **self.changes).to_json()
+        job = jobs.Job(
+            template=template,
+            run_id=RUN_ID,
+            output_dir=str(self.root / "outputs" / RUN_ID),
+            api_url=self.prefect_url,
+        )
+        self.put(job.payload_name, payload)
+        changes = json.loads(json.dumps(self.changes, default=asdict))
+        data = canonical_json({**json.loads(job.to_json()), **changes})
         self.put(f"runs/{RUN_ID}/job.json", data)
         return {
             "KINETIC_JOB": self.job_path.as_uri(),

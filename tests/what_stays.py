@@ -340,37 +340,40 @@ def _job_and_result() -> Section:
     return {
         "version": job.JOB_VERSION,
         "job": _sample_job().to_json().decode(),
-        "digest of its content": _sample_job().content_digest(),
+        "digest of its content": _sample_job().template.content_digest(),
         "statuses": get_args(ResultStatus),
         "envelope": seal_result(envelope, KEY).decode(),
         "variables that tell of them": [JOB_VARIABLE, RUN_KEY_VARIABLE],
     }
 
 
-def _sample_job() -> job.JobSpec:
+def _sample_job() -> job.Job:
     """Return a job that has everything that a job can have."""
 
     def reference(name: str) -> job.ObjectRef:
         return job.ObjectRef(name=name, sha256=job.Sha256(DIGEST), size_bytes=7)
 
-    return job.JobSpec(
-        run_id=RUN,
+    template = job.JobTemplate(
         name="train",
         python="3.11",
         runner=reference("runners/r.pyz"),
         code=job.CodeSpec(packs=(reference("packs/p"),), manifest=reference("packs/m.json")),
-        payload=reference(object_names.payload_object(RUN)),
-        result=object_names.result_object(RUN),
-        output_dir="gs://bucket/outputs",
+        payload_sha256=job.Sha256(DIGEST),
+        payload_size_bytes=7,
         requirements=job.RequirementsSpec(
             lock=reference("requirements/l.txt"), wheels=(reference("wheels/w/w.whl"),)
         ),
-        prefect=job.PrefectSpec(api_url="http://prefect/api", flow_run_id=RUN),
         timeout_seconds=60.0,
         pieces=(reference(object_names.piece_object(RUN, DIGEST)),),
         launch=job.LaunchSpec(
             image={"reference": "image"}, accelerator="cpu", mode="bundled", options={"retries": 1}
         ),
+    )
+    return job.Job(
+        template=template,
+        run_id=RUN,
+        output_dir="gs://bucket/outputs",
+        api_url="http://prefect/api",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NewType
 
 from kinetic_flows.core.object_names import payload_object, result_object
@@ -136,28 +136,8 @@ class RequirementsSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefectSpec:
-    """Where the runner reports; credentials come in its environment, never here.
-
-    Attributes:
-        api_url: The Prefect API as the runner reaches it, ending in `/api` or a workspace path;
-            empty for the one that a Prefect worker names in `PREFECT_API_URL`.
-        flow_run_id: The flow run that stands for this run; empty for the one that a Prefect
-            worker names in `PREFECT__FLOW_RUN_ID`.
-        parameters: Whether the function is called with the flow run's parameters, as it is in
-            runs of a deployment, on top of the arguments in the payload.
-        engine: Whether the function is a Prefect flow, which Prefect's engine runs there.
-    """
-
-    api_url: str
-    flow_run_id: str
-    parameters: bool = False
-    engine: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
-    """What a run was started as; for clients that start it again, no business of the runner.
+    """What a run was started as; for clients that start it again, the runner does not read it.
 
     Attributes:
         image: The fields of the image it ran in.
@@ -173,25 +153,21 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobSpec:
-    """Everything a runner needs, pinned by digest.
-
-    Stored as `runs/{run id}/job.json` by who starts the run. A run that a Prefect worker starts
-    has an id that nobody knows when its job is written: its job is stored by its content, and
-    what depends on the id is left to the runner.
+class JobTemplate:
+    """Everything that the runs of one call have in common, pinned by digest.
 
     Attributes:
-        run_id: The run's id, which is its flow run's; empty for what `PREFECT__FLOW_RUN_ID` says.
         name: The function's name, for messages.
         python: The client's Python minor version, such as `3.11`.
         runner: The runner's zipapp.
         code: The project's code; None when nothing is shipped.
-        payload: The pickled call, framed as `runner_image/runner/payload.py` documents.
+        payload_sha256: Digest of the pickled call, framed as `runner_image/runner/payload.py`
+            documents.
+        payload_size_bytes: Its size.
         requirements: What to install first; None when the image has everything.
-        prefect: Where to report; None to report nowhere.
-        result: Name of the object the result envelope is written to; empty for the run's own.
-        output_dir: What `KINETIC_OUTPUT_DIR` is set to: a directory, or a `gs://` URI. Without
-            a run id, that in which each run has a directory of its own.
+        is_flow: Whether the function is a Prefect flow, which Prefect's engine runs there.
+        takes_parameters: Whether the function is called with the flow run's parameters, as it is
+            in runs of a deployment, on top of the arguments in the payload.
         retries: How often the function is called again after it raised.
         retry_delay_seconds: Pause before each retry.
         timeout_seconds: Limit for the function, all its tries together; None for none.
@@ -200,19 +176,18 @@ class JobSpec:
         pieces: Parts of the pickled call that are objects of their own.
         max_preemptions: How often a slice of several hosts starts again as a whole; what has
             one host is counted by Kubernetes.
-        launch: What it was started as; None for jobs that nobody starts again.
+        launch: What it was started as; None for jobs that cannot be started again.
     """
 
-    run_id: str
     name: str
     python: str
     runner: ObjectRef
     code: CodeSpec | None
-    payload: ObjectRef
-    result: str
-    output_dir: str
+    payload_sha256: Sha256
+    payload_size_bytes: int
     requirements: RequirementsSpec | None = None
-    prefect: PrefectSpec | None = None
+    is_flow: bool = False
+    takes_parameters: bool = False
     retries: int = 0
     retry_delay_seconds: float = 0.0
     timeout_seconds: float | None = None
@@ -223,60 +198,157 @@ class JobSpec:
     launch: LaunchSpec | None = None
     version: int = field(default=JOB_VERSION)
 
-    def of_run(self, run_id: str, *, output_dir: str) -> JobSpec:
-        """Return the job of one run.
+    def content_digest(self) -> Sha256:
+        """Return the digest of what does not depend on a run."""
+        payload, result = payload_object(""), result_object("")
+        document = self.document(
+            run_id="", payload_name=payload, result=result, output_dir="", prefect=None
+        )
+        return sha256_hex(document)
+
+    def document(self, *, payload_name: str, **of_run: Any) -> bytes:
+        """Return the canonical bytes that the runner reads; their SHA-256 is given to its process.
 
         Args:
-            run_id: The run.
-            output_dir: Where it keeps its outputs.
+            payload_name: Name of the payload's object.
+            of_run: `run_id`, `result`, `output_dir` and `prefect`.
         """
-        return replace(
-            self,
-            run_id=run_id,
-            payload=replace(self.payload, name=payload_object(run_id)),
-            result=result_object(run_id),
-            output_dir=output_dir,
-            prefect=self.prefect and replace(self.prefect, flow_run_id=run_id),
+        shared = {name: value for name, value in asdict(self).items() if name not in _NESTED}
+        payload = ObjectRef(
+            name=payload_name, sha256=self.payload_sha256, size_bytes=self.payload_size_bytes
         )
+        return canonical_json({**shared, **of_run, "payload": asdict(payload)})
 
-    def content_digest(self) -> Sha256:
-        """Return the digest of the job without what only one run of it has."""
-        return sha256_hex(replace(self.of_run("", output_dir=""), prefect=None).to_json())
+    def reports_to(self, api_url: str, flow_run_id: str) -> Mapping[str, Any]:
+        """Return the document's `prefect`; credentials come in the environment, never here."""
+        return {
+            "api_url": api_url,
+            "flow_run_id": flow_run_id,
+            "parameters": self.takes_parameters,
+            "engine": self.is_flow,
+        }
+
+
+_NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters")
+"""Fields of a template that are parts of `payload` and `prefect` in the document."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one run's runner needs, stored as `runs/{run id}/job.json` by who starts the run.
+
+    Attributes:
+        template: What it has in common with other runs of the call.
+        run_id: The run's id, which is its flow run's.
+        output_dir: What `KINETIC_OUTPUT_DIR` is set to: a directory, or a `gs://` URI.
+        api_url: The Prefect API as the runner reaches it, ending in `/api` or a workspace path;
+            None to report nowhere.
+    """
+
+    template: JobTemplate
+    run_id: str
+    output_dir: str
+    api_url: str | None
+
+    @property
+    def payload_name(self) -> str:
+        """Name of the payload's object."""
+        return payload_object(self.run_id)
 
     def to_json(self) -> bytes:
         """Return the canonical bytes whose SHA-256 the launched process is given."""
-        return canonical_json(asdict(self))
+        url = self.api_url
+        return self.template.document(
+            run_id=self.run_id,
+            payload_name=self.payload_name,
+            result=result_object(self.run_id),
+            output_dir=self.output_dir,
+            prefect=None if url is None else self.template.reports_to(url, self.run_id),
+        )
 
 
-def read_job(data: bytes) -> JobSpec:
-    """Read a job that `to_json` has written.
+@dataclass(frozen=True, kw_only=True)
+class StoredTemplate:
+    """What the runner of each run needs that a Prefect worker starts, stored before its run is.
+
+    Which run it is, its worker says in the pod (`PREFECT__FLOW_RUN_ID`); the runner reports to
+    the API of the worker (`PREFECT_API_URL`), with the worker's credentials: those of the client
+    never leave its machine.
+
+    Attributes:
+        template: What the runs have in common.
+        payload_name: Name of the payload's object.
+        outputs: Where each run has a directory of its own for its outputs.
+    """
+
+    template: JobTemplate
+    payload_name: str
+    outputs: str
+
+    def to_json(self) -> bytes:
+        """Return the canonical bytes whose SHA-256 the launched process is given."""
+        return self.template.document(
+            run_id="",
+            payload_name=self.payload_name,
+            result="",
+            output_dir=self.outputs,
+            prefect=self.template.reports_to("", ""),
+        )
+
+
+def read_job(data: bytes) -> Job | StoredTemplate:
+    """Read what a runner is given.
 
     Raises:
-        ValueError: It is none, or one of another version.
+        ValueError: It is no job, or one of another version.
     """
     try:
         found = json.loads(data)
-        code, requirements = found["code"], found["requirements"]
-        fields = {
-            **found,
-            "runner": ObjectRef(**found["runner"]),
-            "payload": ObjectRef(**found["payload"]),
-            "pieces": _references(found["pieces"]),
-            "code": code and _read_code(code),
-            "requirements": requirements
-            and RequirementsSpec(
-                **{
-                    **requirements,
-                    "lock": ObjectRef(**requirements["lock"]),
-                    "wheels": _references(requirements["wheels"]),
-                }
-            ),
-            "prefect": found["prefect"] and PrefectSpec(**found["prefect"]),
-            "launch": found["launch"] and LaunchSpec(**found["launch"]),
-        }
-        return JobSpec(**fields)
+        template, prefect = _read_template(found), found["prefect"]
+        if not found["run_id"]:
+            name, outputs = found["payload"]["name"], found["output_dir"]
+            return StoredTemplate(template=template, payload_name=name, outputs=outputs)
+        return Job(
+            template=template,
+            run_id=found["run_id"],
+            output_dir=found["output_dir"],
+            api_url=prefect["api_url"] if prefect else None,
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no job of version {JOB_VERSION}: {error}") from error
+
+
+def _read_template(found: Mapping[str, Any]) -> JobTemplate:
+    code, requirements, prefect = found["code"], found["requirements"], found["prefect"] or {}
+    shared = {name: found[name] for name in found.keys() - _OF_RUN}
+    return JobTemplate(
+        **{
+            **shared,
+            "runner": ObjectRef(**found["runner"]),
+            "payload_sha256": found["payload"]["sha256"],
+            "payload_size_bytes": found["payload"]["size_bytes"],
+            "is_flow": prefect.get("engine", False),
+            "takes_parameters": prefect.get("parameters", False),
+            "pieces": _references(found["pieces"]),
+            "code": code and _read_code(code),
+            "requirements": requirements and _read_requirements(requirements),
+            "launch": found["launch"] and LaunchSpec(**found["launch"]),
+        }
+    )
+
+
+_OF_RUN = {"run_id", "payload", "result", "output_dir", "prefect"}
+"""Parts of the document that a template does not have, or not so."""
+
+
+def _read_requirements(found: Mapping[str, Any]) -> RequirementsSpec:
+    return RequirementsSpec(
+        **{
+            **found,
+            "lock": ObjectRef(**found["lock"]),
+            "wheels": _references(found["wheels"]),
+        }
+    )
 
 
 def _read_code(found: Mapping[str, Any]) -> CodeSpec:

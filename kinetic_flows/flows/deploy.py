@@ -31,7 +31,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, JobSpec, canonical_json, sha256_hex
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, StoredTemplate, canonical_json, sha256_hex
 from kinetic_flows.core.object_names import payload_object
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.engine import run_flow
@@ -45,11 +45,11 @@ from kinetic_flows.runs.deployment_objects import (
     prefix_of,
     remove_other_versions,
 )
-from kinetic_flows.runs.launch import Prepared, describe_job
+from kinetic_flows.runs.job_template import Prepared, job_template
+from kinetic_flows.runs.launch import worker_environment
 from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
-from kinetic_flows.runs.worker_jobs import unidentified, worker_environment
 
 Change = Literal["created", "updated", "unchanged"]
 
@@ -111,11 +111,10 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
         lock_draft(draft, session.environ, upgrade=True)
     prepared = prepare(draft, session)
     known = PrefectDeployments(session.api).find(draft.name, request.name)
-    job = unidentified(
-        describe_job(draft, prepared, session),
+    job = StoredTemplate(
+        template=job_template(draft, prepared, session, takes_parameters=True),
         payload_name=payload_object(draft.payload.sha256),
         outputs=outputs_root(session),
-        parameters=True,
     )
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
     pinned = pin_objects_task(job, draft.payload.data, prefix, session)
@@ -190,7 +189,9 @@ def _key_of(known: DeploymentRecord | None) -> str | None:
 
 
 @own_task(TASK_PIN_OBJECTS)
-def pin_objects_task(job: JobSpec, payload: bytes, prefix: str, session: Session) -> DeployedJob:
+def pin_objects_task(
+    job: StoredTemplate, payload: bytes, prefix: str, session: Session
+) -> DeployedJob:
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
         pinned = deploy_job(job, payload, prefix, session.platform.store)

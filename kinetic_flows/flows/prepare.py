@@ -33,7 +33,7 @@ from kinetic_flows.flows.prepare_tasks import (
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage
-from kinetic_flows.runs.launch import Prepared
+from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.session import Session
 
 P = ParamSpec("P")

@@ -29,11 +29,11 @@ from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
-from kinetic_flows.runs.launch import Membership, Prepared
+from kinetic_flows.runs.job_template import Prepared
+from kinetic_flows.runs.launch import Membership, OnCreated
 from kinetic_flows.runs.leaving import run_goes_on
 from kinetic_flows.runs.results import failure_summary, value_summary
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.starting import OnCreated
 from kinetic_flows.runs.wait import wait_for_run
 
 

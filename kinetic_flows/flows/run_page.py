@@ -9,7 +9,7 @@ from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.runs.launch import Prepared
+from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.outputs import outputs_of
 from kinetic_flows.runs.session import Session
 

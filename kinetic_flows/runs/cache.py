@@ -16,11 +16,18 @@ from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.functions import member_name
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.runs.launch import Membership, Prepared, launch_run, run_labels, run_tags
+from kinetic_flows.runs.job_template import Prepared
+from kinetic_flows.runs.launch import (
+    Membership,
+    OnCreated,
+    ignore,
+    launch_run,
+    run_labels,
+    run_tags,
+)
 from kinetic_flows.runs.results import read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, ticket_of
-from kinetic_flows.runs.starting import OnCreated, untold
 
 CANDIDATES = 20
 """How many of the newest runs of the same call are looked at."""
@@ -53,7 +60,7 @@ def launch_or_reuse(
     prepared: Prepared,
     membership: Membership,
     session: Session,
-    on_created: OnCreated = untold,
+    on_created: OnCreated = ignore,
 ) -> RunTicket:
     """Launch a call, or, with `cache_for`, answer it with the result of an earlier run.
 

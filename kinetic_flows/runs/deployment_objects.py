@@ -19,10 +19,11 @@ from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
     CodeSpec,
-    JobSpec,
+    JobTemplate,
     ObjectRef,
     RequirementsSpec,
     Sha256,
+    StoredTemplate,
     sha256_hex,
 )
 from kinetic_flows.core.object_names import (
@@ -58,7 +59,9 @@ class DeployedJob:
     copied: int
 
 
-def deploy_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) -> DeployedJob:
+def deploy_job(
+    job: StoredTemplate, payload: bytes, prefix: str, store: ArtifactStore
+) -> DeployedJob:
     """Copy a job and everything it names below a deployment's prefix; again does nothing more.
 
     Args:
@@ -67,16 +70,16 @@ def deploy_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) 
         prefix: What the deployment's objects start with.
         store: Where they are.
     """
-    if job.code:
+    if code := job.template.code:
         # Where one of several people has the project says nothing to those who watch its runs.
-        job = replace(job, code=replace(job.code, root=""))
+        job = replace(job, template=replace(job.template, code=replace(code, root="")))
     version_prefix = deployment_version_prefix(prefix, sha256_hex(job.to_json()))
     pinned = with_names(job, lambda name: f"{version_prefix}{name}")
     sources = dict(zip(_names(pinned), _names(job), strict=True))
     absent = store.missing(sources)
 
     def copy(name: str) -> None:
-        data = payload if name == pinned.payload.name else store.get(sources[name]).data
+        data = payload if name == pinned.payload_name else store.get(sources[name]).data
         store.put_if_absent(name, data)
 
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
@@ -87,7 +90,7 @@ def deploy_job(job: JobSpec, payload: bytes, prefix: str, store: ArtifactStore) 
     return DeployedJob(
         name=name,
         digest=sha256_hex(data),
-        content_digest=pinned.content_digest(),
+        content_digest=pinned.template.content_digest(),
         prefix=prefix,
         version_prefix=version_prefix,
         copied=len(absent),
@@ -151,20 +154,22 @@ def known_prefix(job_variables: Mapping[str, object], store_uri: str) -> str | N
     return deployment_prefix_of(job_uri.removeprefix(f"{store_uri}/"))
 
 
-def with_names(job: JobSpec, rename: Callable[[str], str]) -> JobSpec:
+def with_names(job: StoredTemplate, rename: Callable[[str], str]) -> StoredTemplate:
     """Return a job whose objects have other names."""
 
     def renamed(ref: ObjectRef) -> ObjectRef:
         return replace(ref, name=rename(ref.name))
 
-    return replace(
-        job,
-        runner=renamed(job.runner),
-        payload=renamed(job.payload),
-        pieces=tuple(renamed(each) for each in job.pieces),
-        code=job.code and _renamed_code(job.code, renamed),
-        requirements=job.requirements and _renamed_requirements(job.requirements, renamed),
+    template = job.template
+    template = replace(
+        template,
+        runner=renamed(template.runner),
+        pieces=tuple(renamed(each) for each in template.pieces),
+        code=template.code and _renamed_code(template.code, renamed),
+        requirements=template.requirements
+        and _renamed_requirements(template.requirements, renamed),
     )
+    return replace(job, template=template, payload_name=rename(job.payload_name))
 
 
 def _renamed_code(code: CodeSpec, renamed: Callable[[ObjectRef], ObjectRef]) -> CodeSpec:
@@ -179,14 +184,16 @@ def _renamed_requirements(
     return replace(requirements, lock=renamed(requirements.lock), wheels=wheels)
 
 
-def _names(job: JobSpec) -> Iterator[str]:
+def _names(job: StoredTemplate) -> Iterator[str]:
     """Yield the names of a job's objects, in the same order for every job of one shape."""
-    yield job.runner.name
-    yield job.payload.name
-    yield from (each.name for each in job.pieces)
-    if job.code:
-        yield from (each.name for each in job.code.packs)
-        yield job.code.manifest.name
-    if job.requirements:
-        yield job.requirements.lock.name
-        yield from (each.name for each in job.requirements.wheels)
+    yield job.payload_name
+    yield from (each.name for each in _references(job.template))
+
+
+def _references(template: JobTemplate) -> Iterator[ObjectRef]:
+    yield template.runner
+    yield from template.pieces
+    if template.code:
+        yield from (*template.code.packs, template.code.manifest)
+    if template.requirements:
+        yield from (template.requirements.lock, *template.requirements.wheels)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect.access import credentials_for
@@ -23,19 +25,15 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
-from kinetic_flows.code.runner_bundle import runner_bundle
-from kinetic_flows.core.functions import flow_retries, is_flow, member_name
-from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.functions import flow_retries, member_name
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
     RUN_KEY_VARIABLE,
-    CodeSpec,
-    JobSpec,
-    LaunchSpec,
-    ObjectRef,
-    PrefectSpec,
-    RequirementsSpec,
+    Job,
+    JobTemplate,
     RunTicket,
+    StoredTemplate,
     sha256_hex,
 )
 from kinetic_flows.core.launcher import LaunchRequest
@@ -43,37 +41,21 @@ from kinetic_flows.core.object_names import (
     job_object,
     job_owner,
     payload_object,
-    piece_object,
-    runner_object,
 )
 from kinetic_flows.plans.draft import Draft, job_request
-from kinetic_flows.platforms.base import JobRequest
+from kinetic_flows.platforms.base import JobRequest, Platform
+from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS
+from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import store_label
-from kinetic_flows.runs.starting import OnCreated, create_and_start, untold
-from kinetic_flows.runs.worker_jobs import unidentified, worker_environment
+from kinetic_flows.runs.settle import crash, store_label
 
+OnCreated = Callable[[RunTicket], None]
 NAMING_A_RUN = ("job_name", "env", "entrypoint", "command")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """What runs of a function share: made once, however many are launched.
-
-    Attributes:
-        image: The image they run in.
-        code: The project's code as it was shipped.
-        requirements: What they install first; None when the image has everything.
-        environment: What is installed, and what declares it, in words; empty when nobody knows.
-        built_because: What made a new image necessary; empty when it was there.
-    """
-
-    image: ResolvedImage
-    code: CodeSpec
-    requirements: RequirementsSpec | None = None
-    environment: str = ""
-    built_because: tuple[str, ...] = ()
+def ignore(_: RunTicket) -> None:
+    """Do nothing about a run that was created."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +80,7 @@ def launch_run(
     session: Session,
     *,
     cache_key: str | None = None,
-    on_created: OnCreated = untold,
+    on_created: OnCreated = ignore,
 ) -> RunTicket:
     """Create a run's flow run, write its job, and start its process.
 
@@ -113,17 +95,7 @@ def launch_run(
     Raises:
         KineticError: It could not be started; its flow run says so.
     """
-    job = replace(
-        describe_job(draft, prepared, session),
-        pieces=tuple(
-            ObjectRef(
-                name=piece_object(membership.parent or "", piece.sha256),
-                sha256=piece.sha256,
-                size_bytes=piece.size_bytes,
-            )
-            for piece in draft.payload.pieces
-        ),
-    )
+    template = job_template(draft, prepared, session, parent=membership.parent)
     request = job_request(draft, "", prepared.image)
     new = NewRun(
         flow=draft.name,
@@ -133,41 +105,40 @@ def launch_run(
         tags=(*run_tags(draft), *([cache_tag(cache_key)] if cache_key else ())),
         labels={
             **run_labels(membership, session),
-            JOB_LABEL: job.content_digest(),
+            JOB_LABEL: template.content_digest(),
             **({CACHE_LABEL: cache_key} if cache_key else {}),
         },
         job_variables={},
         work_queue=membership.work_queue,
         retries=flow_retries(draft.call.function),
     )
-
-    return launch_job(new, request, job, draft.payload.data, session, on_created=on_created)
+    return launch_job(new, request, template, draft.payload.data, session, on_created=on_created)
 
 
 def launch_job(
     new: NewRun,
     request: JobRequest,
-    job: JobSpec,
+    template: JobTemplate,
     payload: bytes,
     session: Session,
     *,
     outputs: str | None = None,
-    on_created: OnCreated = untold,
+    on_created: OnCreated = ignore,
 ) -> RunTicket:
     """Create a run's flow run and have its process started: from here, or by a worker.
 
     Args:
         new: The flow run.
         request: What is started, without a run id.
-        job: The job without a run.
+        template: Its job, without a run.
         payload: The pickled call.
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
         on_created: Told of the run before it is started.
     """
     if session.platform.dispatch == "worker" or new.work_queue:
-        environment = write_worker_job(job, payload, session, outputs=outputs)
-        return create_and_start(
+        environment = write_template(template, payload, session, outputs=outputs)
+        return _create_and_start(
             for_worker(new, request, environment, session),
             lambda ticket: session.api.schedule(ticket.run_id),
             session,
@@ -176,9 +147,47 @@ def launch_job(
 
     def start(ticket: RunTicket) -> None:
         of_run, key = replace(request, run_id=ticket.run_id), ticket.run_key
-        start_job(of_run, job, payload, key, session, outputs=outputs)
+        start_job(of_run, template, payload, key, session, outputs=outputs)
 
-    return create_and_start(_on_work_pool(new, request, session), start, session, on_created)
+    return _create_and_start(_on_work_pool(new, request, session), start, session, on_created)
+
+
+def _create_and_start(
+    new: NewRun,
+    start: Callable[[RunTicket], None],
+    session: Session,
+    on_created: OnCreated = ignore,
+) -> RunTicket:
+    """Create a flow run with a key of its own and start what it stands for.
+
+    Args:
+        new: The flow run.
+        start: Starts the process; when it raises, the flow run has crashed.
+        session: Where it runs and reports.
+        on_created: Told of the run before it is started.
+    """
+    run_key = secrets.token_hex(32)
+    env = {**(new.job_variables.get("env") or {}), RUN_KEY_VARIABLE: run_key}
+    new = replace(new, job_variables={**new.job_variables, "env": env})
+    run_id = session.api.create_run(new)
+    ticket = RunTicket(
+        run_id=run_id,
+        name=new.name or new.flow,
+        run_key=run_key,
+        dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
+    )
+    on_created(ticket)
+    try:
+        start(ticket)
+    except BaseException as error:
+        reason = error.message if isinstance(error, KineticError) else repr(error)
+        # What interrupted us may have come just after the process had started.
+        if ticket.dispatch == "client":
+            with suppress(KineticError):
+                session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
+        crash(session.api, run_id, f"not launched: {reason}")
+        raise
+    return ticket
 
 
 def _on_work_pool(new: NewRun, request: JobRequest, session: Session) -> NewRun:
@@ -213,41 +222,9 @@ def run_labels(membership: Membership, session: Session) -> dict[str, str | int]
     return labels
 
 
-def describe_job(draft: Draft, prepared: Prepared, session: Session) -> JobSpec:
-    """Return the job of a run that has no id yet; `JobSpec.of_run` gives it one."""
-    bundle, options = runner_bundle(), draft.call.options
-    return JobSpec(
-        run_id="",
-        name=draft.name,
-        python=draft.image.python,
-        runner=ObjectRef(
-            name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
-        ),
-        code=prepared.code,
-        requirements=prepared.requirements,
-        payload=ObjectRef(name="", sha256=draft.payload.sha256, size_bytes=len(draft.payload.data)),
-        result="",
-        output_dir="",
-        prefect=PrefectSpec(
-            api_url=session.api.url, flow_run_id="", engine=is_flow(draft.call.function)
-        ),
-        hosts=session.platform.hosts(draft.accelerator),
-        max_preemptions=draft.accelerator.preemptions_tolerated(options.max_preemptions),
-        retries=options.retries,
-        retry_delay_seconds=options.retry_delay_seconds,
-        timeout_seconds=options.timeout_seconds,
-        launch=LaunchSpec(
-            image=asdict(prepared.image),
-            accelerator=str(draft.accelerator),
-            mode=draft.mode,
-            options=options.to_json(),
-        ),
-    )
-
-
 def start_job(
     request: JobRequest,
-    job: JobSpec,
+    template: JobTemplate,
     payload: bytes,
     key: str,
     session: Session,
@@ -258,7 +235,7 @@ def start_job(
 
     Args:
         request: What is started.
-        job: The job without a run.
+        template: Its job, without a run.
         payload: The pickled call.
         key: The run's HMAC key, in hexadecimal.
         session: Where it runs and reports.
@@ -269,15 +246,13 @@ def start_job(
     store.put_if_absent(payload_object(run_id), payload)
     may_report = session.runs_report is not False
     # A run that cannot report leaves that to its client, and wastes no time on trying.
-    spec = job.prefect
-    prefect = PrefectSpec(
-        api_url=session.api.url,
-        flow_run_id=run_id,
-        parameters=bool(spec and spec.parameters),
-        engine=bool(spec and spec.engine),
+    job = Job(
+        template=template,
+        run_id=run_id,
+        output_dir=f"{outputs or outputs_root(session)}/{run_id}",
+        api_url=session.api.url if may_report else None,
     )
-    job = replace(job, prefect=prefect if may_report else None)
-    whole = job.of_run(run_id, output_dir=f"{outputs or outputs_root(session)}/{run_id}").to_json()
+    whole = job.to_json()
     store.put_if_absent(job_object(run_id), whole)
     credentials = credentials_for(session.api.url, session.environ) if may_report else {}
     platform.launcher.start(
@@ -298,19 +273,15 @@ def start_job(
     )
 
 
-def write_worker_job(
-    job: JobSpec,
-    payload: bytes,
-    session: Session,
-    *,
-    outputs: str | None = None,
+def write_template(
+    template: JobTemplate, payload: bytes, session: Session, *, outputs: str | None = None
 ) -> dict[str, str]:
-    """Write a payload and a job of a run whose id only its worker will know.
+    """Write the payload and the template of a run whose id only its worker will know.
 
     They have a place among those of runs, under a name of their own.
 
     Args:
-        job: The job without a run.
+        template: The run's job, without a run.
         payload: The pickled call.
         session: Where it runs and reports.
         outputs: Below what it keeps its outputs; None for where the settings say.
@@ -321,14 +292,22 @@ def write_worker_job(
     store, owner = session.platform.store, job_owner(uuid4().hex)
     name = payload_object(owner)
     store.put_if_absent(name, payload)
-    whole = unidentified(
-        job,
-        payload_name=name,
-        outputs=outputs or outputs_root(session),
-        parameters=bool(job.prefect and job.prefect.parameters),
+    whole = StoredTemplate(
+        template=template, payload_name=name, outputs=outputs or outputs_root(session)
     ).to_json()
     store.put_if_absent(job_object(owner), whole)
     return worker_environment(session.platform, job_object(owner), sha256_hex(whole))
+
+
+def worker_environment(platform: Platform, job_name: str, digest: str) -> dict[str, str]:
+    """Return the variables by which the process of a worker's run finds its job."""
+    store_uri = platform.store.uri
+    return {
+        JOB_VARIABLE: f"{store_uri}/{job_name}",
+        "KINETIC_JOB_SHA256": digest,
+        "KINETIC_STORE": store_uri,
+        **platform.runner_environment(),
+    }
 
 
 def for_worker(

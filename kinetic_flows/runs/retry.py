@@ -23,7 +23,7 @@ from kinetic_flows.core.errors import (
 )
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
-    JobSpec,
+    JobTemplate,
     LaunchSpec,
     RunTicket,
     read_job,
@@ -53,12 +53,12 @@ def retry_run(
         ObjectRefusedError: They are not what it was started with.
         KineticError: The new run could not be started.
     """
-    job, payload = _read(record, session.platform.store)
-    launch = job.launch
+    template, payload = _read(record, session.platform.store)
+    launch = template.launch
     if launch is None:
         raise RunNotFoundError(f"run {record.id} cannot be started again", value=record.id)
     new = NewRun(
-        flow=job.name,
+        flow=template.name,
         name=record.name,
         parent_flow_run_id=parent,
         parameters=record.parameters,
@@ -69,14 +69,14 @@ def retry_run(
     )
 
     outputs = str(record.labels.get(OUTPUTS_LABEL, "")) or None
-    request = _request(launch, job)
-    return launch_job(new, request, job, payload, session, outputs=outputs)
+    request = _request(launch, template.name)
+    return launch_job(new, request, template, payload, session, outputs=outputs)
 
 
-def _request(launch: LaunchSpec, job: JobSpec) -> JobRequest:
+def _request(launch: LaunchSpec, name: str) -> JobRequest:
     return JobRequest(
         run_id="",
-        name=job.name,
+        name=name,
         image=image_from_fields(launch.image),
         accelerator=parse_accelerator(launch.accelerator),
         mode=launch.mode,
@@ -84,20 +84,20 @@ def _request(launch: LaunchSpec, job: JobSpec) -> JobRequest:
     )
 
 
-def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobSpec, bytes]:
-    """Read a run's job and its call, checked against what its flow run says of them."""
+def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobTemplate, bytes]:
+    """Read a run's template and its pickled call, checked against the flow run's digest."""
     name = _job_name(record, store)
     data = _get(name, record, store)
     try:
         job = read_job(data)
     except ValueError as error:
         raise _refused(name, str(error)) from error
-    if job.content_digest() != record.labels.get(JOB_LABEL):
+    if job.template.content_digest() != record.labels.get(JOB_LABEL):
         raise _refused(name, "it is not what the run was started with")
-    payload = _get(job.payload.name, record, store)
-    if sha256_hex(payload) != job.payload.sha256:
-        raise _refused(job.payload.name, "its digest is not the job's")
-    return job, payload
+    payload = _get(job.payload_name, record, store)
+    if sha256_hex(payload) != job.template.payload_sha256:
+        raise _refused(job.payload_name, "its digest is not the job's")
+    return job.template, payload
 
 
 def _job_name(record: RunRecord, store: ArtifactStore) -> str:

@@ -16,7 +16,7 @@ from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL, RUN_TAG, STORE_LABEL
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, PrefectSpec, RunTicket
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.launcher import LaunchRequest, Processes
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
@@ -114,7 +114,7 @@ def launch(
             job_variables={"env": {RUN_KEY_VARIABLE: RUN_KEY}},
         )
     )
-    told = PrefectSpec(api_url=prefect_url or api.url, flow_run_id="")
+    told = {"api_url": prefect_url or api.url, "flow_run_id": "", "parameters": False}
     root = Path(platform.store.uri.removeprefix("file://"))
     changes = {"run_id": "", "result": "", "output_dir": str(root / "outputs"), "prefect": told}
     job = Job(root, source, changes=changes)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
-from kinetic_flows.core.job import PrefectSpec
 from runner_jobs import RUN_ID, Job, wait, wait_until
 
 
@@ -35,8 +34,8 @@ def flow_run(api: PrefectApi) -> str:
 
 
 def _job(tmp_path: Path, api: PrefectApi, flow_run: str, source: str, *args: str) -> Job:
-    prefect = PrefectSpec(api_url=api.url, flow_run_id=flow_run)
     job = Job(tmp_path / "store", source=source, args=args)
+    prefect = {"api_url": api.url, "flow_run_id": flow_run, "parameters": False, "engine": False}
     job.changes = {"prefect": prefect}
     return job
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -152,21 +152,31 @@ def test_both_sides_write_to_the_same_places_of_a_store_on_disk(tmp_path: Path) 
     assert ours.read("runs/1/z") is None
 
 
-def _job(**changes: object) -> dict[str, Any]:
-    ref = job.ObjectRef(name="x", sha256=job.sha256_hex(b""), size_bytes=0)
-    spec = job.JobSpec(
-        run_id="",
-        name="train",
-        python="3.11",
-        runner=ref,
-        code=None,
-        payload=ref,
-        result="",
-        output_dir="gs://bucket/outputs/",
-        prefect=job.PrefectSpec(api_url="", flow_run_id="", parameters=True),
-    )
-    plain: dict[str, Any] = json.loads(replace(spec, **changes).to_json())  # type: ignore[arg-type]
+TEMPLATE = job.JobTemplate(
+    name="train",
+    python="3.11",
+    runner=job.ObjectRef(name="x", sha256=job.sha256_hex(b""), size_bytes=0),
+    code=None,
+    payload_sha256=job.sha256_hex(b""),
+    payload_size_bytes=0,
+    takes_parameters=True,
+)
+
+
+STORED = job.StoredTemplate(template=TEMPLATE, payload_name="x", outputs="gs://bucket/outputs/")
+OF_RUN = job.Job(template=TEMPLATE, run_id="run-1", output_dir="outputs", api_url="http://mine/api")
+
+
+def _document(stored: job.Job | job.StoredTemplate = STORED) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(stored.to_json())
     return plain
+
+
+@pytest.mark.parametrize("stored", [STORED, OF_RUN])
+def test_what_is_stored_for_a_runner_is_read_by_clients(
+    stored: job.Job | job.StoredTemplate,
+) -> None:
+    assert job.read_job(stored.to_json()) == stored
 
 
 WORKERS = {"PREFECT__FLOW_RUN_ID": str(UUID(int=7)), "PREFECT_API_URL": "http://prefect/api"}
@@ -174,7 +184,7 @@ WORKERS = {"PREFECT__FLOW_RUN_ID": str(UUID(int=7)), "PREFECT_API_URL": "http://
 
 def test_a_job_without_a_run_id_takes_everything_that_follows_from_it_from_the_worker() -> None:
     run_id = str(UUID(int=7))
-    found = identity.identified(_job(), WORKERS)
+    found = identity.identified(_document(), WORKERS)
     assert found["run_id"] == run_id
     assert found["result"] == object_names.result_object(run_id)
     assert found["output_dir"] == f"gs://bucket/{object_names.OUTPUTS}/{run_id}"
@@ -184,13 +194,14 @@ def test_a_job_without_a_run_id_takes_everything_that_follows_from_it_from_the_w
         "parameters": True,
         "engine": False,
     }
-    silent = identity.identified(_job(prefect=None), {"PREFECT__FLOW_RUN_ID": run_id})
+    silent = identity.identified({**_document(), "prefect": None}, {"PREFECT__FLOW_RUN_ID": run_id})
     assert silent["prefect"] is None
 
 
 def test_a_job_with_a_run_id_stays_as_it_is_whatever_a_worker_says() -> None:
-    spec = job.PrefectSpec(api_url="http://mine/api", flow_run_id="run-1")
-    given = _job(run_id="run-1", result="runs/run-1/result.pkl", prefect=spec)
+    given = _document(OF_RUN)
+    assert given["result"] == object_names.result_object("run-1")
+    assert given["prefect"]["flow_run_id"] == "run-1"
     assert identity.identified(given, WORKERS) == given
 
 
@@ -198,13 +209,13 @@ def test_a_job_with_a_run_id_stays_as_it_is_whatever_a_worker_says() -> None:
 def test_a_job_without_a_run_id_is_refused_where_no_worker_says_which(missing: str) -> None:
     environ = {name: value for name, value in WORKERS.items() if name != missing}
     with pytest.raises(contract.Fault, match=missing) as refusal:
-        identity.identified(_job(), environ)
+        identity.identified(_document(), environ)
     assert refusal.value.exit_code == job.EXIT_BAD_LAUNCH
 
 
 def test_a_run_id_that_is_a_path_is_refused() -> None:
     with pytest.raises(contract.Fault, match="must be a flow run's id"):
-        identity.identified(_job(), {**WORKERS, "PREFECT__FLOW_RUN_ID": "../../elsewhere"})
+        identity.identified(_document(), {**WORKERS, "PREFECT__FLOW_RUN_ID": "../../elsewhere"})
 
 
 def test_both_sides_call_the_hosts_of_a_slice_the_same() -> None:

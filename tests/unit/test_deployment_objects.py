@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kinetic_flows.core.errors import ObjectNotFoundError
 from kinetic_flows.core.job import (
     CodeSpec,
-    JobSpec,
+    JobTemplate,
     ObjectRef,
     RequirementsSpec,
+    StoredTemplate,
     read_job,
     sha256_hex,
 )
@@ -33,9 +35,8 @@ def put(store: LocalStore, name: str, data: bytes) -> ObjectRef:
     return ObjectRef(name=name, sha256=sha256_hex(data), size_bytes=len(data))
 
 
-def a_job(store: LocalStore, payload: bytes) -> JobSpec:
-    return JobSpec(
-        run_id="",
+def a_job(store: LocalStore, payload: bytes) -> StoredTemplate:
+    template = JobTemplate(
         name="train",
         python="3.11",
         runner=put(store, "runners/1.pyz", b"runner"),
@@ -47,10 +48,14 @@ def a_job(store: LocalStore, payload: bytes) -> JobSpec:
             lock=put(store, "locks/1.txt", b"lock"),
             wheels=(put(store, "wheels/1/a-1-py3-none-any.whl", b"wheel"),),
         ),
-        payload=ObjectRef(name="jobs/1.pkl", sha256=sha256_hex(payload), size_bytes=len(payload)),
-        result="",
-        output_dir="outputs",
+        payload_sha256=sha256_hex(payload),
+        payload_size_bytes=len(payload),
     )
+    return StoredTemplate(template=template, payload_name="jobs/1.pkl", outputs="outputs")
+
+
+def changed(job: StoredTemplate, **changes: Any) -> StoredTemplate:
+    return replace(job, template=replace(job.template, **changes))
 
 
 def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -> None:
@@ -60,10 +65,13 @@ def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -
         remove_objects(store, name)
     data = store.get(pinned.name).data
     assert sha256_hex(data) == pinned.digest
-    found = read_job(data)
+    stored = read_job(data)
+    found = stored.template
+    assert stored.payload_name.startswith(pinned.version_prefix)
+    assert sha256_hex(store.get(stored.payload_name).data) == found.payload_sha256
     assert found.code is not None
     assert found.requirements is not None
-    kept = [found.runner, found.payload, found.code.manifest, *found.code.packs]
+    kept = [found.runner, found.code.manifest, *found.code.packs]
     for ref in (*kept, found.requirements.lock, *found.requirements.wheels):
         assert ref.name.startswith(pinned.version_prefix)
         assert sha256_hex(store.get(ref.name).data) == ref.sha256
@@ -74,9 +82,10 @@ def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -
 
 def test_where_somebody_has_the_project_makes_no_other_version(store: LocalStore) -> None:
     job = a_job(store, b"call")
-    assert job.code is not None
+    code = job.template.code
+    assert code is not None
     versions = {
-        deploy_job(replace(job, code=replace(job.code, root=root)), b"call", PREFIX, store).digest
+        deploy_job(changed(job, code=replace(code, root=root)), b"call", PREFIX, store).digest
         for root in ("/home/me/project", "/builds/123/project")
     }
     assert len(versions) == 1
@@ -89,7 +98,7 @@ def test_pinning_again_copies_nothing_and_another_job_is_another_version(
     first = deploy_job(job, b"call", PREFIX, store)
     again = deploy_job(job, b"call", PREFIX, store)
     assert (again.copied, again.digest, again.name) == (0, first.digest, first.name)
-    other = deploy_job(replace(job, retries=1), b"call", PREFIX, store)
+    other = deploy_job(changed(job, retries=1), b"call", PREFIX, store)
     assert other.version_prefix != first.version_prefix
     removed = remove_objects(store, PREFIX, keep=lambda name: name.startswith(other.version_prefix))
     assert removed == first.copied + 1

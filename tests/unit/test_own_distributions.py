@@ -331,7 +331,7 @@ def test_jobs_of_earlier_clients_have_none(tmp_path: Path) -> None:
     job.write()
     document = json.loads(job.job_path.read_bytes())
     del document["code"]["distributions"]
-    code = read_job(json.dumps(document).encode()).code
+    code = read_job(json.dumps(document).encode()).template.code
     assert code is not None
     assert code.distributions == {}
 

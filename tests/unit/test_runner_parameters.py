@@ -11,7 +11,7 @@ import pytest
 from kinetic_flows.runner_image.runner.parameters import converted, with_parameters
 
 from kinetic_flows.core.envelope import open_result
-from kinetic_flows.core.job import EXIT_PARAMETERS_UNAVAILABLE, EXIT_PAYLOAD_UNREADABLE, PrefectSpec
+from kinetic_flows.core.job import EXIT_PARAMETERS_UNAVAILABLE, EXIT_PAYLOAD_UNREADABLE
 from prefect_wire import serve
 from runner_jobs import RUN_KEY, Job, wait
 
@@ -57,7 +57,7 @@ def _start(job: Job, url: str, **variables: str) -> Any:
         "run_id": "",
         "result": "",
         "output_dir": str(job.root / "outputs"),
-        "prefect": PrefectSpec(api_url="", flow_run_id="", parameters=True),
+        "prefect": {"api_url": "", "flow_run_id": "", "parameters": True, "engine": False},
     }
     return wait(job.start(PREFECT__FLOW_RUN_ID=RUN_ID, PREFECT_API_URL=url, **variables))
 

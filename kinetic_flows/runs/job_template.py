@@ -1,0 +1,91 @@
+"""The job of a call, before it has a run: code, payload, requirements and options, by digest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from kinetic_flows.code.runner_bundle import runner_bundle
+from kinetic_flows.core.functions import is_flow
+from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.job import (
+    CodeSpec,
+    JobTemplate,
+    LaunchSpec,
+    ObjectRef,
+    RequirementsSpec,
+)
+from kinetic_flows.core.object_names import piece_object, runner_object
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What runs of a function share: made once, however many are launched.
+
+    Attributes:
+        image: The image they run in.
+        code: The project's code as it was shipped.
+        requirements: What they install first; None when the image has everything.
+        environment: What is installed, and what declares it, in words; empty when nobody knows.
+        built_because: What made a new image necessary; empty when it was there.
+    """
+
+    image: ResolvedImage
+    code: CodeSpec
+    requirements: RequirementsSpec | None = None
+    environment: str = ""
+    built_because: tuple[str, ...] = ()
+
+
+def job_template(
+    draft: Draft,
+    prepared: Prepared,
+    session: Session,
+    *,
+    parent: str | None = None,
+    takes_parameters: bool = False,
+) -> JobTemplate:
+    """Return what the runs of a call have in common.
+
+    Args:
+        draft: The call.
+        prepared: What runs of the function share.
+        session: Where they run and report.
+        parent: The flow run whose runs have pieces of the call in common; None for none.
+        takes_parameters: Whether the function is called with the flow run's parameters.
+    """
+    bundle, options = runner_bundle(), draft.call.options
+    pieces = (
+        ObjectRef(
+            name=piece_object(parent or "", piece.sha256),
+            sha256=piece.sha256,
+            size_bytes=piece.size_bytes,
+        )
+        for piece in draft.payload.pieces
+    )
+    return JobTemplate(
+        name=draft.name,
+        python=draft.image.python,
+        runner=ObjectRef(
+            name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
+        ),
+        code=prepared.code,
+        requirements=prepared.requirements,
+        payload_sha256=draft.payload.sha256,
+        payload_size_bytes=len(draft.payload.data),
+        pieces=tuple(pieces),
+        is_flow=is_flow(draft.call.function),
+        takes_parameters=takes_parameters,
+        hosts=session.platform.hosts(draft.accelerator),
+        max_preemptions=draft.accelerator.preemptions_tolerated(options.max_preemptions),
+        retries=options.retries,
+        retry_delay_seconds=options.retry_delay_seconds,
+        timeout_seconds=options.timeout_seconds,
+        launch=LaunchSpec(
+            image=asdict(prepared.image),
+            accelerator=str(draft.accelerator),
+            mode=draft.mode,
+            options=options.to_json(),
+        ),
+    )
