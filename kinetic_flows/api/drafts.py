@@ -13,9 +13,8 @@ from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
-from kinetic_flows.plans.call_plans import plan_call
 from kinetic_flows.plans.draft import Call, Draft, draft_call
-from kinetic_flows.plans.plan import RunPlan
+from kinetic_flows.plans.plan import RunPlan, plan_call
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.session import Session, configure, open_session
 

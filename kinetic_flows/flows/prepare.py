@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
@@ -14,25 +13,25 @@ from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.dependencies.installation import objects_of
 from kinetic_flows.flows.engine import wait_for
 from kinetic_flows.flows.prepare_tasks import (
-    ToInstall,
+    ImageTasks,
     build_image_task,
     describe_contents,
     environment_artifact,
-    lock_dependencies_task,
     preflight_task,
     publish_environment,
     reasons_to_build,
     remember_environment,
     requirements_of,
-    resolve_base_image_task,
-    resolve_image_task,
-    resolve_own_image_task,
     upload_code_task,
     upload_dependencies_task,
 )
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage
+from kinetic_flows.platforms.image_sources import (
+    DecidedBaseImage,
+    DecidedOwnImage,
+    DecidedProjectImage,
+)
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.session import Session
 
@@ -53,13 +52,14 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     # Whoever chose to leave the launching to workers may not ask the cluster anything.
     if session.platform.has_preflight:
         _look_ahead(draft, session)
-    match draft.image:
-        case ProjectImage():
-            return _prepare_project_image(draft, draft.image, session)
-        case BaseImage():
-            return _prepare_base_image(draft, draft.image, session)
-        case OwnImage():
-            return _prepare_own_image(draft, draft.image, session)
+    match draft.image.decide(ImageTasks(draft=draft, session=session)):
+        case DecidedProjectImage() as decided:
+            return _prepare_project_image(draft, decided, session)
+        case DecidedBaseImage() as decided:
+            return _prepare_base_image(draft, decided, session)
+        case DecidedOwnImage() as decided:
+            code = upload_code_task(draft, session.platform.store, session.progress)
+            return Prepared(image=decided.image, code=code)
 
 
 def _look_ahead(draft: Draft, session: Session) -> None:
@@ -74,13 +74,12 @@ def _look_ahead(draft: Draft, session: Session) -> None:
     )
 
 
-def _prepare_project_image(draft: Draft, source: ProjectImage, session: Session) -> Prepared:
-    """Lock the project's packages, and have an image that holds them."""
+def _prepare_project_image(
+    draft: Draft, decided: DecidedProjectImage, session: Session
+) -> Prepared:
+    """Have an image that holds the project's packages."""
     platform, progress = session.platform, session.progress
-    lock = lock_dependencies_task(draft, session.environ, progress)
-    environment = source.environment(lock)
-    request = source.request(environment)
-    found = resolve_image_task(request, platform, progress)
+    request, environment, found = decided.request, decided.environment, decided.image
     artifact = environment_artifact(environment, draft)
     why = () if found else reasons_to_build(environment, draft)
     # Prefect's cache answers for a build; only the registry knows whether it is still there.
@@ -116,27 +115,20 @@ def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False
     return cached.with_options(**options) if options else cached
 
 
-def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Prepared:
-    """Lock the project's packages, and send them along for the runner to install."""
-    platform, progress = session.platform, session.progress
-    base = resolve_base_image_task(source, platform, progress)
-    lock = lock_dependencies_task(draft, session.environ, progress, base)
-    if lock.target.variant != source.wanted.variant:
-        source = replace(source, wanted=source.wanted_for(lock))
-        base = resolve_base_image_task(source, platform, progress)
-    environment = source.environment(lock, base)
+def _prepare_base_image(draft: Draft, decided: DecidedBaseImage, session: Session) -> Prepared:
+    """Send the project's packages along for the runner to install."""
+    platform, progress, environment = session.platform, session.progress, decided.environment
     artifact = environment_artifact(environment, draft)
-    wanted = ToInstall(source=source, base=base, lock=lock, environment=environment)
     with stoppable() as work:
         upload = _shared(upload_dependencies_task, session)
-        installing = upload.submit(wanted, draft, platform.store, session.environ, progress)
+        installing = upload.submit(decided, draft, platform.store, session.environ, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
         with wait_for(installing, uploading, work=work, session=session):
             publish_environment(artifact)
-    requirements = _requirements(installing, wanted, draft, session)
+    requirements = _requirements(installing, decided, draft, session)
     remember_environment(environment, draft)
     return Prepared(
-        image=base,
+        image=decided.image,
         code=uploading.result(),
         requirements=requirements,
         environment=describe_contents(environment, draft),
@@ -144,7 +136,10 @@ def _prepare_base_image(draft: Draft, source: BaseImage, session: Session) -> Pr
 
 
 def _requirements(
-    uploading: PrefectFuture[dict[str, Any]], wanted: ToInstall, draft: Draft, session: Session
+    uploading: PrefectFuture[dict[str, Any]],
+    decided: DecidedBaseImage,
+    draft: Draft,
+    session: Session,
 ) -> RequirementsSpec:
     """Return what a run installs, which is in the store whatever Prefect's cache remembers."""
     store = session.platform.store
@@ -156,11 +151,4 @@ def _requirements(
         session.progress.step(TASK_UPLOAD_DEPENDENCIES, "cached", spec.lock.name)
         return spec
     again = _shared(upload_dependencies_task, session, refresh_cache=True)
-    return requirements_of(again(wanted, draft, store, session.environ, session.progress))
-
-
-def _prepare_own_image(draft: Draft, source: OwnImage, session: Session) -> Prepared:
-    """Look at the person's own image, which has everything."""
-    image = resolve_own_image_task(source, session.platform, session.progress)
-    code = upload_code_task(draft, session.platform.store, session.progress)
-    return Prepared(image=image, code=code)
+    return requirements_of(again(decided, draft, store, session.environ, session.progress))

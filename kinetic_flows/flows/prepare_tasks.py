@@ -38,11 +38,11 @@ from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.wheels import WheelCache
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.steps import BuildOutput, publish_link, step
-from kinetic_flows.images.base_lookup import find_base
-from kinetic_flows.images.inspection import check_image
+from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
+from kinetic_flows.images.inspection import ImageReport, Wanted, check_image
 from kinetic_flows.plans.draft import Draft, lock_draft
 from kinetic_flows.platforms.base import Platform
-from kinetic_flows.platforms.image_sources import BaseImage, OwnImage
+from kinetic_flows.platforms.image_sources import DecidedBaseImage
 from kinetic_flows.runs.session import Session
 
 
@@ -84,30 +84,60 @@ def resolve_image_task(
 
 @own_task(TASK_RESOLVE_IMAGE)
 def resolve_base_image_task(
-    source: BaseImage, platform: Platform, progress: Progress
-) -> ResolvedImage:
+    wanted: WantedBase, platform: Platform, progress: Progress
+) -> FoundBase:
     """Ask the registry for the base image, which has to exist and to fit."""
     with step(progress, TASK_RESOLVE_IMAGE) as current:
-        base = find_base(platform.registry, source.wanted)
+        base = find_base(platform.registry, wanted)
         for warning in base.warnings:
             current.warn(warning)
         current.finish(f"{base.reference} is {base.image.digest}")
-        return base.image
+        return base
 
 
 @own_task(TASK_RESOLVE_IMAGE)
 def resolve_own_image_task(
-    source: OwnImage, platform: Platform, progress: Progress
-) -> ResolvedImage:
+    reference: str, wanted: Wanted, platform: Platform, progress: Progress
+) -> ImageReport:
     """Ask the registry for the person's own image, which has to exist and to fit."""
     with step(progress, TASK_RESOLVE_IMAGE) as current:
-        report = check_image(platform.registry, source.reference, source.wanted)
+        report = check_image(platform.registry, reference, wanted)
         for warning in report.warnings:
             current.warn(warning)
         config = report.image.config
         size = f", {size_in_words(config.size_bytes)}" if config else ""
-        current.finish(f"{source.reference} is {report.image.digest}{size}")
-        return report.image
+        current.finish(f"{reference} is {report.image.digest}{size}")
+        return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTasks:
+    """Asks in tasks of the flow run that is being driven.
+
+    Attributes:
+        draft: The call.
+        session: Where it runs and reports.
+    """
+
+    draft: Draft
+    session: Session
+
+    def lock(self, base: ResolvedImage | None = None) -> Lock:
+        """Lock the call's packages, and store the lock for everyone."""
+        return lock_dependencies_task(self.draft, self.session.environ, self.session.progress, base)
+
+    def resolve(self, request: ImageRequest) -> ResolvedImage | None:
+        """Look for the project's image; None when it has to be built."""
+        return resolve_image_task(request, self.session.platform, self.session.progress)
+
+    def find_base(self, wanted: WantedBase) -> FoundBase:
+        """Look for a base image, which has to be there."""
+        return resolve_base_image_task(wanted, self.session.platform, self.session.progress)
+
+    def check(self, reference: str, wanted: Wanted) -> ImageReport:
+        """Look at an image of the person's own, which has to be there and to fit."""
+        session = self.session
+        return resolve_own_image_task(reference, wanted, session.platform, session.progress)
 
 
 @own_task(TASK_UPLOAD_CODE)
@@ -227,34 +257,17 @@ def _refuse_unknown(chosen: Mapping[str, Any], template: Mapping[str, Any]) -> N
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToInstall:
-    """What a run of a call installs, as far as it is decided.
-
-    Attributes:
-        source: The base image that is used, and what is sent along.
-        base: That image as it was found.
-        lock: The project's packages.
-        environment: Their identity in that image.
-    """
-
-    source: BaseImage
-    base: ResolvedImage
-    lock: Lock
-    environment: EnvironmentSpec
-
-
 def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    wanted: ToInstall = parameters["wanted"]
+    decided: DecidedBaseImage = parameters["decided"]
     store: ArtifactStore = parameters["store"]
     return upload_cache_key(
-        store.uri, wanted.environment.dependency_hash, all_wheels=wanted.source.ship_wheels
+        store.uri, decided.environment.dependency_hash, all_wheels=decided.ship_wheels
     )
 
 
 @own_task(TASK_UPLOAD_DEPENDENCIES, cached_by=_upload_cache_key)
 def upload_dependencies_task(
-    wanted: ToInstall,
+    decided: DecidedBaseImage,
     draft: Draft,
     store: ArtifactStore,
     environ: Mapping[str, str],
@@ -262,7 +275,7 @@ def upload_dependencies_task(
 ) -> dict[str, Any]:
     """Upload the lock and the wheels that a run needs; cached on the dependency hash."""
     with step(progress, TASK_UPLOAD_DEPENDENCIES) as current:
-        target, home = wanted.lock.target, draft.settings.home
+        target, home = decided.lock.target, draft.settings.home
         cache = WheelCache(
             target=target,
             project_root=draft.source.project_root,
@@ -270,11 +283,11 @@ def upload_dependencies_task(
             environ=uv_variables(draft.source, environ, home=home),
         )
         installation = plan_installation(
-            wanted.lock.packages,
+            decided.lock.packages,
             target,
-            wanted.base,
+            decided.image,
             home=home,
-            ship=cache.ship if wanted.source.ship_wheels else None,
+            ship=cache.ship if decided.ship_wheels else None,
         )
         upload = upload_installation(installation, store)
         size = sum(item.size_bytes for item in installation.wheels)

@@ -1,8 +1,8 @@
 """Making the plan of one call, first half: what can be decided at once.
 
 A `Draft` holds what settings, options, the function and its project decide without asking
-anybody. What has to be locked and looked up differs by the source of its image: `call_plans`
-does it for `train.plan()`, `flows/preparation` step by step in tasks.
+anybody. What has to be locked and looked up, its image source decides: for `train.plan()` (`plan`)
+and, step by step in tasks, for the call (`flows/prepare`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snap
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import run_name
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.options import RunOptions
@@ -30,11 +30,10 @@ from kinetic_flows.core.settings.settings import Settings, captured_environment
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
-from kinetic_flows.dependencies.missing_imports import Shipped
+from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.plans.import_warnings import with_import_warnings
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
-from kinetic_flows.platforms.image_sources import ImageSource, OwnImage
+from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,14 +224,16 @@ def lock_draft(
     environ: Mapping[str, str],
     *,
     upgrade: bool = False,
+    write: bool = True,
     base: ResolvedImage | None = None,
 ) -> Lock:
-    """Lock the dependencies of a call, and store the lock for everyone.
+    """Lock the dependencies of a call.
 
     Args:
         draft: The call; the store of its platform keeps locks.
         environ: Variables for uv.
         upgrade: Whether to resolve again and replace the stored lock.
+        write: Whether to store the lock for everyone.
         base: The base image, in prebuilt mode; None where it was not looked up.
 
     Raises:
@@ -241,26 +242,23 @@ def lock_draft(
             and the settings refuse that.
         AcceleratorError: They do not know the accelerator.
     """
-    locker, target = locker_of(draft, environ), locked_target(draft)
-    lock = locker.lock(draft.source, target, upgrade=upgrade)
-    require_known_chip(draft, lock)
-    if target.made_base_lock:
-        make_base_lock(target.category, target.python, locker, write=True)
-    return with_missing_imports(draft, lock, base)
-
-
-def locker_of(draft: Draft, environ: Mapping[str, str]) -> Locker:
-    """Return what makes and keeps the locks of a call."""
-    return Locker(
+    target = _locked_target(draft)
+    locker = Locker(
         store=draft.platform.store,
         home=draft.settings.home,
         environ=environ,
         trust=draft.platform.store_trust,
     )
+    lock = locker.lock(draft.source, target, upgrade=upgrade, write=write)
+    versions = {package.name: package.version for package in lock.packages}
+    require_runtime(str(draft.accelerator), target.needs, versions)
+    if target.made_base_lock and write:
+        make_base_lock(target.category, target.python, locker, write=True)
+    return _with_missing_imports(draft, lock, base)
 
 
-def with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None = None) -> Lock:
-    """Return a lock that warns of what the call imports and its environment lacks.
+def _with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None) -> Lock:
+    """Return a lock that warns of what the call imports and its environment lacks for certain.
 
     Args:
         draft: The call.
@@ -270,28 +268,28 @@ def with_missing_imports(draft: Draft, lock: Lock, base: ResolvedImage | None = 
     Raises:
         DependencyError: There is such an import, and the settings refuse it.
     """
+    known = known_packages(draft.image, base, lock.target)
+    if known is None:
+        return lock
     shipped = Shipped(
         function=draft.call.function,
         root=draft.root,
         snapshot=draft.snapshot,
         modules=draft.payload.modules,
     )
-    return with_import_warnings(
-        lock, shipped, draft.image, base, source=draft.source, settings=draft.settings
-    )
+    packages = {*known, *(item.name for item in lock.packages)}
+    found = missing_imports(shipped, packages, home=draft.settings.home)
+    sentences = tuple(describe(item, draft.source) for item in found)
+    if found and draft.settings.strict_imports:
+        raise DependencyError(
+            "; ".join(sentences),
+            value=tuple(item.module for item in found),
+            hint="unset KINETIC_STRICT_IMPORTS to be warned only",
+        )
+    return replace(lock, warnings=(*lock.warnings, *sentences))
 
 
-def require_known_chip(draft: Draft, lock: Lock) -> None:
-    """Refuse packages that do not know the accelerator they are to run on.
-
-    Raises:
-        AcceleratorError: One of them is too old, or too new, for it.
-    """
-    versions = {package.name: package.version for package in lock.packages}
-    require_runtime(str(draft.accelerator), locked_target(draft).needs, versions)
-
-
-def locked_target(draft: Draft) -> Target:
+def _locked_target(draft: Draft) -> Target:
     """Return what a call's dependencies are locked for.
 
     Raises:

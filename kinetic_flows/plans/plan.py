@@ -1,4 +1,4 @@
-"""The plan of one call, as values: everything decided before the first side effect."""
+"""The plan of one call: everything decided before the first side effect."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinetic_flows.core.display import labelled
-from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, size_in_words
+from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest, size_in_words
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.files import size_in_units
+from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.dependencies.explain import explain_change
+from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
+from kinetic_flows.images.inspection import ImageReport, Wanted, check_image
+from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.platforms.choose import title_of
+from kinetic_flows.platforms.image_sources import DecidedImage, DecidedProjectImage
+
+PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
+"""Stands for the id that a planned run has not got yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,3 +146,89 @@ _CACHED_WORDS: Mapping[bool | None, str] = {
     False: "has to be built",
     None: "not looked up",
 }
+
+
+def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
+    """Decide the rest of a call and return all of it; nothing outside this machine changes.
+
+    Args:
+        draft: What is decided already.
+        environ: Variables for uv.
+
+    Raises:
+        KineticError: The dependencies or the image cannot be.
+    """
+    decided = draft.image.decide(_Questions(draft=draft, environ=environ))
+    image, lock = decided.image, decided.lock
+    filtered, told = (lock.filtered, lock.warnings) if lock else ((), ())
+    return RunPlan(
+        name=draft.name,
+        platform=draft.platform.name,
+        accelerator=str(draft.accelerator),
+        mode=draft.mode,
+        build_step=draft.image.build_step,
+        packages_come=draft.image.packages_come,
+        image=decided.reference,
+        digest=image.digest if image else None,
+        size_bytes=image.config.size_bytes if image and image.config else None,
+        cached=image is not None,
+        dependency_file=str(draft.source.path) if draft.source.path else None,
+        dependency_source=draft.source.label,
+        environment=decided.environment,
+        code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
+        job_variables=(
+            draft.platform.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
+        ),
+        filtered=filtered,
+        warnings=(
+            *draft.warnings,
+            *decided.warnings,
+            *(line for line in told if line not in filtered),
+        ),
+        obstacles=_obstacles(draft),
+        why=_reasons_to_build(draft, decided),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Questions:
+    """Asks plainly, and stores nothing."""
+
+    draft: Draft
+    environ: Mapping[str, str]
+
+    def lock(self, base: ResolvedImage | None = None) -> Lock:
+        return lock_draft(self.draft, self.environ, base=base, write=False)
+
+    def resolve(self, request: ImageRequest) -> ResolvedImage | None:
+        return self.draft.platform.registry.resolve(request.reference)
+
+    def find_base(self, wanted: WantedBase) -> FoundBase:
+        return find_base(self.draft.platform.registry, wanted)
+
+    def check(self, reference: str, wanted: Wanted) -> ImageReport:
+        return check_image(self.draft.platform.registry, reference, wanted)
+
+
+def _obstacles(draft: Draft) -> tuple[str, ...]:
+    """Ask the cluster what speaks against a launch; a plan does without an answer."""
+    platform = draft.platform
+    if not platform.has_preflight:
+        return ()
+    needs = platform.launch_needs(draft.accelerator, draft.mode, draft.call.options)
+    try:
+        is_launched_here = platform.dispatch == "client"
+        return platform.launcher.preflight(needs).problems if is_launched_here else ()
+    except KineticError as error:
+        return (f"the cluster cannot be asked: {error.message}",)
+
+
+def _reasons_to_build(draft: Draft, decided: DecidedImage) -> tuple[str, ...] | None:
+    """Say what makes an environment new; None where nothing has to be built."""
+    if not isinstance(decided, DecidedProjectImage) or decided.image:
+        return None
+    return explain_change(
+        home=draft.settings.home,
+        project_root=draft.source.project_root,
+        environment=decided.environment,
+    )

@@ -1,15 +1,15 @@
 """Where the image of a call comes from: one kind of source for each image mode.
 
-`container_image=` chooses one, and everything that differs between the modes hangs on it: what
-is locked and looked up (`call_plans`, for a plan), and what is built or uploaded
-(`flows/preparation`, for a call).
+`container_image=` chooses one, and everything that differs between the modes hangs on it. Which
+image a call gets is decided here alone, for `train.plan()` and for the call: both say how their
+questions are asked, plainly or as tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from packaging.requirements import Requirement
 
@@ -18,8 +18,95 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.images.base_lookup import WantedBase, is_made_from
-from kinetic_flows.images.inspection import Wanted
+from kinetic_flows.images.base_lookup import FoundBase, WantedBase, is_made_from
+from kinetic_flows.images.inspection import ImageReport, Wanted
+
+
+class ImageQuestions(Protocol):
+    """What has to be asked until an image is decided."""
+
+    def lock(self, base: ResolvedImage | None = None) -> Lock:
+        """Lock the call's packages, given the base image in prebuilt mode."""
+        ...
+
+    def resolve(self, request: ImageRequest) -> ResolvedImage | None:
+        """Look for the project's image; None when it has to be built."""
+        ...
+
+    def find_base(self, wanted: WantedBase) -> FoundBase:
+        """Look for a base image, which has to be there."""
+        ...
+
+    def check(self, reference: str, wanted: Wanted) -> ImageReport:
+        """Look at an image of the person's own, which has to be there and to fit."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedProjectImage:
+    """An image for the project's packages.
+
+    Attributes:
+        request: The image, by the name that its content gives it.
+        image: The image; None when it has to be built.
+        lock: The project's packages.
+        environment: What the image contains, and its identity.
+        warnings: What the person should know of the image: nothing.
+    """
+
+    request: ImageRequest
+    image: ResolvedImage | None
+    lock: Lock
+    environment: EnvironmentSpec
+    warnings: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def reference(self) -> str:
+        """The name it has or will get."""
+        return self.request.reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedBaseImage:
+    """A base image, and the packages that a run installs in it.
+
+    Attributes:
+        reference: The name it was found under.
+        image: The base image.
+        lock: The project's packages.
+        environment: What a run finds installed besides the base, and its identity.
+        ship_wheels: Whether every package is sent along, so that no index is asked.
+        warnings: What the person should know of the image, a sentence each.
+    """
+
+    reference: str
+    image: ResolvedImage
+    lock: Lock
+    environment: EnvironmentSpec
+    ship_wheels: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedOwnImage:
+    """An image of the person's own, which has everything.
+
+    Attributes:
+        reference: The image, as it was named.
+        image: The image.
+        lock: The project's packages: they do not count.
+        environment: Their identity: it does not, either.
+        warnings: What the person should know of the image, a sentence each.
+    """
+
+    reference: str
+    image: ResolvedImage
+    lock: ClassVar[None] = None
+    environment: ClassVar[None] = None
+    warnings: tuple[str, ...]
+
+
+DecidedImage: TypeAlias = DecidedProjectImage | DecidedBaseImage | DecidedOwnImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +152,15 @@ class ProjectImage:
             target = replace(target, base_identity=self.lean_base())
         return environment_spec(lock.text, target)
 
+    def decide(self, ask: ImageQuestions) -> DecidedProjectImage:
+        """Lock the packages, and look for the image that holds them."""
+        lock = ask.lock()
+        environment = self.environment(lock)
+        request = self.request(environment)
+        return DecidedProjectImage(
+            request=request, image=ask.resolve(request), lock=lock, environment=environment
+        )
+
     def request(self, environment: EnvironmentSpec) -> ImageRequest:
         """Return the image, by the name that its content gives it."""
         return ImageRequest(
@@ -96,17 +192,25 @@ class BaseImage:
         """Python minor version of the image."""
         return self.target.python
 
-    def environment(self, lock: Lock, base: ResolvedImage) -> EnvironmentSpec:
-        """Return what a run finds installed besides the base, and its identity.
+    def decide(self, ask: ImageQuestions) -> DecidedBaseImage:
+        """Look for the base, lock the packages, and look for the base that they turn out to want.
 
         The lock does not depend on the base's digest, so a rebuilt base does not move versions;
-        the identity does.
+        the identity of the environment does.
         """
-        return environment_spec(lock.text, replace(lock.target, base_identity=base.digest))
-
-    def wanted_for(self, lock: Lock) -> WantedBase:
-        """Return the base image that the packages are for."""
-        return replace(self.wanted, variant=lock.target.variant)
+        base = ask.find_base(self.wanted)
+        lock = ask.lock(base.image)
+        if lock.target.variant != self.wanted.variant:
+            base = ask.find_base(replace(self.wanted, variant=lock.target.variant))
+        target = replace(lock.target, base_identity=base.image.digest)
+        return DecidedBaseImage(
+            reference=base.reference,
+            image=base.image,
+            lock=lock,
+            environment=environment_spec(lock.text, target),
+            ship_wheels=self.ship_wheels,
+            warnings=base.warnings,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +232,13 @@ class OwnImage:
     def python(self) -> str:
         """Python minor version of the image."""
         return self.wanted.python
+
+    def decide(self, ask: ImageQuestions) -> DecidedOwnImage:
+        """Look at the image."""
+        report = ask.check(self.reference, self.wanted)
+        return DecidedOwnImage(
+            reference=self.reference, image=report.image, warnings=report.warnings
+        )
 
 
 ImageSource: TypeAlias = ProjectImage | BaseImage | OwnImage
