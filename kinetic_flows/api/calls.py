@@ -12,6 +12,7 @@ from kinetic_flows.api import deployment
 from kinetic_flows.api.drafts import draft
 from kinetic_flows.api.run import Run
 from kinetic_flows.api.run_group import RunGroup, start_group
+from kinetic_flows.clients.prefect.schedules import Timing
 from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.signals import heeded_signals
@@ -19,7 +20,6 @@ from kinetic_flows.flows.map import SweepRequest
 from kinetic_flows.flows.run import execute
 from kinetic_flows.plans.deploy_request import check_request
 from kinetic_flows.plans.inputs import Inputs, SweepOptions
-from kinetic_flows.plans.schedules import Timing
 from kinetic_flows.runs.results import unpack_result
 
 if TYPE_CHECKING:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kinetic_flows.clients.prefect.parameters import parameter_schema, require_valid, stand_in
+from kinetic_flows.clients.prefect.schedules import (
+    DeploymentSchedule,
+    Timing,
+    make_schedules,
+    schedule_identity,
+)
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import UsageError, suggest
-from kinetic_flows.core.signatures import readable, resolved_signature
-from kinetic_flows.plans.schedules import Timing, make_schedules, schedule_identity
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.actions import DeploymentScheduleCreate
+from kinetic_flows.core.signatures import resolved_signature
 
 MAX_PARAMETERS_BYTES = 500_000
 """Prefect refuses more than half a megabyte of parameters (3.8.8)."""
@@ -45,7 +47,7 @@ class DeployRequest:
     description: str
     parameters: Mapping[str, Any]
     parameter_schema: Mapping[str, Any]
-    schedules: tuple[DeploymentScheduleCreate, ...]
+    schedules: tuple[DeploymentSchedule, ...]
     timing: tuple[Mapping[str, Any], ...]
     paused: bool | None
     tags: tuple[str, ...]
@@ -106,55 +108,11 @@ def check_request(
     )
 
 
-def parameter_schema(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the JSON schema of a function's parameters, from its signature and docstring.
-
-    What has an annotation that no JSON schema can say may be anything.
-    """
-    named = inspect.signature(function).parameters
-    known = [each.replace(annotation=readable(each.annotation)) for each in named.values()]
-    try:
-        schema = _schema(function, known)
-    except Exception:  # noqa: BLE001 - annotations are other people's code
-        schema = _schema(function, [_describable(function, each) for each in known])
-    # A misspelt name would be left out in silence.
-    return {**schema, "additionalProperties": False}
-
-
-def _describable(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
-    try:
-        _schema(function, [parameter])
-    except Exception:  # noqa: BLE001 - as above
-        return parameter.replace(annotation=Any)
-    return parameter
-
-
-def _schema(
-    function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
-) -> dict[str, Any]:
-    from prefect.utilities.callables import parameter_schema as schema_of
-
-    schema: dict[str, Any] = schema_of(_stand_in(function, parameters)).model_dump(
-        exclude_none=True
-    )
-    return schema
-
-
 def _called_with(function: Callable[..., Any], bound: tuple[Any, ...]) -> Callable[..., Any]:
     """Return a stand-in with the parameters that runs can be given by name."""
     parameters = list(resolved_signature(function).parameters.values())[len(bound) :]
     named = [each for each in parameters if each.kind not in _COLLECTING]
-    return _stand_in(function, named)
-
-
-def _stand_in(
-    function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def stand_in(*args: Any, **kwargs: Any) -> None: ...
-
-    stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return stand_in
+    return stand_in(function, named)
 
 
 def _check_name(name: object) -> None:
@@ -186,8 +144,6 @@ def _check_parameters(
     *,
     is_scheduled: bool,
 ) -> None:
-    from prefect.utilities.schema_tools.validation import ValidationError, validate
-
     name = function.__name__
     known = inspect.signature(function).parameters
     for unknown in given.keys() - known.keys():
@@ -207,8 +163,8 @@ def _check_parameters(
             hint=f"give it: parameters={{{missing[0]!r}: ...}}, or a default in the signature",
         )
     try:
-        validate(dict(given), dict(schema), raise_on_error=True, ignore_required=bool(missing))
-    except ValidationError as error:
+        require_valid(given, schema, may_lack_some=bool(missing))
+    except ValueError as error:
         raise UsageError(
             f"parameters do not fit {name}(): {error}",
             value=dict(given),

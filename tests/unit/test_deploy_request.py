@@ -13,9 +13,10 @@ import pytest
 from kinetic_flows.runner_image.runner.parameters import with_parameters
 from prefect.schedules import Cron, Interval
 
+from kinetic_flows.clients.prefect.parameters import parameter_schema
+from kinetic_flows.clients.prefect.schedules import Timing, make_schedules, schedule_identity
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.plans.deploy_request import DeployRequest, check_request, parameter_schema
-from kinetic_flows.plans.schedules import Timing, make_schedules, schedule_identity
+from kinetic_flows.plans.deploy_request import DeployRequest, check_request
 
 
 def train(rate: float, steps: int = 3, *extra: int, **more: str) -> float:

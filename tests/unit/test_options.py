@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kinetic
+from kinetic_flows.clients.prefect.schedules import Timing
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.plans.deploy_request import check_request
 from kinetic_flows.plans.inputs import SweepOptions
-from kinetic_flows.plans.schedules import Timing
 
 
 def test_an_unknown_option_names_the_nearest_one_and_lists_all() -> None:

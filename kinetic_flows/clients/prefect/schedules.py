@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.schedules import Schedule
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.actions import DeploymentScheduleCreate
-    from prefect.schedules import Schedule
+DeploymentSchedule: TypeAlias = DeploymentScheduleCreate
+"""A schedule as Prefect's API takes it."""
 
 UNCHOSEN_ANCHOR_SECONDS = 60.0
 """An anchor that nobody chose is the moment when the schedule was written down."""
@@ -49,7 +51,7 @@ class Timing:
         return {**given, **({"schedules": self.schedules} if self.schedules else {})}
 
 
-def make_schedules(timing: Timing) -> tuple[DeploymentScheduleCreate, ...]:
+def make_schedules(timing: Timing) -> tuple[DeploymentSchedule, ...]:
     """Return the schedules of a deployment.
 
     Raises:
@@ -74,7 +76,10 @@ def make_schedules(timing: Timing) -> tuple[DeploymentScheduleCreate, ...]:
         )
     name, value = next(iter(given.items()), ("schedules", ()))
     try:
-        return tuple(_created(each) for each in _schedules(name, value, timing.timezone))
+        return tuple(
+            DeploymentScheduleCreate.from_schedule(each)
+            for each in _schedules(name, value, timing.timezone)
+        )
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(
             f"{name}={value!r} is no schedule: {_first_line(error)}",
@@ -91,7 +96,7 @@ def _check_timezone(name: object) -> None:
         check.refuse("timezone", name, hint)
 
 
-def schedule_identity(schedule: DeploymentScheduleCreate) -> dict[str, Any]:
+def schedule_identity(schedule: DeploymentSchedule) -> dict[str, Any]:
     """Return what makes a schedule another one, as plain values."""
     plain: dict[str, Any] = schedule.model_dump(mode="json")
     anchor = getattr(schedule.schedule, "anchor_date", None)
@@ -112,8 +117,6 @@ _HINTS: Mapping[str, str] = {
 
 
 def _schedules(name: str, value: Any, timezone: str | None) -> Sequence[Schedule]:
-    from prefect.schedules import Schedule
-
     if name == "schedules":
         return tuple(value)
     if name == "interval" and isinstance(value, bool):
@@ -123,12 +126,6 @@ def _schedules(name: str, value: Any, timezone: str | None) -> Sequence[Schedule
         if value <= timedelta(0):
             raise ValueError("it is not positive")
     return (Schedule(**{name: value}, timezone=timezone),)
-
-
-def _created(schedule: Schedule) -> DeploymentScheduleCreate:
-    from prefect.client.schemas.actions import DeploymentScheduleCreate
-
-    return DeploymentScheduleCreate.from_schedule(schedule)
 
 
 def _first_line(error: Exception) -> str:
