@@ -12,10 +12,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.variables import Variable
 
 from kinetic_flows.cli.main import main
+from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import PrefectServerError
-from kinetic_flows.platforms.gke.job_rendering import render_job
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.platforms.gke.templates import marked, without_mark

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core import pod_security
 from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
 from kinetic_flows.core.environment import ImageMode
@@ -23,7 +24,6 @@ from kinetic_flows.core.settings.pool_variables import (
     template_defaults,
 )
 from kinetic_flows.platforms.base import JobRequest
-from kinetic_flows.platforms.gke.job_rendering import render_job
 from kinetic_flows.platforms.gke.job_variables import job_variables_of
 from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
 from loopback.kubernetes import pod_security as admission

@@ -17,12 +17,12 @@ from kinetic_flows.clients.kubernetes.client import (
     core_path,
     jobs_path,
 )
+from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
 from kinetic_flows.platforms.gke.diagnosis import condition
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
-from kinetic_flows.platforms.gke.job_rendering import render_job
 from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_job, run_secret
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
