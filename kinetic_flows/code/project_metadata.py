@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from packaging.version import InvalidVersion, Version
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION_NAMES = frozenset({"__version__", "VERSION", "version"})
@@ -48,8 +52,6 @@ def header(fields: list[tuple[str, str]]) -> str:
 
 @lru_cache(maxsize=64)
 def _parse(text: str) -> Mapping[str, Any]:
-    import tomllib
-
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
@@ -133,8 +135,6 @@ def _is_line(name: str, text: object) -> bool:
 
 def _canonical(version: object) -> str | None:
     """Return a version as an installer writes it; None for what is none."""
-    from packaging.version import InvalidVersion, Version
-
     try:
         return str(Version(version)) if isinstance(version, str) else None
     except InvalidVersion:
@@ -143,8 +143,6 @@ def _canonical(version: object) -> str | None:
 
 def _installed(name: str) -> str | None:
     """Return the version that is installed here under a name."""
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version(name)
     except (PackageNotFoundError, KeyError, OSError, ValueError):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from kinetic_flows.code.internals import is_class_known
+
 
 def load_returned(data: bytes) -> Any:
     """Return the object in a pickle whose signature has been checked.
@@ -66,8 +68,6 @@ class _Unpickler(pickle.Unpickler):
         return found
 
     def _make_class(self, make: Callable[..., type], *arguments: Any) -> type:
-        from kinetic_flows.code.internals import is_class_known
-
         is_known = is_class_known(arguments)
         made = make(*arguments)
         if is_known:

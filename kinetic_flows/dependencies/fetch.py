@@ -21,12 +21,15 @@ from urllib.parse import unquote, urlsplit
 
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.dependencies.redaction import without_credentials
 from kinetic_flows.dependencies.uv import Runner, run_process
 from kinetic_flows.dependencies.uv_settings import Index
 
 if TYPE_CHECKING:
     import httpx
+else:
+    httpx = LazyModule("httpx")
 
 TIMEOUT_SECONDS = 60.0
 KEYRING_TIMEOUT_SECONDS = 30.0
@@ -83,8 +86,6 @@ class Fetcher:
         return next(found, None) or self._netrc_login(url)
 
     def _attempt(self, url: str, target: Path) -> None:
-        import httpx
-
         login = self.login(url)
         auth = (login.user, login.password) if login else None
         try:
@@ -105,8 +106,6 @@ class Fetcher:
         raise _refused(without_credentials(url), code)
 
     def _connect(self) -> httpx.Client:
-        import httpx
-
         return httpx.Client(
             verify=_trust(self.environ.get("SSL_CERT_FILE"), self.environ.get("SSL_CERT_DIR")),
             follow_redirects=True,

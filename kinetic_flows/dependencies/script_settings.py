@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from kinetic_flows.core.files import write_atomically
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.dependencies.discovery import DependencySource, inline_metadata
@@ -45,8 +47,6 @@ def uv_variables(
     table = _script_table(source)
     if not table:
         return environ
-    import tomli_w
-
     around = uv_settings(source.project_root, environ).tables
     data = tomli_w.dumps(_merged(table, *around)).encode()
     path = home / "uv" / f"{sha256_hex(data)[:32]}.toml"

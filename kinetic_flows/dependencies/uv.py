@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import uv
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.core.errors import LockError
@@ -139,8 +140,6 @@ def find_uv() -> str:
     Raises:
         LockError: There is none.
     """
-    import uv
-
     try:
         # It asks `sysconfig`, which up to Python 3.12 fills its table unsafely for threads.
         with _finding_uv:

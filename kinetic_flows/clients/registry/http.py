@@ -6,6 +6,7 @@ https://distribution.github.io/distribution/spec/auth/token/.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -21,9 +22,12 @@ from kinetic_flows.clients.registry.credentials import CredentialSource, Registr
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.image_reference import DOCKER_HUB, ImageReference
 from kinetic_flows.core.interruption import pause
+from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
     import httpx
+else:
+    httpx = LazyModule("httpx")
 
 DOCKER_HUB_API = "https://registry-1.docker.io"
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
@@ -225,8 +229,6 @@ class RegistryTransport:
         )
 
     def _attempt(self, request: httpx.Request) -> Answer:
-        import httpx
-
         try:
             answer = self._send(request)
         except (httpx.HTTPError, OSError) as error:
@@ -260,8 +262,6 @@ class RegistryTransport:
             return Answer(status=response.status_code, headers=response.headers, body=bytes(body))
 
     def _connect(self) -> httpx.Client:
-        import httpx
-
         with self._lock:
             if self._client is None:
                 limits = self._limits
@@ -276,8 +276,6 @@ class RegistryTransport:
 
 
 def _basic(credentials: RegistryCredentials) -> str:
-    import httpx
-
     request = httpx.Request("GET", "http://registry")
     login = httpx.BasicAuth(credentials.username, credentials.password)
     return str(next(login.sync_auth_flow(request)).headers["Authorization"])
@@ -291,8 +289,6 @@ def _may_ask(realm: str, endpoint: str) -> bool:
 
 
 def _read_token(answer: Answer) -> _Token | None:
-    import json
-
     if answer.status != 200:
         return None
     try:
