@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
 
-from kinetic_flows.api import deployment
+from kinetic_flows.api.deployment import Deployment, deployment_of
 from kinetic_flows.api.drafts import draft
 from kinetic_flows.api.run import Run
-from kinetic_flows.api.run_group import RunGroup, start_group
+from kinetic_flows.api.run_group import RunGroup
+from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.schedules import Timing
 from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.signals import heeded_signals
-from kinetic_flows.flows.map import SweepRequest
+from kinetic_flows.flows import deploy as flow
+from kinetic_flows.flows.map import Sweep, SweepRequest
 from kinetic_flows.flows.run import execute
 from kinetic_flows.plans.deploy_request import check_request
 from kinetic_flows.plans.inputs import Inputs, SweepOptions
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+CHANGES = {
+    "created": "deployed",
+    "updated": "deployed anew",
+    "unchanged": "deployed already, and unchanged",
+}
+"""What is said of what deploying did."""
 
 
 def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -78,7 +87,16 @@ def start_map(
             options=options,
             open_session=drafted.open_session,
         )
-        return start_group(request, remote.options.cloud, return_exceptions=return_exceptions)
+        sweep = Sweep(request)
+        sweep.start()
+    return RunGroup(
+        id=sweep.group_id,
+        name=drafted.draft.name,
+        url=sweep.url,
+        source=sweep,
+        cloud=remote.options.cloud,
+        return_exceptions=return_exceptions,
+    )
 
 
 def deploy(
@@ -87,7 +105,7 @@ def deploy(
     *,
     timing: Mapping[str, Any],
     **wanted: Any,
-) -> deployment.Deployment[Any]:
+) -> Deployment[Any]:
     """Make a deployment of a function.
 
     Args:
@@ -100,7 +118,14 @@ def deploy(
     with usable_home(), heeded_signals():
         drafted = draft(remote, bound, {}, may_lack_arguments=True)
         with drafted.open_session() as session:
-            return deployment.deploy(drafted.draft, request, session)
+            deployed = flow.deploy(drafted.draft, request, session)
+            deployments = PrefectDeployments(session.api)
+            made = deployment_of(deployments.read(deployed.id), deployments, deployed.change)
+            told = CHANGES[deployed.change]
+            session.progress.notice(
+                f"{made.name} is {told}; its runs need a worker: {made.worker_command}"
+            )
+            return made
 
 
 def as_flow(remote: RemoteFunction[P, R], name: str) -> Flow[P, R]:

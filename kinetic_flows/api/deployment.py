@@ -7,14 +7,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kinetic_flows.api.run import Run
+from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.labels import IMAGE_LABEL, PLATFORM_LABEL
-from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError, suggest
+from kinetic_flows.core.errors import (
+    DeploymentNotFoundError,
+    PrefectServerError,
+    UsageError,
+    suggest,
+)
+from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.platforms.choose import worker_type
+from kinetic_flows.runs.deployment_objects import known_prefix, remove_objects, unfinished_runs
+from kinetic_flows.runs.session import own_session
+from kinetic_flows.runs.settle import ticket_of
 
 if TYPE_CHECKING:
-    from kinetic_flows.api.run import Run
-    from kinetic_flows.clients.prefect.deployments import DeploymentRecord, PrefectDeployments
-    from kinetic_flows.plans.deploy_request import DeployRequest
-    from kinetic_flows.plans.draft import Draft
+    from kinetic_flows.clients.prefect.deployments import DeploymentRecord
     from kinetic_flows.runs.session import Session
 
 R = TypeVar("R")
@@ -74,10 +83,6 @@ class Deployment(Generic[R]):
         Raises:
             UsageError: They do not fit the function's signature.
         """
-        from kinetic_flows.api.run import Run
-        from kinetic_flows.core.errors import PrefectServerError
-        from kinetic_flows.runs.settle import ticket_of
-
         with _session() as (session, deployments):
             try:
                 run_id = deployments.run(self.id, parameters)
@@ -105,37 +110,10 @@ CONFLICT = 409
 """What Prefect answers to parameters that do not satisfy their schema."""
 
 
-def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployment[Any]:
-    """Make a deployment of a function, or bring it up to date.
-
-    Args:
-        draft: The function.
-        request: The deployment that is wanted.
-        session: Where its runs go, and who watches.
-    """
-    from kinetic_flows.clients.prefect.deployments import PrefectDeployments
-    from kinetic_flows.flows import deploy as deploying
-
-    deployed = deploying.deploy(draft, request, session)
-    deployments = PrefectDeployments(session.api)
-    made = _deployment(deployments.read(deployed.id), deployments, deployed.change)
-    session.progress.notice(
-        f"{made.name} is {_CHANGES[deployed.change]}; its runs need a worker: {made.worker_command}"
-    )
-    return made
-
-
-_CHANGES = {
-    "created": "deployed",
-    "updated": "deployed anew",
-    "unchanged": "deployed already, and unchanged",
-}
-
-
 def list_deployments() -> list[Deployment[Any]]:
     """Return every deployment of a remote function, by name."""
     with _session() as (_, deployments):
-        return [_deployment(each, deployments) for each in deployments.list()]
+        return [deployment_of(each, deployments) for each in deployments.list()]
 
 
 def find_deployment(name: str) -> Deployment[Any]:
@@ -148,7 +126,7 @@ def find_deployment(name: str) -> Deployment[Any]:
         DeploymentNotFoundError: None fits, or several do.
     """
     with _session() as (_, deployments):
-        return _deployment(_found(name, deployments), deployments)
+        return deployment_of(_found(name, deployments), deployments)
 
 
 def delete_deployment(name: str) -> None:
@@ -161,8 +139,6 @@ def delete_deployment(name: str) -> None:
         DeploymentNotFoundError: None fits, or several do.
         UsageError: Runs of it are not over.
     """
-    from kinetic_flows.runs.deployment_objects import known_prefix, remove_objects, unfinished_runs
-
     with _session() as (session, deployments):
         record = _found(name, deployments)
         running = unfinished_runs(record.id, session.api)
@@ -179,13 +155,10 @@ def delete_deployment(name: str) -> None:
             remove_objects(store, prefix)
 
 
-def _deployment(
-    record: DeploymentRecord,
-    deployments: PrefectDeployments,
-    change: str = "",
+def deployment_of(
+    record: DeploymentRecord, deployments: PrefectDeployments, change: str = ""
 ) -> Deployment[Any]:
-    from kinetic_flows.platforms.choose import worker_type
-
+    """Return the handle of a deployment, and what the call that asks for it did about it."""
     return Deployment(
         id=record.id,
         name=record.full_name,
@@ -224,10 +197,6 @@ def _found(name: str, deployments: PrefectDeployments) -> DeploymentRecord:
 
 @contextmanager
 def _session() -> Iterator[tuple[Session, PrefectDeployments]]:
-    """Open a session with this process's settings; imported late, as Prefect is heavy."""
-    from kinetic_flows.clients.prefect.deployments import PrefectDeployments
-    from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.runs.session import own_session
-
+    """Open a session with this process's settings."""
     with own_session(NullProgress()) as session:
         yield session, PrefectDeployments(session.api)

@@ -11,20 +11,33 @@ from datetime import datetime
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from kinetic_flows.clients.prefect.api import short_retries
+from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, STORE_LABEL
+from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.envelope import ResultEnvelope
-from kinetic_flows.core.errors import ConfigurationError, RunNotFoundError
+from kinetic_flows.core.errors import ConfigurationError, RunError, RunNotFoundError
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
+from kinetic_flows.runs.logs import LogReader
+from kinetic_flows.runs.results import unpack_result
+from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session, own_session
+from kinetic_flows.runs.settle import store_label, sync_state, ticket_of
+from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from kinetic_flows.clients.prefect.api import RunRecord
+    from kinetic_flows.flows import run as run_flow
+else:
+    run_flow = LazyModule("kinetic_flows.flows.run")
 
 R = TypeVar("R")
 
@@ -61,8 +74,6 @@ class Run(Generic[R]):
     @property
     def state(self) -> str:
         """The name of the run's state in Prefect, such as `Running`."""
-        from kinetic_flows.runs.settle import sync_state
-
         with own_session(NullProgress(), self.cloud) as session:
             sync_state(session.platform, session.api, self.ticket)
             return session.api.read_run(self.id).state_name
@@ -76,8 +87,6 @@ class Run(Generic[R]):
         Raises:
             WaitTimeout: It is not over yet; it goes on.
         """
-        from kinetic_flows.core.errors import RunError
-
         with suppress(RunError):
             self._envelope(timeout_seconds)
         return self
@@ -94,14 +103,10 @@ class Run(Generic[R]):
             RunError: It ended without a value.
             Exception: The function's own exception.
         """
-        from kinetic_flows.runs.results import unpack_result
-
         value: R = unpack_result(self._envelope(timeout_seconds), self.ticket)
         return value
 
     def _envelope(self, timeout_seconds: float | None) -> ResultEnvelope:
-        from kinetic_flows.runs.wait import wait_for_run
-
         limit = check.limit_seconds("timeout_seconds", timeout_seconds)
         with (
             told_if_left(run_goes_on(self.id, self.name)),
@@ -130,8 +135,6 @@ class Run(Generic[R]):
         Raises:
             UsageError: `tail` is no number of lines.
         """
-        from kinetic_flows.runs.logs import LogReader
-
         if tail is not None:
             check.count("tail", tail)
         if follow:
@@ -141,8 +144,6 @@ class Run(Generic[R]):
 
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
-        from kinetic_flows.runs.cancel import cancel
-
         with own_session(NullProgress(), self.cloud) as session:
             cancel(self.ticket, session)
 
@@ -155,9 +156,6 @@ class Run(Generic[R]):
             RunNotFoundError: What the run was started with has expired.
             KineticError: The new run could not be started.
         """
-        from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
-        from kinetic_flows.runs.retry import retry_run
-
         with own_session(NullProgress(), self.cloud) as session:
             record = session.api.read_run(self.id)
             ticket = retry_run(record, surrounding_flow_run_id(), session)
@@ -170,8 +168,6 @@ class Run(Generic[R]):
 
         A directory on this machine, else a `gs://` URI.
         """
-        from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL
-
         with own_session(NullProgress(), self.cloud) as session:
             base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
             return f"{base}/{self.ticket.result_run_id or self.id}"
@@ -187,9 +183,7 @@ class Run(Generic[R]):
         Raises:
             MissingContextError: This is not called in a flow.
         """
-        from kinetic_flows.flows.run import await_in_flow
-
-        future: PrefectFuture[R] = await_in_flow(self.result)
+        future: PrefectFuture[R] = run_flow.await_in_flow(self.result)
         return future
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -209,8 +203,6 @@ def attach(run_id: str) -> Run[Any]:
     Raises:
         RunNotFoundError: No run fits, or several do.
     """
-    from kinetic_flows.runs.settle import ticket_of
-
     with own_session(NullProgress()) as session:
         record = session.api.read_run(full_id(run_id, session.api))
         ticket = ticket_of(record)
@@ -231,9 +223,6 @@ def _check_store(record: RunRecord, session: Session) -> None:
     Raises:
         ConfigurationError: They are.
     """
-    from kinetic_flows.clients.prefect.labels import STORE_LABEL
-    from kinetic_flows.runs.settle import store_label
-
     there, here = record.labels.get(STORE_LABEL), store_label(session.platform)
     if there != here:
         raise ConfigurationError(
@@ -260,8 +249,6 @@ def list_runs(
             deployments have names that Prefect chooses.
         limit: How many at most; None for all.
     """
-    from kinetic_flows.runs.settle import ticket_of
-
     with own_session(NullProgress()) as session:
         records = find_records(session, state=state, since=since, name=name, limit=limit)
         return [
@@ -293,8 +280,6 @@ def _read_on(
     is_over: threading.Event,
 ) -> None:
     """Put a run's lines, then None, into a queue whose reader may stop reading."""
-    from kinetic_flows.clients.prefect.api import short_retries
-    from kinetic_flows.runs.logs import LogReader
 
     def put(item: list[str] | BaseException | None) -> None:
         while not is_over.is_set():

@@ -10,16 +10,21 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.find import full_id
-from kinetic_flows.runs.group import GroupState, MapItem
+from kinetic_flows.runs.group import AttachedGroup, GroupState, MapItem, is_group
 from kinetic_flows.runs.leaving import told_if_left
+from kinetic_flows.runs.results import read_result, unpack_result
 from kinetic_flows.runs.session import Session, own_session
+from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from kinetic_flows.flows.map import SweepRequest
+    from kinetic_flows.flows import run as run_flow
+else:
+    run_flow = LazyModule("kinetic_flows.flows.run")
 
 R = TypeVar("R")
 
@@ -218,9 +223,7 @@ class RunGroup(Generic[R]):
         Raises:
             MissingContextError: This is not called in a flow.
         """
-        from kinetic_flows.flows.run import await_in_flow
-
-        future: PrefectFuture[list[R]] = await_in_flow(self.results)
+        future: PrefectFuture[list[R]] = run_flow.await_in_flow(self.results)
         return future
 
     def __await__(self) -> Generator[Any, None, list[R]]:
@@ -232,33 +235,6 @@ class RunGroup(Generic[R]):
 
     def __repr__(self) -> str:
         return f"RunGroup({self.name!r}, id={self.id!r})"
-
-
-def start_group(
-    request: SweepRequest, cloud: Mapping[str, str], *, return_exceptions: bool
-) -> RunGroup[Any]:
-    """Make what the runs of a group share, begin to launch them, and return their handle.
-
-    Args:
-        request: What is to be run.
-        cloud: What the function's options say of Google Cloud.
-        return_exceptions: Whether `results()` returns exceptions in place of values.
-
-    Raises:
-        KineticError: What they share cannot be made.
-    """
-    from kinetic_flows.flows.map import Sweep
-
-    sweep = Sweep(request)
-    sweep.start()
-    return RunGroup(
-        id=sweep.group_id,
-        name=request.draft.name,
-        url=sweep.url,
-        source=sweep,
-        cloud=cloud,
-        return_exceptions=return_exceptions,
-    )
 
 
 def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[Any]:
@@ -275,8 +251,6 @@ def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[
 
 
 def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) -> RunGroup[Any]:
-    from kinetic_flows.runs.group import AttachedGroup, is_group
-
     with own_session(NullProgress(), cloud) as session:
         record = session.api.read_run(full_id(group_id, session.api, groups=True))
         if not is_group(record):
@@ -306,9 +280,6 @@ class _Raised:
 
 def _outcome(item: MapItem, session: Session) -> Any:
     """Return the value of an item that has ended, or what it raised."""
-    from kinetic_flows.runs.results import read_result, unpack_result
-    from kinetic_flows.runs.wait import wait_for_run
-
     if item.error is not None:
         return _Raised(item.error)
     if item.ticket is None:

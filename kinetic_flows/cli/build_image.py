@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from kinetic_flows.cli.build_image_questions import ask_docker_hub_login, ask_parameters
 from kinetic_flows.cli.build_image_report import (
     print_command,
     print_credentials_note,
@@ -21,15 +22,28 @@ from kinetic_flows.cli.build_image_report import (
     say,
 )
 from kinetic_flows.cli.questions import confirmed, is_terminal
+from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.clients.prefect.deployment_runs import (
+    ending_error,
+    start_deployment,
+    state_changes,
+)
 from kinetic_flows.clients.prefect.flow_names import BUILD_IMAGE_FLOW
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.platforms.gke.builds.base_images import given_docker_hub_login
+from kinetic_flows.runs.session import prefect_api_url
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
     from kinetic_flows.core.progress import Progress
+    from kinetic_flows.flows import build_image as flow
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
+else:
+    flow = LazyModule("kinetic_flows.flows.build_image")
 
 
 _Flag = Annotated[bool, Parameter(negative=())]
@@ -82,13 +96,9 @@ def build_image(
         project: Google Cloud project; KINETIC_PROJECT by default.
         cluster: GKE cluster, or the name of a profile; KINETIC_CLUSTER by default.
     """
-    from kinetic_flows.core.terminal import terminal_progress
-    from kinetic_flows.flows.build_image import BuildImageParameters, plan_base_images
-    from kinetic_flows.runs.session import prefect_api_url
-
     environ = process_environment()
     progress = terminal_progress(quiet=load_settings(environ).quiet)
-    parameters = BuildImageParameters(
+    parameters = flow.BuildImageParameters(
         repository=repo or "",
         categories=category,
         tag=tag,
@@ -111,7 +121,7 @@ def build_image(
         )
     if repo is None:
         parameters = _questions(parameters, environ)
-    plan = plan_base_images(parameters, environ, progress)
+    plan = flow.plan_base_images(parameters, environ, progress)
     if dry_run:
         print_dry_run(plan, as_json=as_json)
         return
@@ -134,11 +144,9 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
-    from kinetic_flows.flows.build_image import BaseImagesFailed, run_here
-
     try:
-        outcomes = run_here(parameters, environ, progress)
-    except BaseImagesFailed as failure:
+        outcomes = flow.run_here(parameters, environ, progress)
+    except flow.BaseImagesFailed as failure:
         print_outcomes(failure.outcomes, plan.request, as_json=as_json)
         raise
     print_outcomes(outcomes, plan.request, as_json=as_json)
@@ -152,8 +160,6 @@ def _questions(
             "--repo is missing, and there is no terminal to ask for it",
             hint="give it, such as --repo us-docker.pkg.dev/my-project/kinetic-base, and --yes",
         )
-    from kinetic_flows.cli.build_image_questions import ask_parameters
-
     return ask_parameters(parameters, environ)
 
 
@@ -164,8 +170,6 @@ def _settle_credentials(plan: BaseImagesPlan, environ: Mapping[str, str], *, upd
     if not update and plan.platform.docker_hub.exists():
         plan.platform.check_docker_hub()
         return
-    from kinetic_flows.platforms.gke.builds.base_images import given_docker_hub_login
-
     credentials = given_docker_hub_login(environ)
     if credentials is None:
         if not is_terminal():
@@ -174,8 +178,6 @@ def _settle_credentials(plan: BaseImagesPlan, environ: Mapping[str, str], *, upd
                 "terminal to ask for them",
                 hint="set KINETIC_DOCKERHUB_USERNAME and KINETIC_DOCKERHUB_TOKEN",
             )
-        from kinetic_flows.cli.build_image_questions import ask_docker_hub_login
-
         credentials = ask_docker_hub_login()
     plan.platform.store_docker_hub(credentials)
     print_credentials_note(plan)
@@ -230,9 +232,6 @@ def run_deployment(
         UsageError: There is no such deployment, or it does not take these parameters.
         RunError: The run has ended without all images.
     """
-    from kinetic_flows.clients.prefect.api import connect
-    from kinetic_flows.clients.prefect.deployment_runs import ending_error, start_deployment
-
     given = {key: value for key, value in asdict(parameters).items() if value}
     full_name = name if "/" in name else f"{BUILD_IMAGE_FLOW}/{name}"
     run_id, url = start_deployment(api_url, full_name, given)
@@ -262,8 +261,6 @@ def run_deployment(
 
 def _watched(api: PrefectApi, run_id: str) -> RunRecord:
     """Tell of each state of a run as it comes, and return its last one."""
-    from kinetic_flows.clients.prefect.deployment_runs import state_changes
-
     for record in state_changes(api, run_id):
         told = f"{record.state_name}: {record.message}" if record.message else record.state_name
         say(f"  {told}")

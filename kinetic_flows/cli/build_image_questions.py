@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import questionary
 
@@ -13,10 +13,12 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import DEFAULT_ZONE
 from kinetic_flows.core.settings.cloud_names import region
-from kinetic_flows.flows.build_image import BuildImageParameters
 from kinetic_flows.images.base_orders import CATEGORIES, check_repository, check_tag
 from kinetic_flows.platforms.gke.builds.base_images import product_version
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE
+
+if TYPE_CHECKING:
+    from kinetic_flows.flows.build_image import BuildImageParameters
 
 ARTIFACT_REGISTRY = "Artifact Registry"
 DOCKER_HUB = "Docker Hub"

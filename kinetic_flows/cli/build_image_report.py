@@ -10,6 +10,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.platforms.gke.builds.docker_hub import (
+    DOCKER_HUB_TOKEN_SECRET,
+    DOCKER_HUB_USERNAME_SECRET,
+)
 
 if TYPE_CHECKING:
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
@@ -96,11 +100,6 @@ def print_setup(setup: Setup | None) -> None:
 
 def print_credentials_note(plan: BaseImagesPlan) -> None:
     """Say where the credentials are now, and who has to be let at them."""
-    from kinetic_flows.platforms.gke.builds.docker_hub import (
-        DOCKER_HUB_TOKEN_SECRET,
-        DOCKER_HUB_USERNAME_SECRET,
-    )
-
     say(f"Docker Hub's credentials are in Secret Manager of project {plan.platform.project}")
     say("the build's service account has to be allowed to read them, once:")
     for secret in (DOCKER_HUB_USERNAME_SECRET, DOCKER_HUB_TOKEN_SECRET):

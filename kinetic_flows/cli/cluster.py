@@ -6,27 +6,37 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.clients.kubernetes.access import find_access
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
 from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
+from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
-
-if TYPE_CHECKING:
-    from kinetic_flows.clients.kubernetes.client import KubernetesClient
-    from kinetic_flows.clients.prefect.work_pools import WorkPools
-    from kinetic_flows.platforms.gke.work_pool import PoolChange
+from kinetic_flows.platforms.gke.platform import gke_cluster
+from kinetic_flows.platforms.gke.preflight import read_node_pools
+from kinetic_flows.platforms.gke.work_pool import (
+    PoolChange,
+    ensure_headless_service,
+    has_headless_service,
+    install,
+    plan_installation,
+)
+from kinetic_flows.runs.session import configure, prefect_api_url
 
 HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
-pool_app = App(name="pool", help="The Prefect work pool that runs on GKE go to.")
+pool_app = App(name="pool")
 
 
 @contextmanager
@@ -36,10 +46,6 @@ def open_cluster(settings: Settings) -> Iterator[KubernetesClient]:
     Raises:
         ConfigurationError: Nothing says which cluster, or its credentials cannot be used.
     """
-    from kinetic_flows.clients.kubernetes.access import find_access
-    from kinetic_flows.clients.kubernetes.client import KubernetesClient
-    from kinetic_flows.platforms.gke.platform import gke_cluster
-
     cloud, gke = settings.cloud, None
     if cloud:
         gke = gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
@@ -69,12 +75,6 @@ def create(
         cluster: Whether to make the Service in the cluster, too.
         yes: Do not ask before changes to the template are undone that somebody made.
     """
-    from kinetic_flows.platforms.gke.work_pool import (
-        ensure_headless_service,
-        install,
-        plan_installation,
-    )
-
     settings = _settings()
     pool, place = _named(name, namespace, settings)
     pools = _work_pools(settings)
@@ -101,8 +101,6 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
         namespace: Kubernetes namespace of the runs; the configured one, or `default`.
         cluster: Whether to look into the cluster, too.
     """
-    from kinetic_flows.platforms.gke.work_pool import has_headless_service, plan_installation
-
     settings = _settings()
     pool, place = _named(name, namespace, settings)
     change = plan_installation(_work_pools(settings), pool)
@@ -139,9 +137,6 @@ def _confirm(pool: str, *, yes: bool) -> None:
 
 
 def _settings() -> Settings:
-    from kinetic_flows.core.terminal import terminal_progress
-    from kinetic_flows.runs.session import configure
-
     environ = process_environment()
     local = load_settings(environ)
     return configure(local, environ, terminal_progress(quiet=local.quiet))
@@ -167,10 +162,6 @@ def _namespace(settings: Settings) -> str:
 
 
 def _work_pools(settings: Settings) -> WorkPools:
-    from kinetic_flows.clients.prefect.work_pools import WorkPools
-    from kinetic_flows.core.terminal import terminal_progress
-    from kinetic_flows.runs.session import prefect_api_url
-
     progress = terminal_progress(quiet=settings.quiet)
     return WorkPools(prefect_api_url(settings, process_environment(), progress))
 
@@ -199,11 +190,6 @@ def accelerators(
 
 def _node_pools() -> tuple[NodePool, ...]:
     """Ask the cluster of the settings, or the one that kubectl would use."""
-    from kinetic_flows.cli.cluster import open_cluster
-    from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.platforms.gke.preflight import read_node_pools
-    from kinetic_flows.runs.session import configure
-
     environ = process_environment()
     with open_cluster(configure(load_settings(environ), environ, NullProgress())) as client:
         pools, are_all = client.spawn(read_node_pools(client)).result()

@@ -15,6 +15,8 @@ from kinetic_flows.core.settings.settings import (
     load_settings,
     process_environment,
 )
+from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.runs.session import configure
 
 
 def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
@@ -23,9 +25,6 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     Args:
         as_json: Print a JSON object instead of a table.
     """
-    from kinetic_flows.core.terminal import terminal_progress
-    from kinetic_flows.runs.session import configure
-
     environ = process_environment()
     local = load_settings(environ)
     progress = terminal_progress(quiet=local.quiet)

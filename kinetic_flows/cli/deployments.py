@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from kinetic_flows.api.deployment import find_deployment, list_deployments
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.display import for_terminal, labelled
@@ -16,7 +17,7 @@ from kinetic_flows.core.errors import UsageError
 if TYPE_CHECKING:
     from kinetic_flows.api.deployment import Deployment
 
-deployments_app = App(name="deployments", help="Deployments of functions, made by train.deploy().")
+deployments_app = App(name="deployments")
 
 
 @deployments_app.command(name="ls")
@@ -26,8 +27,6 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None
     Args:
         as_json: Print a JSON list instead of a table.
     """
-    from kinetic_flows.api.deployment import list_deployments
-
     found = list_deployments()
     if as_json:
         print(json.dumps([each.to_json() for each in found], indent=2))
@@ -49,8 +48,6 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
         name: FUNCTION/NAME, or NAME alone where it is the only one.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.api.deployment import find_deployment
-
     found = find_deployment(name)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
@@ -84,8 +81,6 @@ def delete(
         yes: Do not ask.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.api.deployment import find_deployment
-
     found = find_deployment(name)
     undone = f"{found.name} was not deleted"
     question = f"Delete {found.name}, and the results of its runs?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import sys
@@ -17,6 +18,11 @@ from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.display import for_terminal, value_for_output
 from kinetic_flows.core.errors import KineticError, RunFailed, UsageError, suggest
+from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.plans.draft import Call, draft_call, lock_draft
+from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.session import configure
 
 
 def run(
@@ -129,7 +135,6 @@ def _json_or_text(text: str) -> Any:
 def _awaited(value: Any) -> Any:
     if not inspect.isawaitable(value):
         return value
-    import asyncio
 
     async def wait(awaitable: Any) -> Any:
         return await awaitable
@@ -210,13 +215,6 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         target: FILE:FUNCTION, such as train.py:train.
         upgrade: Resolve again, and replace the stored lock.
     """
-    from kinetic_flows.code.root import working_directory
-    from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.core.settings.settings import load_settings, process_environment
-    from kinetic_flows.plans.draft import Call, draft_call, lock_draft
-    from kinetic_flows.platforms.choose import choose_platform
-    from kinetic_flows.runs.session import configure
-
     function = load_function(target)
     environ = process_environment()
     settings = configure(load_settings(environ), environ, NullProgress())

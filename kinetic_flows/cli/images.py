@@ -11,6 +11,11 @@ from cyclopts import Parameter
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.images.inspection import Wanted, inspect_image
+from kinetic_flows.platforms.gke.platform import image_registry
+from kinetic_flows.runs.session import configure
 
 
 def check_image(
@@ -28,12 +33,6 @@ def check_image(
             variables runs set where the image does not.
         as_json: Print a JSON object instead of text.
     """
-    from kinetic_flows.core.progress import NullProgress
-    from kinetic_flows.core.settings.settings import load_settings, process_environment
-    from kinetic_flows.images.inspection import Wanted, inspect_image
-    from kinetic_flows.platforms.gke.platform import image_registry
-    from kinetic_flows.runs.session import configure
-
     environ = process_environment()
     settings = configure(load_settings(environ), environ, NullProgress())
     endpoints = settings.cloud.registry_endpoints if settings.cloud else {}

@@ -1,7 +1,7 @@
 """The `kinetic` command: parses, prints and exits; everything else is the library's.
 
-No command imports prefect or a cloud client before it needs it, and `--help` and `--version`
-never do.
+A command's module is imported when it is called, so that none waits for what another needs;
+`--help` and `--version` import none.
 """
 
 from __future__ import annotations
@@ -13,14 +13,6 @@ from typing import NoReturn
 from cyclopts import App
 
 from kinetic_flows import __version__
-from kinetic_flows.cli.build_image import build_image
-from kinetic_flows.cli.cluster import accelerators, pool_app
-from kinetic_flows.cli.config import config
-from kinetic_flows.cli.deployments import deployments_app
-from kinetic_flows.cli.functions import lock, plan, run
-from kinetic_flows.cli.images import check_image
-from kinetic_flows.cli.runs import runs_app
-from kinetic_flows.cli.server import server_app, ui
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.home import usable_home
@@ -31,18 +23,53 @@ app = App(
     version=str(__version__),
     version_flags=["--version"],
 )
-app.command(run)
-app.command(runs_app)
-app.command(plan)
-app.command(lock)
-app.command(build_image)
-app.command(accelerators)
-app.command(config)
-app.command(check_image)
-app.command(deployments_app)
-app.command(pool_app)
-app.command(server_app)
-app.command(ui)
+
+COMMANDS = {
+    "run": (
+        "functions:run",
+        "Call a function with arguments of the command line, show its output and print its value.",
+    ),
+    "runs": ("runs:runs_app", "Runs of remote functions, wherever they were started."),
+    "plan": ("functions:plan", "Print what a call of a function would do, and do nothing of it."),
+    "lock": (
+        "functions:lock",
+        "Print the lock of a function's dependencies, and store it for everyone.",
+    ),
+    "build-image": (
+        "build_image:build_image",
+        (
+            "Build base images with Cloud Build and push them to Artifact Registry or Docker Hub."
+            "\n\n"
+            "Without --repo it asks. Afterwards set KINETIC_BASE_IMAGE_REPO to the repository."
+        ),
+    ),
+    "accelerators": (
+        "cluster:accelerators",
+        "List every accelerator that GKE offers, by the names that `accelerator=` takes.",
+    ),
+    "config": (
+        "config:config",
+        "Print every setting in force, and where its value came from.",
+    ),
+    "check-image": (
+        "images:check_image",
+        "Look at an image, without pulling it, and say whether it can run this Python's calls.",
+    ),
+    "deployments": (
+        "deployments:deployments_app",
+        "Deployments of functions, made by train.deploy().",
+    ),
+    "pool": ("cluster:pool_app", "The Prefect work pool that runs on GKE go to."),
+    "server": ("server:server_app", "The background Prefect server of this machine."),
+    "ui": (
+        "server:ui",
+        "Open the UI of the background Prefect server, without typing its password.",
+    ),
+}
+"""Where each command is, which is imported when it is called, and what the overview says of it."""
+
+for _name, (_where, _help) in COMMANDS.items():
+    app.command(f"kinetic_flows.cli.{_where}", name=_name, help=_help)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

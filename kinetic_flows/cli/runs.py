@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from kinetic_flows.api.run import attach
+from kinetic_flows.api.run_group import attach_group
 from kinetic_flows.cli.functions import outcome, plain
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, RETRY_LABEL
@@ -30,7 +31,7 @@ from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.session import own_session
 
-runs_app = App(name="runs", help="Runs of remote functions, wherever they were started.")
+runs_app = App(name="runs")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
@@ -156,8 +157,6 @@ def cancel(run_id: str, /, *, as_json: Json = False) -> None:
     try:
         run = attach(run_id)
     except RunNotFoundError as not_a_run:
-        from kinetic_flows.api.run_group import attach_group
-
         try:
             group = attach_group(run_id)
         except RunNotFoundError:

@@ -11,7 +11,7 @@ from cyclopts import App
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 
-server_app = App(name="server", help="The background Prefect server of this machine.")
+server_app = App(name="server")
 
 
 @server_app.command

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import dedent
@@ -12,6 +14,7 @@ from textwrap import dedent
 import pytest
 
 from kinetic_flows.cli import main
+from kinetic_flows.cli.main import COMMANDS
 from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
 from kinetic_flows.clients.prefect.server_access import make_auth_string, read_auth_string
 from kinetic_flows.core.errors import ConfigurationError, UsageError
@@ -65,6 +68,15 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "plan" in shown
     assert "server" in shown
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if "_app" not in COMMANDS[name][0]])
+def test_the_overview_says_of_a_command_what_its_own_documentation_says(name: str) -> None:
+    where, told = COMMANDS[name]
+    module, _, attribute = where.partition(":")
+    command = getattr(import_module(f"kinetic_flows.cli.{module}"), attribute)
+    documented = (inspect.getdoc(command) or "").partition("\n\nArgs:")[0]
+    assert " ".join(told.split()) == " ".join(documented.split())
 
 
 def test_a_plan_is_printed_for_people_and_for_machines(
