@@ -31,8 +31,8 @@ FIRST_LOOK_SECONDS = 3.0
 LAST_LOOK_SECONDS = 10.0
 """How often Prefect is asked for a cancellation; a run's own runner asks while it runs."""
 
-UNTOLD = (PrefectServerError, RunNotFoundError)
-"""What a Prefect API answers that is away, or that has lost its database."""
+API_AWAY = (PrefectServerError, RunNotFoundError)
+"""Errors of a Prefect API that does not answer, or that has lost its database."""
 
 CANCELLED_BY_CLIENT = "cancelled by its client"
 CANCELLED_STATES = frozenset({"CANCELLING", "CANCELLED"})
@@ -96,5 +96,5 @@ class CancellationWatch:
         try:
             if self._session.api.read_run(self._run.run_id).state_type in CANCELLED_STATES:
                 self._processes.stop(self._run.run_id, CANCEL_GRACE_SECONDS)
-        except UNTOLD as error:
+        except API_AWAY as error:
             self._session.api_availability.failed(error)

@@ -1,4 +1,9 @@
-"""Following a run to its end: its output as it comes, its result."""
+"""Waiting for a run: its output as it comes, what it waits for, its result.
+
+A run whose own process cannot reach the Prefect API is told of by the client that waits for it
+(`Relay`). That is how it is for most people on their first day: the cluster is Google's, and the
+Prefect server a background process of their own machine.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.lines import LineReader
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.runs.cancel import (
-    UNTOLD,
+    API_AWAY,
     CancellationWatch,
 )
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
@@ -39,7 +44,7 @@ POLL_FRACTION = 0.05
 LEFT_LOOK_SECONDS = 2.0
 LEFT = "it has left its result"
 WORTH_SAYING_SECONDS = 5.0
-SETTLING_RETRIES = 3
+FINAL_STATE_RETRIES = 3
 """How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
 
 SEND_SECONDS = 1.0
@@ -57,7 +62,7 @@ def wait_for_run(
     timeout_seconds: float | None = None,
     is_launched: bool = False,
 ) -> ResultEnvelope:
-    """Wait until a run's process has ended and its state is settled.
+    """Wait until a run's process has ended and its flow run has its final state.
 
     Args:
         run: The run.
@@ -77,38 +82,35 @@ def wait_for_run(
     """
     _say_where(run, session, progress)
     processes = processes_of(session.platform, session.api, run)
+    cancellation = CancellationWatch(run, session, processes)
     output, seen = _Output(progress), Observation(phase=Phase.PENDING)
-    reasons, cancellation = (
-        _Reasons(run, session, progress),
-        CancellationWatch(run, session, processes),
-    )
-    left = _Left(run, session)
-    relay = relay_for(run, session) if is_launched else None
+    reasons, left = _Reasons(run, session, progress), _Left(run, session)
+    relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
     started = time.monotonic()
-    deadline = None if timeout_seconds is None else started + timeout_seconds
     with short_retries():
         while True:
-            seen = _look(
-                run, session, processes, replace(seen, output=b"", position=output.position)
-            )
-            seen = left.look(seen)
+            before = replace(seen, output=b"", position=output.position)
+            seen = left.look(_look(run, session, processes, before))
             output.take(seen)
-            if relay:
-                relay.take(seen)
+            relay.take(seen)
             if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
                 break
             reasons.take(seen)
             cancellation.look()
-            if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(
-                    f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
-                    value=run.run_id,
-                    hint="the run goes on; wait longer, or cancel it with .cancel()",
-                )
-            pause(_pause_seconds(time.monotonic() - started))
-        if relay:
-            relay.finish()
+            waited = time.monotonic() - started
+            if timeout_seconds is not None and waited >= timeout_seconds:
+                raise _timeout(run, timeout_seconds)
+            pause(_pause_seconds(waited))
+        relay.finish()
     return _settled(run, session, seen, output.tail(), is_launched=is_launched)
+
+
+def _timeout(run: RunTicket, timeout_seconds: float) -> WaitTimeout:
+    return WaitTimeout(
+        f"run {run.run_id} of {run.name} is not over after {timeout_seconds:g} s",
+        value=run.run_id,
+        hint="the run goes on; wait longer, or cancel it with .cancel()",
+    )
 
 
 def _say_where(run: RunTicket, session: Session, progress: Progress) -> None:
@@ -139,9 +141,9 @@ def _settled(
     run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
 ) -> ResultEnvelope:
     try:
-        with short_retries(session.patience(SETTLING_RETRIES)):
+        with short_retries(session.patience(FINAL_STATE_RETRIES)):
             envelope = sync_state(session.platform, session.api, run, is_launched=is_launched)
-    except UNTOLD as error:
+    except API_AWAY as error:
         session.api_availability.failed(error)
         # The result is the truth about the run; whoever looks next sets its state.
         envelope = read_result(session.platform.store, run)
@@ -246,35 +248,60 @@ class _Output:
 
 
 class Relay:
-    """Tells Prefect that a run runs, and what it prints.
+    """Tells Prefect that a run runs, and what it prints, where the run cannot do so itself.
 
     Args:
         run: The run.
         session: Where it runs and reports.
+        is_needed: False for a run that tells of itself; None to find that out: a run that still
+            is Pending when its process has run for a while does not.
     """
 
-    def __init__(self, run: RunTicket, session: Session) -> None:
+    def __init__(self, run: RunTicket, session: Session, *, is_needed: bool | None) -> None:
         self._run = run
         self._session = session
         self._reader = LineReader()
         self._lines: list[str] = []
-        self._is_running = False
+        self._running_since: float | None = None
+        self._is_told = False
         self._sent = time.monotonic()
+        self.is_needed = is_needed
 
     def take(self, seen: Observation) -> None:
         """Take note of what was seen of the run, and tell of it now and then."""
+        if self.is_needed is False:
+            return
         self._lines += self._reader.take(seen.output)
-        if seen.phase is Phase.RUNNING and not self._is_running:
-            self._is_running = True
-            with suppress(PrefectServerError):
-                self._session.api.set_state(self._run.run_id, "RUNNING")
-        if time.monotonic() - self._sent >= SEND_SECONDS:
+        now = time.monotonic()
+        if self._running_since is None and seen.phase is Phase.RUNNING:
+            self._running_since = now
+        if self._running_since is None:
+            return
+        if self.is_needed is None and now - self._running_since >= REPORTING_SECONDS:
+            self._decide()
+        if self.is_needed and not self._is_told:
+            self._tell_running()
+        if self.is_needed and now - self._sent >= SEND_SECONDS:
             self._send()
 
     def finish(self) -> None:
         """Tell of the rest."""
-        self._lines += self._reader.end()
-        self._send()
+        if self.is_needed is None:
+            self._decide()
+            if self.is_needed:
+                self._tell_running()
+        if self.is_needed:
+            self._lines += self._reader.end()
+            self._send()
+
+    def _decide(self) -> None:
+        with suppress(PrefectServerError):
+            self.is_needed = self._session.api.read_run(self._run.run_id).state_type == "PENDING"
+
+    def _tell_running(self) -> None:
+        self._is_told = True
+        with suppress(PrefectServerError):
+            self._session.api.set_state(self._run.run_id, "RUNNING")
 
     def _send(self) -> None:
         self._sent = time.monotonic()
@@ -286,60 +313,15 @@ class Relay:
             self._session.api.log(self._run.run_id, *lines)
 
 
-class LateRelay:
-    """Tells Prefect of a run from its start on once it is plain that the run does not itself.
-
-    Args:
-        run: The run.
-        session: Where it runs and reports.
-    """
-
-    def __init__(self, run: RunTicket, session: Session) -> None:
-        self._run = run
-        self._session = session
-        self._relay: Relay | None = None
-        self._is_told = False
-        self._output = b""
-        self._since: float | None = None
-
-    def take(self, seen: Observation) -> None:
-        """Take note of what was seen of the run, and tell of it where nobody else does."""
-        if self._relay:
-            self._relay.take(seen)
-        elif not self._is_told:
-            self._output += seen.output
-            if self._since is None and seen.phase is Phase.RUNNING:
-                self._since = time.monotonic()
-            if self._since is not None and time.monotonic() - self._since >= REPORTING_SECONDS:
-                self._decide()
-
-    def finish(self) -> None:
-        """Tell of the rest."""
-        if self._relay is None and not self._is_told:
-            self._decide()
-        if self._relay:
-            self._relay.finish()
-
-    def _decide(self) -> None:
-        """Find out whether the run has told of itself."""
-        try:
-            self._is_told = self._session.api.read_run(self._run.run_id).state_type != "PENDING"
-        except PrefectServerError:
-            return
-        if not self._is_told:
-            self._relay = Relay(self._run, self._session)
-            self._relay.take(Observation(phase=Phase.RUNNING, output=self._output))
-        self._output = b""
-
-
-def relay_for(run: RunTicket, session: Session) -> Relay | LateRelay | None:
-    """Return what tells Prefect of a run; None for a run that surely does so itself.
+def relay_for(run: RunTicket, session: Session) -> Relay:
+    """Return what tells Prefect of a run.
 
     Args:
         run: The run.
         session: Where it runs and reports.
     """
     # A worker names an API to the runs it starts that they can reach.
-    if run.dispatch == "worker" or session.runs_report:
-        return None
-    return Relay(run, session) if session.runs_report is False else LateRelay(run, session)
+    if run.dispatch == "worker":
+        return Relay(run, session, is_needed=False)
+    can_report = session.runs_report
+    return Relay(run, session, is_needed=None if can_report is None else not can_report)

@@ -12,7 +12,7 @@ from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.runs import wait
-from kinetic_flows.runs.wait import LateRelay, Relay, relay_for
+from kinetic_flows.runs.wait import relay_for
 
 RUN = RunTicket(run_id="run-1", name="train", run_key="")
 PENDING = RunRecord(
@@ -56,19 +56,28 @@ def running(output: bytes = b"") -> Observation:
 
 
 @pytest.mark.parametrize(
-    ("reports", "kind"), [(True, type(None)), (False, Relay), (None, LateRelay)]
+    ("reports", "told"), [(True, []), (False, ["RUNNING", "one"]), (None, ["RUNNING", "one"])]
 )
-def test_only_runs_that_may_not_report_are_mirrored(reports: bool | None, kind: type) -> None:
+def test_only_runs_that_may_not_report_are_told_of(reports: bool | None, told: list[str]) -> None:
     session: Any = Session(runs_report=reports)
-    assert type(relay_for(RUN, session)) is kind
-    assert relay_for(replace(RUN, dispatch="worker"), session) is None
+    for run, expected in ((replace(RUN, dispatch="worker"), []), (RUN, told)):
+        relay = relay_for(run, session)
+        relay.take(running(b"one"))
+        relay.finish()
+        assert session.api.told == expected
+
+
+def test_a_run_that_surely_cannot_report_is_told_of_at_once() -> None:
+    session: Any = Session(runs_report=False)
+    relay_for(RUN, session).take(running())
+    assert session.api.told == ["RUNNING"]
 
 
 def test_a_run_that_says_nothing_for_a_while_is_told_of_from_its_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session: Any = Session()
-    relay = LateRelay(RUN, session)
+    relay = relay_for(RUN, session)
     relay.take(running(b"one\n"))
     assert session.api.told == [], "it is left to the run at first"
     monkeypatch.setattr(wait, "REPORTING_SECONDS", 0)
@@ -81,7 +90,7 @@ def test_a_run_that_says_nothing_for_a_while_is_told_of_from_its_start(
 
 def test_a_run_that_ends_before_it_could_be_missed_is_told_of_at_its_end() -> None:
     session: Any = Session()
-    relay = LateRelay(RUN, session)
+    relay = relay_for(RUN, session)
     relay.take(running(b"all\n"))
     relay.finish()
     assert session.api.told == ["RUNNING", "all"]
@@ -90,7 +99,7 @@ def test_a_run_that_ends_before_it_could_be_missed_is_told_of_at_its_end() -> No
 def test_a_run_that_reports_is_left_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
     session: Any = Session(api=Prefect(record=replace(PENDING, state_type="RUNNING")))
     monkeypatch.setattr(wait, "REPORTING_SECONDS", 0)
-    relay = LateRelay(RUN, session)
+    relay = relay_for(RUN, session)
     relay.take(running(b"one\n"))
     relay.take(running(b"two\n"))
     relay.finish()
