@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -73,6 +73,25 @@ class Membership:
     work_queue: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """What is started, by this process or by a Prefect worker.
+
+    Attributes:
+        new: The flow run to create.
+        request: What its process is asked for, without a run id.
+        template: Its job.
+        payload: The pickled call.
+        outputs: Where each run has a directory of its own for its outputs.
+    """
+
+    new: NewRun
+    request: JobRequest
+    template: JobTemplate
+    payload: bytes
+    outputs: str
+
+
 def launch_run(
     draft: Draft,
     prepared: Prepared,
@@ -96,7 +115,6 @@ def launch_run(
         KineticError: It could not be started; its flow run says so.
     """
     template = job_template(draft, prepared, session, parent=membership.parent)
-    request = job_request(draft, "", prepared.image)
     new = NewRun(
         flow=draft.name,
         name=member_name(draft.name, membership.index),
@@ -112,51 +130,40 @@ def launch_run(
         work_queue=membership.work_queue,
         retries=flow_retries(draft.call.function),
     )
-    return launch_job(new, request, template, draft.payload.data, session, on_created=on_created)
+    planned = PlannedRun(
+        new=new,
+        request=job_request(draft, "", prepared.image),
+        template=template,
+        payload=draft.payload.data,
+        outputs=outputs_root(session),
+    )
+    return launch_planned(planned, session, on_created)
 
 
-def launch_job(
-    new: NewRun,
-    request: JobRequest,
-    template: JobTemplate,
-    payload: bytes,
-    session: Session,
-    *,
-    outputs: str | None = None,
-    on_created: OnCreated = ignore,
-) -> RunTicket:
+def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ignore) -> RunTicket:
     """Create a run's flow run and have its process started: from here, or by a worker.
 
     Args:
-        new: The flow run.
-        request: What is started, without a run id.
-        template: Its job, without a run.
-        payload: The pickled call.
+        run: The run.
         session: Where it runs and reports.
-        outputs: Below what it keeps its outputs; None for where the settings say.
         on_created: Told of the run before it is started.
     """
-    if session.platform.dispatch == "worker" or new.work_queue:
-        environment = write_template(template, payload, session, outputs=outputs)
+    if session.platform.dispatch == "worker" or run.new.work_queue:
+        new = _for_worker(run, session)
         return _create_and_start(
-            for_worker(new, request, environment, session),
-            lambda ticket: session.api.schedule(ticket.run_id),
-            session,
-            on_created,
+            new, lambda ticket: session.api.schedule(ticket.run_id), session, on_created
         )
-
-    def start(ticket: RunTicket) -> None:
-        of_run, key = replace(request, run_id=ticket.run_id), ticket.run_key
-        start_job(of_run, template, payload, key, session, outputs=outputs)
-
-    return _create_and_start(_on_work_pool(new, request, session), start, session, on_created)
+    new = _on_work_pool(run, session)
+    return _create_and_start(
+        new, lambda ticket: _start_process(run, ticket, session), session, on_created
+    )
 
 
 def _create_and_start(
     new: NewRun,
     start: Callable[[RunTicket], None],
     session: Session,
-    on_created: OnCreated = ignore,
+    on_created: OnCreated,
 ) -> RunTicket:
     """Create a flow run with a key of its own and start what it stands for.
 
@@ -190,18 +197,84 @@ def _create_and_start(
     return ticket
 
 
-def _on_work_pool(new: NewRun, request: JobRequest, session: Session) -> NewRun:
+def _on_work_pool(run: PlannedRun, session: Session) -> NewRun:
     """Show a run that is launched from here on the work pool that its Job is made from."""
-    variables = session.platform.job_variables(request)
+    variables = session.platform.job_variables(run.request)
     # What names a run is not known before it has an id.
     shown = {name: value for name, value in variables.items() if name not in NAMING_A_RUN}
     where = session.platform.place
     return replace(
-        new,
-        labels={**new.labels, **({PLACE_LABEL: where} if where else {})},
+        run.new,
+        labels={**run.new.labels, **({PLACE_LABEL: where} if where else {})},
         work_pool=session.work_pool,
-        job_variables={**new.job_variables, **shown},
+        job_variables={**run.new.job_variables, **shown},
     )
+
+
+def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None:
+    """Write a run's payload and job, and start its process."""
+    platform, store, run_id = session.platform, session.platform.store, ticket.run_id
+    store.put_if_absent(payload_object(run_id), run.payload)
+    # A run that cannot report leaves that to its client, and wastes no time on trying.
+    may_report = session.runs_report is not False
+    job = Job(
+        template=run.template,
+        run_id=run_id,
+        output_dir=f"{run.outputs}/{run_id}",
+        api_url=session.api.url if may_report else None,
+    ).to_json()
+    store.put_if_absent(job_object(run_id), job)
+    credentials = credentials_for(session.api.url, session.environ) if may_report else {}
+    platform.launcher.start(
+        LaunchRequest(
+            run_id=run_id,
+            name=run.request.name,
+            image=run.request.image,
+            environment={
+                JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
+                "KINETIC_JOB_SHA256": sha256_hex(job),
+                RUN_KEY_VARIABLE: ticket.run_key,
+                **credentials,
+                **platform.runner_environment(),
+            },
+            job_variables=platform.job_variables(replace(run.request, run_id=run_id)),
+            template=session.job_template,
+        )
+    )
+
+
+def _for_worker(run: PlannedRun, session: Session) -> NewRun:
+    """Write a run's payload and template; return its flow run as a stock worker can start it.
+
+    The objects have a place among those of runs, under a name of their own.
+    """
+    store, owner = session.platform.store, job_owner(uuid4().hex)
+    name = payload_object(owner)
+    store.put_if_absent(name, run.payload)
+    job = StoredTemplate(template=run.template, payload_name=name, outputs=run.outputs).to_json()
+    store.put_if_absent(job_object(owner), job)
+    platform, pool = session.platform, session.platform.worker_pool
+    environment = worker_environment(platform, job_object(owner), sha256_hex(job))
+    placed = platform.job_variables(run.request)
+    variables = pool.variables(run.request.image, environment, placed)
+    ensure_worker_pool(pool, variables, session.api.url)
+    return replace(
+        run.new,
+        work_pool=pool.name,
+        labels={**run.new.labels, DISPATCH_LABEL: "worker"},
+        job_variables=variables,
+    )
+
+
+def worker_environment(platform: Platform, job_name: str, digest: str) -> dict[str, str]:
+    """Return the variables by which the process of a worker's run finds its job."""
+    store_uri = platform.store.uri
+    return {
+        JOB_VARIABLE: f"{store_uri}/{job_name}",
+        "KINETIC_JOB_SHA256": digest,
+        "KINETIC_STORE": store_uri,
+        **platform.runner_environment(),
+    }
 
 
 def run_tags(draft: Draft) -> tuple[str, ...]:
@@ -220,109 +293,3 @@ def run_labels(membership: Membership, session: Session) -> dict[str, str | int]
     if membership.index is not None:
         labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}
     return labels
-
-
-def start_job(
-    request: JobRequest,
-    template: JobTemplate,
-    payload: bytes,
-    key: str,
-    session: Session,
-    *,
-    outputs: str | None = None,
-) -> None:
-    """Write a run's payload and job, and start its process.
-
-    Args:
-        request: What is started.
-        template: Its job, without a run.
-        payload: The pickled call.
-        key: The run's HMAC key, in hexadecimal.
-        session: Where it runs and reports.
-        outputs: Below what it keeps its outputs; None for where the settings say.
-    """
-    platform, run_id = session.platform, request.run_id
-    store = platform.store
-    store.put_if_absent(payload_object(run_id), payload)
-    may_report = session.runs_report is not False
-    # A run that cannot report leaves that to its client, and wastes no time on trying.
-    job = Job(
-        template=template,
-        run_id=run_id,
-        output_dir=f"{outputs or outputs_root(session)}/{run_id}",
-        api_url=session.api.url if may_report else None,
-    )
-    whole = job.to_json()
-    store.put_if_absent(job_object(run_id), whole)
-    credentials = credentials_for(session.api.url, session.environ) if may_report else {}
-    platform.launcher.start(
-        LaunchRequest(
-            run_id=run_id,
-            name=request.name,
-            image=request.image,
-            environment={
-                JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
-                "KINETIC_JOB_SHA256": sha256_hex(whole),
-                RUN_KEY_VARIABLE: key,
-                **credentials,
-                **platform.runner_environment(),
-            },
-            job_variables=platform.job_variables(request),
-            template=session.job_template,
-        )
-    )
-
-
-def write_template(
-    template: JobTemplate, payload: bytes, session: Session, *, outputs: str | None = None
-) -> dict[str, str]:
-    """Write the payload and the template of a run whose id only its worker will know.
-
-    They have a place among those of runs, under a name of their own.
-
-    Args:
-        template: The run's job, without a run.
-        payload: The pickled call.
-        session: Where it runs and reports.
-        outputs: Below what it keeps its outputs; None for where the settings say.
-
-    Returns:
-        The variables by which the run's process finds its job.
-    """
-    store, owner = session.platform.store, job_owner(uuid4().hex)
-    name = payload_object(owner)
-    store.put_if_absent(name, payload)
-    whole = StoredTemplate(
-        template=template, payload_name=name, outputs=outputs or outputs_root(session)
-    ).to_json()
-    store.put_if_absent(job_object(owner), whole)
-    return worker_environment(session.platform, job_object(owner), sha256_hex(whole))
-
-
-def worker_environment(platform: Platform, job_name: str, digest: str) -> dict[str, str]:
-    """Return the variables by which the process of a worker's run finds its job."""
-    store_uri = platform.store.uri
-    return {
-        JOB_VARIABLE: f"{store_uri}/{job_name}",
-        "KINETIC_JOB_SHA256": digest,
-        "KINETIC_STORE": store_uri,
-        **platform.runner_environment(),
-    }
-
-
-def for_worker(
-    new: NewRun,
-    request: JobRequest,
-    environment: Mapping[str, str],
-    session: Session,
-) -> NewRun:
-    """Return a flow run with everything that a stock worker needs to start it."""
-    platform, pool = session.platform, session.platform.worker_pool
-    variables = pool.variables(request.image, environment, platform.job_variables(request))
-    ensure_worker_pool(pool, variables, session.api.url)
-    return replace(
-        new,
-        work_pool=pool.name,
-        labels={**new.labels, DISPATCH_LABEL: "worker"},
-        job_variables=variables,
-    )

@@ -33,7 +33,8 @@ from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
-from kinetic_flows.runs.launch import launch_job
+from kinetic_flows.runs.launch import PlannedRun, launch_planned
+from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
 
 
@@ -67,10 +68,14 @@ def retry_run(
         job_variables={},
         work_queue=work_queue,
     )
-
-    outputs = str(record.labels.get(OUTPUTS_LABEL, "")) or None
-    request = _request(launch, template.name)
-    return launch_job(new, request, template, payload, session, outputs=outputs)
+    planned = PlannedRun(
+        new=new,
+        request=_request(launch, template.name),
+        template=template,
+        payload=payload,
+        outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or outputs_root(session),
+    )
+    return launch_planned(planned, session)
 
 
 def _request(launch: LaunchSpec, name: str) -> JobRequest:

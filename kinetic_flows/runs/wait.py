@@ -288,15 +288,16 @@ class Relay:
         """Tell of the rest."""
         if self.is_needed is None:
             self._decide()
-            if self.is_needed:
-                self._tell_running()
         if self.is_needed:
             self._lines += self._reader.end()
             self._send()
 
     def _decide(self) -> None:
+        """Find out whether the run has told of itself; an API that is away is asked again."""
         with suppress(PrefectServerError):
             self.is_needed = self._session.api.read_run(self._run.run_id).state_type == "PENDING"
+        if self.is_needed:
+            self._tell_running()
 
     def _tell_running(self) -> None:
         self._is_told = True
