@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from databases import give_database
 from prefect_http import PREFECT, PrefectAuth
 from websockets import Subprotocol
 from websockets.asyncio.client import connect
@@ -127,6 +128,8 @@ def test_a_server_that_does_not_start_shows_its_last_words(tmp_path: Path) -> No
 
 def test_two_homes_that_start_a_server_at_once_get_one_each(tmp_path: Path) -> None:
     servers = [BackgroundServer(tmp_path / name, os.environ) for name in ("one", "two")]
+    for server in servers:
+        give_database(server.home)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda server: server.ensure(), servers)
     try:

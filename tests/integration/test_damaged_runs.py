@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from databases import give_database
 from projects import make_project
 
 import kinetic
@@ -133,12 +134,15 @@ def test_a_call_that_lost_its_server_ends_soon_with_one_sentence(
 
         import kinetic
         import kinetic_flows.flows.prepare_tasks as steps
-        from kinetic_flows.clients.prefect.server import BackgroundServer
+        from kinetic_flows.clients.prefect import server as servers
 
+        # At the usual port, somebody else's server may answer once this one is gone.
+        servers.PREFERRED_PORT = servers._free_port()
         lock = steps.lock_draft
 
         def lock_without_server(*arguments, **options):
-            server = BackgroundServer(Path(os.environ["KINETIC_HOME"]), os.environ).status()
+            home = Path(os.environ["KINETIC_HOME"])
+            server = servers.BackgroundServer(home, os.environ).status()
             os.kill(server.process.pid, signal.SIGKILL)
             return lock(*arguments, **options)
 
@@ -155,6 +159,7 @@ def test_a_call_that_lost_its_server_ends_soon_with_one_sentence(
     """
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     project = make_project(tmp_path / "project", monkeypatch, {"losing.py": program})
+    give_database(tmp_path / "home")
     done = project.python("losing.py", KINETIC_HOME=str(tmp_path / "home"), timeout_seconds=150)
     assert done.stdout.startswith("PrefectUnreachable the Prefect API at http://127.0.0.1"), (
         done.stdout + done.stderr
