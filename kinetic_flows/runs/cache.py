@@ -34,7 +34,7 @@ CANDIDATES = 20
 
 
 def cache_key(draft: Draft, prepared: Prepared) -> str:
-    """Return what two runs have in common that may share a result.
+    """Return the digest that two calls have in common which may share a result.
 
     That is all of the shipped code, the pickled call with its arguments and the variables taken
     along, and the dependencies; where those are not known, the image.

@@ -25,7 +25,7 @@ CANCEL_GRACE_SECONDS = 15.0
 """Time between SIGTERM and SIGKILL; longer than what the runner leaves the function."""
 
 CANCEL_PATIENCE_SECONDS = 30.0
-"""How long a run's own runner, or whoever waits for it, is left to act on a cancellation."""
+"""How long a run's runner, or a client that waits for it, is left to act on a cancellation."""
 
 FIRST_LOOK_SECONDS = 3.0
 LAST_LOOK_SECONDS = 10.0
@@ -42,7 +42,7 @@ def cancel(run: RunTicket, session: Session) -> None:
     """Cancel a run: its function is asked to stop, then stopped, and its state says so.
 
     A run whose process can be stopped from here needs no Prefect for that: while the API is
-    away, its state is set when somebody looks again.
+    away, its state is set by the next session.
 
     Args:
         run: The run; nothing happens when it has ended.
@@ -71,7 +71,7 @@ def cancel(run: RunTicket, session: Session) -> None:
 
 
 class CancellationWatch:
-    """Stops a run whose state somebody has set to Cancelling, and whose pod cannot notice that.
+    """Stops a run whose state is Cancelling, for pods that are not running yet or cannot ask.
 
     Args:
         run: The run.

@@ -1,4 +1,4 @@
-"""Removing what runs of long ago have left: their own objects, and their processes' records.
+"""Removing the objects and the process records of runs that ended long ago.
 
 Only what one run or group alone has is ever removed: `runs/{id}/` in the store, where the jobs
 are, too, that were written for a worker to start, and what its launcher keeps. Outputs,
@@ -26,14 +26,14 @@ from kinetic_flows.runs.session import Session
 RECORDS_AT_A_TIME = 100
 JOB_NAME = job_object("").removeprefix(f"{RUNS}/")
 UNKNOWN_FOR = timedelta(hours=1)
-"""Age from which on what no run in Prefect's records has is of none that is only being made."""
+"""Age at which objects whose run Prefect does not know are of no run that is being created."""
 
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expired:
-    """What a run or group has left that is to be removed.
+    """The objects of a run or group that are to be removed.
 
     Attributes:
         run_id: The run, or the flow run above a group.
@@ -56,7 +56,7 @@ class _Remains:
 def find_expired(
     session: Session, *, older_than: timedelta, now: datetime | None = None
 ) -> list[Expired]:
-    """Return what runs have left that ended and left it longer ago than an age.
+    """Return the objects of runs that ended, and wrote their last object, longer ago than an age.
 
     What a run has that is not over is never among it, however old: a run is known to Prefect
     before it has its first object, or soon after its job was written for a worker.
@@ -110,7 +110,7 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
 
 
 def _remains(platform: Platform, launcher: Launcher | None) -> dict[str, _Remains]:
-    """Return what each run, group or job for a worker has left, wherever that is."""
+    """Return the objects and process records of each run, group and job for a worker."""
     found: dict[str, _Remains] = {}
     for info in platform.store.list(f"{RUNS}/"):
         owner = info.name.split("/")[1]
@@ -125,7 +125,7 @@ def _remains(platform: Platform, launcher: Launcher | None) -> dict[str, _Remain
 
 
 def _used_by(query: RunQuery, api: PrefectApi) -> set[str]:
-    """Return whose objects some runs use besides their own: their groups', and their jobs'."""
+    """Return the ids of the groups and the owners of the jobs whose objects some runs use."""
     records = api.find_runs(query)
     groups = {str(record.labels.get(PARENT_LABEL, "")) for record in records}
     jobs = (str(environment_of(record.job_variables).get(JOB_VARIABLE)) for record in records)
@@ -138,7 +138,7 @@ def _ended(
     api: PrefectApi,
     launcher: Launcher | None,
 ) -> Iterator[str]:
-    """Yield those runs and groups that are over, by what Prefect says, or else the launcher."""
+    """Yield the runs and groups that have ended, as Prefect says, or else the launcher."""
     ids = sorted(old)
     for position in range(0, len(ids), RECORDS_AT_A_TIME):
         some = ids[position : position + RECORDS_AT_A_TIME]
@@ -155,7 +155,7 @@ def _ended(
 
 
 def _has_ended(remains: _Remains, run_id: str, launcher: Launcher | None) -> bool:
-    """Whether a run is over that Prefect does not know, nor therefore where its process is.
+    """Whether a run has ended that Prefect does not know.
 
     That it has no process here says so only where runs can be nowhere else.
     """

@@ -1,4 +1,4 @@
-"""Keeping what a deployment's runs need, for as long as the deployment needs it.
+"""The objects of deployments in the store: code, payload, runner and job of their runs.
 
 Runs of a deployment start when nobody is there to upload anything again, so their objects are
 copied below the deployment's own prefix, where nothing expires. Each version has a directory
@@ -45,7 +45,7 @@ class DeployedJob:
     Attributes:
         name: Name of the job's object.
         digest: The digest it must have.
-        content_digest: Digest of what of it does not depend on a run.
+        content_digest: Digest of its template.
         prefix: What the deployment's objects all start with.
         version_prefix: What this version's objects start with.
         copied: How many objects were not there before.
@@ -71,7 +71,7 @@ def deploy_job(
         store: Where they are.
     """
     if code := job.template.code:
-        # Where one of several people has the project says nothing to those who watch its runs.
+        # The path of the project on one person's machine would make another version on each.
         job = replace(job, template=replace(job.template, code=replace(code, root="")))
     version_prefix = deployment_version_prefix(prefix, sha256_hex(job.to_json()))
     pinned = with_names(job, lambda name: f"{version_prefix}{name}")
@@ -149,7 +149,7 @@ def prefix_of(record: DeploymentRecord | None, flow: str, name: str, store: Arti
 
 
 def known_prefix(job_variables: Mapping[str, object], store_uri: str) -> str | None:
-    """Return where a deployment's objects are in a store, by what its runs are given."""
+    """Return where a deployment's objects are in a store, by the job variables of its runs."""
     job_uri = str(environment_of(job_variables).get(JOB_VARIABLE, ""))
     return deployment_prefix_of(job_uri.removeprefix(f"{store_uri}/"))
 

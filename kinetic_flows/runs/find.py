@@ -26,7 +26,7 @@ def find_records(
     name: str | None,
     limit: int | None,
 ) -> list[RunRecord]:
-    """Return what Prefect knows of the runs that `list_runs` lists.
+    """Return the flow runs that `list_runs` lists.
 
     Raises:
         UsageError: There is no such state, or another argument cannot be.

@@ -21,7 +21,7 @@ from kinetic_flows.runs.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What runs of a function share: made once, however many are launched.
+    """What runs of a function share: image, code, requirements; made once for all of them.
 
     Attributes:
         image: The image they run in.

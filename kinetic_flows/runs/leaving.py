@@ -1,4 +1,4 @@
-"""Waiting that may be interrupted: what goes on then is said, before the program ends."""
+"""A wait that is interrupted says which runs go on, before the program ends."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class ClientLedger:
         self._write(f"{flow_run_id}.json", asdict(current_process()))
 
     def leave(self, flow_run_id: str) -> None:
-        """Note that it does so no longer: Prefect knows how it ended, or is told later."""
+        """Note that it does so no longer: its final state is set, or kept to be set."""
         with suppress(OSError):
             _remove(self._directory / f"{flow_run_id}.json")
         held = self._held.pop(flow_run_id, None)
@@ -80,7 +80,7 @@ class ClientLedger:
             message: What the UI is to show beside it.
 
         Returns:
-            Whether it could be noted; what it is about counts for more.
+            Whether it could be written; a full disk must not hide how the flow run ended.
         """
         update = {"api_url": api_url, "state_type": state_type, "message": message}
         try:
@@ -125,7 +125,7 @@ class ClientLedger:
         return ended
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write an entry, which nobody sees half written."""
+        """Write an entry atomically."""
         write_atomically(self._directory / name, json.dumps(content).encode())
 
     def _entries(self, suffix: str) -> list[Path]:
@@ -160,7 +160,7 @@ def _read(entry: Path, *names: str) -> dict[str, Any] | None:
 
 
 def _put_aside(entry: Path) -> None:
-    """Have a damaged entry looked at no more; it is kept for whoever wants to know."""
+    """Rename a damaged entry, so that it is read no more and can still be looked at."""
     aside = entry.with_name(entry.name + DAMAGED_SUFFIX)
     with suppress(OSError):
         entry.replace(aside)

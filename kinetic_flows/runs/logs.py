@@ -1,4 +1,4 @@
-"""Reading what a run prints: as Prefect keeps it, and from its process what is newer.
+"""Reading a run's output: log lines from Prefect, newer lines from its pod or process.
 
 Prefect has a line a second or so after it was printed and keeps it when the pod is gone; while
 the API cannot be reached, or takes no lines, the process itself is read.
@@ -65,14 +65,14 @@ class LogReader:
         return time.monotonic() - self._quiet_since >= QUIET_SECONDS
 
     def _is_over(self) -> bool:
-        """Whether the run has ended, which is settled when nobody else did."""
+        """Whether the run has ended; its final state is set where it was not."""
         session = self._session
         try:
             if session.api.read_run(self._run.run_id).is_final:
                 return True
             sync_state(session.platform, session.api, self._run)
         except PrefectServerError:
-            # From now on the process tells what is new.
+            # From now on new lines come from the process.
             self._quiet_since = 0.0
         except KineticError:
             return False
@@ -91,7 +91,7 @@ class LogReader:
         return lines
 
     def _from_process(self) -> list[str]:
-        """Return what the process has printed beyond what Prefect has."""
+        """Return the lines of the process that Prefect does not have."""
         if self._has_hosts:
             return []
         # A cluster out of reach, or a process that is gone, has nothing that is newer.
@@ -115,7 +115,7 @@ class _ProcessLines:
 
     def after(self, count: int) -> list[str]:
         """Return the lines after the first ones, as far as they are complete."""
-        # What workers start has no output but what Prefect has already.
+        # The output of runs that workers start is in Prefect's log alone.
         platform = self._session.platform
         is_here = platform.may_see_processes and platform.sees(self._run.place)
         if self._run.dispatch == "worker" or not is_here:

@@ -1,6 +1,6 @@
-"""Looking after runs and flow runs that nobody watches.
+"""Reconciling Prefect's states with processes and results, for runs that no client waits for.
 
-The first session of a process does it, whoever lists runs, and the flow `kinetic-reconcile`.
+The first session of a process does it, every listing of runs, and the flow `kinetic-reconcile`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciliation:
-    """What looking after unwatched runs came to.
+    """Which runs were reconciled.
 
     Attributes:
         looked_at: Ids of the runs that were not over before.
@@ -69,7 +69,7 @@ def reconcile(
 def _look_after(
     platform: Platform, api: PrefectApi, run: RunRecord, cancel_patience_seconds: float
 ) -> None:
-    """Set one run's state; what cannot be found out of it now is left for the next time."""
+    """Set one run's state; a run whose process or result cannot be read now is left as it is."""
     try:
         ticket = ticket_of(run)
         is_ending = run.state_type == "CANCELLING" and platform.sees(ticket.place)
@@ -88,7 +88,7 @@ _named: set[str] = set()
 
 
 def _name_once(run_id: str, why: str) -> None:
-    """Say that a run cannot be judged; the others can."""
+    """Log once that a run's state could not be found out."""
     if run_id not in _named:
         _named.add(run_id)
         logger.warning("run %s cannot be settled now, and is left as it is: %s", run_id, why)

@@ -1,4 +1,4 @@
-"""From a result envelope in the store to a value returned, or an exception raised, here."""
+"""Turning a result envelope into the value returned, or the exception raised."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from kinetic_flows.dependencies.import_names import packages_with
 
 LOG_TAIL_LINES = 20
 RUNNER_PREFIX = "kinetic: "
-"""What the lines that a run's process says itself begin with."""
+"""How the runner's own lines in the output begin."""
 REFUSED_HINT = (
     "somebody wrote to the store, or the object is damaged: delete that object, and the next "
     "call uploads it again; check who may write there"
@@ -89,7 +89,7 @@ _HINTS: Mapping[int | None, str] = {
     EXIT_CANCELLED: AGAIN_HINT,
     EXIT_TERMINATED: AGAIN_HINT,
 }
-"""What to do about each way in which a runner ends that has not called the function to its end."""
+"""Hints by exit code, for runners that ended before the function did."""
 
 _MISSING_MODULE = re.compile(r"No module named '([^']+)'")
 
@@ -167,7 +167,7 @@ def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -
 
 
 def _hint_at(observation: Observation) -> str:
-    """Say what to do about a process that ended: to call again helps what was not the call's."""
+    """Return the hint for a process that ended without a result."""
     if observation.exit_code in _HINTS:
         return _HINTS[observation.exit_code]
     if observation.exit_code is not None:
@@ -180,7 +180,7 @@ def _crash_class(exit_code: int | None) -> type[RunCrashed]:
 
 
 def _last_words(log_tail: list[str]) -> str | None:
-    """Return what a run's process said itself of its end; None when it said nothing."""
+    """Return the runner's own last line; None when there is none."""
     own = [line for line in log_tail if line.startswith(RUNNER_PREFIX)]
     return own[-1].removeprefix(RUNNER_PREFIX) if own else None
 
@@ -254,7 +254,7 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
 
 
 def _crash_hint(header: ResultHeader) -> str:
-    """Say what to do about a function that did not get to its end."""
+    """Return the hint for a function that was not called to its end."""
     missing = _MISSING_MODULE.search(header.message)
     if header.exit_code == EXIT_PAYLOAD_UNREADABLE and missing:
         module = missing.group(1).partition(".")[0]

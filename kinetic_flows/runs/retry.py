@@ -106,7 +106,7 @@ def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobTemplate, bytes]:
 
 
 def _job_name(record: RunRecord, store: ArtifactStore) -> str:
-    """Return where a run's job is: where a worker was told, else at the run's own place."""
+    """Return the name of a run's job: the one in its job variables, else the run's own."""
     told = str(environment_of(record.job_variables).get(JOB_VARIABLE, ""))
     return told.removeprefix(f"{store.uri}/") or job_object(record.id)
 
@@ -136,7 +136,7 @@ def _own_tags(record: RunRecord) -> tuple[str, ...]:
 
 
 def _own_labels(record: RunRecord) -> dict[str, str | int]:
-    """Return those of our labels that hold of the new run, too; Prefect adds its own to each."""
+    """Return our labels that the new run has, too; Prefect adds its own to each."""
     return {
         name: value
         for name, value in record.labels.items()

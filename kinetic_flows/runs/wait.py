@@ -114,7 +114,7 @@ def _timeout(run: RunTicket, timeout_seconds: float) -> WaitTimeout:
 
 
 def _say_where(run: RunTicket, session: Session, progress: Progress) -> None:
-    """Say of a run whose process is not seen from here what that means."""
+    """Say that the output and state of a run in another namespace come from Prefect alone."""
     if session.platform.sees(run.place):
         return
     namespace = run.place.partition("/")[0]
@@ -127,7 +127,7 @@ def _say_where(run: RunTicket, session: Session, progress: Progress) -> None:
 def _look(
     run: RunTicket, session: Session, processes: Processes, before: Observation
 ) -> Observation:
-    """Look at a run; while only Prefect can tell and does not answer, at its result alone."""
+    """Observe a run; where only Prefect can tell and does not answer, look for its result."""
     try:
         return processes.observe(run.run_id, before.position)
     except PrefectUnreachable as error:
@@ -145,7 +145,7 @@ def _settled(
             envelope = sync_state(session.platform, session.api, run, is_launched=is_launched)
     except API_AWAY as error:
         session.api_availability.failed(error)
-        # The result is the truth about the run; whoever looks next sets its state.
+        # The result is the truth about the run; the next session sets its state.
         envelope = read_result(session.platform.store, run)
         if envelope is None and is_launched:
             raise crash_error(seen, run, log_tail) from error
@@ -165,7 +165,7 @@ def _settled(
 
 
 def _is_yet_to_start(run: RunTicket, session: Session, seen: Observation) -> bool:
-    """Whether a run has no process because somebody is only about to start it."""
+    """Whether a run has no process because a client is about to start it."""
     return seen.phase is Phase.GONE and is_being_launched(session.api.read_run(run.run_id))
 
 
@@ -175,7 +175,7 @@ def _pause_seconds(waited_seconds: float) -> float:
 
 
 class _Left:
-    """Looks whether a run has left its result while nobody can say how its process is."""
+    """Looks for a run's result while its pod cannot be observed."""
 
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
@@ -194,7 +194,7 @@ class _Left:
 
 
 class _Reasons:
-    """Tells the terminal and the run's log what it waits for, whenever that changes."""
+    """Shows why a run is Pending, in the terminal and in the run's log, whenever that changes."""
 
     def __init__(self, run: RunTicket, session: Session, progress: Progress) -> None:
         self._run = run
@@ -248,7 +248,7 @@ class _Output:
 
 
 class Relay:
-    """Tells Prefect that a run runs, and what it prints, where the run cannot do so itself.
+    """Sends a run's state Running and its output to Prefect, where the run cannot do so itself.
 
     Args:
         run: The run.
@@ -268,7 +268,7 @@ class Relay:
         self.is_needed = is_needed
 
     def take(self, seen: Observation) -> None:
-        """Take note of what was seen of the run, and tell of it now and then."""
+        """Take an observation of the run; send its state and its lines now and then."""
         if self.is_needed is False:
             return
         self._lines += self._reader.take(seen.output)
@@ -285,7 +285,7 @@ class Relay:
             self._send()
 
     def finish(self) -> None:
-        """Tell of the rest."""
+        """Send the remaining lines."""
         if self.is_needed is None:
             self._decide()
         if self.is_needed:
@@ -315,7 +315,7 @@ class Relay:
 
 
 def relay_for(run: RunTicket, session: Session) -> Relay:
-    """Return what tells Prefect of a run.
+    """Return the relay of a run's state and output.
 
     Args:
         run: The run.

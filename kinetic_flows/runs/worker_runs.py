@@ -1,8 +1,8 @@
-"""Runs that a Prefect worker starts, as far as Prefect, the store and perhaps the cluster tell.
+"""Runs that a Prefect worker starts: their state, output and result.
 
-Whoever launches or follows such a run may have no access to the cluster: its state and its
-output come from Prefect, its result from the store. Where the cluster can be seen, it tells
-what Prefect cannot know: that a pod died without a word, or why it is not there yet.
+A client may have no access to the cluster of such a run: state and output come from Prefect, the
+result from the store. Where the client sees the cluster, its pods tell what Prefect cannot know:
+that a pod was killed, or why it is not scheduled yet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kinetic_flows.core.object_names import result_object
 from kinetic_flows.platforms.base import Platform
 
 LOOK_SECONDS = 0.5
-"""The API is asked no more often than this, however often somebody looks."""
+"""The Prefect API is asked for a run no more often than this."""
 
 RESULT_SECONDS = 5.0
 """The store is asked no more often than this whether the run has left its result."""
@@ -32,7 +32,7 @@ RESULT_LAG_SECONDS = 60.0
 """How long the result of a Prefect flow may follow the state that the engine in its pod sets."""
 
 LOST_SECONDS = 90.0
-"""How long a run may be in a state that says its process is there while the cluster has none."""
+"""How long a run may be Pending or Running in Prefect while the cluster has no Job of it."""
 
 REREAD_LINES = 50
 """Lines may arrive out of order: so many of the last ones are read again."""
@@ -44,7 +44,7 @@ class WorkerRuns:
     Args:
         api: Where the runs' states and logs are.
         store: Where their results are.
-        processes: What sees the processes that workers start; None where nothing here does.
+        processes: The Jobs or processes that workers start; None where they cannot be seen.
     """
 
     def __init__(self, api: PrefectApi, store: ArtifactStore, processes: Processes | None) -> None:
@@ -60,7 +60,7 @@ class WorkerRuns:
         self._api.schedule(request.run_id)
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
-        """Look at the run; its output is what it has logged, from a position on.
+        """Return the run's phase and, as its output, its log lines from a position on.
 
         Args:
             run_id: The run.
@@ -83,11 +83,11 @@ class WorkerRuns:
         return seen
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
-        """Wait for the run to stop itself, as it does when its state says so; then end it.
+        """Wait for the run to stop itself, as it does when its state is Cancelling; then end it.
 
         A run whose pod waits in the cluster does not notice, and its worker has done with it
         (Prefect 3.8.8 looks for cancellations of runs that are being submitted, no longer): it
-        is ended by whoever sees the pod.
+        is ended by a client that sees the pod.
         """
         deadline = time.monotonic() + grace_seconds
         while not self._api.read_run(run_id).is_final and time.monotonic() < deadline:
@@ -97,7 +97,7 @@ class WorkerRuns:
         self._known.pop(run_id, None)
 
     def discard(self, run_id: str) -> None:
-        """Remove what is left of the run's process, where it can be seen."""
+        """Remove the run's Job or process record, where it can be seen."""
         if self._processes is not None:
             self._processes.discard(run_id)
 
@@ -158,10 +158,10 @@ class WorkerRuns:
 
 
 def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Processes:
-    """Return what watches and stops a run, wherever its process is.
+    """Return what observes and stops a run: the launcher, or Prefect for a worker's run.
 
-    Whoever has no access to the cluster, or looks at another part of it, follows every run as one
-    that a worker started: that it has no process where one looks tells nothing.
+    A client without access to the cluster, or with another namespace, treats every run as one that
+    a worker started: that its namespace has no Job of the run says nothing.
 
     Args:
         platform: Where the run is.
@@ -176,7 +176,7 @@ def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Process
 
 
 def _waiting(record: RunRecord) -> str:
-    """Say what a run waits for that no worker has taken."""
+    """Return the reason of a run that no worker has taken yet."""
     pool = record.work_pool or "its work pool"
     return (
         f"no worker of work pool {pool} has taken it yet "
@@ -192,14 +192,14 @@ def seconds_in_state(record: RunRecord) -> float:
 
 
 class _Logs:
-    """What a run has logged, as one text that grows."""
+    """A run's log lines in Prefect, as one text that grows."""
 
     def __init__(self) -> None:
         self._count = 0
         self._recent: deque[str] = deque(maxlen=4 * REREAD_LINES)
 
     def read(self, api: PrefectApi, run_id: str, position: int) -> bytes:
-        """Return what came since the last time; everything, at position 0."""
+        """Return the lines since the last call; all lines, at position 0."""
         if position == 0:
             self._count = 0
             self._recent.clear()

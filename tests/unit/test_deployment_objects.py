@@ -58,24 +58,24 @@ def changed(job: StoredTemplate, **changes: Any) -> StoredTemplate:
     return replace(job, template=replace(job.template, **changes))
 
 
-def test_a_pinned_job_needs_nothing_outside_its_own_version(store: LocalStore) -> None:
+def test_a_deployed_job_needs_nothing_outside_its_own_version(store: LocalStore) -> None:
     job = a_job(store, b"call")
-    pinned = deploy_job(job, b"call", PREFIX, store)
+    deployed = deploy_job(job, b"call", PREFIX, store)
     for name in ("runners/", "packs/", "locks/", "wheels/"):
         remove_objects(store, name)
-    data = store.get(pinned.name).data
-    assert sha256_hex(data) == pinned.digest
+    data = store.get(deployed.name).data
+    assert sha256_hex(data) == deployed.digest
     stored = read_job(data)
     found = stored.template
-    assert stored.payload_name.startswith(pinned.version_prefix)
+    assert stored.payload_name.startswith(deployed.version_prefix)
     assert sha256_hex(store.get(stored.payload_name).data) == found.payload_sha256
     assert found.code is not None
     assert found.requirements is not None
     kept = [found.runner, found.code.manifest, *found.code.packs]
     for ref in (*kept, found.requirements.lock, *found.requirements.wheels):
-        assert ref.name.startswith(pinned.version_prefix)
+        assert ref.name.startswith(deployed.version_prefix)
         assert sha256_hex(store.get(ref.name).data) == ref.sha256
-    assert found.content_digest() == pinned.content_digest
+    assert found.content_digest() == deployed.content_digest
     (wheel,) = found.requirements.wheels
     assert wheel.name.endswith("/a-1-py3-none-any.whl"), "uv reads a wheel's name"
 
@@ -91,7 +91,7 @@ def test_where_somebody_has_the_project_makes_no_other_version(store: LocalStore
     assert len(versions) == 1
 
 
-def test_pinning_again_copies_nothing_and_another_job_is_another_version(
+def test_deploying_again_copies_nothing_and_another_job_is_another_version(
     store: LocalStore,
 ) -> None:
     job = a_job(store, b"call")
@@ -107,7 +107,7 @@ def test_pinning_again_copies_nothing_and_another_job_is_another_version(
         store.get(first.name)
 
 
-def test_an_interrupted_pinning_is_finished_by_the_next(store: LocalStore) -> None:
+def test_an_interrupted_deploy_is_finished_by_the_next(store: LocalStore) -> None:
     job = a_job(store, b"call")
     whole = deploy_job(job, b"call", PREFIX, store)
     store.delete(f"{whole.version_prefix}packs/2")
@@ -118,8 +118,8 @@ def test_an_interrupted_pinning_is_finished_by_the_next(store: LocalStore) -> No
 
 def test_where_a_deployments_objects_are_is_read_from_its_job(store: LocalStore) -> None:
     assert PREFIX == "deployments/train-every-night-5b0c79a2/"
-    pinned = deploy_job(a_job(store, b"call"), b"call", PREFIX, store)
-    env = {"KINETIC_JOB": f"{store.uri}/{pinned.name}"}
+    deployed = deploy_job(a_job(store, b"call"), b"call", PREFIX, store)
+    env = {"KINETIC_JOB": f"{store.uri}/{deployed.name}"}
     assert known_prefix({"env": env}, store.uri) == PREFIX
     assert known_prefix({"env": env}, "gs://elsewhere") is None
     assert known_prefix({}, store.uri) is None
