@@ -40,7 +40,7 @@ from kinetic_flows.plans.draft import Call, draft_call, lock_draft
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.platforms.gke.builds.build import BuildSpec
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
-from kinetic_flows.platforms.gke.builds.following import GrowingLog, follow_build
+from kinetic_flows.platforms.gke.builds.followers import GrowingLog, follow_build
 from kinetic_flows.platforms.image_sources import ProjectImage
 from kinetic_flows.runs.session import configure
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of

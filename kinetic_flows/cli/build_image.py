@@ -127,9 +127,9 @@ def build_image(
         return
     _settle_credentials(plan, environ, update=update_credentials)
     print_setup(plan.platform.setup(plan.request.repository))
-    standings = plan.platform.look_up(plan.orders)
-    print_summary(plan, standings)
-    if not yes and any(no_cache or not standing.is_current for standing in standings):
+    existing_images = plan.platform.look_up(plan.specs)
+    print_summary(plan, existing_images)
+    if not yes and any(no_cache or not existing.is_current for existing in existing_images):
         _confirm()
     _run(plan, parameters, environ, progress, as_json=as_json)
     if repo is None:

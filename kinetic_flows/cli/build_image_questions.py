@@ -13,7 +13,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import DEFAULT_ZONE
 from kinetic_flows.core.settings.cloud_names import region
-from kinetic_flows.images.base_orders import CATEGORIES, check_repository, check_tag
+from kinetic_flows.images.base_image_specs import CATEGORIES, check_repository, check_tag
 from kinetic_flows.platforms.gke.builds.base_images import product_version
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE
 

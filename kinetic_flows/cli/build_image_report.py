@@ -18,38 +18,42 @@ from kinetic_flows.platforms.gke.builds.docker_hub import (
 if TYPE_CHECKING:
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
     from kinetic_flows.flows.build_image_task import BaseOutcome
-    from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, Standing
+    from kinetic_flows.images.base_image_specs import (
+        BaseImageSpec,
+        BaseImagesRequest,
+        ExistingImage,
+    )
+    from kinetic_flows.platforms.gke.builds.artifact_registry import Setup
     from kinetic_flows.platforms.gke.builds.build import BuildStep
-    from kinetic_flows.platforms.gke.builds.registry_setup import Setup
 
 
-def print_summary(plan: BaseImagesPlan, standings: Sequence[Standing]) -> None:
+def print_summary(plan: BaseImagesPlan, existing_images: Sequence[ExistingImage]) -> None:
     """Print what is going to happen, to standard error."""
     where = f"in project {plan.platform.project}"
     say(f"base images for {plan.request.repository}, built by Cloud Build {where}:")
-    for standing in standings:
-        order = standing.order
-        if standing.is_current and not order.recipe.from_scratch:
-            digest = standing.image.digest if standing.image else ""
-            say(f"  {order.name}: {order.references[-1]} holds exactly this: {digest}")
+    for existing in existing_images:
+        spec = existing.spec
+        if existing.is_current and not spec.recipe.from_scratch:
+            digest = existing.image.digest if existing.image else ""
+            say(f"  {spec.name}: {spec.references[-1]} holds exactly this: {digest}")
             continue
-        say(f"  {order.name}: build {' and '.join(order.references)}")
-        for reference, digest in standing.replaced.items():
+        say(f"  {spec.name}: build {' and '.join(spec.references)}")
+        for reference, digest in existing.replaced.items():
             say(f"    replaces {reference.rpartition('/')[2]} {digest}")
 
 
 def print_dry_run(plan: BaseImagesPlan, *, as_json: bool) -> None:
     """Print names, Dockerfiles and build steps."""
     if as_json:
-        print(json.dumps([_described(plan, order) for order in plan.orders], indent=2))
+        print(json.dumps([_described(plan, spec) for spec in plan.specs], indent=2))
         return
-    for order in plan.orders:
-        print(f"== {order.name}: {' '.join(order.references)}")
-        print(f"-- {order.context.dockerfile}")
-        print(_dockerfile(order).rstrip())
-        print("-- files: " + " ".join(sorted(order.context.files)))
+    for spec in plan.specs:
+        print(f"== {spec.name}: {' '.join(spec.references)}")
+        print(f"-- {spec.context.dockerfile}")
+        print(_dockerfile(spec).rstrip())
+        print("-- files: " + " ".join(sorted(spec.context.files)))
         print("-- steps")
-        for step in plan.platform.steps(order):
+        for step in plan.platform.steps(spec):
             print(f"  {_command(step)}")
         print()
 
@@ -135,19 +139,19 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _described(plan: BaseImagesPlan, order: BaseOrder) -> dict[str, Any]:
+def _described(plan: BaseImagesPlan, spec: BaseImageSpec) -> dict[str, Any]:
     return {
-        "name": order.name,
-        "references": order.references,
-        "inputs": order.inputs,
-        "dockerfile": _dockerfile(order),
-        "files": sorted(order.context.files),
-        "steps": [asdict(step) for step in plan.platform.steps(order)],
+        "name": spec.name,
+        "references": spec.references,
+        "inputs": spec.inputs,
+        "dockerfile": _dockerfile(spec),
+        "files": sorted(spec.context.files),
+        "steps": [asdict(step) for step in plan.platform.steps(spec)],
     }
 
 
-def _dockerfile(order: BaseOrder) -> str:
-    return order.context.files[order.context.dockerfile].decode()
+def _dockerfile(spec: BaseImageSpec) -> str:
+    return spec.context.files[spec.context.dockerfile].decode()
 
 
 def _command(step: BuildStep) -> str:

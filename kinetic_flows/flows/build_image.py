@@ -33,16 +33,16 @@ from kinetic_flows.flows.build_image_task import (
 )
 from kinetic_flows.flows.defaults import own_settings
 from kinetic_flows.flows.engine import quiet_console
-from kinetic_flows.images.base_orders import (
+from kinetic_flows.images.base_image_specs import (
     CATEGORIES,
+    BaseImageSpec,
     BaseImagesRequest,
-    BaseOrder,
-    base_orders,
+    base_image_specs,
     check_categories,
     check_pythons,
     check_repository,
     check_tag,
-    controller_order,
+    controller_image_spec,
 )
 from kinetic_flows.platforms.gke.builds.base_images import (
     BaseImagePlatform,
@@ -74,14 +74,14 @@ class BaseImagesPlan:
     Attributes:
         request: What is asked for.
         settings: The settings in force.
-        orders: The images.
+        specs: The images.
         platform: Where they are built and kept.
         on_docker_hub: Whether they go to Docker Hub.
     """
 
     request: BaseImagesRequest
     settings: Settings
-    orders: tuple[BaseOrder, ...]
+    specs: tuple[BaseImageSpec, ...]
     platform: BaseImagePlatform
     on_docker_hub: bool
 
@@ -126,16 +126,16 @@ def plan_base_images(
         dockerfile=Path(parameters.dockerfile) if parameters.dockerfile else None,
         from_scratch=parameters.no_cache,
     )
-    orders = base_orders(request)
-    for warning in dict.fromkeys(line for order in orders for line in order.warnings):
+    specs = base_image_specs(request)
+    for warning in dict.fromkeys(line for spec in specs for line in spec.warnings):
         progress.warning(warning)
     settings = _settings(parameters, environ, progress)
     if parameters.controller:
-        orders += (controller_order(request, *own_wheel(settings.home, environ)),)
+        specs += (controller_image_spec(request, *own_wheel(settings.home, environ)),)
     return BaseImagesPlan(
         request=request,
         settings=settings,
-        orders=orders,
+        specs=specs,
         platform=BaseImagePlatform(settings.required_cloud(), environ),
         on_docker_hub=needs_docker_hub(request.repository),
     )
@@ -244,7 +244,7 @@ def run_here(
 def _build(plan: BaseImagesPlan, progress: Progress) -> list[BaseOutcome]:
     with stoppable() as work:
         futures = build_base_image_task.map(
-            plan.orders, platform=unmapped(plan.platform), progress=unmapped(progress)
+            plan.specs, platform=unmapped(plan.platform), progress=unmapped(progress)
         )
         try:
             futures.wait()
@@ -252,18 +252,18 @@ def _build(plan: BaseImagesPlan, progress: Progress) -> list[BaseOutcome]:
             work.stop()
             plan.platform.cancel_builds()
             raise
-    return [_outcome(order, future) for order, future in zip(plan.orders, futures, strict=True)]
+    return [_outcome(spec, future) for spec, future in zip(plan.specs, futures, strict=True)]
 
 
-def _outcome(order: BaseOrder, future: PrefectFuture[BaseOutcome]) -> BaseOutcome:
+def _outcome(spec: BaseImageSpec, future: PrefectFuture[BaseOutcome]) -> BaseOutcome:
     result: Any = future.result(raise_on_failure=False)
     if isinstance(result, BaseOutcome):
         return result
     if not isinstance(result, KineticError):
         raise result if isinstance(result, BaseException) else TypeError(f"no outcome: {result}")
     return BaseOutcome(
-        name=order.name,
-        references=order.references,
+        name=spec.name,
+        references=spec.references,
         action="failed",
         seconds=result.seconds if isinstance(result, BaseImageFailed) else 0.0,
         error=str(result),

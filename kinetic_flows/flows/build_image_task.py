@@ -18,7 +18,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.steps import Step, publish_link, step
-from kinetic_flows.images.base_orders import BaseOrder, find_standing
+from kinetic_flows.images.base_image_specs import BaseImageSpec, find_existing
 from kinetic_flows.platforms.gke.builds.base_images import BaseImagePlatform
 
 
@@ -53,9 +53,10 @@ class BaseImageFailed(BuildError):
         self.seconds = seconds
 
 
+# "order" is in what Prefect keeps of the task: how its runs are called.
 @own_task(TASK_BUILD_BASE_IMAGE, run_name=TASK_BUILD_BASE_IMAGE + " {order.name}")
 def build_base_image_task(
-    order: BaseOrder, platform: BaseImagePlatform, progress: Progress
+    order: BaseImageSpec, platform: BaseImagePlatform, progress: Progress
 ) -> BaseOutcome:
     """Build and push one base image, unless its names hold one of exactly these inputs."""
     started = time.monotonic()
@@ -69,12 +70,12 @@ def build_base_image_task(
 
 
 def _ensure(
-    order: BaseOrder, platform: BaseImagePlatform, current: Step, progress: Progress
+    spec: BaseImageSpec, platform: BaseImagePlatform, current: Step, progress: Progress
 ) -> tuple[ResolvedImage, Literal["built", "unchanged"]]:
-    standing = find_standing(order, platform.registry)
-    if standing.image is not None and standing.is_current and not order.recipe.from_scratch:
-        return standing.image, "unchanged"
-    return _build(order, platform, current, progress), "built"
+    existing = find_existing(spec, platform.registry)
+    if existing.image is not None and existing.is_current and not spec.recipe.from_scratch:
+        return existing.image, "unchanged"
+    return _build(spec, platform, current, progress), "built"
 
 
 def _seconds_since(started: float) -> float:
@@ -82,25 +83,25 @@ def _seconds_since(started: float) -> float:
 
 
 def _build(
-    order: BaseOrder, platform: BaseImagePlatform, current: Step, progress: Progress
+    spec: BaseImageSpec, platform: BaseImagePlatform, current: Step, progress: Progress
 ) -> ResolvedImage:
     """Build an image: what it prints goes to Prefect, the link to the build is shown, too."""
 
     def announce(build: StartedBuild) -> None:
         publish_link(build.url, f"Cloud Build {build.id} makes {build.image}")
-        progress.notice(f"{order.name}: Cloud Build {build.id}: {build.url}")
+        progress.notice(f"{spec.name}: Cloud Build {build.id}: {build.url}")
 
-    image = platform.build(order, current.log, on_build=announce)
+    image = platform.build(spec, current.log, on_build=announce)
     publish_link(image_page(image.reference), f"The image {image.reference}")
     return image
 
 
 def _outcome(
-    order: BaseOrder, image: ResolvedImage, action: Literal["built", "unchanged"], seconds: float
+    spec: BaseImageSpec, image: ResolvedImage, action: Literal["built", "unchanged"], seconds: float
 ) -> BaseOutcome:
     return BaseOutcome(
-        name=order.name,
-        references=order.references,
+        name=spec.name,
+        references=spec.references,
         action=action,
         digest=image.digest,
         size_bytes=image.config.size_bytes if image.config else 0,

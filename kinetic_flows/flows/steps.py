@@ -15,7 +15,7 @@ from prefect.logging.loggers import PrefectLogAdapter
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.platforms.gke.builds.progress import activity_of
+from kinetic_flows.platforms.gke.builds.build import activity_of
 
 logger = logging.getLogger(__name__)
 

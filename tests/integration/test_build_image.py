@@ -29,7 +29,7 @@ from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import BuildError, ImageError, RegistryAccessError, UsageError
 from kinetic_flows.images.base_lookup import WantedBase, find_base
-from kinetic_flows.platforms.gke.builds.registry_setup import READER, WRITER
+from kinetic_flows.platforms.gke.builds.artifact_registry import READER, WRITER
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
 from loopback.cloud import USERNAME as GOOGLE_ACCOUNT

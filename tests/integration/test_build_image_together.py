@@ -15,7 +15,7 @@ from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.images.base_orders import BaseImagesRequest, BaseOrder, base_orders
+from kinetic_flows.images.base_image_specs import BaseImageSpec, BaseImagesRequest, base_image_specs
 from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from loopback.cloud_build import Status
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def builder(quick_bases: QuickBases) -> Iterator[CloudBuildBuilder]:
-    """Builds what the command orders, as any number of its processes would."""
+    """Builds what the command asks for, as any number of its processes would."""
     url = quick_bases.environment["STORAGE_EMULATOR_HOST"]
     with (
         closing(CloudBuild("my-project", endpoint=quick_bases.server.endpoint)) as builds,
@@ -49,8 +49,10 @@ def builder(quick_bases: QuickBases) -> Iterator[CloudBuildBuilder]:
         )
 
 
-def order_of(quick_bases: QuickBases, *, tag: str = "v1", from_scratch: bool = False) -> BaseOrder:
-    """An order for the base image for CPUs."""
+def spec_of(
+    quick_bases: QuickBases, *, tag: str = "v1", from_scratch: bool = False
+) -> BaseImageSpec:
+    """A specification of the base image for CPUs."""
     request = BaseImagesRequest(
         repository=quick_bases.repository,
         tag=tag,
@@ -59,12 +61,12 @@ def order_of(quick_bases: QuickBases, *, tag: str = "v1", from_scratch: bool = F
         pythons=(MINOR,),
         from_scratch=from_scratch,
     )
-    (order,) = base_orders(request)
-    return order
+    (spec,) = base_image_specs(request)
+    return spec
 
 
-def make(builder: CloudBuildBuilder, order: BaseOrder) -> ResolvedImage:
-    return builder.build_order(order, (), lambda _: None)
+def make(builder: CloudBuildBuilder, spec: BaseImageSpec) -> ResolvedImage:
+    return builder.build_base(spec, (), lambda _: None)
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
@@ -72,10 +74,10 @@ def test_of_many_who_ask_for_a_base_at_once_one_builds_and_all_get_its_digest(
     quick_bases: QuickBases, builder: CloudBuildBuilder, from_scratch: bool
 ) -> None:
     quick_bases.worker.seconds = 3
-    order = order_of(quick_bases, from_scratch=from_scratch)
+    spec = spec_of(quick_bases, from_scratch=from_scratch)
 
     with ThreadPoolExecutor(6) as pool:
-        images = list(pool.map(lambda _: make(builder, order), range(6)))
+        images = list(pool.map(lambda _: make(builder, spec), range(6)))
 
     assert len(quick_bases.builds) == 1
     assert len({image.digest for image in images}) == 1
@@ -85,12 +87,12 @@ def test_other_names_and_other_inputs_are_builds_of_their_own(
     quick_bases: QuickBases, builder: CloudBuildBuilder
 ) -> None:
     quick_bases.worker.seconds = 1
-    one, two = order_of(quick_bases, tag="v1"), order_of(quick_bases, tag="v2")
+    one, two = spec_of(quick_bases, tag="v1"), spec_of(quick_bases, tag="v2")
     fewer_names = replace(two, references=two.references[:1])
     other = replace(one, inputs=two.inputs[::-1])
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda order: make(builder, order), (one, two, fewer_names, other)))
+        list(pool.map(lambda spec: make(builder, spec), (one, two, fewer_names, other)))
 
     assert len(quick_bases.builds) == 4
     pushed = [[step.args[-1] for step in build.steps if step.args[0] == "push"]
@@ -103,10 +105,10 @@ def test_the_next_in_line_builds_when_the_build_it_followed_was_cancelled(
 ) -> None:
     quick_bases.worker.seconds = 1
     quick_bases.worker.endings = [Status.CANCELLED]
-    order = order_of(quick_bases)
+    spec = spec_of(quick_bases)
 
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(make, builder, order) for _ in range(2)]
+        asked = [pool.submit(make, builder, spec) for _ in range(2)]
         errors = [future.exception() for future in asked]
 
     assert [type(error) for error in errors if error] == [BuildError]

@@ -13,11 +13,11 @@ from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.launcher import LauncherSettings
-from kinetic_flows.platforms.gke.phase import Patience
+from kinetic_flows.platforms.gke.phase import Timeouts
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
 
-RESTRICTED = LauncherSettings(namespace="team-a", patience=Patience(hopeless_timeout_seconds=1.5))
+RESTRICTED = LauncherSettings(namespace="team-a", timeouts=Timeouts(hopeless_timeout_seconds=1.5))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, Phase
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
-from kinetic_flows.platforms.gke.phase import Patience
+from kinetic_flows.platforms.gke.phase import Timeouts
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure
@@ -91,9 +91,9 @@ def launcher(cluster: LoopbackCluster) -> Iterator[KubernetesLauncher]:
         yield made
 
 
-def impatient(seconds: float = 0.5) -> LauncherSettings:
+def short_timeouts(seconds: float = 0.5) -> LauncherSettings:
     return LauncherSettings(
-        patience=Patience(schedule_timeout_seconds=seconds, hopeless_timeout_seconds=seconds)
+        timeouts=Timeouts(schedule_timeout_seconds=seconds, hopeless_timeout_seconds=seconds)
     )
 
 
@@ -349,7 +349,7 @@ def test_a_job_that_somebody_deleted_is_gone(cluster, launcher):
 
 
 def test_a_run_without_a_node_fails_with_what_it_would_have_needed(cluster):
-    with a_launcher(cluster, impatient()) as launcher:
+    with a_launcher(cluster, short_timeouts()) as launcher:
         ended = launch(launcher, a_request("", accelerator="tpu-v6e-8")).end()
     assert ended.phase is Phase.FAILED
     assert ended.reason.startswith("it did not start within 0.5 seconds: ")
@@ -368,7 +368,7 @@ def test_how_long_a_run_may_wait_stands_on_its_job_for_whoever_looks(cluster, la
 
 
 def test_a_run_that_is_given_up_leaves_nothing_in_the_cluster(cluster):
-    with a_launcher(cluster, impatient()) as launcher:
+    with a_launcher(cluster, short_timeouts()) as launcher:
         run = launch(launcher, a_request("", accelerator="tpu-v6e-8"))
         ended = run.end()
         assert ended.reason.startswith("it did not start within 0.5 seconds: no node pool has")
@@ -387,7 +387,7 @@ def test_a_run_that_is_given_up_leaves_nothing_in_the_cluster(cluster):
 )
 def test_a_node_that_cannot_be_had_says_why(cluster, failure, words):
     cluster.add_nodes(replace(V6E, failure=failure))
-    with a_launcher(cluster, impatient()) as launcher:
+    with a_launcher(cluster, short_timeouts()) as launcher:
         ended = launch(launcher, a_request("", accelerator="tpu-v6e-8")).end()
     assert words in ended.reason
 
@@ -415,7 +415,7 @@ def test_an_image_that_cannot_be_pulled_says_why(tmp_path, answer, words):
 
     with LoopbackCluster(tmp_path, pull_image=refuse) as cluster:
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
-        with a_launcher(cluster, impatient(30)) as launcher:
+        with a_launcher(cluster, short_timeouts(30)) as launcher:
             run = launch(launcher, a_request(""))
             seen = run.until(Phase.PENDING, reason=words)
     assert "the node cannot pull registry/image@sha256:" in seen.reason
@@ -428,7 +428,7 @@ def test_an_image_that_disappears_under_a_run_says_so_when_it_is_to_start_again(
         if not has_image:
             raise ImagePullFailure("manifest unknown")
 
-    settings = LauncherSettings(patience=Patience(hopeless_timeout_seconds=0.5))
+    settings = LauncherSettings(timeouts=Timeouts(hopeless_timeout_seconds=0.5))
     with (
         LoopbackCluster(tmp_path, pull_image=pull) as cluster,
         a_launcher(cluster, settings) as own,
@@ -461,7 +461,7 @@ def test_a_hopeless_wait_is_given_up_early(tmp_path):
     async def refuse(image: str) -> None:
         raise ImagePullFailure("manifest unknown")
 
-    settings = LauncherSettings(patience=Patience(hopeless_timeout_seconds=0.5))
+    settings = LauncherSettings(timeouts=Timeouts(hopeless_timeout_seconds=0.5))
     with LoopbackCluster(tmp_path, pull_image=refuse) as cluster:
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         with a_launcher(cluster, settings) as launcher:

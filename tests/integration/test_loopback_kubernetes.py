@@ -13,8 +13,8 @@ from kubernetes_asyncio import client, config, watch
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
+from kinetic_flows.platforms.gke.diagnosis import explain_denial, explain_refusal
 from kinetic_flows.platforms.gke.ending import explain_end
-from kinetic_flows.platforms.gke.refusal import explain_denial, explain_refusal
 from kinetic_flows.platforms.gke.waiting import explain_waiting
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinetic_flows.core.image_reference import image_page
-from kinetic_flows.platforms.gke.builds.progress import activity_of
+from kinetic_flows.platforms.gke.builds.build import activity_of
 
 
 @pytest.mark.parametrize(

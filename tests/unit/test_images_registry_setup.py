@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kinetic_flows.platforms.gke.builds.failures import explain_refusal
-from kinetic_flows.platforms.gke.builds.registry_setup import (
+from kinetic_flows.platforms.gke.builds.artifact_registry import (
     READER,
     WRITER,
     ArtifactRepository,
@@ -14,6 +13,7 @@ from kinetic_flows.platforms.gke.builds.registry_setup import (
     node_account,
     plan_setup,
 )
+from kinetic_flows.platforms.gke.builds.failures import explain_refusal
 
 BUILDER = "42-compute@developer.gserviceaccount.com"
 REPOSITORY = ArtifactRepository(location="us", project="my-project", name="bases")

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis
+from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis, explain_refusal
 from kinetic_flows.platforms.gke.ending import explain_end, explain_pod
-from kinetic_flows.platforms.gke.refusal import explain_refusal
 from kinetic_flows.platforms.gke.waiting import explain_waiting
 
 V6E = {

@@ -19,7 +19,7 @@ from kinetic_flows.clients.kubernetes.client import (
 from kinetic_flows.clients.kubernetes.watch import Follower
 from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
-from kinetic_flows.platforms.gke.phase import judge
+from kinetic_flows.platforms.gke.phase import evaluate
 from kinetic_flows.platforms.gke.state import KindSink, NamespaceState, RunView
 
 RUN = "11111111-2222-4333-8444-555555555555"
@@ -171,7 +171,7 @@ def test_a_deleted_job_is_gone_and_its_last_pods_with_it():
     assert state.view(RUN).departed[0]["status"]["phase"] == "Failed"
     state.remove("jobs", job())
     assert state.view(RUN).departed == ()
-    assert judge(state.view(RUN)).phase is Phase.GONE
+    assert evaluate(state.view(RUN)).phase is Phase.GONE
 
 
 def test_a_job_just_made_survives_a_list_that_began_before_it():
@@ -222,7 +222,7 @@ def test_a_run_that_has_ended_is_known_as_before_and_takes_a_fraction_of_the_roo
             state.put("jobs", json.loads(texts[1]))
         taken = tracemalloc.get_traced_memory()[0] / 200 / 1000
         tracemalloc.stop()
-        assert judge(state.view(run)).phase is (Phase.SUCCEEDED if ended else Phase.RUNNING)
+        assert evaluate(state.view(run)).phase is (Phase.SUCCEEDED if ended else Phase.RUNNING)
         return taken
 
     assert kilobytes_for_each(ended=True) < kilobytes_for_each(ended=False) / 3
@@ -235,7 +235,7 @@ def test_a_run_that_has_ended_still_takes_in_what_happens_to_it():
     state.remove("pods", pod(phase="Failed"))
     assert len(state.view(RUN).departed) == 1
     state.replace("jobs", [ended_job(3)], time.monotonic() + 1)
-    assert judge(state.view(RUN)).phase is Phase.SUCCEEDED
+    assert evaluate(state.view(RUN)).phase is Phase.SUCCEEDED
     state.replace("jobs", [], time.monotonic() + 1)
     assert state.view(RUN) == RunView()
 

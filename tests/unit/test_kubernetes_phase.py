@@ -9,7 +9,7 @@ import pytest
 
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.launcher import Phase
-from kinetic_flows.platforms.gke.phase import Patience, gives_up, judge, patience_of
+from kinetic_flows.platforms.gke.phase import Timeouts, evaluate, gives_up, timeouts_of
 from kinetic_flows.platforms.gke.state import RunView
 
 NOON = "2026-01-01T12:00:00Z"
@@ -65,37 +65,37 @@ def preempted(ended: str = FIVE) -> dict[str, Any]:
 
 
 def test_a_run_waits_since_its_job_was_made():
-    verdict = judge(RunView(job=job(), pods=(pod("Pending"),)))
-    assert verdict.phase is Phase.PENDING
-    assert verdict.waiting_since == datetime(2026, 1, 1, 12, tzinfo=UTC)
+    status = evaluate(RunView(job=job(), pods=(pod("Pending"),)))
+    assert status.phase is Phase.PENDING
+    assert status.waiting_since == datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def test_a_preempted_runs_wait_begins_with_its_end_and_not_with_the_job():
-    verdict = judge(RunView(job=job(failed=1), pods=(preempted(),)))
-    assert verdict.phase is Phase.PENDING
-    assert verdict.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
-    assert verdict.reason == (
+    status = evaluate(RunView(job=job(failed=1), pods=(preempted(),)))
+    assert status.phase is Phase.PENDING
+    assert status.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
+    assert status.reason == (
         "the pod was preempted: Google took its Spot VM; it starts again "
         "(disturbance 1 of at most 3)"
     )
 
 
 def test_a_preempted_runs_wait_goes_on_with_the_pod_that_replaces_it():
-    verdict = judge(RunView(job=job(), pods=(preempted(), pod("Pending", LATER))))
-    assert verdict.waiting_since == datetime(2026, 1, 1, 17, 0, 5, tzinfo=UTC)
+    status = evaluate(RunView(job=job(), pods=(preempted(), pod("Pending", LATER))))
+    assert status.waiting_since == datetime(2026, 1, 1, 17, 0, 5, tzinfo=UTC)
 
 
 def test_a_pod_that_went_with_its_node_still_says_why_the_run_waits():
-    verdict = judge(RunView(job=job(failed=1), departed=(preempted(),)))
-    assert verdict.phase is Phase.PENDING
-    assert "Google took its Spot VM" in verdict.reason
-    assert verdict.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
+    status = evaluate(RunView(job=job(failed=1), departed=(preempted(),)))
+    assert status.phase is Phase.PENDING
+    assert "Google took its Spot VM" in status.reason
+    assert status.waiting_since == datetime(2026, 1, 1, 17, tzinfo=UTC)
 
 
 def test_a_restarted_run_that_runs_says_why_it_was_restarted():
-    verdict = judge(RunView(job=job(), pods=(preempted(), pod("Running", LATER))))
-    assert verdict.phase is Phase.RUNNING
-    assert "Google took its Spot VM" in verdict.reason
+    status = evaluate(RunView(job=job(), pods=(preempted(), pod("Running", LATER))))
+    assert status.phase is Phase.RUNNING
+    assert "Google took its Spot VM" in status.reason
 
 
 FAILURES = {
@@ -127,64 +127,66 @@ def test_nobody_says_what_follows_from_an_end_before_the_job_has_decided(failed_
         RunView(job=job(limit=limit), departed=(failed_pod,)),
         RunView(job=job(("FailureTarget", "why"), failed=1, limit=limit), pods=(failed_pod,)),
     ):
-        verdict = judge(view)
-        assert (verdict.phase, verdict.reason) == (Phase.RUNNING, "")
-        assert not gives_up(verdict, Patience(schedule_timeout_seconds=0), 1e9)
+        status = evaluate(view)
+        assert (status.phase, status.reason) == (Phase.RUNNING, "")
+        assert not gives_up(status, Timeouts(schedule_timeout_seconds=0), 1e9)
 
 
 def test_an_end_that_is_noted_with_its_job_is_decided_before_its_number_is():
     tracked = with_metadata(preempted(), finalizers=["batch.kubernetes.io/job-tracking"])
     noted = job()
     noted["status"]["uncountedTerminatedPods"] = {"failed": [tracked["metadata"]["uid"]]}
-    assert "it starts again (disturbance 1 of" in judge(RunView(job=noted, pods=(tracked,))).reason
+    assert (
+        "it starts again (disturbance 1 of" in evaluate(RunView(job=noted, pods=(tracked,))).reason
+    )
 
 
 def test_a_failure_beyond_the_limit_is_never_said_to_start_again():
-    verdict = judge(RunView(job=job(failed=1, limit=0), pods=(preempted(),)))
-    assert "again" not in verdict.reason
+    status = evaluate(RunView(job=job(failed=1, limit=0), pods=(preempted(),)))
+    assert "again" not in status.reason
 
 
 def test_of_a_restarted_run_that_ends_only_the_first_start_is_spoken_of():
     second = pod("Failed", LATER)
-    verdict = judge(RunView(job=job(failed=1), pods=(preempted(), second)))
-    assert verdict.phase is Phase.RUNNING
-    assert verdict.reason.endswith("it starts again (disturbance 1 of at most 3)")
+    status = evaluate(RunView(job=job(failed=1), pods=(preempted(), second)))
+    assert status.phase is Phase.RUNNING
+    assert status.reason.endswith("it starts again (disturbance 1 of at most 3)")
 
 
 def test_pods_that_a_queue_took_away_do_not_hide_that_it_did():
     waiting = job(failed=0, labels={"kueue.x-k8s.io/queue-name": "tpus"})
     waiting["spec"]["suspend"] = True
-    verdict = judge(RunView(job=waiting, departed=(ended(143),)))
-    assert verdict.phase is Phase.PENDING
-    assert verdict.reason.startswith("queue 'tpus' has not admitted the Job yet")
+    status = evaluate(RunView(job=waiting, departed=(ended(143),)))
+    assert status.phase is Phase.PENDING
+    assert status.reason.startswith("queue 'tpus' has not admitted the Job yet")
 
 
 def test_a_slice_runs_only_when_all_its_hosts_do():
-    verdict = judge(RunView(job=job(), pods=(pod("Running"), pod("Pending", LATER))))
-    assert verdict.phase is Phase.PENDING
+    status = evaluate(RunView(job=job(), pods=(pod("Running"), pod("Pending", LATER))))
+    assert status.phase is Phase.PENDING
 
 
 def test_a_failing_job_is_not_over_while_its_other_pods_stop():
     view = RunView(job=job(("FailureTarget", "PodFailurePolicy")), pods=(pod("Running"),))
-    assert judge(view).phase is Phase.RUNNING
+    assert evaluate(view).phase is Phase.RUNNING
 
 
 def test_a_deleted_job_is_not_over_while_its_pods_stop():
     view = RunView(job=job(deletionTimestamp=FIVE), pods=(pod("Running"),))
-    assert judge(view).phase is Phase.RUNNING
+    assert evaluate(view).phase is Phase.RUNNING
 
 
 @pytest.mark.parametrize(
-    ("patience", "waited_seconds", "words"),
+    ("timeouts", "waited_seconds", "words"),
     [
-        (Patience(schedule_timeout_seconds=60), 59, ""),
-        (Patience(schedule_timeout_seconds=60), 60, "it did not start within 60 seconds: "),
-        (Patience(schedule_timeout_seconds=None), 1e9, ""),
+        (Timeouts(schedule_timeout_seconds=60), 59, ""),
+        (Timeouts(schedule_timeout_seconds=60), 60, "it did not start within 60 seconds: "),
+        (Timeouts(schedule_timeout_seconds=None), 1e9, ""),
     ],
 )
-def test_a_wait_ends_with_the_reason_it_had(patience, waited_seconds, words):
-    verdict = judge(RunView(job=job(), pods=(pod("Pending"),)))
-    said = gives_up(verdict, patience, waited_seconds)
+def test_a_wait_ends_with_the_reason_it_had(timeouts, waited_seconds, words):
+    status = evaluate(RunView(job=job(), pods=(pod("Pending"),)))
+    said = gives_up(status, timeouts, waited_seconds)
     assert said.startswith(words) if words else not said
 
 
@@ -195,26 +197,26 @@ def test_a_wait_that_cannot_help_ends_sooner():
         job=job(), pods=(pod("Pending", conditions=[unscheduled]),), events=(said("Not"),)
     )
     pools = (NodePool(name="gpus", accelerator="nvidia-l4", machine_type="g2-standard-4"),)
-    assert gives_up(judge(view, pools), Patience(), 120) == (
+    assert gives_up(evaluate(view, pools), Timeouts(), 120) == (
         "it cannot start: no node pool has gke-spot=true; the cluster has: "
         "gpus (nvidia-l4 g2-standard-4); create such a node pool, or take an accelerator that "
         "the cluster has"
     )
-    assert not gives_up(judge(view), Patience(), 120), "nobody knows the node pools"
+    assert not gives_up(evaluate(view), Timeouts(), 120), "nobody knows the node pools"
 
 
 def test_before_the_autoscaler_has_spoken_no_node_pool_is_said_to_be_missing():
     message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
     unscheduled = {"type": "PodScheduled", "status": "False", "message": message}
     view = RunView(job=job(), pods=(pod("Pending", conditions=[unscheduled]),))
-    verdict = judge(view, ())
-    assert verdict.reason.startswith("no node fits yet, and the autoscaler has not said whether")
-    assert not gives_up(verdict, Patience(), 120)
+    status = evaluate(view, ())
+    assert status.reason.startswith("no node fits yet, and the autoscaler has not said whether")
+    assert not gives_up(status, Timeouts(), 120)
 
 
 def test_what_runs_is_never_given_up():
-    verdict = judge(RunView(job=job(), pods=(pod("Running"),)))
-    assert not gives_up(verdict, Patience(schedule_timeout_seconds=1), 1e9)
+    status = evaluate(RunView(job=job(), pods=(pod("Running"),)))
+    assert not gives_up(status, Timeouts(schedule_timeout_seconds=1), 1e9)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_what_runs_is_never_given_up():
 )
 def test_a_job_says_how_long_it_may_wait(said, limit):
     annotations = {} if said is None else {"kinetic-flows/schedule-timeout-seconds": said}
-    found = patience_of(job(annotations=annotations), Patience())
+    found = timeouts_of(job(annotations=annotations), Timeouts())
     assert found.schedule_timeout_seconds == limit
 
 
@@ -236,6 +238,6 @@ def test_a_job_says_how_long_it_may_wait(said, limit):
     ],
 )
 def test_what_ended_a_run_tells_whether_another_call_may_get_further(last_pod, reason, is_lasting):
-    verdict = judge(RunView(job=job(("Failed", reason), limit=0), pods=(last_pod,)))
-    assert verdict.phase is Phase.FAILED
-    assert verdict.is_lasting is is_lasting
+    status = evaluate(RunView(job=job(("Failed", reason), limit=0), pods=(last_pod,)))
+    assert status.phase is Phase.FAILED
+    assert status.is_lasting is is_lasting

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis
+from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis, explain_denial, explain_refusal
 from kinetic_flows.platforms.gke.ending import explain_pod
-from kinetic_flows.platforms.gke.phase import Patience, gives_up, judge
-from kinetic_flows.platforms.gke.refusal import explain_denial, explain_refusal
+from kinetic_flows.platforms.gke.phase import Timeouts, evaluate, gives_up
 from kinetic_flows.platforms.gke.state import RunView
 from kinetic_flows.platforms.gke.waiting import explain_waiting
 
@@ -119,8 +118,8 @@ def test_a_pool_that_gets_no_node_now_is_no_missing_pool_and_is_never_given_up_e
     assert "node pool v6e would have gke-tpu-accelerator=tpu-v6e-slice" in diagnosis.message
     view = RunView(job=JOB, pods=(a_pod(V6E),), events=tuple(events(*told)))
     for pools in ((CPU_POOL, V6E_POOL), None):
-        verdict = judge(view, pools)
-        assert not gives_up(verdict, Patience(hopeless_timeout_seconds=0), 1000)
+        status = evaluate(view, pools)
+        assert not gives_up(status, Timeouts(hopeless_timeout_seconds=0), 1000)
 
 
 @pytest.mark.parametrize(("words", "cause", "said"), FAILURES)

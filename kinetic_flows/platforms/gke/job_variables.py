@@ -96,7 +96,7 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
             **request.environment,
             **_host_environment(request),
         },
-        "annotations": _patience(request) or None,
+        "annotations": _schedule_timeout(request) or None,
         "security_context": request.security_context,
         **_accelerator_variables(request.accelerator),
         **_host_variables(request),
@@ -189,7 +189,7 @@ def _bootstrap_arguments(mode: ImageMode) -> tuple[str, ...]:
     return ("-c", read_bootstrap().decode())
 
 
-def _patience(request: PodRequest) -> dict[str, str]:
+def _schedule_timeout(request: PodRequest) -> dict[str, str]:
     """Write on the Job how long it may wait, so that whoever looks at it knows."""
     limit = request.schedule_timeout_seconds
     if limit == DEFAULT_SCHEDULE_TIMEOUT_SECONDS:

@@ -21,19 +21,18 @@ from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
-from kinetic_flows.platforms.gke.diagnosis import condition
+from kinetic_flows.platforms.gke.diagnosis import condition, explain_refusal
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
 from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_job, run_secret
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
-from kinetic_flows.platforms.gke.phase import Patience, Verdict, gives_up, judge, patience_of
+from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
 from kinetic_flows.platforms.gke.preflight import (
     PreflightRequest,
     is_reachable,
     preflight,
     read_node_pools,
 )
-from kinetic_flows.platforms.gke.refusal import explain_refusal
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.room import is_full, make_room
 from kinetic_flows.platforms.gke.state import RunView
@@ -54,11 +53,11 @@ class LauncherSettings:
 
     Attributes:
         namespace: Namespace of their Jobs.
-        patience: How long runs may wait for their pods, where their Jobs do not say.
+        timeouts: How long runs may wait for their pods, where their Jobs do not say.
     """
 
     namespace: str = "default"
-    patience: Patience = field(default_factory=Patience)
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 class KubernetesLauncher:
@@ -72,14 +71,14 @@ class KubernetesLauncher:
     def __init__(self, client: KubernetesClient, settings: LauncherSettings | None = None) -> None:
         self._client = client
         settings = settings or LauncherSettings()
-        self._namespace, self._patience = settings.namespace, settings.patience
+        self._namespace, self._timeouts = settings.namespace, settings.timeouts
         self._node_pools: tuple[NodePool, ...] | None = None
         self._checked: dict[PreflightRequest, tuple[float, Preflight]] = {}
         self._watcher = NamespaceWatcher(client, self._namespace)
         self._outputs = PodOutputs(client, self._namespace, self._watcher.state)
         self._guard = threading.Lock()
         self._checking = threading.Lock()
-        self._verdicts: dict[str, tuple[RunView, Verdict]] = {}
+        self._statuses: dict[str, tuple[RunView, PodStatus]] = {}
         self._given_up: dict[str, str] = {}
         self._began: dict[str, tuple[str, float]] = {}
         self._place_uid: str | None = None
@@ -208,17 +207,17 @@ class KubernetesLauncher:
             LaunchError: The cluster does not tell.
         """
         view = self._watcher.view(run_id)
-        verdict = self._verdict(run_id, view)
+        status = self._status(run_id, view)
         seen = Observation(
-            phase=verdict.phase,
-            exit_code=verdict.exit_code,
-            reason=self._reason(verdict),
-            is_lasting=verdict.is_lasting,
-            is_outdated=not verdict.phase.is_final and self._trouble() is not None,
+            phase=status.phase,
+            exit_code=status.exit_code,
+            reason=self._reason(status),
+            is_lasting=status.is_lasting,
+            is_outdated=not status.phase.is_final and self._trouble() is not None,
         )
         if position is None:
             return seen
-        if verdict.phase.is_final:
+        if status.phase.is_final:
             self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
         output, end = self._outputs.read(run_id, view, position)
         return replace(seen, output=output, position=end)
@@ -266,50 +265,50 @@ class KubernetesLauncher:
     def forget(self, run_id: str) -> None:
         """Do nothing: Kubernetes removes a finished Job, and with it its Secret."""
 
-    def _verdict(self, run_id: str, view: RunView) -> Verdict:
+    def _status(self, run_id: str, view: RunView) -> PodStatus:
         given_up = self._given_up.get(run_id)
         if given_up:
-            return Verdict(phase=Phase.FAILED, reason=given_up, is_lasting=True)
-        known = self._verdicts.get(run_id)
+            return PodStatus(phase=Phase.FAILED, reason=given_up, is_lasting=True)
+        known = self._statuses.get(run_id)
         if known is None or known[0] is not view:
-            known = (view, judge(view, self._node_pools))
-            self._verdicts[run_id] = known
-        verdict = known[1]
-        if verdict.phase.is_final:
-            self._verdicts.pop(run_id, None)
-        patience = patience_of(view.job, self._patience)
-        reason = gives_up(verdict, patience, self._waited(run_id, verdict))
-        return self._give_up(run_id, reason) if reason else verdict
+            known = (view, evaluate(view, self._node_pools))
+            self._statuses[run_id] = known
+        status = known[1]
+        if status.phase.is_final:
+            self._statuses.pop(run_id, None)
+        timeouts = timeouts_of(view.job, self._timeouts)
+        reason = gives_up(status, timeouts, self._waited(run_id, status))
+        return self._give_up(run_id, reason) if reason else status
 
-    def _waited(self, run_id: str, verdict: Verdict) -> float:
+    def _waited(self, run_id: str, status: PodStatus) -> float:
         """Return for how long a run has waited, by this machine's clock where it saw all of it."""
-        if verdict.waiting_since is None:
+        if status.waiting_since is None:
             return 0.0
-        mark = verdict.waiting_since.isoformat()
+        mark = status.waiting_since.isoformat()
         now = time.monotonic()
         known = self._began.get(run_id)
         if known is None or known[0] != mark:
             # Clocks differ: of a wait that has just begun this one alone is asked.
-            age = (datetime.now(UTC) - verdict.waiting_since).total_seconds()
+            age = (datetime.now(UTC) - status.waiting_since).total_seconds()
             known = (mark, now - (age if age > CLOCK_SKEW_SECONDS else 0.0))
             self._began[run_id] = known
         return now - known[1]
 
-    def _give_up(self, run_id: str, reason: str) -> Verdict:
+    def _give_up(self, run_id: str, reason: str) -> PodStatus:
         with self._guard:
             self._given_up.setdefault(run_id, reason)
         job = self._watcher.state.view(run_id).job
         if job is not None:
             self._delete_job(job)
-        return Verdict(phase=Phase.FAILED, reason=self._given_up[run_id], is_lasting=True)
+        return PodStatus(phase=Phase.FAILED, reason=self._given_up[run_id], is_lasting=True)
 
     def _trouble(self) -> KineticError | None:
         return self._watcher.state.trouble((*REQUIRED, SERVER))
 
-    def _reason(self, verdict: Verdict) -> str:
+    def _reason(self, status: PodStatus) -> str:
         trouble = self._trouble()
-        if trouble is None or verdict.phase.is_final or not self._watcher.state.is_stale():
-            return verdict.reason
+        if trouble is None or status.phase.is_final or not self._watcher.state.is_stale():
+            return status.reason
         return f"nothing is heard of the cluster: {trouble.message}"
 
     def _create_job(self, manifest: dict[str, Any], job_name: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ UNKNOWN_JOB = "the cluster has no Job of this run: it was deleted, or never made
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long a run may wait for its pods.
 
     Attributes:
@@ -45,8 +45,8 @@ class Patience:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a run's objects say.
+class PodStatus:
+    """What a run's Job and pods say of it.
 
     Attributes:
         phase: Where it is in its life.
@@ -65,7 +65,7 @@ class Verdict:
     is_lasting: bool = False
 
 
-def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
+def evaluate(view: RunView, pools: Sequence[NodePool] | None = None) -> PodStatus:
     """Say where a run is in its life.
 
     Args:
@@ -73,27 +73,27 @@ def judge(view: RunView, pools: Sequence[NodePool] | None = None) -> Verdict:
         pools: The cluster's node pools; None when they are not known.
     """
     if view.job is None:
-        return Verdict(phase=Phase.GONE, reason=UNKNOWN_JOB)
+        return PodStatus(phase=Phase.GONE, reason=UNKNOWN_JOB)
     # While a failing Job stops its other pods, one of them may still write the result.
     if condition(view.job, "Failed") or condition(view.job, "Complete"):
         # Jobs and pods are watched apart: the pod's own word of its end may come a moment later.
         if any(_is_thought_alive(pod) for pod in view.pods):
-            return Verdict(phase=Phase.RUNNING, reason="its Job has ended, its pods are ending")
+            return PodStatus(phase=Phase.RUNNING, reason="its Job has ended, its pods are ending")
         return _ended(view, view.job)
     if view.job["metadata"].get("deletionTimestamp"):
-        return Verdict(phase=Phase.RUNNING, reason="the Job is being deleted")
+        return PodStatus(phase=Phase.RUNNING, reason="the Job is being deleted")
     if is_decided_over(view.job) or is_undecided(view.job, view.pods, view.departed):
-        return Verdict(phase=Phase.RUNNING, reason=_restarted(view))
+        return PodStatus(phase=Phase.RUNNING, reason=_restarted(view))
     waiting = _unspoken(view, explain_waiting(view.job, view.pods, view.events, pools=pools))
     if waiting is None and view.pods:
         return _running(view)
     reason = "; ".join(part for part in (_restarted(view), str(waiting or "")) if part)
-    return Verdict(
+    return PodStatus(
         phase=Phase.PENDING, reason=reason, waiting_since=_waiting_since(view), waiting=waiting
     )
 
 
-def patience_of(job: Mapping[str, Any] | None, default: Patience) -> Patience:
+def timeouts_of(job: Mapping[str, Any] | None, default: Timeouts) -> Timeouts:
     """Return how long a run may wait: what its Job says, else a default."""
     annotations = ((job or {}).get("metadata") or {}).get("annotations") or {}
     said = annotations.get(SCHEDULE_TIMEOUT_ANNOTATION)
@@ -105,23 +105,23 @@ def patience_of(job: Mapping[str, Any] | None, default: Patience) -> Patience:
         return default
 
 
-def gives_up(verdict: Verdict, patience: Patience, waited_seconds: float) -> str:
+def gives_up(status: PodStatus, timeouts: Timeouts, waited_seconds: float) -> str:
     """Say why a waiting run is to be given up; empty when it is not.
 
     Args:
-        verdict: Where it is in its life.
-        patience: How long it may wait.
+        status: Where it is in its life.
+        timeouts: How long it may wait.
         waited_seconds: How long it has waited.
     """
-    if verdict.phase is not Phase.PENDING:
+    if status.phase is not Phase.PENDING:
         return ""
-    limit = patience.schedule_timeout_seconds
+    limit = timeouts.schedule_timeout_seconds
     if limit is not None and waited_seconds >= limit:
-        why = verdict.reason or "Kubernetes does not say why"
+        why = status.reason or "Kubernetes does not say why"
         return f"it did not start within {limit:g} seconds: {why}"
-    hopeless = verdict.waiting is not None and verdict.waiting.permanent
-    if hopeless and waited_seconds >= patience.hopeless_timeout_seconds:
-        return f"it cannot start: {verdict.reason}"
+    hopeless = status.waiting is not None and status.waiting.permanent
+    if hopeless and waited_seconds >= timeouts.hopeless_timeout_seconds:
+        return f"it cannot start: {status.reason}"
     return ""
 
 
@@ -145,11 +145,11 @@ def _is_thought_alive(pod: Mapping[str, Any]) -> bool:
     return pod_phase(pod) in ("Pending", "Running") and not is_leaving
 
 
-def _ended(view: RunView, job: dict[str, Any]) -> Verdict:
+def _ended(view: RunView, job: dict[str, Any]) -> PodStatus:
     found = explain_end(job, (*view.departed, *view.pods), view.events)
     if found is None or found.cause is Cause.SUCCEEDED:
-        return Verdict(phase=Phase.SUCCEEDED, exit_code=0)
-    return Verdict(
+        return PodStatus(phase=Phase.SUCCEEDED, exit_code=0)
+    return PodStatus(
         phase=Phase.FAILED,
         exit_code=found.exit_code,
         reason=str(found),
@@ -157,15 +157,15 @@ def _ended(view: RunView, job: dict[str, Any]) -> Verdict:
     )
 
 
-def _running(view: RunView) -> Verdict:
+def _running(view: RunView) -> PodStatus:
     alive = [pod for pod in view.pods if pod_phase(pod) == "Running"]
     if not alive and all(pod_phase(pod) == "Failed" for pod in view.pods):
-        return Verdict(
+        return PodStatus(
             phase=Phase.PENDING,
             reason=_restarted(view) or "Kubernetes is making the next pod",
             waiting_since=_last_end(view),
         )
-    return Verdict(phase=Phase.RUNNING, reason=_restarted(view))
+    return PodStatus(phase=Phase.RUNNING, reason=_restarted(view))
 
 
 def _restarted(view: RunView) -> str:

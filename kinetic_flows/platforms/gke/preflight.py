@@ -22,17 +22,17 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
-from kinetic_flows.platforms.gke.diagnosis import Cause
-from kinetic_flows.platforms.gke.manifests import trial_job
-from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
-from kinetic_flows.platforms.gke.refusal import (
+from kinetic_flows.platforms.gke.diagnosis import (
     COUNTED_JOBS,
     FINISHED_JOBS_COUNT,
+    Cause,
     explain_refusal,
     explain_warning,
     refused_security,
     unknown_security,
 )
+from kinetic_flows.platforms.gke.manifests import trial_job
+from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
 

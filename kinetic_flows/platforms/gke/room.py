@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused, jobs_path
-from kinetic_flows.platforms.gke.diagnosis import condition
+from kinetic_flows.platforms.gke.diagnosis import COUNTED_JOBS, condition
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
-from kinetic_flows.platforms.gke.refusal import COUNTED_JOBS
 
 READ_SECONDS = 60.0
 """How long after its end a Job stays in any case, for those who read its pods' output."""

@@ -13,10 +13,10 @@ from kinetic_flows.platforms.gke.diagnosis import (
     condition,
     container_state,
     events_about,
+    explain_denial,
     latest,
     pod_phase,
 )
-from kinetic_flows.platforms.gke.refusal import explain_denial
 from kinetic_flows.platforms.gke.scheduling import explain_unscheduled
 
 PULL_FAILURES = frozenset(

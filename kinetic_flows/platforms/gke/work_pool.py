@@ -9,13 +9,13 @@ from typing import Any, Literal
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused, core_path
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.platforms.gke.diagnosis import explain_refusal
 from kinetic_flows.platforms.gke.manifests import (
     WORK_POOL_TYPE,
     base_job_template,
     headless_service,
 )
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
-from kinetic_flows.platforms.gke.refusal import explain_refusal
 from kinetic_flows.platforms.gke.templates import (
     is_as_shipped,
     template_changes,

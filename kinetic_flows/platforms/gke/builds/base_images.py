@@ -19,9 +19,17 @@ from kinetic_flows.core.errors import BuildError, ConfigurationError
 from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.images.base_orders import BaseOrder, Standing, find_standing
+from kinetic_flows.images.base_image_specs import BaseImageSpec, ExistingImage, find_existing
 from kinetic_flows.images.tags import base_image
-from kinetic_flows.platforms.gke.builds.artifact_registry import ArtifactRegistry
+from kinetic_flows.platforms.gke.builds.artifact_registry import (
+    UNKNOWN_BUILDER,
+    ArtifactRegistry,
+    RepositoryState,
+    Setup,
+    artifact_repository,
+    node_account,
+    plan_setup,
+)
 from kinetic_flows.platforms.gke.builds.build import (
     BuildOptions,
     BuildSpec,
@@ -33,14 +41,6 @@ from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE, StoredLogin, check_login
 from kinetic_flows.platforms.gke.builds.failures import UPDATE_CREDENTIALS
-from kinetic_flows.platforms.gke.builds.registry_setup import (
-    UNKNOWN_BUILDER,
-    RepositoryState,
-    Setup,
-    artifact_repository,
-    node_account,
-    plan_setup,
-)
 from kinetic_flows.platforms.gke.platform import builder_settings, docker_config, open_bucket
 
 if TYPE_CHECKING:
@@ -113,18 +113,18 @@ class BaseImagePlatform:
             nodes=node_account(builder),
         )
 
-    def look_up(self, orders: Sequence[BaseOrder]) -> tuple[Standing, ...]:
-        """Return what the registry has under each order's names.
+    def look_up(self, specs: Sequence[BaseImageSpec]) -> tuple[ExistingImage, ...]:
+        """Return what the registry has under each image's names.
 
         Raises:
             ImageError: It cannot be asked, or has no such repository.
         """
         with ThreadPoolExecutor(8) as pool:
-            return tuple(pool.map(lambda order: find_standing(order, self.registry), orders))
+            return tuple(pool.map(lambda spec: find_existing(spec, self.registry), specs))
 
     def build(
         self,
-        order: BaseOrder,
+        spec: BaseImageSpec,
         on_output: Callable[[str], None],
         *,
         on_build: OnBuild = unannounced,
@@ -132,28 +132,28 @@ class BaseImagePlatform:
         """Build and push one image under all its names.
 
         Args:
-            order: The image.
+            spec: The image.
             on_output: Called with each line that the build prints.
             on_build: Told of the build, for a link to it.
 
         Raises:
             BuildError: The build failed, or was refused by the registry.
         """
-        return self._builder.build_order(order, self._logins(order), on_output, on_build=on_build)
+        return self._builder.build_base(spec, self._logins(spec), on_output, on_build=on_build)
 
-    def steps(self, order: BaseOrder) -> tuple[BuildStep, ...]:
+    def steps(self, spec: BaseImageSpec) -> tuple[BuildStep, ...]:
         """Return the steps of the build of an image."""
-        spec = BuildSpec(
-            image=order.references[0],
-            also=order.references[1:],
+        build = BuildSpec(
+            image=spec.references[0],
+            also=spec.references[1:],
             bucket="",
             source_object="",
             logs_prefix="",
             tags=(),
-            options=BuildOptions(logins=self._logins(order)),
-            recipe=order.recipe,
+            options=BuildOptions(logins=self._logins(spec)),
+            recipe=spec.recipe,
         )
-        return build_steps(spec)
+        return build_steps(build)
 
     def cancel_builds(self) -> None:
         """Cancel the builds that were started here and that nobody else follows."""
@@ -199,8 +199,8 @@ class BaseImagePlatform:
     def _verify(self, credentials: RegistryCredentials, remedy: str) -> None:
         check_login(credentials, endpoints=self._endpoints, remedy=remedy)
 
-    def _logins(self, order: BaseOrder) -> tuple[RegistryLogin, ...]:
-        if not is_on_docker_hub(order.references[0]):
+    def _logins(self, spec: BaseImageSpec) -> tuple[RegistryLogin, ...]:
+        if not is_on_docker_hub(spec.references[0]):
             return ()
         return (self.docker_hub.build_login(self.project),)
 

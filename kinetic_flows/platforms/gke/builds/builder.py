@@ -7,7 +7,7 @@ image's lease submits a build, everyone else follows that build.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kinetic_flows.core import object_names
@@ -20,8 +20,8 @@ from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
 from kinetic_flows.images import tags
+from kinetic_flows.images.base_image_specs import BaseImageSpec, find_existing
 from kinetic_flows.images.base_lookup import check_base
-from kinetic_flows.images.base_orders import BaseOrder, find_standing
 from kinetic_flows.images.bases import (
     lean_inputs,
     read_base_inputs,
@@ -38,10 +38,14 @@ from kinetic_flows.platforms.gke.builds.build import (
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.decision import Follow, Reuse, Wait, decide
 from kinetic_flows.platforms.gke.builds.failures import base_build_error
-from kinetic_flows.platforms.gke.builds.followers import Followers
-from kinetic_flows.platforms.gke.builds.following import GrowingLog, follow_build
+from kinetic_flows.platforms.gke.builds.followers import (
+    Followers,
+    GrowingLog,
+    cancelled_if,
+    follow_build,
+)
 from kinetic_flows.platforms.gke.builds.lease import TERM_SECONDS, Lease
-from kinetic_flows.platforms.gke.builds.orders import Listener, OnOutput, Order
+from kinetic_flows.platforms.gke.builds.requests import BuildRequest, Listener, OnOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,13 +128,13 @@ class CloudBuildBuilder:
                 version=self._settings.version,
             )
 
-        order = Order(
+        wanted = BuildRequest(
             reference=request.reference,
             subject=environment.dependency_hash,
             context=context,
             logins=self._logins_for(environment),
         )
-        return self._ensure(order, Listener(on_output, on_build), self._store)
+        return self._ensure(wanted, Listener(on_output, on_build), self._store)
 
     def ensure_base(
         self,
@@ -159,18 +163,18 @@ class CloudBuildBuilder:
                 hint="plan the run again with this version",
             )
         tag = tags.base_tag(inputs.python, inputs.identity)
-        order = Order(
+        wanted = BuildRequest(
             reference=f"{_base_name(self._settings.repository, environment)}:{tag}",
             subject=f"base-{inputs.identity}",
             context=lambda: base_context(
                 inputs, bootstrap=read_bootstrap(), version=self._settings.version
             ),
         )
-        return self._ensure(order, Listener(on_output, on_build), self._store)
+        return self._ensure(wanted, Listener(on_output, on_build), self._store)
 
-    def build_order(
+    def build_base(
         self,
-        base: BaseOrder,
+        base: BaseImageSpec,
         logins: tuple[RegistryLogin, ...],
         on_output: OnOutput,
         *,
@@ -192,13 +196,13 @@ class CloudBuildBuilder:
             StoreError: The source cannot be uploaded.
         """
 
-        def find(_: Order, registry: ImageRegistry) -> ResolvedImage | None:
+        def find(_: BuildRequest, registry: ImageRegistry) -> ResolvedImage | None:
             if base.recipe.from_scratch:
                 return None
-            standing = find_standing(base, registry)
-            return standing.image if standing.is_current else None
+            existing = find_existing(base, registry)
+            return existing.image if existing.is_current else None
 
-        order = Order(
+        wanted = BuildRequest(
             reference=base.references[0],
             subject=base.subject,
             context=lambda: base.context,
@@ -209,7 +213,7 @@ class CloudBuildBuilder:
             failure=lambda state, lines: base_build_error(state, lines, base, logins=len(logins)),
         )
         # The bucket of sources is all that a deployment of the flow has to be let at.
-        return self._ensure(order, Listener(on_output, on_build), self._build_store)
+        return self._ensure(wanted, Listener(on_output, on_build), self._build_store)
 
     def cancel_started(self) -> None:
         """Cancel every build that was started here and that nobody else follows."""
@@ -249,31 +253,33 @@ class CloudBuildBuilder:
             variant=environment.variant,
         )
 
-    def _ensure(self, order: Order, listener: Listener, store: ArtifactStore) -> ResolvedImage:
+    def _ensure(
+        self, request: BuildRequest, listener: Listener, store: ArtifactStore
+    ) -> ResolvedImage:
         """Return an image, whoever makes it; who that is, a lease in the store says."""
-        image = order.find(order, self._registry)
+        image = request.find(request, self._registry)
         if image is not None:
             return image
         lease = Lease(
             store,
-            object_names.lease_object(order.subject),
+            object_names.lease_object(request.subject),
             term_seconds=self._settings.term_seconds,
         )
         followers = Followers(
             store,
-            order.subject,
+            request.subject,
             holder=lease.holder,
-            patience_seconds=self._settings.options.timeout_seconds,
+            max_age_seconds=self._settings.options.timeout_seconds,
         )
         over: str | None = None
         with followers.joined():
             while True:
                 if lease.acquire():
                     with lease.kept():
-                        return self._make(order, lease, followers, listener)
+                        return self._make(request, lease, followers, listener)
                 if over is None:
                     over = self._build_of_the_past(lease)
-                image = self._join(order, lease, followers, listener, over)
+                image = self._join(request, lease, followers, listener, over)
                 if image is not None:
                     return image
 
@@ -287,7 +293,7 @@ class CloudBuildBuilder:
         return "" if build is not None and build.is_running else lease.build
 
     def _make(
-        self, order: Order, lease: Lease, followers: Followers, listener: Listener
+        self, request: BuildRequest, lease: Lease, followers: Followers, listener: Listener
     ) -> ResolvedImage:
         """Make an image as the holder of its lease; a transient failure is tried once more."""
 
@@ -297,31 +303,36 @@ class CloudBuildBuilder:
 
         for is_last in (False, True):
             decision = decide(
-                image=order.find(order, self._registry),
+                image=request.find(request, self._registry),
                 holds_lease=True,
                 leased_build=lease.build,
-                running_build=self._running_build(order, lease),
+                running_build=self._running_build(request, lease),
             )
             if isinstance(decision, Reuse):
                 return decision.image
             if isinstance(decision, Follow):
                 state = self._builds.get(decision.build)
             else:
-                state = self._submit(order, cancel_if_abandoned)
-            with self._cancelled_if(followers.are_none, state.id):
+                state = self._submit(request, cancel_if_abandoned)
+            with cancelled_if(followers.are_none, self._builds, state.id):
                 lease.record_build(state.id)
-                state, lines = self._follow(order, state, listener)
+                state, lines = self._follow(request, state, listener)
             if state.status not in TRANSIENT or is_last:
-                return self._result(order, state, lines)
+                return self._result(request, state, lines)
             listener.on_output(f"build {state.id} ended as {state.status}: trying once more")
         raise AssertionError("unreachable")
 
     def _join(
-        self, order: Order, lease: Lease, followers: Followers, listener: Listener, over: str
+        self,
+        request: BuildRequest,
+        lease: Lease,
+        followers: Followers,
+        listener: Listener,
+        over: str,
     ) -> ResolvedImage | None:
         """Follow the build of whoever holds the lease, unless it is over; None to look again."""
         decision = decide(
-            image=order.find(order, self._registry),
+            image=request.find(request, self._registry),
             holds_lease=False,
             leased_build="" if lease.build == over else lease.build,
             running_build="",
@@ -332,64 +343,51 @@ class CloudBuildBuilder:
             pause(self._settings.poll_seconds)
             return None
         state = self._builds.get(lease.build)
-        with self._cancelled_if(followers.are_none, state.id):
-            state, lines = self._follow(order, state, listener)
+        with cancelled_if(followers.are_none, self._builds, state.id):
+            state, lines = self._follow(request, state, listener)
         if state.status in TRANSIENT or state.status == "CANCELLED":
             pause(self._settings.poll_seconds)
             return None
-        return self._result(order, state, lines)
+        return self._result(request, state, lines)
 
-    def _running_build(self, order: Order, lease: Lease) -> str:
+    def _running_build(self, request: BuildRequest, lease: Lease) -> str:
         """Return the running build of an image, as the lease or Cloud Build's tags know it."""
         if lease.build:
             state = self._builds.find(lease.build)
             if state is not None and state.is_running:
                 return state.id
-        found = self._builds.find_running(order.tag)
+        found = self._builds.find_running(request.tag)
         return found.id if found else ""
 
-    def _submit(self, order: Order, on_orphan: Callable[[str], None]) -> BuildState:
-        spec = order.upload(self._build_store, self._settings.options)
+    def _submit(self, request: BuildRequest, on_orphan: Callable[[str], None]) -> BuildState:
+        spec = request.upload(self._build_store, self._settings.options)
         state = self._builds.submit(spec, on_orphan=on_orphan)
         self._started[state.id] = on_orphan
         return state
 
     def _follow(
-        self, order: Order, state: BuildState, listener: Listener
+        self, request: BuildRequest, state: BuildState, listener: Listener
     ) -> tuple[BuildState, list[str]]:
-        listener.on_build(StartedBuild(id=state.id, image=order.reference, url=state.log_url))
+        listener.on_build(StartedBuild(id=state.id, image=request.reference, url=state.log_url))
         listener.on_output(f"Cloud Build {state.id}: {state.log_url}")
         log = GrowingLog(self._build_store, state.id, listener.on_output)
         ended = follow_build(self._builds, state, log, poll_seconds=self._settings.poll_seconds)
         return ended, log.lines
 
-    def _result(self, order: Order, state: BuildState, lines: list[str]) -> ResolvedImage:
+    def _result(self, request: BuildRequest, state: BuildState, lines: list[str]) -> ResolvedImage:
         """Return the image that a build has pushed, by the digest that it reports."""
         if state.status != "SUCCESS":
-            raise order.failure(state, lines)
-        digest = state.images.get(order.reference)
-        name = parse_reference(order.reference)
+            raise request.failure(state, lines)
+        digest = state.images.get(request.reference)
+        name = parse_reference(request.reference)
         image = self._registry.resolve(str(name.at(digest) if digest else name))
         if image is None:
             raise BuildError(
-                f"build {state.id} succeeded, and {order.reference} is not in the registry",
-                value=order.reference,
+                f"build {state.id} succeeded, and {request.reference} is not in the registry",
+                value=request.reference,
                 hint="something deletes it: look at the repository's cleanup policies",
             )
         return image
-
-    @contextlib.contextmanager
-    def _cancelled_if(self, is_abandoned: Callable[[], bool], build: str) -> Iterator[None]:
-        """Cancel a build when whoever follows it is interrupted, and nobody else does."""
-        try:
-            yield
-        except KineticError:
-            raise
-        except BaseException:
-            with contextlib.suppress(KineticError):  # the interruption matters more
-                if is_abandoned():
-                    self._builds.cancel(build)
-            raise
 
 
 def _base_name(repository: str, environment: EnvironmentSpec) -> str:

@@ -16,14 +16,14 @@ from kinetic_flows.core.image_reference import (
     artifact_registry_location,
     parse_reference,
 )
-from kinetic_flows.images.base_orders import BaseOrder
+from kinetic_flows.images.base_image_specs import BaseImageSpec
+from kinetic_flows.platforms.gke.builds.artifact_registry import UNKNOWN_BUILDER
 from kinetic_flows.platforms.gke.builds.build import (
     BuildState,
     Explanation,
     build_error,
     failed_step,
 )
-from kinetic_flows.platforms.gke.builds.registry_setup import UNKNOWN_BUILDER
 
 UPDATE_CREDENTIALS = "kinetic build-image --update-credentials"
 
@@ -46,21 +46,21 @@ _TAIL_LINES = 40
 
 
 def base_build_error(
-    state: BuildState, lines: Sequence[str], order: BaseOrder, *, logins: int
+    state: BuildState, lines: Sequence[str], spec: BaseImageSpec, *, logins: int
 ) -> BuildError:
     """Return the error for a build that published nothing.
 
     Args:
         state: How the build ended.
         lines: Its log.
-        order: What was to be built.
+        spec: What was to be built.
         logins: How many of its steps log in, before the one that builds.
     """
-    return build_error(state, lines, _explain(state, lines, order, logins))
+    return build_error(state, lines, _explain(state, lines, spec, logins))
 
 
 def _explain(
-    state: BuildState, lines: Sequence[str], order: BaseOrder, logins: int
+    state: BuildState, lines: Sequence[str], spec: BaseImageSpec, logins: int
 ) -> Explanation | None:
     """Return why nothing was published; None when only the log says so."""
     if state.status != "FAILURE":
@@ -68,9 +68,9 @@ def _explain(
     number = failed_step(state, lines)
     if number == logins:  # the build itself
         return None
-    if number is not None and logins < number <= logins + len(order.recipe.smoke_tests):
+    if number is not None and logins < number <= logins + len(spec.recipe.smoke_tests):
         return _unfit(lines)
-    return explain_refusal(lines, order.references)
+    return explain_refusal(lines, spec.references)
 
 
 def explain_refusal(lines: Sequence[str], references: Sequence[str]) -> Explanation | None:

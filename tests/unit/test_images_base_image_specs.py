@@ -16,15 +16,15 @@ from kinetic_flows.core.errors import (
     UsageError,
 )
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.images.base_orders import (
+from kinetic_flows.images.base_image_specs import (
     BaseImagesRequest,
-    base_orders,
+    base_image_specs,
     check_categories,
     check_pythons,
     check_repository,
     check_tag,
-    controller_order,
-    find_standing,
+    controller_image_spec,
+    find_existing,
 )
 from kinetic_flows.images.bases import GLIBC
 from kinetic_flows.images.dockerfiles import DOCKERFILE
@@ -58,23 +58,23 @@ class Registry:
 
 
 def test_each_category_and_python_is_an_image_and_the_first_python_gets_the_plain_tag() -> None:
-    orders = base_orders(REQUEST)
+    specs = base_image_specs(REQUEST)
 
-    assert [order.name for order in orders] == [
+    assert [spec.name for spec in specs] == [
         *("cpu py3.11", "gpu py3.11", "tpu py3.11", "cpu py3.12", "gpu py3.12", "tpu py3.12"),
     ]
-    assert orders[0].references == (
+    assert specs[0].references == (
         "us-docker.pkg.dev/p/r/base-cpu:1.0-py3.11",
         "us-docker.pkg.dev/p/r/base-cpu:1.0",
     )
-    assert orders[3].references == ("us-docker.pkg.dev/p/r/base-cpu:1.0-py3.12",)
-    assert len({order.inputs for order in orders}) == 6
+    assert specs[3].references == ("us-docker.pkg.dev/p/r/base-cpu:1.0-py3.12",)
+    assert len({spec.inputs for spec in specs}) == 6
 
 
 def test_a_lean_base_is_built_when_it_is_asked_for_and_tested_without_jax() -> None:
     categories = check_categories(["gpu-lean", "gpu"])
     assert categories == ("gpu", "gpu-lean")
-    with_jax, lean = base_orders(replace(REQUEST, categories=categories, pythons=("3.12",)))
+    with_jax, lean = base_image_specs(replace(REQUEST, categories=categories, pythons=("3.12",)))
 
     assert (with_jax.name, lean.name) == ("gpu", "gpu-lean")
     assert lean.references == (
@@ -90,14 +90,17 @@ def test_a_lean_base_is_built_when_it_is_asked_for_and_tested_without_jax() -> N
 
 
 def test_a_new_version_of_the_product_with_the_same_inputs_builds_nothing_new() -> None:
-    first, later = base_orders(REQUEST)[0], base_orders(replace(REQUEST, version="1.1"))[0]
+    first, later = (
+        base_image_specs(REQUEST)[0],
+        base_image_specs(replace(REQUEST, version="1.1"))[0],
+    )
 
     assert first.inputs == later.inputs
     assert b'kinetic.version="1.1"' in later.context.files[DOCKERFILE]
 
 
 def test_the_smoke_test_knows_python_category_and_bootstrap() -> None:
-    (command,) = base_orders(REQUEST)[1].recipe.smoke_tests
+    (command,) = base_image_specs(REQUEST)[1].recipe.smoke_tests
 
     assert command[:2] == ("python3", "-c")
     assert command[3:] == ("3.11", "gpu", "1", "own", GLIBC)
@@ -109,7 +112,7 @@ def test_a_dockerfile_of_somebodys_own_gets_labels_and_the_arguments_it_declares
 ) -> None:
     path = tmp_path / "Dockerfile.own"
     path.write_text(DOCKERFILE_OF_OURS)
-    cpu, gpu, _ = base_orders(replace(REQUEST, dockerfile=path, pythons=("3.12",)))
+    cpu, gpu, _ = base_image_specs(replace(REQUEST, dockerfile=path, pythons=("3.12",)))
 
     assert cpu.recipe.arguments == {"KINETIC_PYTHON": "3.12"}
     assert cpu.recipe.labels[LABEL_CATEGORY] == "cpu"
@@ -120,51 +123,51 @@ def test_a_dockerfile_of_somebodys_own_gets_labels_and_the_arguments_it_declares
 
 
 def test_the_controller_carries_the_wheel_and_is_tried_before_it_is_published() -> None:
-    order = controller_order(REQUEST, "kinetic_flows-1.0-py3-none-any.whl", b"wheel")
+    spec = controller_image_spec(REQUEST, "kinetic_flows-1.0-py3-none-any.whl", b"wheel")
 
-    assert order.references == ("us-docker.pkg.dev/p/r/controller:1.0",)
-    assert order.context.files["kinetic_flows-1.0-py3-none-any.whl"] == b"wheel"
-    assert ("kinetic", "--version") in order.recipe.smoke_tests
+    assert spec.references == ("us-docker.pkg.dev/p/r/controller:1.0",)
+    assert spec.context.files["kinetic_flows-1.0-py3-none-any.whl"] == b"wheel"
+    assert ("kinetic", "--version") in spec.recipe.smoke_tests
 
 
 def test_prefect_never_starts_in_the_controllers_root_which_it_would_copy() -> None:
     """Prefect copies the directory that it starts in before it runs a deployed flow."""
-    order = controller_order(REQUEST, "kinetic_flows-1.0-py3-none-any.whl", b"wheel")
+    spec = controller_image_spec(REQUEST, "kinetic_flows-1.0-py3-none-any.whl", b"wheel")
 
-    lines = order.context.files[DOCKERFILE].decode().splitlines()
+    lines = spec.context.files[DOCKERFILE].decode().splitlines()
     (directory,) = (line.split()[1] for line in lines if line.startswith("WORKDIR"))
     assert directory.strip("/")
     assert not any(line.startswith(("COPY", "ADD")) for line in lines), "nothing lies there"
 
 
 def test_what_holds_the_names_is_told_apart() -> None:
-    order = base_orders(REQUEST)[0]
-    current = {name: {LABEL_INPUTS: order.inputs} for name in order.references}
+    spec = base_image_specs(REQUEST)[0]
+    current = {name: {LABEL_INPUTS: spec.inputs} for name in spec.references}
 
-    assert find_standing(order, Registry(current)).is_current
-    assert not find_standing(order, Registry({})).is_current
-    half = find_standing(order, Registry({order.references[0]: current[order.references[0]]}))
+    assert find_existing(spec, Registry(current)).is_current
+    assert not find_existing(spec, Registry({})).is_current
+    half = find_existing(spec, Registry({spec.references[0]: current[spec.references[0]]}))
     assert not half.is_current
-    assert half.replaced == {order.references[0]: "sha256:1"}
+    assert half.replaced == {spec.references[0]: "sha256:1"}
 
 
 def test_docker_hub_does_not_say_whether_an_image_is_missing_or_private() -> None:
     refusal = RegistryAccessError("no")
-    hub = base_orders(replace(REQUEST, repository="me/kinetic"))[0]
+    hub = base_image_specs(replace(REQUEST, repository="me/kinetic"))[0]
 
     assert hub.references[1] == "me/kinetic-base-cpu:1.0"
-    assert not find_standing(hub, Registry({}, error=refusal)).is_current
+    assert not find_existing(hub, Registry({}, error=refusal)).is_current
     with pytest.raises(RegistryAccessError):
-        find_standing(base_orders(REQUEST)[0], Registry({}, error=refusal))
+        find_existing(base_image_specs(REQUEST)[0], Registry({}, error=refusal))
 
 
 def test_most_registries_make_a_repository_when_something_is_pushed_to_it() -> None:
     missing = RepositoryNotFoundError("no")
-    own = base_orders(replace(REQUEST, repository="registry.example.com/bases"))[0]
+    own = base_image_specs(replace(REQUEST, repository="registry.example.com/bases"))[0]
 
-    assert not find_standing(own, Registry({}, error=missing)).is_current
+    assert not find_existing(own, Registry({}, error=missing)).is_current
     with pytest.raises(RepositoryNotFoundError):
-        find_standing(base_orders(REQUEST)[0], Registry({}, error=missing))
+        find_existing(base_image_specs(REQUEST)[0], Registry({}, error=missing))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +195,7 @@ def test_tags_and_pythons_that_cannot_be_are_refused() -> None:
 
 
 def test_the_smoke_test_names_everything_that_is_wrong() -> None:
-    (command,) = base_orders(REQUEST)[2].recipe.smoke_tests
+    (command,) = base_image_specs(REQUEST)[2].recipe.smoke_tests
     program = [sys.executable, "-c", command[2], "3.99", "tpu", "1", "own", "99.1"]
 
     done = subprocess.run(program, capture_output=True, text=True, check=False)

@@ -90,7 +90,7 @@ class BaseImagesRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseOrder:
+class BaseImageSpec:
     """One image to build.
 
     Attributes:
@@ -116,21 +116,21 @@ class BaseOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What the registry has under an order's names.
+class ExistingImage:
+    """What the registry has under a specification's names.
 
     Attributes:
-        order: The order.
+        spec: What it is to be.
         found: The images, by reference; None where there is none.
     """
 
-    order: BaseOrder
+    spec: BaseImageSpec
     found: Mapping[str, ResolvedImage | None]
 
     @property
     def is_current(self) -> bool:
         """Whether every name holds an image of exactly these inputs."""
-        wanted = self.order.inputs
+        wanted = self.spec.inputs
         return all(
             image is not None and image.labels.get(LABEL_INPUTS) == wanted
             for image in self.found.values()
@@ -143,8 +143,8 @@ class Standing:
 
     @property
     def image(self) -> ResolvedImage | None:
-        """The image under the order's own name."""
-        return self.found[self.order.references[0]]
+        """The image under its own name."""
+        return self.found[self.spec.references[0]]
 
 
 def check_repository(repository: str) -> str:
@@ -216,20 +216,20 @@ def check_pythons(pythons: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def base_orders(request: BaseImagesRequest) -> tuple[BaseOrder, ...]:
-    """Return the images that a request asks for.
+def base_image_specs(request: BaseImagesRequest) -> tuple[BaseImageSpec, ...]:
+    """Return what the images have to be that a request asks for.
 
     Raises:
         ImageError: The Dockerfile cannot be used.
     """
     return tuple(
-        _base_order(request, name, python)
+        _base_image_spec(request, name, python)
         for python in request.pythons
         for name in request.categories
     )
 
 
-def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> BaseOrder:
+def controller_image_spec(request: BaseImagesRequest, wheel: str, content: bytes) -> BaseImageSpec:
     """Return the image that the product's own flows run in.
 
     Args:
@@ -252,7 +252,7 @@ def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> 
     inputs = _digest(context(""), {})
     modules = ("flows.build_image", "flows.reconciling", "blocks")
     program = "import " + ", ".join(f"kinetic_flows.{name}" for name in modules)
-    return BaseOrder(
+    return BaseImageSpec(
         name="controller",
         references=(f"{tags.controller_image(request.repository)}:{request.tag}",),
         inputs=inputs,
@@ -265,13 +265,13 @@ def controller_order(request: BaseImagesRequest, wheel: str, content: bytes) -> 
     )
 
 
-def find_standing(order: BaseOrder, registry: ImageRegistry) -> Standing:
-    """Ask the registry what it has under an order's names.
+def find_existing(spec: BaseImageSpec, registry: ImageRegistry) -> ExistingImage:
+    """Ask the registry what it has under a specification's names.
 
     Raises:
         ImageError: It cannot be asked, or has no such repository.
     """
-    return Standing(order=order, found={ref: _look_up(ref, registry) for ref in order.references})
+    return ExistingImage(spec=spec, found={ref: _look_up(ref, registry) for ref in spec.references})
 
 
 def _look_up(reference: str, registry: ImageRegistry) -> ResolvedImage | None:
@@ -302,7 +302,7 @@ class _Source:
     warnings: tuple[str, ...] = ()
 
 
-def _base_order(request: BaseImagesRequest, base: str, python: str) -> BaseOrder:
+def _base_image_spec(request: BaseImagesRequest, base: str, python: str) -> BaseImageSpec:
     category, variant = _parts(base)
     name = tags.base_image(request.repository, category, variant)
     references = [f"{name}:{tags.python_tag(request.tag, python)}"]
@@ -313,7 +313,7 @@ def _base_order(request: BaseImagesRequest, base: str, python: str) -> BaseOrder
     else:
         source = _custom_source(request.dockerfile, request.version, category, python)
     test = (read_smoke_test(), python, category, bootstrap_version(), source.kind, GLIBC)
-    return BaseOrder(
+    return BaseImageSpec(
         name=f"{base} py{python}" if len(request.pythons) > 1 else base,
         references=tuple(references),
         inputs=source.inputs,

@@ -33,12 +33,12 @@ class Listener:
     on_build: OnBuild
 
 
-def _by_name(order: Order, registry: ImageRegistry) -> ResolvedImage | None:
-    return registry.resolve(order.reference)
+def _by_name(request: BuildRequest, registry: ImageRegistry) -> ResolvedImage | None:
+    return registry.resolve(request.reference)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class BuildRequest:
     """One image that must exist.
 
     Attributes:
@@ -59,7 +59,7 @@ class Order:
     also: tuple[str, ...] = ()
     recipe: BuildRecipe = field(default_factory=BuildRecipe)
     logins: tuple[RegistryLogin, ...] = ()
-    find: Callable[[Order, ImageRegistry], ResolvedImage | None] = _by_name
+    find: Callable[[BuildRequest, ImageRegistry], ResolvedImage | None] = _by_name
     failure: Callable[[BuildState, Sequence[str]], BuildError] = build_error
 
     @property
