@@ -84,7 +84,11 @@ class PlainProgress:
 
 
 class RichProgress:
-    """A spinner for the step at work, and a coloured line for each that ended."""
+    """A spinner for the step at work, and a coloured line for each that ended.
+
+    Not with rich's Progress (15): one that goes on after it was stopped for the function's output
+    erases the line that this ended in, and one line more for every further step.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
