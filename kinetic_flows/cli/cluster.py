@@ -126,10 +126,10 @@ def _print_changes(heading: str | None, change: PoolChange) -> None:
 
 
 def _confirm(pool: str, *, yes: bool) -> None:
-    """Have it confirmed that somebody's changes are lost.
+    """Have it confirmed that changes to the template are lost.
 
     Raises:
-        UsageError: They are to stay, or nobody can be asked.
+        UsageError: They are to stay, or there is no terminal to ask at.
     """
     undone = f"work pool {pool} was left as it is"
     if not yes and not confirmed("Undo these differences?", undone=undone):

@@ -1,4 +1,4 @@
-"""Asking whoever sits at the terminal, and what happens where nobody does."""
+"""Questions at the terminal, and what happens without one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kinetic_flows.core.errors import UsageError
 
 
 def is_terminal() -> bool:
-    """Whether somebody can be asked: a question is read from one end and shown at the other."""
+    """Whether there is a terminal at both ends: to show a question, and to read its answer."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
@@ -17,7 +17,7 @@ def confirmed(question: str, *, undone: str, option: str = "--yes") -> bool:
 
     Args:
         question: What to ask.
-        undone: What is said to have not happened where nobody can be asked.
+        undone: What is said to have not happened where there is no terminal.
         option: What says yes beforehand.
 
     Raises:

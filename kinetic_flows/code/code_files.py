@@ -81,7 +81,7 @@ class CodeFiles:
         return None if relative is None else PathInRun(relative)
 
     def _take_lines(self, code: CodeType) -> None:
-        """Keep the lines of a code object; what else stands in its cell is nobody's business."""
+        """Keep the lines of a code object; the rest of its cell is not needed."""
         if is_installed(Path(code.co_filename)):
             return
         lines = linecache.getlines(code.co_filename)

@@ -1,7 +1,7 @@
 """Which imports of a source are certain to be executed, told from its text alone. Pure.
 
 An import under `try`, `if` (also `if TYPE_CHECKING`), `with`, a loop or in a function that may
-never be called is somebody's own business: nothing follows from it. Nor does anything from one
+never be called is the project's own business: nothing follows from it. Nor does anything from one
 that comes after what may have made more importable: a change of `sys.path`, an installation.
 """
 

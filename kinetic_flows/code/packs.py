@@ -137,7 +137,7 @@ def archive(
     """Yield the tar archive of some members, in pieces.
 
     Every piece depends on names, modes, links and content alone: owners are 0, times the epoch.
-    A file that has become shorter is filled up with zeros: whoever is told so throws it away.
+    A file that has become shorter is filled up with zeros: the caller is told, and drops it.
 
     Args:
         contents: Where the files' bytes are.

@@ -85,7 +85,7 @@ class Tree:
     mixed: list[str] = field(default_factory=list)
 
     def warnings(self) -> tuple[str, ...]:
-        """Say, in a sentence each, what was left out that somebody may miss."""
+        """Say, in a sentence each, what was left out that a run may miss."""
         bring_back = "to ship one, name it in .kineticignore with a leading !"
         sentences = (
             (self.secrets, f"not shipped, because they look like secrets: {{}}; {bring_back}"),
@@ -306,7 +306,7 @@ class _Walk:
             with open(self._full(file.path), "rb") as opened:  # noqa: PTH123 - any bytes
                 return holds_secret(opened.read(SECRET_CONTENT_LIMIT_BYTES))
         except OSError:
-            return False  # whoever reads it to ship it says that it cannot be read
+            return False  # the upload, which reads it, says that it cannot be read
 
     def _settle_links(self) -> None:
         """Keep the links whose targets ship, now that everything that ships is known."""

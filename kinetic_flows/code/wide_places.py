@@ -1,6 +1,6 @@
 """Directories that are plainly no project: homes, their well-known folders, the system's own.
 
-Whoever starts a script or a notebook there does not mean to ship all that lies beside it.
+A script or a notebook that is started there does not mean to ship all that lies beside it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _XDG_FOLDER = re.compile(r'^\s*XDG_[A-Z]+_DIR="\$HOME/(.+?)/?"\s*$', re.MULTILIN
 
 
 def why_no_project(folder: Path) -> str | None:
-    """Say what a directory is when nobody means to ship all of it; None for all others.
+    """Say what a directory is that is no project to ship; None for all others.
 
     Args:
         folder: A directory, without links in its path.
@@ -85,7 +85,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 def is_home(folder: Path) -> bool:
-    """Whether a directory, without links in its path, is somebody's home."""
+    """Whether a directory, without links in its path, is a user's home."""
     parent = str(folder.parent)
     if folder in _homes() or parent in _PARENTS_OF_HOMES or str(folder) == "/root":
         return True
@@ -103,7 +103,7 @@ def lies_hidden_in_home(path: Path) -> bool:
 
 
 def is_kinetic_home(folder: str) -> bool:
-    """Whether a directory is, or was, somebody's `KINETIC_HOME`, by what calls leave in it."""
+    """Whether a directory is, or was, a `KINETIC_HOME`, by what calls leave in it."""
     server = (f"{folder}/prefect/prefect.db", f"{folder}/prefect/server.json")
     calls = (f"{folder}/scratch/.lock", f"{folder}/cache/code")
     return any(all(os.path.lexists(path) for path in signs) for signs in (server, calls))

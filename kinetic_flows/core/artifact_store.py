@@ -53,7 +53,7 @@ class ArtifactStore(Protocol):
         """Write an object if its generation is still the one given (None: if there is none).
 
         Returns:
-            The new generation, or None when somebody else was faster.
+            The new generation, or None when another writer was faster.
         """
         ...
 
@@ -75,7 +75,7 @@ class StoreTrust:
     """Whose objects in a store are believed.
 
     Attributes:
-        is_private: Whether nobody else can write to the store.
+        is_private: Whether this user alone can write to the store.
         key: What those who may launch runs sign with; None when this user does not know it.
     """
 

@@ -1,6 +1,6 @@
 """Texts of others as they may be shown: on a terminal, and in Prefect's pages.
 
-Names, messages and values come from whoever made a run. A terminal takes some characters for
+Names, messages and values come from the user who made a run. A terminal takes some characters for
 orders (to rewrite what it shows, or to put something in the clipboard), and a page takes some
 for links and markup.
 """

@@ -104,7 +104,7 @@ class RepositoryNotFoundError(ImageError):
 
 
 class RegistryAccessError(ImageError):
-    """The registry does not let these credentials, or nobody, do this."""
+    """The registry refuses this with these credentials, or without any."""
 
 
 class SecretError(KineticError):

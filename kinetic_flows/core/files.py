@@ -104,15 +104,15 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 def scratch_directory(home: Path) -> Iterator[Path]:
     """Yield an empty directory that is gone afterwards.
 
-    Those of processes that were killed are removed on the way: whoever works in one holds a
-    lock on it.
+    Those of processes that were killed are removed on the way: a living process holds a lock on
+    its own.
 
     Args:
         home: `KINETIC_HOME`, where the directory is made.
     """
     parent = home / "scratch"
     with ExitStack() as holding:
-        # Nobody may take a directory that was made a moment ago, and is not held yet, for
+        # No other process may take a directory that was made a moment ago, and is not held yet, for
         # abandoned.
         with exclusive_lock(parent / ".lock"):
             _remove_abandoned(parent)

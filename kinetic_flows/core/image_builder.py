@@ -30,11 +30,11 @@ OnBuild: TypeAlias = Callable[[StartedBuild], None]
 
 
 def unannounced(build: StartedBuild) -> None:
-    """Tell nobody of a build."""
+    """Do nothing about a build that was started."""
 
 
 class ImageBuilder(Protocol):
-    """Makes images; one call per distinct request at a time, whoever asks."""
+    """Makes images; one build per distinct request at a time, however many ask."""
 
     def build(
         self,
@@ -44,7 +44,7 @@ class ImageBuilder(Protocol):
         *,
         on_build: OnBuild = unannounced,
     ) -> ResolvedImage:
-        """Build the image, or wait for whoever is building it; raise `BuildError` on failure.
+        """Build the image, or wait for the client that builds it; raise `BuildError` on failure.
 
         Args:
             request: Which image, named by its environment's hash.

@@ -1,4 +1,4 @@
-"""Environment variables that accelerators need in an image, whoever built it. Pure."""
+"""Environment variables that accelerators need in an image, the product's or not. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocking work that stops when whoever waits for it is cancelled or interrupted."""
+"""Blocking work that stops when the task or thread that waits for it is cancelled."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def in_thread(work: Callable[[], R]) -> R:
 
 
 def pause(seconds: float) -> None:
-    """Sleep, unless whoever awaits this work is or has been cancelled.
+    """Sleep, unless the task that awaits this work is or has been cancelled.
 
     Raises:
         KeyboardInterrupt: They have, which is to this work what Ctrl-C is to a program's.
@@ -62,8 +62,8 @@ def pause(seconds: float) -> None:
 def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> list[R]:
     """Call a function for many items, several at a time, and return what came of each.
 
-    When whoever awaits this work is interrupted no call is begun any more, and those that have
-    begun are not waited for: their threads end with the process at the latest.
+    When the task that awaits this work is interrupted no call is begun any more, and those that
+    have begun are not waited for: their threads end with the process at the latest.
 
     Args:
         call: The function.
@@ -71,7 +71,7 @@ def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> l
         threads: How many calls there are at a time.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed, or whoever awaits this work was cancelled.
+        KeyboardInterrupt: Ctrl-C was pressed, or the task that awaits it was cancelled.
         Exception: A call failed; this is the first failure.
     """
     waiting = list(enumerate(items))
@@ -116,7 +116,7 @@ class Stoppable:
     """Work that other threads do for this one, which can stop it.
 
     Args:
-        outer: Set when whoever awaits this thread is cancelled.
+        outer: Set when the task that awaits this thread is cancelled.
         inner: Set when the work is to stop.
     """
 
@@ -125,7 +125,7 @@ class Stoppable:
         self._inner = inner
 
     def check(self) -> None:
-        """Go on, unless whoever awaits this thread has been cancelled.
+        """Go on, unless the task that awaits this thread has been cancelled.
 
         Raises:
             KeyboardInterrupt: They have.

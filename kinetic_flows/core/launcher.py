@@ -104,12 +104,12 @@ class Observation:
     Attributes:
         phase: Where it is in its life.
         exit_code: The process's exit code; negative for a signal; None while it lives or
-            when nobody saw it end.
+            when its end was not seen.
         reason: Why it is in this phase, in plain words; empty when there is nothing to say.
-        is_lasting: Whether it ended for what stays as it is until somebody changes it.
+        is_lasting: Whether its cause lasts, so that another start would end alike.
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
-        is_outdated: Whether whoever can see the process answers no more: it may have ended.
+        is_outdated: Whether the cluster answers no more: the process may have ended.
     """
 
     phase: Phase
@@ -122,7 +122,7 @@ class Observation:
 
 
 class Processes(Protocol):
-    """The processes of runs, which outlive whoever started them."""
+    """The processes of runs, which outlive the client that started them."""
 
     def start(self, request: LaunchRequest) -> None:
         """Start the run's process; a repeated call for the same run starts nothing more."""
@@ -170,7 +170,7 @@ class Launcher(Processes, Protocol):
 
 
 class WorkerPool(Protocol):
-    """The Prefect work pool whose workers start runs that nobody here starts."""
+    """The Prefect work pool whose workers start what the client does not: deployments' runs."""
 
     @property
     def name(self) -> str:

@@ -61,12 +61,12 @@ def build_source_object(sha256: str) -> str:
 
 
 def lease_object(subject: str) -> str:
-    """Name of the lease of whoever builds a subject: a dependency hash, or a base."""
+    """Name of the lease of the client that builds a subject: a dependency hash, or a base."""
     return f"leases/{subject}.json"
 
 
 def lease_followers_prefix(subject: str) -> str:
-    """Common prefix of the marks of those who wait for a build."""
+    """Common prefix of the marks of the clients that wait for a build."""
     return f"leases/{subject}/"
 
 

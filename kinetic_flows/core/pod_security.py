@@ -61,10 +61,10 @@ def of_built_image(category: str) -> Mapping[str, Any] | None:
 
 
 def of_own_image(user: str | None) -> Mapping[str, Any]:
-    """Return what somebody's own image runs with.
+    """Return what a custom image runs with.
 
-    One with a USER that is no root loses what it has no use for. Of one that runs as root nobody
-    knows what it needs, so it runs as it says.
+    One with a USER that is no root loses what it has no use for. What one needs that runs
+    as root is not known, so it runs as it says.
 
     Args:
         user: The image's USER; None when it is not known.

@@ -28,7 +28,7 @@ LIFE_DESCRIPTOR = 3
 """The descriptor under which a detached process holds the lock that tells it lives."""
 
 LOCK_SECONDS = 2.0
-"""How long a lock may be held by somebody who only looks whether it is."""
+"""How long a lock may be held by a process that only looks whether it is."""
 
 OF_ONE_HOST = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "tmpfs", "ramfs", "apfs"}
@@ -146,7 +146,7 @@ def is_held(life_file: Path) -> bool | None:
 def hold(life_file: Path) -> int:
     """Return the descriptor of a file that is locked until it is closed.
 
-    Where there are no locks, nobody can tell by them.
+    Where there are no locks, they tell nothing.
 
     Raises:
         BlockingIOError: Another process holds the lock.
@@ -264,7 +264,7 @@ def start_detached(
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log_file), append, PRIVATE_FILE),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
-                # The lock belongs to what was opened, and stays with whoever has it open.
+                # The lock belongs to what was opened, and stays with the process that has it open.
                 (os.POSIX_SPAWN_DUP2, lock, LIFE_DESCRIPTOR),
             ],
             setsid=True,
@@ -279,7 +279,7 @@ def start_detached(
 def exit_code(process: ProcessIdentity) -> int | None:
     """Return the exit code of an ended process that was started here, else None.
 
-    A negative code is the signal that ended it. None, too, when somebody else collected it.
+    A negative code is the signal that ended it. None, too, when it was collected elsewhere.
     """
     with _children_lock:
         if process.pid in _children and _children[process.pid] is None:

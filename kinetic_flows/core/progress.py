@@ -1,6 +1,6 @@
-"""What the pipeline says while it works, to whoever watches it.
+"""What the pipeline says while it works.
 
-The library itself shows nothing: a terminal, a test or nobody listens through this protocol.
+The library itself shows nothing: a terminal or a test listens through this protocol.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Progress(Protocol):
         ...
 
     def count(self, name: str, done: int, total: int | None, detail: str) -> None:
-        """A step that consists of many is so far; None when nobody knows how many there are."""
+        """A step that consists of many is so far; None when their number is not known."""
         ...
 
     def activity(self, name: str, text: str) -> None:

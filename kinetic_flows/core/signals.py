@@ -78,7 +78,7 @@ def interruption_in(
 
 
 def _unhandled() -> tuple[int, ...]:
-    """Return those signals that nobody handles or ignores."""
+    """Return those signals that have the default handler."""
     return tuple(number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL)
 
 

@@ -28,7 +28,7 @@ def resolved_signature(function: Callable[..., Any]) -> inspect.Signature:
 def resolve_local_names(function: Any) -> None:
     """Evaluate annotations that are text and name what only the enclosing function knows.
 
-    Nobody can do so later: a class that is local to a function is in no module.
+    It cannot be done later: a class that is local to a function is in no module.
 
     Args:
         function: A function that is being decorated; its annotations are changed.

@@ -199,7 +199,7 @@ class StepClock:
 
 
 def _bar(done: int, total: int | None) -> str:
-    """Draw how far a step is; nothing when nobody knows."""
+    """Draw how far a step is; nothing when it is not known."""
     if not total:
         return ""
     filled = BAR_CHARACTERS * done // total

@@ -96,7 +96,7 @@ def plan_installation(
 def upload_installation(installation: Installation, store: ArtifactStore) -> Upload:
     """Put what a run installs into the store, as far as it is not there.
 
-    A wheel that is not on this machine was put there by whoever made the lock.
+    A wheel that is not on this machine was put there by the client that made the lock.
     """
     lock = format_lock(installation.packages).encode()
     digest = sha256_hex(lock)

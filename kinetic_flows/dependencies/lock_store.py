@@ -1,7 +1,7 @@
 """Where locks are kept: for everyone in the store, and on this machine.
 
-Whoever can write to the store could put a lock there that has more packages than the project
-asks for. So a stored lock is believed only if it is signed by somebody who may launch runs, or
+A user who can write to the store could put a lock there that has more packages than the project
+asks for. So a stored lock is believed only if it is signed by a user who may launch runs, or
 is the very one that was made or believed here before. Of any other only the versions count, as
 preferences of a resolution that decides anew.
 """
@@ -23,7 +23,7 @@ from kinetic_flows.dependencies.wheels import local_wheels
 
 
 def private_store() -> StoreTrust:
-    """Return that nobody else can write to the store."""
+    """Return that this user alone can write to the store."""
     return StoreTrust(is_private=True)
 
 
@@ -74,7 +74,7 @@ class LockCache:
         write_atomically(self._path, text.encode())
 
     def is_genuine(self, text: str) -> bool:
-        """Whether a lock out of the store was written by somebody who may launch runs."""
+        """Whether a lock out of the store was written by a user who may launch runs."""
         if self._is_known(text):
             return True
         trust = self.trust()
@@ -88,7 +88,7 @@ class LockCache:
 
         Args:
             text: The lock.
-            accept: Whether a lock that somebody else stored meanwhile will do as well.
+            accept: Whether a lock that another client stored meanwhile will do as well.
         """
         name = object_names.lock_object(self.digest)
         for wheel in local_wheels(parse_lock(text), home=self.home):
@@ -99,7 +99,7 @@ class LockCache:
         if not self.store.put_if_absent(name, text.encode()):
             current = self.store.get(name)
             is_ours = current.data == text.encode()
-            # Somebody who replaced it at the same moment was as right as we are: theirs stands.
+            # A client that replaced it at the same moment was as right as we are: theirs stands.
             if not is_ours and not self._replaced(text, current.generation):
                 theirs = self.stored()
                 return theirs if theirs is not None and accept(theirs) else text

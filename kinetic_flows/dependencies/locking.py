@@ -1,7 +1,7 @@
 """From a source to a lock: made once for each distinct input, and reused by everyone.
 
 A lock is stored under the digest of everything it was made from. A plan only reads the store;
-the task writes it. Until somebody upgrades it, the same input has the same lock, so a floating
+the task writes it. Until it is upgraded, the same input has the same lock, so a floating
 `numpy` never changes under an existing environment.
 """
 

@@ -38,7 +38,7 @@ class MissingImport(NamedTuple):
         file: The file that imports, relative to the package root; empty where what the call
             brings along needs the module.
         module: The first name of the module.
-        package: The package that has it; None when nobody knows.
+        package: The package that has it; None when it is not known.
     """
 
     file: str
@@ -184,7 +184,7 @@ class _Cache:
         self._installed = home / "cache" / "imports" / "installed.json"
 
     def answer(self, key: str) -> tuple[MissingImport, ...] | None:
-        """Return what was found before; None when nobody has looked."""
+        """Return what was found before; None when it was not looked for yet."""
         try:
             return tuple(MissingImport(*item) for item in _read(self._answers)[key])
         except (KeyError, TypeError):

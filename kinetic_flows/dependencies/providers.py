@@ -77,7 +77,7 @@ class Missing:
 
     Attributes:
         module: Its first name.
-        package: The package that has it; None when nobody knows.
+        package: The package that has it; None when it is not known.
     """
 
     module: str

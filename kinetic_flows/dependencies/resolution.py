@@ -158,7 +158,7 @@ def _from_project_lock(
 
 
 def _is_covered(requirement: str, names: Iterable[str]) -> bool:
-    """Whether packages hold a requirement for certain: what its extras bring, nobody knows."""
+    """Whether packages hold a requirement for certain: what its extras bring is not known."""
     asked = Requirement(requirement)
     return asked.name in names and not asked.extras
 

@@ -50,7 +50,7 @@ def local_wheels(packages: Iterable[LockedPackage], *, home: Path) -> tuple[Loca
 
 
 def fetch_wheels(wheels: Iterable[LocalWheel], *, store: ArtifactStore) -> None:
-    """Bring wheels that somebody else made from the store to their places here."""
+    """Bring wheels that other clients made from the store to their places here."""
     for wheel in wheels:
         if wheel.path.is_file():
             continue

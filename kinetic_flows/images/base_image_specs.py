@@ -63,7 +63,7 @@ BASES: tuple[str, ...] = (*CATEGORIES, *(f"{category}{LEAN}" for category in CAT
 """What bases are called: a category for the one with jax, and the one without any framework."""
 CATEGORY_ARGUMENT = "KINETIC_CATEGORY"
 PYTHON_ARGUMENT = "KINETIC_PYTHON"
-"""Build arguments that a Dockerfile of somebody's own may declare."""
+"""Build arguments that a custom Dockerfile may declare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class BaseImagesRequest:
         version: This product's version, for the labels.
         categories: Kinds of accelerator, or `gpu-lean` and the like for bases without jax.
         pythons: Python minor versions; the first one's images get the plain tag.
-        dockerfile: A Dockerfile of somebody's own; None for the product's.
+        dockerfile: A custom Dockerfile; None for the product's.
         from_scratch: Whether to build what exists already, and without any earlier layer.
     """
 

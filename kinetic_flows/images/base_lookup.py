@@ -1,4 +1,4 @@
-"""Base images that somebody built into a repository of their own."""
+"""Base images in a user's own repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dockerfiles of somebody's own: the files that come along, and what is said before the build.
+"""Custom Dockerfiles: the files that come along, and what is said before the build.
 
 Whether a Dockerfile makes a base image is decided by the build and by the smoke test within it.
 What is read here is which files it takes, and whether it mentions what the runner needs.
@@ -26,7 +26,7 @@ _PACKAGES = ("uv", "cloudpickle", "google-cloud-storage")
 _INSTALL_LINE = "RUN python3 -m pip install --no-cache-dir {packages}"
 _COPY_LINE = f"COPY {RUNNER} /app/"
 _OUR_BASES = re.compile(r"(?:^|[/-])base-(?:cpu|gpu|tpu)(?:[:@]|$)")
-# Whoever lists packages does so in files smaller than this.
+# Lists of packages are smaller than this.
 _MAX_READ_BYTES = 1_000_000
 
 

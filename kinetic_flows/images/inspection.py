@@ -1,4 +1,4 @@
-"""Whether an image of somebody's own can run a call, told from its configuration alone. Pure."""
+"""Whether a custom image can run a call, told from its configuration alone. Pure."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def open_client(
         transport: Class of its gRPC transport.
         endpoint: `host:port` of another endpoint; with `http://` in front it is asked in plain
             text and without credentials; None for Google's.
-        credentials: Who asks; None for Application Default Credentials.
+        credentials: Google credentials; None for Application Default Credentials.
     """
     if endpoint is None or not endpoint.startswith("http://"):
         options = {"api_endpoint": endpoint.removeprefix("https://")} if endpoint else None

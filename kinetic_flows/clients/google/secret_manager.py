@@ -31,7 +31,7 @@ class SecretManager:
         project: The Google Cloud project.
         endpoint: `host:port` of another Secret Manager endpoint; with `http://` in front it is
             asked in plain text and without credentials; None for Google's.
-        credentials: Who asks; None for Application Default Credentials.
+        credentials: Google credentials; None for Application Default Credentials.
         call_seconds: Limit for a call.
     """
 
@@ -166,7 +166,7 @@ def _client(endpoint: str | None, credentials: Credentials | None) -> SecretMana
 
 
 class _AlreadyThere(SecretError):
-    """Somebody made the secret in the meantime."""
+    """Another client made the secret in the meantime."""
 
 
 def _translate(error: Exception, project: str, secret: str) -> SecretError:

@@ -72,7 +72,7 @@ class GoogleStore:
         project: Project that is billed; None for the credentials' own.
         endpoint: URL of another Cloud Storage endpoint (a private one, or an emulator's, which
             is plain `http` and asked without credentials); None for Google's.
-        credentials: Who asks; None for Application Default Credentials.
+        credentials: Google credentials; None for Application Default Credentials.
         timeouts: How long calls may take.
     """
 
@@ -140,7 +140,7 @@ class GoogleStore:
         """Write an object if its generation is still the one given (None: if there is none).
 
         Returns:
-            The new generation, or None when somebody else was faster.
+            The new generation, or None when another writer was faster.
 
         Raises:
             StoreError: It cannot be written.

@@ -34,7 +34,7 @@ _FLAVOR = "Metadata-Flavor"
 
 
 class ClusterAccessDenied(LaunchError):
-    """Whoever asks has no credentials for the cluster, or none that count there."""
+    """There are no credentials for the cluster, or the cluster refuses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,9 @@ class GkeCluster:
         project: Its Google Cloud project.
         location: Its zone or region.
         name: Its name.
-        is_chosen: Whether somebody named it; else it has the names that are the defaults.
+        is_chosen: Whether the settings name it; else it has the names that are the defaults.
         endpoint: Where the Kubernetes Engine API is.
-        credentials: Who asks; None for Application Default Credentials.
+        credentials: Google credentials; None for Application Default Credentials.
     """
 
     project: str
@@ -97,7 +97,7 @@ def find_access(
 ) -> ClusterAccess:
     """Choose how to reach the cluster, and as whom.
 
-    1. `KUBECONFIG` is somebody's explicit word, so it wins, in a pod too.
+    1. `KUBECONFIG` is set on purpose, so it wins, in a pod too.
     2. A pod that launches on its own cluster does so as its service account, which needs neither
        a kubeconfig nor Google credentials.
     3. The configured cluster, with Google credentials: a pod may launch on another cluster than
@@ -105,8 +105,8 @@ def find_access(
     4. `~/.kube/config`.
 
     Whether a pod's own cluster is the configured one is what Google's metadata server says.
-    Where that does not answer, as outside GKE, the pod's own cluster is meant unless somebody has
-    named one: to launch on a cluster that nobody asked for is worse than an error.
+    Where that does not answer, as outside GKE, the pod's own cluster is meant unless the
+    settings name one: to launch on a cluster that was not asked for is worse than an error.
 
     Args:
         environ: This process's variables.
@@ -245,10 +245,10 @@ def _certificate_file(encoded: str) -> str:
 
 
 def google_credentials(access: GkeCluster) -> Any:
-    """Return who asks Google.
+    """Return the Google credentials to ask with.
 
     Raises:
-        LaunchError: Nobody is logged in.
+        LaunchError: There are none.
     """
     import google.auth
     from google.auth.exceptions import GoogleAuthError

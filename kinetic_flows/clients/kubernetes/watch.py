@@ -84,7 +84,7 @@ class Follower:
     wanted: Callable[[], bool]
 
     async def follow(self) -> None:
-        """Follow the objects until nobody wants them any more."""
+        """Follow the objects until the task is cancelled."""
         version: str | None = None
         pause = FIRST_PAUSE_SECONDS
         while self.wanted():

@@ -43,7 +43,7 @@ _KEPT = ("storage_key", "expiration", "prefect_version", "storage_block_id")
 
 
 def shared_build_cache(cloud: CloudSettings, api_url: str) -> WritableFileSystem | None:
-    """Return the saved block of a cluster's build cache, saving it if nobody has yet.
+    """Return the saved block of a cluster's build cache, saving it if it is not saved yet.
 
     Args:
         cloud: The settings of Google Cloud; the cache is in its jobs bucket.
@@ -69,11 +69,11 @@ def _load_or_save(name: str, fields: dict[str, Any]) -> WritableFileSystem | Non
     try:
         try:
             return _load(block_class, name)
-        except ValueError:  # nobody has saved it
+        except ValueError:  # it is not saved yet
             block: WritableFileSystem = block_class(**fields)
         try:
             block.save(name, _sync=True)  # type: ignore[call-arg]
-        except (sdk.exceptions.ObjectAlreadyExists, ValueError):  # somebody else was faster
+        except (sdk.exceptions.ObjectAlreadyExists, ValueError):  # another client was faster
             return _load(block_class, name)
     except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: saved by another version
         logger.warning("builds are not cached for others: block %s is not saved: %s", name, error)

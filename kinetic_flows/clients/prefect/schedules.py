@@ -18,7 +18,7 @@ DeploymentSchedule: TypeAlias = DeploymentScheduleCreate
 """A schedule as Prefect's API takes it."""
 
 UNCHOSEN_ANCHOR_SECONDS = 60.0
-"""An anchor that nobody chose is the moment when the schedule was written down."""
+"""An anchor that was not given is the moment when the schedule was written down."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ class ServerRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was started by an earlier version, which asks nobody for a password."""
+        """Whether it was started by an earlier version, which asks for no password."""
         return not self.process.host
 
 
@@ -343,7 +343,7 @@ class BackgroundServer:
 
 
 def _warn_of_open(record: ServerRecord, tell: Callable[[str], None]) -> None:
-    """Say, once, that a server asks nobody for a password."""
+    """Say, once, that a server asks for no password."""
     if record.is_open and record.port not in _told_open:
         _told_open.add(record.port)
         tell(

@@ -1,8 +1,8 @@
 """What keeps the background Prefect server its user's own: a password in a private file.
 
 The password is Prefect's auth string. It is sent only to a server that has proved that it knows
-it: whoever else listens at the port learns nothing. A browser is let in by a link that can be
-used once.
+it: another program at the port learns nothing. A browser is let in by a link that can be used
+once.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def proof(auth_string: str, port: int, nonce: str) -> str:
 
     Args:
         auth_string: The server's.
-        port: The port at which it is asked, so that nobody can pass the question on.
+        port: The port at which it is asked, so that the question cannot be passed on.
         nonce: What the asker has made up for this one question.
     """
     return _sign(auth_string, f"proof:{port}:{nonce}")

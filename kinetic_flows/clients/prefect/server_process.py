@@ -57,7 +57,7 @@ class OneWriterAtATime:
         if scope["type"] != "http" or not writes(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
-        # Read first: nobody is to wait for a client that is slow to send.
+        # Read first: no other request is to wait for a client that is slow to send.
         received = await _whole_request(receive)
         async with self._turn:
             for _ in range(COLLISION_TRIES):

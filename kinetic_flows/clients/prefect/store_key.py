@@ -1,6 +1,6 @@
 """The key by which those who may launch runs know what one of them wrote to the bucket.
 
-Whoever can write to the bucket could otherwise put packages into everyone's images by a lock of
+A user who can write to the bucket could otherwise put packages into everyone's images by a lock of
 their own. The key is a Secret block of the Prefect API that the team shares: who can read blocks
 there can launch runs anyway. It is read once for each machine.
 """
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_store_key(bucket: str, api_url: str, home: Path) -> bytes | None:
-    """Return the key of a bucket's writers, made and saved if nobody has.
+    """Return the key of a bucket's writers, made and saved if there is none.
 
     Args:
         bucket: The bucket.
@@ -48,11 +48,11 @@ def _from_prefect(name: str, api_url: str) -> bytes | None:
         with connect(api_url):
             try:
                 return _load(name)
-            except ValueError:  # nobody has saved it
+            except ValueError:  # it is not saved yet
                 pass
             try:
                 return _save(name)
-            except (sdk.exceptions.ObjectAlreadyExists, ValueError):  # somebody else was faster
+            except (sdk.exceptions.ObjectAlreadyExists, ValueError):  # another client was faster
                 return _load(name)
     except (httpx.HTTPError, RuntimeError, ValueError) as error:
         logger.info("stored locks are not believed: block %s cannot be read: %s", name, error)

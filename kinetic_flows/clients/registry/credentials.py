@@ -1,4 +1,4 @@
-"""Who asks a registry: Docker's own configuration, then Google's credentials, then nobody.
+"""Credentials for registries: Docker's own configuration, then Google's, then none.
 
 The configuration's form is that of https://docs.docker.com/reference/cli/docker/login/.
 """

@@ -82,10 +82,10 @@ class _Token:
 
 
 class RegistryTransport:
-    """Sends requests to registries, as whoever the credential source says.
+    """Sends requests to registries, with the credentials of a source.
 
     Args:
-        credentials: Who asks.
+        credentials: Where credentials come from.
         endpoints: Other URLs for registries, by host: mirrors and private endpoints.
         limits: How patient to be.
         sleep: Waits between tries.

@@ -51,7 +51,7 @@ class OciRegistry:
     """Looks images up in whatever registry their references name.
 
     Args:
-        credentials: Who asks; None for nobody.
+        credentials: Where credentials come from; None to ask without any.
         endpoints: Other URLs for registries, by host: mirrors and private endpoints.
         limits: How patient to be.
         sleep: Waits between tries.
