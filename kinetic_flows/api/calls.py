@@ -1,4 +1,4 @@
-"""What remote functions do when they are called, submitted, mapped or deployed."""
+"""Calling, submitting, mapping and deploying remote functions: their part that needs Prefect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHANGES = {
     "updated": "deployed anew",
     "unchanged": "deployed already, and unchanged",
 }
-"""What is said of what deploying did."""
+"""The outcome of `deploy`, in words."""
 
 
 def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -74,7 +74,7 @@ def start_map(
     Args:
         remote: The function.
         bound: Arguments in front of every input's.
-        inputs: What it is called with.
+        inputs: The inputs, as arguments of the function.
         options: How the inputs are run.
         return_exceptions: Whether `results()` returns exceptions in place of values.
     """

@@ -1,4 +1,4 @@
-"""What is decided of a call of a remote function before anything is done; no Prefect is needed."""
+"""Planning a call of a remote function: the part that needs no Prefect."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The door to what is heavy: modules that are imported when something of them is first used.
+"""The door to heavy modules, which are imported when one of their names is first used.
 
-A module behind the door imports whatever it needs at its top; those in front of it, which
+A module behind the door imports all that it needs at its top; those in front of it, which
 `import kinetic` and the command load, hold it as a `LazyModule`, and import it for type checkers
 alone.
 """

@@ -1,7 +1,7 @@
 """The flow `kinetic-build-image`: base images, built at the same time, one task for each.
 
 The command `kinetic build-image` runs it here; a deployment of it runs on a schedule. Its
-parameters are names only: what a build logs in with is in Secret Manager.
+parameters are names only: registry credentials are in Secret Manager.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class BaseImagesPlan:
     """Everything decided about one run of the flow before it starts.
 
     Attributes:
-        request: What is asked for.
+        request: The base images to build.
         settings: The settings in force.
         specs: The images.
         platform: Where they are built and kept.
@@ -104,10 +104,10 @@ class BuildImageParameters:
 def plan_base_images(
     parameters: BuildImageParameters, environ: Mapping[str, str], progress: Progress
 ) -> BaseImagesPlan:
-    """Decide what is built; nothing is asked of anyone but Prefect, for a profile.
+    """Decide which images are built; only Prefect is asked, for a profile.
 
     Args:
-        parameters: What is asked for.
+        parameters: The flow's parameters.
         environ: This process's variables.
         progress: Told when a background Prefect server has to be started.
 

@@ -1,4 +1,4 @@
-"""The task that makes one base image, and what came of it."""
+"""The task that builds one base image, and its outcome."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from kinetic_flows.platforms.gke.builds.base_images import BaseImagePlatform
 
 @dataclass(frozen=True, kw_only=True)
 class BaseOutcome:
-    """What came of one image.
+    """The outcome of one base image.
 
     Attributes:
         name: What it is called: a category, or `controller`.
         references: Its names.
-        action: What was done.
+        action: Whether the image was built, was up to date, or failed.
         digest: Its digest; empty when there is no image.
-        size_bytes: What a node has to pull; 0 when unknown.
+        size_bytes: Compressed size of its layers, which a node has to pull; 0 when unknown.
         seconds: How long it took, or how long until it had failed.
-        error: What went wrong; empty when nothing did.
+        error: Message of the error that it failed with; empty otherwise.
     """
 
     name: str
@@ -110,7 +110,7 @@ def _outcome(
 
 
 def publish_outcomes(outcomes: Sequence[BaseOutcome]) -> None:
-    """Show in Prefect what a run of the flow made."""
+    """Publish the outcomes as a table artifact of the flow run."""
     create_table_artifact(
         key=BASE_IMAGES_ARTIFACT,
         table=[_row(outcome) for outcome in outcomes],

@@ -1,4 +1,4 @@
-"""What our own flows and tasks run under, whatever Prefect's defaults are.
+"""Settings and options of our own flows and tasks, whatever Prefect's defaults are.
 
 Prefect has defaults that people set for flows of their own: retries, persistence, caching,
 prints as log lines. A flow or task that left one of them open would follow it.
@@ -63,8 +63,8 @@ def own_task(
     Args:
         name: The task's name.
         run_name: What its runs are called, parameters in braces; None for the task's name.
-        cached_by: Returns what two runs have in common that may share a result, which has to be
-            JSON and is kept; None for a task that always runs and whose result is not kept.
+        cached_by: Returns the cache key of a task run, whose result has to be JSON and is
+            persisted; None for a task that is not cached and whose result is not persisted.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:

@@ -56,11 +56,11 @@ Change = Literal["created", "updated", "unchanged"]
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """What came of deploying a function.
+    """The outcome of deploying a function.
 
     Attributes:
         id: The deployment's id.
-        change: What was done about it.
+        change: Whether the deployment was created, updated or up to date.
         image: The image of its runs, by digest.
         version: Identifies everything that was deployed.
     """

@@ -46,7 +46,7 @@ LOCAL_RETRIES = 2
 """How often a server of this machine is asked again: after 2 and 4 seconds."""
 
 LOOK_SECONDS = 0.5
-"""How often to look whether whoever awaits this thread has been cancelled."""
+"""How often to look whether the asyncio task that awaits this thread has been cancelled."""
 
 STATE_SECONDS = 3.0
 """How often to ask Prefect whether the flow run is to be cancelled."""
@@ -66,13 +66,13 @@ def run_flow(
 ) -> T:
     """Run a flow to its end, and return what its body returns or raise what it raises.
 
-    Nothing of that is kept by Prefect. An API that is away when the body has ended loses nothing
-    of it: the final state is set the next time that somebody looks.
+    Prefect persists neither value nor exception. When the API is away as the body ends, the
+    flow run's final state is kept in the ledger and set by the next session.
 
     Args:
         body: The flow's function.
         name: The flow's name.
-        parameters: What it is called with, as Prefect shows it.
+        parameters: Its parameters, as Prefect shows them.
         session: Where it runs and reports.
         final_state: Returns the flow run's final state for what the body returned.
         run_name: What its runs are called, parameters in braces.
@@ -135,11 +135,11 @@ def _flow(
 
 
 class _Ending(Generic[T]):
-    """What a flow's body came to, and whether Prefect knows.
+    """How the body of a flow ended: value or exception, and the flow run's final state.
 
     Args:
         session: Where the flow runs and reports.
-        before: What was being handled when it began, which is no part of it.
+        before: The exception that was being handled when the flow began, if any: no part of it.
     """
 
     _value: T
@@ -157,11 +157,11 @@ class _Ending(Generic[T]):
         self._session.ledger.enter(flow_run_id)
 
     def returned(self, value: T, state: State[Any]) -> None:
-        """Note what the body returned, and the state that this means."""
+        """Note the value that the body returned, and the flow run's final state."""
         self._value, self.state = value, state
 
     def raised(self, error: BaseException) -> None:
-        """Note what ended the body, and the state that this means."""
+        """Note the exception that ended the body, and the final state for it."""
         if isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
             error = translation(self._session.api.url, error)
         if isinstance(error, PrefectUnreachable):
@@ -195,7 +195,7 @@ class _Ending(Generic[T]):
         self._session.ledger.leave(self._flow_run_id)
 
     def engine_raised(self, error: BaseException) -> None:
-        """Note what Prefect's engine raised; what the body came to before that counts for more."""
+        """Note an exception of Prefect's engine; the end of the body before it counts for more."""
         if not self._is_known or interruption_in(error, before=self._before) is not None:
             self.raised(error)
         elif isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
@@ -205,7 +205,7 @@ class _Ending(Generic[T]):
     def result(self) -> T:
         """Return what the body returned, or raise what ended it."""
         if isinstance(self._error, TerminationSignal):
-            # Prefect's engine took the signal; now it is for whoever would have had it.
+            # Prefect's engine took the signal; now this program's own handler gets it.
             signal.raise_signal(self._error.signal)
         if isinstance(self._error, KineticError | KeyboardInterrupt):
             # Prefect's engine is no part of what went wrong; a bug of ours keeps its frames.
@@ -277,7 +277,7 @@ def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) ->
         session: Whose API knows whether the flow run that is being driven is cancelled.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed, or whoever awaits this thread was cancelled.
+        KeyboardInterrupt: Ctrl-C was pressed, or the asyncio task that awaits this was cancelled.
         RunCancelled: The flow run was cancelled, in Prefect's UI for instance.
     """
     try:

@@ -1,6 +1,6 @@
 """The flow `kinetic-map`: many inputs of one function, so many at a time.
 
-It is driven from a thread of its own, so that whoever asked for it can look at results while
+It is driven from a thread of its own, so that the caller of `map` can look at results while
 further inputs are launched.
 """
 
@@ -35,12 +35,12 @@ MAX_ROWS = 1000
 """How many inputs the table of a group has, at most."""
 
 ABANDON_SECONDS = 30.0
-"""How long what is just being launched is waited for when nobody waits for the group any more."""
+"""How long launches in progress are waited for when the group is abandoned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What is to be run.
+    """The inputs of a group, and how to run them.
 
     Attributes:
         draft: A call of the function; its arguments do not matter.
@@ -61,7 +61,7 @@ class Sweep:
     """The inputs of a group at work.
 
     Args:
-        request: What is to be run.
+        request: The inputs, and how to run them.
     """
 
     def __init__(self, request: SweepRequest) -> None:

@@ -64,7 +64,7 @@ class Control:
         self.launches_no_more = False
 
     def cancel(self) -> None:
-        """Ask that nothing more is launched, and that what runs is cancelled."""
+        """Ask that no more runs are launched, and that those launched are cancelled."""
         self.is_cancelling = self.launches_no_more = True
         self.notify()
 
@@ -74,7 +74,7 @@ class Control:
         self.notify()
 
     def detach(self) -> None:
-        """Say that nobody waits for the end of what is launched."""
+        """Ask not to wait for the end of runs that are launched."""
         self.is_detached = True
         self.notify()
 
@@ -94,7 +94,7 @@ class Launch:
 
     Attributes:
         item: The input.
-        launch: What launches it.
+        launch: Launches its run; called again when Prefect was too busy.
     """
 
     item: MapItem
@@ -107,13 +107,13 @@ class SweepDriver:
 
     Attributes:
         draft: A call of the function.
-        prepared: What its runs share.
+        prepared: Image, code and requirements of its runs.
         options: How the inputs are run.
         count: How many inputs there are; None when that is not known.
         group_id: The flow run above the runs.
         session: Where they run and report.
-        state: Told what happens.
-        control: What is asked of the group meanwhile.
+        state: The group's state, updated as runs are launched and end.
+        control: Requests to cancel, detach or launch no more.
     """
 
     draft: Draft
@@ -203,7 +203,7 @@ class SweepDriver:
         self._submit(pool, item, lambda: launch_or_reuse(draft, self.prepared, group, self.session))
 
     def _upload_pieces(self, draft: Draft) -> Draft:
-        """Upload what no call before had in it; keep no piece in memory."""
+        """Upload the pieces of the payload that no input before had; keep none in memory."""
         for piece in draft.payload.pieces:
             if piece.sha256 not in self._uploaded:
                 name = piece_object(self.group_id, piece.sha256)
@@ -335,7 +335,7 @@ class SweepDriver:
             if self.options.fail_fast:
                 self.control.cancel()
 
-    # What is asked of the group
+    # Requests to the group
 
     def _obey(self, pool: ThreadPoolExecutor) -> None:
         if time.monotonic() >= self._next_parent_look:

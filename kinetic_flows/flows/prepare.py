@@ -1,4 +1,4 @@
-"""Making what runs of a function need: their environment and their code, at the same time."""
+"""Making image, requirements and code of a function's runs, at the same time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     Raises:
         KineticError: A step failed.
     """
-    # Whoever chose to leave the launching to workers may not ask the cluster anything.
+    # With worker dispatch this machine may have no access to the cluster.
     if session.platform.has_preflight:
         _look_ahead(draft, session)
     match draft.image.decide(ImageTasks(draft=draft, session=session)):
@@ -63,7 +63,7 @@ def prepare(draft: Draft, session: Session) -> Prepared:
 
 
 def _look_ahead(draft: Draft, session: Session) -> None:
-    """Find out whether the run could be launched; who leaves it to a worker is told so."""
+    """Check that the cluster could launch the run; with worker dispatch, say that a worker will."""
     if session.platform.dispatch == "client":
         preflight_task(draft, session)
         return
@@ -101,7 +101,7 @@ def _prepare_project_image(
 
 
 def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False) -> Task[P, R]:
-    """Return a cached task whose results everyone with the cluster's bucket finds.
+    """Return a cached task whose results are shared through the cluster's bucket.
 
     Args:
         cached: The task.
@@ -141,7 +141,7 @@ def _requirements(
     draft: Draft,
     session: Session,
 ) -> RequirementsSpec:
-    """Return what a run installs, which is in the store whatever Prefect's cache remembers."""
+    """Return the requirements of a run; upload again what the store lost since they were cached."""
     store = session.platform.store
     spec = requirements_of(uploading.result())
     if uploading.state.name != "Cached":

@@ -47,7 +47,7 @@ from kinetic_flows.runs.session import Session
 
 
 class Project(TypedDict):
-    """Whose environment it is, as the history of environments is told."""
+    """The project, as `dependencies.explain` keeps its environments."""
 
     home: Path
     project_root: Path
@@ -158,7 +158,7 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
 
 
 def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str, Any]:
-    """Describe what the environment contains, and what changed since the last one.
+    """Describe the packages of an environment, and its changes since the last one.
 
     To be taken before the environment is made: from then on it is its own nearest earlier one.
 
@@ -176,14 +176,14 @@ def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str
 
 
 def describe_contents(environment: EnvironmentSpec, draft: Draft) -> str:
-    """Say in one line what an environment holds, and what declares it."""
+    """Say in one line how many packages an environment has, and which file declares them."""
     count = len(environment.packages)
     packages = "1 package" if count == 1 else f"{count} packages"
     return f"{packages} from {draft.source.label}, `{environment.dependency_hash}`"
 
 
 def reasons_to_build(environment: EnvironmentSpec, draft: Draft) -> tuple[str, ...]:
-    """Say what is new in an environment; to be asked before it is made."""
+    """Say which packages are new in an environment; to be asked before it is made."""
     return tuple(map(str, explain_change(environment=environment, **_project(draft))))
 
 

@@ -1,7 +1,7 @@
 """The flow `kinetic-reconcile`: looks after runs that nobody watches.
 
-Whoever waits for a run, attaches to it or lists runs settles what happened unseen. On a
-schedule, this flow does it when nobody looks: see `prefect.yaml` beside the worker's manifests.
+Waiting for a run, attaching to it and listing runs bring states up to date. On a schedule,
+this flow does it for runs without a client: see `prefect.yaml` beside the worker's manifests.
 It needs the settings that runs are launched with, and access to the cluster.
 """
 

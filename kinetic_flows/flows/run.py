@@ -42,7 +42,7 @@ class Launched:
     """A run that was launched.
 
     Attributes:
-        ticket: What is needed to follow it.
+        ticket: Identifies the run, and verifies its result.
         envelope: Its result; None when nobody waited for it.
     """
 
@@ -91,13 +91,13 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         return Launched(ticket=unreturned.ticket, envelope=unreturned.envelope)
     except BaseException:
         if not wait:
-            # Whoever launched it does not get its handle.
+            # The caller does not get the run's handle.
             call.say_that_run_goes_on()
         raise
 
 
 class _Call:
-    """One call at work, which knows what there is of its run when something ends it early.
+    """One call at work, which knows whether its run was created and launched.
 
     Args:
         draft: The call.
@@ -142,7 +142,7 @@ class _Call:
         self._created = ticket
 
     def _cancel(self, interruption: BaseException) -> None:
-        """Cancel what was created for a call that is interrupted."""
+        """Cancel the run that was created for an interrupted call."""
         ticket, progress = self._created, self._session.progress
         if ticket is None:
             return

@@ -1,4 +1,4 @@
-"""What a run's page in Prefect's UI says of it: a table, for people."""
+"""The table that describes a run on its page in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kinetic_flows.runs.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class RunDescription:
-    """What a person who opens a run wants to know first.
+    """A run, as its page in Prefect's UI describes it.
 
     Attributes:
         function: The function's name.
         arguments: Its arguments, as short texts by name.
-        accelerator: What it runs on, by name and in words.
+        accelerator: Its accelerator, by name and in words.
         mode: How its image came to be.
         image: The image's reference, by digest.
         image_page: Where a browser shows the image; None when it has no page.
-        environment: What is in the image, and what declares it; empty when nobody knows.
+        environment: The number of packages, and the file that declares them; empty when unknown.
         built_because: Why the image had to be built; empty when it was there.
         code: How much code was shipped.
         outputs: Where the function's files go.
@@ -62,12 +62,12 @@ class RunDescription:
 def publish_description(
     ticket: RunTicket, draft: Draft, prepared: Prepared, session: Session
 ) -> None:
-    """Show on a run's page in Prefect's UI what it is.
+    """Publish a run's description as a Markdown artifact of its flow run.
 
     Args:
         ticket: The run.
         draft: The call.
-        prepared: What it was started with.
+        prepared: Its image, code and requirements.
         session: Where it reports.
     """
     image = prepared.image.reference

@@ -1,4 +1,4 @@
-"""One way for every task to say, in the terminal and in Prefect's log, what it is doing."""
+"""How tasks report their progress: in the terminal, in Prefect's log and as links."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step:
     """A pipeline step at work.
 
     Args:
-        progress: Who watches the call.
+        progress: Shows the progress of the call.
         name: The step's name.
     """
 
@@ -42,11 +42,11 @@ class Step:
         self._logger.info(line)
 
     def show(self, line: str, activity: str | None = None) -> None:
-        """Write a line to the task run's log, and show it to whoever watches as it comes.
+        """Write a line to the task run's log, and show it as it comes.
 
         Args:
             line: The line.
-            activity: What the step is doing from here on; None when it goes on as before.
+            activity: The step's activity from here on; None when it goes on as before.
         """
         self._logger.info(line)
         self._progress.log(self._name, line)
@@ -54,12 +54,12 @@ class Step:
             self._progress.activity(self._name, activity)
 
     def warn(self, line: str) -> None:
-        """Write a warning to the task run's log and to whoever watches."""
+        """Write a warning to the task run's log, and show it."""
         self._logger.warning(line)
         self._progress.warning(line)
 
     def finish(self, detail: str) -> None:
-        """Say what came of the step."""
+        """Say how the step ended."""
         self.detail = detail
         self._logger.info(detail)
 
@@ -97,7 +97,7 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 
 
 class BuildOutput:
-    """Passes on what a build prints, to the log always and to the terminal when it is remote.
+    """Passes on the lines of a build, to the log always and to the terminal when it is remote.
 
     uv's lines about an environment on this machine would only bury what the person looks for.
 
@@ -127,7 +127,7 @@ def publish_link(url: str | None, description: str) -> None:
 
     Args:
         url: The page; nothing happens when it is empty or None.
-        description: What is to be seen there.
+        description: Text beside the link.
     """
     if not url:
         return
