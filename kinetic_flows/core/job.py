@@ -17,6 +17,12 @@ from kinetic_flows.core.object_names import payload_object, result_object
 JOB_VERSION = 1
 """Raised when a runner of the previous version could misread a job."""
 
+FUNCTION_GRACE_SECONDS = 10.0
+"""Time between SIGTERM and SIGKILL that a runner leaves its function when it is stopped."""
+
+CANCEL_GRACE_SECONDS = FUNCTION_GRACE_SECONDS + 5.0
+"""Time between SIGTERM and SIGKILL that whoever cancels a run leaves its runner."""
+
 JOB_VARIABLE = "KINETIC_JOB"
 """Environment variable by which a run's process is told where its job is."""
 
@@ -191,7 +197,7 @@ class JobTemplate:
     retries: int = 0
     retry_delay_seconds: float = 0.0
     timeout_seconds: float | None = None
-    grace_seconds: float = 10.0
+    grace_seconds: float = FUNCTION_GRACE_SECONDS
     hosts: int = 1
     pieces: tuple[ObjectRef, ...] = ()
     max_preemptions: int = 0

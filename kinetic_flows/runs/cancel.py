@@ -3,7 +3,7 @@
 A run is cancelled by its state in Prefect: the runner in its pod asks for that state while the
 function runs, and interrupts it (`runner_image/runner/reporter.py`). Whoever cancels or waits
 has the platform stop the process as well (`Processes.stop`): SIGTERM, and SIGKILL when the grace
-period is over. A cancellation that nobody has acted on is left to the reconciler.
+period (`core/job.py`) is over. A cancellation that nobody has acted on is left to the reconciler.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
-from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.job import CANCEL_GRACE_SECONDS, RunTicket
 from kinetic_flows.core.launcher import Processes
 from kinetic_flows.runs.settle import sync_state
 from kinetic_flows.runs.worker_runs import processes_of
 
 if TYPE_CHECKING:
     from kinetic_flows.runs.session import Session
-
-CANCEL_GRACE_SECONDS = 15.0
-"""Time between SIGTERM and SIGKILL; longer than what the runner leaves the function."""
 
 CANCEL_PATIENCE_SECONDS = 30.0
 """How long a run's runner, or a client that waits for it, is left to act on a cancellation."""

@@ -28,6 +28,7 @@ from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.functions import flow_retries, member_name
 from kinetic_flows.core.job import (
+    CANCEL_GRACE_SECONDS,
     JOB_VARIABLE,
     RUN_KEY_VARIABLE,
     Job,
@@ -44,7 +45,6 @@ from kinetic_flows.core.object_names import (
 )
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest, Platform
-from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session

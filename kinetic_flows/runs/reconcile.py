@@ -12,8 +12,9 @@ from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, PARENT_FLOW
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.core.errors import KineticError, PrefectUnreachable
+from kinetic_flows.core.job import CANCEL_GRACE_SECONDS
 from kinetic_flows.platforms.base import Platform
-from kinetic_flows.runs.cancel import CANCEL_GRACE_SECONDS, CANCEL_PATIENCE_SECONDS
+from kinetic_flows.runs.cancel import CANCEL_PATIENCE_SECONDS
 from kinetic_flows.runs.settle import crash, store_label, sync_state, ticket_of
 from kinetic_flows.runs.worker_runs import processes_of, seconds_in_state
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from kinetic_flows.core.job import EXIT_CANCELLED, EXIT_MEANINGS, EXIT_TERMINATED
 from kinetic_flows.platforms.gke.diagnosis import (
@@ -36,11 +37,112 @@ NEVER_AGAIN = "such a run starts again only with max_preemptions=, which is 0 bu
 _SPOT_LABEL = "cloud.google.com/gke-spot"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
+DISTURBANCES = frozenset(
+    {Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST, Cause.DELETED, Cause.NO_ROOM}
+)
+"""Ends that are not the call's doing, so that another call may well get further."""
+
+
+@dataclass(frozen=True)
+class _Words:
+    """How an end is told.
+
+    Attributes:
+        cause: What it is, for programs.
+        message: What it is, for people; `{who}` is the pod.
+        hint: What to do about it; None when there is nothing to do.
+        permanent: Whether the same would end the same way.
+    """
+
+    cause: Cause
+    message: str
+    hint: str | None = None
+    permanent: bool = False
+
+
+class _End(Enum):
+    """Every way in which a run ends."""
+
+    COMPLETED = _Words(Cause.SUCCEEDED, "the Job completed")
+    FAILED = _Words(Cause.FAILED, "{who} ended with exit code {code}{meaning}", permanent=True)
+    NOT_STARTED = _Words(
+        Cause.FAILED,
+        "the container of {who} could not be started: {detail}{advice}",
+        permanent=True,
+    )
+    OUT_OF_MEMORY = _Words(
+        Cause.OUT_OF_MEMORY,
+        "{who} was killed for using more memory than {limit}",
+        "raise memory in job_variables, or take a larger machine; this is never retried",
+        permanent=True,
+    )
+    SHARED_MEMORY_FULL = _Words(
+        Cause.OUT_OF_DISK,
+        "{who} was evicted: {detail}",
+        "raise shared_memory in job_variables, or write elsewhere",
+    )
+    DISK_FULL = _Words(
+        Cause.OUT_OF_DISK,
+        "{who} was evicted: {detail}",
+        "raise ephemeral_storage in job_variables, or write to KINETIC_OUTPUT_DIR",
+    )
+    EVICTED = _Words(
+        Cause.EVICTED,
+        "{who} was evicted: {detail}",
+        "request the memory and ephemeral_storage it needs in job_variables, so that it "
+        "gets a node with enough",
+    )
+    DISRUPTED = _Words(Cause.EVICTED, "{who} was stopped: {detail}")
+    DRAINED = _Words(Cause.EVICTED, "{who} was stopped: its node is being drained")
+    OUTRANKED = _Words(
+        Cause.PREEMPTED, "{who} was stopped: a pod of higher priority took its place"
+    )
+    PREEMPTED = _Words(Cause.PREEMPTED, "{who} was preempted: Google took its Spot VM")
+    NODE_UNFIT = _Words(Cause.NODE_LOST, "{who} was stopped: its node became unfit or unreachable")
+    NODE_GONE = _Words(Cause.NODE_LOST, "{who} was stopped: its node is gone")
+    NODE_SHUT_DOWN = _Words(Cause.NODE_LOST, "{who} was stopped: its node shut down")
+    NODE_SILENT = _Words(Cause.NODE_LOST, "{who} was lost: {detail}")
+    NODE_REFUSED = _Words(Cause.NO_ROOM, "its node refused {who}: {detail}")
+    JOB_DEADLINE = _Words(
+        Cause.DEADLINE,
+        "the Job was ended after its active deadline of {seconds} seconds",
+        "raise active_deadline_seconds in job_variables; waiting for a node counts too",
+        permanent=True,
+    )
+    POD_DEADLINE = _Words(Cause.DEADLINE, "the pod ran into its active deadline")
+    DELETED = _Words(
+        Cause.DELETED,
+        "{who} was deleted{code}",
+        "somebody did, as with `kubectl delete pod`: of that max_preemptions starts no "
+        "run again; run.retry() starts it once more",
+        permanent=True,
+    )
+    PODS_GONE = _Words(
+        Cause.DELETED,
+        "the Job failed and its pods are gone: {detail}",
+        "pods are deleted with their node; its log may still be in Cloud Logging",
+        permanent=True,
+    )
+
+    def told(
+        self, pod: KubernetesObject | None = None, exit_code: int | None = None, **details: object
+    ) -> Diagnosis:
+        """Tell it of a pod; None for the whole Job."""
+        words, who = self.value, _who(pod) if pod else ""
+        return Diagnosis(
+            cause=words.cause,
+            message=words.message.format(who=who, **details),
+            hint=words.hint,
+            permanent=words.permanent,
+            exit_code=exit_code,
+        )
+
+
 _DISRUPTIONS = {
-    "PreemptionByScheduler": (Cause.PREEMPTED, "a pod of higher priority took its place"),
-    "DeletionByTaintManager": (Cause.NODE_LOST, "its node became unfit or unreachable"),
-    "EvictionByEvictionAPI": (Cause.EVICTED, "its node is being drained"),
-    "DeletionByPodGC": (Cause.NODE_LOST, "its node is gone"),
+    "PreemptionByScheduler": _End.OUTRANKED,
+    "DeletionByTaintManager": _End.NODE_UNFIT,
+    "EvictionByEvictionAPI": _End.DRAINED,
+    "DeletionByPodGC": _End.NODE_GONE,
 }
 """Reasons of the DisruptionTarget condition.
 
@@ -66,15 +168,9 @@ def explain_end(
     failed = condition(job, "Failed") or condition(job, "FailureTarget")
     if failed is None:
         done = condition(job, "Complete") or condition(job, "SuccessCriteriaMet")
-        return _succeeded() if done else None
+        return _End.COMPLETED.told(exit_code=0) if done else None
     if failed.get("reason") == "DeadlineExceeded":
-        seconds = job["spec"].get("activeDeadlineSeconds")
-        return Diagnosis(
-            cause=Cause.DEADLINE,
-            message=f"the Job was ended after its active deadline of {seconds} seconds",
-            hint="raise active_deadline_seconds in job_variables; waiting for a node counts too",
-            permanent=True,
-        )
+        return _End.JOB_DEADLINE.told(seconds=job["spec"].get("activeDeadlineSeconds"))
     known = tuple(events)
     ended = [(pod, explain_pod(pod, events_about(known, pod))) for pod in _newest_first(pods)]
     found = _decisive(
@@ -110,7 +206,7 @@ def explain_pod(pod: KubernetesObject, events: Sequence[KubernetesObject] = ()) 
     if terminated.get("reason") == "OOMKilled":
         return _out_of_memory(pod)
     if pod_phase(pod) == "Succeeded":
-        return _succeeded()
+        return _End.COMPLETED.told(exit_code=0)
     if terminated.get("reason") in _NEVER_STARTED:
         return _not_started(pod, terminated)
     if exit_code == _KILLED and latest(events, "OOMKilling", "SystemOOM"):
@@ -123,24 +219,14 @@ def _ended_from_outside(pod: KubernetesObject, exit_code: int | None) -> Diagnos
     status = pod.get("status") or {}
     reason = str(status.get("reason") or "")
     if reason == "DeadlineExceeded":
-        return Diagnosis(cause=Cause.DEADLINE, message="the pod ran into its active deadline")
+        return _End.POD_DEADLINE.told()
     if reason == "Evicted":
         # Only pressure on the node is a disturbance, not what a pod does beyond its own limits.
         return replace(_evicted(pod, str(status.get("message") or "")), permanent=True)
     if exit_code is None and _REFUSED_BY_NODE.match(reason):
-        return Diagnosis(
-            cause=Cause.NO_ROOM,
-            message=f"its node refused {_who(pod)}: {status.get('message') or reason}",
-        )
+        return _End.NODE_REFUSED.told(pod, detail=status.get("message") or reason)
     if pod["metadata"].get("deletionTimestamp"):
-        ended = f" (exit code {exit_code})" if exit_code is not None else ""
-        return Diagnosis(
-            cause=Cause.DELETED,
-            message=f"{_who(pod)} was deleted{ended}",
-            hint="somebody did, as with `kubectl delete pod`: of that max_preemptions starts no "
-            "run again; run.retry() starts it once more",
-            permanent=True,
-        )
+        return _End.DELETED.told(pod, code="" if exit_code is None else f" (exit code {exit_code})")
     return None
 
 
@@ -163,18 +249,9 @@ def _is_own_failure(found: Diagnosis) -> bool:
     return found.exit_code not in (None, *_STOPPED)
 
 
-def _succeeded() -> Diagnosis:
-    return Diagnosis(cause=Cause.SUCCEEDED, message="the Job completed", exit_code=0)
-
-
 def _unexplained(failed: KubernetesObject) -> Diagnosis:
     detail = failed.get("message") or failed.get("reason") or "Kubernetes does not say why"
-    return Diagnosis(
-        cause=Cause.DELETED,
-        message=f"the Job failed and its pods are gone: {detail}",
-        hint="pods are deleted with their node; its log may still be in Cloud Logging",
-        permanent=True,
-    )
+    return _End.PODS_GONE.told(detail=detail)
 
 
 def _exhausted(found: Diagnosis, limit: int) -> Diagnosis:
@@ -194,10 +271,8 @@ def _disrupted(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagnosis:
     reason = str(disturbed.get("reason") or "")
     if reason == "TerminationByKubelet":
         return _ended_by_node(pod, disturbed)
-    cause, words = _DISRUPTIONS.get(
-        reason, (Cause.EVICTED, str(disturbed.get("message") or reason or "it was disturbed"))
-    )
-    return Diagnosis(cause=cause, message=f"{_who(pod)} was stopped: {words}")
+    end = _DISRUPTIONS.get(reason, _End.DISRUPTED)
+    return end.told(pod, detail=disturbed.get("message") or reason or "it was disturbed")
 
 
 def _ended_by_node(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagnosis:
@@ -206,10 +281,8 @@ def _ended_by_node(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagno
     if status.get("reason") == "Evicted":
         return _evicted(pod, str(status.get("message") or disturbed.get("message") or ""))
     if (pod["spec"].get("nodeSelector") or {}).get(_SPOT_LABEL) == "true":
-        return Diagnosis(
-            cause=Cause.PREEMPTED, message=f"{_who(pod)} was preempted: Google took its Spot VM"
-        )
-    return Diagnosis(cause=Cause.NODE_LOST, message=f"{_who(pod)} was stopped: its node shut down")
+        return _End.PREEMPTED.told(pod)
+    return _End.NODE_SHUT_DOWN.told(pod)
 
 
 def _evicted(pod: KubernetesObject, detail: str) -> Diagnosis:
@@ -218,32 +291,20 @@ def _evicted(pod: KubernetesObject, detail: str) -> Diagnosis:
     The sentences are the kubelet's:
     https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/kubelet/eviction/helpers.go
     """
-    message = f"{_who(pod)} was evicted: {detail.strip()}"
     if "EmptyDir" in detail:
-        hint = "raise shared_memory in job_variables, or write elsewhere"
-        return Diagnosis(cause=Cause.OUT_OF_DISK, message=message, hint=hint)
-    if "ephemeral" in detail.lower() or "DiskPressure" in detail:
-        hint = "raise ephemeral_storage in job_variables, or write to KINETIC_OUTPUT_DIR"
-        return Diagnosis(cause=Cause.OUT_OF_DISK, message=message, hint=hint)
-    return Diagnosis(
-        cause=Cause.EVICTED,
-        message=message,
-        hint="request the memory and ephemeral_storage it needs in job_variables, so that it "
-        "gets a node with enough",
-    )
+        end = _End.SHARED_MEMORY_FULL
+    elif "ephemeral" in detail.lower() or "DiskPressure" in detail:
+        end = _End.DISK_FULL
+    else:
+        end = _End.EVICTED
+    return end.told(pod, detail=detail.strip())
 
 
 def _out_of_memory(pod: KubernetesObject) -> Diagnosis:
     limits = (pod["spec"]["containers"][0].get("resources") or {}).get("limits") or {}
     limit = limits.get("memory")
     beyond = f"its limit of {limit}" if limit else "what its node has"
-    return Diagnosis(
-        cause=Cause.OUT_OF_MEMORY,
-        message=f"{_who(pod)} was killed for using more memory than {beyond}",
-        hint="raise memory in job_variables, or take a larger machine; this is never retried",
-        permanent=True,
-        exit_code=_KILLED,
-    )
+    return _End.OUT_OF_MEMORY.told(pod, _KILLED, limit=beyond)
 
 
 def _not_started(pod: KubernetesObject, terminated: KubernetesObject) -> Diagnosis:
@@ -253,27 +314,17 @@ def _not_started(pod: KubernetesObject, terminated: KubernetesObject) -> Diagnos
         advice = "; an image needs python3 on its PATH"
     elif "exec format error" in detail:
         advice = "; the image is not built for the platform of the node"
-    return Diagnosis(
-        cause=Cause.FAILED,
-        message=f"the container of {_who(pod)} could not be started: {detail}{advice}",
-        permanent=True,
-        exit_code=terminated.get("exitCode"),
-    )
+    return _End.NOT_STARTED.told(pod, terminated.get("exitCode"), detail=detail, advice=advice)
 
 
 def _failed(pod: KubernetesObject, exit_code: int | None) -> Diagnosis:
     status = pod.get("status") or {}
     if exit_code is None:
         detail = status.get("message") or status.get("reason") or "its node does not say why"
-        return Diagnosis(cause=Cause.NODE_LOST, message=f"{_who(pod)} was lost: {detail}")
+        return _End.NODE_SILENT.told(pod, detail=detail)
     meaning = EXIT_MEANINGS.get(exit_code) or _signal(exit_code)
-    return Diagnosis(
-        cause=Cause.FAILED,
-        message=f"{_who(pod)} ended with exit code {exit_code}"
-        + (f": {meaning}" if meaning else ""),
-        permanent=True,
-        exit_code=exit_code,
-    )
+    meaning = f": {meaning}" if meaning else ""
+    return _End.FAILED.told(pod, exit_code, code=exit_code, meaning=meaning)
 
 
 def _signal(exit_code: int) -> str:

@@ -17,16 +17,16 @@ from kinetic_flows.platforms.gke.diagnosis import (
     events_about,
     pod_phase,
 )
-from kinetic_flows.platforms.gke.ending import explain_end, explain_pod, restarts_allowed
+from kinetic_flows.platforms.gke.ending import (
+    DISTURBANCES,
+    explain_end,
+    explain_pod,
+    restarts_allowed,
+)
 from kinetic_flows.platforms.gke.names import SCHEDULE_TIMEOUT_ANNOTATION
 from kinetic_flows.platforms.gke.restarts import is_decided_over, is_undecided, survived_ends
 from kinetic_flows.platforms.gke.state import RunView
 from kinetic_flows.platforms.gke.waiting import explain_waiting
-
-DISTURBANCES = frozenset(
-    {Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST, Cause.DELETED, Cause.NO_ROOM}
-)
-"""Ends that are not the call's doing, so that another call may well get further."""
 
 UNKNOWN_JOB = "the cluster has no Job of this run: it was deleted, or never made"
 
