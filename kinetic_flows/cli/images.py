@@ -13,7 +13,7 @@ from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
-from kinetic_flows.images.inspection import Wanted, inspect_image
+from kinetic_flows.images.inspection import ImageRequirements, inspect_image
 from kinetic_flows.platforms.gke.platform import image_registry
 from kinetic_flows.runs.session import configure
 
@@ -37,7 +37,7 @@ def check_image(
     settings = configure(load_settings(environ), environ, NullProgress())
     endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
     nodes = parse_accelerator(accelerator)
-    wanted = Wanted(
+    required = ImageRequirements(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         architecture=nodes.architecture,
         category=nodes.category,
@@ -45,7 +45,7 @@ def check_image(
     )
     registry = image_registry(environ, settings.home, endpoints)
     try:
-        report = inspect_image(registry, image, wanted)
+        report = inspect_image(registry, image, required)
     finally:
         registry.close()
     print(json.dumps(report.to_json(), indent=2) if as_json else for_terminal(report.explain()))

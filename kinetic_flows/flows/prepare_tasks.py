@@ -39,7 +39,7 @@ from kinetic_flows.dependencies.wheels import WheelCache
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.steps import BuildOutput, publish_link, step
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
-from kinetic_flows.images.inspection import ImageReport, Wanted, check_image
+from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.draft import Draft, lock_draft
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.image_sources import DecidedBaseImage
@@ -97,11 +97,11 @@ def resolve_base_image_task(
 
 @own_task(TASK_RESOLVE_IMAGE)
 def resolve_own_image_task(
-    reference: str, wanted: Wanted, platform: Platform, progress: Progress
+    reference: str, required: ImageRequirements, platform: Platform, progress: Progress
 ) -> ImageReport:
     """Ask the registry for the person's own image, which has to exist and to fit."""
     with step(progress, TASK_RESOLVE_IMAGE) as current:
-        report = check_image(platform.registry, reference, wanted)
+        report = check_image(platform.registry, reference, required)
         for warning in report.warnings:
             current.warn(warning)
         config = report.image.config
@@ -134,10 +134,10 @@ class ImageTasks:
         """Look for a base image, which has to be there."""
         return resolve_base_image_task(wanted, self.session.platform, self.session.progress)
 
-    def check(self, reference: str, wanted: Wanted) -> ImageReport:
+    def check(self, reference: str, required: ImageRequirements) -> ImageReport:
         """Look at an image of the person's own, which has to be there and to fit."""
         session = self.session
-        return resolve_own_image_task(reference, wanted, session.platform, session.progress)
+        return resolve_own_image_task(reference, required, session.platform, session.progress)
 
 
 @own_task(TASK_UPLOAD_CODE)

@@ -12,11 +12,15 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from kinetic_flows.core.accelerators.image_variables import (
+    DRIVER_LIBRARIES,
+    DRIVER_PROGRAMS,
+    JAX_PLATFORMS,
+)
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import ImageError, suggest
-from kinetic_flows.core.image_variables import DRIVER_LIBRARIES, DRIVER_PROGRAMS, JAX_PLATFORMS
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 
 UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kinetic_flows.core.accelerators.image_variables import missing_variables
 from kinetic_flows.core.accelerators.model import Architecture, Category
 from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import pull_seconds, size_in_words
@@ -17,7 +18,6 @@ from kinetic_flows.core.image_reference import (
     parse_reference,
 )
 from kinetic_flows.core.image_registry import ImageConfig, ImageRegistry, ResolvedImage
-from kinetic_flows.core.image_variables import missing_variables
 from kinetic_flows.images.labels import LABEL_PYTHON
 
 PYTHON_VARIABLE = "PYTHON_VERSION"
@@ -30,7 +30,7 @@ _MINOR = re.compile(r"^(\d+\.\d+)(?:\.|$|[a-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ImageRequirements:
     """What a call needs of an image.
 
     Attributes:
@@ -113,56 +113,60 @@ class ImageReport:
         return labelled(rows)
 
 
-def check_image(registry: ImageRegistry, reference: str, wanted: Wanted) -> ImageReport:
+def check_image(
+    registry: ImageRegistry, reference: str, required: ImageRequirements
+) -> ImageReport:
     """Return what an image is, when it fits.
 
     Raises:
         ImageError: It is malformed, missing, unreadable or unfit.
     """
-    report = inspect_image(registry, reference, wanted)
+    report = inspect_image(registry, reference, required)
     for problem in report.problems:
         raise ImageError(problem.message, value=reference, hint=problem.hint)
     return report
 
 
-def inspect_image(registry: ImageRegistry, reference: str, wanted: Wanted) -> ImageReport:
+def inspect_image(
+    registry: ImageRegistry, reference: str, required: ImageRequirements
+) -> ImageReport:
     """Look an image up and judge it, without pulling it.
 
     Args:
         registry: Where to look.
         reference: The image.
-        wanted: What it has to be.
+        required: What it has to be.
 
     Raises:
         ImageError: The reference is malformed, or the image is missing or cannot be read.
     """
     parsed = parse_reference(reference)
-    image = registry.resolve(str(parsed), architecture=wanted.architecture)
+    image = registry.resolve(str(parsed), architecture=required.architecture)
     if image is None:
         raise ImageError(
             f"the image {parsed} does not exist",
             value=reference,
             hint="push it, or correct its tag; kinetic check-image looks again",
         )
-    return report_on(reference, image, wanted)
+    return report_on(reference, image, required)
 
 
-def report_on(reference: str, image: ResolvedImage, wanted: Wanted) -> ImageReport:
+def report_on(reference: str, image: ResolvedImage, required: ImageRequirements) -> ImageReport:
     """Judge an image.
 
     Args:
         reference: The image as the person names it.
         image: What the registry says of it.
-        wanted: What it has to be.
+        required: What it has to be.
     """
     return ImageReport(
         reference=reference,
         image=image,
         python=python_of(image),
-        nodes=node_access(parse_reference(reference), wanted.project),
-        runs_set=_runs_set(image, wanted),
-        problems=tuple(_problems(reference, image, wanted)),
-        warnings=tuple(_warnings(reference, image, wanted)),
+        nodes=node_access(parse_reference(reference), required.project),
+        runs_set=_runs_set(image, required),
+        problems=tuple(_problems(reference, image, required)),
+        warnings=tuple(_warnings(reference, image, required)),
     )
 
 
@@ -183,47 +187,51 @@ def python_of(image: ResolvedImage) -> str | None:
     return next((match[1] for match in matches if match), None)
 
 
-def _runs_set(image: ResolvedImage, wanted: Wanted) -> Mapping[str, str]:
+def _runs_set(image: ResolvedImage, required: ImageRequirements) -> Mapping[str, str]:
     if image.config is None:
         return {}
-    return missing_variables(wanted.category, image.config.environment)
+    return missing_variables(required.category, image.config.environment)
 
 
-def _problems(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[Problem]:
-    if image.config and image.config.platform != wanted.platform:
+def _problems(
+    reference: str, image: ResolvedImage, required: ImageRequirements
+) -> Iterator[Problem]:
+    if image.config and image.config.platform != required.platform:
         yield Problem(
             message=f"the image {reference} is for {image.config.platform}, "
-            f"the nodes are {wanted.platform}",
-            hint=f"build it with: docker buildx build --platform {wanted.platform}",
+            f"the nodes are {required.platform}",
+            hint=f"build it with: docker buildx build --platform {required.platform}",
         )
     python = python_of(image)
-    if python and python != wanted.python:
+    if python and python != required.python:
         yield Problem(
             message=f"the image {reference} has Python {python}, and this is Python "
-            f"{wanted.python}: what one pickles the other cannot read",
-            hint=f"use an image with Python {wanted.python}, or call from Python {python}",
+            f"{required.python}: what one pickles the other cannot read",
+            hint=f"use an image with Python {required.python}, or call from Python {python}",
         )
 
 
-def _warnings(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[str]:
+def _warnings(reference: str, image: ResolvedImage, required: ImageRequirements) -> Iterator[str]:
     parsed = parse_reference(reference)
     if parsed.digest is None and parsed.version == "latest":
         yield (
             f"{reference} is whatever was pushed as 'latest' last; name a tag or a digest for "
             "runs that can be repeated"
         )
-    yield from _cuda_warnings(reference, image, wanted)
+    yield from _cuda_warnings(reference, image, required)
     if python_of(image) is None:
         yield (
             f"{reference} does not say which Python it has ({PYTHON_VARIABLE} or the label "
-            f"{LABEL_PYTHON}); it has to be {wanted.python}"
+            f"{LABEL_PYTHON}); it has to be {required.python}"
         )
 
 
-def _cuda_warnings(reference: str, image: ResolvedImage, wanted: Wanted) -> Iterator[str]:
+def _cuda_warnings(
+    reference: str, image: ResolvedImage, required: ImageRequirements
+) -> Iterator[str]:
     """Say which driver an image of a GPU needs, which no node looks at."""
     version = image.config.environment.get(CUDA_VARIABLE) if image.config else None
-    if wanted.category == "gpu" and version:
+    if required.category == "gpu" and version:
         yield (
             f"{reference} has CUDA {version}, and GKE does not see to a driver that is new enough: "
             "the node pool's gpu-driver-version has to be one that supports it"

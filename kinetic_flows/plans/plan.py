@@ -14,7 +14,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
-from kinetic_flows.images.inspection import ImageReport, Wanted, check_image
+from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.platforms.choose import title_of
 from kinetic_flows.platforms.image_sources import DecidedImage, DecidedProjectImage
@@ -206,8 +206,8 @@ class _Questions:
     def find_base(self, wanted: WantedBase) -> FoundBase:
         return find_base(self.draft.platform.registry, wanted)
 
-    def check(self, reference: str, wanted: Wanted) -> ImageReport:
-        return check_image(self.draft.platform.registry, reference, wanted)
+    def check(self, reference: str, required: ImageRequirements) -> ImageReport:
+        return check_image(self.draft.platform.registry, reference, required)
 
 
 def _obstacles(draft: Draft) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, is_made_from
-from kinetic_flows.images.inspection import ImageReport, Wanted
+from kinetic_flows.images.inspection import ImageReport, ImageRequirements
 
 
 class ImageQuestions(Protocol):
@@ -37,7 +37,7 @@ class ImageQuestions(Protocol):
         """Look for a base image, which has to be there."""
         ...
 
-    def check(self, reference: str, wanted: Wanted) -> ImageReport:
+    def check(self, reference: str, required: ImageRequirements) -> ImageReport:
         """Look at an image of the person's own, which has to be there and to fit."""
         ...
 
@@ -219,11 +219,11 @@ class OwnImage:
 
     Attributes:
         reference: The image, as it was named.
-        wanted: What it has to be.
+        required: What it has to be.
     """
 
     reference: str
-    wanted: Wanted
+    required: ImageRequirements
     mode: ClassVar[ImageMode] = "custom"
     build_step: ClassVar[str] = "None (you manage it)"
     packages_come: ClassVar[str] = "Whatever is in your image"
@@ -231,11 +231,11 @@ class OwnImage:
     @property
     def python(self) -> str:
         """Python minor version of the image."""
-        return self.wanted.python
+        return self.required.python
 
     def decide(self, ask: ImageQuestions) -> DecidedOwnImage:
         """Look at the image."""
-        report = ask.check(self.reference, self.wanted)
+        report = ask.check(self.reference, self.required)
         return DecidedOwnImage(
             reference=self.reference, image=report.image, warnings=report.warnings
         )

@@ -89,7 +89,7 @@ def test_only_an_image_of_ones_own_can_be_for_arm_nodes() -> None:
     source = IMAGES.source(ImageOptions(container_image=OWN), arm)
 
     assert isinstance(source, OwnImage)
-    assert source.wanted.platform == "linux/arm64"
+    assert source.required.platform == "linux/arm64"
 
 
 def test_wheels_are_shipped_only_in_prebuilt_mode_and_asking_for_it_harms_no_other() -> None:

@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from kinetic_flows.core.accelerators.image_variables import missing_variables
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
-from kinetic_flows.core.image_variables import missing_variables
 from kinetic_flows.images.inspection import (
     PYTHON_VARIABLE,
-    Wanted,
+    ImageRequirements,
     check_image,
     image_from_fields,
     inspect_image,
@@ -24,7 +24,7 @@ from kinetic_flows.images.inspection import (
 from kinetic_flows.images.labels import LABEL_PYTHON
 
 NAME = "us-docker.pkg.dev/p/r/mine:v1"
-WANTED = Wanted(python="3.11")
+REQUIRED = ImageRequirements(python="3.11")
 
 
 def image(
@@ -68,14 +68,14 @@ NVIDIA = {
 
 
 def test_what_runs_on_gpus_set_besides_the_images_own_variables_is_told() -> None:
-    wanted = replace(WANTED, category="gpu")
-    plain = report_on(NAME, image(), wanted)
+    required = replace(REQUIRED, category="gpu")
+    plain = report_on(NAME, image(), required)
     assert plain.runs_set == {
         "JAX_PLATFORMS": "cuda,cpu",
         "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
     }
     assert "runs set  LD_LIBRARY_PATH=/usr/local/nvidia/lib64" in plain.explain()
-    nvidias = report_on(NAME, image(environment=NVIDIA), wanted)
+    nvidias = report_on(NAME, image(environment=NVIDIA), required)
     assert nvidias.runs_set == {
         "JAX_PLATFORMS": "cuda,cpu",
         "PATH": f"{CUDA_PATH}:/usr/local/nvidia/bin",
@@ -127,7 +127,7 @@ def test_an_image_that_was_written_down_is_read_again() -> None:
 
 
 def test_a_fitting_image_has_no_problem_and_no_warning() -> None:
-    report = check_image(OneImage(image()), NAME, WANTED)
+    report = check_image(OneImage(image()), NAME, REQUIRED)
 
     assert (report.python, report.problems, report.warnings) == ("3.11", (), ())
 
@@ -153,14 +153,14 @@ def test_another_python_is_refused_with_both_ways_out() -> None:
     other = image(environment={PYTHON_VARIABLE: "3.12.4"})
 
     with pytest.raises(ImageError, match=r"has Python 3\.12, and this is Python 3\.11") as raised:
-        check_image(OneImage(other), NAME, WANTED)
+        check_image(OneImage(other), NAME, REQUIRED)
 
     assert raised.value.hint == "use an image with Python 3.11, or call from Python 3.12"
 
 
 def test_another_platform_is_refused_with_the_command_that_builds_for_it() -> None:
     with pytest.raises(ImageError, match="is for linux/arm64, the nodes are linux/amd64") as raised:
-        check_image(OneImage(image(platform="linux/arm64")), NAME, WANTED)
+        check_image(OneImage(image(platform="linux/arm64")), NAME, REQUIRED)
 
     assert raised.value.hint == "build it with: docker buildx build --platform linux/amd64"
 
@@ -168,7 +168,7 @@ def test_another_platform_is_refused_with_the_command_that_builds_for_it() -> No
 def test_arm_nodes_take_arm_images() -> None:
     registry = OneImage(image(platform="linux/arm64"))
 
-    report = check_image(registry, NAME, Wanted(python="3.11", architecture="arm64"))
+    report = check_image(registry, NAME, ImageRequirements(python="3.11", architecture="arm64"))
 
     assert not report.problems
     assert registry.architectures == ["arm64"]
@@ -176,30 +176,30 @@ def test_arm_nodes_take_arm_images() -> None:
 
 def test_an_image_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ImageError, match="mine:v1 does not exist"):
-        inspect_image(OneImage(None), NAME, WANTED)
+        inspect_image(OneImage(None), NAME, REQUIRED)
 
 
 @pytest.mark.parametrize(
     "name", ["us-docker.pkg.dev/p/r/mine", "us-docker.pkg.dev/p/r/mine:latest"]
 )
 def test_latest_said_or_not_warns(name: str) -> None:
-    (warning,) = report_on(name, image(), WANTED).warnings
+    (warning,) = report_on(name, image(), REQUIRED).warnings
 
     assert "whatever was pushed as 'latest' last" in warning
 
 
 def test_a_digest_does_not_warn_even_without_a_tag() -> None:
-    assert report_on(f"r.io/mine@sha256:{'0' * 64}", image(), WANTED).warnings == ()
+    assert report_on(f"r.io/mine@sha256:{'0' * 64}", image(), REQUIRED).warnings == ()
 
 
 def test_an_image_that_does_not_say_its_python_warns_that_it_matters() -> None:
-    (warning,) = report_on(NAME, image(environment={}), WANTED).warnings
+    (warning,) = report_on(NAME, image(environment={}), REQUIRED).warnings
 
     assert "it has to be 3.11" in warning
 
 
 def test_a_report_tells_people_everything() -> None:
-    assert report_on(NAME, image(), Wanted(python="3.11", project="p")).explain() == (
+    assert report_on(NAME, image(), ImageRequirements(python="3.11", project="p")).explain() == (
         "     image  us-docker.pkg.dev/p/r/mine:v1\n"
         "    digest  sha256:1\n"
         "  platform  linux/amd64\n"
@@ -214,7 +214,7 @@ def test_a_report_tells_people_everything() -> None:
 
 
 def test_a_report_tells_machines_the_same() -> None:
-    told = report_on(NAME, image(environment={PYTHON_VARIABLE: "3.9"}), WANTED).to_json()
+    told = report_on(NAME, image(environment={PYTHON_VARIABLE: "3.9"}), REQUIRED).to_json()
 
     assert told["fits"] is False
     assert told["problems"][0]["hint"].startswith("use an image with Python 3.11")
@@ -232,6 +232,6 @@ def test_a_report_tells_machines_the_same() -> None:
     ],
 )
 def test_what_nodes_need_to_pull_an_image_is_told_by_its_name(name: str, needed: str) -> None:
-    wanted = Wanted(python="3.11", project="mine")
+    required = ImageRequirements(python="3.11", project="mine")
 
-    assert needed in report_on(name, image(), wanted).nodes
+    assert needed in report_on(name, image(), required).nodes

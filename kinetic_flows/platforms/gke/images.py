@@ -29,7 +29,7 @@ from kinetic_flows.images.bases import (
     read_base_inputs,
     read_project_template,
 )
-from kinetic_flows.images.inspection import Wanted
+from kinetic_flows.images.inspection import ImageRequirements
 from kinetic_flows.images.tags import project_image
 from kinetic_flows.platforms.base import ImageOptions
 from kinetic_flows.platforms.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
@@ -57,12 +57,12 @@ class ClusterImages:
     def source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
         """Return an image for the nodes, with this Python minor version."""
         if asked.mode == CUSTOM:
-            wanted = Wanted(
+            required = ImageRequirements(
                 python=self.python,
                 architecture=accelerator.architecture,
                 category=accelerator.category,
             )
-            return OwnImage(reference=str(asked.container_image).strip(), wanted=wanted)
+            return OwnImage(reference=str(asked.container_image).strip(), required=required)
         _require_amd64(accelerator)
         inputs = self.bases(accelerator.category, self.python)
         if asked.mode == PREBUILT:

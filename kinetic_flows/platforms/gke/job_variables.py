@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.accelerators.image_variables import missing_variables
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_reference import BUNDLED, CUSTOM
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.image_variables import missing_variables
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
