@@ -18,12 +18,12 @@ KEPT = frozenset(
 )
 
 
-# The usual one is for every run; `--hypothesis-profile=thorough` is for when there is time.
+# How many examples property tests draw: HYPOTHESIS_PROFILE=large is for when there is time.
 hypothesis.settings.register_profile(
-    "usual", parent=hypothesis.settings(), max_examples=40, deadline=None
+    "small", parent=hypothesis.settings(), max_examples=40, deadline=None
 )
-hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)
-hypothesis.settings.load_profile("usual")
+hypothesis.settings.register_profile("large", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
 
 
 def pytest_configure() -> None:
