@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import google_crc32c
+
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
 from kinetic_flows.clients.google.errors import LOGIN_HINT, is_credential_error, status_of
 from kinetic_flows.clients.google.grpc import Connection, open_client
@@ -71,8 +73,6 @@ class SecretManager:
         Raises:
             SecretError: Secret Manager refuses, or cannot be reached.
         """
-        import google_crc32c
-
         name = f"{self._name(secret)}/versions/latest"
         answer = self._call(
             secret, lambda client, options: client.access_secret_version(name=name, **options)
@@ -99,8 +99,6 @@ class SecretManager:
         Raises:
             SecretError: Secret Manager refuses, or cannot be reached.
         """
-        import google_crc32c
-
         data = content.encode()
         payload = {"data": data, "data_crc32c": google_crc32c.value(data)}
         request = {"parent": self._name(secret), "payload": payload}

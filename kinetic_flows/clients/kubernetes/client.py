@@ -21,10 +21,13 @@ from kinetic_flows.clients.kubernetes import internals
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, load_configuration
 from kinetic_flows.clients.retry import Transient, insist_within_loop
 from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
     import aiohttp
     from kubernetes_asyncio.client import ApiClient
+else:
+    aiohttp = LazyModule("aiohttp")
 
 T = TypeVar("T")
 Query = Mapping[str, str | int]
@@ -136,8 +139,6 @@ class KubernetesClient:
             on_warning: Called with each warning that comes with the answer, as `kubectl` shows
                 them (https://kubernetes.io/blog/2020/09/03/warnings/).
         """
-        import aiohttp
-
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
         text, warnings = await self._insist(method, path, query or {}, body, timeout)
         if on_warning is not None:
@@ -162,8 +163,6 @@ class KubernetesClient:
             KubernetesUnreachable: It does not answer.
             StreamBroken: The answer broke off, or fell silent.
         """
-        import aiohttp
-
         timeout = aiohttp.ClientTimeout(
             connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds
         )
@@ -194,8 +193,6 @@ class KubernetesClient:
         self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
     ) -> tuple[str, list[str]]:
         """Send a request once; return the answer's text and warnings."""
-        import aiohttp
-
         try:
             async with await self._send(method, path, query, body, timeout) as answer:
                 status, text = answer.status, await answer.text()
@@ -287,8 +284,6 @@ def _close(reference: weakref.ref[KubernetesClient]) -> None:
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Yield what comes until the answer ends."""
-    import aiohttp
-
     try:
         async for chunk in answer.content.iter_any():
             yield chunk

@@ -46,7 +46,7 @@ def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any]) -> 
         UsageError: There is no such deployment, or it does not take these parameters.
         PrefectServerError: Prefect cannot be asked.
     """
-    with connect(api_url) as api, sdk.orchestration.get_client(sync_client=True) as client:
+    with connect(api_url) as api, sdk.prefect.get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(name)
             run = client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters))

@@ -19,6 +19,7 @@ from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
+from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.internals import explicit_job_configuration
 from kinetic_flows.core.errors import LaunchError
 
@@ -39,14 +40,12 @@ def render_job(
     Raises:
         LaunchError: The template cannot be filled.
     """
-    from pydantic import ValidationError
-
     rendering = _render(template, job_variables, run_id, name)
     try:
         # In a thread of its own, because a notebook's thread has an event loop already.
         with ThreadPoolExecutor(max_workers=1) as pool:
             return pool.submit(copy_context().run, asyncio.run, rendering).result()
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise LaunchError(
             f"the work pool's job template cannot be filled: {error}",
             value=run_id,
@@ -57,14 +56,14 @@ def render_job(
 async def _render(
     template: Mapping[str, Any], job_variables: Mapping[str, Any], run_id: str, name: str
 ) -> dict[str, Any]:
-    from prefect.client.schemas.objects import FlowRun
-
     kind: Any = explicit_job_configuration()
     async with _client_for(template, job_variables) as client:
         configuration = await kind.from_template_and_values(
             dict(template), dict(job_variables), client=client
         )
-    configuration.prepare_for_flow_run(FlowRun(id=UUID(run_id), flow_id=UUID(run_id), name=name))
+    configuration.prepare_for_flow_run(
+        sdk.objects.FlowRun(id=UUID(run_id), flow_id=UUID(run_id), name=name)
+    )
     manifest: dict[str, Any] = configuration.job_manifest
     # Only the worker's own checks want these two; a pod has no such fields.
     pod = manifest["spec"]["template"]["spec"]
@@ -81,10 +80,9 @@ def _client_for(template: Mapping[str, Any], job_variables: Mapping[str, Any]) -
     Elsewhere a stand-in does, which is never asked: rendering with none at all would start a
     temporary server.
     """
-    from prefect.client.orchestration import get_client
-
     text = json.dumps([template["job_configuration"], _defaults(template), dict(job_variables)])
-    return get_client() if any(mark in text for mark in _SERVER_SIDE) else nullcontext(object())
+    is_server_side = any(mark in text for mark in _SERVER_SIDE)
+    return sdk.prefect.get_client() if is_server_side else nullcontext(object())
 
 
 def _defaults(template: Mapping[str, Any]) -> list[Any]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from prefect import settings as settings
     from prefect import states as states
     from prefect.blocks import core, system
-    from prefect.client import orchestration as orchestration
     from prefect.client.schemas import actions as actions
     from prefect.client.schemas import filters as filters
     from prefect.client.schemas import objects as objects
@@ -36,7 +35,6 @@ else:
     states = LazyModule("prefect.states")
     blocks = LazyModule("prefect.blocks.core")
     system_blocks = LazyModule("prefect.blocks.system")
-    orchestration = LazyModule("prefect.client.orchestration")
     actions = LazyModule("prefect.client.schemas.actions")
     filters = LazyModule("prefect.client.schemas.filters")
     objects = LazyModule("prefect.client.schemas.objects")

@@ -87,7 +87,7 @@ class WorkPools:
 
     def _ask(self, question: Any) -> Any:
         try:
-            with connect(self.api_url), sdk.orchestration.get_client(sync_client=True) as client:
+            with connect(self.api_url), sdk.prefect.get_client(sync_client=True) as client:
                 return question(client)
         except sdk.exceptions.PrefectHTTPStatusError as error:
             raise PrefectServerError(
@@ -143,7 +143,6 @@ def process_job_template() -> dict[str, Any]:
 
 
 def _queue(client: Any, pool: str, name: str, limit: int) -> WorkQueue:
-
     try:
         found: WorkQueue = client.read_work_queue_by_name(name, work_pool_name=pool)
     except sdk.exceptions.ObjectNotFound:
@@ -155,7 +154,6 @@ def _queue(client: Any, pool: str, name: str, limit: int) -> WorkQueue:
 
 
 def _read(client: Any, name: str) -> WorkPool | None:
-
     try:
         found: WorkPool = client.read_work_pool(name)
     except sdk.exceptions.ObjectNotFound:
