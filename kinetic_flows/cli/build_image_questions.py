@@ -1,4 +1,4 @@
-"""What `kinetic build-image` asks for on a terminal, each answer checked as it is typed."""
+"""The questions of `kinetic build-image` on a terminal, each answer checked as it is typed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `kinetic build-image` prints."""
+"""The output of `kinetic build-image`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a request is sent again that met a busy or unreachable server: one policy for all clients.
+"""The retry policy of all clients, for requests that met a busy or unreachable server.
 
 Google's and Prefect's own clients have policies of their own.
 """

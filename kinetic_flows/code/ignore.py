@@ -51,7 +51,7 @@ VENV_AT_ROOT_EXCLUDES = ("/bin/", "/lib/python*/", "/lib64", "/include/", "/pyve
 
 
 class Verdict(Enum):
-    """What the rules say of a path."""
+    """The answer of the rules for a path."""
 
     SHIP = "ship"
     EXCLUDE = "exclude"

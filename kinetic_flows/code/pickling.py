@@ -291,7 +291,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 @dataclass(frozen=True, kw_only=True)
 class Pickled(Generic[F]):
-    """What was pickled for a run.
+    """An object pickled for a run.
 
     Attributes:
         file: Where it is.

@@ -92,7 +92,7 @@ class _Found:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """Where a function comes from: a module, its file, and where that is importable."""
+    """The module of a function, its file, and the directory that it is importable from."""
 
     module_name: str
     file: Path | None

@@ -26,7 +26,7 @@ NAMED_LARGEST = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotOptions:
-    """What a snapshot may hold.
+    """The limits of a snapshot.
 
     Attributes:
         max_size_bytes: More code than this is refused.

@@ -39,7 +39,7 @@ class KnownPack(NamedTuple):
 
 
 class StatCache:
-    """What is known of one package root.
+    """The digests of one package root's files from earlier snapshots.
 
     Args:
         path: The cache's file; None to remember nothing beyond this process.

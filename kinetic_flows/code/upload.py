@@ -44,7 +44,7 @@ _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 @dataclass(frozen=True, kw_only=True)
 class UploadSummary:
-    """What an upload sent.
+    """The objects and bytes that an upload sent.
 
     Attributes:
         snapshot: What is in the store now: the snapshot that was asked for, or, where files

@@ -1,4 +1,4 @@
-"""Where runs' objects are kept, as the pipeline needs it: a flat store with compare-and-swap."""
+"""The artifact store: a flat namespace of objects, with compare-and-swap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StoredObject:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
-    """What a listing says of an object."""
+    """An object in a listing: its name, size and time."""
 
     name: str
     size_bytes: int
@@ -76,7 +76,7 @@ class StoreTrust:
 
     Attributes:
         is_private: Whether this user alone can write to the store.
-        key: What those who may launch runs sign with; None when this user does not know it.
+        key: The key of the users who may launch runs; None when this user does not know it.
     """
 
     is_private: bool = False

@@ -1,4 +1,4 @@
-"""How a result is framed: a header that is signed with the run's key, and the pickled value.
+"""The result envelope: a header that is signed with the run's key, and the pickled value.
 
 The runner (`runner_image/runner`) writes these with the standard library alone;
 `tests/unit/test_contract.py` holds the two sides together.
@@ -21,7 +21,7 @@ ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancel
 
 @dataclass(frozen=True, kw_only=True)
 class ResultHeader:
-    """What a result envelope says before anything is unpickled.
+    """The header of a result envelope, read before anything is unpickled.
 
     Attributes:
         run_id: The run the envelope belongs to.

@@ -1,4 +1,4 @@
-"""What a run's environment is, as values: its packages, its image, and the words for both."""
+"""A run's environment, as values: its packages, its image, and the words for both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSpec:
-    """What an environment (an image, or a virtual environment here) contains.
+    """The content of an environment: of an image, or of a virtual environment here.
 
     Attributes:
         category: Kind of accelerator the base is for.

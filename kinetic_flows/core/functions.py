@@ -1,4 +1,4 @@
-"""What is known of a function without importing Prefect: whether it is a flow, its runs' names."""
+"""Functions without importing Prefect: whether one is a flow, and how its runs are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes images."""
+"""The image builder: one protocol, and the values of a build."""
 
 from __future__ import annotations
 

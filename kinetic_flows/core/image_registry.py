@@ -1,4 +1,4 @@
-"""Where images are looked up, and what is known of one that exists."""
+"""The image registry: one protocol, and the values of an image that exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kinetic_flows.core.accelerators.model import Architecture
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """What an image's manifest and configuration say of how it runs.
+    """An image's manifest and configuration, as far as they decide how it runs.
 
     Attributes:
         platform: Operating system and architecture, such as `linux/amd64`.
@@ -48,7 +48,7 @@ class ResolvedImage:
 
 
 class ImageRegistry(Protocol):
-    """Where images (locally: virtual environments) can be found."""
+    """Resolves references to images, or locally to virtual environments."""
 
     def resolve(
         self, reference: str, *, architecture: Architecture = "amd64"

@@ -1,4 +1,4 @@
-"""The contract between the client and the runner: what a job is, and what exit codes mean.
+"""The contract between the client and the runner: the job, and the meaning of exit codes.
 
 The runner (`runner_image/runner`) reads these shapes with the standard library alone and
 imports nothing from here; `tests/unit/test_contract.py` holds the two sides together.
@@ -21,7 +21,7 @@ FUNCTION_GRACE_SECONDS = 10.0
 """Time between SIGTERM and SIGKILL that a runner leaves its function when it is stopped."""
 
 CANCEL_GRACE_SECONDS = FUNCTION_GRACE_SECONDS + 5.0
-"""Time between SIGTERM and SIGKILL that whoever cancels a run leaves its runner."""
+"""Time between SIGTERM and SIGKILL that a cancellation leaves the runner."""
 
 JOB_VARIABLE = "KINETIC_JOB"
 """Environment variable by which a run's process is told where its job is."""
@@ -126,7 +126,7 @@ class CodeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RequirementsSpec:
-    """What the runner installs before it runs (prebuilt mode only).
+    """The requirements that the runner installs first, in prebuilt mode.
 
     Attributes:
         lock: The locked requirements with hashes.
@@ -375,7 +375,7 @@ def _references(found: Iterable[Mapping[str, Any]]) -> tuple[ObjectRef, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunTicket:
-    """What is needed to follow a run and to trust its result.
+    """A run's id and key, with which its client waits for it and trusts its result.
 
     Attributes:
         run_id: The run's id; also the id of its flow run.

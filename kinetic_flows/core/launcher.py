@@ -1,4 +1,4 @@
-"""What starts, watches and stops the processes of runs, and the work pool for those of workers."""
+"""The launcher, which starts, observes and stops the processes of runs, and the work pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 
 
 class Phase(Enum):
-    """Where a launched process (a child process, a pod) is in its life."""
+    """The phase of a launched process: of a child process here, or of a pod."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -30,7 +30,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
-    """What to start: one run of one job in one image.
+    """A request to start one run of one job in one image.
 
     Attributes:
         run_id: The run's id.
@@ -51,7 +51,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchNeeds:
-    """What a launch is going to need of the place it goes to.
+    """The needs of a launch, which a preflight holds against the cluster.
 
     Attributes:
         accelerator: What the run is to run on.
@@ -69,7 +69,7 @@ class LaunchNeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What was found out before a launch.
+    """The outcome of the checks before a launch.
 
     Attributes:
         problems: Why it cannot succeed; empty when nothing speaks against it.
@@ -99,7 +99,7 @@ class Preflight:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What is known of a launched process at one moment.
+    """A launched process as it was at one moment.
 
     Attributes:
         phase: Where it is in its life.

@@ -1,4 +1,4 @@
-"""Names of the objects in a store, and of what keeps several of them together.
+"""Names of the objects in the store, and prefixes that several of them have in common.
 
 Those that the runner writes are in `runner_image/runner/contract.py`.
 """
@@ -86,7 +86,7 @@ def payload_object(run_id: str) -> str:
 
 
 def job_owner(token: str) -> str:
-    """What stands for a run's id in the names of a job that is written before its run is made.
+    """The stand-in for a run's id in the names of a job that is written before its run is made.
 
     Flow runs have UUIDs, so it is no flow run's.
 

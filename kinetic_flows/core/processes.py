@@ -108,7 +108,7 @@ class ProcessIdentity:
 
 
 def liveness(process: ProcessIdentity, life_file: Path) -> Liveness:
-    """Say whether a process lives, wherever it was started; who cannot tell does not judge.
+    """Say whether a process lives, wherever it was started; unknown where this host cannot tell.
 
     Args:
         process: The process.

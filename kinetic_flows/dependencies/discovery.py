@@ -1,4 +1,4 @@
-"""Finding what declares a function's dependencies.
+"""Discovery of the file, or list, that declares a function's dependencies.
 
 In order: what the decorator says; inline metadata in the entry script (PEP 723); then, from
 the entry directory upwards, the nearest `requirements.txt`, else `pyproject.toml`. The search
@@ -38,7 +38,7 @@ _SCRIPT_BLOCK = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class DependencySource:
-    """What declares the dependencies.
+    """A declaration of dependencies: a file, a list, or none.
 
     Attributes:
         kind: How they are declared; `none` when nothing does.

@@ -23,7 +23,7 @@ HISTORY_LENGTH = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What is remembered of an environment.
+    """An environment as it is remembered, to compare the next one with.
 
     Attributes:
         dependency_hash: Its identity.

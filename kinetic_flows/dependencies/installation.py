@@ -1,4 +1,4 @@
-"""What a run installs when it starts (prebuilt mode): a lock, and the wheels that come with it."""
+"""The installation of prebuilt mode when a run starts: a lock, and the wheels that ship with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Shipping = Callable[[tuple[LockedPackage, ...]], tuple[LockedPackage, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """What a run installs.
+    """A lock and its wheels, as a run installs them.
 
     Attributes:
         packages: The packages, unless the image has them in that version.

@@ -35,7 +35,7 @@ _ARCHIVE_SUFFIXES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz")
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a line stands.
+    """The file and line that a requirement comes from.
 
     Attributes:
         file: The file; None for the decorator's list.

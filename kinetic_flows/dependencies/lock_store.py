@@ -1,4 +1,4 @@
-"""Where locks are kept: for everyone in the store, and on this machine.
+"""The cache of locks: for everyone in the store, and on this machine.
 
 A user who can write to the store could put a lock there that has more packages than the project
 asks for. So a stored lock is believed only if it is signed by a user who may launch runs, or

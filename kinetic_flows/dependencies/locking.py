@@ -143,7 +143,7 @@ class Locker:
 
 @dataclass(frozen=True, kw_only=True)
 class _Project:
-    """What is locked, and what for."""
+    """A source, and the target that it is locked for."""
 
     source: DependencySource
     target: Target

@@ -170,7 +170,7 @@ def _qualname(function: Callable[..., Any]) -> str:
 
 
 class _Cache:
-    """What is remembered of one package root; the files can be deleted at any time.
+    """Findings about one package root from earlier calls; the files can be deleted at any time.
 
     Args:
         home: `KINETIC_HOME`.

@@ -34,7 +34,7 @@ _SELECTION_KEYS = ("extras", "groups", "requirements")
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What `[tool.kinetic]` selects beyond the project's own dependencies."""
+    """The extras and groups that `[tool.kinetic]` selects beyond the project's own dependencies."""
 
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """What a `pyproject.toml` or a script declares.
+    """The declarations of a `pyproject.toml` or a script.
 
     Attributes:
         found: Its requirement lines and the files they came from.

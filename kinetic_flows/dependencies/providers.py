@@ -37,7 +37,7 @@ Listing: TypeAlias = Mapping[str, Sequence[str]]
 
 
 class Installed:
-    """What is installed in this Python.
+    """The distributions that are installed in this Python.
 
     Args:
         read: Returns it; takes long, and is called when it is needed.
@@ -85,7 +85,7 @@ class Missing:
 
 
 class Environment:
-    """What a run finds installed.
+    """The packages that a run finds installed.
 
     Args:
         packages: The names of the packages.

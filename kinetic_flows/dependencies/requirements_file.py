@@ -42,7 +42,7 @@ _INCLUDE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class RequirementLines:
-    """What a requirements file declares, its includes unfolded.
+    """The lines of a requirements file, its includes unfolded.
 
     Attributes:
         lines: Requirements, local packages and options, in order.

@@ -29,7 +29,7 @@ CONCURRENT_PACKAGES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What uv is asked to resolve.
+    """The requirements and constraints that uv is asked to resolve.
 
     Attributes:
         options: Option lines of requirements files.

@@ -1,4 +1,4 @@
-"""What a lock is made for: an interpreter, a platform, and what its base already holds.
+"""The target of a lock: an interpreter, a platform, and the packages its base already holds.
 
 A base's identity is the digest of what the base is made from, so it is known before the base
 has ever been built.
@@ -40,7 +40,7 @@ RUNTIME_REQUIREMENTS: Mapping[Category, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What to lock for.
+    """An interpreter, a platform and a base to lock for.
 
     Attributes:
         python: Python minor version, such as `3.11`.

@@ -49,7 +49,7 @@ _NO_WHEEL = re.compile(r"no wheels? with a matching|no usable wheels")
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """How a program ended and what it printed."""
+    """The exit code and output of a program."""
 
     exit_code: int
     stdout: str
@@ -128,7 +128,7 @@ class Uv:
                 f"uv {arguments[0]} did not finish: {redactor(str(error))}",
                 hint="check that the package indexes can be reached, and try again",
             ) from error
-        # stdout is uv's data (a lock, a path); who reads it takes the credentials out of it.
+        # stdout is uv's data (a lock, a path); its readers take the credentials out of it.
         return Completed(
             exit_code=done.exit_code, stdout=done.stdout, stderr=redactor(done.stderr).strip()
         )

@@ -61,7 +61,7 @@ class Index:
 
 @dataclass(frozen=True, kw_only=True)
 class UvSettings:
-    """What uv is configured with.
+    """The configuration of uv.
 
     Attributes:
         variables: Environment variables that decide, without credentials.

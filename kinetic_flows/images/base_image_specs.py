@@ -68,7 +68,7 @@ PYTHON_ARGUMENT = "KINETIC_PYTHON"
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImagesRequest:
-    """What is asked for.
+    """The options of `kinetic build-image`.
 
     Attributes:
         repository: Where the images go, without a tag, as `KINETIC_BASE_IMAGE_REPO` names it.

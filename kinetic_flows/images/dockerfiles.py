@@ -180,7 +180,7 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRecipe:
-    """How a Dockerfile is built and what its image must stand before it is pushed.
+    """The arguments of a build, and the smoke test its image must pass before it is pushed.
 
     Attributes:
         dockerfile: Path of the Dockerfile in the source.

@@ -31,7 +31,7 @@ _MINOR = re.compile(r"^(\d+\.\d+)(?:\.|$|[a-z])")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequirements:
-    """What a call needs of an image.
+    """The requirements of a call on its image.
 
     Attributes:
         python: Python minor version of the client, such as `3.11`.
@@ -61,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReport:
-    """What is known of an image without pulling it.
+    """The findings about an image that was not pulled.
 
     Attributes:
         reference: The image as it was named.

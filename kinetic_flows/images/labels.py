@@ -1,4 +1,4 @@
-"""Labels of images."""
+"""Labels of images, by which bases and projects' images are recognized."""
 
 from __future__ import annotations
 

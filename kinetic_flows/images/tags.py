@@ -14,7 +14,7 @@ def base_image(repository: str, category: str, variant: str = "jax") -> str:
 
 
 def base_kind(category: str, variant: str) -> str:
-    """What a base is called: `gpu`, or `gpu-lean`."""
+    """Name of a kind of base: `gpu`, or `gpu-lean`."""
     return category if variant == "jax" else f"{category}-{variant}"
 
 

@@ -1,4 +1,4 @@
-"""What Google's clients raise, in this library's words."""
+"""Errors of Google's clients, translated into this library's."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ LARGE_BYTES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class StoreTimeouts:
-    """How long the store's calls may take.
+    """Limits on the duration of the store's calls.
 
     Attributes:
         connect_seconds: Until a connection stands.

@@ -34,7 +34,7 @@ LAST_PAUSE_SECONDS = 15.0
 
 
 class Sink(Protocol):
-    """Where the objects of one kind go."""
+    """Receives the objects of one kind."""
 
     def replace(self, objects: Sequence[dict[str, Any]], began: float) -> None:
         """Take these objects for all there are, as of a monotonic time."""

@@ -1,4 +1,4 @@
-"""Where Prefect keeps the results of image builds, so that a team shares them.
+"""The storage of Prefect's results of image builds, which a team shares.
 
 Prefect takes a place for results only as a saved block. The block's class is found through an
 entry point: this library imports none of its own blocks.

@@ -56,7 +56,7 @@ class NewDeployment:
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentRecord:
-    """What Prefect knows of one deployment.
+    """One deployment, as Prefect has it.
 
     Attributes:
         id: Its id.

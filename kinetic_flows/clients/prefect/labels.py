@@ -11,7 +11,7 @@ STORE_LABEL = "kinetic.store"
 """Label that tells which store a run's objects are in."""
 
 PLACE_LABEL = "kinetic.place"
-"""Label that tells where a run's process is: who does not see that place does not judge it."""
+"""Label with where a run's process is: a client that cannot see that leaves its state alone."""
 
 PLATFORM_LABEL = "kinetic.platform"
 """Label that tells where a run was launched."""
@@ -47,7 +47,7 @@ RUN_LOGGER = "kinetic"
 """Logger under which a run's own output is in Prefect's logs."""
 
 CLIENT_LOGGER = "kinetic.client"
-"""Logger of what those who follow a run add to its log."""
+"""Logger of what clients add to a run's log."""
 
 CACHE_LABEL = "kinetic.cache-key"
 """Label of runs whose results may answer further calls: what such a call has to have."""

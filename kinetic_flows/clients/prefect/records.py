@@ -1,4 +1,4 @@
-"""What this library knows of flow runs, and how it asks for them, as plain values."""
+"""Flow runs and queries for them, as plain values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STATE_NAMES = {"retrying": "Retrying", "timedout": "TimedOut", "cached": "Cached
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What Prefect knows of one flow run.
+    """One flow run, as Prefect has it.
 
     Attributes:
         id: The flow run's id.

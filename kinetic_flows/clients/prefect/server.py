@@ -63,7 +63,7 @@ _PROGRAM = "kinetic_flows.clients.prefect.server_process"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerRecord:
-    """What is remembered of a running server.
+    """The record of a running server.
 
     Attributes:
         process: The server's process.

@@ -1,4 +1,4 @@
-"""The key by which those who may launch runs know what one of them wrote to the bucket.
+"""The key that signs what the users who may launch runs write to the bucket.
 
 A user who can write to the bucket could otherwise put packages into everyone's images by a lock of
 their own. The key is a Secret block of the Prefect API that the team shares: who can read blocks
@@ -73,5 +73,5 @@ def _save(name: str) -> bytes:
 
 
 def store_key_block(bucket: str) -> str:
-    """Name of the Prefect block with the key of those who write to a bucket."""
+    """Name of the Prefect block with the key of a bucket."""
     return f"kinetic-store-key-{hashlib.sha256(bucket.encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""What a call is part of in Prefect: the flow run around it, and the tags given in its block."""
+"""The flow run that a call is made in, and the tags of `prefect.tags()` around it."""
 
 from __future__ import annotations
 

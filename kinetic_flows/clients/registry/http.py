@@ -47,7 +47,7 @@ class RegistryUnreachable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryLimits:
-    """How patient to be with a registry.
+    """Timeouts, tries and pauses of requests to a registry.
 
     Attributes:
         connect_seconds: Until a connection stands.

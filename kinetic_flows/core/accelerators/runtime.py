@@ -20,7 +20,7 @@ from kinetic_flows.core.errors import AcceleratorError
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeRequirement:
-    """What a chip asks of a package that talks to it.
+    """The versions of a runtime package that support a chip.
 
     Attributes:
         package: The package.
