@@ -16,10 +16,11 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from loopback.kubernetes.runtime import (
@@ -162,6 +163,18 @@ def _tell(connection: socket.socket, what: dict[str, Any]) -> None:
     connection.sendall(json.dumps(what).encode() + b"\n")
 
 
+def _run(arguments: Sequence[str]) -> None:
+    """Do as Python does with a program's file, or with `-c` and its source."""
+    if arguments[0] != "-c":
+        sys.argv = list(arguments)
+        runpy.run_path(arguments[0], run_name="__main__")
+        return
+    _, source, *others = arguments
+    sys.argv = ["-c", *others]
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    exec(compile(source, "<string>", "exec"), vars(main))
+
+
 def _become_pod(request: Mapping[str, Any]) -> None:
     code = 1
     try:
@@ -172,8 +185,7 @@ def _become_pod(request: Mapping[str, Any]) -> None:
         os.chdir(request["directory"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        sys.argv = request["arguments"]
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        _run(request["arguments"])
         code = 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
