@@ -7,7 +7,6 @@ were made from: from anything else they are made anew.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -15,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
-from kinetic_flows.images.bases import lean_inputs, read_base_inputs
+from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap
+from kinetic_flows.images.dockerfiles import base_context
 from kinetic_flows.images.tags import base_tag
 from loopback import lifted_python
 from loopback.lifted_python import MINOR
@@ -84,13 +85,18 @@ def _wanted(cluster_repository: str) -> Mapping[str, frozenset[str]]:
 @cache
 def _identity(cluster_repository: str) -> str:
     """Return a digest of everything that the images are made from."""
-    parts = (
-        Path(lifted_python.__file__).read_text(),
-        platform.python_version(),
-        sys.base_prefix,
-        *(repr(sorted(tags)) for tags in _wanted(cluster_repository).values()),
+    inputs = read_base_inputs("cpu", MINOR)
+    bootstrap, number = read_bootstrap(), version("kinetic-flows")
+    contexts = (
+        base_context(each, bootstrap=bootstrap, version=number)
+        for each in (inputs, lean_inputs(inputs))
     )
-    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+    parts = (
+        Path(lifted_python.__file__).read_bytes(),
+        f"{sys.version} {sys.base_prefix} {cluster_repository}".encode(),
+        *(context.archive() for context in contexts),
+    )
+    return sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _blobs_of(stored: Path) -> Iterator[Path]:
