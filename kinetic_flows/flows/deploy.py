@@ -47,7 +47,6 @@ from kinetic_flows.runs.deployment_objects import (
 )
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.launch import worker_environment
-from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
 
@@ -114,7 +113,7 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     job = StoredTemplate(
         template=job_template(draft, prepared, session, takes_parameters=True),
         payload_name=payload_object(draft.payload.sha256),
-        outputs=outputs_root(session),
+        outputs=session.outputs_root,
     )
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
     pinned = pin_objects_task(job, draft.payload.data, prefix, session)
@@ -159,7 +158,7 @@ def describe_deployment(
         labels={
             PLATFORM_LABEL: platform.name,
             STORE_LABEL: store_label(platform),
-            OUTPUTS_LABEL: outputs_root(session),
+            OUTPUTS_LABEL: session.outputs_root,
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
             JOB_LABEL: pinned.content_digest,

@@ -103,7 +103,7 @@ def run_flow(
             finally:
                 if session.api_availability.is_away:
                     # Prefect's engine would ask in vain for another minute.
-                    afterwards.enter_context(short_retries(session.patience(1)))
+                    afterwards.enter_context(short_retries(session.api_retries(1)))
             return ending.state
 
         flow = _flow(noted, name, run_name, results)

@@ -236,7 +236,7 @@ def preflight_task(draft: Draft, session: Session) -> None:
     """
     with step(session.progress, TASK_PREFLIGHT) as current:
         platform, options = session.platform, draft.call.options
-        template = session.job_template or platform.worker_pool.template()
+        template = session.base_job_template or platform.worker_pool.template()
         _refuse_unknown(platform.chosen_variables(options), template)
         found = platform.launcher.preflight(
             platform.launch_needs(draft.accelerator, draft.mode, options, template, session.api.url)

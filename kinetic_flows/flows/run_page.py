@@ -10,7 +10,6 @@ from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.job_template import Prepared
-from kinetic_flows.runs.outputs import outputs_of
 from kinetic_flows.runs.session import Session
 
 
@@ -81,7 +80,7 @@ def publish_description(
         environment=prepared.environment,
         built_because=prepared.built_because,
         code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
-        outputs=outputs_of(ticket.run_id, session),
+        outputs=f"{session.outputs_root}/{ticket.run_id}",
     )
     session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
 

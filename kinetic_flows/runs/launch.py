@@ -46,7 +46,6 @@ from kinetic_flows.core.object_names import (
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest, Platform
 from kinetic_flows.runs.job_template import Prepared, job_template
-from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash, store_label
 
@@ -135,7 +134,7 @@ def launch_run(
         request=job_request(draft, "", prepared.image),
         template=template,
         payload=draft.payload.data,
-        outputs=outputs_root(session),
+        outputs=session.outputs_root,
     )
     return launch_planned(planned, session, on_created)
 
@@ -238,7 +237,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
                 **platform.runner_environment(),
             },
             job_variables=platform.job_variables(replace(run.request, run_id=run_id)),
-            template=session.job_template,
+            template=session.base_job_template,
         )
     )
 
@@ -288,7 +287,7 @@ def run_labels(membership: Membership, session: Session) -> dict[str, str | int]
     labels: dict[str, str | int] = {
         PLATFORM_LABEL: session.platform.name,
         STORE_LABEL: store_label(session.platform),
-        OUTPUTS_LABEL: outputs_root(session),
+        OUTPUTS_LABEL: session.outputs_root,
     }
     if membership.index is not None:
         labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}

@@ -34,7 +34,6 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.launch import PlannedRun, launch_planned
-from kinetic_flows.runs.outputs import outputs_root
 from kinetic_flows.runs.session import Session
 
 
@@ -73,7 +72,7 @@ def retry_run(
         request=_request(launch, template.name),
         template=template,
         payload=payload,
-        outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or outputs_root(session),
+        outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or session.outputs_root,
     )
     return launch_planned(planned, session)
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from kinetic_flows.clients.prefect.access import configured_api_url
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
@@ -16,8 +18,9 @@ from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
 from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.prefect.work_pools import WorkPools
-from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.errors import ConfigurationError, KineticError
 from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.object_names import OUTPUTS
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.settings import (
     Settings,
@@ -64,7 +67,7 @@ class ApiAvailability:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What every operation on runs needs.
+    """What every operation on runs needs: settings, platform and Prefect API.
 
     Attributes:
         settings: The settings it was opened with.
@@ -72,7 +75,7 @@ class Session:
         platform: Where functions run.
         api: The Prefect API, current in this thread while the session is open.
         ledger: Which clients drive which parent flow runs.
-        progress: Who watches.
+        progress: Told what happens.
     """
 
     settings: Settings
@@ -87,8 +90,8 @@ class Session:
         """Whether the Prefect API answers."""
         return ApiAvailability(self.progress)
 
-    def patience(self, retries: int) -> int:
-        """Return how often to ask again: never for an answer of a server that has died.
+    def api_retries(self, retries: int) -> int:
+        """Return how often to ask the Prefect API again: never where its server has died.
 
         Args:
             retries: How often to ask a server again that may come back.
@@ -101,13 +104,35 @@ class Session:
         return self.platform.launcher.reaches(self.api.url)
 
     @property
+    def outputs_root(self) -> str:
+        """Where each run has a directory for its outputs: a path where the store is a directory.
+
+        Raises:
+            ConfigurationError: The outputs of runs on this machine were to go to a URI.
+        """
+        base = self.settings.output_dir
+        if base and self.platform.store.uri.startswith("file:"):
+            if "://" in base:
+                raise ConfigurationError(
+                    f"KINETIC_OUTPUT_DIR is {base}, and runs on this machine write to a directory",
+                    value=base,
+                    hint="set it to a directory, or unset it to keep outputs under KINETIC_HOME",
+                )
+            # The function works in a copy of the project, which does not outlive it.
+            return str(Path(base).expanduser().absolute())
+        if base:
+            return base.rstrip("/")
+        uri = f"{self.platform.store.uri}/{OUTPUTS}"
+        return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+
+    @property
     def work_pool(self) -> str | None:
         """The work pool that runs are shown on; None where there is none."""
         pool = self.platform.launch_pool
-        return pool.name if pool and self.job_template is not None else None
+        return pool.name if pool and self.base_job_template is not None else None
 
     @cached_property
-    def job_template(self) -> Mapping[str, Any] | None:
+    def base_job_template(self) -> Mapping[str, Any] | None:
         """The work pool's base job template, read once; None for the one that ships.
 
         Raises:
@@ -175,7 +200,7 @@ def open_session(
 ) -> Iterator[Session]:
     """Open a session, starting the background Prefect server when no API is configured.
 
-    The first session of a process also settles what dead clients and runs left behind.
+    The first session of a process also sets the states that dead clients and runs left behind.
     """
     platform = platform or choose_platform(settings, environ)
     with connect_session(settings, environ, progress, platform) as session:
@@ -190,7 +215,7 @@ def open_session(
 def connect_session(
     settings: Settings, environ: Mapping[str, str], progress: Progress, platform: Platform
 ) -> Iterator[Session]:
-    """Open a session and settle nothing."""
+    """Open a session and set no states."""
     with connect(prefect_api_url(settings, environ, progress)) as api:
         yield Session(
             settings=settings,

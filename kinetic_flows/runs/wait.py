@@ -141,7 +141,7 @@ def _settled(
     run: RunTicket, session: Session, seen: Observation, log_tail: list[str], *, is_launched: bool
 ) -> ResultEnvelope:
     try:
-        with short_retries(session.patience(FINAL_STATE_RETRIES)):
+        with short_retries(session.api_retries(FINAL_STATE_RETRIES)):
             envelope = sync_state(session.platform, session.api, run, is_launched=is_launched)
     except API_AWAY as error:
         session.api_availability.failed(error)
