@@ -18,11 +18,15 @@ class StartedBuild:
         id: The build's id.
         image: Reference of the image that it makes.
         url: Its page in a browser; empty when it has none.
+        service: What runs it, as people call it.
+        activity_of: Tells what a line of its log begins; None when it goes on as before.
     """
 
     id: str
     image: str
     url: str
+    service: str
+    activity_of: Callable[[str], str | None]
 
 
 OnBuild: TypeAlias = Callable[[StartedBuild], None]

@@ -15,7 +15,6 @@ from prefect.logging.loggers import PrefectLogAdapter
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.platforms.gke.builds.build import activity_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,19 +106,24 @@ class BuildOutput:
 
     def __init__(self, current: Step) -> None:
         self._current = current
-        self.is_remote = False
+        self._remote: StartedBuild | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the build runs somewhere else."""
+        return self._remote is not None
 
     def line(self, line: str) -> None:
         """Pass a line on."""
-        if self.is_remote:
-            self._current.show(line, activity_of(line))
+        if self._remote:
+            self._current.show(line, self._remote.activity_of(line))
         else:
             self._current.log(line)
 
     def announce(self, build: StartedBuild) -> None:
         """Link the task run to a build that was started or joined."""
-        self.is_remote = True
-        publish_link(build.url, f"Cloud Build {build.id} makes {build.image}")
+        self._remote = build
+        publish_link(build.url, f"{build.service} {build.id} makes {build.image}")
 
 
 def publish_link(url: str | None, description: str) -> None:

@@ -205,14 +205,14 @@ class Platform(Protocol):
 
     @property
     def may_see_processes(self) -> bool:
-        """Whether the launcher answers whoever runs this."""
+        """Whether the launcher answers this user."""
         ...
 
     @property
     def place(self) -> str:
         """Where the processes of runs are that are launched here; empty where that is nowhere else.
 
-        Whoever follows a run asks `sees` about the place that its launcher named.
+        A client that waits for a run asks `sees` about the place that its launcher named.
         """
         ...
 

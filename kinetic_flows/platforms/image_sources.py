@@ -119,8 +119,8 @@ class ProjectImage:
         built_by: What builds it.
         mode: The mode that was asked for: on this machine `prebuilt` is no different.
         has_known_base: Whether its base was made from the inputs that come with this package.
-        lean_base: Gives the digest of the lean base that somebody built, for packages that want
-            that one; None where the product builds it.
+        lean_base: Gives the digest of the lean base of a configured repository, for packages that
+            want that one; None where the product builds it.
     """
 
     target: Target
@@ -145,7 +145,7 @@ class ProjectImage:
         """Return what the image contains, and its identity.
 
         Raises:
-            ImageError: The packages want the lean base of somebody, who has not built it.
+            ImageError: The packages want a lean base, and the configured repository has none.
         """
         target = lock.target
         if target.variant != self.target.variant and self.lean_base is not None:

@@ -229,7 +229,7 @@ def refused_security(level: str, namespace: str, broken: Sequence[str]) -> str:
 
 
 def unknown_security(namespace: str) -> str:
-    """Say what a namespace that takes only restricted pods demands of somebody's own image."""
+    """Say what a namespace that takes only restricted pods demands of an image of one's own."""
     return (
         f"namespace {namespace!r} enforces Pod Security 'restricted': the image's USER has to be "
         f"a number other than 0, or say {_RESTRICTED_BY}"

@@ -73,7 +73,7 @@ class ClusterImages:
                 ship_wheels=asked.ship_wheels,
             )
         target = _target(inputs, accelerator, asked.framework, template=read_project_template())
-        # A base is identified by its inputs, unless somebody chose it.
+        # A base is identified by its inputs, unless a repository of bases is configured.
         base = self._configured_base(target)
         return ProjectImage(
             target=replace(target, base_identity=base.digest) if base else target,
@@ -94,7 +94,7 @@ class ClusterImages:
         )
 
     def _configured_base(self, target: Target) -> ResolvedImage | None:
-        """Return the base of project images that somebody chose; None where nobody did."""
+        """Return the configured base of project images; None where none is configured."""
         if self.cloud.base_repository is None:
             return None
         wanted = replace(self._wanted_base(target), otherwise=BUILD_YOUR_OWN)

@@ -190,7 +190,7 @@ def _bootstrap_arguments(mode: ImageMode) -> tuple[str, ...]:
 
 
 def _schedule_timeout(request: PodRequest) -> dict[str, str]:
-    """Write on the Job how long it may wait, so that whoever looks at it knows."""
+    """Write on the Job how long it may wait, for every client that observes it."""
     limit = request.schedule_timeout_seconds
     if limit == DEFAULT_SCHEDULE_TIMEOUT_SECONDS:
         return {}

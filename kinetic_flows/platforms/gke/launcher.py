@@ -137,7 +137,7 @@ class KubernetesLauncher:
             raise _explained(refusal, "list the nodes") from refusal
 
     def may_launch(self) -> bool:
-        """Whether whoever runs this may create Jobs here; False without any credentials.
+        """Whether this user may create Jobs here; False without any credentials.
 
         Raises:
             LaunchError: The cluster cannot be reached.

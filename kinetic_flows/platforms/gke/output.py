@@ -1,4 +1,4 @@
-"""What pods print, as bytes with a position, read while somebody looks."""
+"""What pods print, as bytes with a position, read while a client observes the run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RunOutput:
 
     @property
     def is_full(self) -> bool:
-        """Whether reading on has to wait for somebody to look."""
+        """Whether reading on has to wait until a client observes the run."""
         unread = self._start + len(self._data) - self._read_to
         return not self.draining and unread >= UNREAD_BYTES
 

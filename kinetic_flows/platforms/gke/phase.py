@@ -54,7 +54,7 @@ class PodStatus:
         reason: Why it is in this phase.
         waiting_since: Since when it waits, by the cluster's clock; None when it does not.
         waiting: What it waits for; None when it does not wait, or has just begun.
-        is_lasting: Whether it ended for what stays as it is until somebody changes it.
+        is_lasting: Whether the same run would end the same way again.
     """
 
     phase: Phase

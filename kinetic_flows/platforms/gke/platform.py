@@ -225,7 +225,7 @@ class GoogleCloudPlatform:
 
     @property
     def may_see_processes(self) -> bool:
-        """Whether whoever runs this has access to the cluster, and it answers."""
+        """Whether this user has access to the cluster, and it answers."""
         try:
             return self._has_access()
         except LaunchError:
@@ -284,7 +284,7 @@ def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeClu
 
     Args:
         cloud: The settings.
-        credentials: Who asks Google for it; None for Application Default Credentials.
+        credentials: Those to ask Google with; None for Application Default Credentials.
     """
     return GkeCluster(
         project=cloud.project,

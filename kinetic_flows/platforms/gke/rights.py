@@ -1,4 +1,4 @@
-"""What whoever launches runs has to be allowed in their namespace.
+"""What a user who launches runs has to be allowed in their namespace.
 
 `deployments/worker/rbac.yaml` grants all of it and docs/gke.md lists it; a test compares both,
 and this, with what the library is seen to ask of a cluster.
@@ -102,7 +102,7 @@ async def _may(client: KubernetesClient, permission: Permission, namespace: str)
 
 
 def may_create_jobs(client: KubernetesClient, namespace: str) -> bool:
-    """Whether whoever runs this may launch runs; False without any credentials.
+    """Whether this user may launch runs; False without any credentials.
 
     Args:
         client: The cluster.

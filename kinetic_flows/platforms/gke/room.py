@@ -67,7 +67,7 @@ async def make_room(client: KubernetesClient, namespace: str) -> bool:
         except KubernetesRefused as refusal:
             if refusal.status not in (CONFLICT, MISSING):
                 raise
-            # Somebody else was faster; the next one may still be there.
+            # Another client was faster; the next one may still be there.
             continue
         return True
     return False

@@ -21,7 +21,7 @@ from kinetic_flows.platforms.gke.state import KindSink, NamespaceState, RunView
 
 KINDS = ("jobs", "pods", "events")
 REQUIRED = ("jobs", "pods")
-"""Events only explain; somebody who may not read them can still run."""
+"""Events only explain; a user who may not read them can still launch runs."""
 
 SERVER = "server"
 """Stands for the API server itself, beside the kinds that it tells of."""
@@ -39,7 +39,7 @@ IDLE_SECONDS = 300.0
 
 
 class NamespaceWatcher:
-    """Knows how the runs of one namespace stand, for as long as somebody asks.
+    """Watches the Jobs and pods of one namespace for as long as a client asks for them.
 
     Args:
         client: The cluster.

@@ -34,7 +34,7 @@ class PoolChange:
         action: What is to be done.
         changes: Lines that say what is different in its template then.
         template: The template that it gets.
-        is_edited: Whether some of what is lost may be somebody's own edit.
+        is_edited: Whether some of what is lost may be an administrator's edit.
         is_done: Whether the work pool has just this template already.
     """
 
@@ -48,7 +48,7 @@ class PoolChange:
 def plan_installation(pools: WorkPools, name: str) -> PoolChange:
     """Say what has to be done so that a work pool has the template that ships; do nothing.
 
-    Defaults that an administrator set in it stay. Whatever else somebody changed is lost with an
+    Defaults that an administrator set in it stay. Whatever else was changed is lost with an
     update: so it has to be asked for.
 
     Args:

@@ -34,7 +34,7 @@ class LocalPlatform:
     Args:
         home: `KINETIC_HOME`.
         environ: This process's variables.
-        is_explicit: Whether somebody chose it; else it is what remains.
+        is_explicit: Whether `KINETIC_PLATFORM` chose it; else no cluster is configured.
     """
 
     name = "local"

@@ -86,7 +86,7 @@ class LocalStore:
         """Write an object if its generation is still the one given (None: if there is none).
 
         Returns:
-            The new generation, or None when somebody else was faster.
+            The new generation, or None when another client was faster.
 
         Raises:
             StoreError: The name is malformed or the file cannot be written.

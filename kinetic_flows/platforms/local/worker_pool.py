@@ -15,7 +15,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 class ProcessWorkerPool:
     """The work pool of this machine, whose workers start the runner as a process.
 
-    A worker of Prefect's on this machine, run by whoever made the deployment, finds the
+    A Prefect worker on this machine, run by the user who made the deployment, finds the
     environment and the store where they are. Unlike a run that is launched directly, its
     process inherits the worker's variables.
 
@@ -45,7 +45,7 @@ class ProcessWorkerPool:
     ) -> dict[str, Any]:
         """Return the command that runs the runner in an environment, and its variables."""
         python = self._python(image)
-        # The same for whoever deploys, so that deploying again changes nothing.
+        # The same for every user, so that deploying again changes nothing.
         path = os.pathsep.join([str(python.parent), "/usr/local/bin", os.defpath])
         return {
             "command": shlex.join([str(python), "-u", str(self._bootstrap())]),

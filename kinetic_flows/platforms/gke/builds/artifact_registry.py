@@ -164,7 +164,7 @@ class ArtifactRegistry:
     Args:
         endpoint: `host:port` of another endpoint; with `http://` in front it is asked in plain
             text and without credentials; None for Google's.
-        credentials: Who asks; None for Application Default Credentials.
+        credentials: Those to ask with; None for Application Default Credentials.
         call_seconds: Limit for a call.
     """
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kinetic_flows.core.errors import BuildError
+from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.image_reference import DOCKER_HUB, is_googles, parse_reference
 from kinetic_flows.images.dockerfiles import BuildRecipe
 
@@ -362,6 +363,17 @@ _PHASES = {
     "PUSH": "pushing the image",
 }
 """Lines by which Cloud Build marks the phases of a build."""
+
+
+def started_build(state: BuildState, image: str) -> StartedBuild:
+    """Describe a running build for those who want to look at it."""
+    return StartedBuild(
+        id=state.id,
+        image=image,
+        url=state.log_url,
+        service="Cloud Build",
+        activity_of=activity_of,
+    )
 
 
 def activity_of(line: str) -> str | None:

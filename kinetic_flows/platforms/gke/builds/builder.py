@@ -1,7 +1,7 @@
-"""Images made by Cloud Build: each is built once, however many ask for it at once.
+"""Images made by Cloud Build: each is built once, however many clients ask for it at once.
 
-A bundled image is a base image plus one layer. Both are made the same way: whoever holds the
-image's lease submits a build, everyone else follows that build.
+A bundled image is a base image plus one layer. Both are made the same way: the client that
+holds the image's lease submits a build, all others follow that build.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kinetic_flows.core import object_names
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError, KineticError
-from kinetic_flows.core.image_builder import OnBuild, StartedBuild, unannounced
+from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.interruption import pause
@@ -34,6 +34,7 @@ from kinetic_flows.platforms.gke.builds.build import (
     BuildOptions,
     BuildState,
     RegistryLogin,
+    started_build,
 )
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.decision import Follow, Reuse, Wait, decide
@@ -182,7 +183,7 @@ class CloudBuildBuilder:
     ) -> ResolvedImage:
         """Build and push an image under all its names, unless they hold exactly it already.
 
-        Whoever asks for the same at the same time follows the one build. From scratch, it is
+        Clients that ask for the same at the same time follow the one build. From scratch, it is
         built even if it is there.
 
         Args:
@@ -256,7 +257,7 @@ class CloudBuildBuilder:
     def _ensure(
         self, request: BuildRequest, listener: Listener, store: ArtifactStore
     ) -> ResolvedImage:
-        """Return an image, whoever makes it; who that is, a lease in the store says."""
+        """Return an image; a lease in the store says which client builds it."""
         image = request.find(request, self._registry)
         if image is not None:
             return image
@@ -330,7 +331,7 @@ class CloudBuildBuilder:
         listener: Listener,
         over: str,
     ) -> ResolvedImage | None:
-        """Follow the build of whoever holds the lease, unless it is over; None to look again."""
+        """Follow the lease holder's build, unless it is over; None to look again."""
         decision = decide(
             image=request.find(request, self._registry),
             holds_lease=False,
@@ -368,7 +369,7 @@ class CloudBuildBuilder:
     def _follow(
         self, request: BuildRequest, state: BuildState, listener: Listener
     ) -> tuple[BuildState, list[str]]:
-        listener.on_build(StartedBuild(id=state.id, image=request.reference, url=state.log_url))
+        listener.on_build(started_build(state, request.reference))
         listener.on_output(f"Cloud Build {state.id}: {state.log_url}")
         log = GrowingLog(self._build_store, state.id, listener.on_output)
         ended = follow_build(self._builds, state, log, poll_seconds=self._settings.poll_seconds)

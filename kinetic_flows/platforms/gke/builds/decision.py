@@ -24,12 +24,12 @@ class Follow:
 
 @dataclass(frozen=True)
 class Build:
-    """Nobody makes the image: start a build."""
+    """No client builds the image: start a build."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Somebody holds the lease, and no build is to be followed: look again soon."""
+    """Another client holds the lease, and no build is to be followed: look again soon."""
 
 
 Decision: TypeAlias = Reuse | Follow | Build | Wait

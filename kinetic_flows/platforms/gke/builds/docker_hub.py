@@ -118,6 +118,6 @@ class StoredLogin:
         try:
             return self.secrets.read(secret)
         except SecretError as error:
-            # Whoever builds need not be let at what the build logs in with.
+            # Who may build need not be allowed to read what the build logs in with.
             logger.info("%s", error.message)
             return None

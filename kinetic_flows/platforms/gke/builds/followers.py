@@ -1,6 +1,6 @@
-"""Waiting for an image: the log of its build as it grows, and who else waits.
+"""Waiting for an image: the log of its build as it grows, and the clients that wait.
 
-Those who wait leave marks in the store, by which the last one knows that it is the last.
+They leave marks in the store, by which the last one knows that it is the last.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ def follow_build(
 
 
 class Followers:
-    """Those who wait for one image.
+    """The clients that wait for one image.
 
     Args:
         store: Where their marks are.
         subject: What the image's lease is called after.
-        holder: Who asks.
+        holder: This client.
         max_age_seconds: How old a mark may be; an older one's owner has died.
     """
 
@@ -125,7 +125,7 @@ class Followers:
                 self._store.delete(self._mark)
 
     def are_others(self) -> bool:
-        """Whether somebody else waits, too."""
+        """Whether other clients wait, too."""
         oldest = datetime.now(UTC) - self._max_age
         return any(
             item.name != self._mark and item.updated > oldest
@@ -133,7 +133,7 @@ class Followers:
         )
 
     def are_none(self) -> bool:
-        """Whether nobody else waits."""
+        """Whether no other client waits."""
         return not self.are_others()
 
 
@@ -141,7 +141,7 @@ class Followers:
 def cancelled_if(
     is_abandoned: Callable[[], bool], builds: CloudBuild, build: str
 ) -> Iterator[None]:
-    """Cancel a build when whoever follows it is interrupted, and nobody else does."""
+    """Cancel a build when the client that follows it is interrupted and no other one does."""
     try:
         yield
     except KineticError:

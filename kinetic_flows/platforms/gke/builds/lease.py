@@ -88,7 +88,7 @@ def see(before: Sighting | None, record: LeaseRecord | None, generation: str | N
 
 
 def claim(sighting: Sighting, holder: str, now: float, term_seconds: float) -> LeaseRecord | None:
-    """Return the record that makes somebody the holder; None while somebody else is.
+    """Return the record that makes a client the holder; None while another one is.
 
     Args:
         sighting: The lease as last seen.
