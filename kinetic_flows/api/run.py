@@ -6,10 +6,11 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cached_property
 from queue import Full, Queue
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, STORE_LABEL
@@ -23,18 +24,19 @@ from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import find_records, full_id
+from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.retry import retry_run
-from kinetic_flows.runs.session import Session, own_session
-from kinetic_flows.runs.settle import store_label, sync_state, ticket_of
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import settled, store_label, ticket_of
 from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from kinetic_flows.clients.prefect.api import RunRecord
+    from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
     from kinetic_flows.flows import run as run_flow
 else:
     run_flow = LazyModule("kinetic_flows.flows.run")
@@ -61,6 +63,16 @@ class Run(Generic[R]):
     url: str
     cloud: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
+    _final_state: ClassVar[str] = ""
+
+    @cached_property
+    def _sessions(self) -> KeptSession:
+        return KeptSession(self.cloud)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is remembered here is for this process.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
     @property
     def id(self) -> str:
         """The run's id, which is its flow run's."""
@@ -73,10 +85,20 @@ class Run(Generic[R]):
 
     @property
     def state(self) -> str:
-        """The name of the run's state in Prefect, such as `Running`."""
-        with own_session(NullProgress(), self.cloud) as session:
-            sync_state(session.platform, session.api, self.ticket)
-            return session.api.read_run(self.id).state_name
+        """The name of the run's state in Prefect, such as `Running`.
+
+        Prefect is asked each time until the run has ended; a final state is remembered.
+        """
+        return self._final_state or self._ask_for_state()
+
+    def _ask_for_state(self) -> str:
+        with self._sessions.session() as session:
+            record = settled(
+                session.api.read_run(self.id), self.ticket, session.platform, session.api
+            )
+        if record.is_final:
+            vars(self)["_final_state"] = record.state_name
+        return record.state_name
 
     def wait(self, timeout_seconds: float | None = None) -> Run[R]:
         """Wait until the run has ended, however it ended.
@@ -110,7 +132,7 @@ class Run(Generic[R]):
         limit = check.limit_seconds("timeout_seconds", timeout_seconds)
         with (
             told_if_left(run_goes_on(self.id, self.name)),
-            own_session(NullProgress(), self.cloud) as session,
+            self._sessions.session() as session,
         ):
             return wait_for_run(self.ticket, session, NullProgress(), timeout_seconds=limit)
 
@@ -138,13 +160,13 @@ class Run(Generic[R]):
         if tail is not None:
             check.count("tail", tail)
         if follow:
-            return _followed(self, tail)
-        with own_session(NullProgress(), self.cloud) as session:
+            return _followed(self.ticket, self._sessions, tail)
+        with self._sessions.session() as session:
             return _last(LogReader(self.ticket, session).available(), tail)
 
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
-        with own_session(NullProgress(), self.cloud) as session:
+        with self._sessions.session() as session:
             cancel(self.ticket, session)
 
     def retry(self) -> Run[R]:
@@ -156,19 +178,23 @@ class Run(Generic[R]):
             RunNotFoundError: What the run was started with has expired.
             KineticError: The new run could not be started.
         """
-        with own_session(NullProgress(), self.cloud) as session:
+        with self._sessions.session() as session:
             record = session.api.read_run(self.id)
             ticket = retry_run(record, surrounding_flow_run_id(), session)
             url = session.api.run_url(ticket.run_id)
-            return Run(ticket=ticket, url=url, cloud=self.cloud)
+            return handle_of(ticket, url, self.cloud, self._sessions)
 
     @property
     def outputs(self) -> str:
         """Where the run keeps its outputs: what `KINETIC_OUTPUT_DIR` is set to in it.
 
-        A directory on this machine, else a `gs://` URI.
+        A directory on this machine, else a `gs://` URI. Prefect is asked the first time.
         """
-        with own_session(NullProgress(), self.cloud) as session:
+        return self._outputs
+
+    @cached_property
+    def _outputs(self) -> str:
+        with self._sessions.session() as session:
             base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
             return f"{base}/{self.ticket.result_run_id or self.id}"
 
@@ -194,6 +220,22 @@ class Run(Generic[R]):
         return f"Run({self.name!r}, id={self.id!r})"
 
 
+def handle_of(
+    ticket: RunTicket, url: str, cloud: Mapping[str, str], sessions: KeptSession
+) -> Run[Any]:
+    """Return the handle of a run that asks in the sessions of another handle."""
+    run: Run[Any] = Run(ticket=ticket, url=url, cloud=cloud)
+    vars(run)["_sessions"] = sessions
+    return run
+
+
+def _handle_of_record(record: RunRecord, api: PrefectApi, sessions: KeptSession) -> Run[Any]:
+    run = handle_of(ticket_of(record), api.run_url(record.id), {}, sessions)
+    if record.is_final:
+        vars(run)["_final_state"] = record.state_name
+    return run
+
+
 def attach(run_id: str) -> Run[Any]:
     """Return the handle of a run that was started anywhere with the same Prefect API and store.
 
@@ -203,10 +245,10 @@ def attach(run_id: str) -> Run[Any]:
     Raises:
         RunNotFoundError: No run fits, or several do.
     """
-    with own_session(NullProgress()) as session:
+    sessions = KeptSession({})
+    with sessions.session() as session:
         record = session.api.read_run(full_id(run_id, session.api))
-        ticket = ticket_of(record)
-        if not ticket.run_key:
+        if not ticket_of(record).run_key:
             raise RunNotFoundError(
                 f"flow run {record.id} is not a run of a remote function",
                 value=record.id,
@@ -214,7 +256,7 @@ def attach(run_id: str) -> Run[Any]:
                 "group of runs with kinetic.attach_group(id)",
             )
         _check_store(record, session)
-        return Run(ticket=ticket, url=session.api.run_url(record.id))
+        return _handle_of_record(record, session.api, sessions)
 
 
 def _check_store(record: RunRecord, session: Session) -> None:
@@ -249,19 +291,20 @@ def list_runs(
             deployments have names that Prefect chooses.
         limit: How many at most; None for all.
     """
-    with own_session(NullProgress()) as session:
+    sessions = KeptSession({})
+    with sessions.session() as session:
         records = find_records(session, state=state, since=since, name=name, limit=limit)
-        return [
-            Run(ticket=ticket_of(record), url=session.api.run_url(record.id)) for record in records
-        ]
+        return [_handle_of_record(record, session.api, sessions) for record in records]
 
 
-def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:
+def _followed(ticket: RunTicket, sessions: KeptSession, tail: int | None) -> Iterator[str]:
     """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
     lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
     is_over = threading.Event()
     thread = threading.Thread(
-        target=copy_context().run, args=(_read_on, run, tail, lines, is_over), daemon=True
+        target=copy_context().run,
+        args=(_read_on, ticket, sessions, tail, lines, is_over),
+        daemon=True,
     )
     thread.start()
     try:
@@ -274,7 +317,8 @@ def _followed(run: Run[Any], tail: int | None) -> Iterator[str]:
 
 
 def _read_on(
-    run: Run[Any],
+    ticket: RunTicket,
+    sessions: KeptSession,
     tail: int | None,
     lines: Queue[list[str] | BaseException | None],
     is_over: threading.Event,
@@ -288,8 +332,8 @@ def _read_on(
                 return
 
     try:
-        with own_session(NullProgress(), run.cloud) as session:
-            reader = LogReader(run.ticket, session)
+        with sessions.session() as session:
+            reader = LogReader(ticket, session)
             put(_last(reader.available(), tail))
             with short_retries():
                 for batch in reader.follow():

@@ -6,17 +6,19 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from kinetic_flows.api.run import Run
+from kinetic_flows.api.run import Run, handle_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.find import full_id
 from kinetic_flows.runs.group import AttachedGroup, GroupState, MapItem, is_group
+from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import told_if_left
 from kinetic_flows.runs.results import read_result, unpack_result
-from kinetic_flows.runs.session import Session, own_session
+from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
@@ -83,13 +85,13 @@ class RunGroup(Generic[R]):
         self._source = source
         self._cloud = dict(cloud)
         self._return_exceptions = return_exceptions
+        self._sessions = KeptSession(cloud)
 
     @property
     def runs(self) -> tuple[Run[R], ...]:
-        """The runs launched so far, in the order of their inputs."""
+        """The runs launched so far, in the order of their inputs; nobody is asked for them."""
         items = self._source.state.items
-        with own_session(NullProgress(), self._cloud) as session:
-            return tuple(self._run(item, session) for item in items if item.ticket)
+        return tuple(self._run(item.ticket) for item in items if item.ticket)
 
     def as_completed(self, timeout_seconds: float | None = None) -> Iterator[Run[R]]:
         """Yield each run when it has ended, however it ended, the first to end first.
@@ -105,12 +107,9 @@ class RunGroup(Generic[R]):
         return self._completed(check.limit_seconds("timeout_seconds", timeout_seconds))
 
     def _completed(self, timeout_seconds: float | None) -> Iterator[Run[R]]:
-        with own_session(NullProgress(), self._cloud) as session:
-            base = session.api.run_url("")
         for item in self._ended(timeout_seconds):
             if item.ticket:
-                url = f"{base}{item.ticket.run_id}"
-                yield Run(ticket=item.ticket, url=url, cloud=self._cloud)
+                yield self._run(item.ticket)
 
     def wait(self, timeout_seconds: float | None = None) -> RunGroup[R]:
         """Wait until every input has ended, however it ended.
@@ -143,7 +142,7 @@ class RunGroup(Generic[R]):
         self.wait(timeout_seconds)
         outcomes: list[Any] = []
         first: Exception | None = None
-        with own_session(NullProgress(), self._cloud) as session:
+        with self._sessions.session() as session:
             for item in self._in_order():
                 outcome = _outcome(item, session)
                 if isinstance(outcome, _Raised):
@@ -209,11 +208,10 @@ class RunGroup(Generic[R]):
             yield item
             expected += 1
 
-    def _run(self, item: MapItem, session: Session) -> Run[R]:
-        if item.ticket is None:
-            raise LookupError(f"input {item.index} was not launched")
-        url = session.api.run_url(item.ticket.run_id)
-        return Run(ticket=item.ticket, url=url, cloud=self._cloud)
+    def _run(self, ticket: RunTicket) -> Run[R]:
+        # Runs are shown where the flow run above them is.
+        url = f"{self.url.removesuffix(self.id)}{ticket.run_id}"
+        return handle_of(ticket, url, self._cloud, self._sessions)
 
     def as_future(self) -> PrefectFuture[list[R]]:
         """Return a Prefect future of the results, for the flow that this is called in.
@@ -251,7 +249,8 @@ def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[
 
 
 def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) -> RunGroup[Any]:
-    with own_session(NullProgress(), cloud) as session:
+    sessions = KeptSession(cloud)
+    with sessions.session() as session:
         record = session.api.read_run(full_id(group_id, session.api, groups=True))
         if not is_group(record):
             raise RunNotFoundError(
@@ -259,7 +258,7 @@ def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) 
                 value=record.id,
                 hint="attach to a single run with kinetic.attach(id)",
             )
-        source = AttachedGroup(record, lambda: own_session(NullProgress(), cloud))
+        source = AttachedGroup(record, sessions.session)
         source.refresh(session)
         return RunGroup(
             id=record.id,

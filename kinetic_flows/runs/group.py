@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.labels import INDEX_LABEL
-from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import sync_state, ticket_of
-from kinetic_flows.runs.worker_runs import processes_of
+from kinetic_flows.runs.settle import settled, ticket_of
 
 LAUNCHING = "Launching"
 NOT_LAUNCHED = "Not launched"
@@ -173,7 +171,7 @@ class AttachedGroup:
         is_over = launches_no_more
         for index, tries in runs.items():
             newest = max(tries, key=lambda record: record.created)
-            newest = newest if newest.is_final else _settled(newest, session)
+            newest = settled(newest, ticket_of(newest), session.platform, session.api)
             item = _map_item(index, newest, len(tries))
             may_be_retried = len(tries) <= self._retries and not launches_no_more
             if newest.is_final and not (item.has_failed and may_be_retried):
@@ -196,21 +194,6 @@ class AttachedGroup:
 
     def abandon(self) -> None:
         """Nothing is launched from here."""
-
-
-def _settled(record: RunRecord, session: Session) -> RunRecord:
-    """Settle a run whose process may be gone; return what is known of it then."""
-    ticket = ticket_of(record)
-    processes = processes_of(session.platform, session.api, ticket)
-    seen = processes.observe(record.id, None)
-    if not seen.phase.is_final and not seen.is_outdated:
-        return record
-    try:
-        sync_state(session.platform, session.api, ticket)
-    except ObjectRefusedError:
-        # Its state says so now; whoever asks for its result is told.
-        return session.api.read_run(record.id)
-    return session.api.read_run(record.id)
 
 
 def _map_item(index: int, record: RunRecord, tries: int) -> MapItem:

@@ -204,11 +204,16 @@ def open_session(
     """
     platform = platform or choose_platform(settings, environ)
     with connect_session(settings, environ, progress, platform) as session:
-        session.ledger.send_pending_updates(session.api)
-        if _is_first(platform.store.uri, session.api.url):
-            session.ledger.crash_orphans(session.api)
-            reconcile(platform, session.api)
+        begin_session(session)
         yield session
+
+
+def begin_session(session: Session) -> None:
+    """Bring up to date what could not be told before, and once what others left behind."""
+    session.ledger.send_pending_updates(session.api)
+    if _is_first(session.platform.store.uri, session.api.url):
+        session.ledger.crash_orphans(session.api)
+        reconcile(session.platform, session.api)
 
 
 @contextmanager
@@ -217,14 +222,26 @@ def connect_session(
 ) -> Iterator[Session]:
     """Open a session and set no states."""
     with connect(prefect_api_url(settings, environ, progress)) as api:
-        yield Session(
-            settings=settings,
-            environ=environ,
-            platform=platform,
-            api=api,
-            ledger=ClientLedger(settings.home / "clients"),
-            progress=progress,
-        )
+        yield session_of(settings, environ, progress, platform, api)
+
+
+def session_of(
+    settings: Settings,
+    environ: Mapping[str, str],
+    progress: Progress,
+    platform: Platform,
+    api: PrefectApi,
+) -> Session:
+    """Return a session with an API that is current in this thread."""
+    ledger = ClientLedger(settings.home / "clients")
+    return Session(
+        settings=settings,
+        environ=environ,
+        platform=platform,
+        api=api,
+        ledger=ledger,
+        progress=progress,
+    )
 
 
 def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from socket import gethostname
 
@@ -103,6 +104,26 @@ def sync_state(
     else:
         _sync_with_result(api, run.run_id, envelope.header)
     return envelope
+
+
+def settled(record: RunRecord, run: RunTicket, platform: Platform, api: PrefectApi) -> RunRecord:
+    """Return what is known of a run once it is settled; one that has ended is not asked for again.
+
+    Args:
+        record: What Prefect knows of it.
+        run: The run.
+        platform: Where it was launched.
+        api: Where its state is kept.
+    """
+    if record.is_final:
+        return record
+    seen = processes_of(platform, api, run).observe(record.id, None)
+    if not seen.phase.is_final and not seen.is_outdated:
+        return record
+    # Where the result is not genuine the state says so then; whoever asks for it is told.
+    with suppress(ObjectRefusedError):
+        sync_state(platform, api, run)
+    return api.read_run(record.id)
 
 
 def crash(api: PrefectApi, flow_run_id: str, cause: str) -> bool:

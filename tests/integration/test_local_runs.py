@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -191,3 +193,34 @@ def test_a_repeated_call_with_cache_for_is_answered_by_the_earlier_run(
     stored.write_bytes(stored.read_bytes()[:-1] + b"!")
     assert cached(str(place), 1) != value, "a forged result answers nothing"
     assert place.read_text() == "1231"
+
+
+def test_what_a_handle_knows_is_not_asked_for_again(
+    functions: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = functions.stamp.submit(str(tmp_path / "stamp"), 1).wait()
+    group = functions.stamp.map([(str(tmp_path / "stamps"), number) for number in range(2)]).wait()
+    known = (run.state, run.outputs)
+    (listed,) = [each for each in kinetic.list_runs() if each.id == run.id]
+    (first, second) = group.runs
+    # Nothing listens there: whoever asked would fail.
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    assert known == (run.state, run.outputs) == ("Completed", run.outputs)
+    assert listed.state == "Completed"
+    assert group.runs == (first, second)
+    assert first.url == run.url.replace(run.id, first.id)
+
+
+def test_threads_and_forked_processes_ask_with_the_same_handle(
+    functions: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "go"
+    run = functions.steps.submit(str(path), 1)
+    _until(lambda: run.state == "Running")
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: run.state, range(8))) == ["Running"] * 8
+    with multiprocessing.get_context("fork").Pool(1) as children:
+        assert children.apply(run.logs) == run.logs()
+    Path(f"{path}.0").touch()
+    assert run.result() == 1
+    assert (run.state, pickle.loads(pickle.dumps(run)).state) == ("Completed", "Completed")

@@ -6,6 +6,8 @@ Prefect is imported when a connection is made, not before: its import takes seco
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,6 +31,7 @@ from kinetic_flows.clients.prefect.records import (
     with_deployment,
 )
 from kinetic_flows.clients.prefect.sdk import httpx
+from kinetic_flows.clients.prefect.server_access import access_to
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -313,11 +316,49 @@ def connect(api_url: str) -> Iterator[PrefectApi]:
     Args:
         api_url: The API to use, with the credentials of `api_settings`.
     """
-    with (
-        sdk.settings.temporary_settings(api_settings(api_url)),
-        sdk.prefect.get_client(sync_client=True, httpx_settings=early_retries()) as client,
-    ):
-        yield PrefectApi(client, api_url, sdk.settings.PREFECT_UI_URL.value())
+    connection = PrefectConnection(api_url)
+    try:
+        with connection.current() as api:
+            yield api
+    finally:
+        connection.close()
+
+
+class PrefectConnection:
+    """A connection to a Prefect API that is open until nobody holds it any more.
+
+    Args:
+        api_url: The API, with the credentials of `api_settings`.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        self._url = api_url
+        self._auth_string = access_to(api_url)
+        self._outer = sdk.context.get_settings_context()
+        # What Prefect makes of its settings takes it a tenth of a second and more.
+        with sdk.settings.temporary_settings(api_settings(api_url)) as self._settings:
+            client = sdk.prefect.get_client(sync_client=True, httpx_settings=early_retries())
+        self.close = weakref.finalize(self, _close, client.__enter__(), os.getpid())
+        """Close it at once."""
+        self._client = client
+
+    def is_to(self, api_url: str) -> bool:
+        """Whether it is one to an API, with the credentials and settings that are in force now."""
+        is_same = (api_url, access_to(api_url)) == (self._url, self._auth_string)
+        return is_same and sdk.context.get_settings_context().settings is self._outer.settings
+
+    @contextmanager
+    def current(self) -> Iterator[PrefectApi]:
+        """Make the API current for this thread; several threads may do so at a time."""
+        settings, profile = self._settings, self._outer.profile
+        with sdk.context.SettingsContext(profile=profile, settings=settings):
+            yield PrefectApi(self._client, self._url, sdk.settings.PREFECT_UI_URL.value())
+
+
+def _close(client: SyncPrefectClient, process_id: int) -> None:
+    """Close a client in the process that opened it: in a forked one its locks may be held."""
+    if os.getpid() == process_id:
+        client.__exit__()
 
 
 @contextmanager
