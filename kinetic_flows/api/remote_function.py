@@ -15,6 +15,7 @@ from kinetic_flows.core.functions import is_async, run_name
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import Options, RunOptions, check_flow
+from kinetic_flows.core.public_names import public
 from kinetic_flows.plans.inputs import InputMode, Inputs, sweep_options
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+@public
 class RemoteFunction(Generic[P, R]):
     """A function that runs elsewhere when called; `.fn` is the plain function.
 

@@ -22,6 +22,7 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.kept_session import KeptSession
@@ -47,6 +48,7 @@ FOLLOWED_BATCHES = 100
 """How many batches of lines wait for whoever follows; further ones stay where they are kept."""
 
 
+@public
 @dataclass(frozen=True, kw_only=True)
 class Run(Generic[R]):
     """One run of a function, which goes on whatever becomes of this process.

@@ -13,6 +13,7 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.find import full_id
 from kinetic_flows.runs.group import AttachedGroup, GroupState, MapItem, is_group
 from kinetic_flows.runs.kept_session import KeptSession
@@ -54,6 +55,7 @@ class GroupSource(Protocol):
         ...
 
 
+@public
 class RunGroup(Generic[R]):
     """Runs of one function, one for each input of a sweep.
 

@@ -14,7 +14,7 @@ OWN_PACKAGES = frozenset({"kinetic", "kinetic_flows"})
 """Never the project's, even where they are installed from a checkout beside it."""
 
 _INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
-_REMOTE_FUNCTION = "kinetic_flows.api.remote_function.RemoteFunction"
+_REMOTE_FUNCTION = ("kinetic", "RemoteFunction")
 
 
 def module_file(module: ModuleType | None) -> Path | None:
@@ -36,7 +36,7 @@ def is_installed(path: Path) -> bool:
 def is_remote_function(value: object) -> bool:
     """Whether a value is a decorated function; asking imports nothing."""
     kind = type(value)
-    return f"{kind.__module__}.{kind.__name__}" == _REMOTE_FUNCTION
+    return (kind.__module__, kind.__name__) == _REMOTE_FUNCTION
 
 
 def is_environment(folder: str) -> bool:

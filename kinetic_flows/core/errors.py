@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from kinetic_flows.core.public_names import HOMES, importable_from
+
 
 class KineticError(Exception):
     """Base of everything the library raises on purpose.
@@ -248,3 +250,15 @@ def suggest(unknown: str, valid: Iterable[str]) -> str:
     nearest = get_close_matches(unknown.lower(), names, n=1, cutoff=0.6)
     listed = ", ".join(names)
     return f"did you mean {nearest[0]!r}? Valid: {listed}" if nearest else f"valid: {listed}"
+
+
+def _name_modules() -> None:
+    """Have every error, and what restores it, say where people import it from."""
+    documented = "kinetic_flows.errors"
+    for name, kind in list(globals().items()):
+        if isinstance(kind, type) and issubclass(kind, KineticError):
+            importable_from("kinetic" if name in HOMES else documented, kind)
+    _restore_error.__module__ = documented
+
+
+_name_modules()

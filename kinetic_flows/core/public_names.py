@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import TypeVar, get_type_hints
+
+T = TypeVar("T")
+
 HOMES = {
     "DevicesMissing": "core.errors",
     "KineticError": "core.errors",
@@ -39,3 +44,23 @@ EARLIER_MODULES = {
     "tasks.base_images": ("flows.build_image_task",),
 }
 """Where the names of modules of version 0.1 are now: pickles and people's imports name them."""
+
+
+def public(kind: type[T]) -> type[T]:
+    """Have a class say that it is `kinetic`'s: in what it prints, in tracebacks and in pickles."""
+    return importable_from("kinetic", kind)
+
+
+def importable_from(module: str, kind: type[T]) -> type[T]:
+    """Have a class name the module that people import it from, which leads to it.
+
+    Args:
+        module: The module.
+        kind: The class; what its annotations mean is found out while its own module is known.
+    """
+    own = inspect.get_annotations(kind)
+    if own:
+        hints = get_type_hints(kind, include_extras=True)
+        kind.__annotations__ = {name: hints[name] for name in own}
+    kind.__module__ = module
+    return kind

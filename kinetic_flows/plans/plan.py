@@ -11,6 +11,7 @@ from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequ
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.public_names import public
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
@@ -31,6 +32,7 @@ class CodeSummary:
     size_bytes: int
 
 
+@public
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """Everything decided about one call.

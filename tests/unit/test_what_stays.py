@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 from prefect.flows import load_flow_from_entrypoint
 
+import kinetic
 from kinetic import Run, RunFailed, RunGroup
 from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.job import read_job
@@ -139,6 +140,22 @@ def test_a_pickle_of_an_earlier_version_has_what_was_in_it(name: str) -> None:
 def test_handles_of_an_earlier_version_are_those_of_this_one() -> None:
     assert type(pickle.loads(_pickled("run"))) is Run
     assert type(pickle.loads(_pickled("error RunFailed"))) is RunFailed
+
+
+@pytest.mark.parametrize("name", [name for name in kinetic.__all__ if name[:1].isupper()])
+def test_public_classes_say_that_they_are_in_the_package_that_people_import(name: str) -> None:
+    kind = getattr(kinetic, name)
+    assert (kind.__module__, kind.__qualname__) == ("kinetic", name)
+    assert pickle.loads(pickle.dumps(kind)) is kind
+    assert get_type_hints(kind).keys() >= getattr(kind, "__annotations__", {}).keys()
+
+
+@pytest.mark.parametrize("name", [name for name in PICKLES if name.startswith("error ")])
+def test_errors_are_pickled_under_names_that_an_earlier_version_has(name: str) -> None:
+    error = pickle.loads(_pickled(name))
+    known = {*PICKLES[name]["names"], f"kinetic:{type(error).__name__}"}
+    if type(error).__module__ in ("kinetic", "kinetic_flows.errors"):
+        assert set(names_in(pickle.dumps(error))) <= known
 
 
 def test_a_function_of_an_earlier_version_is_called() -> None:
