@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.platforms.gke.builds.decision import Build, Decision, Follow, Reuse, Wait, decide
 from kinetic_flows.platforms.gke.builds.lease import Lease, LeaseRecord, Sighting, claim
 from kinetic_flows.platforms.local.store import LocalStore
 
@@ -150,34 +148,3 @@ def test_a_newcomer_believes_a_lease_for_one_term_however_old_it_is() -> None:
 
     assert claim(just_seen, "me", 1_000_000.0, TERM) is None
     assert claim(just_seen, "me", 1_000_000.0 + TERM, TERM) == LeaseRecord(holder="me", fencing=2)
-
-
-IMAGE = ResolvedImage(reference="r@sha256:1", digest="sha256:1", labels={})
-
-
-@pytest.mark.parametrize(
-    ("image", "holds_lease", "leased_build", "running_build", "decision"),
-    [
-        (IMAGE, True, "b", "b", Reuse(image=IMAGE)),
-        (IMAGE, False, "", "", Reuse(image=IMAGE)),
-        (None, False, "b", "", Follow(build="b")),
-        (None, False, "", "", Wait()),
-        (None, True, "", "", Build()),
-        (None, True, "old", "", Build()),
-        (None, True, "b", "b", Follow(build="b")),
-        (None, True, "", "c", Follow(build="c")),
-    ],
-)
-def test_what_to_do_for_an_image(
-    image: ResolvedImage | None,
-    holds_lease: bool,
-    leased_build: str,
-    running_build: str,
-    decision: Decision,
-) -> None:
-    assert decision == decide(
-        image=image,
-        holds_lease=holds_lease,
-        leased_build=leased_build,
-        running_build=running_build,
-    )

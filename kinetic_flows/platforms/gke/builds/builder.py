@@ -37,7 +37,6 @@ from kinetic_flows.platforms.gke.builds.build import (
     started_build,
 )
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
-from kinetic_flows.platforms.gke.builds.decision import Follow, Reuse, Wait, decide
 from kinetic_flows.platforms.gke.builds.failures import base_build_error
 from kinetic_flows.platforms.gke.builds.followers import (
     Followers,
@@ -303,16 +302,13 @@ class CloudBuildBuilder:
                 self._builds.cancel(build)
 
         for is_last in (False, True):
-            decision = decide(
-                image=request.find(request, self._registry),
-                holds_lease=True,
-                leased_build=lease.build,
-                running_build=self._running_build(request, lease),
-            )
-            if isinstance(decision, Reuse):
-                return decision.image
-            if isinstance(decision, Follow):
-                state = self._builds.get(decision.build)
+            # The registry counts more than anything that is said of builds.
+            image = request.find(request, self._registry)
+            if image is not None:
+                return image
+            running = self._running_build(request, lease)
+            if running:
+                state = self._builds.get(running)
             else:
                 state = self._submit(request, cancel_if_abandoned)
             with cancelled_if(followers.are_none, self._builds, state.id):
@@ -332,15 +328,10 @@ class CloudBuildBuilder:
         over: str,
     ) -> ResolvedImage | None:
         """Follow the lease holder's build, unless it is over; None to look again."""
-        decision = decide(
-            image=request.find(request, self._registry),
-            holds_lease=False,
-            leased_build="" if lease.build == over else lease.build,
-            running_build="",
-        )
-        if isinstance(decision, Reuse):
-            return decision.image
-        if isinstance(decision, Wait):
+        image = request.find(request, self._registry)
+        if image is not None:
+            return image
+        if lease.build in ("", over):
             pause(self._settings.poll_seconds)
             return None
         state = self._builds.get(lease.build)
