@@ -1,4 +1,4 @@
-"""What is known of the inputs of a group: which are launched, which have ended, and how."""
+"""The runs of a map: the state of each input, and groups that another process launched."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class GroupState:
         self._is_over = False
 
     def put(self, item: MapItem) -> None:
-        """Note what is new of an item that has not ended."""
+        """Take an item's new state; it has not ended."""
         with self._changed:
             self._items[item.index] = item
 
@@ -80,7 +80,7 @@ class GroupState:
                 self._changed.notify_all()
 
     def close(self, failure: BaseException | None = None) -> None:
-        """Note that nothing more will happen.
+        """Take note that the group is over: no item changes any more.
 
         Args:
             failure: Why the group itself failed; None when it did not.
@@ -98,7 +98,7 @@ class GroupState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the group is over: no item changes any more."""
         return self._is_over
 
     @property
@@ -156,7 +156,7 @@ class AttachedGroup:
             self.refresh(session)
 
     def refresh(self, session: Session) -> None:
-        """Learn what has become of the group."""
+        """Read the group's flow runs; set final states that are not set yet."""
         if self.state.is_over:
             return
         # The flow run above first: when it is over, no run follows that is not seen below.
@@ -164,7 +164,7 @@ class AttachedGroup:
         runs: dict[int, list[RunRecord]] = {}
         for record in session.api.find_runs(RunQuery(parent=self._id)):
             place = str(record.labels.get(INDEX_LABEL, ""))
-            # Whatever else somebody has put below the group's flow run is no input of it.
+            # Other flow runs below the group's are no inputs of it.
             if place.isdecimal():
                 runs.setdefault(int(place), []).append(record)
         self._size = sum(map(len, runs.values()))

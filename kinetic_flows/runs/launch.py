@@ -54,7 +54,7 @@ NAMING_A_RUN = ("job_name", "env", "entrypoint", "command")
 
 
 def ignore(_: RunTicket) -> None:
-    """Do nothing about a run that was created."""
+    """Take no note of a run that was created."""
 
 
 @dataclass(frozen=True, kw_only=True)
