@@ -31,7 +31,7 @@ from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import settled, store_label, ticket_of
+from kinetic_flows.runs.settle import store_label, synced_record, ticket_of
 from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Run(Generic[R]):
 
     def _ask_for_state(self) -> str:
         with self._sessions.session() as session:
-            record = settled(
+            record = synced_record(
                 session.api.read_run(self.id), self.ticket, session.platform, session.api
             )
         if record.is_final:

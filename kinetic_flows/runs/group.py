@@ -14,7 +14,7 @@ from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import settled, ticket_of
+from kinetic_flows.runs.settle import synced_record, ticket_of
 
 LAUNCHING = "Launching"
 NOT_LAUNCHED = "Not launched"
@@ -171,7 +171,7 @@ class AttachedGroup:
         is_over = launches_no_more
         for index, tries in runs.items():
             newest = max(tries, key=lambda record: record.created)
-            newest = settled(newest, ticket_of(newest), session.platform, session.api)
+            newest = synced_record(newest, ticket_of(newest), session.platform, session.api)
             item = _map_item(index, newest, len(tries))
             may_be_retried = len(tries) <= self._retries and not launches_no_more
             if newest.is_final and not (item.has_failed and may_be_retried):

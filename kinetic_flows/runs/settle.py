@@ -106,11 +106,13 @@ def sync_state(
     return envelope
 
 
-def settled(record: RunRecord, run: RunTicket, platform: Platform, api: PrefectApi) -> RunRecord:
-    """Return what is known of a run once it is settled; one that has ended is not asked for again.
+def synced_record(
+    record: RunRecord, run: RunTicket, platform: Platform, api: PrefectApi
+) -> RunRecord:
+    """Return a run's flow run when its state is synced; one that has ended is not read again.
 
     Args:
-        record: What Prefect knows of it.
+        record: Its flow run, as it was read before.
         run: The run.
         platform: Where it was launched.
         api: Where its state is kept.
@@ -120,7 +122,7 @@ def settled(record: RunRecord, run: RunTicket, platform: Platform, api: PrefectA
     seen = processes_of(platform, api, run).observe(record.id, None)
     if not seen.phase.is_final and not seen.is_outdated:
         return record
-    # Where the result is not genuine the state says so then; whoever asks for it is told.
+    # A result that is refused makes the run Crashed; asking for it raises this.
     with suppress(ObjectRefusedError):
         sync_state(platform, api, run)
     return api.read_run(record.id)
