@@ -1,1 +1,1 @@
-"""Images: modes, references, Dockerfiles, and the decision to reuse or build."""
+"""Images: what bases are made from, Dockerfiles, labels and tags, and checks of custom images."""
