@@ -1,7 +1,8 @@
 """What is the matter with a run on Kubernetes, said in plain words.
 
 Objects and events are plain mappings as the Kubernetes API serialises them (camel case).
-`waiting` and `ending` diagnose objects, `explain_refusal` answers of the API; all of it is pure.
+`waiting` and `ending` diagnose objects, `explain_refusal` answers of the API. Nothing here asks
+the cluster.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from kinetic_flows.clients.kubernetes.client import KubernetesRefused
+from kinetic_flows.core.errors import LaunchError
+
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 KubernetesObject = Mapping[str, Any]
 
@@ -100,6 +106,22 @@ def container_state(pod: KubernetesObject, kind: str) -> KubernetesObject | None
     return state
 
 
+def uid_of(item: KubernetesObject) -> str:
+    """Return the UID of an object."""
+    return str(item["metadata"].get("uid"))
+
+
+def created_at(item: KubernetesObject) -> str:
+    """Return when an object was created, in RFC 3339; empty when it does not say."""
+    return str(item["metadata"].get("creationTimestamp") or "")
+
+
+def host_index(pod: KubernetesObject) -> str | None:
+    """Return which host of a slice a pod is; None for a run of one host."""
+    index: str | None = (pod["metadata"].get("annotations") or {}).get(INDEX_ANNOTATION)
+    return index
+
+
 def pod_phase(pod: KubernetesObject) -> str:
     """Return the pod's phase; Pending while it has no status."""
     return str((pod.get("status") or {}).get("phase") or "Pending")
@@ -140,6 +162,17 @@ _USER = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
+
+
+def launch_error(refusal: KubernetesRefused, action: str) -> LaunchError:
+    """Return the error for a request that the API refused.
+
+    Args:
+        refusal: Its answer.
+        action: What was asked for.
+    """
+    found = explain_refusal(refusal.status, refusal.body, action)
+    return LaunchError(found.message, value=refusal.status, hint=found.hint)
 
 
 def explain_refusal(status: int, body: str, action: str) -> Diagnosis:

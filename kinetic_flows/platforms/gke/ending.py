@@ -16,6 +16,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     container_state,
     container_status,
     events_about,
+    host_index,
     latest,
     pod_phase,
 )
@@ -35,7 +36,6 @@ https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/kubelet/lifecycle/pred
 
 NEVER_AGAIN = "such a run starts again only with max_preemptions=, which is 0 but on Spot VMs"
 _SPOT_LABEL = "cloud.google.com/gke-spot"
-INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 DISTURBANCES = frozenset(
     {Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST, Cause.DELETED, Cause.NO_ROOM}
@@ -332,8 +332,7 @@ def _signal(exit_code: int) -> str:
 
 
 def _who(pod: KubernetesObject) -> str:
-    annotations = pod["metadata"].get("annotations") or {}
-    index = annotations.get(INDEX_ANNOTATION)
+    index = host_index(pod)
     return f"host {index}" if index is not None else "the pod"
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import (
@@ -21,7 +22,7 @@ from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
-from kinetic_flows.platforms.gke.diagnosis import condition, explain_refusal
+from kinetic_flows.platforms.gke.diagnosis import condition, launch_error
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
 from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_job, run_secret
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
@@ -44,7 +45,6 @@ FORCED_END_SECONDS = 10.0
 ROOM_SECONDS = 15.0
 ROOM_PAUSE_SECONDS = 0.5
 CLOCK_SKEW_SECONDS = 30.0
-CONFLICT, MISSING = 409, 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class KubernetesLauncher:
         try:
             return self._client.spawn(read_node_pools(self._client)).result()[0]
         except KubernetesRefused as refusal:
-            raise _explained(refusal, "list the nodes") from refusal
+            raise launch_error(refusal, "list the nodes") from refusal
 
     def may_launch(self) -> bool:
         """Whether this user may create Jobs here; False without any credentials.
@@ -338,8 +338,8 @@ class KubernetesLauncher:
         try:
             return self._client.ask("POST", path, body=body)
         except KubernetesRefused as refusal:
-            if refusal.status != CONFLICT:
-                raise _explained(refusal, action) from refusal
+            if refusal.status != HTTPStatus.CONFLICT:
+                raise launch_error(refusal, action) from refusal
             return None
 
     def _delete_job(self, job: Mapping[str, Any]) -> None:
@@ -366,8 +366,8 @@ class KubernetesLauncher:
         try:
             self._client.ask("DELETE", path, body=options)
         except KubernetesRefused as refusal:
-            if refusal.status not in (MISSING, CONFLICT):
-                raise _explained(refusal, action) from refusal
+            if refusal.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise launch_error(refusal, action) from refusal
 
     def _delete_quietly(self, path: str) -> None:
         """Clean up behind a failure that is told already."""
@@ -380,12 +380,7 @@ class KubernetesLauncher:
         try:
             return self._client.ask(method, path, body=body)
         except KubernetesRefused as refusal:
-            raise _explained(refusal, action) from refusal
+            raise launch_error(refusal, action) from refusal
 
     def _secret_path(self, job_name: str) -> str:
         return core_path(self._namespace, "secrets", run_secret_name(job_name))
-
-
-def _explained(refusal: KubernetesRefused, action: str) -> LaunchError:
-    found = explain_refusal(refusal.status, refusal.body, action)
-    return LaunchError(found.message, value=refusal.status, hint=found.hint)

@@ -14,6 +14,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     Diagnosis,
     condition,
     container_state,
+    created_at,
     events_about,
     pod_phase,
 )
@@ -191,9 +192,9 @@ def _waiting_since(view: RunView) -> datetime | None:
     """Return since when a run waits: for its first pods, or for those that replace others."""
     pending = [pod for pod in view.pods if pod_phase(pod) == "Pending"]
     if len(pending) < len(view.pods) or view.departed:
-        newest = max(pending, key=_created, default=None)
-        return _moment(_created(newest)) if newest else _last_end(view)
-    return _moment(_created(view.job)) if view.job else None
+        newest = max(pending, key=created_at, default=None)
+        return _moment(created_at(newest)) if newest else _last_end(view)
+    return _moment(created_at(view.job)) if view.job else None
 
 
 def _last_end(view: RunView) -> datetime | None:
@@ -205,10 +206,6 @@ def _last_end(view: RunView) -> datetime | None:
         ends += [terminated.get("finishedAt"), disturbed.get("lastTransitionTime")]
     moments = [moment for end in ends if end and (moment := _moment(end))]
     return max(moments, default=None)
-
-
-def _created(item: dict[str, Any]) -> str:
-    return str(item["metadata"].get("creationTimestamp") or "")
 
 
 def _moment(text: str) -> datetime | None:

@@ -7,6 +7,7 @@ import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from kinetic_flows.clients.kubernetes.client import (
     jobs_path,
 )
 from kinetic_flows.core.accelerators import Accelerator, NodePool
-from kinetic_flows.core.errors import KineticError, LaunchError
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
 from kinetic_flows.platforms.gke.diagnosis import (
@@ -28,6 +29,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     Cause,
     explain_refusal,
     explain_warning,
+    launch_error,
     refused_security,
     unknown_security,
 )
@@ -37,7 +39,6 @@ from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
 
 PREFLIGHT_SECONDS = 5.0
-FORBIDDEN, MISSING = 403, 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +104,8 @@ async def _reach(client: KubernetesClient) -> None:
             hint="is this network among the cluster's authorised networks?",
         ) from error
     except KubernetesRefused as refusal:
-        if refusal.status != FORBIDDEN:
-            found = explain_refusal(refusal.status, refusal.body, "look at it")
-            raise LaunchError(found.message, value=refusal.status, hint=found.hint) from refusal
+        if refusal.status != HTTPStatus.FORBIDDEN:
+            raise launch_error(refusal, "look at it") from refusal
 
 
 async def _bounded(check: Check, client: KubernetesClient, request: PreflightRequest) -> Preflight:
@@ -126,7 +126,7 @@ async def _check_namespace(client: KubernetesClient, request: PreflightRequest) 
     try:
         await client.ask_within("GET", path)
     except KubernetesRefused as refusal:
-        if refusal.status != MISSING:
+        if refusal.status != HTTPStatus.NOT_FOUND:
             raise
         return await _missing_account(client, request.namespace, account)
     return Preflight()
@@ -137,7 +137,7 @@ async def _missing_account(client: KubernetesClient, namespace: str, account: st
     try:
         await client.ask_within("GET", f"/api/v1/namespaces/{namespace}")
     except KubernetesRefused as refusal:
-        if refusal.status == MISSING:
+        if refusal.status == HTTPStatus.NOT_FOUND:
             found = explain_refusal(refusal.status, refusal.body, "use the namespace")
             return Preflight(problems=(str(found),))
     return Preflight(
@@ -159,7 +159,7 @@ async def _check_pod_security(client: KubernetesClient, request: PreflightReques
     try:
         found = await client.ask_within("GET", f"/api/v1/namespaces/{request.namespace}")
     except KubernetesRefused as refusal:
-        if refusal.status in (FORBIDDEN, MISSING):
+        if refusal.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             return Preflight()
         raise
     level = (found["metadata"].get("labels") or {}).get(LEVEL_LABEL, "privileged")
@@ -206,7 +206,7 @@ async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> P
     try:
         found = await client.ask_within("GET", core_path(request.namespace, "resourcequotas"))
     except KubernetesRefused as refusal:
-        if refusal.status in (FORBIDDEN, MISSING):
+        if refusal.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             return Preflight()
         raise
     checked = [check_quota(each, request.accelerator) for each in found.get("items") or ()]
@@ -275,7 +275,7 @@ async def read_node_pools(
     try:
         nodes = await client.ask_within("GET", "/api/v1/nodes")
     except KubernetesRefused as refusal:
-        if refusal.status == FORBIDDEN:
+        if refusal.status == HTTPStatus.FORBIDDEN:
             return None, False
         raise
     by_name = {pool.name: pool for pool in map(NodePool.from_node, nodes.get("items") or ())}
@@ -288,7 +288,7 @@ async def _check_service(client: KubernetesClient, request: PreflightRequest) ->
     try:
         await client.ask_within("GET", core_path(request.namespace, "services", HEADLESS_SERVICE))
     except KubernetesRefused as refusal:
-        if refusal.status != MISSING:
+        if refusal.status != HTTPStatus.NOT_FOUND:
             raise
         return Preflight(
             problems=(

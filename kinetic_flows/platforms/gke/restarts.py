@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from kinetic_flows.platforms.gke.diagnosis import KubernetesObject, condition, pod_phase
-from kinetic_flows.platforms.gke.ending import INDEX_ANNOTATION
+from kinetic_flows.platforms.gke.diagnosis import (
+    KubernetesObject,
+    condition,
+    created_at,
+    host_index,
+    pod_phase,
+    uid_of,
+)
 
 TRACKING = "batch.kubernetes.io/job-tracking"
 """Finalizer of a Job's pods, which goes once the Job has counted how they ended."""
@@ -35,8 +41,8 @@ def survived_ends(
         pods: Its pods.
         departed: Those of its pods that are gone, as they were last seen.
     """
-    known = sorted((*departed, *pods), key=_created)
-    gone = {_uid(pod) for pod in departed}
+    known = sorted((*departed, *pods), key=created_at)
+    gone = {uid_of(pod) for pod in departed}
     failed = [pod for pod in known if _has_failed(pod, gone)]
     if _has_counted(job, failed, gone) and not is_decided_over(job) and not _is_exhausted(job):
         return tuple(failed)
@@ -59,13 +65,13 @@ def is_undecided(
         return False
     if any(pod_phase(pod) in ("Pending", "Running") for pod in pods):
         return False
-    gone = {_uid(pod) for pod in departed}
+    gone = {uid_of(pod) for pod in departed}
     failed = [pod for pod in (*departed, *pods) if _has_failed(pod, gone)]
     return len(survived_ends(job, pods, departed)) < len(failed)
 
 
 def _has_failed(pod: KubernetesObject, gone: Set[str]) -> bool:
-    return pod_phase(pod) == "Failed" or (_uid(pod) in gone and pod_phase(pod) != "Succeeded")
+    return pod_phase(pod) == "Failed" or (uid_of(pod) in gone and pod_phase(pod) != "Succeeded")
 
 
 def _has_counted(job: KubernetesObject, failed: Sequence[KubernetesObject], gone: Set[str]) -> bool:
@@ -73,10 +79,10 @@ def _has_counted(job: KubernetesObject, failed: Sequence[KubernetesObject], gone
     tracked = [
         pod
         for pod in failed
-        if TRACKING in (pod["metadata"].get("finalizers") or ()) and _uid(pod) not in gone
+        if TRACKING in (pod["metadata"].get("finalizers") or ()) and uid_of(pod) not in gone
     ]
     noted = _uncounted(job)
-    return _counted(job) >= len(failed) and all(_uid(pod) in noted for pod in tracked)
+    return _counted(job) >= len(failed) and all(uid_of(pod) in noted for pod in tracked)
 
 
 def _counted(job: KubernetesObject) -> int:
@@ -98,17 +104,6 @@ def _is_exhausted(job: KubernetesObject) -> bool:
 
 def _is_replaced(pod: KubernetesObject, known: Sequence[KubernetesObject]) -> bool:
     """Whether a younger pod does the same host's work."""
-    return any(_created(each) > _created(pod) and _index(each) == _index(pod) for each in known)
-
-
-def _index(pod: KubernetesObject) -> str | None:
-    index: str | None = (pod["metadata"].get("annotations") or {}).get(INDEX_ANNOTATION)
-    return index
-
-
-def _created(pod: KubernetesObject) -> str:
-    return str(pod["metadata"].get("creationTimestamp") or "")
-
-
-def _uid(pod: KubernetesObject) -> str:
-    return str(pod["metadata"].get("uid"))
+    return any(
+        created_at(each) > created_at(pod) and host_index(each) == host_index(pod) for each in known
+    )

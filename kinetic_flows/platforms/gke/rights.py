@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from kinetic_flows.clients.kubernetes.access import ClusterAccessDenied
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused
@@ -15,7 +16,6 @@ from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.launcher import Preflight
 
 REVIEWS_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def may_create_jobs(client: KubernetesClient, namespace: str) -> bool:
     except (ConfigurationError, ClusterAccessDenied):
         return False
     except KubernetesRefused as refusal:
-        if refusal.status in (UNAUTHORIZED, FORBIDDEN):
+        if refusal.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return False
         raise
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused, jobs_path
@@ -17,12 +18,10 @@ from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 READ_SECONDS = 60.0
 """How long after its end a Job stays in any case, for those who read its pods' output."""
 
-CONFLICT, FORBIDDEN, MISSING = 409, 403, 404
-
 
 def is_full(refusal: KubernetesRefused) -> bool:
     """Whether a Job was refused because a quota allows no more of them."""
-    return refusal.status == FORBIDDEN and COUNTED_JOBS in refusal.body
+    return refusal.status == HTTPStatus.FORBIDDEN and COUNTED_JOBS in refusal.body
 
 
 async def spare_jobs(client: KubernetesClient, namespace: str) -> list[dict[str, Any]]:
@@ -65,7 +64,7 @@ async def make_room(client: KubernetesClient, namespace: str) -> bool:
             path = jobs_path(namespace, job["metadata"]["name"])
             await client.ask_within("DELETE", path, body=options)
         except KubernetesRefused as refusal:
-            if refusal.status not in (CONFLICT, MISSING):
+            if refusal.status not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 raise
             # Another client was faster; the next one may still be there.
             continue

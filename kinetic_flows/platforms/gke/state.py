@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.platforms.gke.diagnosis import condition, pod_phase
+from kinetic_flows.platforms.gke.diagnosis import condition, pod_phase, uid_of
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 
 Object = dict[str, Any]
@@ -189,7 +189,7 @@ class NamespaceState:
             self._made = {uid: moment for uid, moment in self._made.items() if moment >= began}
             for run in list(self._runs.values()):
                 for item in run.objects.of(kind):
-                    if _uid(item) not in kept:
+                    if uid_of(item) not in kept:
                         self._remove(kind, item)
             for item in objects:
                 self._put(kind, item)
@@ -235,9 +235,9 @@ class NamespaceState:
                 if known.job is None or _is_newer(item, known.job):
                     known.job = slim(item)
             elif kind == "pods":
-                known.pods[_uid(item)] = slim(item)
+                known.pods[uid_of(item)] = slim(item)
             else:
-                known.events[_uid(item)] = slim_event(item)
+                known.events[uid_of(item)] = slim_event(item)
                 _bound(known.events, EVENTS_KEPT_PER_RUN)
 
     def _remove(self, kind: str, item: Object) -> None:
@@ -246,16 +246,16 @@ class NamespaceState:
         if run is None or run_id is None:
             return
         with run.changing() as known:
-            if kind == "jobs" and known.job is not None and _uid(known.job) == _uid(item):
+            if kind == "jobs" and known.job is not None and uid_of(known.job) == uid_of(item):
                 known.job = None
                 known.departed.clear()
-            elif kind == "pods" and _uid(item) in known.pods:
-                del known.pods[_uid(item)]
+            elif kind == "pods" and uid_of(item) in known.pods:
+                del known.pods[uid_of(item)]
                 # How it ended is still needed to say why the Job goes on, or does not.
-                known.departed[_uid(item)] = slim(item)
+                known.departed[uid_of(item)] = slim(item)
                 _bound(known.departed, PODS_KEPT_PER_RUN)
             elif kind == "events":
-                known.events.pop(_uid(item), None)
+                known.events.pop(uid_of(item), None)
         if known.is_empty:
             del self._runs[run_id]
 
@@ -322,12 +322,8 @@ def _bound(items: dict[str, Object], limit: int) -> None:
         del items[next(iter(items))]
 
 
-def _uid(item: Object) -> str:
-    return str(item["metadata"].get("uid"))
-
-
 def _is_newer(item: Object, known: Object) -> bool:
-    return _uid(item) != _uid(known) or _version(item) >= _version(known)
+    return uid_of(item) != uid_of(known) or _version(item) >= _version(known)
 
 
 def _version(item: Object) -> int:

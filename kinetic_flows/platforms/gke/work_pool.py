@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Literal
 
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused, core_path
 from kinetic_flows.clients.prefect.work_pools import WorkPools
-from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.platforms.gke.diagnosis import explain_refusal
+from kinetic_flows.platforms.gke.diagnosis import launch_error
 from kinetic_flows.platforms.gke.manifests import (
     WORK_POOL_TYPE,
     base_job_template,
@@ -22,8 +22,6 @@ from kinetic_flows.platforms.gke.templates import (
     with_kept_defaults,
     without_mark,
 )
-
-CONFLICT, MISSING = 409, 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +99,9 @@ def ensure_headless_service(client: KubernetesClient, namespace: str) -> bool:
     try:
         client.ask("POST", core_path(namespace, "services"), body=headless_service(namespace))
     except KubernetesRefused as refusal:
-        if refusal.status == CONFLICT:
+        if refusal.status == HTTPStatus.CONFLICT:
             return False
-        raise _explained(refusal, "create the Service") from refusal
+        raise launch_error(refusal, "create the Service") from refusal
     return True
 
 
@@ -116,12 +114,7 @@ def has_headless_service(client: KubernetesClient, namespace: str) -> bool:
     try:
         client.ask("GET", core_path(namespace, "services", HEADLESS_SERVICE))
     except KubernetesRefused as refusal:
-        if refusal.status == MISSING:
+        if refusal.status == HTTPStatus.NOT_FOUND:
             return False
-        raise _explained(refusal, "read the Service") from refusal
+        raise launch_error(refusal, "read the Service") from refusal
     return True
-
-
-def _explained(refusal: KubernetesRefused, action: str) -> LaunchError:
-    found = explain_refusal(refusal.status, refusal.body, action)
-    return LaunchError(found.message, value=refusal.status, hint=found.hint)
