@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
-
-from prefect import Flow
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from kinetic_flows.api.deployment import Deployment, deployment_of
 from kinetic_flows.api.drafts import draft
@@ -14,7 +11,6 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.api.run_group import RunGroup
 from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.schedules import Timing
-from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.signals import heeded_signals
 from kinetic_flows.flows import deploy as flow
@@ -126,20 +122,3 @@ def deploy(
                 f"{made.name} is {told}; its runs need a worker: {made.worker_command}"
             )
             return made
-
-
-def as_flow(remote: RemoteFunction[P, R], name: str) -> Flow[P, R]:
-    """Return a Prefect flow that launches a function remotely and returns its value."""
-    if is_async(remote.fn):
-
-        @functools.wraps(remote.fn)
-        async def launch_async(*args: Any, **kwargs: Any) -> Any:
-            return await remote(*args, **kwargs)  # type: ignore[misc]
-
-        return cast("Flow[P, R]", Flow(launch_async, name=name, retries=0))
-
-    @functools.wraps(remote.fn)
-    def launch(*args: P.args, **kwargs: P.kwargs) -> R:
-        return remote(*args, **kwargs)
-
-    return Flow(launch, name=name, retries=0)

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from kinetic_flows.api.deployment import Deployment
     from kinetic_flows.api.run import Run
     from kinetic_flows.api.run_group import RunGroup
+    from kinetic_flows.flows import run as run_flow
     from kinetic_flows.plans.plan import RunPlan
 else:
     calls = LazyModule("kinetic_flows.api.calls")
     drafts = LazyModule("kinetic_flows.api.drafts")
+    run_flow = LazyModule("kinetic_flows.flows.run")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -288,7 +290,7 @@ class RemoteFunction(Generic[P, R]):
         For `prefect deploy`, `.serve()` and flows of flows. It launches once: Prefect's default
         for retries is not for what has retries of its own; `.with_options(retries=...)` is.
         """
-        return calls.as_flow(self, self._name)
+        return run_flow.as_flow(self, self.fn, self._name)
 
     @property
     def _name(self) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
+from prefect import Flow
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
@@ -19,6 +21,7 @@ from kinetic_flows.clients.prefect.flow_names import (
 )
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import KineticError, RunCancelled, RunError
+from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.signals import Terminated, interruption_in
 from kinetic_flows.flows.defaults import own_task
@@ -35,6 +38,9 @@ from kinetic_flows.runs.leaving import run_goes_on
 from kinetic_flows.runs.results import failure_summary, value_summary
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.wait import wait_for_run
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,3 +245,26 @@ def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
         return result()
 
     return await_run.submit()
+
+
+def as_flow(remote: Callable[P, R], function: Callable[P, R], name: str) -> Flow[P, R]:
+    """Return a Prefect flow that launches a function remotely and returns its value.
+
+    Args:
+        remote: Calls the function remotely.
+        function: The function, for its signature.
+        name: The flow's name.
+    """
+    if is_async(function):
+
+        @wraps(function)
+        async def launch_async(*args: Any, **kwargs: Any) -> Any:
+            return await remote(*args, **kwargs)  # type: ignore[misc]
+
+        return cast("Flow[P, R]", Flow(launch_async, name=name, retries=0))
+
+    @wraps(function)
+    def launch(*args: P.args, **kwargs: P.kwargs) -> R:
+        return remote(*args, **kwargs)
+
+    return Flow(launch, name=name, retries=0)
