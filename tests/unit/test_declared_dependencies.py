@@ -1,32 +1,29 @@
-"""What deptry cannot tell apart: Google's distributions share the namespace `google`."""
+"""What deptry does not see: which distribution of Google's a module is from, and lazy modules."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from importlib.metadata import distribution
+from collections.abc import Iterator
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-IMPORT = re.compile(r"^\s*(?:from|import) (google\.[\w.]+)(?: import (\w+))?", re.MULTILINE)
+GOOGLE = re.compile(r"^\s*(?:from|import) (google\.[\w.]+)(?: import (\w+))?", re.MULTILINE)
+LAZY = re.compile(r'LazyModule\("(\w+)')
 
 
 def test_what_is_imported_of_google_is_declared() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     provided = {
         file.as_posix()
-        for name in (Requirement(text).name for text in project["dependencies"])
+        for name in _declared()
         if name.startswith("google-")
         for file in distribution(name).files or ()
     }
-    imported = {
-        match.groups()
-        for folder in ("kinetic", "kinetic_flows", "blocks", "runner_image")
-        for module in (ROOT / folder).rglob("*.py")
-        for match in IMPORT.finditer(module.read_text())
-    }
+    imported = {match.groups() for source in _sources() for match in GOOGLE.finditer(source)}
     undeclared = [
         module
         for module, name in imported
@@ -34,6 +31,29 @@ def test_what_is_imported_of_google_is_declared() -> None:
     ]
     assert imported
     assert not undeclared
+
+
+def test_what_is_loaded_when_it_is_first_used_is_declared() -> None:
+    lazy = {match[1] for source in _sources() for match in LAZY.finditer(source)}
+    providers = packages_distributions()
+    undeclared = [
+        module
+        for module in lazy - {"kinetic_flows"}
+        if _declared().isdisjoint(map(canonicalize_name, providers[module]))
+    ]
+    assert "prefect" in lazy
+    assert not undeclared
+
+
+def _declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+
+
+def _sources() -> Iterator[str]:
+    for folder in ("kinetic", "kinetic_flows", "blocks", "runner_image"):
+        for module in (ROOT / folder).rglob("*.py"):
+            yield module.read_text()
 
 
 def _files_of(module: str) -> tuple[str, str]:
