@@ -61,7 +61,7 @@ def worker(
 @pytest.fixture(scope="module")
 def quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickCloud]:
     """A Google Cloud of this machine whose pods are processes."""
-    with a_quick_cloud(tmp_path_factory.mktemp("cloud"), forks_pods=True) as running:
+    with a_quick_cloud(tmp_path_factory.mktemp("cloud")) as running:
         yield running
 
 
