@@ -16,7 +16,7 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import Options, RunOptions, check_flow
 from kinetic_flows.core.public_names import public
-from kinetic_flows.plans.inputs import InputMode, Inputs, sweep_options
+from kinetic_flows.plans.inputs import Inputs, MapOptions, sweep_options
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -103,12 +103,8 @@ class RemoteFunction(Generic[P, R]):
         self: RemoteFunction[P, Coroutine[Any, Any, T]],
         inputs: Iterable[Any],
         *,
-        max_concurrent: int = 64,
-        retries: int = 0,
-        fail_fast: bool = False,
         return_exceptions: bool = False,
-        input_mode: InputMode = "auto",
-        work_queue: str | None = None,
+        **options: Unpack[MapOptions],
     ) -> RunGroup[T]: ...
 
     @overload
@@ -116,15 +112,17 @@ class RemoteFunction(Generic[P, R]):
         self,
         inputs: Iterable[Any],
         *,
-        max_concurrent: int = 64,
-        retries: int = 0,
-        fail_fast: bool = False,
         return_exceptions: bool = False,
-        input_mode: InputMode = "auto",
-        work_queue: str | None = None,
+        **options: Unpack[MapOptions],
     ) -> RunGroup[R]: ...
 
-    def map(self, inputs: Iterable[Any], *, return_exceptions: bool = False, **options: Any) -> Any:
+    def map(
+        self,
+        inputs: Iterable[Any],
+        *,
+        return_exceptions: bool = False,
+        **options: Unpack[MapOptions],
+    ) -> Any:
         """Run the function once for each input: one plan, one image, one upload of the code.
 
         Each input becomes a flow run of its own under one flow run `kinetic-map`. Returns when

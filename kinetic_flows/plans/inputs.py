@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import UsageError, suggest
@@ -15,19 +15,30 @@ from kinetic_flows.core.errors import UsageError, suggest
 InputMode = Literal["auto", "single", "args", "kwargs"]
 
 
+class MapOptions(TypedDict, total=False):
+    """What `map` takes besides the inputs."""
+
+    max_concurrent: int
+    """How many runs there are at a time, at most; 64 by default."""
+
+    retries: int
+    """How often an input whose run failed or crashed is run again, as a new run; 0 by default."""
+
+    fail_fast: bool
+    """Whether the first input that fails for good ends the others."""
+
+    input_mode: InputMode
+    """What an input is: the one argument (`single`), all positional arguments (`args`), all keyword
+    arguments (`kwargs`), or that by its type (`auto`, the default)."""
+
+    work_queue: str | None
+    """The work queue whose workers start the runs, so many at a time; None when whoever called
+    `map` does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
-    """How the inputs of a sweep are run.
-
-    Attributes:
-        max_concurrent: How many runs there are at a time, at most.
-        retries: How often an input whose run failed or crashed is run again, as a new run.
-        fail_fast: Whether the first input that fails for good ends the others.
-        input_mode: What an input is: the one argument (`single`), all positional arguments
-            (`args`), all keyword arguments (`kwargs`), or that by its type (`auto`).
-        work_queue: The work queue whose workers start the runs, so many at a time; None when
-            whoever called `map` does.
-    """
+    """How the inputs of a sweep are run: each of `MapOptions`, checked."""
 
     max_concurrent: int = 64
     retries: int = 0

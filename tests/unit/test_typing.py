@@ -41,6 +41,7 @@ PROGRAM = """
     kinetic.run(acelerator="cpu")
     train.with_options(acelerator="cpu")
     train.with_options(retries="2")
+    train.map([1.0], max_concurrent="2")
     reveal_type(train.with_options(retries=2, tags=["a"], timeout_seconds=None))
 
     async def main() -> None:
@@ -64,13 +65,14 @@ def test_calls_and_submissions_keep_the_functions_signature_and_type(tmp_path: P
         "str",
     ], output
     errors = [line for line in shown if line.startswith("error:")]
-    assert len(errors) == 6, output
+    assert len(errors) == 7, output
     assert 'incompatible type "str"; expected "float"' in errors[0]
     assert 'No overload variant of "run" matches argument type "int"' in errors[2]
     assert 'argument "acelerator"' in errors[3]
     assert 'did you mean "accelerator"?' in errors[3]
     assert 'Unexpected keyword argument "acelerator" for "with_options"' in errors[4]
     assert 'incompatible type "str"; expected "int"' in errors[5]
+    assert 'Argument "max_concurrent" to "map"' in errors[6]
 
 
 @pytest.mark.parametrize("module", sorted(option_docs.REPEATED), ids=lambda path: path.stem)
