@@ -29,7 +29,6 @@ from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
-from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, synced_record, ticket_of
 from kinetic_flows.runs.wait import wait_for_run
@@ -39,8 +38,10 @@ if TYPE_CHECKING:
 
     from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
     from kinetic_flows.flows import run as run_flow
+    from kinetic_flows.runs import retry
 else:
     run_flow = LazyModule("kinetic_flows.flows.run")
+    retry = LazyModule("kinetic_flows.runs.retry")
 
 R = TypeVar("R")
 
@@ -182,7 +183,7 @@ class Run(Generic[R]):
         """
         with self._sessions.session() as session:
             record = session.api.read_run(self.id)
-            ticket = retry_run(record, surrounding_flow_run_id(), session)
+            ticket = retry.retry_run(record, surrounding_flow_run_id(), session)
             url = session.api.run_url(ticket.run_id)
             return handle_of(ticket, url, self.cloud, self._sessions)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
@@ -19,7 +19,10 @@ from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
-from kinetic_flows.platforms.image_sources import ImageSource
+
+if TYPE_CHECKING:
+    # What a source is made of imports all that locks.
+    from kinetic_flows.platforms.image_sources import ImageSource
 
 
 @dataclass(frozen=True, kw_only=True)

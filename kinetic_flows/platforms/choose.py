@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.files import tighten_home
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import Settings
-from kinetic_flows.platforms.base import Platform
-from kinetic_flows.platforms.gke.platform import GoogleCloudPlatform
-from kinetic_flows.platforms.local.platform import LocalPlatform
 
-PLATFORMS: Mapping[str, type[Platform]] = {
-    "local": LocalPlatform,
-    "gke": GoogleCloudPlatform,
+if TYPE_CHECKING:
+    from kinetic_flows.platforms.base import Platform
+    from kinetic_flows.platforms.gke import platform as gke
+    from kinetic_flows.platforms.local import platform as local
+else:
+    gke = LazyModule("kinetic_flows.platforms.gke.platform")
+    local = LazyModule("kinetic_flows.platforms.local.platform")
+
+PLATFORMS: Mapping[str, Callable[[], type[Platform]]] = {
+    "local": lambda: local.LocalPlatform,
+    "gke": lambda: gke.GoogleCloudPlatform,
 }
-"""By the name that `KINETIC_PLATFORM` has for them."""
+"""By the name that `KINETIC_PLATFORM` has for them; each is imported when it is chosen."""
 
 
 def choose_platform(settings: Settings, environ: Mapping[str, str]) -> Platform:
@@ -24,16 +31,16 @@ def choose_platform(settings: Settings, environ: Mapping[str, str]) -> Platform:
         ConfigurationError: The platform chosen cannot be used.
     """
     tighten_home(settings.home)
-    return PLATFORMS[settings.platform].of(settings, environ)
+    return PLATFORMS[settings.platform]().of(settings, environ)
 
 
 def title_of(platform: str) -> str:
     """Return what people call a platform; its name where it is not known."""
     known = PLATFORMS.get(platform)
-    return known.title if known else platform
+    return known().title if known else platform
 
 
 def worker_type(platform: str) -> str:
     """Return the type of the Prefect workers of a platform; empty for one that is not known."""
     known = PLATFORMS.get(platform)
-    return known.worker_type if known else ""
+    return known().worker_type if known else ""
