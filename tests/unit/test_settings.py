@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.settings.settings import captured_environment, load_settings
+from kinetic_flows.core.settings.settings import (
+    PlatformName,
+    captured_environment,
+    load_settings,
+)
+from kinetic_flows.platforms.choose import PLATFORMS
 
 
 def test_with_nothing_configured_functions_run_on_this_machine() -> None:
@@ -35,6 +41,10 @@ def test_googles_own_project_variable_fills_in_when_gke_was_chosen() -> None:
 def test_an_explicit_platform_beats_a_project() -> None:
     settings = load_settings({"KINETIC_PLATFORM": "LOCAL", "KINETIC_PROJECT": "mine"})
     assert (settings.platform, settings.platform_is_explicit) == ("local", True)
+
+
+def test_every_platform_that_can_be_named_is_there() -> None:
+    assert set(get_args(PlatformName)) == PLATFORMS.keys()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -200,6 +201,14 @@ def test_on_this_machine_no_profile_is_looked_up_and_no_cloud_setting_is_checked
     environ = {"KINETIC_PLATFORM": "local", "KINETIC_PROFILE": "gone", "KINETIC_ZONE": "mars"}
     settings = _resolved(profiles, environ, {"cluster": "x"})
     assert (settings.platform, settings.cloud, profiles.asked) == ("local", None, [])
+
+
+def test_a_platform_that_is_neither_is_left_alone() -> None:
+    profiles = SavedInMemory()
+    other = replace(load_settings({"KINETIC_PLATFORM": "local"}), platform=cast("Any", "other"))
+    given = {"project": "my-project-1", "cluster": "x"}
+    assert resolve_settings(other, profiles, environ=PROJECT, arguments=given) == other
+    assert profiles.asked == []
 
 
 def test_without_a_profile_none_is_looked_up() -> None:

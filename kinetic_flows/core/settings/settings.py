@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
 from kinetic_flows.core.settings import values as check
@@ -29,7 +29,7 @@ PlatformName = Literal["local", "gke"]
 class Settings:
     """What the environment decides: each setting with the variable that sets it."""
 
-    platform: PlatformName = field(metadata=row(check.choice("local", "gke")))
+    platform: PlatformName = field(metadata=row(check.choice(*get_args(PlatformName))))
     """`KINETIC_PLATFORM`: where functions run. Unset: `gke` when a project or a profile is
     configured, else `local`."""
 
@@ -151,7 +151,7 @@ def resolve_settings(
 ) -> Settings:
     """Add the settings of Google Cloud, where functions run there.
 
-    On this machine nothing is asked of `profiles`.
+    Elsewhere nothing is asked of `profiles`.
 
     Args:
         settings: What the environment alone decides.
@@ -165,10 +165,11 @@ def resolve_settings(
     """
     given = dict(arguments or {})
     chooses = next((name for name in ("project", "cluster") if name in given), None)
-    if settings.platform == "local" and (settings.platform_is_explicit or chooses is None):
+    is_elsewhere = settings.platform != "gke"
+    if is_elsewhere and (settings.platform_is_explicit or chooses is None):
         return settings
     sources = dict(settings.sources)
-    if settings.platform == "local":
+    if is_elsewhere:
         sources["platform"] = Source("argument", f"{chooses}=")
     profile = _active_profile(profiles, given, settings, sources)
     cloud = resolve_cloud(arguments=given, environ=environ, profile=profile)
