@@ -1,4 +1,4 @@
-"""What deptry does not see: which distribution of Google's a module is from, and lazy modules."""
+"""What deptry does not see: Google's distributions, lazy modules, and our own packages."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ def test_what_is_loaded_when_it_is_first_used_is_declared() -> None:
     ]
     assert "prefect" in lazy
     assert not undeclared
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {
+        ".".join([package, *module.parent.relative_to(ROOT / folder).parts])
+        for package, folder in told["package-dir"].items()
+        for module in (ROOT / folder).rglob("__init__.py")
+    }
+    assert "kinetic_flows.platforms.gke" in found
+    assert found <= {*told["packages"]}
 
 
 def _declared() -> set[str]:
