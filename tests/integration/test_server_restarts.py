@@ -21,7 +21,7 @@ from projects import Project, make_project
 import kinetic
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord, connect
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
-from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer
+from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer, ServerRecord
 
 FUNCTIONS = """
     import sys, time
@@ -71,17 +71,26 @@ class OwnServer:
             return api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
 
 
+def _at_a_port_of_its_own(server: BackgroundServer) -> ServerRecord:
+    """Start a server elsewhere than where others start theirs while this one is stopped."""
+    while True:
+        with socket.socket() as taken:
+            # Refused where somebody's server is there, which may end before this one has begun.
+            with suppress(OSError):
+                taken.bind(("127.0.0.1", PREFERRED_PORT))
+                taken.listen()
+            record = server.ensure()
+        if not record.api_url.endswith(f":{PREFERRED_PORT}/api"):
+            return record
+        server.stop()
+
+
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     home = tmp_path_factory.mktemp("own-server")
     give_database(home)
     server = BackgroundServer(home, os.environ)
-    with socket.socket() as taken:
-        # At the usual port others would start theirs while this one is stopped.
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", PREFERRED_PORT))
-            taken.listen()
-        record = server.ensure()
+    record = _at_a_port_of_its_own(server)
     access = server.environment(record)
     yield OwnServer(server=server, api_url=record.api_url, access=access)
     server.stop()
