@@ -25,7 +25,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import find_records, full_id
-from kinetic_flows.runs.kept_session import KeptSession
+from kinetic_flows.runs.kept_session import KeptSession, kept_session
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
@@ -67,10 +67,11 @@ class Run(Generic[R]):
     cloud: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     _final_state: ClassVar[str] = ""
+    _outputs: ClassVar[str] = ""
 
     @cached_property
     def _sessions(self) -> KeptSession:
-        return KeptSession(self.cloud)
+        return kept_session(self.cloud)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is remembered here is for this process.
@@ -99,8 +100,7 @@ class Run(Generic[R]):
             record = synced_record(
                 session.api.read_run(self.id), self.ticket, session.platform, session.api
             )
-        if record.is_final:
-            vars(self)["_final_state"] = record.state_name
+        _remember_state(self, record)
         return record.state_name
 
     def wait(self, timeout_seconds: float | None = None) -> Run[R]:
@@ -193,13 +193,11 @@ class Run(Generic[R]):
 
         A directory on this machine, else a `gs://` URI. Prefect is asked the first time.
         """
+        if not self._outputs:
+            with self._sessions.session() as session:
+                base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
+            vars(self)["_outputs"] = f"{base}/{self.ticket.result_run_id or self.id}"
         return self._outputs
-
-    @cached_property
-    def _outputs(self) -> str:
-        with self._sessions.session() as session:
-            base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
-            return f"{base}/{self.ticket.result_run_id or self.id}"
 
     def as_future(self) -> PrefectFuture[R]:
         """Return a Prefect future of the run, for the flow that this is called in.
@@ -234,9 +232,14 @@ def handle_of(
 
 def _handle_of_record(record: RunRecord, api: PrefectApi, sessions: KeptSession) -> Run[Any]:
     run = handle_of(ticket_of(record), api.run_url(record.id), {}, sessions)
-    if record.is_final:
-        vars(run)["_final_state"] = record.state_name
+    _remember_state(run, record)
     return run
+
+
+def _remember_state(run: Run[Any], record: RunRecord) -> None:
+    """Keep a state that stays: not what a worker guesses, nor what a person may have run again."""
+    if record.is_final and not record.is_guessed and record.deployment_id is None:
+        vars(run)["_final_state"] = record.state_name
 
 
 def attach(run_id: str) -> Run[Any]:
@@ -248,7 +251,7 @@ def attach(run_id: str) -> Run[Any]:
     Raises:
         RunNotFoundError: No run fits, or several do.
     """
-    sessions = KeptSession({})
+    sessions = kept_session({})
     with sessions.session() as session:
         record = session.api.read_run(full_id(run_id, session.api))
         if not ticket_of(record).run_key:
@@ -294,7 +297,7 @@ def list_runs(
             deployments have names that Prefect chooses.
         limit: How many at most; None for all.
     """
-    sessions = KeptSession({})
+    sessions = kept_session({})
     with sessions.session() as session:
         records = find_records(session, state=state, since=since, name=name, limit=limit)
         return [_handle_of_record(record, session.api, sessions) for record in records]

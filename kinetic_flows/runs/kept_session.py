@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kinetic_flows.clients.prefect.api import PrefectConnection
+from kinetic_flows.core.errors import ConfigurationError, PrefectServerError, StoreError
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
@@ -21,6 +24,9 @@ from kinetic_flows.runs.session import (
     session_of,
 )
 
+PLATFORM_SECONDS = 60.0
+"""How long a platform is kept: who may do what, and with which credentials, changes outside."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept:
@@ -31,6 +37,7 @@ class _Kept:
         environ: The variables that it was opened with.
         settings: The settings in force then.
         platform: Where functions run.
+        chosen_at: When that was chosen, in seconds of the monotonic clock.
         connection: The connection to Prefect.
     """
 
@@ -38,6 +45,7 @@ class _Kept:
     environ: Mapping[str, str]
     settings: Settings
     platform: Platform
+    chosen_at: float
     connection: PrefectConnection
 
 
@@ -60,31 +68,51 @@ class KeptSession:
         """Open a session in this thread."""
         with usable_home():
             kept = self._current()
-            with kept.connection.current() as api:
-                session = session_of(
-                    kept.settings, kept.environ, NullProgress(), kept.platform, api
-                )
-                begin_session(session)
-                yield session
+            try:
+                with kept.connection.current() as api:
+                    session = session_of(
+                        kept.settings, kept.environ, NullProgress(), kept.platform, api
+                    )
+                    begin_session(session)
+                    yield session
+            except (ConfigurationError, PrefectServerError, StoreError):
+                # Whoever does what the error says (logs in, say) asks again with what is new.
+                self._kept = None
+                raise
 
     def _current(self) -> _Kept:
         environ, kept = process_environment(), self._kept
         is_usable = kept and kept.process_id == os.getpid() and kept.environ == environ
-        if kept is None or not is_usable:
+        now = time.monotonic()
+        if kept is None or not is_usable or now - kept.chosen_at > PLATFORM_SECONDS:
             settings = configure(load_settings(environ), environ, NullProgress(), self._cloud)
-            platform = choose_platform(settings, environ)
+            platform, chosen_at = choose_platform(settings, environ), now
         else:
-            settings, platform = kept.settings, kept.platform
+            settings, platform, chosen_at = kept.settings, kept.platform, kept.chosen_at
         # Asked each time: the background server is to prove itself, or to be started again.
         api_url = prefect_api_url(settings, environ, NullProgress())
-        if kept is not None and is_usable and kept.connection.is_to(api_url):
-            return kept
-        kept = _Kept(
+        is_open = kept is not None and is_usable and kept.connection.is_to(api_url)
+        connection = kept.connection if kept and is_open else PrefectConnection(api_url)
+        kept = self._kept = _Kept(
             process_id=os.getpid(),
             environ=environ,
             settings=settings,
             platform=platform,
-            connection=PrefectConnection(api_url),
+            chosen_at=chosen_at,
+            connection=connection,
         )
-        self._kept = kept
         return kept
+
+
+def kept_session(cloud: Mapping[str, str]) -> KeptSession:
+    """Return the sessions that all handles with the same options of Google Cloud share.
+
+    Args:
+        cloud: What the function's options say of it.
+    """
+    return _kept_session(tuple(sorted(cloud.items())))
+
+
+@lru_cache(maxsize=8)
+def _kept_session(cloud: tuple[tuple[str, str], ...]) -> KeptSession:
+    return KeptSession(dict(cloud))

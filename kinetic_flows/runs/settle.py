@@ -117,7 +117,7 @@ def synced_record(
         platform: Where it was launched.
         api: Where its state is kept.
     """
-    if record.is_final:
+    if record.is_final and not record.is_guessed:
         return record
     seen = processes_of(platform, api, run).observe(record.id, None)
     if not seen.phase.is_final and not seen.is_outdated:

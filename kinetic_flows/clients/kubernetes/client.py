@@ -185,9 +185,9 @@ class KubernetesClient:
         except KubernetesRefused as refusal:
             if refusal.status != HTTPStatus.UNAUTHORIZED:
                 raise
-            # Tokens of login plugins expire while their kubeconfig stays.
-            await self._disconnect()
-            return await insist_within_loop(attempt, RETRY_SECONDS)
+        # Tokens of login plugins expire while their kubeconfig stays.
+        await self._disconnect()
+        return await insist_within_loop(attempt, RETRY_SECONDS)
 
     async def _attempt(
         self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout

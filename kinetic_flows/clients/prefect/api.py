@@ -345,6 +345,8 @@ class PrefectConnection:
     def is_to(self, api_url: str) -> bool:
         """Whether it is one to an API, with the credentials and settings that are in force now."""
         is_same = (api_url, access_to(api_url)) == (self._url, self._auth_string)
+        # Closed already where a program's own `atexit` hook asks, which runs after ours.
+        is_same = is_same and self.close.alive
         return is_same and sdk.context.get_settings_context().settings is self._outer.settings
 
     @contextmanager

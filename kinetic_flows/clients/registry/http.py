@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from kinetic_flows.clients.registry.credentials import CredentialSource, RegistryCredentials
@@ -219,18 +219,16 @@ class RegistryTransport:
     ) -> Answer:
         """Send a request until an answer comes that is worth having."""
         limits = self._limits
-        request = self._connect().build_request(
-            method, url, headers=headers, params=parameters, data=form
-        )
+        attempt = partial(self._attempt, method, url, headers=headers, params=parameters, data=form)
         return insist(
-            partial(self._attempt, request),
+            attempt,
             [limits.backoff_seconds * 2**number for number in range(limits.tries - 1)],
             sleep=self._sleep,
         )
 
-    def _attempt(self, request: httpx.Request) -> Answer:
+    def _attempt(self, method: str, url: str, **parts: Any) -> Answer:
         try:
-            answer = self._send(request)
+            answer = self._send(self._connect().build_request(method, url, **parts))
         except (httpx.HTTPError, OSError) as error:
             raise self._transient(f"{type(error).__name__}: {error}") from error
         if answer.status in RETRIED_STATUSES:
