@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from prefect_workers import eventually
 from projects import make_project
 
 import kinetic
@@ -116,7 +117,7 @@ def test_nobody_judges_a_run_whose_place_he_cannot_see(
         assert run.id in found.looked_at
         assert run.id not in found.ended
     attached = kinetic.attach(run.id)
-    assert attached.state == "Running"
+    eventually(lambda: attached.state == "Running")
     assert attached.logs() == ["begun"]
     with pytest.raises(WaitTimeout):
         attached.result(timeout_seconds=1)

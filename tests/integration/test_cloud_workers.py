@@ -280,7 +280,7 @@ def test_a_run_outlives_its_worker_and_the_next_worker_takes_the_next_run(
     with a_restarted_worker("first"):
         held = functions.hold.submit(str(tmp_path / "go"))
         eventually(lambda: "holding" in held.logs())
-    assert held.state == "Running"
+    eventually(lambda: held.state == "Running")
     (tmp_path / "go").touch()
     eventually(lambda: held.state == "Completed")
     waiting = functions.describe.submit(4_000_000)

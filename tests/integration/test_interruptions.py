@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from prefect import Task, flow, task_engine
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_workers import eventually
 from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
@@ -161,7 +162,7 @@ def test_waiting_for_what_goes_on_is_left_with_its_id(
     _once_started(tmp_path / "on", _kill(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run.result()
-    assert run.state == "Running"
+    eventually(lambda: run.state == "Running")
     assert f"`kinetic runs result {run.id}` waits for it" in capfd.readouterr().err
     run.cancel()
 

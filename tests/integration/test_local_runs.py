@@ -94,7 +94,7 @@ def test_a_script_submits_and_exits_and_another_process_follows_and_gets_the_res
     with pytest.raises(WaitTimeout, match="goes on"):
         run.result(timeout_seconds=0.1)
     _until(lambda: followed == ["step 0"])
-    assert run.state == "Running"
+    _until(lambda: run.state == "Running")
     Path(f"{path}.0").touch()
     _until(lambda: followed == ["step 0", "step 1"])
     Path(f"{path}.1").touch()
