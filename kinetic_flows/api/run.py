@@ -25,7 +25,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import find_records, full_id
-from kinetic_flows.runs.kept_session import KeptSession, kept_session
+from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
@@ -71,7 +71,7 @@ class Run(Generic[R]):
 
     @cached_property
     def _sessions(self) -> KeptSession:
-        return kept_session(self.cloud)
+        return KeptSession(self.cloud)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is remembered here is for this process.
@@ -251,7 +251,7 @@ def attach(run_id: str) -> Run[Any]:
     Raises:
         RunNotFoundError: No run fits, or several do.
     """
-    sessions = kept_session({})
+    sessions = KeptSession({})
     with sessions.session() as session:
         record = session.api.read_run(full_id(run_id, session.api))
         if not ticket_of(record).run_key:
@@ -297,7 +297,7 @@ def list_runs(
             deployments have names that Prefect chooses.
         limit: How many at most; None for all.
     """
-    sessions = kept_session({})
+    sessions = KeptSession({})
     with sessions.session() as session:
         records = find_records(session, state=state, since=since, name=name, limit=limit)
         return [_handle_of_record(record, session.api, sessions) for record in records]

@@ -16,7 +16,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.find import full_id
 from kinetic_flows.runs.group import AttachedGroup, GroupState, MapItem, is_group
-from kinetic_flows.runs.kept_session import kept_session
+from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import told_if_left
 from kinetic_flows.runs.results import read_result, unpack_result
 from kinetic_flows.runs.session import Session
@@ -87,7 +87,7 @@ class RunGroup(Generic[R]):
         self._source = source
         self._cloud = dict(cloud)
         self._return_exceptions = return_exceptions
-        self._sessions = kept_session(cloud)
+        self._sessions = KeptSession(cloud)
 
     @property
     def runs(self) -> tuple[Run[R], ...]:
@@ -251,7 +251,7 @@ def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[
 
 
 def _attached(group_id: str, cloud: Mapping[str, str], return_exceptions: bool) -> RunGroup[Any]:
-    sessions = kept_session(cloud)
+    sessions = KeptSession(cloud)
     with sessions.session() as session:
         record = session.api.read_run(full_id(group_id, session.api, groups=True))
         if not is_group(record):

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 
 from kinetic_flows.clients.prefect.api import PrefectConnection
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError, StoreError
@@ -102,17 +101,3 @@ class KeptSession:
             connection=connection,
         )
         return kept
-
-
-def kept_session(cloud: Mapping[str, str]) -> KeptSession:
-    """Return the sessions that all handles with the same options of Google Cloud share.
-
-    Args:
-        cloud: What the function's options say of it.
-    """
-    return _kept_session(tuple(sorted(cloud.items())))
-
-
-@lru_cache(maxsize=8)
-def _kept_session(cloud: tuple[tuple[str, str], ...]) -> KeptSession:
-    return KeptSession(dict(cloud))

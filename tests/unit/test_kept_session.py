@@ -12,7 +12,6 @@ import kinetic
 from kinetic_flows.api.run import _remember_state
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.runs.kept_session import kept_session
 from kinetic_flows.runs.settle import synced_record
 
 ENDED = RunRecord(
@@ -42,13 +41,6 @@ def remembered(record: RunRecord) -> str:
     run: kinetic.Run[Any] = kinetic.Run(ticket=TICKET, url="")
     _remember_state(run, record)
     return run._final_state
-
-
-def test_handles_with_the_same_options_share_their_sessions() -> None:
-    assert kept_session({"project": "a", "zone": "b"}) is kept_session(
-        {"zone": "b", "project": "a"}
-    )
-    assert kept_session({"project": "a"}) is not kept_session({})
 
 
 def test_a_state_that_stays_is_remembered() -> None:
