@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import random
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
@@ -45,6 +47,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PAGE_SIZE = 200
+CSRF_RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
 HTTP_OUTAGES = frozenset({502, 503, 504})
 
 
@@ -55,7 +58,7 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         url: str = args[0].url  # type: ignore[attr-defined]
         try:
-            return method(*args, **kwargs)
+            return _past_other_threads(partial(method, *args, **kwargs))
         except sdk.exceptions.ObjectNotFound as error:
             raise RunNotFoundError(
                 f"{url} knows no such flow run: {args[1]}",
@@ -66,6 +69,22 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
             raise translation(url, error) from error
 
     return call
+
+
+def _past_other_threads(ask: Callable[[], R]) -> R:
+    """Ask again where another thread's CSRF token took the place of ours.
+
+    Prefect's server knows one token of each client. Threads that share a client and need one at
+    the same time take it from one another, and Prefect's own retries may end first (3.8.8).
+    """
+    for seconds in CSRF_RETRY_SECONDS:
+        try:
+            return ask()
+        except sdk.exceptions.PrefectHTTPStatusError as error:
+            if "Invalid CSRF token" not in error.response.text:
+                raise
+        time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
+    return ask()
 
 
 def translation(url: str, error: Exception) -> PrefectServerError:
