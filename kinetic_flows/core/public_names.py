@@ -41,6 +41,7 @@ EARLIER_MODULES = {
     "plan": ("plans.plan", "core.environment"),
     "remote_function": ("api.remote_function",),
     "settings": ("core.settings.settings",),
+    "tasks": (),
     "tasks.base_images": ("flows.build_image_task",),
 }
 """Where the names of modules of version 0.1 are now: pickles and people's imports name them."""

@@ -27,7 +27,7 @@ from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
-from kinetic_flows.runs.group import NOT_LAUNCHED, GroupState, MapItem
+from kinetic_flows.runs.group import NOT_LAUNCHED, GroupState, MapItem, is_retried
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.launch import Membership
 from kinetic_flows.runs.retry import retry_run
@@ -51,7 +51,6 @@ MAX_REFUSALS = 10
 """Launches that fail one after the other before the cluster is taken to be out of order."""
 
 ARGUMENTS_CHARACTERS = 120
-RETRIED = ("FAILED", "CRASHED")
 
 
 class Control:
@@ -309,12 +308,8 @@ class SweepDriver:
             state_type=record.state_type,
             seconds=_seconds(record),
         )
-        is_retried = (
-            record.state_type in RETRIED
-            and ended.tries <= self.options.retries
-            and not self.control.launches_no_more
-        )
-        if is_retried:
+        launches_on = not self.control.launches_no_more
+        if launches_on and is_retried(record, ended.tries, self.options.retries):
             again = replace(ended, tries=ended.tries + 1)
             queue = self.options.work_queue
             self._submit(

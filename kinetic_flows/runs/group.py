@@ -16,6 +16,8 @@ from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import synced_record, ticket_of
 
+RETRIED_STATES = frozenset({"FAILED", "CRASHED"})
+
 LAUNCHING = "Launching"
 NOT_LAUNCHED = "Not launched"
 COMPLETED = "COMPLETED"
@@ -173,8 +175,8 @@ class AttachedGroup:
             newest = max(tries, key=lambda record: record.created)
             newest = synced_record(newest, ticket_of(newest), session.platform, session.api)
             item = _map_item(index, newest, len(tries))
-            may_be_retried = len(tries) <= self._retries and not launches_no_more
-            if newest.is_final and not (item.has_failed and may_be_retried):
+            goes_on = not launches_no_more and is_retried(newest, len(tries), self._retries)
+            if newest.is_final and not goes_on:
                 self.state.end(item)
             else:
                 self.state.put(item)
@@ -194,6 +196,17 @@ class AttachedGroup:
 
     def abandon(self) -> None:
         """Nothing is launched from here."""
+
+
+def is_retried(record: RunRecord, tries: int, retries: int) -> bool:
+    """Whether a group that launches on launches an input once more.
+
+    Args:
+        record: The input's newest run.
+        tries: How many runs the input has had.
+        retries: How many more than one it may have.
+    """
+    return record.state_type in RETRIED_STATES and tries <= retries
 
 
 def _map_item(index: int, record: RunRecord, tries: int) -> MapItem:

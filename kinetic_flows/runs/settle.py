@@ -159,7 +159,8 @@ def _sync_with_result(api: PrefectApi, run_id: str, header: ResultHeader) -> Non
         crash(api, run_id, failure_summary(header))
         return
     summary = value_summary if header.status == "returned" else failure_summary
-    api.set_state(run_id, STATE_OF_STATUS[header.status], message=summary(header))
+    name = "TimedOut" if header.status == "timed_out" else None
+    api.set_state(run_id, STATE_OF_STATUS[header.status], message=summary(header), name=name)
 
 
 def _sync_without_result(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
+
+from kinetic_flows.core.public_names import EARLIER_MODULES
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "kinetic_flows"
@@ -37,3 +43,9 @@ def test_modules_stay_readable() -> None:
         for path in (ROOT / folder).rglob("*.py")
     }
     assert not {path: length for path, length in lengths.items() if length > 400}
+
+
+@pytest.mark.parametrize("name", sorted(EARLIER_MODULES))
+def test_an_earlier_module_is_found_by_a_process_that_imports_nothing_before(name: str) -> None:
+    program = f"from importlib import import_module; import_module('kinetic_flows.{name}')"
+    subprocess.run([sys.executable, "-c", program], check=True)
