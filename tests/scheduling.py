@@ -1,4 +1,4 @@
-"""Which process passes which tests, and when, with `pytest -n 2 --dist loadfile`."""
+"""Which process passes which tests, and when, with `pytest -n 3 --dist loadfile`."""
 
 from __future__ import annotations
 

@@ -11,14 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.files import exclusive_lock
 
 KEPT = Path(__file__).parents[2] / ".dev" / "prefect" / f"{version('prefect')}.db"
 
 
 def give_database(home: Path) -> None:
     """Give a home whose server has not started yet a copy of what is kept between runs."""
-    if not KEPT.exists():
-        _make_database()
+    with exclusive_lock(KEPT.with_name("lock")):
+        if not KEPT.exists():
+            _make_database()
     directory = home / "prefect"
     directory.mkdir(mode=0o700, parents=True)
     shutil.copy2(KEPT, directory / "prefect.db")
@@ -28,8 +30,10 @@ def _make_database() -> None:
     KEPT.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KEPT.parent) as home:
         server = BackgroundServer(Path(home), os.environ)
-        server.ensure()
-        server.stop()
+        try:
+            server.ensure()
+        finally:
+            server.stop()
         made = Path(home, "made.db")
         with (
             closing(sqlite3.connect(server.directory / "prefect.db")) as source,

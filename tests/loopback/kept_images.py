@@ -17,6 +17,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap
 from kinetic_flows.images.dockerfiles import base_context
 from kinetic_flows.images.tags import base_tag
@@ -25,6 +26,7 @@ from loopback.lifted_python import MINOR
 
 KEPT = Path(__file__).parents[2] / ".dev" / "images"
 STORED = Path("docker/registry/v2")
+LOCK = KEPT / ".lock"
 
 
 def restore_images(cluster_repository: str, registry: Path) -> bool:
@@ -35,22 +37,26 @@ def restore_images(cluster_repository: str, registry: Path) -> bool:
         registry: Root of the registry's files.
     """
     kept = KEPT / _identity(cluster_repository)
-    if not kept.is_dir():
-        return False
-    shutil.copytree(kept, registry / STORED, copy_function=_link_blobs, dirs_exist_ok=True)
+    with exclusive_lock(LOCK):
+        if not kept.is_dir():
+            return False
+        shutil.copytree(kept, registry / STORED, copy_function=_link_blobs, dirs_exist_ok=True)
     return True
 
 
 def keep_images(cluster_repository: str, registry: Path) -> None:
     """Keep a registry's images, in place of what else was kept; see `restore_images`."""
-    KEPT.mkdir(parents=True, exist_ok=True)
     kept = KEPT / _identity(cluster_repository)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=KEPT) as directory:
+    with (
+        exclusive_lock(LOCK),
+        tempfile.TemporaryDirectory(prefix=".making-", dir=KEPT) as directory,
+    ):
         made = Path(directory, "images")
         for repository, tags in _wanted(cluster_repository).items():
             _copy_repository(registry / STORED, made, repository, tags)
         blobs = set(_blobs_of(made))
-        if blobs <= set(_blobs_of(kept)):
+        # Processes that began with nothing each made their own: the fuller set stays.
+        if len(_repositories_of(made)) <= len(_repositories_of(kept)):
             return
         for blob in blobs:
             (made / blob).parent.mkdir(parents=True)
@@ -97,6 +103,10 @@ def _identity(cluster_repository: str) -> str:
         *(context.archive() for context in contexts),
     )
     return sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _repositories_of(stored: Path) -> list[Path]:
+    return list(stored.glob("repositories/**/_manifests"))
 
 
 def _blobs_of(stored: Path) -> Iterator[Path]:
