@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.api.deployment import Deployment, deployment_of
 from kinetic_flows.api.drafts import draft
@@ -22,9 +22,6 @@ from kinetic_flows.runs.results import unpack_result
 
 if TYPE_CHECKING:
     from kinetic_flows.api.remote_function import RemoteFunction
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 CHANGES = {
     "created": "deployed",

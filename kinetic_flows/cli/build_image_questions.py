@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import questionary
-
+from kinetic_flows.cli.questions import questionary
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import DEFAULT_ZONE
 from kinetic_flows.core.settings.cloud_names import region
+from kinetic_flows.core.version import VERSION
 from kinetic_flows.images.base_image_specs import CATEGORIES, check_repository, check_tag
-from kinetic_flows.platforms.gke.builds.base_images import product_version
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def ask_parameters(known: BuildImageParameters, environ: Mapping[str, str]) -> B
         _artifact_registry(project, environ) if kind == ARTIFACT_REGISTRY else _docker_hub()
     )
     categories = known.categories or (None if known.controller else _categories())
-    tag = known.tag or _text("Tag", default=product_version(), accept=check_tag)
+    tag = known.tag or _text("Tag", default=VERSION, accept=check_tag)
     return replace(known, repository=repository, project=project, categories=categories, tag=tag)
 
 

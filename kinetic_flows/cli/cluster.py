@@ -6,33 +6,36 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.clients.kubernetes.access import find_access
-from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
 from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
-from kinetic_flows.platforms.gke.platform import gke_cluster
-from kinetic_flows.platforms.gke.preflight import read_node_pools
-from kinetic_flows.platforms.gke.work_pool import (
-    PoolChange,
-    ensure_headless_service,
-    has_headless_service,
-    install,
-    plan_installation,
-)
-from kinetic_flows.runs.session import configure, prefect_api_url
+
+if TYPE_CHECKING:
+    from kinetic_flows.clients.kubernetes import access
+    from kinetic_flows.clients.kubernetes import client as kubernetes
+    from kinetic_flows.platforms.gke import platform, preflight, work_pool
+    from kinetic_flows.runs import session
+else:
+    # The list of accelerators needs none of them.
+    access = LazyModule("kinetic_flows.clients.kubernetes.access")
+    kubernetes = LazyModule("kinetic_flows.clients.kubernetes.client")
+    platform = LazyModule("kinetic_flows.platforms.gke.platform")
+    preflight = LazyModule("kinetic_flows.platforms.gke.preflight")
+    work_pool = LazyModule("kinetic_flows.platforms.gke.work_pool")
+    session = LazyModule("kinetic_flows.runs.session")
 
 HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
@@ -40,7 +43,7 @@ pool_app = App(name="pool")
 
 
 @contextmanager
-def open_cluster(settings: Settings) -> Iterator[KubernetesClient]:
+def open_cluster(settings: Settings) -> Iterator[kubernetes.KubernetesClient]:
     """Open the cluster of the settings, or the one that kubectl would use.
 
     Raises:
@@ -48,8 +51,8 @@ def open_cluster(settings: Settings) -> Iterator[KubernetesClient]:
     """
     cloud, gke = settings.cloud, None
     if cloud:
-        gke = gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
-    client = KubernetesClient(find_access(process_environment(), gke))
+        gke = platform.gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
+    client = kubernetes.KubernetesClient(access.find_access(process_environment(), gke))
     try:
         yield client
     finally:
@@ -78,17 +81,17 @@ def create(
     settings = _settings()
     pool, place = _named(name, namespace, settings)
     pools = _work_pools(settings)
-    change = plan_installation(pools, pool)
+    change = work_pool.plan_installation(pools, pool)
     if change.is_edited:
         _print_changes(f"work pool {pool} differs from the template of this version", change)
         _confirm(pool, yes=yes)
-    install(pools, pool, change)
+    work_pool.install(pools, pool, change)
     print(f"work pool {pool}: {change.action}")
     if not change.is_edited:
         _print_changes(None, change)
     if cluster:
         with open_cluster(settings) as client:
-            made = ensure_headless_service(client, place)
+            made = work_pool.ensure_headless_service(client, place)
         print(f"service {place}/{HEADLESS_SERVICE}: {'created' if made else 'unchanged'}")
 
 
@@ -103,7 +106,7 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
     """
     settings = _settings()
     pool, place = _named(name, namespace, settings)
-    change = plan_installation(_work_pools(settings), pool)
+    change = work_pool.plan_installation(_work_pools(settings), pool)
     if change.action == "created":
         print(f"work pool {pool}: missing (`kinetic pool create` makes it)")
     elif change.changes:
@@ -114,11 +117,11 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
         print(f"work pool {pool}: up to date")
     if cluster:
         with open_cluster(settings) as client:
-            there = has_headless_service(client, place)
+            there = work_pool.has_headless_service(client, place)
         print(f"service {place}/{HEADLESS_SERVICE}: {'there' if there else 'missing'}")
 
 
-def _print_changes(heading: str | None, change: PoolChange) -> None:
+def _print_changes(heading: str | None, change: work_pool.PoolChange) -> None:
     if heading:
         print(heading)
     for line in change.changes:
@@ -139,7 +142,7 @@ def _confirm(pool: str, *, yes: bool) -> None:
 def _settings() -> Settings:
     environ = process_environment()
     local = load_settings(environ)
-    return configure(local, environ, terminal_progress(quiet=local.quiet))
+    return session.configure(local, environ, terminal_progress(quiet=local.quiet))
 
 
 def _named(name: str | None, namespace: str | None, settings: Settings) -> tuple[str, str]:
@@ -163,7 +166,7 @@ def _namespace(settings: Settings) -> str:
 
 def _work_pools(settings: Settings) -> WorkPools:
     progress = terminal_progress(quiet=settings.quiet)
-    return WorkPools(prefect_api_url(settings, process_environment(), progress))
+    return WorkPools(session.prefect_api_url(settings, process_environment(), progress))
 
 
 def accelerators(
@@ -191,8 +194,8 @@ def accelerators(
 def _node_pools() -> tuple[NodePool, ...]:
     """Ask the cluster of the settings, or the one that kubectl would use."""
     environ = process_environment()
-    with open_cluster(configure(load_settings(environ), environ, NullProgress())) as client:
-        pools, are_all = client.spawn(read_node_pools(client)).result()
+    with open_cluster(session.configure(load_settings(environ), environ, NullProgress())) as client:
+        pools, are_all = client.spawn(preflight.read_node_pools(client)).result()
     if pools is None:
         print("these credentials may not list the cluster's nodes", file=sys.stderr)
     elif not are_all:

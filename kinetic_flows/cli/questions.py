@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import questionary as questionary
+else:
+    questionary = LazyModule("questionary")
 
 
 def is_terminal() -> bool:
@@ -12,13 +19,12 @@ def is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
-def confirmed(question: str, *, undone: str, option: str = "--yes") -> bool:
+def confirmed(question: str, *, undone: str) -> bool:
     """Ask for a yes.
 
     Args:
         question: What to ask.
         undone: What is said to have not happened where there is no terminal.
-        option: What says yes beforehand.
 
     Raises:
         UsageError: There is no terminal to ask at.
@@ -27,8 +33,6 @@ def confirmed(question: str, *, undone: str, option: str = "--yes") -> bool:
     if not is_terminal():
         raise UsageError(
             f"{undone}: it has to be confirmed, and there is no terminal to ask",
-            hint=f"give {option}",
+            hint="give --yes",
         )
-    import questionary
-
     return bool(questionary.confirm(question, default=False).unsafe_ask())

@@ -7,9 +7,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.settings.settings import load_settings
+from kinetic_flows.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from kinetic_flows.core.settings import settings
+else:
+    settings = LazyModule("kinetic_flows.core.settings.settings")
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What is said of a file that cannot grow; which file that is, is not."""
@@ -39,7 +45,7 @@ def usable_home() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        home = load_settings().home
+        home = settings.load_settings().home
         if error.errno in _FULL and error.filename is None:
             raise _full(error, home) from error
         if error.errno in _UNUSABLE and _concerns(error.filename, home):

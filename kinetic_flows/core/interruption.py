@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.signals import heeded_signals
+
+if TYPE_CHECKING:
+    import asyncio
+else:
+    # A third of what `import kinetic` with `kinetic.run` takes.
+    asyncio = LazyModule("asyncio")
 
 R = TypeVar("R")
 T = TypeVar("T")

@@ -124,10 +124,6 @@ class Observation:
 class Processes(Protocol):
     """The processes of runs, which outlive the client that started them."""
 
-    def start(self, request: LaunchRequest) -> None:
-        """Start the run's process; a repeated call for the same run starts nothing more."""
-        ...
-
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Look at the run's process, reading its output from a position on; None: not at all."""
         ...
@@ -143,6 +139,10 @@ class Processes(Protocol):
 
 class Launcher(Processes, Protocol):
     """Starts, watches and stops processes where they run, and knows what is there."""
+
+    def start(self, request: LaunchRequest) -> None:
+        """Start the run's process; a repeated call for the same run starts nothing more."""
+        ...
 
     def preflight(self, needs: LaunchNeeds) -> Preflight:
         """Find out what speaks against a launch, before anything is built for it."""

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.dependencies.lines import VARIABLE
 from kinetic_flows.dependencies.redaction import without_credentials
 from kinetic_flows.dependencies.uv import Runner, run_process
 from kinetic_flows.dependencies.uv_settings import Index
@@ -36,8 +37,6 @@ KEYRING_TIMEOUT_SECONDS = 30.0
 RETRY_PAUSES_SECONDS = (0.3, 1.5)
 
 _SERVER_ERRORS = 500
-
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def index_options(lines: Iterable[str]) -> Iterator[Index]:
 
 def expanded(text: str, environ: Mapping[str, str]) -> str:
     """Return a text with its `${VARIABLES}` replaced."""
-    return _VARIABLE.sub(lambda match: environ.get(match[1], match[0]), text)
+    return VARIABLE.sub(lambda match: environ.get(match[1], match[0]), text)
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from pathlib import Path
 from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.dependencies.declaration import Declaration
-from kinetic_flows.dependencies.lines import Line, file_path, normalized
+from kinetic_flows.dependencies.lines import VARIABLE, Line, file_path, normalized
 from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.trees import tree_digest
@@ -21,7 +21,6 @@ from kinetic_flows.dependencies.uv_settings import UvSettings
 
 INPUTS_VERSION = 1
 
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _FILE_URL = re.compile(r"file://\S+")
 
 
@@ -78,7 +77,7 @@ def _target(target: Target) -> dict[str, object]:
 def _line(line: Line, environ: Mapping[str, str]) -> str:
     """Return a line as everybody has it: no credential, and no place on this machine."""
     text = without_credentials(normalized(line))
-    text = _VARIABLE.sub(lambda match: _value(match[1], environ), text)
+    text = VARIABLE.sub(lambda match: _value(match[1], environ), text)
     if line.path is not None:
         text = _FILE_URL.sub("file:", text).replace(str(line.path), "file:")
     index = without_credentials(str(line.index.get("url"))) if line.index else ""

@@ -173,7 +173,10 @@ class WheelBuilder:
                 timeout_seconds=_GIT_TIMEOUT_SECONDS,
             )
         except (OSError, TimeoutError, subprocess.SubprocessError) as error:
-            raise LockError(f"git did not finish: {redactor(str(error))}") from None
+            raise LockError(
+                f"git did not finish: {redactor(str(error))}",
+                hint="check that the repository can be reached with your own git",
+            ) from None
         if done.exit_code != 0:
             raise LockError(
                 f"git {arguments[0]} failed: {redactor(done.stderr).strip()}",

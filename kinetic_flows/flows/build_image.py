@@ -24,6 +24,7 @@ from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.core.version import VERSION
 from kinetic_flows.dependencies.own_wheel import own_wheel
 from kinetic_flows.flows.build_image_task import (
     BaseImageFailed,
@@ -47,7 +48,6 @@ from kinetic_flows.images.base_image_specs import (
 from kinetic_flows.platforms.gke.builds.base_images import (
     BaseImagePlatform,
     needs_docker_hub,
-    product_version,
 )
 from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.session import configure, prefect_api_url
@@ -119,8 +119,8 @@ def plan_base_images(
         categories = () if parameters.controller else CATEGORIES
     request = BaseImagesRequest(
         repository=check_repository(parameters.repository),
-        tag=check_tag(parameters.tag or product_version()),
-        version=product_version(),
+        tag=check_tag(parameters.tag or VERSION),
+        version=VERSION,
         categories=check_categories(categories),
         pythons=check_pythons(parameters.pythons or (running_python(),)),
         dockerfile=Path(parameters.dockerfile) if parameters.dockerfile else None,

@@ -61,13 +61,11 @@ class Deployed:
         id: The deployment's id.
         change: Whether the deployment was created, updated or up to date.
         image: The image of its runs, by digest.
-        version: Identifies everything that was deployed.
     """
 
     id: str
     change: Change
     image: str
-    version: str
 
 
 def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
@@ -123,11 +121,11 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     if known and known.labels.get(DEPLOYMENT_VERSION_LABEL) == version:
         told = f"{known.full_name} is up to date"
         session.progress.step(TASK_CREATE_DEPLOYMENT, "cached", told)
-        return Deployed(id=known.id, change="unchanged", image=image, version=version)
+        return Deployed(id=known.id, change="unchanged", image=image)
     ensure_worker_pool(session.platform.worker_pool, new.job_variables, session.api.url)
     deployment_id = create_deployment_task(new, pinned, known is not None, session)
     change: Change = "updated" if known else "created"
-    return Deployed(id=deployment_id, change=change, image=image, version=version)
+    return Deployed(id=deployment_id, change=change, image=image)
 
 
 def describe_deployment(

@@ -38,6 +38,7 @@ from kinetic_flows.core.files import close_to_others
 from kinetic_flows.core.interruption import Stoppable
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.flows.defaults import own_settings
+from kinetic_flows.runs.cancel import CANCELLED_STATES
 from kinetic_flows.runs.session import Session
 
 T = TypeVar("T")
@@ -186,7 +187,11 @@ class _Ending(Generic[T]):
         """
         if not self._is_known:
             if state.is_cancelled() or state.is_cancelling():
-                raise RunCancelled("the flow run was cancelled before it began")
+                raise RunCancelled(
+                    "the flow run was cancelled before it began",
+                    value=state.name,
+                    hint="call again; who cancelled it stands on its page in Prefect's UI",
+                )
             raise PrefectServerError(
                 f"Prefect did not begin the flow run: it is {state.name}: "
                 f"{state.message or 'unknown'}",
@@ -319,7 +324,7 @@ class _Cancellation:
             return
         self._asked = time.monotonic()
         with suppress(PrefectServerError):  # a server that does not answer cancels nothing
-            if self._session.api.read_run(run_id).state_type in ("CANCELLING", "CANCELLED"):
+            if self._session.api.read_run(run_id).state_type in CANCELLED_STATES:
                 raise RunCancelled(f"flow run {run_id} was cancelled", value=run_id)
 
 

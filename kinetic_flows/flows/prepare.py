@@ -80,12 +80,12 @@ def _prepare_project_image(
     """Have an image that holds the project's packages."""
     platform, progress = session.platform, session.progress
     request, environment, found = decided.request, decided.environment, decided.image
-    artifact = environment_artifact(environment, draft)
-    why = () if found else reasons_to_build(environment, draft)
+    reasons = reasons_to_build(environment, draft)
+    artifact = environment_artifact(environment, draft, reasons)
     # Prefect's cache answers for a build; only the registry knows whether it is still there.
     build = _shared(build_image_task, session, refresh_cache=found is None)
     with stoppable() as work:
-        building = build.submit(request, environment, draft, platform, progress)
+        building = build.submit(request, environment, draft, reasons, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
         with wait_for(building, uploading, work=work, session=session):
             publish_environment(artifact)
@@ -96,7 +96,7 @@ def _prepare_project_image(
         image=found or image_from_fields(made),
         code=uploading.result(),
         environment=describe_contents(environment, draft),
-        built_because=why,
+        built_because=() if found else reasons,
     )
 
 
@@ -118,7 +118,7 @@ def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False
 def _prepare_base_image(draft: Draft, decided: DecidedBaseImage, session: Session) -> Prepared:
     """Send the project's packages along for the runner to install."""
     platform, progress, environment = session.platform, session.progress, decided.environment
-    artifact = environment_artifact(environment, draft)
+    artifact = environment_artifact(environment, draft, reasons_to_build(environment, draft))
     with stoppable() as work:
         upload = _shared(upload_dependencies_task, session)
         installing = upload.submit(decided, draft, platform.store, session.environ, progress)

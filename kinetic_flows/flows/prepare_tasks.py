@@ -157,16 +157,23 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         return code_spec(sent, draft.root)
 
 
-def environment_artifact(environment: EnvironmentSpec, draft: Draft) -> dict[str, Any]:
+def environment_artifact(
+    environment: EnvironmentSpec, draft: Draft, reasons: tuple[str, ...]
+) -> dict[str, Any]:
     """Describe the packages of an environment, and its changes since the last one.
 
     To be taken before the environment is made: from then on it is its own nearest earlier one.
+
+    Args:
+        environment: The environment.
+        draft: The call that it is for.
+        reasons: What `reasons_to_build` says of it.
 
     Returns:
         The arguments of `publish_environment`.
     """
     project = _project(draft)
-    changes = [f"`{reason}`" for reason in reasons_to_build(environment, draft)]
+    changes = [f"`{reason}`" for reason in reasons]
     return {
         "table": [dict(row) for row in package_table(environment=environment, **project)],
         "description": "\n- ".join(
@@ -211,12 +218,13 @@ def build_image_task(
     request: ImageRequest,
     environment: EnvironmentSpec,
     draft: Draft,
+    reasons: tuple[str, ...],
     platform: Platform,
     progress: Progress,
 ) -> dict[str, Any]:
     """Build the image, or wait for whoever is building it; cached on the dependency hash."""
     with step(progress, TASK_BUILD_IMAGE) as current:
-        for reason in reasons_to_build(environment, draft):
+        for reason in reasons:
             current.log(f"because: {reason}")
         output = BuildOutput(current)
         image = platform.builder.build(request, environment, output.line, on_build=output.announce)

@@ -67,7 +67,7 @@ def find_expired(
         now: The moment that ages are counted from; None for this one.
     """
     now = now or datetime.now(UTC)
-    limit = now - older_than
+    limit, unknown_since = now - older_than, now - UNKNOWN_FOR
     launcher = session.platform.launcher if session.platform.may_see_processes else None
     # Runs first: one that is made meanwhile has no object in the list below that is expired.
     in_use = _used_by(RunQuery(state_types=UNFINISHED), session.api)
@@ -80,12 +80,11 @@ def find_expired(
     jobs = {
         owner
         for owner, remains in old.items()
-        if is_job_owner(owner) and remains.newest < now - UNKNOWN_FOR
+        if is_job_owner(owner) and remains.newest < unknown_since
     }
     if jobs:
         # A job is as old as its run was when it began: it stays as long as the run's result does.
         jobs -= _used_by(RunQuery(ended_since=limit), session.api)
-    unknown_since = now - UNKNOWN_FOR
     return [
         Expired(run_id=owner, objects=tuple(old[owner].objects), size_bytes=old[owner].size_bytes)
         for owner in (*_ended(runs, unknown_since, session.api, launcher), *sorted(jobs))

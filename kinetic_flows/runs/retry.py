@@ -56,7 +56,11 @@ def retry_run(
     template, payload = _read(record, session.platform.store)
     launch = template.launch
     if launch is None:
-        raise RunNotFoundError(f"run {record.id} cannot be started again", value=record.id)
+        raise RunNotFoundError(
+            f"run {record.id} cannot be started again: its job does not say how it was started",
+            value=record.id,
+            hint="call the function again",
+        )
     new = NewRun(
         flow=template.name,
         name=record.name,

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from kinetic_flows.clients.prefect.access import configured_api_url
+from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
 from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
-from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.errors import ConfigurationError, KineticError
 from kinetic_flows.core.home import usable_home
@@ -177,16 +176,15 @@ def configure(
 
 
 @contextmanager
-def own_session(progress: Progress, cloud: Mapping[str, str] | None = None) -> Iterator[Session]:
+def own_session(progress: Progress) -> Iterator[Session]:
     """Open a session with this process's settings.
 
     Args:
         progress: Told when a background server has to be started.
-        cloud: What a function's options say of Google Cloud; None for nothing.
     """
     environ = process_environment()
     with usable_home():
-        settings = configure(load_settings(environ), environ, progress, cloud)
+        settings = configure(load_settings(environ), environ, progress)
         with open_session(settings, environ, progress) as session:
             yield session
 
@@ -246,14 +244,12 @@ def session_of(
 
 def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Progress) -> str:
     """Return the API to use: the one around us, the configured one, or the background server."""
-    # The variables may have been set after Prefect was imported, which read them only then.
-    given = environ.get("PREFECT_API_URL")
-    known = surrounding_api_url() or given or configured_api_url()
+    known = known_api_url(environ)
     server = BackgroundServer(settings.home, environ)
     if not known:
         return server.ensure(progress.notice).api_url
     auth_string = environ.get("PREFECT_API_AUTH_STRING")
-    if auth_string and known == given:
+    if auth_string and known == environ.get("PREFECT_API_URL"):
         remember_access(known, auth_string)
     else:
         # Its address alone is enough for its own user.

@@ -18,7 +18,7 @@ from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, RUN_LOGGER
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.launcher import LaunchRequest, Observation, Phase, Processes
+from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.platforms.base import Platform
 
@@ -54,10 +54,6 @@ class WorkerRuns:
         self._known: dict[str, tuple[float, Observation]] = {}
         self._logs: dict[str, _Logs] = {}
         self._result_asked: dict[str, float] = {}
-
-    def start(self, request: LaunchRequest) -> None:
-        """Make the run Scheduled: from then on any worker of its work pool takes it."""
-        self._api.schedule(request.run_id)
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Return the run's phase and, as its output, its log lines from a position on.

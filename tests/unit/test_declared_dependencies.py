@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution, packages_distributions
@@ -35,6 +36,7 @@ def test_what_is_imported_of_google_is_declared() -> None:
 
 def test_what_is_loaded_when_it_is_first_used_is_declared() -> None:
     lazy = {match[1] for source in _sources() for match in LAZY.finditer(source)}
+    lazy -= sys.stdlib_module_names
     providers = packages_distributions()
     undeclared = [
         module

@@ -192,7 +192,16 @@ def test_what_cannot_run_remotely_is_refused_with_the_remedy(
     assert remedy in (caught.value.hint or "")
 
 
-HEAVY = ("prefect", "google", "kubernetes", "kubernetes_asyncio", "pydantic", "httpx", "rich")
+HEAVY = (
+    "asyncio",
+    "prefect",
+    "google",
+    "kubernetes",
+    "kubernetes_asyncio",
+    "pydantic",
+    "httpx",
+    "rich",
+)
 
 
 @pytest.mark.parametrize(
@@ -216,3 +225,13 @@ def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert shown.stdout.endswith("heavy: []\n"), shown.stdout
+
+
+def test_a_call_imports_nothing_of_prefects_server() -> None:
+    program = (
+        "import sys, kinetic_flows.api.calls, kinetic_flows.flows.run\n"
+        "print([name for name in ('sqlalchemy', 'jinja2') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"

@@ -347,7 +347,9 @@ def test_a_bucket_of_long_names_is_shortened_and_stays_its_own() -> None:
     }
     assert len(names) == 3
     assert all(len(name) <= 63 for name in names)
-    assert cloud_names.jobs_bucket(project, cluster) == cloud_names.jobs_bucket(project, cluster)
+    assert cloud_names.jobs_bucket(project, cluster) == (
+        "pppppppppppppppppppppppppppppp-kn-ccccccccccccccc-31153096-jobs"
+    )
 
 
 def test_an_organisations_old_project_has_valid_names() -> None:

@@ -31,16 +31,12 @@ class Prefect:
 
     record: RunRecord
     lines: list[LogLine] = field(default_factory=list)
-    scheduled: list[str] = field(default_factory=list)
 
     def read_run(self, _run_id: str) -> RunRecord:
         return self.record
 
     def logs(self, _run_id: str, offset: int = 0) -> list[LogLine]:
         return self.lines[offset:]
-
-    def schedule(self, run_id: str) -> None:
-        self.scheduled.append(run_id)
 
 
 @dataclass
@@ -184,15 +180,12 @@ def test_its_output_is_what_the_run_itself_has_logged_each_line_once(
     assert runs.observe("run-1", second.position).output == b""
 
 
-def test_starting_leaves_the_run_to_the_workers_and_stopping_waits_for_it(
+def test_stopping_waits_for_it(
     tmp_path: Path,
 ) -> None:
     api = Prefect(record("CANCELLED"))
     cluster = Cluster(Observation(phase=Phase.GONE))
     runs = WorkerRuns(api, LocalStore(tmp_path), cluster)  # type: ignore[arg-type]
-    request: Any = type("Request", (), {"run_id": "run-1"})
-    runs.start(request)
-    assert api.scheduled == ["run-1"]
     api.record = replace(api.record, state_type="CANCELLED")
     runs.stop("run-1", 60.0)
     assert cluster.stopped == ["run-1"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.server_access import access_to
+from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 
 
 def api_settings(api_url: str) -> dict[Any, Any]:
@@ -25,6 +26,16 @@ def configured_api_url() -> str | None:
     """Return the API that Prefect's active profile names; None when it names none."""
     url: str | None = sdk.settings.PREFECT_API_URL.value()
     return url
+
+
+def known_api_url(environ: Mapping[str, str]) -> str | None:
+    """Return the API to use: the one around us, or the configured one; None for neither.
+
+    Args:
+        environ: This process's variables, which may have been set after Prefect was imported: it
+            read them only then.
+    """
+    return surrounding_api_url() or environ.get("PREFECT_API_URL") or configured_api_url()
 
 
 def credentials_for(api_url: str, environ: Mapping[str, str]) -> dict[str, str]:

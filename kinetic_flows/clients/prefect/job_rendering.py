@@ -22,6 +22,7 @@ from uuid import UUID
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.internals import explicit_job_configuration
 from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.settings.pool_variables import template_defaults
 
 _SERVER_SIDE = ("prefect.blocks.", "prefect.variables.", '"$ref"', "block_document_id")
 
@@ -80,11 +81,8 @@ def _client_for(template: Mapping[str, Any], job_variables: Mapping[str, Any]) -
     Elsewhere a stand-in does, which is never asked: rendering with none at all would start a
     temporary server.
     """
-    text = json.dumps([template["job_configuration"], _defaults(template), dict(job_variables)])
+    text = json.dumps(
+        [template["job_configuration"], template_defaults(template), dict(job_variables)]
+    )
     is_server_side = any(mark in text for mark in _SERVER_SIDE)
     return sdk.prefect.get_client() if is_server_side else nullcontext(object())
-
-
-def _defaults(template: Mapping[str, Any]) -> list[Any]:
-    properties: Mapping[str, Any] = (template.get("variables") or {}).get("properties") or {}
-    return [each.get("default") for each in properties.values()]

@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.utilities.callables import parameter_schema as schema_of
-from prefect.utilities.schema_tools.validation import ValidationError, validate
 
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.signatures import readable
+
+if TYPE_CHECKING:
+    from prefect.utilities.schema_tools import validation
+else:
+    # It brings SQLAlchemy and Jinja, of which a call needs nothing.
+    validation = LazyModule("prefect.utilities.schema_tools.validation")
 
 
 def parameter_schema(function: Callable[..., Any]) -> dict[str, Any]:
@@ -57,8 +63,10 @@ def require_valid(
         ValueError: They do not satisfy it.
     """
     try:
-        validate(dict(given), dict(schema), raise_on_error=True, ignore_required=may_lack_some)
-    except ValidationError as error:
+        validation.validate(
+            dict(given), dict(schema), raise_on_error=True, ignore_required=may_lack_some
+        )
+    except validation.ValidationError as error:
         raise ValueError(str(error)) from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from kinetic_flows.core.accelerators.model import SPOT_LABEL
 from kinetic_flows.core.job import EXIT_CANCELLED, EXIT_MEANINGS, EXIT_TERMINATED
 from kinetic_flows.platforms.gke.diagnosis import (
     Cause,
@@ -35,7 +36,6 @@ https://github.com/kubernetes/kubernetes/blob/v1.36.2/pkg/kubelet/lifecycle/pred
 """
 
 NEVER_AGAIN = "such a run starts again only with max_preemptions=, which is 0 but on Spot VMs"
-_SPOT_LABEL = "cloud.google.com/gke-spot"
 
 DISTURBANCES = frozenset(
     {Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST, Cause.DELETED, Cause.NO_ROOM}
@@ -280,7 +280,7 @@ def _ended_by_node(pod: KubernetesObject, disturbed: KubernetesObject) -> Diagno
     status = pod.get("status") or {}
     if status.get("reason") == "Evicted":
         return _evicted(pod, str(status.get("message") or disturbed.get("message") or ""))
-    if (pod["spec"].get("nodeSelector") or {}).get(_SPOT_LABEL) == "true":
+    if (pod["spec"].get("nodeSelector") or {}).get(SPOT_LABEL) == "true":
         return _End.PREEMPTED.told(pod)
     return _End.NODE_SHUT_DOWN.told(pod)
 

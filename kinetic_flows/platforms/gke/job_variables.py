@@ -9,6 +9,7 @@ from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.image_variables import missing_variables
+from kinetic_flows.core.accelerators.model import SPOT_LABEL
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_reference import BUNDLED, CUSTOM
 from kinetic_flows.core.image_registry import ResolvedImage
@@ -258,7 +259,7 @@ def _accelerator_tolerations(accelerator: Accelerator) -> list[dict[str, str]]:
         for resource in accelerator.resources
     ]
     if accelerator.spot:
-        tolerations.append(_tolerate("cloud.google.com/gke-spot", "true"))
+        tolerations.append(_tolerate(SPOT_LABEL, "true"))
     if accelerator.architecture != "amd64":
         tolerations.append(_tolerate("kubernetes.io/arch", accelerator.architecture))
     return tolerations

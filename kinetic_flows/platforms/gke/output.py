@@ -17,7 +17,7 @@ from kinetic_flows.clients.kubernetes.client import (
     core_path,
 )
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.platforms.gke.diagnosis import container_state, pod_phase
+from kinetic_flows.platforms.gke.diagnosis import INDEX_ANNOTATION, container_state, pod_phase
 from kinetic_flows.platforms.gke.log_lines import LogCursor
 from kinetic_flows.platforms.gke.state import NamespaceState, Object, RunView
 
@@ -38,7 +38,6 @@ ENDING_SECONDS = 1.0
 
 ENDING_LOOK_SECONDS = 0.02
 RUNS_KEPT = 1000
-_INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 class RunOutput:
@@ -214,4 +213,4 @@ def _has_begun(pod: Object) -> bool:
 
 
 def _host(pod: Object) -> Any:
-    return (pod["metadata"].get("annotations") or {}).get(_INDEX)
+    return (pod["metadata"].get("annotations") or {}).get(INDEX_ANNOTATION)

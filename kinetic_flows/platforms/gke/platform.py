@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
-from kinetic_flows.clients.prefect.access import configured_api_url
+from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.build_cache import shared_build_cache
 from kinetic_flows.clients.prefect.store_key import load_store_key
-from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 from kinetic_flows.clients.registry.credentials import default_credentials
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.accelerators import Accelerator
@@ -182,10 +181,7 @@ class GoogleCloudPlatform:
 
         The background server of one person is not asked: what that person wrote is known here.
         """
-        # The variable may have been set after Prefect was imported, which read it only then.
-        api_url = (
-            surrounding_api_url() or self._environ.get("PREFECT_API_URL") or configured_api_url()
-        )
+        api_url = known_api_url(self._environ)
         if not api_url:
             return StoreTrust()
         return StoreTrust(key=load_store_key(self._cloud.jobs_bucket, api_url, self._home))

@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kinetic_flows.core.settings.pool_variables import template_defaults
+
 MARK = "kinetic_flows"
 """Key of the mark, beside `job_configuration` and `variables`, which are all that Prefect reads."""
 
@@ -23,7 +25,7 @@ AROUND = 20
 def marked(template: Mapping[str, Any]) -> dict[str, Any]:
     """Return a template with its mark, as it is installed."""
     bare = without_mark(template)
-    mark = {"shape": _shape(bare), "defaults": _defaults(bare)}
+    mark = {"shape": _shape(bare), "defaults": template_defaults(bare)}
     return {**copy.deepcopy(bare), MARK: copy.deepcopy(mark)}
 
 
@@ -53,7 +55,7 @@ def with_kept_defaults(template: Mapping[str, Any], known: Mapping[str, Any]) ->
     """
     merged: dict[str, Any] = copy.deepcopy(dict(template))
     mark = known.get(MARK)
-    now = _defaults(known)
+    now = template_defaults(known)
     installed = (mark or {}).get("defaults") or {}
     earlier = (known.get("variables") or {}).get("properties") or {}
     for name, variable in merged["variables"]["properties"].items():
@@ -122,11 +124,6 @@ def _window(text: str, first: int) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
-
-
-def _defaults(template: Mapping[str, Any]) -> dict[str, Any]:
-    properties: Mapping[str, Any] = (template.get("variables") or {}).get("properties") or {}
-    return {name: each["default"] for name, each in properties.items() if "default" in each}
 
 
 def _shape(template: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.google.secret_manager import SecretManager
@@ -231,8 +230,3 @@ def is_on_docker_hub(reference: str) -> bool:
 def needs_docker_hub(repository: str) -> bool:
     """Whether the base images of a repository go to Docker Hub."""
     return is_on_docker_hub(base_image(repository, "cpu"))
-
-
-def product_version() -> str:
-    """Return this product's version, which is the default tag."""
-    return version("kinetic-flows")
