@@ -71,7 +71,7 @@ def started(
 
 def execute(quick_bases: QuickBases, run_id: str) -> None:
     """Execute a flow run as a worker's process does; how it ends is in Prefect."""
-    prefect = KINETIC.replace("kinetic", "prefect")
+    prefect = str(Path(KINETIC).with_name("prefect"))
     subprocess.run(
         [prefect, "flow-run", "execute", run_id],
         env=quick_bases.environment,
