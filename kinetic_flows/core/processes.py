@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -17,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from socket import gethostname
 from typing import Any, Literal, TypeAlias
 
 from kinetic_flows.core.files import PRIVATE_FILE, open_private
@@ -26,6 +26,9 @@ Liveness: TypeAlias = Literal["alive", "dead", "unknown"]
 
 LIFE_DESCRIPTOR = 3
 """The descriptor under which a detached process holds the lock that tells it lives."""
+
+LISTENER_DESCRIPTOR = 4
+"""The descriptor under which a detached process finds the socket that it is to listen on."""
 
 LOCK_SECONDS = 2.0
 """How long a lock may be held by a process that only looks whether it is."""
@@ -169,7 +172,7 @@ def hold(life_file: Path) -> int:
 
 def _host() -> str:
     """Name this host: by the name of the host or container, and its installation's number."""
-    return f"{gethostname()}/{_read('/etc/machine-id')}"
+    return f"{socket.gethostname()}/{_read('/etc/machine-id')}"
 
 
 def _boot() -> str:
@@ -239,6 +242,7 @@ def start_detached(
     environment: Mapping[str, str],
     log_file: Path,
     life_file: Path,
+    listener: socket.socket | None = None,
 ) -> ProcessIdentity:
     """Start a process that goes on when this one ends, its output appended to a file.
 
@@ -247,6 +251,7 @@ def start_detached(
         environment: All of its environment variables.
         log_file: File that receives what it prints on standard output and error.
         life_file: File that it holds a lock on while it lives.
+        listener: A bound socket that it gets as `LISTENER_DESCRIPTOR`; None for none.
 
     Raises:
         BlockingIOError: A process that lives holds the lock.
@@ -254,6 +259,10 @@ def start_detached(
     """
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     lock = hold(life_file)
+    passed = []
+    if listener is not None:
+        # A number that none of the others below takes the place of.
+        passed.append(fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, LISTENER_DESCRIPTOR + 1))
     try:
         # Not subprocess.Popen, which warns about a process that it did not see ending.
         pid = os.posix_spawn(
@@ -266,11 +275,13 @@ def start_detached(
                 (os.POSIX_SPAWN_DUP2, 1, 2),
                 # The lock belongs to what was opened, and stays with the process that has it open.
                 (os.POSIX_SPAWN_DUP2, lock, LIFE_DESCRIPTOR),
+                *((os.POSIX_SPAWN_DUP2, each, LISTENER_DESCRIPTOR) for each in passed),
             ],
             setsid=True,
         )
     finally:
-        os.close(lock)
+        for descriptor in (lock, *passed):
+            os.close(descriptor)
     with _children_lock:
         _children[pid] = None
     return ProcessIdentity.of(pid)

@@ -135,9 +135,10 @@ def test_following_survives_a_restart_of_the_prefect_server(
     give_database(home)
     monkeypatch.setenv("KINETIC_HOME", str(home))
     # Another server of this machine may take the usual port while ours is down.
-    monkeypatch.setattr(server_module, "PREFERRED_PORT", server_module._free_port())
+    monkeypatch.setattr(server_module, "PREFERRED_PORT", 0)
     server = BackgroundServer(home, os.environ)
     record = server.ensure()
+    monkeypatch.setattr(server_module, "PREFERRED_PORT", record.port)
     for name, value in server.environment(record).items():
         monkeypatch.setenv(name, value)
     try:

@@ -137,7 +137,7 @@ def test_a_call_that_lost_its_server_ends_soon_with_one_sentence(
         from kinetic_flows.clients.prefect import server as servers
 
         # At the usual port, somebody else's server may answer once this one is gone.
-        servers.PREFERRED_PORT = servers._free_port()
+        servers.PREFERRED_PORT = 0
         lock = steps.lock_draft
 
         def lock_without_server(*arguments, **options):

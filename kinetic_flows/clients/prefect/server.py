@@ -43,7 +43,13 @@ from kinetic_flows.core.files import (
     tighten_home,
     write_atomically,
 )
-from kinetic_flows.core.processes import ProcessIdentity, exit_code, liveness, start_detached
+from kinetic_flows.core.processes import (
+    ProcessIdentity,
+    describe_exit,
+    exit_code,
+    liveness,
+    start_detached,
+)
 
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 15.0
@@ -249,23 +255,23 @@ class BackgroundServer:
             yield
 
     def _start(self, preferred: int) -> ServerRecord:
-        record = self._launch(preferred if _is_free(preferred) else _free_port())
-        if not self._comes_up(record):
-            # Another home's server was faster to take the port.
-            record = self._launch(_free_port())
-            if not self._comes_up(record):
-                raise self._start_error("found its port taken, twice")
+        # Bound before the server starts, which takes seconds: nobody takes its port meanwhile.
+        with _bind(preferred) as listener:
+            record = self._launch(listener)
+        self._await_answer(record)
         write_atomically(self._record_file, json.dumps(asdict(record)).encode())
         remember_access(record.api_url, self._auth_string())
         return record
 
-    def _launch(self, port: int) -> ServerRecord:
+    def _launch(self, listener: socket.socket) -> ServerRecord:
+        port = listener.getsockname()[1]
         try:
             process = start_detached(
-                [sys.executable, "-m", _PROGRAM, "127.0.0.1", str(port)],
+                [sys.executable, "-m", _PROGRAM],
                 environment=self._server_environment(port),
                 log_file=self.log_file,
                 life_file=self._life_file,
+                listener=listener,
             )
         except BlockingIOError as error:
             raise PrefectServerError(
@@ -291,20 +297,20 @@ class BackgroundServer:
             "DO_NOT_TRACK": "1",
         }
 
-    def _comes_up(self, record: ServerRecord) -> bool:
-        """Wait for a server that was launched; False when another one has its port."""
+    def _await_answer(self, record: ServerRecord) -> None:
+        """Wait for a server that was launched.
+
+        Raises:
+            PrefectServerError: It ended, or takes too long.
+        """
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._proves_itself(record.port):
             if not record.process.is_alive():
-                code = exit_code(record.process)
-                if not _is_free(record.port):
-                    return False
-                raise self._start_error(f"exited with code {code}")
+                raise self._start_error(describe_exit(exit_code(record.process)))
             if time.monotonic() > deadline:
                 self._end(record)
                 raise self._start_error(f"did not answer within {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
-        return True
 
     def _proves_itself(self, port: int) -> bool:
         """Whether what listens at a port is this home's server; it learns no password by it."""
@@ -366,18 +372,12 @@ def _ask(port: int, path: str) -> bytes | None:
         connection.close()
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _bind(preferred: int) -> socket.socket:
+    """Return a socket bound to a loopback port: the preferred one, or any that is free."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", preferred))
+    except OSError:
+        listener.bind(("127.0.0.1", 0))
+    return listener

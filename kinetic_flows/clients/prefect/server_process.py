@@ -19,13 +19,14 @@ import asyncio
 import gc
 import itertools
 import os
-import sys
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.server_access import AUTH_STRING_VARIABLE
 from kinetic_flows.clients.prefect.server_gate import Gate
+from kinetic_flows.core.processes import LISTENER_DESCRIPTOR
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -146,12 +147,11 @@ def _collect_for_ever() -> None:
             gc.freeze()
 
 
-def main(host: str, port: int, auth_string: str) -> None:
+def main(listener: socket.socket, auth_string: str) -> None:
     """Serve Prefect's API and UI until the process is told to end.
 
     Args:
-        host: The address to listen at.
-        port: The port to listen at.
+        listener: A bound socket to listen on.
         auth_string: What Prefect's API asks for.
     """
     # Its database, and what Prefect writes beside it, is its user's own.
@@ -161,9 +161,9 @@ def main(host: str, port: int, auth_string: str) -> None:
 
     from kinetic_flows.clients.prefect.internals import server_application
 
-    app = Gate(OneWriterAtATime(server_application()), auth_string, port)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    app = Gate(OneWriterAtATime(server_application()), auth_string, listener.getsockname()[1])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), os.environ[AUTH_STRING_VARIABLE])
+    main(socket.socket(fileno=LISTENER_DESCRIPTOR), os.environ[AUTH_STRING_VARIABLE])
