@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
+from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord, taken_port
 from kinetic_flows.clients.prefect.server_access import (
     PROOF_PATH,
     access_to,
@@ -182,3 +182,12 @@ def test_the_server_gets_a_password_and_no_page_but_its_own_may_use_it(tmp_path:
     assert given["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
     origins = given["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
     assert origins == ["http://127.0.0.1:4300", "http://localhost:4300"]
+
+
+def test_servers_that_start_at_once_do_not_get_the_same_port() -> None:
+    with taken_port(0) as first:
+        preferred = first.getsockname()[1]
+        with taken_port(preferred) as second:
+            assert second.getsockname()[1] != preferred
+    with taken_port(preferred) as again:
+        assert again.getsockname()[1] == preferred

@@ -255,8 +255,8 @@ class BackgroundServer:
             yield
 
     def _start(self, preferred: int) -> ServerRecord:
-        # Bound before the server starts, which takes seconds: nobody takes its port meanwhile.
-        with _bind(preferred) as listener:
+        # Taken before the server starts, which takes seconds: nobody gets its port meanwhile.
+        with taken_port(preferred) as listener:
             record = self._launch(listener)
         self._await_answer(record)
         write_atomically(self._record_file, json.dumps(asdict(record)).encode())
@@ -372,12 +372,27 @@ def _ask(port: int, path: str) -> bytes | None:
         connection.close()
 
 
-def _bind(preferred: int) -> socket.socket:
-    """Return a socket bound to a loopback port: the preferred one, or any that is free."""
+def taken_port(preferred: int) -> socket.socket:
+    """Return a socket that listens on a loopback port which is nobody else's now.
+
+    Args:
+        preferred: The port to take if it is free; else it is any that is.
+    """
+    try:
+        return _listening(preferred)
+    except OSError:
+        return _listening(0)
+
+
+def _listening(port: int) -> socket.socket:
     listener = socket.socket()
+    # A server that has just stopped leaves connections behind, which must not keep its port.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", preferred))
+        listener.bind(("127.0.0.1", port))
+        # With that option Linux lets several sockets be bound to a port until one listens.
+        listener.listen()
     except OSError:
-        listener.bind(("127.0.0.1", 0))
+        listener.close()
+        raise
     return listener
