@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 
 StepStatus = Literal["started", "done", "cached", "failed"]
 
+Stream = Literal["stdout", "stderr"]
+"""Where a function wrote what it printed."""
+
 
 class Progress(Protocol):
     """A listener to the progress of one call; every method may be called from any thread."""
@@ -37,7 +40,7 @@ class Progress(Protocol):
         """Something that may not be what the person wants."""
         ...
 
-    def output(self, text: str) -> None:
+    def output(self, text: str, stream: Stream) -> None:
         """The function printed something; the text may hold several lines or part of one."""
         ...
 
@@ -63,5 +66,5 @@ class NullProgress:
     def warning(self, text: str) -> None:
         """Ignore a warning."""
 
-    def output(self, text: str) -> None:
+    def output(self, text: str, stream: Stream) -> None:
         """Ignore output."""

@@ -1,7 +1,7 @@
 """The one place where the library shows something: the progress of a call a person waits for.
 
 Rich and alive on a terminal, plain lines everywhere else, nothing with `KINETIC_QUIET=1`.
-Progress goes to standard error, what the function printed to standard output.
+Progress goes to standard error; what the function printed goes where it printed it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from kinetic_flows.core.display import for_line, for_terminal
-from kinetic_flows.core.progress import NullProgress, Progress, StepStatus
+from kinetic_flows.core.progress import NullProgress, Progress, StepStatus, Stream
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,8 @@ class PlainProgress:
 
     Args:
         events: Where progress is written.
-        output: Where the function's own output is written.
+        output: Where the function's standard output is written; its standard error goes where
+            progress does.
     """
 
     def __init__(self, events: TextIO, output: TextIO) -> None:
@@ -73,10 +74,11 @@ class PlainProgress:
         """Write a warning."""
         self._say(f"warning: {text}")
 
-    def output(self, text: str) -> None:
+    def output(self, text: str, stream: Stream) -> None:
         """Pass the function's output on unchanged."""
-        self._output.write(text)
-        self._output.flush()
+        target = self._output if stream == "stdout" else self._events
+        target.write(text)
+        target.flush()
 
     def _say(self, line: str) -> None:
         self._events.write(f"kinetic: {for_terminal(line)}\n")
@@ -138,12 +140,13 @@ class RichProgress:
             line = for_terminal(f"warning: {text}")
             self._console.print(line, style="yellow", markup=False, soft_wrap=True)
 
-    def output(self, text: str) -> None:
+    def output(self, text: str, stream: Stream) -> None:
         """Pass the function's output on unchanged, with the spinner out of the way."""
         with self._lock:
             self._stop()
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            target = sys.stdout if stream == "stdout" else sys.stderr
+            target.write(text)
+            target.flush()
 
     def _spin(self) -> None:
         at_work = self._clock.at_work()

@@ -241,7 +241,7 @@ class _Output:
         text = self._decoder.decode(seen.output)
         if text:
             self._recent.append(text)
-            self._progress.output(text)
+            self._progress.output(text, "stdout")
 
     def tail(self) -> list[str]:
         return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]

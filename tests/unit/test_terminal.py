@@ -34,3 +34,11 @@ def test_what_a_step_does_is_shown_until_it_ends_and_never_of_one_that_has_ended
     clock.step("build-image", "done")
     clock.describe("build-image", "too late")
     assert clock.at_work() == ["upload-code"]
+
+
+def test_what_the_function_prints_goes_where_it_printed_it() -> None:
+    events, output = io.StringIO(), io.StringIO()
+    progress = PlainProgress(events, output)
+    progress.output("a value", "stdout")
+    progress.output("\rhalf", "stderr")
+    assert (output.getvalue(), events.getvalue()) == ("a value", "\rhalf")
