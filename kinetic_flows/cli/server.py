@@ -24,7 +24,12 @@ def start() -> None:
 @server_app.command
 def status() -> None:
     """Say whether the server runs, and where."""
-    record = _server().status()
+    server = _server()
+    starting = server.starting()
+    if starting:
+        print(f"starting: process {starting.process.pid}, which does not answer yet")
+        return
+    record = server.status()
     if record is None:
         print("not running (the next run starts it, unless PREFECT_API_URL is set)")
         return

@@ -54,6 +54,34 @@ def heeded_signals() -> Iterator[None]:
             os.kill(os.getpid(), received[0])
 
 
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Let what would interrupt the block interrupt what comes after it.
+
+    For the moment in which something has been started and is not written down yet. Threads, which
+    no signal reaches, are left alone.
+    """
+    received: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, *ENDING) if is_main else ()
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    # What is no handler of Python's cannot be put back.
+    handlers = {number: each for number, each in handlers.items() if each is not None}
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    try:
+        for number in handlers:
+            signal.signal(number, note)
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
+
+
 def interruption_in(
     error: BaseException, *, before: BaseException | None = None
 ) -> BaseException | None:

@@ -26,7 +26,10 @@ from kinetic_flows.core.settings.settings import (
     load_settings,
     process_environment,
     resolve_settings,
+    unknown_settings,
 )
+from kinetic_flows.core.settings.variables import tell_once
+from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.ledger import ClientLedger
@@ -160,6 +163,7 @@ def configure(
     """Return the settings in force.
 
     Prefect is asked only when a profile is named, or may be: by `KINETIC_PROFILE` or `cluster`.
+    What is misspelt is told on the terminal, also by what shows no progress.
 
     Args:
         settings: What the environment alone decides.
@@ -171,6 +175,8 @@ def configure(
         ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
         PrefectServerError: A profile is named and Prefect cannot be asked for it.
     """
+    if not settings.inside_run:
+        _tell_of_unknown(environ, quiet=settings.quiet)
     profiles = SavedProfiles(lambda: prefect_api_url(settings, environ, progress))
     return resolve_settings(settings, profiles, environ=environ, arguments=arguments)
 
@@ -255,6 +261,12 @@ def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Pr
         # Its address alone is enough for its own user.
         server.recognize(known)
     return known
+
+
+def _tell_of_unknown(environ: Mapping[str, str], *, quiet: bool) -> None:
+    texts = unknown_settings(environ)
+    if texts:
+        tell_once(texts, terminal_progress(quiet=quiet).warning)
 
 
 def _is_first(store_uri: str, api_url: str) -> bool:

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pexpect
 import pytest
 from databases import give_database
 from prefect_http import PREFECT, PrefectAuth
@@ -34,7 +36,7 @@ def test_its_whole_life(tmp_path: Path) -> None:
     server, record = servers[0], records[0]
     try:
         assert len({each.process.pid for each in records}) == 1, "concurrent starts make one server"
-        assert len(notices) == 1
+        assert [notice.startswith("starting") for notice in notices].count(True) == 1
         assert server.status() == record
         assert not [path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077]
         _it_lets_a_browser_in_once(server)
@@ -140,6 +142,62 @@ def test_two_homes_that_start_a_server_at_once_get_one_each(tmp_path: Path) -> N
     finally:
         for server in servers:
             server.stop()
+
+
+def test_a_server_whose_starter_gave_up_goes_on_and_serves_the_next_caller(
+    tmp_path: Path,
+) -> None:
+    server = BackgroundServer(tmp_path, os.environ)
+    give_database(tmp_path)
+    try:
+        starter = _starter(tmp_path)
+        starter.expect("starting a background Prefect")
+        _wait_for_end(lambda: server.starting() is None)
+        begun = server.starting()
+        starter.sendintr()
+        starter.expect(pexpect.EOF)
+        told = starter.before
+        starter.wait()
+        assert starter.exitstatus == 130
+        assert "goes on starting" in told
+        assert "`kinetic server stop` ends it" in told
+        assert "Traceback" not in told
+        notices: list[str] = []
+        assert server.ensure(notices.append) == begun
+        assert notices == ["waiting for the background Prefect server, which is being started"]
+    finally:
+        assert server.stop()
+
+
+def test_a_server_can_be_stopped_while_it_starts(tmp_path: Path) -> None:
+    server = BackgroundServer(tmp_path, os.environ)
+    give_database(tmp_path)
+    starter = _starter(tmp_path)
+    starter.expect("starting a background Prefect")
+    _wait_for_end(lambda: server.starting() is None)
+    begun = server.starting()
+    assert server.stop()
+    assert begun is not None
+    assert not begun.process.is_alive()
+    starter.expect("was stopped while it started")
+    starter.expect(pexpect.EOF)
+    starter.wait()
+    assert starter.exitstatus == PrefectServerError.exit_code
+    assert server.starting() is None
+
+
+def _starter(home: Path) -> pexpect.spawn[str]:
+    """Start `kinetic server start` on a terminal."""
+    command = str(Path(sys.executable).with_name("kinetic"))
+    environment = {**os.environ, "KINETIC_HOME": str(home)}
+    return pexpect.spawn(
+        command,
+        ["server", "start"],
+        env=environment,
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(40, 200),
+    )
 
 
 def _it_lets_a_browser_in_once(server: BackgroundServer) -> None:

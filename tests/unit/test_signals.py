@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from kinetic_flows.core.signals import heeded_signals, interruption_in
+from kinetic_flows.core.signals import deferred_signals, heeded_signals, interruption_in
 
 
 def _as_prefect_does(interruption: BaseException) -> BaseException:
@@ -110,3 +111,18 @@ def test_handlers_are_as_before_afterwards_and_threads_have_none() -> None:
         pass
     assert seen == [before]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_interruption_comes_after_the_moment_that_it_must_not_come_in() -> None:
+    reached: list[str] = []
+
+    def write_down() -> None:
+        with deferred_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("the record is written")
+
+    with pytest.raises(KeyboardInterrupt):
+        write_down()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -9,10 +9,7 @@ read by nobody else. Its database takes one server, also where a home is seen by
 
 from __future__ import annotations
 
-import hmac
-import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -20,81 +17,58 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
 from kinetic_flows.clients.prefect.server_access import (
     AUTH_STRING_VARIABLE,
-    PROOF_PATH,
     SIGN_IN_PATH,
     make_auth_string,
     make_link_token,
-    proof,
     read_auth_string,
     remember_access,
 )
+from kinetic_flows.clients.prefect.server_answers import is_healthy, proves_itself
+from kinetic_flows.clients.prefect.server_record import RecordFile, ServerRecord
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import (
     exclusive_lock,
     private_directory,
     tighten_home,
-    write_atomically,
 )
+from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.processes import (
-    ProcessIdentity,
     describe_exit,
     exit_code,
     liveness,
     start_detached,
 )
+from kinetic_flows.core.signals import deferred_signals, interruption_in
 
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 15.0
 BUSY_TIMEOUT_SECONDS = 60.0
-HEALTH_TIMEOUT_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+FIRST_LOOK_SECONDS = 1.0
+"""How long a first question may take: one that is starting takes it and answers much later."""
+
 POLL_SECONDS = 0.1
 PREFERRED_PORT = 4242
 LOG_TAIL_LINES = 15
 NEEDED_BYTES = 1_000_000
 """Free space without which a server cannot make its database."""
 
+GOES_ON = (
+    "the background Prefect server goes on starting, for the next call; `kinetic server stop` "
+    "ends it"
+)
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _told_open: set[int] = set()
 
 _PROGRAM = "kinetic_flows.clients.prefect.server_process"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerRecord:
-    """The record of a running server.
-
-    Attributes:
-        process: The server's process.
-        port: The loopback port it listens on.
-        prefect_version: The Prefect it runs.
-    """
-
-    process: ProcessIdentity
-    port: int
-    prefect_version: str
-
-    @property
-    def api_url(self) -> str:
-        """What `PREFECT_API_URL` is to be."""
-        return f"http://127.0.0.1:{self.port}/api"
-
-    @property
-    def ui_url(self) -> str:
-        """Where a browser finds the UI."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it was started by an earlier version, which asks for no password."""
-        return not self.process.host
 
 
 class BackgroundServer:
@@ -109,18 +83,25 @@ class BackgroundServer:
         self.home = home
         self.directory = home / "prefect"
         self.log_file = self.directory / "server.log"
-        self._record_file = self.directory / "server.json"
+        self._record = RecordFile(self.directory / "server.json")
         self._life_file = self.directory / "server.alive"
         self._environ = environ
 
     def status(self) -> ServerRecord | None:
         """Return the running server, if it answers here and now, or None."""
-        record = self._read_record()
+        record = self._record.read()
         return record if record and self._is_usable(record) else None
+
+    def starting(self) -> ServerRecord | None:
+        """Return the server whose process lives here and does not answer yet, or None."""
+        record = self._record.read()
+        if record is None or not record.process.is_alive() or not self._may_be_starting():
+            return None
+        return None if self._is_usable(record, FIRST_LOOK_SECONDS) else record
 
     def has_died(self, api_url: str) -> bool:
         """Whether an API is this home's, and the process that answered there has ended."""
-        record = self._read_record()
+        record = self._record.read()
         if record is None or record.api_url != api_url:
             return False
         return liveness(record.process, self._life_file) == "dead"
@@ -129,28 +110,27 @@ class BackgroundServer:
         """Return the running server, starting it if need be; safe under concurrent callers.
 
         Args:
-            on_start: Told, once, that a server is being started and what takes the time.
+            on_start: Told what takes the time: that a server is being started, here or by another
+                caller; and that it goes on, when the wait is interrupted.
 
         Raises:
             PrefectServerError: It does not start (the message ends with its last log lines), or
                 it runs where it cannot be reached from here.
         """
-        installed = version("prefect")
-        record = self.status()
+        installed, record = version("prefect"), self._record.read()
+        if record and not self._is_usable(record, FIRST_LOOK_SECONDS):
+            record = None
         if record and record.prefect_version == installed:
             _warn_of_open(record, on_start)
             return record
-        with self._locked():
-            record = self._read_record()
-            if record and record.prefect_version == installed and self._becomes_usable(record):
+        unanswered = None
+        while True:
+            with self._locked():
+                record, is_ours = self._found_or_launched(installed, unanswered, on_start)
+            # Not under the lock: `stop` and other callers are not to wait for this one.
+            if self._answers_at_last(record, on_start, is_ours=is_ours):
                 return record
-            if record:
-                self._give_up(record)
-            on_start(
-                f"starting a background Prefect {installed} server (first time: ~20 s); "
-                "`kinetic ui` opens its pages"
-            )
-            return self._start(preferred=record.port if record else PREFERRED_PORT)
+            unanswered = record
 
     def stop(self, *, forget: bool = False) -> bool:
         """Stop the server; return whether one was running.
@@ -162,18 +142,18 @@ class BackgroundServer:
             PrefectServerError: It is one of another host or container.
         """
         with self._locked():
-            record = self._read_record()
+            record = self._record.read()
             if record is None:
                 return False
             was_alive = record.process.is_alive()
             if not forget:
                 self._give_up(record)
-            self._record_file.unlink(missing_ok=True)
+            self._record.forget()
             return was_alive
 
     def recognize(self, api_url: str) -> bool:
         """Return whether an API is this server's; its password is known then."""
-        record, parts = self._read_record(), urlsplit(api_url)
+        record, parts = self._record.read(), urlsplit(api_url)
         if record is None or parts.port != record.port or parts.hostname not in _LOOPBACK:
             return False
         if record.is_open or not self._is_usable(record):
@@ -201,24 +181,73 @@ class BackgroundServer:
     def _auth_string(self) -> str:
         return read_auth_string(self.directory) or ""
 
-    def _is_usable(self, record: ServerRecord) -> bool:
+    def _may_be_starting(self) -> bool:
+        return self._record.age_seconds() < START_TIMEOUT_SECONDS
+
+    def _is_usable(self, record: ServerRecord, patience_seconds: float = ANSWER_SECONDS) -> bool:
         """Whether a server answers here, and is this home's; its password is known then."""
         if record.process.is_of_here and not record.process.is_alive():
             return False
         if record.is_open:
-            return _ask(record.port, "/api/health") is not None
-        if not self._proves_itself(record.port):
+            return is_healthy(record.port, patience_seconds)
+        if not proves_itself(record.port, self._auth_string(), patience_seconds):
             return False
         remember_access(record.api_url, self._auth_string())
         return True
 
-    def _becomes_usable(self, record: ServerRecord) -> bool:
-        """Whether a server answers at last: a busy one carries others' runs and stays."""
-        deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
-        while not self._is_usable(record):
-            if not record.process.is_alive() or time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_SECONDS)
+    def _found_or_launched(
+        self, installed: str, unanswered: ServerRecord | None, on_start: Callable[[str], None]
+    ) -> tuple[ServerRecord, bool]:
+        """Return the server to wait for, and whether it was launched here.
+
+        Args:
+            installed: The version of Prefect that it is to run.
+            unanswered: One that was waited for in vain.
+            on_start: Told that a server is being started.
+        """
+        record = self._record.read()
+        if record and record.prefect_version == installed and record != unanswered:
+            if record.process.is_alive():
+                if self._may_be_starting():
+                    on_start("waiting for the background Prefect server, which is being started")
+                return record, False
+            if not record.process.is_of_here and self._is_usable(record):
+                return record, False
+        if record:
+            self._give_up(record)
+        on_start(
+            f"starting a background Prefect {installed} server (first time: ~20 s); "
+            "`kinetic ui` opens its pages"
+        )
+        return self._launched(preferred=record.port if record else PREFERRED_PORT), True
+
+    def _answers_at_last(
+        self, record: ServerRecord, tell: Callable[[str], None], *, is_ours: bool
+    ) -> bool:
+        """Whether a server answers at last: one that is starting, or busy with others' runs.
+
+        Args:
+            record: The server.
+            tell: Told that it goes on, should the wait be interrupted.
+            is_ours: Whether it was launched here.
+
+        Raises:
+            PrefectServerError: It was launched here, and it ended, or takes too long.
+        """
+        still_starting = START_TIMEOUT_SECONDS - self._record.age_seconds()
+        patience = max(BUSY_TIMEOUT_SECONDS, still_starting)
+        deadline = time.monotonic() + patience
+        try:
+            while not self._is_usable(record):
+                if not record.process.is_alive():
+                    return self._ended_at_start(record) if is_ours else False
+                if time.monotonic() > deadline:
+                    return self._takes_too_long(record) if is_ours else False
+                pause(POLL_SECONDS)
+        except BaseException as error:
+            if interruption_in(error) is not None and still_starting > 0:
+                tell(GOES_ON)
+            raise
         return True
 
     def _give_up(self, record: ServerRecord) -> None:
@@ -240,13 +269,6 @@ class BackgroundServer:
                 "stop --forget`",
             )
 
-    def _read_record(self) -> ServerRecord | None:
-        try:
-            fields = json.loads(self._record_file.read_text())
-            return ServerRecord(**{**fields, "process": ProcessIdentity.read(fields["process"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
         private_directory(self.directory)
@@ -254,13 +276,12 @@ class BackgroundServer:
         with exclusive_lock(self.directory / "server.lock"):
             yield
 
-    def _start(self, preferred: int) -> ServerRecord:
+    def _launched(self, preferred: int) -> ServerRecord:
         # Taken before the server starts, which takes seconds: nobody gets its port meanwhile.
-        with taken_port(preferred) as listener:
+        # No signal comes between the launch and the record: nobody would know the process.
+        with taken_port(preferred) as listener, deferred_signals():
             record = self._launch(listener)
-        self._await_answer(record)
-        write_atomically(self._record_file, json.dumps(asdict(record)).encode())
-        remember_access(record.api_url, self._auth_string())
+            self._record.write(record)
         return record
 
     def _launch(self, listener: socket.socket) -> ServerRecord:
@@ -297,31 +318,29 @@ class BackgroundServer:
             "DO_NOT_TRACK": "1",
         }
 
-    def _await_answer(self, record: ServerRecord) -> None:
-        """Wait for a server that was launched.
-
-        Raises:
-            PrefectServerError: It ended, or takes too long.
-        """
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not self._proves_itself(record.port):
-            if not record.process.is_alive():
-                raise self._start_error(describe_exit(exit_code(record.process)))
-            if time.monotonic() > deadline:
-                self._end(record)
-                raise self._start_error(f"did not answer within {START_TIMEOUT_SECONDS:.0f} s")
-            time.sleep(POLL_SECONDS)
-
-    def _proves_itself(self, port: int) -> bool:
-        """Whether what listens at a port is this home's server; it learns no password by it."""
-        nonce, auth_string = secrets.token_hex(16), self._auth_string()
-        answer = _ask(port, f"{PROOF_PATH}?nonce={nonce}")
-        with suppress(ValueError, TypeError, KeyError):
-            given = str(json.loads(answer or b"")["proof"])
-            return bool(auth_string) and hmac.compare_digest(
-                given.encode(), proof(auth_string, port, nonce).encode()
+    def _ended_at_start(self, record: ServerRecord) -> NoReturn:
+        """Say why a server that was launched here has ended."""
+        if not self._forgotten(record):
+            raise PrefectServerError(
+                "the background Prefect server was stopped while it started",
+                value=str(self.home),
+                hint="the next call starts it again",
             )
-        return False
+        raise self._start_error(describe_exit(exit_code(record.process)))
+
+    def _takes_too_long(self, record: ServerRecord) -> NoReturn:
+        """End a server that was launched here and does not answer."""
+        self._end(record)
+        self._forgotten(record)
+        raise self._start_error(f"did not answer within {START_TIMEOUT_SECONDS:.0f} s")
+
+    def _forgotten(self, record: ServerRecord) -> bool:
+        """Remove the record of a server that did not start; return whether it was still there."""
+        with self._locked():
+            is_there = self._record.read() == record
+            if is_there:
+                self._record.forget()
+        return is_there
 
     def _start_error(self, what: str) -> PrefectServerError:
         free_bytes = shutil.disk_usage(self.directory).free
@@ -357,19 +376,6 @@ def _warn_of_open(record: ServerRecord, tell: Callable[[str], None]) -> None:
             "everybody on this machine: `kinetic server stop`, and the next call starts a "
             "private one"
         )
-
-
-def _ask(port: int, path: str) -> bytes | None:
-    """Return what a server on this machine answers; None when it is no good answer."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=HEALTH_TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.read() if response.status == 200 else None
-    except (OSError, HTTPException):
-        return None
-    finally:
-        connection.close()
 
 
 def taken_port(preferred: int) -> socket.socket:

@@ -21,6 +21,7 @@ from kinetic_flows.core.settings.cloud import (
     resolve_cloud,
 )
 from kinetic_flows.core.settings.table import DEFAULT, Givers, Profile, Profiles, Source, row, rows
+from kinetic_flows.core.settings.variables import unknown_variables
 
 PlatformName = Literal["local", "gke"]
 
@@ -204,6 +205,15 @@ def _described(holder: Settings | CloudSettings, names: Iterable[str]) -> Iterat
     for name in names:
         source = holder.sources[name]
         yield ResolvedSetting(name=name, value=getattr(holder, name), source=source)
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """Return what to say of each variable that begins like a setting and is none.
+
+    Args:
+        environ: Variables to read.
+    """
+    return unknown_variables(environ, (Settings, CloudSettings))
 
 
 def process_environment() -> Mapping[str, str]:

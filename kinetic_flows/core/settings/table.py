@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, Protocol
 
-_PREFIX = "KINETIC_"
+PREFIX = "KINETIC_"
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def rows(table: type) -> Mapping[str, Setting]:
     for item in fields(table):
         if "setting" in item.metadata:
             told = item.metadata["setting"]
-            variable = told["variable"] or _PREFIX + item.name.upper()
+            variable = told["variable"] or PREFIX + item.name.upper()
             found[item.name] = Setting(name=item.name, **{**told, "variable": variable})
     return found
 

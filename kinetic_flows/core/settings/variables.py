@@ -1,0 +1,66 @@
+"""Variables that begin like a setting and are none: most often one that was misspelt."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+
+from kinetic_flows.core.settings.table import PREFIX, rows
+
+OF_COMMANDS = frozenset(
+    {
+        "KINETIC_DOCKERHUB_USERNAME",
+        "KINETIC_DOCKERHUB_TOKEN",
+        "KINETIC_CONTROLLER_IMAGE",
+    }
+)
+"""What single commands and the deployments that ship read, and no table has."""
+
+OF_RUNS = frozenset(
+    {
+        *("KINETIC_RUN_ID", "KINETIC_RUN_KEY", "KINETIC_RESTART_COUNT", "KINETIC_RETRY"),
+        *("KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_LAUNCH", "KINETIC_STORE"),
+        *("KINETIC_STORAGE_EMULATOR", "KINETIC_DEVICES", "KINETIC_DEVICE_CHECK"),
+        *("KINETIC_HOSTS", "KINETIC_HOSTS_SERVICE", "KINETIC_HOSTNAMES"),
+        *("KINETIC_COORDINATOR_ADDRESS", "KINETIC_CATEGORY", "KINETIC_PYTHON"),
+    }
+)
+"""What runs and the images they come from have, or give themselves."""
+
+_OF_A_SERVICE = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT|PORT)(?:_|$)")
+"""What Kubernetes tells pods of a Service (https://kubernetes.io/docs/concepts/services-networking
+/service/#environment-variables); somebody's may be called kinetic-ui."""
+
+_told: set[str] = set()
+_told_lock = threading.Lock()
+
+
+def unknown_variables(environ: Mapping[str, str], tables: Iterable[type]) -> list[str]:
+    """Return what to say of each variable that begins like a setting and is none.
+
+    Args:
+        environ: Variables.
+        tables: The tables of settings.
+    """
+    settings = {row.variable for table in tables for row in rows(table).values()}
+    known = settings | OF_COMMANDS
+    ours = (name for name in environ if name.startswith(PREFIX) and not _OF_A_SERVICE.search(name))
+    return [_said_of(name, known) for name in sorted(set(ours) - known - OF_RUNS)]
+
+
+def tell_once(texts: Iterable[str], tell: Callable[[str], None]) -> None:
+    """Say what this process has not said yet."""
+    for text in texts:
+        with _told_lock:
+            is_new = text not in _told
+            _told.add(text)
+        if is_new:
+            tell(text)
+
+
+def _said_of(name: str, known: Iterable[str]) -> str:
+    nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    meant = f"did you mean {nearest[0]}?" if nearest else "`kinetic config` shows those there are"
+    return f"{name} is set and is no setting: {meant}"
