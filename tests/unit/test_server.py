@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord, taken_port
+from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
 from kinetic_flows.clients.prefect.server_access import (
     PROOF_PATH,
     access_to,
@@ -24,6 +24,7 @@ from kinetic_flows.clients.prefect.server_access import (
     proof,
     read_auth_string,
 )
+from kinetic_flows.clients.prefect.server_answers import taken_port
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.processes import ProcessIdentity, exit_code, hold, start_detached
 

@@ -30,7 +30,7 @@ from kinetic_flows.clients.prefect.server_access import (
     read_auth_string,
     remember_access,
 )
-from kinetic_flows.clients.prefect.server_answers import is_healthy, proves_itself
+from kinetic_flows.clients.prefect.server_answers import is_healthy, proves_itself, taken_port
 from kinetic_flows.clients.prefect.server_record import RecordFile, ServerRecord
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import (
@@ -376,29 +376,3 @@ def _warn_of_open(record: ServerRecord, tell: Callable[[str], None]) -> None:
             "everybody on this machine: `kinetic server stop`, and the next call starts a "
             "private one"
         )
-
-
-def taken_port(preferred: int) -> socket.socket:
-    """Return a socket that listens on a loopback port which is nobody else's now.
-
-    Args:
-        preferred: The port to take if it is free; else it is any that is.
-    """
-    try:
-        return _listening(preferred)
-    except OSError:
-        return _listening(0)
-
-
-def _listening(port: int) -> socket.socket:
-    listener = socket.socket()
-    # A server that has just stopped leaves connections behind, which must not keep its port.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        # With that option Linux lets several sockets be bound to a port until one listens.
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -1,10 +1,11 @@
-"""What listens at a loopback port, and whether it is this home's Prefect server."""
+"""Loopback ports: who listens at one, and a socket that listens at a free one."""
 
 from __future__ import annotations
 
 import hmac
 import json
 import secrets
+import socket
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 
@@ -39,3 +40,29 @@ def _ask(port: int, path: str, patience_seconds: float) -> bytes | None:
         return None
     finally:
         connection.close()
+
+
+def taken_port(preferred: int) -> socket.socket:
+    """Return a socket that listens on a loopback port which is nobody else's now.
+
+    Args:
+        preferred: The port to take if it is free; else it is any that is.
+    """
+    try:
+        return _listening(preferred)
+    except OSError:
+        return _listening(0)
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket()
+    # A server that has just stopped leaves connections behind, which must not keep its port.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        # With that option Linux lets several sockets be bound to a port until one listens.
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
