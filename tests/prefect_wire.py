@@ -32,6 +32,7 @@ class PrefectWire:
         failures: Status codes to answer the next requests with, by the start of their path.
         delay_seconds: How long each answer takes.
         parameters: The flow run's parameters.
+        name: The flow run's name.
     """
 
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -44,6 +45,7 @@ class PrefectWire:
     failures: dict[str, list[int]] = field(default_factory=dict)
     delay_seconds: float = 0.0
     parameters: dict[str, Any] = field(default_factory=dict)
+    name: str = "train()"
     url: str = ""
 
     @property
@@ -73,23 +75,30 @@ class PrefectWire:
         if path.startswith("/api/csrf-token?client="):
             self.csrf_tokens += 1
             return 200, {"token": f"{CSRF_TOKEN}{self.csrf_tokens}"}
-        if method == "POST" and self.wants_csrf and not self._has_token(headers):
+        if method != "GET" and self.wants_csrf and not self._has_token(headers):
             detail = "Invalid CSRF token or client identifier."
             missing = "Prefect-Csrf-Token" not in headers
             return 403, {"detail": "Missing CSRF token." if missing else detail}
-        return self._served(path, body)
+        return self._served(method, path, body)
 
     def _has_token(self, headers: dict[str, str]) -> bool:
         token = headers.get("Prefect-Csrf-Token")
         return token == f"{CSRF_TOKEN}{self.csrf_tokens}" and "Prefect-Csrf-Client" in headers
 
-    def _served(self, path: str, body: Any) -> tuple[int, Any]:
+    def _served(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if path == "/api/logs/":
             self.batches.append(body)
             return 201, None
         if path.endswith("/set_state"):
             return 201, self._set_state(body["state"])
-        run = {"state": {"type": self.current_type}, "parameters": self.parameters}
+        if method == "PATCH":
+            self.name = body["name"]
+            return 204, None
+        run = {
+            "name": self.name,
+            "state": {"type": self.current_type},
+            "parameters": self.parameters,
+        }
         return 200, {"id": path.rpartition("/")[2], **run}
 
     def _set_state(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +120,8 @@ def serve() -> Iterator[PrefectWire]:
 
         def do_POST(self) -> None:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        do_PATCH = do_POST
 
         def _answer(self, body: Any) -> None:
             code, value = wire.answer(self.command, self.path, dict(self.headers), body)

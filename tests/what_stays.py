@@ -33,11 +33,12 @@ from kinetic_flows.clients.prefect.build_cache import (
 )
 from kinetic_flows.clients.prefect.store_key import store_key_block
 from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL
+from kinetic_flows.code.call_names import SweepNames
 from kinetic_flows.core import job, object_names
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus, seal_result
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.functions import member_name, run_name
+from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.job import JOB_VARIABLE, RUN_KEY_VARIABLE
 from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.core.settings.settings import (
@@ -228,6 +229,9 @@ def _images() -> Section:
     }
 
 
+def _train(rate: float) -> None: ...
+
+
 def _names_in_prefect() -> Section:
     return {
         "tag of runs": labels.RUN_TAG,
@@ -239,8 +243,8 @@ def _names_in_prefect() -> Section:
             *(flow_names.RECONCILE_FLOW, flow_names.BUILD_IMAGE_FLOW),
         ],
         "step of a group": flow_names.STEP_RUN_INPUTS,
-        "name of a run": run_name(str.upper, "a/b <c>"),
-        "name of a run in a group": member_name("train", 3),
+        "name of a run": flow_name(str.upper, "a/b <c>"),
+        "name of a run in a group": SweepNames("train", _train).name(3, (0.1,), {}),
         "loggers": [labels.RUN_LOGGER, labels.CLIENT_LOGGER],
         "work pools": [cloud_names.WORK_POOL, LOCAL_WORK_POOL],
         "cache key of a build": build_cache_key("reg/image:tag", DIGEST),

@@ -78,6 +78,7 @@ def start_map(
             inputs=iter(inputs),
             count=inputs.count,
             options=options,
+            samples=inputs.samples(),
             open_session=drafted.open_session,
         )
         sweep = Sweep(request)

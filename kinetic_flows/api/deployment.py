@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from kinetic_flows.api.run import Run
 from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.labels import IMAGE_LABEL, PLATFORM_LABEL
+from kinetic_flows.code.call_names import parameters_name
 from kinetic_flows.core.errors import (
     DeploymentNotFoundError,
     PrefectServerError,
@@ -84,8 +85,10 @@ class Deployment(Generic[R]):
             UsageError: They do not fit the function's signature.
         """
         with _session() as (session, deployments):
+            function = self.name.partition("/")[0]
+            name = parameters_name(function, {**self.parameters, **parameters})
             try:
-                run_id = deployments.run(self.id, parameters)
+                run_id = deployments.run(self.id, parameters, name)
             except PrefectServerError as error:
                 if error.value != CONFLICT:
                     raise

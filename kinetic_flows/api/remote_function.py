@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.functions import is_async, run_name
+from kinetic_flows.core.functions import flow_name, is_async
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import Options, RunOptions, check_flow
@@ -292,7 +292,7 @@ class RemoteFunction(Generic[P, R]):
 
     @property
     def _name(self) -> str:
-        return run_name(self.fn, self.options.name)
+        return flow_name(self.fn, self.options.name)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # As itself, in whatever process: only what is pickled for a run is the plain function.

@@ -84,8 +84,16 @@ class Run(Generic[R]):
 
     @property
     def name(self) -> str:
-        """The function's name."""
+        """What the run is called: its function and arguments, such as `train(rate=0.1)`.
+
+        The name that it was given in Prefect's UI or by a program, where it was given one.
+        """
         return self.ticket.name
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+        return self.ticket.function or self.ticket.name.partition("(")[0]
 
     @property
     def state(self) -> str:
@@ -293,8 +301,7 @@ def list_runs(
     Args:
         state: Only runs in this state, such as `running`; None for all.
         since: Only runs made later; None for any time.
-        name: Only runs whose own or whose function's name contains this; None for any. Runs of
-            deployments have names that Prefect chooses.
+        name: Only runs whose own or whose function's name contains this; None for any.
         limit: How many at most; None for all.
     """
     sessions = KeptSession({})

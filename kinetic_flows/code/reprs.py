@@ -43,7 +43,7 @@ def argument_reprs(
     """
     described: dict[str, str] = {}
     left = MAX_TOTAL_CHARACTERS
-    for name, value in _named(function, args, kwargs).items():
+    for name, value, _ in named_arguments(function, args, kwargs):
         text = _masked(name, value)
         left -= len(name) + len(text)
         if left < 0:
@@ -61,13 +61,13 @@ class _ShortRepr(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
         if isinstance(x, bytes | bytearray | memoryview):
             return f"<{type(x).__name__} of {memoryview(x).nbytes} bytes>"
-        if dataclasses.is_dataclass(x) and not isinstance(x, type) and _has_plain_repr(x):
+        if dataclasses.is_dataclass(x) and not isinstance(x, type) and has_plain_repr(x):
             return self._dataclass(x, level)
         return super().repr1(x, level)
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         hidden = {
-            key: _Masked() if isinstance(key, str) and _is_secret(key, value) else value
+            key: _Masked() if isinstance(key, str) and is_secret(key, value) else value
             for key, value in list(x.items())[: self.maxdict + 1]
         }
         return super().repr_dict(hidden, level)
@@ -79,7 +79,7 @@ class _ShortRepr(reprlib.Repr):
         for item in dataclasses.fields(x)[: self.maxdict]:
             if item.repr and hasattr(x, item.name):
                 value = getattr(x, item.name)
-                text = "***" if _is_secret(item.name, value) else self.repr1(value, level - 1)
+                text = "***" if is_secret(item.name, value) else self.repr1(value, level - 1)
                 shown.append(f"{item.name}={text}")
         return f"{type(x).__name__}({', '.join(shown)})"
 
@@ -92,23 +92,37 @@ class _Masked:
 _SHORT = _ShortRepr()
 
 
-def _has_plain_repr(value: Any) -> bool:
+def has_plain_repr(value: Any) -> bool:
     """Whether a dataclass has the repr that was generated for it, which is always wrapped."""
     return hasattr(type(value).__repr__, "__wrapped__")
 
 
-def _is_secret(name: str, value: Any) -> bool:
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a value's name says that it is a password, a token or a key."""
     return isinstance(value, str | bytes) and bool(_SECRET_NAME.search(name))
 
 
 def _masked(name: str, value: Any) -> str:
-    return "***" if _is_secret(name, value) else short_repr(value)
+    return "***" if is_secret(name, value) else short_repr(value)
 
 
-def _named(
+def named_arguments(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> list[tuple[str, Any, str]]:
+    """Return a call's arguments by the names of the function's parameters.
+
+    Each has its name, its value, and how its parameter collects: `*`, `**`, or empty.
+    """
     try:
-        return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+        signature = inspect.signature(function)
+        bound = signature.bind_partial(*args, **kwargs).arguments
     except (TypeError, ValueError):
-        return {**{f"args[{index}]": value for index, value in enumerate(args)}, **kwargs}
+        unnamed = {f"args[{index}]": value for index, value in enumerate(args)}
+        return [(name, value, "") for name, value in {**unnamed, **kwargs}.items()]
+    return [(name, value, _collecting(signature.parameters[name])) for name, value in bound.items()]
+
+
+def _collecting(parameter: inspect.Parameter) -> str:
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return "*"
+    return "**" if parameter.kind is parameter.VAR_KEYWORD else ""

@@ -40,13 +40,8 @@ def is_async(function: Any) -> bool:
     )
 
 
-def member_name(function: str, index: int | None) -> str:
-    """Name of a run: its function's, with the place of its input when it is one of a group."""
-    return function if index is None else f"{function}[{index}]"
-
-
-def run_name(function: object, given: str | None) -> str:
-    """Name of a function's runs: the one given, else its own, as far as Prefect accepts it.
+def flow_name(function: object, given: str | None) -> str:
+    """Name of a function's flow: the one given, else its own, as far as Prefect accepts it.
 
     A flow's name has none of `/%&<>`: the runs of a `<lambda>` are named `lambda`.
     """

@@ -379,11 +379,12 @@ class RunTicket:
 
     Attributes:
         run_id: The run's id; also the id of its flow run.
-        name: The function's name, for messages.
+        name: The run's name, for messages.
         run_key: The run's HMAC key, in hexadecimal.
         dispatch: Who starts it: its client, or a Prefect worker.
         result_run_id: The earlier run whose result is this one's; None when it has its own.
         place: Where its process is; empty for where the platform launches.
+        function: The function's name; empty where that is not known apart from the run's.
     """
 
     run_id: str
@@ -392,3 +393,4 @@ class RunTicket:
     dispatch: DispatchedBy = "client"
     result_run_id: str | None = None
     place: str = ""
+    function: str = ""

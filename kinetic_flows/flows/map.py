@@ -20,6 +20,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, INPUTS_ARTIFACT
 from kinetic_flows.clients.prefect.work_pools import WorkPools, ensure_worker_pool
+from kinetic_flows.code.call_names import SweepNames
 from kinetic_flows.core.display import for_markdown
 from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.run_ids import short_id
@@ -47,6 +48,8 @@ class SweepRequest:
         inputs: The arguments of each input, taken one by one as runs become possible.
         count: How many inputs there are; None when only taking them all will tell.
         options: How they are run.
+        samples: Some of the inputs, which tell in what they differ; none where they are not
+            there yet.
         open_session: Opens a session in the thread that calls it.
     """
 
@@ -54,6 +57,7 @@ class SweepRequest:
     inputs: Iterator[Arguments]
     count: int | None
     options: SweepOptions
+    samples: Sequence[Arguments]
     open_session: Callable[[], AbstractContextManager[Session]]
 
 
@@ -165,10 +169,17 @@ class Sweep:
             session=session,
             state=self.state,
             control=self._control,
+            names=self._names(),
         )
         self._is_ready.set()
         driver.run(request.inputs)
         publish_inputs(self.state.items, session)
+
+    def _names(self) -> SweepNames:
+        """Return what names the runs, by what differs among some of the inputs."""
+        request = self._request
+        samples = ((each.args, each.kwargs) for each in request.samples)
+        return SweepNames(request.draft.name, request.draft.call.function, samples)
 
     def _open_work_queue(self, name: str, session: Session) -> None:
         """Have a work queue that lets so many runs go on at a time."""

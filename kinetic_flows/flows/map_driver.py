@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import STEP_RUN_INPUTS
+from kinetic_flows.code.call_names import SweepNames
 from kinetic_flows.code.payload import PIECE_BYTES
 from kinetic_flows.core.errors import (
     KineticError,
@@ -113,6 +114,7 @@ class SweepDriver:
         session: Where they run and report.
         state: The group's state, updated as runs are launched and end.
         control: Requests to cancel, detach or launch no more.
+        names: Names the runs.
     """
 
     draft: Draft
@@ -123,6 +125,7 @@ class SweepDriver:
     session: Session
     state: GroupState
     control: Control
+    names: SweepNames
 
     def __post_init__(self) -> None:
         self._launching: dict[Future[RunTicket], Launch] = {}
@@ -197,7 +200,10 @@ class SweepDriver:
         shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
         item = replace(item, arguments=shown[:ARGUMENTS_CHARACTERS])
         group = Membership(
-            parent=self.group_id, index=item.index, work_queue=self.options.work_queue
+            parent=self.group_id,
+            index=item.index,
+            name=self.names.name(item.index, arguments.args, arguments.kwargs),
+            work_queue=self.options.work_queue,
         )
         self._submit(pool, item, lambda: launch_or_reuse(draft, self.prepared, group, self.session))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kinetic_flows.code.call_names import call_name
 from kinetic_flows.code.ignored_imports import ignored_import_warnings
 from kinetic_flows.code.payload import Payload, argument_reprs, pack_call, require_same_python
 from kinetic_flows.code.root import PackageRoot, find_package_root
@@ -23,7 +24,7 @@ from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse
 from kinetic_flows.core.accelerators.runtime import require_runtime
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
-from kinetic_flows.core.functions import run_name
+from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings, captured_environment
@@ -56,8 +57,8 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The name of the run: the one asked for, else the function's."""
-        return run_name(self.function, self.options.name)
+        """The name of its flow: the one asked for, else the function's."""
+        return flow_name(self.function, self.options.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,13 @@ class Draft:
 
     @property
     def name(self) -> str:
-        """The name of the run."""
+        """The name of its flow: the function's, or the one asked for."""
         return self.call.name
+
+    @property
+    def run_name(self) -> str:
+        """The name of its run: the function and its arguments, as far as they are short."""
+        return call_name(self.name, self.call.function, self.call.args, self.call.kwargs)
 
     @property
     def mode(self) -> ImageMode:

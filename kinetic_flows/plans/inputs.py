@@ -12,6 +12,9 @@ from typing import Any, Literal, TypedDict, get_args
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import UsageError, suggest
 
+SAMPLES = 16
+"""How many inputs are compared before the first is run, to name runs by what differs."""
+
 InputMode = Literal["auto", "single", "args", "kwargs"]
 
 
@@ -131,6 +134,15 @@ class Inputs:
         if isinstance(self._values, Sequence):
             for _ in self:
                 pass
+
+    def samples(self) -> tuple[Arguments, ...]:
+        """Return some of the inputs, from the first to the last, where they are a sequence."""
+        last = len(self._values) - 1 if isinstance(self._values, Sequence) else -1
+        if not isinstance(self._values, Sequence) or last < 0:
+            return ()
+        count = min(last + 1, SAMPLES)
+        places = sorted({round(last * number / max(count - 1, 1)) for number in range(count)})
+        return tuple(self._spread(self._values[place], index=place) for place in places)
 
     def __iter__(self) -> Iterator[Arguments]:
         for index, value in enumerate(self._values):

@@ -13,7 +13,6 @@ from kinetic_flows.clients.prefect.labels import (
     cache_tag,
 )
 from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.functions import member_name
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.job_template import Prepared
@@ -115,7 +114,7 @@ def _answer(
 ) -> RunTicket:
     """Make a flow run that is Cached from its beginning, and leads to the earlier result."""
     key = ticket_of(earlier).run_key
-    name = member_name(draft.name, membership.index)
+    name = membership.name or draft.run_name
     run_id = session.api.create_run(
         NewRun(
             flow=draft.name,
@@ -123,11 +122,13 @@ def _answer(
             parent_flow_run_id=membership.parent,
             parameters=draft.argument_reprs,
             tags=run_tags(draft),
-            labels={**run_labels(membership, session), CACHED_FROM_LABEL: earlier.id},
+            labels={**run_labels(draft, membership, session), CACHED_FROM_LABEL: earlier.id},
             job_variables={"env": {RUN_KEY_VARIABLE: key}},
             state_type="COMPLETED",
             state_name="Cached",
             message=f"the result of run {earlier.id}",
         )
     )
-    return RunTicket(run_id=run_id, name=name, run_key=key, result_run_id=earlier.id)
+    return RunTicket(
+        run_id=run_id, name=name, run_key=key, result_run_id=earlier.id, function=draft.name
+    )

@@ -13,6 +13,7 @@ from kinetic_flows.clients.prefect.api import NewRun
 from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     DISPATCH_LABEL,
+    FUNCTION_LABEL,
     INDEX_LABEL,
     JOB_LABEL,
     OUTPUTS_LABEL,
@@ -26,7 +27,7 @@ from kinetic_flows.clients.prefect.labels import (
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.functions import flow_retries, member_name
+from kinetic_flows.core.functions import flow_retries
 from kinetic_flows.core.job import (
     CANCEL_GRACE_SECONDS,
     JOB_VARIABLE,
@@ -64,11 +65,13 @@ class Membership:
     Attributes:
         parent: The flow run it is shown under; None for none.
         index: Its input's place among those of its group, from 0; None when it is in none.
+        name: What its run is called in its group; None for the name that its call has.
         work_queue: The work queue whose workers are to start it; None for no particular one.
     """
 
     parent: str | None
     index: int | None = None
+    name: str | None = None
     work_queue: str | None = None
 
 
@@ -116,12 +119,12 @@ def launch_run(
     template = job_template(draft, prepared, session, parent=membership.parent)
     new = NewRun(
         flow=draft.name,
-        name=member_name(draft.name, membership.index),
+        name=membership.name or draft.run_name,
         parent_flow_run_id=membership.parent,
         parameters=draft.argument_reprs,
         tags=(*run_tags(draft), *([cache_tag(cache_key)] if cache_key else ())),
         labels={
-            **run_labels(membership, session),
+            **run_labels(draft, membership, session),
             JOB_LABEL: template.content_digest(),
             **({CACHE_LABEL: cache_key} if cache_key else {}),
         },
@@ -180,6 +183,7 @@ def _create_and_start(
         run_id=run_id,
         name=new.name or new.flow,
         run_key=run_key,
+        function=new.flow,
         dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
     )
     on_created(ticket)
@@ -282,9 +286,10 @@ def run_tags(draft: Draft) -> tuple[str, ...]:
     return tuple(dict.fromkeys((RUN_TAG, str(draft.accelerator), draft.mode, *given)))
 
 
-def run_labels(membership: Membership, session: Session) -> dict[str, str | int]:
+def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[str, str | int]:
     """Return the labels by which a run's objects, outputs and group are found."""
     labels: dict[str, str | int] = {
+        FUNCTION_LABEL: draft.name,
         PLATFORM_LABEL: session.platform.name,
         STORE_LABEL: store_label(session.platform),
         OUTPUTS_LABEL: session.outputs_root,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kinetic_flows.clients.prefect.api import NewRun, RunRecord
 from kinetic_flows.clients.prefect.labels import (
     DISPATCH_LABEL,
+    FUNCTION_LABEL,
     JOB_LABEL,
     OUTPUTS_LABEL,
     PLACE_LABEL,
@@ -13,6 +14,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
+from kinetic_flows.code.call_names import retried_name
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import (
@@ -35,6 +37,7 @@ from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.launch import PlannedRun, launch_planned
 from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import ticket_of
 
 
 def retry_run(
@@ -63,11 +66,11 @@ def retry_run(
         )
     new = NewRun(
         flow=template.name,
-        name=record.name,
+        name=retried_name(ticket_of(record).name),
         parent_flow_run_id=parent,
         parameters=record.parameters,
         tags=tuple(dict.fromkeys((*_own_tags(record), *surrounding_tags(), retry_tag(record.id)))),
-        labels={**_own_labels(record), RETRY_LABEL: record.id},
+        labels={FUNCTION_LABEL: template.name, **_own_labels(record), RETRY_LABEL: record.id},
         job_variables={},
         work_queue=work_queue,
     )

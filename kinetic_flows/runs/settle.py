@@ -27,7 +27,6 @@ from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
 from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
     DISPATCH_LABEL,
-    FUNCTION_LABEL,
     PLACE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import environment_of
@@ -63,10 +62,11 @@ def ticket_of(record: RunRecord) -> RunTicket:
     by_worker = record.deployment_id or record.labels.get(DISPATCH_LABEL) == "worker"
     return RunTicket(
         run_id=record.id,
-        name=str(record.labels.get(FUNCTION_LABEL) or record.name),
+        name=record.shown_name,
         run_key=key,
         result_run_id=str(record.labels.get(CACHED_FROM_LABEL) or "") or None,
         dispatch="worker" if by_worker else "client",
+        function=record.function,
         place=str(record.labels.get(PLACE_LABEL) or record.job_variables.get("namespace") or ""),
     )
 

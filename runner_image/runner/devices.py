@@ -228,3 +228,12 @@ def _numbered(directory: str, prefix: str) -> int:
 
 def _has_package(name: str, places: Iterable[str]) -> bool:
     return any(os.path.isdir(os.path.join(place or ".", name)) for place in places)
+
+
+def package_places(prepared: Mapping[str, Any]) -> list[str]:
+    """Return where the function will find packages besides the image's own."""
+    workspace, packages = prepared["workspace"], prepared["packages"]
+    return [
+        *(os.path.join(workspace, item) for item in prepared["sys_path"]),
+        *([packages] if packages else []),
+    ]

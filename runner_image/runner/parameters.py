@@ -17,10 +17,10 @@ FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 10.0
 
 
-def read_parameters(
+def read_call(
     api: PrefectApi, say: Callable[[str], None], patience_seconds: float = PATIENCE_SECONDS
-) -> dict[str, Any]:
-    """Return the flow run's parameters.
+) -> tuple[str, dict[str, Any]]:
+    """Return the flow run's name and parameters.
 
     Args:
         api: Where the flow run is.
@@ -34,7 +34,7 @@ def read_parameters(
     pause_seconds = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return api.read_parameters(TIMEOUT_SECONDS)
+            return api.read_call(TIMEOUT_SECONDS)
         except ApiError as error:
             if error.is_final or time.monotonic() + pause_seconds >= deadline:
                 message = f"the run's parameters could not be read from Prefect: {error}"

@@ -74,12 +74,17 @@ class PrefectApi:
         answer = self._flow_run(timeout_seconds)
         return str((answer.get("state") or {}).get("type") or "")
 
-    def read_parameters(self, timeout_seconds: float) -> dict[str, Any]:
-        """Return what the flow run is to be called with, by name."""
-        parameters = self._flow_run(timeout_seconds).get("parameters")
+    def read_call(self, timeout_seconds: float) -> tuple[str, dict[str, Any]]:
+        """Return the flow run's name, and what it is to be called with, by name."""
+        answer = self._flow_run(timeout_seconds)
+        parameters = answer.get("parameters")
         if not isinstance(parameters, dict):
             raise ApiError("it answers without parameters; is it a Prefect API?", is_final=True)
-        return parameters
+        return str(answer.get("name") or ""), parameters
+
+    def rename(self, name: str, timeout_seconds: float) -> None:
+        """Give the flow run a name."""
+        self._send("PATCH", f"flow_runs/{self._flow_run_id}", {"name": name}, timeout_seconds)
 
     def _flow_run(self, timeout_seconds: float) -> Mapping[str, Any]:
         path = f"flow_runs/{self._flow_run_id}"
@@ -87,14 +92,17 @@ class PrefectApi:
         return answer
 
     def _post(self, path: str, body: Any, timeout_seconds: float) -> Any:
+        return self._send("POST", path, body, timeout_seconds)
+
+    def _send(self, method: str, path: str, body: Any, timeout_seconds: float) -> Any:
         data = json.dumps(body).encode()
         try:
-            return self._request("POST", path, data, timeout_seconds)
+            return self._request(method, path, data, timeout_seconds)
         except _CsrfTokenWanted:
             self._csrf_token = None
         token = self._request("GET", f"csrf-token?client={self._client}", None, timeout_seconds)
         self._csrf_token = str(token["token"])
-        return self._request("POST", path, data, timeout_seconds)
+        return self._request(method, path, data, timeout_seconds)
 
     def _request(self, method: str, path: str, data: bytes | None, timeout_seconds: float) -> Any:
         # Imported late: these cost more than the rest of the runner together.
@@ -119,7 +127,7 @@ class PrefectApi:
         headers = {"Content-Type": "application/json", "User-Agent": "kinetic-runner"}
         if self._authorization:
             headers["Authorization"] = self._authorization
-        if self._csrf_token and method == "POST":
+        if self._csrf_token and method != "GET":
             headers["Prefect-Csrf-Token"] = self._csrf_token
             headers["Prefect-Csrf-Client"] = self._client
         return headers

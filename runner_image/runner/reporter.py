@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .endings import State
+from .naming import is_made_up
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 
 BATCH_SECONDS = 1.0
@@ -42,6 +43,9 @@ class SilentReporter:
     def set_state(self, state: State) -> None:
         """Do nothing."""
 
+    def rename(self, before: str, name: str) -> None:
+        """Do nothing."""
+
     def line(self, text: str) -> None:
         """Do nothing."""
 
@@ -71,6 +75,7 @@ class Reporter:
         self._changed = threading.Condition()
         self._states: deque[State] = deque()
         self._final: State | None = None
+        self._name: str | None = None
         self._lines = _WaitingLines()
         self._deadline: float | None = None
         self._is_cancelling = False
@@ -88,6 +93,14 @@ class Reporter:
         """Ask for a state to be set."""
         with self._changed:
             self._states.append(state)
+            self._changed.notify()
+
+    def rename(self, before: str, name: str) -> None:
+        """Ask for a name for the flow run, unless it has one that somebody has given it."""
+        if not is_made_up(before):
+            return
+        with self._changed:
+            self._name = name
             self._changed.notify()
 
     def line(self, text: str) -> None:
@@ -126,6 +139,7 @@ class Reporter:
                 is_done = bool(self._deadline) and not batch and not state
             if is_done:
                 return
+            self._attempt_name()
             if batch:
                 self._attempt_batch(batch)
             if state:
@@ -143,6 +157,7 @@ class Reporter:
     def _is_due(self) -> bool:
         return bool(
             self._states
+            or self._name
             or self._deadline
             or self._lines_are_due()
             or time.monotonic() >= self._next_poll
@@ -193,6 +208,14 @@ class Reporter:
                     self._states.popleft()
                 else:
                     self._final = None
+
+    def _attempt_name(self) -> None:
+        """Send a new name, if there is one: once only, when the run has ended."""
+        name = self._name
+        if name is None:
+            return
+        if self._attempt(lambda timeout: self._api.rename(name, timeout)) or self._deadline:
+            self._name = None
 
     def _poll(self, timeout_seconds: float) -> None:
         self._next_poll = time.monotonic() + POLL_SECONDS

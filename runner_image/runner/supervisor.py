@@ -29,7 +29,7 @@ from .contract import (
     seal,
     start_object,
 )
-from .devices import DeviceCheck
+from .devices import DeviceCheck, package_places
 from .endings import (
     Ending,
     State,
@@ -43,8 +43,9 @@ from .endings import (
 from .fetching import fetch_to_file, in_parallel
 from .identity import check_python, host_number, host_variables, identified
 from .interrupts import Interrupted, Interrupts
+from .naming import run_name
 from .output import Output
-from .parameters import read_parameters
+from .parameters import read_call
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
 from .slices import Slice
@@ -181,7 +182,9 @@ class Supervisor:
         # Jobs that were written by earlier clients do not say.
         if not spec or not spec.get("parameters"):
             return None
-        return read_parameters(self._prefect_api(), self._output.say)
+        name, parameters = read_call(self._prefect_api(), self._output.say)
+        self._reporter.rename(name, run_name(self._job["name"], parameters))
+        return parameters
 
     def _on_line(self, line: str) -> None:
         self._reporter.line(f"[host {self._host}] {line}" if self._job["hosts"] > 1 else line)
@@ -192,7 +195,7 @@ class Supervisor:
         check_python(self._job["python"])
         devices = DeviceCheck(self._environ)
         prepared = self._prepare()
-        devices.finish(_package_places(prepared))
+        devices.finish(package_places(prepared))
         task = {
             "parent": os.getpid(),
             "name": self._job["name"],
@@ -388,12 +391,3 @@ def _run_key(environ: Mapping[str, str]) -> str:
     if not key:
         raise Fault(EXIT_BAD_LAUNCH, f"{RUN_KEY_VARIABLE} must be set, in hexadecimal")
     return key
-
-
-def _package_places(prepared: Mapping[str, Any]) -> list[str]:
-    """Return where the function will find packages besides the image's own."""
-    workspace, packages = prepared["workspace"], prepared["packages"]
-    return [
-        *(os.path.join(workspace, item) for item in prepared["sys_path"]),
-        *([packages] if packages else []),
-    ]

@@ -121,7 +121,7 @@ def test_runs_made_in_a_flow_are_below_it_and_give_it_futures(
     assert [name for name, _ in children] == ["double on cpu"] * 3
     assert ids["group"] in {run_id for _, run_id in children}
     members = _children(prefect_api_url, ids["group"])
-    assert [name for name, _ in members] == ["double[0]", "double[1]"]
+    assert [name for name, _ in members] == ["double(value=3)", "double(value=4)"]
     with connect(prefect_api_url) as api:
         tagged = {each.id for each in api.find_runs(RunQuery(tag="study-7"))}
     own = {run_id for _, run_id in _grandchildren(prefect_api_url, children)}

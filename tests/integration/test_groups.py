@@ -106,7 +106,12 @@ def test_every_input_is_a_flow_run_under_one_and_values_come_in_order(
     assert [run.result() for run in group.runs] == [10, 6, 20, 60]
     assert completed == {run.id for run in group.runs}
     records = api.find_runs(RunQuery(parent=group.id))
-    assert sorted(record.name for record in records) == [f"scale[{index}]" for index in range(4)]
+    assert sorted(record.name for record in records) == [
+        "scale(value=1)",
+        "scale(value=2, factor=3)",
+        "scale(value=4, factor=5)",
+        "scale(value=6)",
+    ]
     parent = api.read_run(group.id)
     assert (parent.state_type, parent.message) == ("COMPLETED", "4 inputs: 4 Completed")
     shown = capfd.readouterr().err

@@ -223,7 +223,7 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
         "upload-code": "Completed",
         "launch-accelerator": "Completed",
         "await-run": "Completed",
-        "same": "Completed",
+        "same(value=1)": "Completed",
     }
 
 
@@ -398,7 +398,7 @@ def test_a_run_can_be_pickled_and_attached(functions: ModuleType) -> None:
 def test_a_run_is_known_by_its_functions_name(functions: ModuleType) -> None:
     run = functions.add.submit(1, 2)
     named = functions.add.with_options(name="nightly-sum").submit(1, 2)
-    assert kinetic.attach(run.id).name == run.name == "add"
+    assert kinetic.attach(run.id).name == run.name == "add(left=1, right=2)"
     assert [listed.id for listed in kinetic.list_runs(name="nightly-s", limit=1)] == [named.id]
 
 

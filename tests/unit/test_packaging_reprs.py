@@ -90,4 +90,5 @@ def test_many_arguments_stay_below_what_prefect_accepts() -> None:
 
 
 def test_a_call_that_does_not_fit_is_described_all_the_same() -> None:
-    assert argument_reprs(train, (), {"x": 1}) == {"x": "1"}
+    assert argument_reprs(train, (), {"x": 1}) == {"extra": "{'x': 1}"}
+    assert argument_reprs(lambda x: x, (1, 2), {}) == {"args[0]": "1", "args[1]": "2"}

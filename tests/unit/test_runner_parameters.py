@@ -85,6 +85,22 @@ def test_a_run_that_a_worker_started_is_called_with_its_parameters(tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("tangerine-fox", "main(rate=0.5)"), ("the third try", "the third try")],
+)
+def test_a_run_that_has_no_name_but_prefects_gets_that_of_its_call(
+    given: str, shown: str, tmp_path: Path
+) -> None:
+    job = Job(tmp_path / "store", source=SOURCE)
+    with serve() as prefect:
+        prefect.parameters, prefect.name, prefect.wants_csrf = {"rate": 0.5}, given, True
+        ended = _start(job, prefect.url)
+        assert prefect.name == shown
+    assert ended.exit_code == 0, ended.output + ended.errors
+    assert prefect.state_names == ["Running", "Completed"]
+
+
 def test_a_run_whose_parameters_cannot_be_read_says_so(tmp_path: Path) -> None:
     job = Job(tmp_path / "store", source=SOURCE)
     with serve() as prefect:

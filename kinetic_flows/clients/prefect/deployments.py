@@ -170,10 +170,10 @@ class PrefectDeployments:
         self._api.client.delete_deployment(UUID(deployment_id))
 
     @translated
-    def run(self, deployment_id: str, parameters: Mapping[str, Any]) -> str:
-        """Schedule a run at once, and return its id."""
+    def run(self, deployment_id: str, parameters: Mapping[str, Any], name: str) -> str:
+        """Schedule a run of a name at once, and return its id."""
         made = self._api.client.create_flow_run_from_deployment(
-            UUID(deployment_id), parameters=dict(parameters)
+            UUID(deployment_id), parameters=dict(parameters), name=name
         )
         return str(made.id)
 

@@ -32,7 +32,7 @@ RETRY_LABEL = "kinetic.retry-of"
 """Label that names the run that a run repeats."""
 
 FUNCTION_LABEL = "kinetic.function"
-"""Label that names the function of runs that Prefect names by itself."""
+"""Label that names the function of a run."""
 
 DISPATCH_LABEL = "kinetic.dispatch"
 """Label that tells who starts a run's process: `client`, or `worker`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.clients.prefect.labels import RUN_TAG
+from kinetic_flows.clients.prefect.labels import FUNCTION_LABEL, RUN_TAG
 from kinetic_flows.core.errors import UsageError, suggest
 from kinetic_flows.core.functions import FlowRetries
 
@@ -23,6 +23,9 @@ _GUESSES = re.compile(
     "Flow run infrastructure exited with non-zero status code"
 )
 """What workers write that watch Jobs (`prefect_kubernetes.observer` 0.8.0, Prefect 3.8.8)."""
+
+_MADE_UP = re.compile("[a-z]+(-[a-z]+)+")
+"""What Prefect names runs that nobody has named (`prefect.utilities.names`, 3.8.8)."""
 
 STATE_TYPES = (
     "scheduled",
@@ -89,6 +92,17 @@ class RunRecord:
     def is_final(self) -> bool:
         """Whether the run has ended."""
         return self.state_type in FINAL_STATES
+
+    @property
+    def function(self) -> str:
+        """The function's name; empty for runs of earlier versions, which do not have it."""
+        return str(self.labels.get(FUNCTION_LABEL) or "")
+
+    @property
+    def shown_name(self) -> str:
+        """The run's name, or its function's where Prefect has made one up, as for a schedule."""
+        is_made_up = self.deployment_id and _MADE_UP.fullmatch(self.name)
+        return self.function if is_made_up and self.function else self.name
 
     @property
     def is_guessed(self) -> bool:
