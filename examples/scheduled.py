@@ -1,7 +1,7 @@
 """A function for schedules, in both ways.
 
     python examples/scheduled.py        # a deployment whose runs start the function directly
-    prefect deploy --prefect-file examples/prefect.yaml --all
+    kinetic prefect deploy --prefect-file examples/prefect.yaml --all
 
 The second deploys `report_flow`: its runs plan, package, build and launch each time, from
 wherever the worker has this project, and so always run the project as it is then.

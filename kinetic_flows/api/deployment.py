@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ class Deployment(Generic[R]):
 
     Attributes:
         id: Its id.
-        name: Its full name, as `prefect deployment run` takes it.
+        name: Its full name, as `kinetic deployments run` takes it.
         url: Where a browser shows it.
         change: What the call that returned it did: `created`, `updated` or `unchanged`; empty
             when it was merely found.
@@ -73,7 +74,7 @@ class Deployment(Generic[R]):
     @property
     def worker_command(self) -> str:
         """The command that starts a worker for its runs."""
-        return f"prefect worker start --pool {self.work_pool} --type {self.worker_type}"
+        return f"kinetic worker start {shlex.quote(self.work_pool)}"
 
     def run(self, **parameters: Any) -> Run[R]:
         """Start a run at once, as a worker gets to it, and return its handle.
@@ -95,7 +96,7 @@ class Deployment(Generic[R]):
                 raise UsageError(
                     f"the parameters do not fit {self.name}: {error.message}",
                     value=parameters,
-                    hint="`kinetic deployments show` prints what it takes",
+                    hint=f"`kinetic deployments show {self.name}` prints what it takes",
                 ) from error
             record = session.api.read_run(run_id)
             return Run(ticket=ticket_of(record), url=session.api.run_url(run_id))

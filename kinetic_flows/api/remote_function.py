@@ -188,11 +188,11 @@ class RemoteFunction(Generic[P, R]):
 
         Packages and builds now; the runs start the pod directly, with image, code and function
         fixed by digest, whenever a schedule says so, somebody fills in the form in Prefect's
-        UI, or `prefect deployment run` is called. What they are called with is checked against
+        UI, or `kinetic deployments run` is called. What they are called with is checked against
         the function's signature. Deploying an unchanged function again changes nothing.
 
         Args:
-            name: The deployment's name: `prefect deployment run FUNCTION/NAME` starts it.
+            name: The deployment's name: `kinetic deployments run FUNCTION/NAME` starts it.
             cron: Five fields, such as `0 2 * * *`.
             interval: Time between two starts; a number counts seconds.
             rrule: A recurrence rule of RFC 5545.

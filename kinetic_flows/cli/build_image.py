@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -247,7 +248,7 @@ def run_deployment(
         say(
             f"\nrun {run_id} goes on\n"
             f"  look at it with: kinetic runs show {run_id}\n"
-            f"  cancel it with: prefect flow-run cancel {run_id}"
+            f"  cancel it with: kinetic prefect flow-run cancel {run_id}"
         )
         raise
     if as_json:
@@ -267,7 +268,7 @@ def _watched(api: PrefectApi, run_id: str) -> RunRecord:
         if record.state_name == "Late" and record.work_pool:
             say(
                 "  no worker has taken it yet; where none runs, start one with: "
-                f"prefect worker start --pool {record.work_pool!r}"
+                f"kinetic worker start {shlex.quote(record.work_pool)}"
             )
         sys.stderr.flush()
     return record

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from kinetic_flows.api.deployment import find_deployment, list_deployments
+from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.outcomes import print_launched, print_value
+from kinetic_flows.cli.parameters import read_parameters, type_words
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.display import for_terminal, labelled
@@ -29,7 +34,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None
     """
     found = list_deployments()
     if as_json:
-        print(json.dumps([each.to_json() for each in found], indent=2))
+        print_json([each.to_json() for each in found])
         return
     if not found:
         print("no deployments: train.deploy(...) makes one")
@@ -50,7 +55,7 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
     """
     found = find_deployment(name)
     if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+        print_json(found.to_json())
         return
     rows = [
         ("name", found.name),
@@ -60,10 +65,44 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
         ("at once", str(found.concurrency_limit or "any number")),
         ("tags", ", ".join(found.tags)),
         *(("parameter", line) for line in _parameters(found)),
-        ("run it", f"prefect deployment run '{found.name}'"),
+        ("run it", run_command(found)),
         ("worker", found.worker_command),
     ]
     print(labelled((label, for_terminal(text)) for label, text in rows))
+
+
+@deployments_app.command
+def run(
+    name: str,
+    /,
+    *,
+    param: Annotated[list[str] | None, Parameter(name=["--param", "-p"], negative="")] = None,
+    detach: Annotated[bool, Parameter(negative="--wait")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Start a run of a deployment, show its output and print its value.
+
+    A worker has to be there to start it; Ctrl-C leaves the run going.
+
+    Args:
+        name: FUNCTION/NAME, or NAME alone where it is the only one.
+        param: A parameter, as NAME=VALUE; repeat for several. The deployment's schema says what
+            the value is: a text, or JSON.
+        detach: Return when the run was asked for, and print its id and where to watch it.
+        as_json: Print a JSON object; output goes to standard error.
+
+    Examples:
+        kinetic deployments run train/nightly
+        kinetic deployments run nightly -p rate=0.01 -p layers='[64, 32]' --detach
+    """
+    found = find_deployment(name)
+    parameters = read_parameters(param or (), found.parameter_schema, found.parameters)
+    started = found.run(**parameters)
+    if detach:
+        print_launched(started, as_json=as_json)
+        return
+    print(f"kinetic: {found.name} was asked for run {started.id}: {started.url}", file=sys.stderr)
+    print_value(started, as_json=as_json)
 
 
 @deployments_app.command
@@ -87,7 +126,18 @@ def delete(
     if not yes and not confirmed(question, undone=undone):
         raise UsageError(undone, value=name, hint="say --yes to delete it")
     found.delete()
-    print(json.dumps({"deleted": found.name}) if as_json else f"{found.name}: deleted")
+    if as_json:
+        print_json({"deleted": found.name})
+    else:
+        print(f"{found.name}: deleted")
+
+
+def run_command(deployment: Deployment[Any]) -> str:
+    """Return the command that runs a deployment, with the parameters that it lacks."""
+    schema = deployment.parameter_schema
+    missing = [name for name in schema.get("required") or () if name not in deployment.parameters]
+    words = ["kinetic", "deployments", "run", deployment.name]
+    return shlex.join([*words, *(word for name in missing for word in ("-p", f"{name}=..."))])
 
 
 def _timing(deployment: Deployment[Any]) -> str:
@@ -100,7 +150,7 @@ def _parameters(deployment: Deployment[Any]) -> Iterator[str]:
     schema = deployment.parameter_schema
     required = schema.get("required") or ()
     for name, described in (schema.get("properties") or {}).items():
-        kind = described.get("type", "any")
+        kind = type_words(described, schema)
         if name in deployment.parameters:
             value = f" = {json.dumps(deployment.parameters[name])}"
         elif "default" in described:

@@ -15,9 +15,11 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.outcomes import outcome, output_aside, print_launched, print_value
 from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.display import for_terminal, value_for_output
-from kinetic_flows.core.errors import KineticError, RunFailed, UsageError, suggest
+from kinetic_flows.core.errors import UsageError, suggest
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.plans.draft import Call, draft_call, lock_draft
@@ -40,7 +42,8 @@ def run(
             a parameter without a type or a default takes JSON, or else a text. After -- every
             option is the function's.
         detach: Return when the run is launched, and print its id and where to watch it.
-        as_json: Print a JSON object; what the function prints stays in its log.
+        as_json: Print a JSON object, also when it fails; what the function prints goes to
+            standard error.
     """
     function = load_function(target)
     args, kwargs = parse_call(function.fn, arguments, name=f"kinetic run {target}")
@@ -49,12 +52,12 @@ def run(
         if value is not None:
             print(value_for_output(value))
         return
-    launched = function.submit(*args, **kwargs)
-    told: dict[str, Any] = {"id": launched.id, "url": launched.url}
+    with output_aside():
+        launched = function.submit(*args, **kwargs)
     if detach:
-        print(json.dumps(told) if as_json else f"{launched.id}\n{launched.url}")
-        return
-    print(json.dumps({**told, "result": plain(outcome(launched.result))}))
+        print_launched(launched, as_json=as_json)
+    else:
+        print_value(launched, as_json=True)
 
 
 def parse_call(
@@ -85,33 +88,6 @@ def parse_call(
         command(*bound.args, **bound.kwargs)
         raise SystemExit(0)
     return _read_untyped(function, bound)
-
-
-def outcome(result: Callable[[], Any]) -> Any:
-    """Return a run's value; say of what the function raised only what the person wrote.
-
-    Raises:
-        RunFailed: The function raised.
-    """
-    try:
-        return result()
-    except KineticError:
-        raise
-    except Exception as error:
-        traceback = "\n".join(getattr(error, "__notes__", ()))
-        if not traceback:
-            raise
-        what = f"{type(error).__name__}: {error}"
-        raise RunFailed(f"the function raised {what}", remote_traceback=traceback) from error
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it; what it cannot is described by its repr."""
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return repr(value)
-    return value
 
 
 def _read_untyped(
@@ -151,7 +127,7 @@ def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] =
     """
     decided = load_function(target).plan()
     if as_json:
-        print(json.dumps(decided.to_json(), indent=2))
+        print_json(decided.to_json())
         return
     print(for_terminal(decided.explain()))
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from cyclopts import App
 
 from kinetic_flows import __version__
+from kinetic_flows.cli.documents import begin_command, error_document, has_printed, print_json
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.home import usable_home
@@ -59,8 +60,17 @@ COMMANDS = {
         "deployments:deployments_app",
         "Deployments of functions, made by train.deploy().",
     ),
+    "worker": ("worker:worker_app", "Workers, which start the runs of deployments."),
     "pool": ("cluster:pool_app", "The Prefect work pool that runs on GKE go to."),
     "server": ("server:server_app", "The background Prefect server of this machine."),
+    "prefect": (
+        "prefect_commands:prefect",
+        (
+            "Run a command of Prefect's own with the address and the password of the API in use."
+            "\n\n"
+            "Without PREFECT_API_URL that is the background server, which is started if need be."
+        ),
+    ),
     "ui": (
         "server:ui",
         "Open the UI of the background Prefect server, without typing its password.",
@@ -78,10 +88,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: What follows the command's name; None for this process's arguments.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    begin_command()
     try:
         with usable_home():
-            app(sys.argv[1:] if arguments is None else arguments)
+            app(arguments)
     except KineticError as error:
+        if "--json" in arguments and not has_printed():
+            print_json(error_document(error))
         print(for_terminal(f"kinetic: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -13,7 +13,8 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.api.run import attach
 from kinetic_flows.api.run_group import attach_group
-from kinetic_flows.cli.functions import outcome, plain
+from kinetic_flows.cli.documents import plain
+from kinetic_flows.cli.outcomes import outcome
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord

@@ -5,31 +5,59 @@ from __future__ import annotations
 import shlex
 import sys
 import webbrowser
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.cli.documents import print_json
+from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 
 server_app = App(name="server")
 
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Shell = Literal["sh", "fish", "csh", "powershell"]
+
+SHELLS: Mapping[Shell, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "fish": lambda name, value: f"set -gx {name} {shlex.quote(value)}",
+    "csh": lambda name, value: f"setenv {name} {shlex.quote(value)};",
+    "powershell": lambda name, value: f"$Env:{name} = '{value.replace(chr(39), chr(39) * 2)}'",
+}
+"""How each shell exports a variable. Neither an address nor the password has a backslash, which
+fish and csh would read in quotes."""
+
 
 @server_app.command
-def start() -> None:
-    """Start the server, unless it runs already, and print its addresses."""
-    record = _server().ensure(print)
+def start(*, as_json: Json = False) -> None:
+    """Start the server, unless it runs already, and print its addresses.
+
+    Args:
+        as_json: Print a JSON object.
+    """
+    record = _server().ensure(_say)
+    if as_json:
+        print_json(_described(record))
+        return
     print(f"API: {record.api_url}\nUI:  {record.ui_url}")
 
 
 @server_app.command
-def status() -> None:
-    """Say whether the server runs, and where."""
+def status(*, as_json: Json = False) -> None:
+    """Say whether the server runs, and where.
+
+    Args:
+        as_json: Print a JSON object.
+    """
     server = _server()
-    starting = server.starting()
+    starting, record = server.starting(), server.status()
+    if as_json:
+        print_json({**_described(record), "starting": bool(starting)})
+        return
     if starting:
         print(f"starting: process {starting.process.pid}, which does not answer yet")
         return
-    record = server.status()
     if record is None:
         print("not running (the next run starts it, unless PREFECT_API_URL is set)")
         return
@@ -38,24 +66,41 @@ def status() -> None:
 
 
 @server_app.command
-def stop(*, forget: bool = False) -> None:
+def stop(*, forget: bool = False, as_json: Json = False) -> None:
     """Stop the server; its database and all runs in it stay.
 
     Args:
         forget: Take one that runs on a host or in a container that is gone for stopped.
+        as_json: Print a JSON object.
     """
+    if as_json:
+        print_json({"stopped": _server().stop(forget=forget)})
+        return
     print("stopped" if _server().stop(forget=forget) else "not running")
 
 
 @server_app.command
-def env() -> None:
+def env(*, shell: Shell = "sh", as_json: Json = False) -> None:
     """Print the variables that Prefect's own commands need, its password among them.
 
-    `eval "$(kinetic server env)"` lets `prefect worker start` and others use the server.
+    After `eval "$(kinetic server env)"` every `prefect` command in this shell uses the server;
+    `kinetic prefect` runs a single one.
+
+    Args:
+        shell: The shell that is to read them: sh (bash and zsh, too), fish, csh or powershell.
+        as_json: Print a JSON object.
+
+    Examples:
+        eval "$(kinetic server env)"
+        kinetic server env --shell fish | source
     """
     server = _server()
-    for name, value in server.environment(server.ensure(_say)).items():
-        print(f"export {name}={shlex.quote(value)}")
+    variables = server.environment(server.ensure(_say))
+    if as_json:
+        print_json(variables)
+        return
+    for name, value in variables.items():
+        print(SHELLS[shell](name, value))
 
 
 def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> None:
@@ -74,6 +119,19 @@ def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> Non
         print(f"password: {server.environment(record).get('PREFECT_API_AUTH_STRING', 'none')}")
     if browser:
         webbrowser.open(link)
+
+
+def _described(record: ServerRecord | None) -> dict[str, object]:
+    """Return what there is to say of the server as plain JSON values."""
+    if record is None:
+        return {"running": False, "api_url": None, "ui_url": None}
+    return {
+        "running": True,
+        "api_url": record.api_url,
+        "ui_url": record.ui_url,
+        "prefect_version": record.prefect_version,
+        "process": record.process.pid,
+    }
 
 
 def _say(text: str) -> None:

@@ -188,7 +188,7 @@ class Sweep:
         WorkPools(session.api.url).limit_queue(pool.name, name, limit)
         session.progress.notice(
             f"the inputs are left to workers of work queue {name}, {limit} at a time "
-            f"(`prefect worker start --pool {pool.name} --work-queue {name}` starts one)"
+            f"(`kinetic worker start {pool.name} --work-queue {name}` starts one)"
         )
 
     def _final_state(self) -> State[Any]:

@@ -175,8 +175,7 @@ def _waiting(record: RunRecord) -> str:
     """Return the reason of a run that no worker has taken yet."""
     pool = record.work_pool or "its work pool"
     return (
-        f"no worker of work pool {pool} has taken it yet "
-        f"(`prefect worker start --pool {pool}` starts one)"
+        f"no worker of work pool {pool} has taken it yet (`kinetic worker start {pool}` starts one)"
     )
 
 

@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_the_run_going_and_says_how_to_look_at_it_and_cancel_it(
         shell.expect(r"(kinetic runs show \S+)")
         show = shell.match
         assert show
-        shell.expect(f"prefect flow-run cancel {run_id}")
+        shell.expect(f"kinetic prefect flow-run cancel {run_id}")
         shell.expect(pexpect.EOF)
         code = shell.wait()
 

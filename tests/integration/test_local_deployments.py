@@ -160,6 +160,35 @@ def test_prefects_own_command_runs_a_deployment_and_refuses_what_does_not_fit(
     assert "many" in refused.stdout + refused.stderr
 
 
+def test_the_command_runs_a_deployment_with_parameters_of_its_schema(
+    functions: ModuleType, worker: RunningWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    functions.train.deploy("typed", parameters={"rate": 0.5})
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["deployments", "run", "train/typed", *arguments])
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    code, out, _ = run("-p", "steps=6")
+    assert (code, out) == (0, "training for 6 steps\n3.0\n")
+    code, out, err = run("-p", "steps=4", "--json")
+    told = json.loads(out)
+    assert (code, told["result"]) == (0, 2.0)
+    assert "training for 4 steps" in err
+    code, out, _ = run("-p", "steps=2", "--detach")
+    run_id, url = out.split()
+    assert url.endswith(run_id)
+    assert kinetic.attach(run_id).result(timeout_seconds=120) == 1.0
+    before = len(kinetic.list_runs(limit=None))
+    code, out, err = run("-p", "steps=many", "--json")
+    assert (code, json.loads(out)["error"]["value"]) == (2, "many")
+    assert "takes integer, not 'many'" in err
+    assert len(kinetic.list_runs(limit=None)) == before
+
+
 def test_deploying_again_changes_what_changed_and_keeps_what_runs_still_need(
     functions: ModuleType,
     project: Project,
@@ -360,7 +389,7 @@ def test_the_command_lists_shows_and_deletes_deployments(
     shown = json.loads(kinetic_command("show", "cli", "--json"))
     assert shown["parameter_schema"]["properties"]["rate"]["description"] == "The learning rate."
     assert shown["tags"] == ["kinetic", "mine"]
-    assert "prefect worker start --pool kinetic-local" in kinetic_command("show", "train/cli")
+    assert "kinetic worker start kinetic-local" in kinetic_command("show", "train/cli")
     assert "deleted" in kinetic_command("delete", "train/cli", "--yes")
     assert json.loads(kinetic_command("ls", "--json")) == []
 

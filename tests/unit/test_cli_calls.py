@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from kinetic_flows.cli.functions import parse_call, plain
+from kinetic_flows.cli.documents import plain
+from kinetic_flows.cli.functions import parse_call
 from kinetic_flows.core.errors import UsageError
 
 

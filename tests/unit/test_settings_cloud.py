@@ -272,7 +272,7 @@ def test_a_missing_project_names_every_way_to_set_it(way: str) -> None:
         ("cluster", "My_Cluster", "lower-case"),
         ("cluster", "c" * 41, "up to 40"),
         ("namespace", "team.a", "up to 63"),
-        ("work_pool", "a/b", "prefect work-pool ls"),
+        ("work_pool", "a/b", "kinetic prefect work-pool ls"),
         ("base_image_repo", "kinetic:v1/x", "without a tag"),
         ("base_image_tag", ":v2", "the tag alone"),
         ("base_image_tag", "kinetic/base:v2", "the tag alone"),

@@ -106,7 +106,7 @@ def test_a_flow_is_over_with_its_result_which_follows_the_state_of_its_engine(
 def test_a_run_that_no_worker_has_taken_says_what_would(tmp_path: Path) -> None:
     reason = look(tmp_path, record("SCHEDULED")).reason
     assert reason.startswith("no worker of work pool pool has taken it yet")
-    assert "prefect worker start --pool pool" in reason
+    assert "kinetic worker start pool" in reason
 
 
 def test_why_a_run_crashed_is_what_its_state_says(tmp_path: Path) -> None:

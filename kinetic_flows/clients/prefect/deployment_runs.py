@@ -54,7 +54,7 @@ def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any]) -> 
             raise UsageError(
                 f"there is no deployment {name!r}",
                 value=name,
-                hint="see `prefect deployment ls`; deployments/prefect.yaml has one",
+                hint="`kinetic prefect deployment ls` lists them; deployments/prefect.yaml has one",
             ) from error
         except sdk.exceptions.PrefectHTTPStatusError as error:
             raise UsageError(

@@ -90,7 +90,7 @@ class DeploymentRecord:
 
     @property
     def full_name(self) -> str:
-        """The name by which `prefect deployment run` knows it."""
+        """The name by which `kinetic deployments run` knows it."""
         return f"{self.flow}/{self.name}"
 
 

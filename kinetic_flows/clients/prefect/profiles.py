@@ -146,6 +146,6 @@ def _unreadable(name: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"profile {name!r} cannot be used: {why}",
         value=name,
-        hint="check it with `prefect block inspect "
+        hint="check it with `kinetic prefect block inspect "
         f"{BLOCK_TYPE_SLUG}/{name}`, or save it again with overwrite=True",
     )

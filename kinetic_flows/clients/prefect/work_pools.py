@@ -50,6 +50,15 @@ class WorkPools:
             )
         return dict(pool.base_job_template)
 
+    def type_of(self, name: str) -> str | None:
+        """Return the type of a work pool's workers; None when there is no such work pool."""
+        pool = self._ask(lambda client: _read(client, name))
+        return None if pool is None else str(pool.type)
+
+    def names(self) -> list[str]:
+        """Return the names of all work pools."""
+        return sorted(pool.name for pool in self._ask(lambda client: client.read_work_pools()))
+
     def create(self, name: str, pool_type: str, template: Mapping[str, Any]) -> bool:
         """Create a work pool; return whether this call was the one that did."""
         new = sdk.actions.WorkPoolCreate(

@@ -92,7 +92,7 @@ def namespace(value: object, label: str) -> str:
 
 def work_pool(value: object, label: str) -> str:
     """Check the name of a Prefect work pool."""
-    hint = "give the pool's name, as `prefect work-pool ls` shows it"
+    hint = "give the pool's name, as `kinetic prefect work-pool ls` shows it"
     return _matching(r"[^/%&<>\s](?:[^/%&<>\n]*[^/%&<>\s])?", value, label, hint)
 
 

@@ -337,12 +337,13 @@ def is_reachable(url: str, cluster_url: str) -> bool | None:
         url: What they are to reach.
         cluster_url: The cluster's API server.
     """
-    if not _is_loopback(url):
+    if not is_loopback(url):
         return True
-    return None if _is_loopback(cluster_url) else False
+    return None if is_loopback(cluster_url) else False
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL is this machine's own, out of reach of others."""
     host = urlsplit(url).hostname or ""
     try:
         address = ipaddress.ip_address(host)

@@ -1,0 +1,95 @@
+"""What becomes of a run that a command waits for: its output, its value, its error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.cli.documents import error_document, plain, print_json
+from kinetic_flows.core.display import value_for_output
+from kinetic_flows.core.errors import KineticError, RunFailed
+from kinetic_flows.core.settings.settings import load_settings
+from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.runs.leaving import run_goes_on, told_if_left
+from kinetic_flows.runs.results import unpack_result
+from kinetic_flows.runs.session import own_session
+from kinetic_flows.runs.wait import wait_for_run
+
+if TYPE_CHECKING:
+    from kinetic_flows.api.run import Run
+
+
+def print_launched(run: Run[Any], *, as_json: bool) -> None:
+    """Print a run's id and where to watch it."""
+    if as_json:
+        print_json({"id": run.id, "url": run.url})
+    else:
+        print(f"{run.id}\n{run.url}")
+
+
+def print_value(run: Run[Any], *, as_json: bool) -> None:
+    """Wait for a run, show what it prints, and print its value.
+
+    Args:
+        run: The run; an interruption leaves it going, and says so.
+        as_json: Print a JSON object, and show what the run prints on standard error.
+
+    Raises:
+        KineticError: It ended without a value.
+    """
+    told = {"id": run.id, "url": run.url}
+    with errors_told(as_json=as_json, **told), output_aside() if as_json else nullcontext():
+        value = outcome(lambda: _awaited(run))
+    if as_json:
+        print_json({**told, "result": plain(value)})
+    elif value is not None:
+        print(value_for_output(value))
+
+
+def _awaited(run: Run[Any]) -> Any:
+    progress = terminal_progress(quiet=load_settings().quiet)
+    with told_if_left(run_goes_on(run.id, run.name)), own_session(progress) as session:
+        return unpack_result(wait_for_run(run.ticket, session, progress), run.ticket)
+
+
+@contextmanager
+def output_aside() -> Iterator[None]:
+    """Have what is printed to standard output go to standard error."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
+def errors_told(*, as_json: bool, **told: Any) -> Iterator[None]:
+    """Print the document of an error that passes.
+
+    Args:
+        as_json: Whether a document is wanted.
+        **told: What else is known, such as the run's id.
+    """
+    try:
+        yield
+    except KineticError as error:
+        if as_json:
+            print_json(error_document(error, **told))
+        raise
+
+
+def outcome(result: Callable[[], Any]) -> Any:
+    """Return a run's value; say of what the function raised only what the person wrote.
+
+    Raises:
+        RunFailed: The function raised.
+    """
+    try:
+        return result()
+    except KineticError:
+        raise
+    except Exception as error:
+        traceback = "\n".join(getattr(error, "__notes__", ()))
+        if not traceback:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise RunFailed(f"the function raised {what}", remote_traceback=traceback) from error
