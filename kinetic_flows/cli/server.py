@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import print_json
-from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.clients.prefect.server_record import ServerRecord
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 
 server_app = App(name="server")
@@ -51,13 +52,15 @@ def status(*, as_json: Json = False) -> None:
         as_json: Print a JSON object.
     """
     server = _server()
-    starting, record = server.starting(), server.status()
+    starting = server.starting()
     if as_json:
+        record = None if starting else server.status()
         print_json({**_described(record), "starting": bool(starting)})
         return
     if starting:
         print(f"starting: process {starting.process.pid}, which does not answer yet")
         return
+    record = server.status()
     if record is None:
         print("not running (the next run starts it, unless PREFECT_API_URL is set)")
         return
