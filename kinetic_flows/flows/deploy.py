@@ -19,6 +19,7 @@ from kinetic_flows.clients.prefect.flow_names import (
     TASK_PIN_OBJECTS,
 )
 from kinetic_flows.clients.prefect.labels import (
+    ACCELERATOR_LABEL,
     DEPLOYMENT_VERSION_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
@@ -47,6 +48,7 @@ from kinetic_flows.runs.deployment_objects import (
 )
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.launch import worker_environment
+from kinetic_flows.runs.origin_labels import origin_labels
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
 
@@ -159,6 +161,7 @@ def describe_deployment(
             OUTPUTS_LABEL: session.outputs_root,
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
+            ACCELERATOR_LABEL: str(draft.accelerator),
             JOB_LABEL: pinned.content_digest,
             IMAGE_LABEL: prepared.image.reference,
         },
@@ -170,7 +173,9 @@ def describe_deployment(
         work_pool=platform.worker_pool.name,
         job_variables=platform.worker_pool.variables(prepared.image, environment, placed),
     )
-    return _with_version(new, request)
+    # Who deploys what is the same from where is no new version.
+    versioned = _with_version(new, request)
+    return replace(versioned, labels={**versioned.labels, **origin_labels(prepared.origin)})
 
 
 def _with_version(new: NewDeployment, request: DeployRequest) -> NewDeployment:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.futures import PrefectFuture
 
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
+from kinetic_flows.code.origin import OriginReader
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.dependencies.installation import objects_of
@@ -49,6 +51,12 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     Raises:
         KineticError: A step failed.
     """
+    reader = None if draft.settings.no_origin else OriginReader(draft.root)
+    prepared = _prepare(draft, session)
+    return replace(prepared, origin=reader.origin()) if reader else prepared
+
+
+def _prepare(draft: Draft, session: Session) -> Prepared:
     # With worker dispatch this machine may have no access to the cluster.
     if session.platform.has_preflight:
         _look_ahead(draft, session)

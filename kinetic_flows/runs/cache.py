@@ -24,6 +24,7 @@ from kinetic_flows.runs.launch import (
     run_labels,
     run_tags,
 )
+from kinetic_flows.runs.origin_labels import origin_labels, origin_tags
 from kinetic_flows.runs.results import read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, ticket_of
@@ -83,7 +84,7 @@ def launch_or_reuse(
             draft, prepared, membership, session, cache_key=key, on_created=on_created
         )
     session.progress.step(TASK_LAUNCH_ACCELERATOR, "cached", f"the result of run {earlier.id}")
-    return _answer(draft, membership, earlier, session)
+    return _answer(draft, prepared, membership, earlier, session)
 
 
 def _find(key: str, max_age: timedelta | None, session: Session) -> RunRecord | None:
@@ -110,7 +111,11 @@ def _has_value(record: RunRecord, session: Session) -> bool:
 
 
 def _answer(
-    draft: Draft, membership: Membership, earlier: RunRecord, session: Session
+    draft: Draft,
+    prepared: Prepared,
+    membership: Membership,
+    earlier: RunRecord,
+    session: Session,
 ) -> RunTicket:
     """Make a flow run that is Cached from its beginning, and leads to the earlier result."""
     key = ticket_of(earlier).run_key
@@ -121,8 +126,12 @@ def _answer(
             name=name,
             parent_flow_run_id=membership.parent,
             parameters=draft.argument_reprs,
-            tags=run_tags(draft),
-            labels={**run_labels(draft, membership, session), CACHED_FROM_LABEL: earlier.id},
+            tags=(*run_tags(draft), *origin_tags(prepared.origin)),
+            labels={
+                **run_labels(draft, membership, session),
+                **origin_labels(prepared.origin),
+                CACHED_FROM_LABEL: earlier.id,
+            },
             job_variables={"env": {RUN_KEY_VARIABLE: key}},
             state_type="COMPLETED",
             state_name="Cached",

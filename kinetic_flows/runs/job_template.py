@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from kinetic_flows.code.origin import Origin
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
@@ -29,6 +30,7 @@ class Prepared:
         requirements: What they install first; None when the image has everything.
         environment: What is installed, and what declares it, in words; empty when nobody knows.
         built_because: What made a new image necessary; empty when it was there.
+        origin: Where the call comes from; None when that is not to be told.
     """
 
     image: ResolvedImage
@@ -36,6 +38,7 @@ class Prepared:
     requirements: RequirementsSpec | None = None
     environment: str = ""
     built_because: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 def job_template(

@@ -11,6 +11,7 @@ from uuid import uuid4
 from kinetic_flows.clients.prefect.access import credentials_for
 from kinetic_flows.clients.prefect.api import NewRun
 from kinetic_flows.clients.prefect.labels import (
+    ACCELERATOR_LABEL,
     CACHE_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
@@ -47,6 +48,7 @@ from kinetic_flows.core.object_names import (
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest, Platform
 from kinetic_flows.runs.job_template import Prepared, job_template
+from kinetic_flows.runs.origin_labels import origin_labels, origin_tags
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash, store_label
 
@@ -122,9 +124,14 @@ def launch_run(
         name=membership.name or draft.run_name,
         parent_flow_run_id=membership.parent,
         parameters=draft.argument_reprs,
-        tags=(*run_tags(draft), *([cache_tag(cache_key)] if cache_key else ())),
+        tags=(
+            *run_tags(draft),
+            *origin_tags(prepared.origin),
+            *([cache_tag(cache_key)] if cache_key else ()),
+        ),
         labels={
             **run_labels(draft, membership, session),
+            **origin_labels(prepared.origin),
             JOB_LABEL: template.content_digest(),
             **({CACHE_LABEL: cache_key} if cache_key else {}),
         },
@@ -290,6 +297,7 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
     """Return the labels by which a run's objects, outputs and group are found."""
     labels: dict[str, str | int] = {
         FUNCTION_LABEL: draft.name,
+        ACCELERATOR_LABEL: str(draft.accelerator),
         PLATFORM_LABEL: session.platform.name,
         STORE_LABEL: store_label(session.platform),
         OUTPUTS_LABEL: session.outputs_root,

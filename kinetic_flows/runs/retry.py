@@ -15,6 +15,7 @@ from kinetic_flows.clients.prefect.labels import (
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.code.call_names import retried_name
+from kinetic_flows.code.origin import caller
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import (
@@ -36,6 +37,7 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.launch import PlannedRun, launch_planned
+from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_user
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
 
@@ -64,13 +66,18 @@ def retry_run(
             value=record.id,
             hint="call the function again",
         )
+    is_told = not session.settings.no_origin
     new = NewRun(
         flow=template.name,
         name=retried_name(ticket_of(record).name),
         parent_flow_run_id=parent,
         parameters=record.parameters,
-        tags=tuple(dict.fromkeys((*_own_tags(record), *surrounding_tags(), retry_tag(record.id)))),
-        labels={FUNCTION_LABEL: template.name, **_own_labels(record), RETRY_LABEL: record.id},
+        tags=_tags(record, is_told=is_told),
+        labels={
+            FUNCTION_LABEL: template.name,
+            **as_of_now(_own_labels(record), is_told=is_told),
+            RETRY_LABEL: record.id,
+        },
         job_variables={},
         work_queue=work_queue,
     )
@@ -136,9 +143,11 @@ def _refused(name: str, why: str) -> KineticError:
     )
 
 
-def _own_tags(record: RunRecord) -> tuple[str, ...]:
-    prefix = retry_tag("")
-    return tuple(tag for tag in record.tags if not tag.startswith(prefix))
+def _tags(record: RunRecord, *, is_told: bool) -> tuple[str, ...]:
+    """Return the tags of a run that repeats another."""
+    own = (tag for tag in without_user(record.tags) if not tag.startswith(retry_tag("")))
+    here = origin_tags(caller()) if is_told else ()
+    return tuple(dict.fromkeys((*own, *here, *surrounding_tags(), retry_tag(record.id))))
 
 
 def _own_labels(record: RunRecord) -> dict[str, str | int]:

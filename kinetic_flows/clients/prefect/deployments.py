@@ -44,7 +44,7 @@ class NewDeployment:
     description: str
     version: str
     tags: tuple[str, ...]
-    labels: Mapping[str, str]
+    labels: Mapping[str, str | bool]
     parameters: Mapping[str, Any]
     parameter_schema: Mapping[str, Any]
     schedules: tuple[DeploymentScheduleCreate, ...]

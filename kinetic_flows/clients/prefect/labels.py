@@ -43,6 +43,20 @@ DEPLOYMENT_VERSION_LABEL = "kinetic.deployment-version"
 IMAGE_LABEL = "kinetic.image"
 """Label of a deployment that tells its image, by digest."""
 
+ACCELERATOR_LABEL = "kinetic.accelerator"
+"""Label that tells what a run runs on."""
+
+ORIGIN_LABELS = {
+    "commit": "kinetic.git-commit",
+    "branch": "kinetic.git-branch",
+    "is_dirty": "kinetic.git-dirty",
+    "user": "kinetic.user",
+    "host": "kinetic.host",
+    "entry": "kinetic.entry-file",
+    "client": "kinetic.client-version",
+}
+"""Labels that tell where a run's call came from, by what each tells."""
+
 RUN_LOGGER = "kinetic"
 """Logger under which a run's own output is in Prefect's logs."""
 
@@ -59,6 +73,11 @@ CACHED_FROM_LABEL = "kinetic.cached-from"
 def cache_tag(key: str) -> str:
     """Tag by which runs with a cache key are found."""
     return f"cache:{key[:_KEY_CHARACTERS_IN_TAG]}"
+
+
+def user_tag(user: str) -> str:
+    """Tag by which the runs that a person started are found."""
+    return f"user:{user}"
 
 
 def retry_tag(run_id: str) -> str:

@@ -155,7 +155,7 @@ class NewRun:
     parent_flow_run_id: str | None
     parameters: Mapping[str, Any]
     tags: tuple[str, ...]
-    labels: Mapping[str, str | int]
+    labels: Mapping[str, str | int | float]
     job_variables: Mapping[str, Any]
     work_pool: str | None = None
     work_queue: str | None = None

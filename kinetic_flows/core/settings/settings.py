@@ -66,6 +66,10 @@ class Settings:
     no_default_excludes: bool = field(metadata=row(check.flag, False))
     """`KINETIC_NO_DEFAULT_EXCLUDES`: ship what is excluded by default."""
 
+    no_origin: bool = field(metadata=row(check.flag, False))
+    """`KINETIC_NO_ORIGIN`: leave out of a run who called it from where, and the commit of its
+    code."""
+
     max_code_size_bytes: int = field(
         metadata=row(check.megabytes, 2_000_000_000, variable="KINETIC_MAX_CODE_SIZE_MB")
     )
