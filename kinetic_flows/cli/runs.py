@@ -30,6 +30,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.run_ids import short_ids
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.find import find_records, full_id
+from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs")
@@ -91,8 +92,9 @@ def show(run_id: str, /, *, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(row))
         return
-    told = ((name, text) for name, value in row.items() if (text := _shown(value)))
-    print(labelled((name, for_terminal(text)) for name, text in told))
+    told = [(name, text) for name, value in row.items() if (text := _shown(value))]
+    facts = origin_facts(record.labels)
+    print(labelled((name, for_terminal(text)) for name, text in (*told, *facts)))
 
 
 @runs_app.command

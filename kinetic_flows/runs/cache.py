@@ -24,7 +24,7 @@ from kinetic_flows.runs.launch import (
     run_labels,
     run_tags,
 )
-from kinetic_flows.runs.origin_labels import origin_labels, origin_tags
+from kinetic_flows.runs.origin_labels import origin_labels
 from kinetic_flows.runs.results import read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, ticket_of
@@ -126,7 +126,7 @@ def _answer(
             name=name,
             parent_flow_run_id=membership.parent,
             parameters=draft.argument_reprs,
-            tags=(*run_tags(draft), *origin_tags(prepared.origin)),
+            tags=run_tags(draft),
             labels={
                 **run_labels(draft, membership, session),
                 **origin_labels(prepared.origin),

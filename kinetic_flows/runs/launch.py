@@ -27,6 +27,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
+from kinetic_flows.code.origin import caller
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.functions import flow_retries
 from kinetic_flows.core.job import (
@@ -126,7 +127,6 @@ def launch_run(
         parameters=draft.argument_reprs,
         tags=(
             *run_tags(draft),
-            *origin_tags(prepared.origin),
             *([cache_tag(cache_key)] if cache_key else ()),
         ),
         labels={
@@ -290,6 +290,7 @@ def worker_environment(platform: Platform, job_name: str, digest: str) -> dict[s
 def run_tags(draft: Draft) -> tuple[str, ...]:
     """Return the tags of a function's runs, by which Prefect's UI finds them."""
     given = (*draft.call.options.tags, *surrounding_tags())
+    given += () if draft.settings.no_origin else origin_tags(caller())
     return tuple(dict.fromkeys((RUN_TAG, str(draft.accelerator), draft.mode, *given)))
 
 

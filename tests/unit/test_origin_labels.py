@@ -16,7 +16,7 @@ from kinetic_flows.runs.origin_labels import (
 ORIGIN = Origin(
     user="ann",
     host="mill",
-    client="0.2.0",
+    client="0.1.0",
     entry="train.py",
     commit=Commit(id="3f2a1bc0d4" * 4, branch="main", is_dirty=True),
 )
@@ -29,7 +29,7 @@ def test_what_is_told_is_read_in_words() -> None:
         ("called by", "ann@mill"),
         ("from", "train.py"),
         ("commit", "3f2a1bc0d4 on main, with changes"),
-        ("client", "kinetic-flows 0.2.0"),
+        ("client", "kinetic-flows 0.1.0"),
     )
     assert origin_tags(ORIGIN) == ("user:ann",)
 
@@ -53,7 +53,7 @@ def test_a_run_that_repeats_another_has_its_code_and_who_repeats_it() -> None:
     labels = as_of_now(origin_labels(ORIGIN), is_told=True)
     assert labels["kinetic.git-commit"] == "3f2a1bc0d4" * 4
     assert labels["kinetic.entry-file"] == "train.py"
-    assert labels["kinetic.client-version"] != "0.2.0"
+    assert labels["kinetic.client-version"] != "0.1.0"
     untold = as_of_now(origin_labels(ORIGIN), is_told=False)
     assert not {"kinetic.user", "kinetic.host"} & untold.keys()
     assert without_user(("kinetic", "user:ann", "mine")) == ("kinetic", "mine")
