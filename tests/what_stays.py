@@ -24,7 +24,7 @@ from prefect import Flow, Task
 from prefect.blocks.core import Block
 
 import kinetic_flows
-from kinetic_flows.cli.main import app
+from kinetic_flows.cli.commands import app
 from kinetic_flows.clients.prefect import flow_names, labels
 from kinetic_flows.clients.prefect.build_cache import (
     build_cache_block,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.work_pools import WorkPools
@@ -39,7 +40,7 @@ else:
 
 HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
-pool_app = App(name="pool")
+pool_app = App(name="pool", help_format="markdown", help_epilogue="")
 
 
 @contextmanager
@@ -224,3 +225,12 @@ def _cells(item: Accelerator, pools: Sequence[NodePool] | None) -> dict[str, obj
 
 def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value or "")
+
+
+add_examples(
+    pool_app,
+    {
+        "create": ("kinetic pool create", "kinetic pool create --namespace research --yes"),
+        "show": ("kinetic pool show",),
+    },
+)

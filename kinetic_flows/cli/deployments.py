@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.api.deployment import find_deployment, list_deployments
 from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import print_launched, print_value
 from kinetic_flows.cli.parameters import read_parameters, type_words
 from kinetic_flows.cli.questions import confirmed
@@ -22,7 +23,7 @@ from kinetic_flows.core.errors import UsageError
 if TYPE_CHECKING:
     from kinetic_flows.api.deployment import Deployment
 
-deployments_app = App(name="deployments")
+deployments_app = App(name="deployments", help_format="markdown", help_epilogue="")
 
 
 @deployments_app.command(name="ls")
@@ -90,10 +91,6 @@ def run(
             the value is: a text, or JSON.
         detach: Return when the run was asked for, and print its id and where to watch it.
         as_json: Print a JSON object; output goes to standard error.
-
-    Examples:
-        kinetic deployments run train/nightly
-        kinetic deployments run nightly -p rate=0.01 -p layers='[64, 32]' --detach
     """
     found = find_deployment(name)
     parameters = read_parameters(param or (), found.parameter_schema, found.parameters)
@@ -159,3 +156,17 @@ def _parameters(deployment: Deployment[Any]) -> Iterator[str]:
             value = " (required)" if name in required else ""
         text = described.get("description")
         yield f"{name}: {kind}{value}" + (f"  {text}" if text else "")
+
+
+add_examples(
+    deployments_app,
+    {
+        "ls": ("kinetic deployments ls",),
+        "show": ("kinetic deployments show train/nightly",),
+        "run": (
+            "kinetic deployments run train/nightly",
+            "kinetic deployments run nightly -p rate=0.01 -p layers='[64, 32]' --detach",
+        ),
+        "delete": ("kinetic deployments delete train/nightly --yes",),
+    },
+)

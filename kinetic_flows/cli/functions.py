@@ -37,7 +37,7 @@ def run(
     """Call a function with arguments of the command line, show its output and print its value.
 
     Args:
-        target: FILE:FUNCTION, such as train.py:train.
+        target: FILE:FUNCTION, such as train.py:train, or package.module:train.
         arguments: What the function is called with, such as --rate 0.1, typed by its signature;
             a parameter without a type or a default takes JSON, or else a text. After -- every
             option is the function's.
@@ -73,13 +73,20 @@ def parse_call(
     Raises:
         UsageError: They do not fit the function.
     """
-    parser = App(name=name, help=inspect.getdoc(function) or "", version_flags=[])
+    signature = f"{function.__name__}{inspect.signature(function)}"
+    parser = App(
+        name=name,
+        help=f"`{signature}`\n\n{inspect.getdoc(function) or ''}",
+        help_epilogue="Before these, `--detach` and `--json`: see `kinetic run --help`.",
+        version_flags=[],
+    )
+    parser["--help"].show = False
     parser.default(function)
     try:
         command, bound, _ = parser.parse_args(list(tokens), print_error=False, exit_on_error=False)
     except CycloptsError as error:
         raise UsageError(
-            f"the arguments do not fit {function.__name__}{inspect.signature(function)}: {error}",
+            f"the arguments do not fit {signature}: {error}",
             value=tokens,
             hint=f"see {name} --help",
         ) from error
@@ -122,7 +129,7 @@ def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] =
     """Print what a call of a function would do, and do nothing of it.
 
     Args:
-        target: FILE:FUNCTION, such as train.py:train.
+        target: FILE:FUNCTION, such as train.py:train, or package.module:train.
         as_json: Print a JSON object instead of text.
     """
     decided = load_function(target).plan()
@@ -133,30 +140,57 @@ def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] =
 
 
 def load_function(target: str) -> RemoteFunction[..., Any]:
-    """Import a file under its module name and return one of its remote functions.
+    """Import a file under its module name, or a module, and return one of its remote functions.
 
     Args:
-        target: FILE:FUNCTION, such as `train.py:train`.
+        target: FILE:FUNCTION, such as `train.py:train`, or MODULE:FUNCTION, such as
+            `package.module:train`.
 
     Raises:
-        UsageError: There is no such file or no such remote function in it.
+        UsageError: There is no such file or module, or no such remote function in it.
     """
-    file_name, _, function_name = target.rpartition(":")
-    if not file_name or not function_name:
+    where, _, name = target.rpartition(":")
+    if not where or not name:
         raise UsageError(
             f"{target!r} does not say which function of which file",
             value=target,
-            hint="write FILE:FUNCTION, such as train.py:train",
+            hint="write FILE:FUNCTION, such as train.py:train, or package.module:train",
         )
     cwd = working_directory()
-    path = (cwd / file_name).resolve()
+    is_module = all(part.isidentifier() for part in where.split(".")) and not where.endswith(".py")
+    if is_module:
+        return _remote_function(_import_module(where, cwd), name, where)
+    path = (cwd / where).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(
-            f"there is no Python file {file_name!r}",
-            value=file_name,
-            hint=f"the path is relative to {cwd}",
+            f"there is no Python file {where!r}",
+            value=where,
+            hint=f"{path} was looked for; a module is named with dots, as in package.module:{name}",
         )
-    return _remote_function(_import_file(path), function_name, file_name)
+    return _remote_function(_import_file(path), name, where)
+
+
+def _import_module(name: str, cwd: Path) -> Any:
+    """Import a module as `python -m` would find it.
+
+    Raises:
+        UsageError: There is none.
+    """
+    sys.path.insert(0, str(cwd))
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        # What a module of that name lacks itself is told as it is.
+        missing = error.name or ""
+        if name != missing and not name.startswith(f"{missing}."):
+            raise
+        path = cwd.joinpath(*name.split(".")).with_suffix(".py")
+        raise UsageError(
+            f"there is no module {name!r}",
+            value=name,
+            hint=f"{missing!r} is neither installed nor in {cwd}; {path} was looked for, too. A "
+            "file is named with its suffix, as in train.py:train",
+        ) from None
 
 
 def _import_file(path: Path) -> Any:
@@ -188,7 +222,7 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
     """Print the lock of a function's dependencies, and store it for everyone.
 
     Args:
-        target: FILE:FUNCTION, such as train.py:train.
+        target: FILE:FUNCTION, such as train.py:train, or package.module:train.
         upgrade: Resolve again, and replace the stored lock.
     """
     function = load_function(target)

@@ -24,10 +24,6 @@ def prefect(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) ->
 
     Args:
         arguments: The command, such as flow-run ls, with its own options.
-
-    Examples:
-        kinetic prefect flow-run ls
-        kinetic prefect work-pool inspect kinetic-local
     """
     become_prefect(arguments, prefect_variables(process_environment()))
 

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from kinetic_flows.api.run import attach
 from kinetic_flows.api.run_group import attach_group
 from kinetic_flows.cli.documents import plain
+from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import outcome
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, RETRY_LABEL
@@ -33,7 +34,7 @@ from kinetic_flows.runs.find import find_records, full_id
 from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import own_session
 
-runs_app = App(name="runs")
+runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
@@ -289,3 +290,17 @@ def _moment(text: str) -> datetime:
             value=text,
             hint="give a date and time, such as 2026-01-31T09:00, or how long ago: 30m, 2h, 7d",
         ) from error
+
+
+add_examples(
+    runs_app,
+    {
+        "ls": ("kinetic runs ls", "kinetic runs ls --state failed --since 7d --json"),
+        "show": ("kinetic runs show 9229eced",),
+        "logs": ("kinetic runs logs 9229eced -f", "kinetic runs logs 9229eced --tail 100"),
+        "result": ("kinetic runs result 9229eced", "kinetic runs result 9229eced --json"),
+        "cancel": ("kinetic runs cancel 9229eced",),
+        "retry": ("kinetic runs retry 9229eced",),
+        "cleanup": ("kinetic runs cleanup --older-than-days 30 --dry-run",),
+    },
+)

@@ -11,11 +11,12 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_record import ServerRecord
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 
-server_app = App(name="server")
+server_app = App(name="server", help_format="markdown", help_epilogue="")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Shell = Literal["sh", "fish", "csh", "powershell"]
@@ -92,10 +93,6 @@ def env(*, shell: Shell = "sh", as_json: Json = False) -> None:
     Args:
         shell: The shell that is to read them: sh (bash and zsh, too), fish, csh or powershell.
         as_json: Print a JSON object.
-
-    Examples:
-        eval "$(kinetic server env)"
-        kinetic server env --shell fish | source
     """
     server = _server()
     variables = server.environment(server.ensure(_say))
@@ -143,3 +140,17 @@ def _say(text: str) -> None:
 
 def _server() -> BackgroundServer:
     return BackgroundServer(load_settings().home, process_environment())
+
+
+add_examples(
+    server_app,
+    {
+        "start": ("kinetic server start",),
+        "status": ("kinetic server status --json",),
+        "stop": ("kinetic server stop",),
+        "env": (
+            'eval "$(kinetic server env)"',
+            "kinetic server env --shell fish | source",
+        ),
+    },
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.prefect_commands import API_URL, become_prefect, prefect_variables
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 else:
     worker_manifest = LazyModule("kinetic_flows.platforms.gke.worker_manifest")
 
-worker_app = App(name="worker")
+worker_app = App(name="worker", help_format="markdown", help_epilogue="")
 
 CHOSEN_BY_US = ("--pool", "-p", "--type", "-t")
 
@@ -41,11 +42,6 @@ def start(
     Args:
         arguments: The work pool, by default the one that deployments of the configured platform
             use; then options of `prefect worker start`, such as --work-queue sweeps or --limit 2.
-
-    Examples:
-        kinetic worker start
-        kinetic worker start kinetic-local --limit 1
-        kinetic worker start kinetic-gke --work-queue sweeps
     """
     has_pool = bool(arguments) and not arguments[0].startswith("-")
     pool, options = (arguments[0], arguments[1:]) if has_pool else (None, arguments)
@@ -78,10 +74,6 @@ def manifest(
         namespace: Kubernetes namespace of the worker and its runs; the configured one, or
             `default`.
         api_url: The Prefect API as pods reach it; PREFECT_API_URL by default.
-
-    Examples:
-        kinetic worker manifest | kubectl apply -f -
-        kinetic worker manifest --api-url http://prefect-server.prefect.svc/api
     """
     environ = process_environment()
     settings = _settings()
@@ -148,3 +140,19 @@ def _pool(name: str | None, settings: Settings, api_url: str) -> tuple[str, str]
         value=wanted,
         hint=f"`kinetic pool create --name {wanted}` makes it; there are: {names}",
     )
+
+
+add_examples(
+    worker_app,
+    {
+        "start": (
+            "kinetic worker start",
+            "kinetic worker start kinetic-local --limit 1",
+            "kinetic worker start kinetic-gke --work-queue sweeps",
+        ),
+        "manifest": (
+            "kinetic worker manifest | kubectl apply -f -",
+            "kinetic worker manifest --api-url http://prefect-server.prefect.svc/api",
+        ),
+    },
+)

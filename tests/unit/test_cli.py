@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 
 from kinetic_flows.cli import main
-from kinetic_flows.cli.main import COMMANDS
+from kinetic_flows.cli.commands import COMMANDS
 from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
 from kinetic_flows.clients.prefect.server_access import make_auth_string, read_auth_string
 from kinetic_flows.core.errors import ConfigurationError, UsageError
@@ -70,9 +70,9 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert "server" in shown
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if "_app" not in COMMANDS[name][0]])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if "_app" not in COMMANDS[name].where])
 def test_the_overview_says_of_a_command_what_its_own_documentation_says(name: str) -> None:
-    where, told = COMMANDS[name]
+    where, told = COMMANDS[name].where, COMMANDS[name].help
     module, _, attribute = where.partition(":")
     command = getattr(import_module(f"kinetic_flows.cli.{module}"), attribute)
     documented = (inspect.getdoc(command) or "").partition("\n\nArgs:")[0]

@@ -1,0 +1,195 @@
+"""The commands of `kinetic`: where each is, and what the overview says of it.
+
+A command's module is imported when it is called, so that none waits for what another needs;
+`--help` imports none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cyclopts import App, Group
+
+from kinetic_flows.cli.examples import examples
+from kinetic_flows.core.version import VERSION
+
+FUNCTIONS = Group.create_ordered("Functions")
+RUNS = Group.create_ordered("Runs and deployments")
+CLUSTER = Group.create_ordered("Images and clusters")
+PREFECT = Group.create_ordered("Prefect")
+ABOUT = Group.create_ordered("Settings and help")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command, or several below one word.
+
+    Attributes:
+        where: Its module in this package and its name there.
+        group: Under which heading the overview has it.
+        help: What its help begins with; the overview shows the first sentence.
+        examples: How it is called; a word for several commands has theirs.
+    """
+
+    where: str
+    group: Group
+    help: str
+    examples: tuple[str, ...] = ()
+
+
+COMMANDS: Mapping[str, Command] = {
+    "run": Command(
+        where="functions:run",
+        group=FUNCTIONS,
+        help=(
+            "Call a function with arguments of the command line, show its output and print its "
+            "value."
+        ),
+        examples=(
+            "kinetic run train.py:train --rate 0.1",
+            "kinetic run train.py:train --help",
+            "kinetic run package.module:train 0.1 --detach",
+            "kinetic run train.py:train --rate 0.1 --json | jq .result",
+        ),
+    ),
+    "plan": Command(
+        where="functions:plan",
+        group=FUNCTIONS,
+        help="Print what a call of a function would do, and do nothing of it.",
+        examples=("kinetic plan train.py:train", "kinetic plan train.py:train --json"),
+    ),
+    "lock": Command(
+        where="functions:lock",
+        group=FUNCTIONS,
+        help="Print the lock of a function's dependencies, and store it for everyone.",
+        examples=("kinetic lock train.py:train", "kinetic lock train.py:train --upgrade"),
+    ),
+    "runs": Command(
+        where="runs:runs_app",
+        group=RUNS,
+        help="Runs of remote functions, wherever they were started.",
+    ),
+    "deployments": Command(
+        where="deployments:deployments_app",
+        group=RUNS,
+        help="Deployments of functions, made by train.deploy().",
+    ),
+    "worker": Command(
+        where="worker:worker_app",
+        group=RUNS,
+        help="Workers, which start the runs of deployments.",
+    ),
+    "accelerators": Command(
+        where="cluster:accelerators",
+        group=CLUSTER,
+        help="List every accelerator that GKE offers, by the names that `accelerator=` takes.",
+        examples=("kinetic accelerators", "kinetic accelerators --live"),
+    ),
+    "pool": Command(
+        where="cluster:pool_app",
+        group=CLUSTER,
+        help="The Prefect work pool that runs on GKE go to.",
+    ),
+    "build-image": Command(
+        where="build_image:build_image",
+        group=CLUSTER,
+        help=(
+            "Build base images with Cloud Build and push them to Artifact Registry or Docker Hub."
+            "\n\n"
+            "Without --repo it asks. Afterwards set KINETIC_BASE_IMAGE_REPO to the repository."
+        ),
+        examples=(
+            "kinetic build-image",
+            "kinetic build-image --repo my-name/kinetic --category cpu --yes",
+            "kinetic build-image --repo my-name/kinetic --dry-run",
+        ),
+    ),
+    "check-image": Command(
+        where="images:check_image",
+        group=CLUSTER,
+        help=(
+            "Look at an image, without pulling it, and say whether it can run this Python's calls."
+        ),
+        examples=(
+            "kinetic check-image docker.io/my-name/image:v1",
+            "kinetic check-image docker.io/my-name/image:v1 --accelerator l4",
+        ),
+    ),
+    "server": Command(
+        where="server:server_app",
+        group=PREFECT,
+        help="The background Prefect server of this machine.",
+    ),
+    "ui": Command(
+        where="server:ui",
+        group=PREFECT,
+        help="Open the UI of the background Prefect server, without typing its password.",
+        examples=("kinetic ui", "kinetic ui 9229eced", "kinetic ui --no-browser"),
+    ),
+    "prefect": Command(
+        where="prefect_commands:prefect",
+        group=PREFECT,
+        help=(
+            "Run a command of Prefect's own with the address and the password of the API in use."
+            "\n\n"
+            "Without PREFECT_API_URL that is the background server, which is started if need be."
+        ),
+        examples=(
+            "kinetic prefect flow-run ls",
+            "kinetic prefect work-pool inspect kinetic-local",
+        ),
+    ),
+    "config": Command(
+        where="config:config",
+        group=ABOUT,
+        help="Print every setting in force, and where its value came from.",
+        examples=("kinetic config", "kinetic config --json"),
+    ),
+    "completion": Command(
+        where="completion:completion",
+        group=ABOUT,
+        help="Print the script by which a shell completes this command.",
+        examples=(
+            'eval "$(kinetic completion bash)"',
+            "kinetic completion zsh > ~/.zfunc/_kinetic",
+            "kinetic completion fish | source",
+        ),
+    ),
+    "help": Command(
+        where="completion:help_",
+        group=ABOUT,
+        help="Show the help of a command, or this overview.",
+        examples=("kinetic help", "kinetic help runs ls"),
+    ),
+}
+
+app = App(
+    name="kinetic",
+    help="Run Python functions on cloud accelerators as Prefect flow runs.",
+    help_epilogue="`kinetic COMMAND --help` tells more of each, with examples.",
+    # To read Markdown takes a tenth of a second; the overview has none.
+    help_format="plaintext",
+    version=str(VERSION),
+    version_flags=["--version"],
+)
+
+app["--help"].group = ABOUT
+app["--version"].group = ABOUT
+
+for _name, _command in COMMANDS.items():
+    # A word for several commands is an application of its own, which says this of itself.
+    _help = (
+        {"help_format": "markdown", "help_epilogue": examples(*_command.examples)}
+        if _command.examples
+        else {}
+    )
+    app.command(
+        f"kinetic_flows.cli.{_command.where}",
+        name=_name,
+        help=_command.help,
+        group=_command.group,
+        **_help,
+        # Prefect's command has help of its own.
+        **({"help_flags": ()} if _name == "prefect" else {}),
+    )

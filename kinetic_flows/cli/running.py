@@ -1,0 +1,74 @@
+"""Running one command: its errors become a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import CycloptsError
+
+from kinetic_flows.cli.commands import app
+from kinetic_flows.cli.documents import begin_command, error_document, has_printed, print_json
+from kinetic_flows.core.display import for_terminal
+from kinetic_flows.core.errors import KineticError, UsageError
+from kinetic_flows.core.home import usable_home
+
+HELP_FLAGS = ("--help", "-h")
+
+
+def run_command(arguments: Sequence[str]) -> int | str | None:
+    """Run a command and return the code to exit with.
+
+    Args:
+        arguments: What follows `kinetic`.
+    """
+    _accept_every_character()
+    begin_command()
+    try:
+        with usable_home():
+            app(_helping(arguments), print_error=False, exit_on_error=False)
+    except SystemExit as end:
+        # Rich makes an exit of 1 of a closed pipe.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        return end.code
+    except CycloptsError as error:
+        return _told(_usage_error(error), arguments)
+    except KineticError as error:
+        return _told(error, arguments)
+    return 0
+
+
+def _helping(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments such that `--help` behind a function asks for the function's help."""
+    given = list(arguments)
+    if given[:1] != ["run"]:
+        return given
+    own = given.index("--") if "--" in given else len(given)
+    target = next((at for at in range(1, own) if not given[at].startswith("-")), own)
+    asked = next((at for at in range(target, own) if given[at] in HELP_FLAGS), None)
+    return given if asked is None else [*given[: target + 1], "--", "--help"]
+
+
+def _told(error: KineticError, arguments: Sequence[str]) -> int:
+    """Print an error, for machines as well where they are to read the output."""
+    if "--json" in arguments and not has_printed():
+        print_json(error_document(error))
+    print(for_terminal(f"kinetic: {error}"), file=sys.stderr)
+    return error.exit_code
+
+
+def _usage_error(error: CycloptsError) -> UsageError:
+    """Return what is wrong with the command line, in the form that all errors have."""
+    chain = " ".join(["kinetic", *(error.command_chain or ())])
+    # The list of commands is cut short, and the hint leads to all of them.
+    told = " ".join(str(error).split()).partition(" Available commands:")[0]
+    return UsageError(told[:1].lower() + told[1:].rstrip("."), hint=f"see `{chain} --help`")
+
+
+def _accept_every_character() -> None:
+    """Have characters written out that the encoding of a stream lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure and "utf" not in (stream.encoding or "").lower():
+            reconfigure(errors="backslashreplace")
