@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.errors import FunctionNotSupportedError
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.inside_run import as_inside_run
@@ -30,6 +31,7 @@ def run(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 def run(**options: Unpack[Options]) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
 
 
+@at_api_boundary
 def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options]) -> Any:
     """Make a function run on an accelerator, as a Prefect flow run, in an image of its own.
 
@@ -86,6 +88,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
     """
     chosen = RunOptions().updated(options)
 
+    @at_api_boundary
     def decorate(target: Callable[..., Any]) -> Any:
         _refuse_unsupported(target)
         check_flow(target, chosen)

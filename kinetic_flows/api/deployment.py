@@ -12,6 +12,7 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.labels import IMAGE_LABEL, PLATFORM_LABEL
 from kinetic_flows.code.call_names import parameters_name
+from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.errors import (
     DeploymentNotFoundError,
     PrefectServerError,
@@ -76,6 +77,7 @@ class Deployment(Generic[R]):
         """The command that starts a worker for its runs."""
         return f"kinetic worker start {shlex.quote(self.work_pool)}"
 
+    @at_api_boundary
     def run(self, **parameters: Any) -> Run[R]:
         """Start a run at once, as a worker gets to it, and return its handle.
 
@@ -101,6 +103,7 @@ class Deployment(Generic[R]):
             record = session.api.read_run(run_id)
             return Run(ticket=ticket_of(record), url=session.api.run_url(run_id))
 
+    @at_api_boundary
     def delete(self) -> None:
         """Delete it with its objects; results of its runs cannot be read afterwards.
 
@@ -114,12 +117,14 @@ CONFLICT = 409
 """What Prefect answers to parameters that do not satisfy their schema."""
 
 
+@at_api_boundary
 def list_deployments() -> list[Deployment[Any]]:
     """Return every deployment of a remote function, by name."""
     with _session() as (_, deployments):
         return [deployment_of(each, deployments) for each in deployments.list()]
 
 
+@at_api_boundary
 def find_deployment(name: str) -> Deployment[Any]:
     """Return a deployment.
 
@@ -133,6 +138,7 @@ def find_deployment(name: str) -> Deployment[Any]:
         return deployment_of(_found(name, deployments), deployments)
 
 
+@at_api_boundary
 def delete_deployment(name: str) -> None:
     """Delete a deployment and what its runs needed.
 

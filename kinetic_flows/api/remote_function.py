@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.functions import flow_name, is_async
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
@@ -65,6 +66,7 @@ class RemoteFunction(Generic[P, R]):
             return self
         return RemoteFunction(self.fn, self.options, bound=(instance,))
 
+    @at_api_boundary
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function remotely, show its output, and return its value.
 
@@ -88,6 +90,7 @@ class RemoteFunction(Generic[P, R]):
     @overload
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
 
+    @at_api_boundary
     def submit(self, /, *args: Any, **kwargs: Any) -> Any:
         """Launch the function and return the handle of its run, without waiting for its end.
 
@@ -116,6 +119,7 @@ class RemoteFunction(Generic[P, R]):
         **options: Unpack[MapOptions],
     ) -> RunGroup[R]: ...
 
+    @at_api_boundary
     def map(
         self,
         inputs: Iterable[Any],
@@ -158,6 +162,7 @@ class RemoteFunction(Generic[P, R]):
             self, self._bound, given, chosen, return_exceptions=return_exceptions
         )
 
+    @at_api_boundary
     def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> RunPlan:
         """Decide everything about a call and do nothing of it.
 
@@ -169,6 +174,7 @@ class RemoteFunction(Generic[P, R]):
         """
         return drafts.plan(self, (*self._bound, *args), kwargs)
 
+    @at_api_boundary
     def deploy(
         self,
         name: str,
@@ -227,6 +233,7 @@ class RemoteFunction(Generic[P, R]):
             image_refresh=image_refresh,
         )
 
+    @at_api_boundary
     def with_options(self, **changes: Unpack[Options]) -> RemoteFunction[P, R]:
         """Return the same function with some options changed; this one stays as it is.
 

@@ -16,6 +16,7 @@ from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import ConfigurationError, RunError, RunNotFoundError
 from kinetic_flows.core.interruption import in_thread
@@ -96,6 +97,7 @@ class Run(Generic[R]):
         return self.ticket.function or self.ticket.name.partition("(")[0]
 
     @property
+    @at_api_boundary
     def state(self) -> str:
         """The name of the run's state in Prefect, such as `Running`.
 
@@ -111,6 +113,7 @@ class Run(Generic[R]):
         _remember_state(self, record)
         return record.state_name
 
+    @at_api_boundary
     def wait(self, timeout_seconds: float | None = None) -> Run[R]:
         """Wait until the run has ended, however it ended.
 
@@ -124,6 +127,7 @@ class Run(Generic[R]):
             self._envelope(timeout_seconds)
         return self
 
+    @at_api_boundary
     def result(self, timeout_seconds: float | None = None) -> R:
         """Wait for the run, and return what the function returned or raise what it raised.
 
@@ -153,6 +157,7 @@ class Run(Generic[R]):
     @overload
     def logs(self, *, follow: Literal[False] = False, tail: int | None = None) -> list[str]: ...
 
+    @at_api_boundary
     def logs(self, *, follow: bool = False, tail: int | None = None) -> list[str] | Iterator[str]:
         """Return what the run has printed, line by line.
 
@@ -171,15 +176,17 @@ class Run(Generic[R]):
         if tail is not None:
             check.count("tail", tail)
         if follow:
-            return _followed(self.ticket, self._sessions, tail)
+            return BoundedIterator(_followed(self.ticket, self._sessions, tail))
         with self._sessions.session() as session:
             return _last(LogReader(self.ticket, session).available(), tail)
 
+    @at_api_boundary
     def cancel(self) -> None:
         """Stop the function, kindly at first; nothing happens when it has ended."""
         with self._sessions.session() as session:
             cancel(self.ticket, session)
 
+    @at_api_boundary
     def retry(self) -> Run[R]:
         """Start the same call once more, in the same image with the same code, as a new run.
 
@@ -196,6 +203,7 @@ class Run(Generic[R]):
             return handle_of(ticket, url, self.cloud, self._sessions)
 
     @property
+    @at_api_boundary
     def outputs(self) -> str:
         """Where the run keeps its outputs: what `KINETIC_OUTPUT_DIR` is set to in it.
 
@@ -207,6 +215,7 @@ class Run(Generic[R]):
             vars(self)["_outputs"] = f"{base}/{self.ticket.result_run_id or self.id}"
         return self._outputs
 
+    @at_api_boundary
     def as_future(self) -> PrefectFuture[R]:
         """Return a Prefect future of the run, for the flow that this is called in.
 
@@ -250,6 +259,7 @@ def _remember_state(run: Run[Any], record: RunRecord) -> None:
         vars(run)["_final_state"] = record.state_name
 
 
+@at_api_boundary
 def attach(run_id: str) -> Run[Any]:
     """Return the handle of a run that was started anywhere with the same Prefect API and store.
 
@@ -289,6 +299,7 @@ def _check_store(record: RunRecord, session: Session) -> None:
         )
 
 
+@at_api_boundary
 def list_runs(
     *,
     state: str | None = None,

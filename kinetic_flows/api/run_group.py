@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from kinetic_flows.api.run import Run, handle_of
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import RunTicket
@@ -95,6 +96,7 @@ class RunGroup(Generic[R]):
         items = self._source.state.items
         return tuple(self._run(item.ticket) for item in items if item.ticket)
 
+    @at_api_boundary
     def as_completed(self, timeout_seconds: float | None = None) -> Iterator[Run[R]]:
         """Yield each run when it has ended, however it ended, the first to end first.
 
@@ -106,13 +108,15 @@ class RunGroup(Generic[R]):
         Raises:
             WaitTimeout: They are not over yet; they go on.
         """
-        return self._completed(check.limit_seconds("timeout_seconds", timeout_seconds))
+        limit = check.limit_seconds("timeout_seconds", timeout_seconds)
+        return BoundedIterator(self._completed(limit))
 
     def _completed(self, timeout_seconds: float | None) -> Iterator[Run[R]]:
         for item in self._ended(timeout_seconds):
             if item.ticket:
                 yield self._run(item.ticket)
 
+    @at_api_boundary
     def wait(self, timeout_seconds: float | None = None) -> RunGroup[R]:
         """Wait until every input has ended, however it ended.
 
@@ -126,6 +130,7 @@ class RunGroup(Generic[R]):
             pass
         return self
 
+    @at_api_boundary
     def results(self, timeout_seconds: float | None = None) -> list[R]:
         """Wait for every input, and return the values in the order of the inputs.
 
@@ -156,6 +161,7 @@ class RunGroup(Generic[R]):
             raise first
         return outcomes
 
+    @at_api_boundary
     def status_counts(self) -> dict[str, int]:
         """Return how many inputs are in each state, by the state's name.
 
@@ -163,6 +169,7 @@ class RunGroup(Generic[R]):
         """
         return self._source.state.counts()
 
+    @at_api_boundary
     def cancel(self) -> None:
         """Launch nothing more, and cancel the runs that have not ended."""
         self._source.cancel()
@@ -215,6 +222,7 @@ class RunGroup(Generic[R]):
         url = f"{self.url.removesuffix(self.id)}{ticket.run_id}"
         return handle_of(ticket, url, self._cloud, self._sessions)
 
+    @at_api_boundary
     def as_future(self) -> PrefectFuture[list[R]]:
         """Return a Prefect future of the results, for the flow that this is called in.
 
@@ -237,6 +245,7 @@ class RunGroup(Generic[R]):
         return f"RunGroup({self.name!r}, id={self.id!r})"
 
 
+@at_api_boundary
 def attach_group(group_id: str, *, return_exceptions: bool = False) -> RunGroup[Any]:
     """Return the handle of a group that was started anywhere with the same Prefect API and store.
 

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 from kinetic_flows.core.public_names import HOMES, importable_from
 
+_CAUSE = "_cause"
+
 
 class KineticError(Exception):
     """Base of everything the library raises on purpose.
@@ -22,6 +24,9 @@ class KineticError(Exception):
         message: What failed, in one sentence that names the offending value.
         value: The offending value itself, for programs; None when there is none.
         hint: What to do next; None when nothing can be done by the reader.
+
+    A program's end, a notebook and a log show of it the line that made the call and the message:
+    no frames of ours, and no errors of other software, which `cause` has.
     """
 
     exit_code: ClassVar[int] = 1
@@ -32,11 +37,36 @@ class KineticError(Exception):
         self.value = value
         self.hint = hint
 
+    @property
+    def cause(self) -> BaseException | None:
+        """The error of other software that this one tells of; None when there is none.
+
+        It has all its frames, and is not shown unless `KINETIC_DEBUG` is set.
+        """
+        found: BaseException | None = vars(self).get(_CAUSE, self.__cause__)
+        return found
+
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_error, (type(self), self.args, self.__dict__)
+        # What lies behind it holds sockets and the like.
+        state = {name: value for name, value in vars(self).items() if name != _CAUSE}
+        return _restore_error, (type(self), self.args, state)
+
+
+def hide_cause(error: KineticError, before: BaseException | None = None) -> None:
+    """Have the cause of an error shown no more, wherever it is; `error.cause` still has it.
+
+    Args:
+        error: The error.
+        before: What was being handled already when our work began, which stays in sight.
+    """
+    hidden = error.__cause__ or error.__context__
+    if hidden is not None and hidden is not before:
+        vars(error)[_CAUSE] = hidden
+    error.__cause__, error.__context__ = None, before
+    error.__suppress_context__ = before is None
 
 
 def _restore_error(kind: type[KineticError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from kinetic_flows.core.api_boundary import ApiBoundary
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.signals import heeded_signals
 
@@ -40,6 +41,11 @@ async def in_thread(work: Callable[[], R]) -> R:
     Raises:
         CancelledError: The awaiting task was cancelled, and the work has stopped.
     """
+    with ApiBoundary():
+        return await _in_thread(work)
+
+
+async def _in_thread(work: Callable[[], R]) -> R:
     interruption = threading.Event()
     # No task: those are all cancelled when a signal ends the loop, and nothing would wait then.
     in_context = partial(copy_context().run, _work, work, interruption)
@@ -97,7 +103,8 @@ def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> l
                 failures.append(failure)
 
     workers = [
-        threading.Thread(target=work, daemon=True) for _ in range(min(threads, len(waiting)))
+        threading.Thread(target=copy_context().run, args=(work,), daemon=True)
+        for _ in range(min(threads, len(waiting)))
     ]
     try:
         for worker in workers:

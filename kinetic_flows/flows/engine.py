@@ -20,12 +20,10 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import MissingContextError, PrefectHTTPStatusError, TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Cancelled, Crashed, Failed
 
 from kinetic_flows.clients.prefect.api import short_retries, translation
 from kinetic_flows.clients.prefect.build_cache import CACHE_PREFIX
-from kinetic_flows.clients.prefect.flow_names import OUR_FLOWS
 from kinetic_flows.clients.prefect.internals import SENDING_LOGGERS
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.errors import (
@@ -36,6 +34,7 @@ from kinetic_flows.core.errors import (
 )
 from kinetic_flows.core.files import close_to_others
 from kinetic_flows.core.interruption import Stoppable
+from kinetic_flows.core.other_loggers import hold_back
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.flows.defaults import own_settings
 from kinetic_flows.runs.cancel import CANCELLED_STATES
@@ -212,9 +211,6 @@ class _Ending(Generic[T]):
         if isinstance(self._error, TerminationSignal):
             # Prefect's engine took the signal; now this program's own handler gets it.
             signal.raise_signal(self._error.signal)
-        if isinstance(self._error, KineticError | KeyboardInterrupt):
-            # Prefect's engine is no part of what went wrong; a bug of ours keeps its frames.
-            raise self._error.with_traceback(None)
         if self._error is not None:
             raise self._error
         return self._value
@@ -328,13 +324,6 @@ class _Cancellation:
                 raise RunCancelled(f"flow run {run_id} was cancelled", value=run_id)
 
 
-class _NotOurs(logging.Filter):
-    """Drops what Prefect says of our flow and its tasks; the API still receives all of it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return getattr(record, "flow_name", None) not in OUR_FLOWS
-
-
 class _Hushed(logging.Filter):
     """Drops what Prefect's sending threads say while our flows are driven, or an API is away.
 
@@ -378,18 +367,9 @@ def quiet_console(outage: Callable[[], bool] = lambda: False) -> Iterator[None]:
     Args:
         outage: Whether the API is away, so that Prefect's threads will not stop complaining.
     """
-    ours = _NotOurs()
-    handlers = [
-        handler
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, PrefectConsoleHandler)
-    ]
-    for handler in handlers:
-        handler.addFilter(ours)
+    hold_back()
     _hushed.begin()
     try:
         yield
     finally:
         _hushed.end(keep=outage())
-        for handler in handlers:
-            handler.removeFilter(ours)

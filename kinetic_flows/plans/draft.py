@@ -22,6 +22,7 @@ from kinetic_flows.code.selection import imported_files
 from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
+from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import flow_name
@@ -329,9 +330,20 @@ def _accelerator(text: str, platform: Platform) -> Accelerator:
 
 
 def _check_arguments(call: Call) -> None:
+    """Refuse arguments that do not fit, as calling the function here would.
+
+    Raises:
+        TypeError: They do not.
+    """
     signature = inspect.signature(call.function)
     bind = signature.bind_partial if call.may_lack_arguments else signature.bind
-    bind(*call.args, **call.kwargs)
+    try:
+        bind(*call.args, **call.kwargs)
+    except TypeError as error:
+        text = f"{call.name}({', '.join(signature.parameters)}): {error}"
+    else:
+        return
+    raise_what_function_raised(TypeError(text), None)
 
 
 def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kinetic_flows.code.unpickling import load_raised, load_returned
+from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.envelope import EnvelopeRefused, ResultEnvelope, ResultHeader, open_result
 from kinetic_flows.core.errors import (
@@ -128,7 +129,7 @@ def unpack_result(envelope: ResultEnvelope, run: RunTicket) -> Any:
     if header.status == "returned":
         return _load_value(envelope, run)
     if header.status == "raised":
-        raise _load_exception(envelope, run)
+        raise_what_function_raised(_load_exception(envelope, run), None)
     raise _outcome_error(header, run)
 
 

@@ -91,6 +91,8 @@ NAMES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "cloudpickle.cloudpickle._class_setstate": ("cloudpickle", callable),
     "functools._lru_cache_wrapper": ("python", lambda kind: isinstance(kind, type)),
     "threading.Semaphore": ("python", lambda kind: kind(3)._value == 3),
+    "logging._handlerList": ("python", lambda found: isinstance(found, list)),
+    "logging._handlers": ("python", lambda found: hasattr(found, "setdefault")),
     "threading.BoundedSemaphore": ("python", lambda kind: kind(3)._initial_value == 3),
 }
 

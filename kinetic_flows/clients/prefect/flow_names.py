@@ -7,7 +7,6 @@ GROUP_FLOW = "kinetic-map"
 DEPLOY_FLOW = "kinetic-deploy"
 BUILD_IMAGE_FLOW = "kinetic-build-image"
 RECONCILE_FLOW = "kinetic-reconcile"
-OUR_FLOWS = frozenset({PARENT_FLOW, GROUP_FLOW, DEPLOY_FLOW, BUILD_IMAGE_FLOW})
 
 TASK_PREFLIGHT = "preflight"
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"

@@ -59,6 +59,10 @@ class Settings:
     quiet: bool = field(metadata=row(check.flag, False))
     """`KINETIC_QUIET`: print no progress and no output of the function."""
 
+    debug: bool = field(metadata=row(check.flag, False))
+    """`KINETIC_DEBUG`: show all frames and causes of errors, and what other libraries log for
+    us."""
+
     strict_imports: bool = field(metadata=row(check.flag, False))
     """`KINETIC_STRICT_IMPORTS`: refuse a call that imports what is not among its dependencies, in
     place of warning."""
@@ -223,6 +227,12 @@ def unknown_settings(environ: Mapping[str, str]) -> list[str]:
 def process_environment() -> Mapping[str, str]:
     """Return this process's environment as it is now, for what a person asks for once."""
     return dict(os.environ)
+
+
+def is_debugging() -> bool:
+    """Whether errors show everything: `KINETIC_DEBUG`, which no wrong value may make an error."""
+    word = os.environ.get("KINETIC_DEBUG", "").strip().lower()
+    return word not in ("", *check.NO)
 
 
 def captured_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:

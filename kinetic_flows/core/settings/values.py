@@ -18,6 +18,9 @@ _HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?"
 _SECRET_NAME = r"(?:projects/[a-z0-9.-]+/secrets/)?[A-Za-z0-9_-]{1,255}"  # noqa: S105 - a pattern
 _ENDPOINT = re.compile(rf"(?:https?://)?{_HOST}(?:/[^\s@]*)?")
 
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+"""How truth values are written, in any case."""
+
 
 def as_it_is(value: object, label: str) -> str:  # noqa: ARG001 - as all of these are called
     """Return a text that is checked where it is used."""
@@ -41,9 +44,9 @@ def home(value: object, label: str) -> Path:
 def flag(value: object, label: str) -> bool:
     """Check a truth value."""
     word = str(value).lower()
-    if word in ("0", "false", "no", "off"):
+    if word in NO:
         return False
-    if word not in ("1", "true", "yes", "on"):
+    if word not in YES:
         _refuse(value, f"{label} is {value!r}", "set it to 1 or 0")
     return True
 
