@@ -80,6 +80,7 @@ def start_map(
             options=options,
             samples=inputs.samples(),
             open_session=drafted.open_session,
+            tell=drafted.progress.notice,
         )
         sweep = Sweep(request)
         sweep.start()

@@ -142,6 +142,9 @@ class RemoteFunction(Generic[P, R]):
                 retries: How often an input whose run failed or crashed is run again, as a new
                     run; 0 by default. The function's own `retries` come first, within a run.
                 fail_fast: Whether the first input that fails ends the others.
+                on_interrupt: What Ctrl-C, or another interruption of this program, does to the
+                    runs that have not ended: `cancel` (default), or `detach`, which lets those go
+                    on that are launched. Inputs that are not launched never are, either way.
                 input_mode: What an input is: `single`, the one argument; `args`, a tuple of
                     positional arguments; `kwargs`, a mapping of keyword arguments; `auto`
                     (default), by its type: tuple, mapping, anything else the one argument.

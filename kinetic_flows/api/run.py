@@ -332,12 +332,19 @@ def _followed(ticket: RunTicket, sessions: KeptSession, tail: int | None) -> Ite
     )
     thread.start()
     try:
-        while (batch := lines.get()) is not None:
+        while (batch := _next_batch(lines, ticket)) is not None:
             if isinstance(batch, BaseException):
                 raise batch
             yield from batch
     finally:
         is_over.set()
+
+
+def _next_batch(
+    lines: Queue[list[str] | BaseException | None], ticket: RunTicket
+) -> list[str] | BaseException | None:
+    with told_if_left(run_goes_on(ticket.run_id, ticket.name)):
+        return lines.get()
 
 
 def _read_on(

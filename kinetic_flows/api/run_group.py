@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -10,15 +11,15 @@ from kinetic_flows.api.run import Run, handle_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
-from kinetic_flows.core.interruption import in_thread
+from kinetic_flows.core.interruption import in_thread, pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
+from kinetic_flows.core.signals import heeded_signals, interruption_in
 from kinetic_flows.runs.find import full_id
 from kinetic_flows.runs.group import AttachedGroup, GroupState, MapItem, is_group
 from kinetic_flows.runs.kept_session import KeptSession
-from kinetic_flows.runs.leaving import told_if_left
 from kinetic_flows.runs.results import read_result, unpack_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.wait import wait_for_run
@@ -51,8 +52,8 @@ class GroupSource(Protocol):
         """Launch nothing more and cancel what runs; return when that is done."""
         ...
 
-    def abandon(self) -> None:
-        """Launch nothing more from here; what runs goes on."""
+    def interrupt(self, interruption: BaseException) -> None:
+        """Tell, when this program is interrupted, what becomes of the runs; end them if need be."""
         ...
 
 
@@ -175,7 +176,6 @@ class RunGroup(Generic[R]):
         self._source.cancel()
 
     def _ended(self, timeout_seconds: float | None) -> Iterator[MapItem]:
-        go_on = f"the runs of group {self.id} go on: `kinetic runs cancel {self.id}` ends them"
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         state, position = self._source.state, 0
         while True:
@@ -193,18 +193,22 @@ class RunGroup(Generic[R]):
                     value=self.id,
                     hint="they go on; wait longer, or cancel them with .cancel()",
                 )
-            with told_if_left(go_on):
-                self._wait(min(seconds, WAIT_SECONDS))
+            self._wait(min(seconds, WAIT_SECONDS))
         if state.failure is not None:
             raise state.failure.with_traceback(None)
 
     def _wait(self, seconds: float) -> None:
-        try:
-            self._source.wait(seconds)
-        except BaseException:
-            # The program is to end, or to do something else; it must not stay to launch the rest.
-            self._source.abandon()
-            raise
+        # A thread that gives up is left alone by signals, and leaves the group alone.
+        pause(0)
+        is_main = threading.current_thread() is threading.main_thread()
+        with heeded_signals():
+            try:
+                self._source.wait(seconds)
+            except BaseException as error:
+                interruption = interruption_in(error)
+                if interruption is not None and is_main:
+                    self._source.interrupt(interruption)
+                raise
 
     def _in_order(self) -> Iterator[MapItem]:
         """Yield every item by its place, those between them that nobody launched included."""

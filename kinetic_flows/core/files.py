@@ -15,8 +15,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from kinetic_flows.core.interruption import is_interruptible, pause
+
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
+LOCK_LOOK_SECONDS = 0.01
 
 OWN_DIRECTORIES = frozenset(
     {"bootstraps", "cache", "clients", "environments", "history", "images", "keys", "locks"}
@@ -96,8 +99,22 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     """
     private_directory(path.parent)
     with os.fdopen(open_private(path), "r+b") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_interruptible():
+            _lock_unless_interrupted(lock)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _lock_unless_interrupted(lock: IO[bytes]) -> None:
+    """Lock a file in a thread, which no signal gets out of a wait for the kernel."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pause(LOCK_LOOK_SECONDS)
+        else:
+            return
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from kinetic_flows.core.signals import heeded_signals
 
 if TYPE_CHECKING:
     import asyncio
+    import subprocess
 else:
     # A third of what `import kinetic` with `kinetic.run` takes.
     asyncio = LazyModule("asyncio")
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
 """How often work that waits for threads of its own looks whether it is to stop."""
+
+ECHO_SECONDS = 0.3
+"""How long after a process has failed it may turn out that the work was interrupted."""
 
 _interruption: ContextVar[threading.Event | None] = ContextVar("interruption", default=None)
 
@@ -69,6 +73,11 @@ def pause(seconds: float) -> None:
     interruption = _interruption.get() or threading.Event()
     if interruption.wait(seconds):
         raise KeyboardInterrupt
+
+
+def is_interruptible() -> bool:
+    """Whether this work is to be interrupted by others, as no signal reaches its thread."""
+    return _interruption.get() is not None
 
 
 def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> list[R]:
@@ -118,6 +127,38 @@ def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> l
     if failures:
         raise failures[0]
     return cast("list[R]", results)
+
+
+@contextmanager
+def stopped_if_interrupted(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Stop a process that this work waits for when the work is interrupted.
+
+    A terminal sends Ctrl-C to it, too; `kill`, a notebook and a time limit do not.
+
+    Args:
+        process: The process, which the block waits for.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, or the work in this thread was interrupted.
+    """
+    interruption = _interruption.get()
+    if interruption is not None:
+        threading.Thread(target=_stop, args=(process, interruption), daemon=True).start()
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        raise
+    if interruption is not None and process.wait():
+        # The terminal's Ctrl-C may have ended it before this work was told.
+        pause(ECHO_SECONDS)
+
+
+def _stop(process: subprocess.Popen[str], interruption: threading.Event) -> None:
+    while process.poll() is None:
+        if interruption.wait(LOOK_SECONDS):
+            process.terminate()
+            return
 
 
 def interruptible(interruption: threading.Event) -> None:

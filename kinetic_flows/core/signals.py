@@ -105,6 +105,15 @@ def interruption_in(
     return None
 
 
+def cause_in_words(interruption: BaseException) -> str:
+    """Name what interrupted some work, as people say it."""
+    if isinstance(interruption, Terminated):
+        return str(interruption)
+    if isinstance(interruption, KeyboardInterrupt):
+        return "Ctrl-C"
+    return f"{type(interruption).__name__}: {interruption}".rstrip(": ")
+
+
 def _unhandled() -> tuple[int, ...]:
     """Return those signals that have the default handler."""
     return tuple(number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL)

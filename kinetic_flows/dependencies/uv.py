@@ -19,6 +19,7 @@ import uv
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.interruption import stopped_if_interrupted
 from kinetic_flows.dependencies.closure import ways_out
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.lines import Line, normalized, passed_on
@@ -74,22 +75,27 @@ class Runner(Protocol):
 def run_process(
     command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], timeout_seconds: float
 ) -> Completed:
-    """Run a program with no input and collect what it prints."""
-    try:
-        done = subprocess.run(
+    """Run a program with no input and collect what it prints; stop it when this is interrupted."""
+    with (
+        subprocess.Popen(
             list(command),
             cwd=cwd,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"{Path(command[0]).name} took over {timeout_seconds:.0f} s") from error
-    return Completed(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+        ) as process,
+        stopped_if_interrupted(process),
+    ):
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            took = f"{Path(command[0]).name} took over {timeout_seconds:.0f} s"
+            raise TimeoutError(took) from error
+    return Completed(exit_code=process.returncode, stdout=stdout, stderr=stderr)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ further inputs are launched.
 
 from __future__ import annotations
 
-import atexit
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -22,8 +21,15 @@ from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, INPUTS_ARTIFACT
 from kinetic_flows.clients.prefect.work_pools import WorkPools, ensure_worker_pool
 from kinetic_flows.code.call_names import SweepNames
 from kinetic_flows.core.display import for_markdown
+from kinetic_flows.core.exits import (
+    at_exit,
+    end_by_interrupt,
+    is_ended_by_interrupt,
+    wait_for_nothing,
+)
 from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.run_ids import short_id
+from kinetic_flows.core.signals import cause_in_words
 from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.map_driver import Control, SweepDriver
 from kinetic_flows.flows.prepare import prepare
@@ -51,6 +57,7 @@ class SweepRequest:
         samples: Some of the inputs, which tell in what they differ; none where they are not
             there yet.
         open_session: Opens a session in the thread that calls it.
+        tell: Told what becomes of the runs when the program is interrupted.
     """
 
     draft: Draft
@@ -59,6 +66,7 @@ class SweepRequest:
     options: SweepOptions
     samples: Sequence[Arguments]
     open_session: Callable[[], AbstractContextManager[Session]]
+    tell: Callable[[str], None]
 
 
 class Sweep:
@@ -73,6 +81,7 @@ class Sweep:
         self._control = Control()
         self._is_ready = threading.Event()
         self._interruption = threading.Event()
+        self._has_ended = threading.Event()
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._work,), name=GROUP_FLOW, daemon=True
         )
@@ -90,13 +99,14 @@ class Sweep:
         self._thread.start()
         try:
             self._is_ready.wait()
-        except BaseException:  # Ctrl-C, a signal, a time limit around us
+        except BaseException as error:  # Ctrl-C, a signal, a time limit around us
             self._interruption.set()
-            self._thread.join()
+            self._await_end()
+            self._tell(f"{cause_in_words(error)}: no input was launched")
             raise
         if self.state.is_over and self.state.failure is not None:
             raise self.state.failure.with_traceback(None)
-        _at_exit(self._finish_launching)
+        at_exit(self._end_with_program)
 
     def wait(self, seconds: float) -> None:
         """Wait until an input has ended, but no longer than a limit."""
@@ -105,18 +115,65 @@ class Sweep:
     def cancel(self) -> None:
         """Launch nothing more and cancel what runs; return when that is done."""
         self._control.cancel()
-        self._thread.join()
+        self._await_end()
 
-    def abandon(self) -> None:
-        """Launch nothing more; what runs goes on."""
+    def interrupt(self, interruption: BaseException) -> None:
+        """End the runs, or leave them, as the options say, and tell what becomes of them.
+
+        Args:
+            interruption: What interrupted the program.
+        """
+        if self.state.is_over:
+            return
         self._control.launch_no_more()
-        self._control.detach()
-        self._thread.join(ABANDON_SECONDS)
+        if self._request.options.on_interrupt == "detach":
+            self._leave(ABANDON_SECONDS)
+            return
+        why = cause_in_words(interruption)
+        self._tell(f"{why}: cancelling the runs of group {self.group_id} ...")
+        try:
+            self.cancel()
+        except KeyboardInterrupt:
+            # Once more: the person wants to wait for nothing. The first one is raised.
+            self._leave(0)
+            wait_for_nothing()
+            return
+        self._tell(f"group {self.group_id} is cancelled: {self._so_far()}; {self.url} shows it")
 
-    def _finish_launching(self) -> None:
-        """Let the program end when every input is launched, without waiting for its end."""
+    def _leave(self, seconds: float) -> None:
+        """Launch nothing more, and wait neither for what runs nor long for what is launched."""
         self._control.detach()
-        self._thread.join()
+        self._await_end(seconds)
+        self._tell(
+            f"runs of group {self.group_id} go on ({self._so_far()}): {self.url} shows them, "
+            f"`kinetic runs cancel {short_id(self.group_id)}` ends them"
+        )
+
+    def _so_far(self) -> str:
+        """Say how many inputs are in each state, those that were not launched included."""
+        counts = dict(self.state.counts())
+        left = (self._request.count or 0) - sum(counts.values())
+        parts = [f"{count} {state.lower()}" for state, count in counts.items()]
+        return ", ".join([*parts, f"{left} not launched"] if left > 0 else parts) or "none launched"
+
+    def _await_end(self, seconds: float | None = None) -> None:
+        # A `join` that Ctrl-C ends takes the thread for ended (Python 3.11).
+        self._has_ended.wait(seconds)
+
+    def _tell(self, text: str) -> None:
+        self._request.tell(text)
+
+    def _end_with_program(self) -> None:
+        """Let the program end when every input is launched, without waiting for its end."""
+        try:
+            if is_ended_by_interrupt():
+                self.interrupt(KeyboardInterrupt())
+            self._control.detach()
+            self._await_end()
+        except KeyboardInterrupt as interrupt:
+            # Whatever is raised here, the interpreter prints and forgets.
+            self.interrupt(interrupt)
+            end_by_interrupt()
 
     def _work(self) -> None:
         interruptible(self._interruption)
@@ -129,6 +186,7 @@ class Sweep:
         finally:
             self.state.close(failure)
             self._is_ready.set()
+            self._has_ended.set()
 
     def _drive(self, session: Session) -> None:
         """Run the flow."""
@@ -204,17 +262,6 @@ class Sweep:
 
 def _is_a_failure(item: MapItem) -> bool:
     return item.has_failed and item.state_type != "CANCELLED"
-
-
-def _at_exit(hook: Callable[[], None]) -> None:
-    """Call a hook when the program ends, while threads can still be started.
-
-    `atexit` comes too late for that, and `concurrent.futures` and Prefect use the same door.
-    """
-    register: Callable[[Callable[[], None]], Any] = getattr(
-        threading, "_register_atexit", atexit.register
-    )
-    register(hook)
 
 
 def publish_inputs(items: Sequence[MapItem], session: Session) -> None:

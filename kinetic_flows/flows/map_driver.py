@@ -64,8 +64,9 @@ class Control:
         self.launches_no_more = False
 
     def cancel(self) -> None:
-        """Ask that no more runs are launched, and that those launched are cancelled."""
+        """Ask that no more runs are launched, and that those launched are cancelled and end."""
         self.is_cancelling = self.launches_no_more = True
+        self.is_detached = False
         self.notify()
 
     def launch_no_more(self) -> None:

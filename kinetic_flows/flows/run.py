@@ -21,9 +21,10 @@ from kinetic_flows.clients.prefect.flow_names import (
 )
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import KineticError, RunCancelled, RunError
+from kinetic_flows.core.exits import wait_for_nothing
 from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.signals import Terminated, interruption_in
+from kinetic_flows.core.signals import cause_in_words, interruption_in
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.prepare import prepare
@@ -150,22 +151,21 @@ class _Call:
     def _cancel(self, interruption: BaseException) -> None:
         """Cancel the run that was created for an interrupted call."""
         ticket, progress = self._created, self._session.progress
+        why = cause_in_words(interruption)
         if ticket is None:
+            progress.notice(f"{why}: nothing was launched")
             return
-        why = "Ctrl-C" if type(interruption) is KeyboardInterrupt else _named(interruption)
-        progress.notice(f"cancelling run {ticket.run_id} ({why}) ...")
+        progress.notice(f"{why}: cancelling run {ticket.run_id} of {ticket.name} ...")
         try:
             cancel(ticket, self._session)
         except KineticError as failure:
             progress.warning(f"{failure.message}; {_goes_on(ticket)}")
+        except KeyboardInterrupt:
+            # Once more: the person wants to wait for nothing. The first one is raised.
+            progress.warning(f"not waiting until it has stopped: {_goes_on(ticket)}")
+            wait_for_nothing()
         else:
             progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
-
-
-def _named(interruption: BaseException) -> str:
-    if isinstance(interruption, Terminated):
-        return str(interruption)
-    return f"{type(interruption).__name__}: {interruption}".rstrip(": ")
 
 
 def _goes_on(ticket: RunTicket) -> str:

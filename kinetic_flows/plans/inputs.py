@@ -16,6 +16,7 @@ SAMPLES = 16
 """How many inputs are compared before the first is run, to name runs by what differs."""
 
 InputMode = Literal["auto", "single", "args", "kwargs"]
+OnInterrupt = Literal["cancel", "detach"]
 
 
 class MapOptions(TypedDict, total=False):
@@ -29,6 +30,11 @@ class MapOptions(TypedDict, total=False):
 
     fail_fast: bool
     """Whether the first input that fails for good ends the others."""
+
+    on_interrupt: OnInterrupt
+    """What Ctrl-C, or another interruption of this program, does to the runs that have not ended:
+    `cancel` (the default), or `detach`, which lets those go on that are launched. Inputs that are
+    not launched never are, either way."""
 
     input_mode: InputMode
     """What an input is: the one argument (`single`), all positional arguments (`args`), all keyword
@@ -46,6 +52,7 @@ class SweepOptions:
     max_concurrent: int = 64
     retries: int = 0
     fail_fast: bool = False
+    on_interrupt: OnInterrupt = "cancel"
     input_mode: InputMode = "auto"
     work_queue: str | None = None
 
@@ -53,6 +60,7 @@ class SweepOptions:
         check.count("max_concurrent", self.max_concurrent, least=1)
         check.count("retries", self.retries)
         check.flag("fail_fast", self.fail_fast)
+        check.choice("on_interrupt", self.on_interrupt, get_args(OnInterrupt))
         check.choice("input_mode", self.input_mode, get_args(InputMode))
         if self.work_queue is not None and not _is_a_name(self.work_queue):
             check.refuse(

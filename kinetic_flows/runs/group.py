@@ -12,7 +12,10 @@ from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.labels import INDEX_LABEL
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.run_ids import short_id
+from kinetic_flows.core.signals import cause_in_words
 from kinetic_flows.runs.cancel import cancel
+from kinetic_flows.runs.leaving import tell_left
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import synced_record, ticket_of
 
@@ -194,8 +197,12 @@ class AttachedGroup:
                     cancel(item.ticket, session)
             self.refresh(session)
 
-    def abandon(self) -> None:
-        """Nothing is launched from here."""
+    def interrupt(self, interruption: BaseException) -> None:
+        """Tell that the runs go on: nothing was launched from here."""
+        tell_left(
+            f"{cause_in_words(interruption)}: the runs of group {self._id} go on, "
+            f"`kinetic runs cancel {short_id(self._id)}` ends them"
+        )
 
 
 def is_retried(record: RunRecord, tries: int, retries: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.core.signals import heeded_signals, interruption_in
 from kinetic_flows.core.terminal import terminal_progress
@@ -22,13 +23,19 @@ def told_if_left(what: str) -> Iterator[None]:
             yield
         except BaseException as error:
             if interruption_in(error) is not None:
-                terminal_progress(quiet=load_settings().quiet).notice(what)
+                tell_left(what)
             raise
+
+
+def tell_left(what: str) -> None:
+    """Say what goes on."""
+    terminal_progress(quiet=load_settings().quiet).notice(what)
 
 
 def run_goes_on(run_id: str, name: str) -> str:
     """Say that a run goes on, and what can be done about it."""
+    short = short_id(run_id)
     return (
-        f"run {run_id} of {name} goes on: `kinetic runs result {run_id}` waits for it, "
-        f"`kinetic runs cancel {run_id}` ends it"
+        f"run {run_id} of {name} goes on: `kinetic runs show {short}` shows it, "
+        f"`kinetic runs result {short}` waits for it, `kinetic runs cancel {short}` ends it"
     )

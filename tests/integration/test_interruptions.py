@@ -22,6 +22,7 @@ from projects import Project, make_project
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.runs.session import own_session
 
 FUNCTIONS = """
@@ -163,17 +164,35 @@ def test_waiting_for_what_goes_on_is_left_with_its_id(
     with pytest.raises(KeyboardInterrupt):
         run.result()
     eventually(lambda: run.state == "Running")
-    assert f"`kinetic runs result {run.id}` waits for it" in capfd.readouterr().err
+    assert f"`kinetic runs result {short_id(run.id)}` waits for it" in capfd.readouterr().err
     run.cancel()
 
-    group = functions.sleepy.map([str(tmp_path / "in a group")])
-    _once_started(tmp_path / "in a group", _kill(signal.SIGINT))
+
+def test_ctrl_c_leaves_the_launched_runs_of_a_sweep_when_asked_to(
+    functions: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(tmp_path / name) for name in "abc"]
+    group = functions.sleepy.map(paths, max_concurrent=1, on_interrupt="detach")
+    _once_started(Path(paths[0]), _kill(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         group.results()
-    assert f"`kinetic runs cancel {group.id}` ends them" in capfd.readouterr().err
-    group.cancel()
-    for each in group.runs:
-        each.cancel()
+    (run,) = group.runs
+    eventually(lambda: run.state == "Running")
+    told = capfd.readouterr().err
+    assert "(1 running, 2 not launched)" in told or "(1 pending, 2 not launched)" in told
+    assert f"`kinetic runs cancel {short_id(group.id)}` ends them" in told
+    run.cancel()
+
+
+def test_following_the_lines_of_a_run_that_goes_on_is_left_with_its_id(
+    functions: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = functions.sleepy.submit(str(tmp_path / "on"))
+    _once_started(tmp_path / "on", _kill(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        list(run.logs(follow=True))
+    assert f"`kinetic runs cancel {short_id(run.id)}` ends it" in capfd.readouterr().err
+    run.cancel()
 
 
 def test_ctrl_c_between_two_tasks_is_ctrl_c(

@@ -18,6 +18,7 @@ from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.interruption import stopped_if_interrupted
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
@@ -133,15 +134,18 @@ class LocalEnvironments:
     def _uv(self, arguments: list[str], on_output: Callable[[str], None]) -> None:
         """Run uv, passing on what it prints as it prints it."""
         lines: list[str] = []
-        with subprocess.Popen(
-            [find_uv(), *arguments],
-            env={**self._environ, "UV_NO_PROGRESS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
+        with (
+            subprocess.Popen(
+                [find_uv(), *arguments],
+                env={**self._environ, "UV_NO_PROGRESS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as process,
+            stopped_if_interrupted(process),
+        ):
             for line in process.stdout or ():
                 lines.append(line.rstrip())
                 on_output(lines[-1])

@@ -141,13 +141,19 @@ class Followers:
 def cancelled_if(
     is_abandoned: Callable[[], bool], builds: CloudBuild, build: str
 ) -> Iterator[None]:
-    """Cancel a build when the client that follows it is interrupted and no other one does."""
+    """Cancel a build when the client that follows it is interrupted and no other one does.
+
+    What became of it is noted on the interruption.
+    """
     try:
         yield
     except KineticError:
         raise
-    except BaseException:
+    except BaseException as interruption:
         with contextlib.suppress(KineticError):  # the interruption matters more
             if is_abandoned():
                 builds.cancel(build)
+                interruption.add_note(f"build {build} was cancelled: nobody else waits for it")
+            else:
+                interruption.add_note(f"build {build} goes on: others wait for it, too")
         raise
