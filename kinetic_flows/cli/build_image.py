@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from kinetic_flows.cli.build_image_report import (
     print_summary,
     say,
 )
+from kinetic_flows.cli.documents import error_document, print_json
 from kinetic_flows.cli.questions import confirmed, is_terminal
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.deployment_runs import (
@@ -237,8 +237,10 @@ def run_deployment(
     full_name = name if "/" in name else f"{BUILD_IMAGE_FLOW}/{name}"
     run_id, url = start_deployment(api_url, full_name, given)
     if detach:
-        told = json.dumps({"id": run_id, "url": url}) if as_json else f"{run_id}\n{url}"
-        print(for_terminal(told))
+        if as_json:
+            print_json({"id": run_id, "url": url})
+        else:
+            print(for_terminal(f"{run_id}\n{url}"))
         return
     say(f"{full_name} was asked for run {run_id}\n  watch it at {url}")
     try:
@@ -251,9 +253,10 @@ def run_deployment(
             f"  cancel it with: kinetic prefect flow-run cancel {run_id}"
         )
         raise
-    if as_json:
-        print(json.dumps({"id": run_id, "url": url, "state": ended.state_name}))
     error = ending_error(ended, url)
+    if as_json:
+        told = {"id": run_id, "url": url, "state": ended.state_name}
+        print_json(error_document(error, **told) if error else told)
     if error is not None:
         raise error
     if not as_json:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.platforms.gke.builds.docker_hub import (
     DOCKER_HUB_TOKEN_SECRET,
@@ -45,7 +45,7 @@ def print_summary(plan: BaseImagesPlan, existing_images: Sequence[ExistingImage]
 def print_dry_run(plan: BaseImagesPlan, *, as_json: bool) -> None:
     """Print names, Dockerfiles and build steps."""
     if as_json:
-        print(json.dumps([_described(plan, spec) for spec in plan.specs], indent=2))
+        print_json([_described(plan, spec) for spec in plan.specs])
         return
     for spec in plan.specs:
         print(f"== {spec.name}: {' '.join(spec.references)}")
@@ -68,7 +68,7 @@ def print_outcomes(
             "base_image_repo": request.repository,
             "base_image_tag": request.tag,
         }
-        print(json.dumps(content, indent=2))
+        print_json(content)
         return
     rows = [("image", "result", "MB", "seconds", "digest")]
     rows += [

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.questions import confirmed
+from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
@@ -40,6 +41,8 @@ else:
 
 HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
 pool_app = App(name="pool", help_format="markdown", help_epilogue="")
 
 
@@ -67,6 +70,7 @@ def create(
     namespace: str | None = None,
     cluster: bool = True,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Create the work pool, or bring it up to date, and say what changed.
 
@@ -78,37 +82,52 @@ def create(
         namespace: Kubernetes namespace of the runs; the configured one, or `default`.
         cluster: Whether to make the Service in the cluster, too.
         yes: Do not ask before changes to the template are undone that somebody made.
+        as_json: Print a JSON object.
     """
     settings = _settings()
     pool, place = _named(name, namespace, settings)
     pools = _work_pools(settings)
     change = work_pool.plan_installation(pools, pool)
-    if change.is_edited:
-        _print_changes(f"work pool {pool} differs from the template of this version", change)
-        _confirm(pool, yes=yes)
+    if change.is_edited and not yes:
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            _print_changes(f"work pool {pool} differs from the template of this version", change)
+        _confirm(pool)
     work_pool.install(pools, pool, change)
-    print(f"work pool {pool}: {change.action}")
-    if not change.is_edited:
-        _print_changes(None, change)
+    if not as_json:
+        print(f"work pool {pool}: {change.action}")
+        if not change.is_edited or yes:
+            _print_changes(None, change)
+    service = None
     if cluster:
         with open_cluster(settings) as client:
             made = work_pool.ensure_headless_service(client, place)
-        print(f"service {place}/{HEADLESS_SERVICE}: {'created' if made else 'unchanged'}")
+        service = "created" if made else "unchanged"
+    _tell_of_service(place, service, change, pool, as_json=as_json)
 
 
 @pool_app.command
-def show(*, name: str | None = None, namespace: str | None = None, cluster: bool = True) -> None:
+def show(
+    *,
+    name: str | None = None,
+    namespace: str | None = None,
+    cluster: bool = True,
+    as_json: Json = False,
+) -> None:
     """Say whether the work pool and the Service are there, and up to date.
 
     Args:
         name: The work pool; the configured one, or `kinetic-gke`, by default.
         namespace: Kubernetes namespace of the runs; the configured one, or `default`.
         cluster: Whether to look into the cluster, too.
+        as_json: Print a JSON object.
     """
+    require_something_to_read()
     settings = _settings()
     pool, place = _named(name, namespace, settings)
     change = work_pool.plan_installation(_work_pools(settings), pool)
-    if change.action == "created":
+    if as_json:
+        pass
+    elif change.action == "created":
         print(f"work pool {pool}: missing (`kinetic pool create` makes it)")
     elif change.changes:
         edited = ", some of it by somebody's own changes" if change.is_edited else ""
@@ -116,10 +135,36 @@ def show(*, name: str | None = None, namespace: str | None = None, cluster: bool
         _print_changes(heading, change)
     else:
         print(f"work pool {pool}: up to date")
+    service = None
     if cluster:
         with open_cluster(settings) as client:
             there = work_pool.has_headless_service(client, place)
-        print(f"service {place}/{HEADLESS_SERVICE}: {'there' if there else 'missing'}")
+        service = "there" if there else "missing"
+    _tell_of_service(place, service, change, pool, as_json=as_json)
+
+
+def _tell_of_service(
+    namespace: str,
+    service: str | None,
+    change: work_pool.PoolChange,
+    pool: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what became of the Service, at the end: for machines, all that there is to say."""
+    full_name = f"{namespace}/{HEADLESS_SERVICE}"
+    if as_json:
+        print_json(
+            {
+                "work_pool": pool,
+                "action": change.action,
+                "changes": list(change.changes),
+                "is_edited": change.is_edited,
+                "service": {"name": full_name, "state": service},
+            }
+        )
+    elif service:
+        print(f"service {full_name}: {service}")
 
 
 def _print_changes(heading: str | None, change: work_pool.PoolChange) -> None:
@@ -129,14 +174,14 @@ def _print_changes(heading: str | None, change: work_pool.PoolChange) -> None:
         print(f"  {line}")
 
 
-def _confirm(pool: str, *, yes: bool) -> None:
+def _confirm(pool: str) -> None:
     """Have it confirmed that changes to the template are lost.
 
     Raises:
         UsageError: They are to stay, or there is no terminal to ask at.
     """
     undone = f"work pool {pool} was left as it is"
-    if not yes and not confirmed("Undo these differences?", undone=undone):
+    if not confirmed("Undo these differences?", undone=undone):
         raise UsageError(undone, value=pool, hint="say --yes to bring it up to date all the same")
 
 
@@ -184,7 +229,7 @@ def accelerators(
     pools = _node_pools() if live else None
     rows = [_cells(item, pools) for item in list_accelerators()]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     headings = (*HEADINGS, "node_pools") if live else HEADINGS
     table = [tuple(heading.replace("_", " ") for heading in headings)]

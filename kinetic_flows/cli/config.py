@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.settings.settings import (
     ResolvedSetting,
@@ -27,10 +28,12 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     """
     environ = process_environment()
     local = load_settings(environ)
+    if local.profile:
+        require_something_to_read()
     progress = terminal_progress(quiet=local.quiet)
     rows = describe_settings(configure(local, environ, progress))
     if as_json:
-        print(json.dumps({row.name: _as_json(row) for row in rows}, indent=2))
+        print_json({row.name: _as_json(row) for row in rows})
         return
     print_table([(row.name, _shown(row.value), str(row.source)) for row in rows])
 

@@ -16,6 +16,7 @@ from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import print_launched, print_value
 from kinetic_flows.cli.parameters import read_parameters, type_words
 from kinetic_flows.cli.questions import confirmed
+from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.display import for_terminal, labelled
 from kinetic_flows.core.errors import UsageError
@@ -33,7 +34,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None
     Args:
         as_json: Print a JSON list instead of a table.
     """
-    found = list_deployments()
+    found = list_deployments() if anything_to_read() else []
     if as_json:
         print_json([each.to_json() for each in found])
         return
@@ -54,6 +55,7 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
         name: FUNCTION/NAME, or NAME alone where it is the only one.
         as_json: Print a JSON object instead of text.
     """
+    require_something_to_read()
     found = find_deployment(name)
     if as_json:
         print_json(found.to_json())

@@ -7,9 +7,10 @@ object for each line of a stream. Texts are ASCII, so that no locale can damage 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from kinetic_flows.core.errors import KineticError, RunError, RunFailed
+from kinetic_flows.core.errors import KineticError, RunError, RunFailed, UsageError
 
 _commands: list[bool] = [False]
 """Whether the command has printed its document."""
@@ -29,6 +30,28 @@ def print_json(document: Any) -> None:
     """Print a command's one document."""
     _commands[:] = [True]
     print(json.dumps(document, indent=2))
+
+
+def print_records(records: Iterable[Any], *, as_json: bool, as_json_lines: bool) -> bool:
+    """Print records for machines, if they are asked for; return whether they were.
+
+    Args:
+        records: The records, taken as they are printed.
+        as_json: Print them as one list, at the end.
+        as_json_lines: Print each on a line of its own, as it comes.
+
+    Raises:
+        UsageError: Both are asked for.
+    """
+    if as_json and as_json_lines:
+        raise UsageError("--json and --jsonl do not go together", hint="leave one of them out")
+    if as_json:
+        print_json(list(records))
+    elif as_json_lines:
+        _commands[:] = [True]
+        for record in records:
+            print(json.dumps(record), flush=True)
+    return as_json or as_json_lines
 
 
 def plain(value: Any) -> Any:

@@ -218,12 +218,19 @@ def _remote_function(module: Any, name: str, file_name: str) -> RemoteFunction[.
     )
 
 
-def lock(target: str, /, *, upgrade: bool = False) -> None:
+def lock(
+    target: str,
+    /,
+    *,
+    upgrade: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
     """Print the lock of a function's dependencies, and store it for everyone.
 
     Args:
         target: FILE:FUNCTION, such as train.py:train, or package.module:train.
         upgrade: Resolve again, and replace the stored lock.
+        as_json: Print a JSON object that holds the lock.
     """
     function = load_function(target)
     environ = process_environment()
@@ -240,7 +247,12 @@ def lock(target: str, /, *, upgrade: bool = False) -> None:
         call, settings, platform, cwd=working_directory(), sys_path=sys.path, environ=environ
     )
     locked = lock_draft(draft, environ, upgrade=upgrade)
+    warnings = (*draft.warnings, *locked.warnings)
+    if as_json:
+        told = {"dependencies": draft.source.label, "warnings": warnings, "lock": locked.text}
+        print_json(told)
+        return
     print(f"dependencies: {draft.source.label}", file=sys.stderr)
-    for warning in (*draft.warnings, *locked.warnings):
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(locked.text, end="")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from kinetic_flows.cli.documents import print_json
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import ImageError
@@ -48,6 +48,9 @@ def check_image(
         report = inspect_image(registry, image, required)
     finally:
         registry.close()
-    print(json.dumps(report.to_json(), indent=2) if as_json else for_terminal(report.explain()))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print(for_terminal(report.explain()))
     if report.problems:
         sys.exit(ImageError.exit_code)

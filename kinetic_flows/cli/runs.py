@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -13,9 +12,10 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.api.run import attach
 from kinetic_flows.api.run_group import attach_group
-from kinetic_flows.cli.documents import plain
+from kinetic_flows.cli.documents import plain, print_json, print_records
 from kinetic_flows.cli.examples import add_examples
-from kinetic_flows.cli.outcomes import outcome
+from kinetic_flows.cli.outcomes import errors_told, outcome, print_launched
+from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, RETRY_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
@@ -37,6 +37,7 @@ from kinetic_flows.runs.session import own_session
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
 MAX_DAYS = 36_500
 
@@ -57,6 +58,7 @@ def ls(
     name: str | None = None,
     limit: int = 20,
     as_json: Json = False,
+    as_json_lines: JsonLines = False,
 ) -> None:
     """List runs, newest first.
 
@@ -65,18 +67,20 @@ def ls(
         since: Only runs made later: a date and time, or how long ago, such as 2h or 7d.
         name: Only runs whose own or whose function's name contains this.
         limit: How many at most.
-        as_json: Print a JSON object for each run.
+        as_json: Print a JSON list.
+        as_json_lines: Print a JSON object for each run.
     """
     begin = None if since is None else _moment(since)
     check.count("--limit", limit)
+    if not anything_to_read():
+        if not print_records([], as_json=as_json, as_json_lines=as_json_lines):
+            print("no runs yet: nothing has run with this KINETIC_HOME, and no API is configured")
+        return
     with own_session(NullProgress()) as session:
         records = find_records(session, state=state, since=begin, name=name, limit=limit)
         rows = [_described(record, session.api.run_url(record.id)) for record in records]
-    if as_json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    _print_table(rows)
+    if not print_records(rows, as_json=as_json, as_json_lines=as_json_lines):
+        _print_table(rows)
 
 
 @runs_app.command
@@ -87,11 +91,12 @@ def show(run_id: str, /, *, as_json: Json = False) -> None:
         run_id: Its id, the beginning of it, or its URL.
         as_json: Print a JSON object.
     """
+    require_something_to_read()
     with own_session(NullProgress()) as session:
         record = session.api.read_run(full_id(run_id, session.api))
         row = _described(record, session.api.run_url(record.id))
     if as_json:
-        print(json.dumps(row))
+        print_json(row)
         return
     told = [(name, text) for name, value in row.items() if (text := _shown(value))]
     facts = origin_facts(record.labels)
@@ -106,6 +111,7 @@ def logs(
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     tail: Annotated[int | None, Parameter(name=["--tail", "-n"])] = None,
     as_json: Json = False,
+    as_json_lines: JsonLines = False,
 ) -> None:
     """Print what a run has printed.
 
@@ -113,18 +119,19 @@ def logs(
         run_id: Its id, the beginning of it, or its URL.
         follow: Go on until the run is over; outages of the Prefect API are waited for.
         tail: How many of the last lines to begin with.
-        as_json: Print a JSON object for each line.
+        as_json: Print a JSON list of objects, with --follow when the run is over.
+        as_json_lines: Print a JSON object for each line as it comes.
     """
     if tail is not None:
         check.count("--tail", tail)
+    require_something_to_read()
     run = attach(run_id)
     lines = run.logs(follow=True, tail=tail) if follow else run.logs(tail=tail)
-    for line in lines:
-        if as_json:
-            line = json.dumps({"line": line})
-        elif sys.stdout.isatty():
-            line = output_for_terminal(line)
-        print(line, flush=True)
+    records = ({"line": line} for line in lines)
+    if not print_records(records, as_json=as_json, as_json_lines=as_json_lines):
+        for record in records:
+            line = record["line"]
+            print(output_for_terminal(line) if sys.stdout.isatty() else line, flush=True)
 
 
 @runs_app.command
@@ -143,11 +150,14 @@ def result(
         as_json: Print a JSON object; a value that JSON cannot hold is described.
     """
     check.limit_seconds("--timeout-seconds", timeout)
+    require_something_to_read()
     run = attach(run_id)
-    value = outcome(lambda: run.result(timeout_seconds=timeout))
-    print(
-        json.dumps({"id": run.id, "result": plain(value)}) if as_json else value_for_output(value)
-    )
+    with errors_told(as_json=as_json, id=run.id, url=run.url):
+        value = outcome(lambda: run.result(timeout_seconds=timeout))
+    if as_json:
+        print_json({"id": run.id, "url": run.url, "result": plain(value)})
+    else:
+        print(value_for_output(value))
 
 
 @runs_app.command
@@ -168,11 +178,11 @@ def cancel(run_id: str, /, *, as_json: Json = False) -> None:
         group.cancel()
         counts = group.status_counts()
         told = ", ".join(f"{count} {state}" for state, count in counts.items())
-        print(json.dumps({"id": group.id, "states": counts}) if as_json else f"{group.id}: {told}")
+        _tell({"id": group.id, "states": counts}, f"{group.id}: {told}", as_json=as_json)
         return
     run.cancel()
     state = run.state
-    print(json.dumps({"id": run.id, "state": state}) if as_json else f"{run.id}: {state}")
+    _tell({"id": run.id, "state": state}, f"{run.id}: {state}", as_json=as_json)
 
 
 @runs_app.command
@@ -183,9 +193,7 @@ def retry(run_id: str, /, *, as_json: Json = False) -> None:
         run_id: Its id, the beginning of it, or its URL.
         as_json: Print a JSON object.
     """
-    run = attach(run_id).retry()
-    told = {"id": run.id, "url": run.url}
-    print(json.dumps(told) if as_json else f"{run.id}\n{run.url}")
+    print_launched(attach(run_id).retry(), as_json=as_json)
 
 
 @runs_app.command
@@ -223,7 +231,7 @@ def cleanup(
         "removed": not dry_run,
     }
     if as_json:
-        print(json.dumps(told))
+        print_json(told)
         return
     verb = "would remove" if dry_run else "removed"
     print(
@@ -232,6 +240,14 @@ def cleanup(
     )
     if lifecycle:
         print(_LIFECYCLE_WORDS[ruled])
+
+
+def _tell(document: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print what was done, for machines or for people."""
+    if as_json:
+        print_json(document)
+    else:
+        print(text)
 
 
 def _described(record: RunRecord, url: str) -> dict[str, Any]:

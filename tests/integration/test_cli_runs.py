@@ -87,6 +87,11 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     code, out, _ = command("run", "cli_functions.py:divide", "--left", "9")
     assert (code, out) == (0, "dividing 9.0 by 2.0\n4.5\n")
     assert _json(command("run", "cli_functions.py:divide", "8", "--json"))["result"] == 4.0
+    code, out, err = command("run", "--json", "cli_functions.py:divide", "1", "--right=0")
+    told = json.loads(out)["error"]
+    assert (code, told["type"], told["exit_code"]) == (21, "ZeroDivisionError", 21)
+    assert "line 9, in divide" in told["traceback"]
+    assert "dividing 1.0 by 0.0" in err
     run = _json(command("run", "--detach", "--json", "cli_functions.py:divide", "1", "--right=0"))
     code, _, err = command("runs", "result", run["id"])
     assert code == 21
@@ -106,12 +111,15 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
         command("run", "cli_functions.py:steps", str(tmp_path / "x"), "1", "--detach", "--json")
     )
     assert _json(command("runs", "cancel", waiting["id"], "--json"))["state"] == "Cancelled"
-    listed = command("runs", "ls", "--state", "cancelled", "--json")[1].splitlines()
+    listed = command("runs", "ls", "--state", "cancelled", "--jsonl")[1].splitlines()
     assert waiting["id"] in {json.loads(line)["id"] for line in listed}
     done = _json(command("run", "--detach", "--json", "cli_functions.py:divide", "6"))
     assert _json(command("runs", "result", done["id"], "--json"))["result"] == 3.0
     told = _json(command("runs", "logs", done["id"], "--json"))
-    assert told == {"line": "dividing 6.0 by 2.0"}
+    assert told == [{"line": "dividing 6.0 by 2.0"}]
+    lines = command("runs", "logs", done["id"], "--follow", "--jsonl")[1].splitlines()
+    assert [json.loads(line) for line in lines] == told
+    assert done["id"] in {each["id"] for each in _json(command("runs", "ls", "--json"))}
     cleaned = _json(command("runs", "cleanup", "--older-than-days", "0", "--dry-run", "--json"))
     assert {run["id"], done["id"]} <= set(cleaned["runs"])
     assert cleaned["removed"] is False

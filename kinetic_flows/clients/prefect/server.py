@@ -82,6 +82,7 @@ class BackgroundServer:
     def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
         self.home = home
         self.directory = home / "prefect"
+        self.database = self.directory / "prefect.db"
         self.log_file = self.directory / "server.log"
         self._record = RecordFile(self.directory / "server.json")
         self._life_file = self.directory / "server.alive"
@@ -305,11 +306,10 @@ class BackgroundServer:
 
     def _server_environment(self, port: int) -> dict[str, str]:
         inherited = {k: v for k, v in self._environ.items() if not k.startswith("PREFECT_")}
-        database = self.directory / "prefect.db"
         return {
             **inherited,
             "PREFECT_HOME": str(self.directory),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.database}",
             AUTH_STRING_VARIABLE: make_auth_string(self.directory),
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
