@@ -37,9 +37,10 @@ def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mappin
         drafted = draft(remote, args, kwargs)
         with drafted.open_session() as session:
             launched = execute(drafted.draft, session, wait=True)
+            url = session.api.run_url(launched.ticket.run_id)
     if launched.envelope is None:
         raise LookupError("a run that was waited for has no result envelope")
-    return unpack_result(launched.envelope, launched.ticket)
+    return unpack_result(launched.envelope, launched.ticket, url=url)
 
 
 def submit(

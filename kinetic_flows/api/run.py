@@ -140,7 +140,7 @@ class Run(Generic[R]):
             RunError: It ended without a value.
             Exception: The function's own exception.
         """
-        value: R = unpack_result(self._envelope(timeout_seconds), self.ticket)
+        value: R = unpack_result(self._envelope(timeout_seconds), self.ticket, url=self.url)
         return value
 
     def _envelope(self, timeout_seconds: float | None) -> ResultEnvelope:

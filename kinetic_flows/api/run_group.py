@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from kinetic_flows.api.run import Run, handle_of
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
+from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary, tidy
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread, pause
 from kinetic_flows.core.job import RunTicket
@@ -154,6 +154,8 @@ class RunGroup(Generic[R]):
             for item in self._in_order():
                 outcome = _outcome(item, session)
                 if isinstance(outcome, _Raised):
+                    if self._return_exceptions:
+                        tidy(outcome.error)
                     outcomes.append(outcome.error)
                     first = _more_telling(first, outcome.error)
                 else:
@@ -304,7 +306,8 @@ def _outcome(item: MapItem, session: Session) -> Any:
         envelope = read_result(session.platform.store, item.ticket)
         if envelope is None:
             envelope = wait_for_run(item.ticket, session, NullProgress(), is_launched=True)
-        return unpack_result(envelope, item.ticket)
+        url = session.api.run_url(item.ticket.run_id)
+        return unpack_result(envelope, item.ticket, url=url)
     except Exception as error:  # noqa: BLE001 - the function's own
         error.add_note(f"raised by input {item.index}: {item.arguments}")
         return _Raised(error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.cli.documents import error_document, plain, print_json
+from kinetic_flows.core.api_boundary import ApiBoundary
 from kinetic_flows.core.display import value_for_output
 from kinetic_flows.core.errors import KineticError, RunFailed
 from kinetic_flows.core.settings.settings import load_settings
@@ -51,7 +53,7 @@ def print_value(run: Run[Any], *, as_json: bool) -> None:
 def _awaited(run: Run[Any]) -> Any:
     progress = terminal_progress(quiet=load_settings().quiet)
     with told_if_left(run_goes_on(run.id, run.name)), own_session(progress) as session:
-        return unpack_result(wait_for_run(run.ticket, session, progress), run.ticket)
+        return unpack_result(wait_for_run(run.ticket, session, progress), run.ticket, url=run.url)
 
 
 @contextmanager
@@ -83,13 +85,15 @@ def outcome(result: Callable[[], Any]) -> Any:
     Raises:
         RunFailed: The function raised.
     """
+    boundary = ApiBoundary()
     try:
-        return result()
+        with boundary:
+            return result()
     except KineticError:
         raise
     except Exception as error:
-        traceback = "\n".join(getattr(error, "__notes__", ()))
-        if not traceback:
+        if not boundary.let_out_the_functions:
             raise
         what = f"{type(error).__name__}: {error}"
-        raise RunFailed(f"the function raised {what}", remote_traceback=traceback) from error
+        shown = "".join(traceback.format_exception(error))
+        raise RunFailed(f"the function raised {what}", remote_traceback=shown) from error

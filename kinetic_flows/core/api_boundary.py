@@ -43,7 +43,13 @@ def is_at_work() -> bool:
 
 
 class ApiBoundary:
-    """A block at the top of a public function; within another one it changes nothing."""
+    """A block at the top of a public function; within another one it changes nothing.
+
+    Attributes:
+        let_out_the_functions: Whether an exception has left it that a person's function raised.
+    """
+
+    let_out_the_functions = False
 
     def __enter__(self) -> None:
         self._is_outermost = not _is_inside.get()
@@ -58,6 +64,7 @@ class ApiBoundary:
             _is_inside.set(False)
             other_loggers.end_work()
             if error is not None:
+                self.let_out_the_functions, _ = _of_function(error)
                 tidy(error, before=self._before)
         return False
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
+from kinetic_flows.code.remote_traceback import RemoteFrames, split_frames
 from kinetic_flows.code.unpickling import load_raised, load_returned
 from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.artifact_store import ArtifactStore
@@ -118,18 +121,23 @@ def read_result(store: ArtifactStore, run: RunTicket) -> ResultEnvelope | None:
         ) from refusal
 
 
-def unpack_result(envelope: ResultEnvelope, run: RunTicket) -> Any:
+def unpack_result(envelope: ResultEnvelope, run: RunTicket, *, url: str = "") -> Any:
     """Return the value that the function returned, or raise what it raised.
 
+    Args:
+        envelope: The run's result.
+        run: The run.
+        url: Where a browser shows it; empty where that is not known.
+
     Raises:
-        Exception: The function's own exception, with the remote traceback as a note.
+        Exception: The function's own exception, with the traceback that it had there.
         RunError: The function ended in another way, or its outcome cannot be rebuilt here.
     """
     header = envelope.header
     if header.status == "returned":
         return _load_value(envelope, run)
     if header.status == "raised":
-        raise_what_function_raised(_load_exception(envelope, run), None)
+        raise_what_function_raised(*_load_exception(envelope, run, url))
     raise _outcome_error(header, run)
 
 
@@ -198,24 +206,41 @@ def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
         ) from error
 
 
-def _load_exception(envelope: ResultEnvelope, run: RunTicket) -> Exception:
+def _load_exception(
+    envelope: ResultEnvelope, run: RunTicket, url: str
+) -> tuple[Exception, TracebackType | None]:
+    """Return what the function raised, and its traceback, made again from what is told of it."""
     header = envelope.header
-    error, missing = load_raised(envelope.body) if envelope.body else (None, ())
+    pickled, frames = split_frames(envelope.body)
+    error, missing = load_raised(pickled) if pickled else (None, ())
     if not isinstance(error, Exception):
-        return RunFailed(
+        failure = RunFailed(
             f"{run.name} raised {failure_summary(header)}",
             value=run.run_id,
             remote_traceback=header.traceback or None,
         )
+        return failure, None
     if missing:
         error.add_note(f"not importable here, and replaced by stand-ins: {', '.join(missing)}")
     if isinstance(error, ModuleNotFoundError) and error.name:
         _name_package(error, error.name)
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         error.add_note(READ_ONLY_NOTE)
-    if header.traceback:
-        error.add_note(f"Remote traceback of run {run.run_id}:\n{header.traceback.rstrip()}")
-    return error
+    if frames is None:
+        if header.traceback:
+            error.add_note(f"Remote traceback of run {run.run_id}:\n{header.traceback.rstrip()}")
+        return error, None
+    for note in (*frames.changes(), _where(frames, run, url)):
+        error.add_note(note)
+    frames.dress(error)
+    return error, frames.trace()
+
+
+def _where(frames: RemoteFrames, run: RunTicket, url: str) -> str:
+    """Say where the function raised what it raised."""
+    what = f"raised by {run.name} in {'its run' if url else f'run {run.run_id}'}"
+    host = "" if frames.host == socket.gethostname() else f" on {frames.host}"
+    return f"{what}{host}{f': {url}' if url else ''}"
 
 
 def _name_package(error: ModuleNotFoundError, module: str) -> None:

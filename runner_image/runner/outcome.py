@@ -50,12 +50,22 @@ def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None
         _leave(directory, status="returned", type_name=type_name(value), message=message)
 
 
-def leave_exception(directory: str, error: BaseException, traceback: str) -> None:
-    """Leave what the function raised, pickled where that is possible."""
+def leave_exception(
+    directory: str, error: BaseException, traceback: str, frames: bytes = b""
+) -> None:
+    """Leave what the function raised, pickled where that is possible.
+
+    Args:
+        directory: Where the outcome goes.
+        error: The exception.
+        traceback: Its traceback, as it was printed.
+        frames: What is told of its frames, behind the pickle.
+    """
     from .raised import pickle_exception
 
     with _body(directory) as body:
         body.write(pickle_exception(error))
+        body.write(frames)
     _leave(
         directory,
         status="raised",

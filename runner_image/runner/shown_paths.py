@@ -23,6 +23,12 @@ class ShownPaths:
         self._here = f'File "{here}'.encode(errors="surrogateescape")
         self._shown = f'File "{shown}'.encode(errors="surrogateescape")
         self._held = b""
+        self._folders = here, shown
+
+    def file(self, name: str) -> str:
+        """Return the name of a file."""
+        here, shown = self._folders
+        return shown + name[len(here) :] if name.startswith(here) else name
 
     def text(self, text: str) -> str:
         """Return a text that is whole."""

@@ -23,7 +23,7 @@ from .payload import load_call, read_payload
 from .shown_paths import ShownPaths
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 TASK_FILE = "task.json"
 
@@ -75,7 +75,7 @@ def _work(directory: str, task: Mapping[str, Any], stderr: int) -> None:
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
-        leave_exception(directory, error, _show(error, task, stderr))
+        leave_exception(directory, error, _show(error, task, stderr), _frames(error, task))
         return
     leave_value(directory, value, payload["environment"].values())
 
@@ -202,12 +202,28 @@ def _traceback(error: BaseException, task: Mapping[str, Any]) -> str:
     import traceback
 
     explain_missing(error)
+    paths = ShownPaths(task["workspace"], task["root"])
+    return paths.text("".join(traceback.format_exception(type(error), error, _own_part(error))))
+
+
+def _frames(error: BaseException, task: Mapping[str, Any]) -> bytes:
+    """Return what is told of an exception's frames; nothing where that fails."""
+    from .frames import frames_after
+
+    try:
+        paths = ShownPaths(task["workspace"], task["root"])
+        return frames_after(error, _own_part(error), paths.file)
+    except Exception:  # noqa: BLE001 - looking at an exception may run its own code
+        return b""
+
+
+def _own_part(error: BaseException) -> TracebackType | None:
+    """Return an exception's traceback from the function on."""
     here = os.path.dirname(__file__)
     trace = error.__traceback__
     while trace and _is_frame_of_runner(trace.tb_frame, here):
         trace = trace.tb_next
-    paths = ShownPaths(task["workspace"], task["root"])
-    return paths.text("".join(traceback.format_exception(type(error), error, trace)))
+    return trace
 
 
 def _is_frame_of_runner(frame: FrameType, here: str) -> bool:

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -283,7 +284,11 @@ def test_an_exception_is_raised_as_its_own_type_with_the_remote_traceback(
     with pytest.raises(functions.TooBad) as caught:
         functions.bad(7)
     assert caught.value.code == 7
-    assert any("raise TooBad(code)" in note for note in caught.value.__notes__)
+    *_, frame = traceback.extract_tb(caught.value.__traceback__)
+    assert (frame.name, frame.line) == ("bad", "raise TooBad(code)")
+    assert Path(frame.filename) == Path(functions.__file__)
+    (note,) = caught.value.__notes__
+    assert api.run_url(_newest(api).id) in note
     record = _newest(api)
     assert record.state_type == "FAILED"
     assert "TooBad: 7" in record.message
