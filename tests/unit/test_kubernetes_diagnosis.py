@@ -98,12 +98,13 @@ def test_a_suspended_job_waits_for_its_queue():
     assert found is not None
     assert found.cause is Cause.QUEUE
     assert found.message == "queue 'tpus' has not admitted the Job yet"
-    assert "kubectl get workloads" in str(found.hint)
+    assert "`kubectl get workloads --namespace default`" in str(found.hint)
+    assert "`kubectl describe localqueue tpus --namespace default`" in str(found.hint)
 
 
 def test_a_job_suspended_by_hand_says_how_to_resume_it():
     found = explain_waiting(a_job(suspend=True), [], [])
-    assert "kubectl patch job train" in str(found)
+    assert "kubectl patch job train --namespace default --type=merge" in str(found)
 
 
 def test_no_node_pool_says_what_was_asked_for_and_which_exist():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kinetic_flows.clients.deadlines import DeadlineExceeded
 from kinetic_flows.core.errors import KineticError, ObjectNotFoundError, StoreError
 
@@ -37,7 +39,22 @@ def is_credential_error(error: BaseException) -> bool:
     return isinstance(error, GoogleAuthError) and not isinstance(error, TransportError)
 
 
-def store_error(error: Exception, *, bucket: str, name: str) -> Exception:
+@dataclass(frozen=True, kw_only=True)
+class BucketPlace:
+    """A bucket, and where it belongs.
+
+    Attributes:
+        name: Its name.
+        project: The project to make it in; None where that is not known.
+        location: Where to make it, such as `us-central1`; None for Google's choice.
+    """
+
+    name: str
+    project: str | None = None
+    location: str | None = None
+
+
+def store_error(error: Exception, *, bucket: BucketPlace, name: str) -> Exception:
     """Return what to raise for an error of the Cloud Storage client.
 
     Args:
@@ -47,7 +64,7 @@ def store_error(error: Exception, *, bucket: str, name: str) -> Exception:
     """
     if isinstance(error, KineticError):
         return error
-    where = f"gs://{bucket}/{name}"
+    where = f"gs://{bucket.name}/{name}"
     status = status_of(error)
     if status == 404:
         return _not_found(error, bucket, where)
@@ -62,12 +79,13 @@ def store_error(error: Exception, *, bucket: str, name: str) -> Exception:
             f"no access to {where}: {_first_line(error)}",
             value=where,
             hint="grant it with: gcloud storage buckets add-iam-policy-binding "
-            f"gs://{bucket} --member=user:YOU --role=roles/storage.objectUser",
+            f"gs://{bucket.name}{_option('project', bucket.project)} --member=user:YOU "
+            "--role=roles/storage.objectUser",
         )
     return _unavailable(error, status, where)
 
 
-def _not_found(error: Exception, bucket: str, where: str) -> StoreError:
+def _not_found(error: Exception, bucket: BucketPlace, where: str) -> StoreError:
     if is_object_missing(error):
         return ObjectNotFoundError(
             f"the store has no object {where}",
@@ -77,14 +95,19 @@ def _not_found(error: Exception, bucket: str, where: str) -> StoreError:
     return bucket_missing(bucket)
 
 
-def bucket_missing(bucket: str) -> StoreError:
+def bucket_missing(bucket: BucketPlace) -> StoreError:
     """Return the error for a bucket that does not exist."""
+    where = _option("project", bucket.project) + _option("location", bucket.location)
     return StoreError(
-        f"the bucket gs://{bucket} does not exist",
-        value=bucket,
-        hint=f"create it with: gcloud storage buckets create gs://{bucket} "
+        f"the bucket gs://{bucket.name} does not exist",
+        value=bucket.name,
+        hint=f"create it with: gcloud storage buckets create gs://{bucket.name}{where} "
         "--uniform-bucket-level-access",
     )
+
+
+def _option(name: str, value: str | None) -> str:
+    return f" --{name}={value}" if value else ""
 
 
 def _unavailable(error: Exception, status: int | None, where: str) -> StoreError:

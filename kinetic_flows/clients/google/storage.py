@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from kinetic_flows.clients.deadlines import call_with_deadline
 from kinetic_flows.clients.google.errors import (
+    BucketPlace,
     bucket_missing,
     is_object_missing,
     is_precondition,
@@ -70,6 +71,7 @@ class GoogleStore:
         bucket: Name of the bucket, which must exist.
         prefix: Prefix of every object, without a trailing slash; empty for none.
         project: Project that is billed; None for the credentials' own.
+        location: Where the bucket belongs, for who has to make it; None where that is not known.
         endpoint: URL of another Cloud Storage endpoint (a private one, or an emulator's, which
             is plain `http` and asked without credentials); None for Google's.
         credentials: Google credentials; None for Application Default Credentials.
@@ -82,11 +84,13 @@ class GoogleStore:
         *,
         prefix: str = "",
         project: str | None = None,
+        location: str | None = None,
         endpoint: str | None = None,
         credentials: Credentials | None = None,
         timeouts: StoreTimeouts | None = None,
     ) -> None:
         self._bucket_name = bucket
+        self._place = BucketPlace(name=bucket, project=project, location=location)
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._project = project
         self._endpoint = endpoint
@@ -268,7 +272,7 @@ class GoogleStore:
         try:
             return self._call(write, name, self._timeouts.transfer_seconds)
         except ObjectNotFoundError as error:  # a write can miss nothing but the bucket
-            raise bucket_missing(self._bucket_name) from error
+            raise bucket_missing(self._place) from error
 
     def _generation_if_ours(self, name: str, mark: str) -> str | None:
         """Return the generation of an object when a lost answer was to our own write of it."""
@@ -285,7 +289,7 @@ class GoogleStore:
         try:
             return call_with_deadline(call, seconds)
         except Exception as error:
-            raise store_error(error, bucket=self._bucket_name, name=name) from error
+            raise store_error(error, bucket=self._place, name=name) from error
 
     def _options(self) -> dict[str, Any]:
         from google.cloud.storage.retry import (

@@ -28,6 +28,7 @@ from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.dependencies.locking import Locker
@@ -311,7 +312,11 @@ def image_registry(
 def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
     """Return one of the cluster's buckets."""
     return GoogleStore(
-        name, project=cloud.project, endpoint=cloud.storage_endpoint, credentials=credentials
+        name,
+        project=cloud.project,
+        location=region(cloud.zone),
+        endpoint=cloud.storage_endpoint,
+        credentials=credentials,
     )
 
 

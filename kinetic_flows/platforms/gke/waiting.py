@@ -71,17 +71,20 @@ def _urgency(found: Diagnosis) -> int:
 
 def _suspended(job: KubernetesObject) -> Diagnosis:
     queue = (job["metadata"].get("labels") or {}).get(_QUEUE_LABEL)
+    namespace = job["metadata"].get("namespace", "default")
     if queue is None:
         return Diagnosis(
             cause=Cause.QUEUE,
             message="the Job is suspended",
-            hint=f"resume it with `kubectl patch job {job['metadata']['name']} --type=merge "
+            hint=f"resume it with `kubectl patch job {job['metadata']['name']} "
+            f"--namespace {namespace} --type=merge "
             '-p \'{"spec":{"suspend":false}}\'`',
         )
     return Diagnosis(
         cause=Cause.QUEUE,
         message=f"queue {queue!r} has not admitted the Job yet",
-        hint=f"`kubectl get workloads` and `kubectl describe localqueue {queue}` say why",
+        hint=f"`kubectl get workloads --namespace {namespace}` and `kubectl describe "
+        f"localqueue {queue} --namespace {namespace}` say why",
     )
 
 
