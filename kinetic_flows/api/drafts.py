@@ -14,7 +14,8 @@ from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.plans.draft import Call, Draft, draft_call
-from kinetic_flows.plans.plan import RunPlan, plan_call
+from kinetic_flows.plans.plan import RunPlan
+from kinetic_flows.plans.planning import plan_call
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.session import Session, configure, open_session
 
@@ -56,6 +57,23 @@ def draft(
         kwargs: Its keyword arguments.
         may_lack_arguments: Whether arguments may be left out.
     """
+    drafted = _decided(remote, args, kwargs, may_lack_arguments=may_lack_arguments)
+    for notice in drafted.draft.notices:
+        drafted.progress.notice(notice)
+    for warning in drafted.draft.warnings:
+        drafted.progress.warning(warning)
+    return drafted
+
+
+def _decided(
+    remote: RemoteFunction[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    may_lack_arguments: bool,
+    is_only_planned: bool = False,
+) -> Drafted:
+    """Decide what can be decided at once, and tell nothing; a plan starts no server for it."""
     cwd = working_directory()
     call = Call(
         function=remote.fn,
@@ -67,13 +85,10 @@ def draft(
     environ = process_environment()
     local = load_settings(environ)
     progress = terminal_progress(quiet=local.quiet)
-    settings = configure(local, environ, progress, remote.options.cloud)
+    may_start = not is_only_planned
+    settings = configure(local, environ, progress, remote.options.cloud, may_start=may_start)
     platform = choose_platform(settings, environ)
     drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
-    for notice in drafted.notices:
-        progress.notice(notice)
-    for warning in drafted.warnings:
-        progress.warning(warning)
     return Drafted(draft=drafted, progress=progress, environ=environ)
 
 
@@ -82,5 +97,5 @@ def plan(
 ) -> RunPlan:
     """Decide everything about a call and do nothing of it."""
     with usable_home():
-        drafted = draft(remote, args, kwargs, may_lack_arguments=True)
+        drafted = _decided(remote, args, kwargs, may_lack_arguments=True, is_only_planned=True)
         return plan_call(drafted.draft, drafted.environ)

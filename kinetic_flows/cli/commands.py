@@ -54,10 +54,15 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "plan": Command(
-        where="functions:plan",
+        where="plan:plan",
         group=FUNCTIONS,
         help="Print what a call of a function would do, and do nothing of it.",
-        examples=("kinetic plan train.py:train", "kinetic plan train.py:train --json"),
+        examples=(
+            "kinetic plan train.py:train --rate 0.1",
+            "kinetic plan train.py:train --files",
+            "kinetic plan train.py:train --accelerator l4x2:spot",
+            "kinetic plan train.py:train --json | jq .obstacles",
+        ),
     ),
     "lock": Command(
         where="functions:lock",

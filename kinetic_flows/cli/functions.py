@@ -1,4 +1,4 @@
-"""`kinetic run`, `kinetic plan` and `kinetic lock`: commands about one function of a file."""
+"""`kinetic run` and `kinetic lock`: commands about one function of a file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from kinetic_flows.api.remote_function import RemoteFunction
-from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.outcomes import outcome, output_aside, print_launched, print_value
 from kinetic_flows.code.root import working_directory
-from kinetic_flows.core.display import for_terminal, value_for_output
 from kinetic_flows.core.errors import UsageError, suggest
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
@@ -123,20 +121,6 @@ def _awaited(value: Any) -> Any:
         return await awaitable
 
     return asyncio.run(partial(wait, value)())
-
-
-def plan(target: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
-    """Print what a call of a function would do, and do nothing of it.
-
-    Args:
-        target: FILE:FUNCTION, such as train.py:train, or package.module:train.
-        as_json: Print a JSON object instead of text.
-    """
-    decided = load_function(target).plan()
-    if as_json:
-        print_json(decided.to_json())
-        return
-    print(for_terminal(decided.explain()))
 
 
 def load_function(target: str) -> RemoteFunction[..., Any]:

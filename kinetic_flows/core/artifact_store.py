@@ -37,6 +37,10 @@ class ArtifactStore(Protocol):
         """Where the store is, as the runner is told: `file:///…` or `gs://bucket/prefix`."""
         ...
 
+    def check(self) -> None:
+        """Raise `StoreError` where nothing can be kept: the bucket is missing, or out of reach."""
+        ...
+
     def get(self, name: str) -> StoredObject:
         """Return an object; raise `ObjectNotFoundError` when there is none."""
         ...

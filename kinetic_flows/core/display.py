@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from textwrap import wrap
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 _LINE_ENDS = re.compile(r"[\r\n]")
@@ -19,6 +20,7 @@ _ORDERS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 _KEPT_OF_OUTPUT = re.compile(r"\x1b\[[0-9;:]*[mK]|\r")
+_NARROWEST = 30
 _MARKUP = re.compile(r"[\\\\\[\]<>&`*_|]")
 
 
@@ -50,11 +52,32 @@ def value_for_output(value: object) -> str:
     return for_terminal(str(value)) if sys.stdout.isatty() else str(value)
 
 
-def labelled(rows: Iterable[tuple[str, str]]) -> str:
-    """Return rows of a label and a text as lines, the labels aligned at their ends."""
+def labelled(
+    rows: Iterable[tuple[str, str]], *, label_width: int = 0, columns: int | None = None
+) -> str:
+    """Return rows of a label and a text as lines, the labels aligned at their ends.
+
+    Args:
+        rows: The rows.
+        label_width: How wide labels are at least, for what stands above and below.
+        columns: How wide a line may be before its text goes on below itself; None for any width.
+    """
     rows = list(rows)
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label.rjust(width)}  {text}" for label, text in rows)
+    width = max((len(label) for label, _ in rows), default=0)
+    width = max(width, label_width)
+    indent = " " * (width + 2)
+    return "\n".join(
+        f"{label.rjust(width)}  {_folded(text, indent, columns)}" for label, text in rows
+    )
+
+
+def _folded(text: str, indent: str, columns: int | None) -> str:
+    """Return a text whose further lines stand below its first; words and paths stay whole."""
+    room = max((columns or 0) - len(indent), _NARROWEST)
+    if columns is None or len(text) <= room:
+        return text
+    lines = wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return f"\n{indent}".join(lines)
 
 
 def for_markdown(text: str) -> str:

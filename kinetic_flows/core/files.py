@@ -222,7 +222,7 @@ def listed(paths: Sequence[str], *, limit: int) -> str:
 
 
 def size_in_units(size_bytes: int) -> str:
-    """Write a size for people."""
+    """Write a size for people: `205 bytes`, `1.5 MB`."""
     from humanize import naturalsize
 
-    return naturalsize(size_bytes)
+    return naturalsize(size_bytes).replace("Byte", "byte")

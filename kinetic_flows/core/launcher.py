@@ -98,6 +98,35 @@ class Preflight:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoolRoom:
+    """A node pool with what its nodes have.
+
+    Attributes:
+        pool: The node pool.
+        nodes: How many nodes it has now; None when they may not be listed.
+        chips: Chips or GPUs of all its nodes.
+        free_chips: How many of them no pod asks for; None when pods may not be listed.
+    """
+
+    pool: NodePool
+    nodes: int | None = None
+    chips: int = 0
+    free_chips: int | None = None
+
+    def __str__(self) -> str:
+        if self.nodes is None:
+            return self.pool.name
+        counted = f"{self.nodes} node" + ("" if self.nodes == 1 else "s")
+        if not self.nodes:
+            return f"{self.pool.name}: no node now"
+        if not self.chips:
+            return f"{self.pool.name}: {counted}"
+        if self.free_chips is None:
+            return f"{self.pool.name}: {counted}, {self.chips} chips"
+        return f"{self.pool.name}: {counted}, {self.free_chips} of {self.chips} chips free"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observation:
     """A launched process as it was at one moment.
 
@@ -166,6 +195,10 @@ class Launcher(Processes, Protocol):
 
     def node_pools(self) -> tuple[NodePool, ...] | None:
         """Return the node pools that runs can be launched on; None when they are not known."""
+        ...
+
+    def rooms(self) -> tuple[PoolRoom, ...] | None:
+        """Return the node pools with what is free in them; None when that is not known."""
         ...
 
 

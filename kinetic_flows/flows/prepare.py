@@ -29,6 +29,7 @@ from kinetic_flows.flows.prepare_tasks import (
 )
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.look_ahead import left_to_worker
 from kinetic_flows.platforms.image_sources import (
     DecidedBaseImage,
     DecidedOwnImage,
@@ -75,11 +76,7 @@ def _look_ahead(draft: Draft, session: Session) -> None:
     if session.platform.dispatch == "client":
         preflight_task(draft, session)
         return
-    pool = session.platform.worker_pool.name
-    session.progress.notice(
-        f"left to a Prefect worker of work pool {pool}: from here no Jobs may be created in the "
-        "cluster (KINETIC_DISPATCH=client says what is missing)"
-    )
+    session.progress.notice(left_to_worker(session.platform.worker_pool.name))
 
 
 def _prepare_project_image(

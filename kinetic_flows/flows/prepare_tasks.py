@@ -24,14 +24,12 @@ from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.code.upload import code_spec, upload_code
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
-from kinetic_flows.core.errors import LaunchError, suggest
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, ObjectRef, RequirementsSpec
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
 from kinetic_flows.dependencies.installation import plan_installation, upload_installation
 from kinetic_flows.dependencies.locking import Lock
@@ -42,6 +40,7 @@ from kinetic_flows.flows.steps import BuildOutput, publish_link, step
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.draft import Draft, lock_draft
+from kinetic_flows.plans.look_ahead import look_ahead
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.image_sources import DecidedBaseImage
 from kinetic_flows.runs.session import Session
@@ -258,26 +257,12 @@ def preflight_task(draft: Draft, session: Session) -> None:
         LaunchError: The launch could not succeed: every reason is listed.
     """
     with step(session.progress, TASK_PREFLIGHT) as current:
-        platform, options = session.platform, draft.call.options
-        template = session.base_job_template or platform.worker_pool.template()
-        _refuse_unknown(platform.chosen_variables(options), template)
-        found = platform.launcher.preflight(
-            platform.launch_needs(draft.accelerator, draft.mode, options, template, session.api.url)
-        )
+        template = session.base_job_template
+        found = look_ahead(draft, session.platform, template, session.api.url)
         for warning in found.warnings:
             current.warn(warning)
         found.raise_for_problems()
         current.finish(f"the cluster is ready for {draft.accelerator}")
-
-
-def _refuse_unknown(chosen: Mapping[str, Any], template: Mapping[str, Any]) -> None:
-    known = (template.get("variables") or {}).get("properties") or {}
-    for name in unknown_variables(chosen, template):
-        raise LaunchError(
-            f"the work pool's template has no variable {name!r}, which job_variables sets",
-            value=name,
-            hint=suggest(name, known),
-        )
 
 
 def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -1,27 +1,15 @@
-"""The plan of one call: everything decided before the first side effect."""
+"""The plan of one call: everything decided before the first side effect, as values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
-from kinetic_flows.core.display import labelled
-from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest, size_in_words
-from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.public_names import public
-from kinetic_flows.dependencies.explain import explain_change
-from kinetic_flows.dependencies.locking import Lock
-from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
-from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
-from kinetic_flows.plans.draft import Draft, job_request, lock_draft
-from kinetic_flows.platforms.choose import title_of
-from kinetic_flows.platforms.image_sources import DecidedImage, DecidedProjectImage
-
-PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
-"""Stands for the id that a planned run has not got yet."""
+from kinetic_flows.plans.plan_words import explained, summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +20,60 @@ class CodeSummary:
     size_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlannedFile:
+    """A file that ships: its path below the project, and its size."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedVariable:
+    """An environment variable that a run has besides its image's own.
+
+    Attributes:
+        name: Its name; of a whole Secret of the cluster, that Secret's.
+        value: Its value; None for what may be a secret, and for what only the cluster knows.
+        source: Who gives it.
+    """
+
+    name: str
+    value: str | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastRuns:
+    """How long something took the last times that it ended well.
+
+    Attributes:
+        count: How often.
+        median_seconds: Half of them took less.
+        last_seconds: How long the last one took.
+        last_ended: When it ended.
+    """
+
+    count: int
+    median_seconds: float
+    last_seconds: float
+    last_ended: datetime
+
+
 @public
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """Everything decided about one call.
+    """Everything decided about one call, by `train.plan(...)`; nothing of it has been done.
+
+    `print(plan)` says all of it; in a notebook and in a REPL its name alone says the most
+    important. What had to be asked was asked when the plan was made: no attribute asks anything.
+
+    Example:
+        ```python
+        plan = train.with_options(accelerator="tpu-v6e-8").plan(rate=0.1)
+        if plan.obstacles or not plan.cached:
+            print(plan)
+        ```
 
     Attributes:
         name: The function's name.
@@ -57,8 +95,27 @@ class RunPlan:
         filtered: Requirements that are left out because the image has the accelerator's own
             version, a sentence each.
         warnings: What else the person should know, a sentence each.
-        obstacles: What the cluster says against launching it now, a sentence each.
+        obstacles: What speaks against launching it now, a sentence each: the cluster, the
+            bucket, or the Prefect API.
         why: Why the image has to be built; None when it need not be, or nobody knows.
+        notices: What the call would say before it begins, a sentence each.
+        where: Where its parts will be, by a word each: project, cluster, location, namespace,
+            bucket, image repository and work pool; on this machine its directories.
+        prefect_api: URL of the Prefect API that it reports to; None for the background server
+            that the call has to start.
+        dispatched_by: Who starts it: this `client`, or a `worker` of the work pool; None when
+            the cluster did not tell.
+        hardware: The accelerator in GKE's words: category, count, topology, hosts, machine type,
+            node selector, resources, and `memory_gb` of each chip.
+        asks_for: What each host's process asks of its node, by the name of the resource.
+        rooms: The cluster's node pools that could take it, with what is free; None when that is
+            not known.
+        root: The directory whose files ship.
+        files: Those files, by path.
+        variables: Environment variables that go along.
+        captured: What the function takes along of its module by value, a name and its type each.
+        past: How long this function took on this accelerator; None for never, or not known.
+        builds: How long images took to be built; None when none has to be, or not known.
     """
 
     name: str
@@ -80,14 +137,33 @@ class RunPlan:
     warnings: tuple[str, ...]
     obstacles: tuple[str, ...] = ()
     why: tuple[str, ...] | None
+    notices: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    prefect_api: str | None = None
+    dispatched_by: str | None = None
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    asks_for: Mapping[str, str] = field(default_factory=dict)
+    rooms: tuple[str, ...] | None = field(default=None, compare=False)
+    root: str = ""
+    files: tuple[PlannedFile, ...] = ()
+    variables: tuple[PlannedVariable, ...] = ()
+    captured: tuple[str, ...] = ()
+    past: PastRuns | None = field(default=None, compare=False)
+    builds: PastRuns | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values, for machines."""
-        environment = self.environment
+        environment, code = self.environment, self.code or CodeSummary(files=0, size_bytes=0)
         return {
             "name": self.name,
             "platform": self.platform,
+            "where": dict(self.where),
+            "prefect_api": self.prefect_api,
+            "dispatched_by": self.dispatched_by,
             "accelerator": self.accelerator,
+            "hardware": dict(self.hardware),
+            "asks_for": dict(self.asks_for),
+            "rooms": None if self.rooms is None else list(self.rooms),
             "mode": self.mode,
             "build_step": self.build_step,
             "packages_come": self.packages_come,
@@ -95,6 +171,8 @@ class RunPlan:
             "digest": self.digest,
             "size_bytes": self.size_bytes,
             "cached": self.cached,
+            "why": list(self.why) if self.why is not None else None,
+            "builds": _past_as_json(self.builds),
             "dependency_file": self.dependency_file,
             "dependency_source": self.dependency_source,
             "base_variant": environment.variant if environment else None,
@@ -102,135 +180,44 @@ class RunPlan:
             "packages": {item.name: item.version for item in environment.packages}
             if environment
             else {},
-            "code": {"files": self.code.files, "bytes": self.code.size_bytes}
-            if self.code
-            else {"files": 0, "bytes": 0},
+            "code": {"files": code.files, "bytes": code.size_bytes, "root": self.root or None},
+            "files": [asdict(item) for item in self.files],
+            "variables": [asdict(item) for item in self.variables],
+            "captured": list(self.captured),
+            "job_variables": dict(self.job_variables),
+            "past": _past_as_json(self.past),
+            "notices": list(self.notices),
             "filtered": list(self.filtered),
             "warnings": list(self.warnings),
             "obstacles": list(self.obstacles),
-            "why": list(self.why) if self.why is not None else None,
         }
 
-    def explain(self) -> str:
-        """Return the plan as text for people."""
-        environment = self.environment
-        rows = [
-            ("function", self.name),
-            ("runs on", f"{self.accelerator}, {title_of(self.platform)}"),
-            ("image", f"{self.image} ({self.mode}, {_CACHED_WORDS[self.cached]})"),
-        ]
-        if self.size_bytes is not None:
-            rows.append(("size", size_in_words(self.size_bytes)))
-        rows += [("build", self.build_step), ("dependencies", self._dependencies())]
-        if environment and environment.variant == "lean":
-            rows.append(("base", f"{environment.category}-lean, which has no framework of its own"))
-        if environment:
-            rows.append(("packages", f"{len(environment.packages)} locked"))
-            rows.append(("hash", environment.dependency_hash))
-        if self.code:
-            size = size_in_units(self.code.size_bytes)
-            rows.append(("code", f"{self.code.files} files, {size}"))
-        rows += [("why", line) for line in self.why or ()]
-        rows += [("left out", line) for line in self.filtered]
-        rows += [("warning", line) for line in self.warnings]
-        rows += [("in the way", line) for line in self.obstacles]
-        return labelled(rows)
+    def explain(self, *, files: bool = False, columns: int | None = None) -> str:
+        """Return the plan as text for people.
 
-    def _dependencies(self) -> str:
-        come = self.packages_come[0].lower() + self.packages_come[1:]
-        if self.environment is None:
-            return f"{come} ({self.dependency_source} is ignored)" if self.dependency_file else come
-        return f"{self.dependency_source}, {come}"
+        Args:
+            files: Whether to list every file that ships, with its size.
+            columns: How wide a line may be, as on a terminal; None for any width.
+        """
+        return explained(self, files=files, columns=columns)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        # One that an earlier version pickled lacks what came later.
+        made = {
+            item.name: item.default_factory()
+            for item in fields(self)
+            if item.default_factory is not MISSING
+        }
+        self.__dict__.update(made | dict(state))
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def __repr__(self) -> str:
+        return "\n".join(summary(self))
 
 
-_CACHED_WORDS: Mapping[bool | None, str] = {
-    True: "exists",
-    False: "has to be built",
-    None: "not looked up",
-}
-
-
-def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
-    """Decide the rest of a call and return all of it; nothing outside this machine changes.
-
-    Args:
-        draft: What is decided already.
-        environ: Variables for uv.
-
-    Raises:
-        KineticError: The dependencies or the image cannot be.
-    """
-    decided = draft.image.decide(_Questions(draft=draft, environ=environ))
-    image, lock = decided.image, decided.lock
-    filtered, told = (lock.filtered, lock.warnings) if lock else ((), ())
-    return RunPlan(
-        name=draft.name,
-        platform=draft.platform.name,
-        accelerator=str(draft.accelerator),
-        mode=draft.mode,
-        build_step=draft.image.build_step,
-        packages_come=draft.image.packages_come,
-        image=decided.reference,
-        digest=image.digest if image else None,
-        size_bytes=image.config.size_bytes if image and image.config else None,
-        cached=image is not None,
-        dependency_file=str(draft.source.path) if draft.source.path else None,
-        dependency_source=draft.source.label,
-        environment=decided.environment,
-        code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
-        job_variables=(
-            draft.platform.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
-        ),
-        filtered=filtered,
-        warnings=(
-            *draft.warnings,
-            *decided.warnings,
-            *(line for line in told if line not in filtered),
-        ),
-        obstacles=_obstacles(draft),
-        why=_reasons_to_build(draft, decided),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Questions:
-    """Asks plainly, and stores nothing."""
-
-    draft: Draft
-    environ: Mapping[str, str]
-
-    def lock(self, base: ResolvedImage | None = None) -> Lock:
-        return lock_draft(self.draft, self.environ, base=base, write=False)
-
-    def resolve(self, request: ImageRequest) -> ResolvedImage | None:
-        return self.draft.platform.registry.resolve(request.reference)
-
-    def find_base(self, wanted: WantedBase) -> FoundBase:
-        return find_base(self.draft.platform.registry, wanted)
-
-    def check(self, reference: str, required: ImageRequirements) -> ImageReport:
-        return check_image(self.draft.platform.registry, reference, required)
-
-
-def _obstacles(draft: Draft) -> tuple[str, ...]:
-    """Ask the cluster what speaks against a launch; a plan does without an answer."""
-    platform = draft.platform
-    if not platform.has_preflight:
-        return ()
-    needs = platform.launch_needs(draft.accelerator, draft.mode, draft.call.options)
-    try:
-        is_launched_here = platform.dispatch == "client"
-        return platform.launcher.preflight(needs).problems if is_launched_here else ()
-    except KineticError as error:
-        return (f"the cluster cannot be asked: {error.message}",)
-
-
-def _reasons_to_build(draft: Draft, decided: DecidedImage) -> tuple[str, ...] | None:
-    """Say what makes an environment new; None where nothing has to be built."""
-    if not isinstance(decided, DecidedProjectImage) or decided.image:
+def _past_as_json(past: PastRuns | None) -> dict[str, Any] | None:
+    if past is None:
         return None
-    return explain_change(
-        home=draft.settings.home,
-        project_root=draft.source.project_root,
-        environment=decided.environment,
-    )
+    return {**asdict(past), "last_ended": past.last_ended.isoformat()}

@@ -147,6 +147,25 @@ class Platform(Protocol):
         """
         ...
 
+    def where(self) -> Mapping[str, str]:
+        """Return where a run's parts are: its process, its objects, its images, by a word each."""
+        ...
+
+    def asks_for(
+        self,
+        accelerator: Accelerator,
+        options: RunOptions,
+        template: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, str]:
+        """Return what each host's process asks of its node, by the name of the resource.
+
+        Args:
+            accelerator: What it runs on.
+            options: How it is to run.
+            template: The work pool's base job template; None for the one that ships.
+        """
+        ...
+
     def image_page(self, reference: str) -> str | None:
         """Return where a browser shows an image; None where it has no page."""
         ...

@@ -16,7 +16,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi, connect
 from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
-from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.clients.prefect.work_pools import WorkPools, no_work_pool
 from kinetic_flows.core.errors import ConfigurationError, KineticError
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.object_names import OUTPUTS
@@ -147,10 +147,7 @@ class Session:
         where = (self.api.url, pool.name)
         if template is None and where not in _told_without_pool:
             _told_without_pool.add(where)
-            self.progress.notice(
-                f"there is no work pool {pool.name!r} yet: Jobs are made from the template "
-                "that ships (`kinetic pool create` makes it)"
-            )
+            self.progress.notice(no_work_pool(pool.name))
         return template
 
 
@@ -159,6 +156,8 @@ def configure(
     environ: Mapping[str, str],
     progress: Progress,
     arguments: Mapping[str, str] | None = None,
+    *,
+    may_start: bool = True,
 ) -> Settings:
     """Return the settings in force.
 
@@ -170,6 +169,8 @@ def configure(
         environ: This process's variables.
         progress: Told when a background Prefect server has to be started.
         arguments: What the decorator says of Google Cloud, by option.
+        may_start: Whether a background server may be started to ask it for profiles that it
+            cannot have, because none has ever run.
 
     Raises:
         ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
@@ -177,7 +178,13 @@ def configure(
     """
     if not settings.inside_run:
         _tell_of_unknown(environ, quiet=settings.quiet)
-    profiles = SavedProfiles(lambda: prefect_api_url(settings, environ, progress))
+
+    def ask() -> str | None:
+        server = BackgroundServer(settings.home, environ)
+        is_needed = may_start or server.has_run or known_api_url(environ)
+        return prefect_api_url(settings, environ, progress) if is_needed else None
+
+    profiles = SavedProfiles(ask)
     return resolve_settings(settings, profiles, environ=environ, arguments=arguments)
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import pytest
+
+from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.job import Sha256
-from kinetic_flows.plans.plan import CodeSummary, RunPlan
+from kinetic_flows.plans.plan import CodeSummary, PastRuns, PlannedFile, PlannedVariable, RunPlan
+from kinetic_flows.plans.plan_words import duration
 
 LEFT_OUT = "requirements.txt:2: jax==0.4 is left out"
+ENDED = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 PLAN = RunPlan(
     name="train",
@@ -38,35 +46,154 @@ PLAN = RunPlan(
     why=("numpy 2.1.0 → 2.1.1", "+ tqdm 4.70.1"),
 )
 
+WHOLE = replace(
+    PLAN,
+    notices=("there is no work pool yet",),
+    obstacles=("the bucket gs://jobs does not exist",),
+    where={
+        "project": "vision",
+        "cluster": "training",
+        "location": "us-east5-b",
+        "namespace": "default",
+        "bucket": "gs://jobs",
+        "image_repository": "registry/project",
+        "work_pool": "kinetic-gke",
+    },
+    prefect_api="https://prefect.example.com/api",
+    dispatched_by="client",
+    hardware=parse_accelerator("tpu-v6e-8").to_json(),
+    asks_for={"memory": "64Gi", "google.com/tpu": "8"},
+    rooms=("v6e: 2 nodes, 8 of 16 chips free",),
+    root="/home/me/project",
+    files=(
+        PlannedFile(path="data/table.csv", size_bytes=1_400_000),
+        PlannedFile(path="requirements.txt", size_bytes=205),
+        PlannedFile(path="train.py", size_bytes=99_795),
+    ),
+    variables=(
+        PlannedVariable(name="API_TOKEN", value=None, source="capture_env_vars"),
+        PlannedVariable(name="DATASET", value="s3://cats", source="capture_env_vars"),
+    ),
+    captured=("RATES (dict)",),
+    past=PastRuns(count=3, median_seconds=754, last_seconds=7500, last_ended=ENDED),
+    builds=PastRuns(count=1, median_seconds=95, last_seconds=95, last_ended=ENDED),
+)
 
-def test_a_plan_explains_file_image_packages_reasons_and_what_was_left_out() -> None:
-    assert PLAN.explain() == (
-        "    function  train\n"
-        "     runs on  tpu-v6e-8, Google Kubernetes Engine\n"
-        "       image  registry/project:tpu-0123456789ab (bundled, has to be built)\n"
-        "       build  Cloud Build (cached by dep hash)\n"
-        "dependencies  /home/me/requirements.txt, baked into the image\n"
-        "    packages  1 locked\n"
-        "        hash  0123456789ab" + "0" * 52 + "\n"
-        "        code  3 files, 1.5 MB\n"
-        "         why  numpy 2.1.0 → 2.1.1\n"
-        "         why  + tqdm 4.70.1\n"
-        f"    left out  {LEFT_OUT}\n"
-        "     warning  something else"
+
+def test_a_plan_answers_where_on_what_from_which_image_with_which_files_and_how_long() -> None:
+    assert WHOLE.explain() == (
+        "        function  train\n"
+        "         runs on  tpu-v6e-8, Google Kubernetes Engine\n"
+        "         cluster  training in us-east5-b, project vision, namespace default\n"
+        "          bucket  gs://jobs\n"
+        "image repository  registry/project\n"
+        "       work pool  kinetic-gke\n"
+        "         prefect  https://prefect.example.com/api\n"
+        "      started by  this program\n"
+        "\n"
+        "         machine  1 host of ct6e-standard-8t\n"
+        "           chips  8 TPU chips, topology 2x4, 32 GB each\n"
+        "        asks for  memory 64Gi, google.com/tpu 8\n"
+        "       node pool  v6e: 2 nodes, 8 of 16 chips free\n"
+        "\n"
+        "           image  registry/project:tpu-0123456789ab (bundled, has to be built)\n"
+        "           build  Cloud Build (cached by dep hash); the last builds took 1 min 35 s,"
+        " once\n"
+        "             why  numpy 2.1.0 → 2.1.1\n"
+        "             why  + tqdm 4.70.1\n"
+        "    dependencies  /home/me/requirements.txt, baked into the image\n"
+        "        packages  1 locked\n"
+        "            hash  0123456789ab" + "0" * 52 + "\n"
+        "\n"
+        "            code  3 files, 1.5 MB of /home/me/project\n"
+        "        variable  API_TOKEN (capture_env_vars; its value is not shown)\n"
+        "        variable  DATASET=s3://cats (capture_env_vars)\n"
+        "        captured  RATES (dict)\n"
+        "\n"
+        "            took  12 min 34 s (median of the last 3 times), 2 h 5 min last\n"
+        "\n"
+        "            note  there is no work pool yet\n"
+        f"        left out  {LEFT_OUT}\n"
+        "         warning  something else\n"
+        "      in the way  the bucket gs://jobs does not exist"
     )
+    assert str(WHOLE) == WHOLE.explain()
+
+
+def test_every_file_is_listed_with_its_size_where_that_is_asked() -> None:
+    listed = WHOLE.explain(files=True)
+    indent = " " * len("image repository  ")
+    assert f"\n{indent}   1.4 MB  data/table.csv\n" in listed
+    assert f"\n{indent}205 bytes  requirements.txt\n" in listed
+    assert "data/table.csv" not in WHOLE.explain()
+
+
+def test_where_there_are_many_files_the_largest_are_named() -> None:
+    more = replace(WHOLE, files=(*WHOLE.files, PlannedFile(path="a.py", size_bytes=1)))
+    named = "data/table.csv (1.4 MB), train.py (99.8 kB), requirements.txt (205 bytes)\n"
+    assert f"         largest  {named}" in more.explain()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_on_a_terminal_texts_go_on_below_themselves_and_words_stay_whole(columns: int) -> None:
+    shown = replace(WHOLE, warnings=("word " * 60,)).explain(columns=columns)
+    wide = [line for line in shown.splitlines() if len(line) > columns]
+    assert all(" " not in line[18:] for line in wide), "only what cannot be broken is wider"
+    assert f"\n{' ' * 18}word word" in shown
+
+
+def test_a_plan_before_anything_is_known_of_its_surroundings_says_what_it_knows() -> None:
+    shown = PLAN.explain()
+    assert "image  registry/project:tpu-0123456789ab (bundled, has to be built)\n" in shown
+    assert "prefect" not in shown
+    assert "took" not in shown
+
+
+def test_in_a_repl_a_plan_is_a_few_lines() -> None:
+    assert repr(WHOLE) == (
+        "<RunPlan train on tpu-v6e-8, Google Kubernetes Engine\n"
+        "  registry/project:tpu-0123456789ab (bundled, has to be built)\n"
+        "  3 files, 1.5 MB; took 12 min 34 s; 1 warning; 1 obstacle>"
+    )
+    assert repr(replace(PLAN, code=None, warnings=())).endswith("(bundled, has to be built)>")
 
 
 def test_a_plan_tells_machines_the_same() -> None:
-    told = PLAN.to_json()
+    told = json.loads(json.dumps(WHOLE.to_json()))
     assert told["filtered"] == [LEFT_OUT]
     assert told["warnings"] == ["something else"]
     assert told["why"] == ["numpy 2.1.0 → 2.1.1", "+ tqdm 4.70.1"]
     assert told["packages"] == {"numpy": "2.1.1"}
     assert told["cached"] is False
     assert told["dependency_source"] == "/home/me/requirements.txt"
+    assert told["where"]["cluster"] == "training"
+    assert told["hardware"]["memory_gb"] == 32
+    assert told["files"][1] == {"path": "requirements.txt", "size_bytes": 205}
+    assert told["variables"][0] == {
+        "name": "API_TOKEN",
+        "value": None,
+        "source": "capture_env_vars",
+    }
+    assert told["past"]["last_ended"] == "2026-05-04T03:02:01+00:00"
 
 
 def test_a_plan_whose_image_exists_gives_no_reasons() -> None:
     cached = replace(PLAN, cached=True, why=None)
     assert "why" not in cached.explain()
     assert "(bundled, exists)" in cached.explain()
+
+
+def test_what_others_do_meanwhile_makes_no_other_plan_of_it() -> None:
+    assert replace(WHOLE, past=None, builds=None, rooms=None) == WHOLE
+
+
+def test_a_plan_can_be_kept() -> None:
+    assert pickle.loads(pickle.dumps(WHOLE)) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (60, "1 min"), (3600, "1 h")],
+)
+def test_durations_are_told_as_people_say_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

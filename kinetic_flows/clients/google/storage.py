@@ -39,6 +39,9 @@ _Page: TypeAlias = tuple[list[ObjectInfo], str | None]
 WRITE_MARK = "kinetic-write"
 """Metadata key under which an object says which write made it."""
 
+NO_OBJECTS = "nothing-is-kept-here/"
+"""A prefix that no object has: to list it moves no data, and needs no right of its own."""
+
 LARGE_BYTES = 1_000_000
 """From here on it pays to ask whether an object exists before sending it."""
 
@@ -110,6 +113,18 @@ class GoogleStore:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+    def check(self) -> None:
+        """Ask whether the bucket is there, and open to these credentials; one request.
+
+        Raises:
+            StoreError: It is not, or cannot be reached.
+        """
+        look = partial(self._page, NO_OBJECTS, None)
+        try:
+            self._call(look, NO_OBJECTS, self._timeouts.call_seconds)
+        except ObjectNotFoundError as error:  # a listing can miss nothing but the bucket
+            raise bucket_missing(self._bucket_name) from error
 
     def get(self, name: str) -> StoredObject:
         """Return an object, its content checked against Cloud Storage's own checksum.

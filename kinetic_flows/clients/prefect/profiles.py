@@ -58,10 +58,11 @@ class SavedProfiles:
     """The `KineticCluster` blocks of a Prefect API.
 
     Args:
-        api_url: Returns the API to ask; called when a profile is asked for, not before.
+        api_url: Returns the API to ask, or None where there is none, and so no profile; called
+            when a profile is asked for, not before.
     """
 
-    def __init__(self, api_url: Callable[[], str]) -> None:
+    def __init__(self, api_url: Callable[[], str | None]) -> None:
         self._api_url = api_url
 
     def load(self, name: str) -> Profile | None:
@@ -76,7 +77,10 @@ class SavedProfiles:
         # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
         # to, by an argument that its declared type does not know.
         load: Any = sdk.blocks.Block.load
-        with self._api():
+        url = self._api_url()
+        if url is None:
+            return None
+        with _current(url):
             try:
                 block = load(f"{BLOCK_TYPE_SLUG}/{name}", _sync=True)
             except RuntimeError as error:
@@ -99,26 +103,29 @@ class SavedProfiles:
         Raises:
             PrefectServerError: Prefect cannot be asked.
         """
-        with self._api(), sdk.prefect.get_client(sync_client=True) as client:
+        url = self._api_url()
+        if url is None:
+            return ()
+        with _current(url), sdk.prefect.get_client(sync_client=True) as client:
             try:
                 documents = client.read_block_documents_by_type(BLOCK_TYPE_SLUG, limit=MAX_LISTED)
             except sdk.exceptions.ObjectNotFound:
                 return ()
             return tuple(sorted(document.name for document in documents if document.name))
 
-    @contextmanager
-    def _api(self) -> Iterator[None]:
-        """Make the API current, and translate what goes wrong with it."""
-        url = self._api_url()
-        try:
-            with sdk.settings.temporary_settings(api_settings(url)):
-                yield
-        except httpx.HTTPError as error:
-            raise PrefectServerError(
-                f"profiles cannot be read from Prefect at {url}: {error}",
-                value=url,
-                hint="check PREFECT_API_URL and PREFECT_API_KEY, and that the API can be reached",
-            ) from error
+
+@contextmanager
+def _current(url: str) -> Iterator[None]:
+    """Make an API current, and translate what goes wrong with it."""
+    try:
+        with sdk.settings.temporary_settings(api_settings(url)):
+            yield
+    except httpx.HTTPError as error:
+        raise PrefectServerError(
+            f"profiles cannot be read from Prefect at {url}: {error}",
+            value=url,
+            hint="check PREFECT_API_URL and PREFECT_API_KEY, and that the API can be reached",
+        ) from error
 
 
 def _profile(name: str, block: Any) -> Profile:

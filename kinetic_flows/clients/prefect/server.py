@@ -88,6 +88,11 @@ class BackgroundServer:
         self._life_file = self.directory / "server.alive"
         self._environ = environ
 
+    @property
+    def has_run(self) -> bool:
+        """Whether one has ever run in this home, and may have kept something."""
+        return self.database.exists()
+
     def status(self) -> ServerRecord | None:
         """Return the running server, if it answers here and now, or None."""
         record = self._record.read()

@@ -168,3 +168,11 @@ def _read(client: Any, name: str) -> WorkPool | None:
     except sdk.exceptions.ObjectNotFound:
         return None
     return found
+
+
+def no_work_pool(pool: str) -> str:
+    """Say what Jobs are made from where nobody has made the work pool."""
+    return (
+        f"there is no work pool {pool!r} yet: Jobs are made from the template that ships "
+        "(`kinetic pool create` makes it)"
+    )

@@ -41,6 +41,7 @@ class Accelerator:
         label: GKE's accelerator label of the nodes; None for `cpu`.
         spot: Whether to run on Spot VMs, which Google may take back at any time.
         architecture: Processor architecture of the nodes.
+        memory_gb: Memory of each chip or GPU, as Google's pages count it; 0 for `cpu`.
         runtime: What it asks of the packages that talk to it.
         source: Google's page that documents the facts.
     """
@@ -54,6 +55,7 @@ class Accelerator:
     label: str | None = None
     spot: bool = False
     architecture: Architecture = "amd64"
+    memory_gb: int = 0
     runtime: tuple[RuntimeRequirement, ...] = ()
     source: str = ""
 
@@ -112,6 +114,8 @@ class Accelerator:
             "topology": self.topology,
             "hosts": self.hosts,
             "machine_type": self.machine_type,
+            "count_per_host": self.count_per_host,
+            "memory_gb": self.memory_gb,
             "node_selector": self.node_selector,
             "resources": self.resources,
             "spot": self.spot,

@@ -29,6 +29,10 @@ GPU_MACHINE_TYPES = "https://cloud.google.com/compute/docs/gpus"
 """Google's "GPU machine types": machine types and how many GPUs each has."""
 
 
+TPU_CHIPS = "https://cloud.google.com/tpu/docs/system-architecture-tpu-vm"
+"""Google's "TPU architecture", whose pages of the generations have the memory of their chips."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SliceShape:
     """One topology of a TPU generation and the machines it is made of."""
@@ -67,6 +71,7 @@ class TpuGeneration:
         large: What slices of more than 64 chips are made of: any `AxBxC` of multiples of 4
             in ascending order up to `max_chips`; None when only `shapes` exist.
         max_chips: Chips of the largest slice.
+        memory_gb: High-bandwidth memory of each chip, in the GiB of `TPU_CHIPS`.
         runtime: What it asks of libtpu.
         source: Google's page that documents the facts.
     """
@@ -78,6 +83,7 @@ class TpuGeneration:
     names_by_topology: bool = False
     large: SliceShape | None = None
     max_chips: int
+    memory_gb: int
     runtime: RuntimeRequirement = _ANY_LIBTPU
     source: str = PLAN_TPUS
 
@@ -97,6 +103,7 @@ class GpuModel:
         machine_types: Machine type for each number of GPUs, fewest first.
         compute_capability: NVIDIA's number of its instruction set
             (https://developer.nvidia.com/cuda-gpus).
+        memory_gb: Memory of each, in the GB of `GPU_MACHINE_TYPES`.
         architecture: Processor architecture of the machines.
         source: Google's page that documents the facts.
     """
@@ -105,6 +112,7 @@ class GpuModel:
     label: str
     machine_types: tuple[tuple[int, str], ...]
     compute_capability: tuple[int, int]
+    memory_gb: int
     aliases: tuple[str, ...] = ()
     architecture: Architecture = "amd64"
     source: str = GPUS_IN_GKE
@@ -141,6 +149,7 @@ TPUS: tuple[TpuGeneration, ...] = (
         default_topology="2x2",
         names_by_topology=True,
         max_chips=1024,
+        memory_gb=32,
     ),
     TpuGeneration(
         prefix="tpu-v4",
@@ -149,6 +158,7 @@ TPUS: tuple[TpuGeneration, ...] = (
         names_by_topology=True,
         large=_shapes("tpu-v4-podslice", "ct4p-hightpu-4t", 4, "4x4x4")[0],
         max_chips=12 * 16 * 16,
+        memory_gb=32,
     ),
     TpuGeneration(
         prefix="tpu-v5litepod",
@@ -161,6 +171,7 @@ TPUS: tuple[TpuGeneration, ...] = (
         ),
         default_topology="2x2",
         max_chips=256,
+        memory_gb=16,
     ),
     TpuGeneration(
         prefix="tpu-v5p",
@@ -169,6 +180,7 @@ TPUS: tuple[TpuGeneration, ...] = (
         names_by_topology=True,
         large=_shapes("tpu-v5p-slice", "ct5p-hightpu-4t", 4, "4x4x4")[0],
         max_chips=16 * 16 * 24,
+        memory_gb=95,
     ),
     TpuGeneration(
         prefix="tpu-v6e",
@@ -182,6 +194,7 @@ TPUS: tuple[TpuGeneration, ...] = (
         ),
         default_topology="2x4",
         max_chips=256,
+        memory_gb=32,
     ),
     TpuGeneration(
         prefix="tpu7x",
@@ -194,6 +207,7 @@ TPUS: tuple[TpuGeneration, ...] = (
         names_by_topology=True,
         large=_shapes("tpu7x", "tpu7x-standard-4t", 4, "4x4x4")[0],
         max_chips=16 * 16 * 36,
+        memory_gb=192,
         runtime=libtpu(
             ">=0.0.30", "libtpu 0.0.24 answers `Invalid TPU external name`, 0.0.30 compiles for it"
         ),
@@ -204,19 +218,39 @@ _N1 = ((1, "n1-standard-8"), (2, "n1-standard-16"), (4, "n1-standard-32"))
 """Machines that GPUs are attached to; each is within the vCPU limits of every such GPU."""
 
 GPUS: tuple[GpuModel, ...] = (
-    GpuModel(name="t4", label="nvidia-tesla-t4", machine_types=_N1, compute_capability=(7, 5)),
-    GpuModel(name="p4", label="nvidia-tesla-p4", machine_types=_N1, compute_capability=(6, 1)),
-    GpuModel(name="p100", label="nvidia-tesla-p100", machine_types=_N1, compute_capability=(6, 0)),
+    GpuModel(
+        name="t4",
+        label="nvidia-tesla-t4",
+        machine_types=_N1,
+        compute_capability=(7, 5),
+        memory_gb=16,
+    ),
+    GpuModel(
+        name="p4",
+        label="nvidia-tesla-p4",
+        machine_types=_N1,
+        compute_capability=(6, 1),
+        memory_gb=8,
+    ),
+    GpuModel(
+        name="p100",
+        label="nvidia-tesla-p100",
+        machine_types=_N1,
+        compute_capability=(6, 0),
+        memory_gb=16,
+    ),
     GpuModel(
         name="v100",
         label="nvidia-tesla-v100",
         compute_capability=(7, 0),
+        memory_gb=16,
         machine_types=(*_N1, (8, "n1-standard-64")),
     ),
     GpuModel(
         name="l4",
         label="nvidia-l4",
         compute_capability=(8, 9),
+        memory_gb=24,
         machine_types=(
             (1, "g2-standard-12"),
             (2, "g2-standard-24"),
@@ -228,6 +262,7 @@ GPUS: tuple[GpuModel, ...] = (
         name="rtx-pro-6000",
         label="nvidia-rtx-pro-6000",
         compute_capability=(12, 0),
+        memory_gb=96,
         machine_types=(
             (1, "g4-standard-48"),
             (2, "g4-standard-96"),
@@ -240,6 +275,7 @@ GPUS: tuple[GpuModel, ...] = (
         name="a100",
         label="nvidia-tesla-a100",
         compute_capability=(8, 0),
+        memory_gb=40,
         machine_types=(
             (1, "a2-highgpu-1g"),
             (2, "a2-highgpu-2g"),
@@ -253,6 +289,7 @@ GPUS: tuple[GpuModel, ...] = (
         name="a100-80gb",
         label="nvidia-a100-80gb",
         compute_capability=(8, 0),
+        memory_gb=80,
         machine_types=(
             (1, "a2-ultragpu-1g"),
             (2, "a2-ultragpu-2g"),
@@ -264,6 +301,7 @@ GPUS: tuple[GpuModel, ...] = (
         name="h100",
         label="nvidia-h100-80gb",
         compute_capability=(9, 0),
+        memory_gb=80,
         machine_types=(
             (1, "a3-highgpu-1g"),
             (2, "a3-highgpu-2g"),
@@ -276,6 +314,7 @@ GPUS: tuple[GpuModel, ...] = (
         name="h100-mega",
         label="nvidia-h100-mega-80gb",
         compute_capability=(9, 0),
+        memory_gb=80,
         machine_types=((8, "a3-megagpu-8g"),),
         aliases=("h100-mega-80gb",),
     ),
@@ -283,6 +322,7 @@ GPUS: tuple[GpuModel, ...] = (
         name="h200",
         label="nvidia-h200-141gb",
         compute_capability=(9, 0),
+        memory_gb=141,
         machine_types=((8, "a3-ultragpu-8g"),),
         aliases=("h200-141gb",),
     ),
@@ -291,11 +331,13 @@ GPUS: tuple[GpuModel, ...] = (
         label="nvidia-b200",
         machine_types=((8, "a4-highgpu-8g"),),
         compute_capability=(10, 0),
+        memory_gb=180,
     ),
     GpuModel(
         name="gb200",
         label="nvidia-gb200",
         compute_capability=(10, 0),
+        memory_gb=186,
         machine_types=((4, "a4x-highgpu-4g"),),
         architecture="arm64",
     ),
@@ -316,6 +358,7 @@ def tpu_accelerator(tpu: TpuGeneration, shape: SliceShape, *, spot: bool) -> Acc
         machine_type=shape.machine_type,
         label=shape.label,
         spot=spot,
+        memory_gb=tpu.memory_gb,
         runtime=(tpu.runtime,),
         source=tpu.source,
     )
@@ -331,6 +374,7 @@ def gpu_accelerator(gpu: GpuModel, count: int, *, spot: bool) -> Accelerator:
         label=gpu.label,
         spot=spot,
         architecture=gpu.architecture,
+        memory_gb=gpu.memory_gb,
         runtime=gpu.runtime,
         source=gpu.source,
     )

@@ -34,6 +34,8 @@ COORDINATOR_PORT = 8476
 DEVICES_VARIABLE = "KINETIC_DEVICES"
 """Which chips the runner looks for before it calls the function."""
 
+_SIZES = ("cpu", "memory", "ephemeral_storage", "shared_memory")
+
 _HOST_VARIABLES = ("KINETIC_HOSTS", "KINETIC_HOSTNAMES", "KINETIC_COORDINATOR_ADDRESS")
 
 
@@ -132,6 +134,21 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
 def chosen_variables(options: RunOptions, cloud: CloudSettings) -> dict[str, Any]:
     """Return what the cluster's settings and the function's options say, which wins."""
     return merged(cloud.job_variables, options.job_variables)
+
+
+def asked_of_node(
+    accelerator: Accelerator, chosen: Mapping[str, Any], template: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return what each pod of a run asks of its node, by the name of the resource.
+
+    Args:
+        accelerator: What it runs on.
+        chosen: What people set of the template's variables.
+        template: The work pool's base job template.
+    """
+    variables = merged(template_defaults(template), chosen)
+    named = {name.replace("_", "-"): variables.get(name) for name in _SIZES}
+    return {name: str(size) for name, size in named.items() if size} | accelerator.resources
 
 
 def launch_needs(

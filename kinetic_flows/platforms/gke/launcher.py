@@ -21,7 +21,15 @@ from kinetic_flows.clients.kubernetes.client import (
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
-from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
+from kinetic_flows.core.launcher import (
+    LaunchNeeds,
+    LaunchRequest,
+    Observation,
+    Phase,
+    PoolRoom,
+    Preflight,
+)
+from kinetic_flows.platforms.gke.capacity import node_pools, rooms
 from kinetic_flows.platforms.gke.diagnosis import condition, launch_error
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
 from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_job, run_secret
@@ -32,7 +40,6 @@ from kinetic_flows.platforms.gke.preflight import (
     PreflightRequest,
     is_reachable,
     preflight,
-    read_node_pools,
 )
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.room import is_full, make_room
@@ -131,10 +138,15 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster does not tell.
         """
-        try:
-            return self._client.spawn(read_node_pools(self._client)).result()[0]
-        except KubernetesRefused as refusal:
-            raise launch_error(refusal, "list the nodes") from refusal
+        return node_pools(self._client)
+
+    def rooms(self) -> tuple[PoolRoom, ...] | None:
+        """Return the node pools with what is free in them; None where nodes are not shown.
+
+        Raises:
+            LaunchError: The cluster does not answer in time, or refuses.
+        """
+        return rooms(self._client)
 
     def may_launch(self) -> bool:
         """Whether this user may create Jobs here; False without any credentials.

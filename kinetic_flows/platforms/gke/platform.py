@@ -39,6 +39,7 @@ from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBui
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.gke.job_variables import (
+    asked_of_node,
     chosen_variables,
     job_variables_of,
     launch_needs,
@@ -158,6 +159,29 @@ class GoogleCloudPlatform:
         chosen = self.chosen_variables(options)
         known = template or base_job_template()
         return launch_needs(accelerator, mode, chosen, known, prefect_api_url)
+
+    def where(self) -> Mapping[str, str]:
+        """Return the cluster, the bucket, the image repository and the work pool."""
+        cloud = self._cloud
+        return {
+            "project": cloud.project,
+            "cluster": cloud.cluster,
+            "location": cloud.zone,
+            "namespace": cloud.namespace,
+            "bucket": self.store.uri,
+            "image_repository": cloud.image_repo,
+            "work_pool": cloud.work_pool,
+        }
+
+    def asks_for(
+        self,
+        accelerator: Accelerator,
+        options: RunOptions,
+        template: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, str]:
+        """Return the requests of each pod, as the template and the variables make them."""
+        known = template or base_job_template()
+        return asked_of_node(accelerator, self.chosen_variables(options), known)
 
     def image_page(self, reference: str) -> str | None:
         """Return where a browser shows an image; None where it has no page."""

@@ -52,6 +52,7 @@ class LocalPlatform:
     def __init__(
         self, home: Path, environ: Mapping[str, str], *, is_explicit: bool = False
     ) -> None:
+        self._home = home
         self.store = LocalStore(home / "store")
         self.registry = LocalEnvironments(home / "environments", self.store, environ)
         self.builder = self.registry
@@ -127,6 +128,19 @@ class LocalPlatform:
     ) -> LaunchNeeds:
         """Return what it runs on: a child process needs nothing that this machine may lack."""
         return LaunchNeeds(accelerator=accelerator, prefect_api_url=prefect_api_url)
+
+    def where(self) -> Mapping[str, str]:
+        """Return the one directory that has all of it."""
+        return {"home": str(self._home)}
+
+    def asks_for(
+        self,
+        accelerator: Accelerator,  # noqa: ARG002
+        options: RunOptions,  # noqa: ARG002
+        template: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Mapping[str, str]:
+        """Return nothing: a child process takes what there is."""
+        return {}
 
     def image_page(self, reference: str) -> None:
         """Return nothing: an environment here only looks like an image of Docker Hub."""

@@ -82,6 +82,10 @@ class LocalProcesses:
         """Return None: this machine is no node."""
         return
 
+    def rooms(self) -> None:
+        """Return None: whatever this machine has is shared with all else on it."""
+        return
+
     def start(self, request: LaunchRequest) -> None:
         """Start the runner as a process of its own session.
 

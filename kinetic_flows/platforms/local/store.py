@@ -47,6 +47,9 @@ class LocalStore:
         """The directory as a `file:///…` URI (RFC 8089), special characters quoted."""
         return self._root.as_uri()
 
+    def check(self) -> None:
+        """Find nothing: the directory is made when it is needed."""
+
     def get(self, name: str) -> StoredObject:
         """Return an object.
 

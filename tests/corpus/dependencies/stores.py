@@ -19,6 +19,9 @@ class MemoryStore:
         self.objects: dict[str, bytes] = {}
         self.reads: list[str] = []
 
+    def check(self) -> None:
+        pass
+
     def get(self, name: str) -> StoredObject:
         self.reads.append(name)
         try:

@@ -1,0 +1,50 @@
+"""What speaks against a call before anything is done for it: the same for a plan and for a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kinetic_flows.core.errors import LaunchError, suggest
+from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.core.settings.pool_variables import unknown_variables
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.platforms.base import Platform
+
+
+def look_ahead(
+    draft: Draft, platform: Platform, template: Mapping[str, Any] | None, prefect_api_url: str
+) -> Preflight:
+    """Ask the cluster everything that a launch by this client depends on.
+
+    Args:
+        draft: The call.
+        platform: Where it runs.
+        template: The work pool's base job template; None for the one that ships.
+        prefect_api_url: Where the run is to report.
+
+    Raises:
+        LaunchError: The template has no variable that the call sets, or nobody answers.
+    """
+    options, known = draft.call.options, template or platform.worker_pool.template()
+    _refuse_unknown(platform.chosen_variables(options), known)
+    needs = platform.launch_needs(draft.accelerator, draft.mode, options, known, prefect_api_url)
+    return platform.launcher.preflight(needs)
+
+
+def left_to_worker(pool: str) -> str:
+    """Say that a Prefect worker starts the run, because this client may not."""
+    return (
+        f"left to a Prefect worker of work pool {pool}: from here no Jobs may be created in the "
+        "cluster (KINETIC_DISPATCH=client says what is missing)"
+    )
+
+
+def _refuse_unknown(chosen: Mapping[str, Any], template: Mapping[str, Any]) -> None:
+    known = (template.get("variables") or {}).get("properties") or {}
+    for name in unknown_variables(chosen, template):
+        raise LaunchError(
+            f"the work pool's template has no variable {name!r}, which job_variables sets",
+            value=name,
+            hint=suggest(name, known),
+        )

@@ -1,0 +1,196 @@
+"""A plan in words: a few lines where it is one of many things, and all of it where it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from kinetic_flows.core.display import labelled
+from kinetic_flows.core.environment import size_in_words
+from kinetic_flows.core.files import printable, size_in_units
+from kinetic_flows.platforms.choose import title_of
+
+if TYPE_CHECKING:
+    from kinetic_flows.plans.plan import PastRuns, RunPlan
+
+Row = tuple[str, str]
+
+LARGEST = 3
+"""How many files are named where not all are listed."""
+
+LONGEST_VALUE = 60
+"""How much of a variable's value is shown."""
+
+_CACHED_WORDS: Mapping[bool | None, str] = {
+    True: "exists",
+    False: "has to be built",
+    None: "not looked up",
+}
+
+
+def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
+    """Return a plan as text for people, a label and a text on each line.
+
+    Args:
+        plan: The plan.
+        files: Whether to list every file that ships.
+        columns: How wide a line may be; None for any width.
+    """
+    groups = [
+        [("function", plan.name), *_where(plan)],
+        list(_hardware(plan)),
+        list(_image(plan)),
+        [*_code(plan, files=files), *_variables(plan), *_captured(plan)],
+        list(_times(plan)),
+        [
+            *(("note", line) for line in plan.notices),
+            *(("left out", line) for line in plan.filtered),
+            *(("warning", line) for line in plan.warnings),
+            *(("in the way", line) for line in plan.obstacles),
+        ],
+    ]
+    # Aligned together, and set apart by what they answer.
+    width = max(len(label) for group in groups for label, _ in group)
+    return "\n\n".join(
+        labelled(group, label_width=width, columns=columns) for group in groups if group
+    )
+
+
+def summary(plan: RunPlan) -> list[str]:
+    """Return a plan in a few lines: where it runs, from which image, what ships, what is wrong."""
+    what = f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"
+    lines = [f"<RunPlan {plan.name} on {plan.accelerator}, {title_of(plan.platform)}", f"  {what}"]
+    about = [code_in_words(plan)] if plan.code else []
+    about += [f"took {duration(plan.past.median_seconds)}"] if plan.past else []
+    counts = ((len(plan.warnings), "warning"), (len(plan.obstacles), "obstacle"))
+    about += [counted(count, noun) for count, noun in counts if count]
+    return [*lines, f"  {'; '.join(about)}>"] if about else [*lines[:-1], f"{lines[-1]}>"]
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 file`, `3 files`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 4 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def code_in_words(plan: RunPlan) -> str:
+    """Return how much code ships: `3 files, 1.5 MB`; nothing where none does."""
+    if plan.code is None:
+        return ""
+    return f"{counted(plan.code.files, 'file')}, {size_in_units(plan.code.size_bytes)}"
+
+
+def _where(plan: RunPlan) -> Iterator[Row]:
+    yield "runs on", f"{plan.accelerator}, {title_of(plan.platform)}"
+    where = dict(plan.where)
+    if "cluster" in where:
+        names = ("cluster", "location", "project", "namespace")
+        cluster, location, project, namespace = (where.pop(name, "") for name in names)
+        yield "cluster", f"{cluster} in {location}, project {project}, namespace {namespace}"
+    for name, value in where.items():
+        yield name.replace("_", " "), value
+    if plan.where:
+        yield "prefect", plan.prefect_api or "the background server, which the call starts"
+    if plan.dispatched_by and plan.platform != "local":
+        started = {"client": "this program", "worker": "a Prefect worker of the work pool"}
+        yield "started by", started.get(plan.dispatched_by, plan.dispatched_by)
+
+
+def _hardware(plan: RunPlan) -> Iterator[Row]:
+    told = plan.hardware
+    if told.get("count"):
+        yield "machine", f"{counted(told['hosts'], 'host')} of {told['machine_type']}"
+        unit = "TPU chip" if told["category"] == "tpu" else "GPU"
+        topology = f", topology {told['topology']}" if told["topology"] else ""
+        memory = f", {told['memory_gb']} GB each" if told["memory_gb"] else ""
+        spot = ", Spot VMs" if told["spot"] else ""
+        yield "chips", f"{counted(told['count'], unit)}{topology}{memory}{spot}"
+    if plan.asks_for:
+        each = " a host" if told.get("hosts", 1) > 1 else ""
+        asked = ", ".join(f"{name} {size}" for name, size in plan.asks_for.items())
+        yield "asks for", f"{asked}{each}"
+    for room in plan.rooms or ():
+        yield "node pool", room
+
+
+def _image(plan: RunPlan) -> Iterator[Row]:
+    yield "image", f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"
+    if plan.size_bytes is not None:
+        yield "size", size_in_words(plan.size_bytes)
+    took = f"; the last builds took {_took(plan.builds)}" if plan.builds else ""
+    yield "build", f"{plan.build_step}{took}"
+    yield from (("why", line) for line in plan.why or ())
+    yield "dependencies", _dependencies(plan)
+    environment = plan.environment
+    if environment and environment.variant == "lean":
+        yield "base", f"{environment.category}-lean, which has no framework of its own"
+    if environment:
+        yield "packages", f"{len(environment.packages)} locked"
+        yield "hash", environment.dependency_hash
+
+
+def _dependencies(plan: RunPlan) -> str:
+    come = plan.packages_come[0].lower() + plan.packages_come[1:]
+    if plan.environment is None:
+        return f"{come} ({plan.dependency_source} is ignored)" if plan.dependency_file else come
+    return f"{plan.dependency_source}, {come}"
+
+
+def _code(plan: RunPlan, *, files: bool) -> Iterator[Row]:
+    if plan.code is None:
+        return
+    below = f" of {plan.root}" if plan.root else ""
+    yield "code", f"{code_in_words(plan)}{below}"
+    if files:
+        sizes = [size_in_units(item.size_bytes) for item in plan.files]
+        width = max(map(len, sizes), default=0)
+        for size, item in zip(sizes, plan.files, strict=True):
+            yield "", f"{size.rjust(width)}  {printable(item.path)}"
+    elif len(plan.files) > LARGEST:
+        largest = sorted(plan.files, key=lambda item: -item.size_bytes)[:LARGEST]
+        named = (f"{printable(item.path)} ({size_in_units(item.size_bytes)})" for item in largest)
+        yield "largest", ", ".join(named)
+
+
+def _variables(plan: RunPlan) -> Iterator[Row]:
+    for item in plan.variables:
+        if item.value is None:
+            yield "variable", f"{item.name} ({item.source}; its value is not shown)"
+        else:
+            yield "variable", f"{item.name}={_shortened(item.value)} ({item.source})"
+
+
+def _captured(plan: RunPlan) -> Iterator[Row]:
+    if plan.captured:
+        yield "captured", ", ".join(plan.captured)
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 1]}…"
+
+
+def _times(plan: RunPlan) -> Iterator[Row]:
+    if plan.past:
+        yield "took", _took(plan.past)
+
+
+def _took(past: PastRuns) -> str:
+    if past.count == 1:
+        return f"{duration(past.last_seconds)}, once"
+    times = f"the last {past.count} times"
+    return (
+        f"{duration(past.median_seconds)} (median of {times}), {duration(past.last_seconds)} last"
+    )

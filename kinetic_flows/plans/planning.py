@@ -1,0 +1,218 @@
+"""Making the plan of one call, second half: everything that has to be asked, and nothing done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from kinetic_flows.code.captured_globals import captured_globals
+from kinetic_flows.code.manifest import decode_manifest
+from kinetic_flows.core.environment import ImageRequest
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.dependencies.explain import explain_change
+from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
+from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
+from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
+from kinetic_flows.plans.draft import Draft, job_request, lock_draft
+from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead
+from kinetic_flows.plans.plan import (
+    CodeSummary,
+    PastRuns,
+    PlannedFile,
+    PlannedVariable,
+    RunPlan,
+)
+from kinetic_flows.plans.prefect_answers import PrefectAnswers, Took, ask_prefect
+from kinetic_flows.platforms.image_sources import DecidedImage, DecidedProjectImage
+
+PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
+"""Stands for the id that a planned run has not got yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LookedAhead:
+    """What was found out about launching the run, with nothing of it raised."""
+
+    dispatched_by: str | None
+    found: Preflight
+    notices: tuple[str, ...] = ()
+    rooms: tuple[str, ...] | None = None
+
+
+def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
+    """Decide the rest of a call and return all of it; nothing outside this machine changes.
+
+    Args:
+        draft: What is decided already.
+        environ: Variables for uv.
+
+    Raises:
+        KineticError: The dependencies or the image cannot be.
+    """
+    decided = draft.image.decide(_Questions(draft=draft, environ=environ))
+    image, lock = decided.image, decided.lock
+    filtered, told = (lock.filtered, lock.warnings) if lock else ((), ())
+    answers = ask_prefect(draft, environ, has_to_be_built=image is None)
+    ahead = _look_ahead(draft, answers)
+    platform = draft.platform
+    variables = platform.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
+    return RunPlan(
+        name=draft.name,
+        platform=platform.name,
+        accelerator=str(draft.accelerator),
+        mode=draft.mode,
+        build_step=draft.image.build_step,
+        packages_come=draft.image.packages_come,
+        image=decided.reference,
+        digest=image.digest if image else None,
+        size_bytes=image.config.size_bytes if image and image.config else None,
+        cached=image is not None,
+        dependency_file=str(draft.source.path) if draft.source.path else None,
+        dependency_source=draft.source.label,
+        environment=decided.environment,
+        code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
+        job_variables=variables,
+        filtered=filtered,
+        warnings=(
+            *draft.warnings,
+            *decided.warnings,
+            *(line for line in told if line not in filtered),
+            *ahead.found.warnings,
+        ),
+        obstacles=(*ahead.found.problems, *_store_obstacles(draft), *answers.obstacles),
+        why=_reasons_to_build(draft, decided),
+        notices=(*draft.notices, *answers.notices, *ahead.notices),
+        where=platform.where(),
+        prefect_api=answers.api_url,
+        dispatched_by=ahead.dispatched_by,
+        hardware=draft.accelerator.to_json(),
+        asks_for=platform.asks_for(draft.accelerator, draft.call.options, answers.template),
+        rooms=ahead.rooms,
+        root=str(draft.snapshot.root),
+        files=_files(draft),
+        variables=_variables(draft, variables),
+        captured=captured_globals(draft.call.function, draft.root),
+        past=_past(answers.runs),
+        builds=_past(answers.builds),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Questions:
+    """Asks plainly, and stores nothing."""
+
+    draft: Draft
+    environ: Mapping[str, str]
+
+    def lock(self, base: ResolvedImage | None = None) -> Lock:
+        return lock_draft(self.draft, self.environ, base=base, write=False)
+
+    def resolve(self, request: ImageRequest) -> ResolvedImage | None:
+        return self.draft.platform.registry.resolve(request.reference)
+
+    def find_base(self, wanted: WantedBase) -> FoundBase:
+        return find_base(self.draft.platform.registry, wanted)
+
+    def check(self, reference: str, required: ImageRequirements) -> ImageReport:
+        return check_image(self.draft.platform.registry, reference, required)
+
+
+def _look_ahead(draft: Draft, answers: PrefectAnswers) -> _LookedAhead:
+    """Ask the cluster what speaks against a launch; a plan does without an answer."""
+    platform = draft.platform
+    try:
+        dispatched_by = platform.dispatch
+        if not platform.has_preflight:
+            return _LookedAhead(dispatched_by=dispatched_by, found=Preflight())
+        if dispatched_by != "client":
+            notice = left_to_worker(platform.worker_pool.name)
+            found, told = Preflight(), (notice,)
+            return _LookedAhead(dispatched_by=dispatched_by, found=found, notices=told)
+        found = look_ahead(draft, platform, answers.template, answers.expected_url)
+    except KineticError as error:
+        problem = f"the cluster cannot be asked: {error.message}"
+        return _LookedAhead(dispatched_by=None, found=Preflight(problems=(problem,)))
+    return _LookedAhead(dispatched_by=dispatched_by, found=found, rooms=_rooms(draft))
+
+
+def _rooms(draft: Draft) -> tuple[str, ...] | None:
+    """Say what is free where the run could go; None where nobody may know."""
+    try:
+        rooms = draft.platform.launcher.rooms()
+    except KineticError:
+        return None
+    if rooms is None:
+        return None
+    return tuple(str(room) for room in rooms if room.pool.offers(draft.accelerator))
+
+
+def _store_obstacles(draft: Draft) -> tuple[str, ...]:
+    try:
+        draft.platform.store.check()
+    except KineticError as error:
+        return (f"{error.message}; {error.hint}" if error.hint else error.message,)
+    return ()
+
+
+def _reasons_to_build(draft: Draft, decided: DecidedImage) -> tuple[str, ...] | None:
+    """Say what makes an environment new; None where nothing has to be built."""
+    if not isinstance(decided, DecidedProjectImage) or decided.image:
+        return None
+    return explain_change(
+        home=draft.settings.home,
+        project_root=draft.source.project_root,
+        environment=decided.environment,
+    )
+
+
+def _files(draft: Draft) -> tuple[PlannedFile, ...]:
+    entries = decode_manifest(draft.snapshot.manifest)
+    return tuple(
+        PlannedFile(path=entry.path, size_bytes=entry.size_bytes)
+        for entry in entries
+        if entry.sha256
+    )
+
+
+def _variables(draft: Draft, given: Mapping[str, Any]) -> tuple[PlannedVariable, ...]:
+    """Return the variables that go along: the person's, the product's, and the cluster's."""
+    captured = [
+        PlannedVariable(name=name, value=_shown(name, value), source="capture_env_vars")
+        for name, value in sorted(draft.captured.items())
+    ]
+    own = [
+        PlannedVariable(name=name, value=_shown(name, str(value)), source="kinetic")
+        for name, value in sorted((given.get("env") or {}).items())
+    ]
+    chosen = draft.platform.chosen_variables(draft.call.options)
+    secrets = [
+        PlannedVariable(
+            name=str(each[kind]["name"]), value=None, source=f"every key of the {kind[:-3]}"
+        )
+        for each in chosen.get("env_from") or ()
+        for kind in ("secretRef", "configMapRef")
+        if kind in each
+    ]
+    return (*captured, *own, *secrets)
+
+
+def _shown(name: str, value: str) -> str | None:
+    """Return a variable's value as it may be shown; None for what may be a secret."""
+    is_secret = is_secret_name(name) or name.upper().endswith(("_KEY", "_AUTH"))
+    return None if is_secret else without_credentials(value)
+
+
+def _past(took: Sequence[Took]) -> PastRuns | None:
+    if not took:
+        return None
+    return PastRuns(
+        count=len(took),
+        median_seconds=median(each.seconds for each in took),
+        last_seconds=took[0].seconds,
+        last_ended=took[0].ended,
+    )

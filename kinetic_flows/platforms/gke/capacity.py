@@ -1,0 +1,143 @@
+"""What a cluster's nodes have, and what of it is free now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from kinetic_flows.clients.kubernetes.client import (
+    KubernetesClient,
+    KubernetesRefused,
+    KubernetesUnreachable,
+)
+from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
+from kinetic_flows.core.launcher import PoolRoom
+from kinetic_flows.platforms.gke.diagnosis import launch_error
+from kinetic_flows.platforms.gke.preflight import read_node_pools
+
+CAPACITY_SECONDS = 5.0
+
+_UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+_CHIPS = (TPU_RESOURCE, GPU_RESOURCE)
+
+
+def node_pools(client: KubernetesClient) -> tuple[NodePool, ...] | None:
+    """Return a cluster's node pools, those without nodes too where GKE itself is asked.
+
+    Args:
+        client: The cluster.
+
+    Raises:
+        LaunchError: It does not tell.
+    """
+    try:
+        return client.spawn(read_node_pools(client)).result()[0]
+    except KubernetesRefused as refusal:
+        raise launch_error(refusal, "list the nodes") from refusal
+
+
+def rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
+    """Return a cluster's node pools with what is free in them; None where nodes are not shown.
+
+    Args:
+        client: The cluster.
+
+    Raises:
+        LaunchError: It does not answer in time, or refuses.
+    """
+    try:
+        return client.spawn(read_rooms(client)).result()
+    except KubernetesRefused as refusal:
+        raise launch_error(refusal, "list nodes and pods") from refusal
+    except TimeoutError as error:
+        raise KubernetesUnreachable(
+            f"the cluster did not tell of its nodes within {CAPACITY_SECONDS:g} seconds",
+            hint="is this network among the cluster's authorised networks?",
+        ) from error
+
+
+async def read_rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
+    """Return a cluster's node pools with their nodes' chips, and how many of those are free.
+
+    Args:
+        client: The cluster.
+
+    Returns:
+        The pools by name, those without nodes where GKE itself is asked; None where these
+        credentials may not list nodes.
+
+    Raises:
+        KineticError: The cluster cannot be reached.
+        TimeoutError: It does not answer in time.
+    """
+    async with asyncio.timeout(CAPACITY_SECONDS):
+        (pools, _), nodes, pods = await asyncio.gather(
+            read_node_pools(client),
+            _listed(client, "/api/v1/nodes"),
+            _listed(client, "/api/v1/pods", {"fieldSelector": _UNFINISHED}),
+        )
+    if pools is None or nodes is None:
+        return None if pools is None else tuple(PoolRoom(pool=pool) for pool in pools)
+    return rooms_of(pools, nodes, pods)
+
+
+def rooms_of(
+    pools: Iterable[NodePool],
+    nodes: Iterable[Mapping[str, Any]],
+    pods: Iterable[Mapping[str, Any]] | None,
+) -> tuple[PoolRoom, ...]:
+    """Add up what nodes have and what pods take of it, by node pool.
+
+    Args:
+        pools: The cluster's node pools.
+        nodes: Its nodes.
+        pods: Its pods that have not ended; None where they may not be listed.
+    """
+    pool_of = {node["metadata"]["name"]: NodePool.from_node(node).name for node in nodes}
+    counted = Counter(pool_of.values())
+    chips: Counter[str] = Counter()
+    for node in nodes:
+        allocatable = (node.get("status") or {}).get("allocatable") or {}
+        capacity = (node.get("status") or {}).get("capacity") or {}
+        chips[pool_of[node["metadata"]["name"]]] += _chips(allocatable or capacity)
+    taken: Counter[str] = Counter()
+    for pod in pods or ():
+        pool = pool_of.get((pod.get("spec") or {}).get("nodeName") or "")
+        if pool:
+            taken[pool] += sum(map(_requested, pod["spec"].get("containers") or ()))
+    return tuple(
+        PoolRoom(
+            pool=pool,
+            nodes=counted[pool.name],
+            chips=chips[pool.name],
+            free_chips=None if pods is None else max(chips[pool.name] - taken[pool.name], 0),
+        )
+        for pool in sorted(pools, key=lambda each: each.name)
+    )
+
+
+def _requested(container: Mapping[str, Any]) -> int:
+    resources = container.get("resources") or {}
+    return _chips(resources.get("requests") or resources.get("limits") or {})
+
+
+def _chips(amounts: Mapping[str, Any]) -> int:
+    return sum(int(amounts.get(name) or 0) for name in _CHIPS)
+
+
+async def _listed(
+    client: KubernetesClient, path: str, query: Mapping[str, str] | None = None
+) -> list[dict[str, Any]] | None:
+    """Return what is there; None for those who may not list it."""
+    try:
+        found = await client.ask_within("GET", path, query=query)
+    except KubernetesRefused as refusal:
+        if refusal.status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
+            return None
+        raise
+    items: list[dict[str, Any]] = found.get("items") or []
+    return items
