@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kinetic_flows"
-REPEATED = {
-    PACKAGE / "api" / "decorator.py": r"^( +)\*\*options: .*\n\n((?: {12}.*\n)+)",
-    PACKAGE / "api" / "remote_function.py": r"^( +)\*\*changes: .*\n\n((?: {16}.*\n)+)",
-}
+REPEATED = (PACKAGE / "api" / "decorator.py", PACKAGE / "api" / "remote_function.py")
+LISTED = r"^( +)accelerator: .*\n(?:\1.*\n)+"
 
 
 def documented() -> Mapping[str, str]:
@@ -36,20 +34,19 @@ def rewritten(path: Path) -> str:
     """Return a module with the options in its docstring as the list has them."""
 
     def section(found: re.Match[str]) -> str:
-        indent = found[1] + 4 * " "
-        return found[0].removesuffix(found[2]) + "".join(
+        return "".join(
             textwrap.fill(
                 f"{name}: {text}",
                 width=96,
-                initial_indent=indent,
-                subsequent_indent=indent + 4 * " ",
+                initial_indent=found[1],
+                subsequent_indent=found[1] + 4 * " ",
                 break_on_hyphens=False,
             )
             + "\n"
             for name, text in documented().items()
         )
 
-    text, count = re.subn(REPEATED[path], section, path.read_text(), count=1, flags=re.MULTILINE)
+    text, count = re.subn(LISTED, section, path.read_text(), count=1, flags=re.MULTILINE)
     assert count == 1, f"{path} has no list of options"
     return text
 

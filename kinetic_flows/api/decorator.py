@@ -17,7 +17,7 @@ from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.inside_run import as_inside_run
 from kinetic_flows.core.options import Options, RunOptions, check_flow
 from kinetic_flows.core.settings.settings import load_settings
-from kinetic_flows.core.signatures import resolve_local_names
+from kinetic_flows.core.signatures import resolve_local_names, spell_out
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,47 +37,52 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
 
     Inside a run the decorated function is the plain function: nested calls launch nothing.
 
+    Example:
+        ```python
+        @kinetic.run(accelerator="l4", timeout_seconds=3600)
+        def train(rate: float) -> float: ...
+
+        loss = train(0.1)
+        ```
+
     Args:
         function: The function, when the decorator is used without parentheses.
-        **options: How it is to run.
-
-            accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
-            container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
-            base_image_repo: Repository of prebuilt base images; None for
-                `KINETIC_BASE_IMAGE_REPO`.
-            ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
-                package index.
-            requirements: A dependency file or a list of requirements; None to find the file.
-            framework: What the image is to bring on a cluster: `jax` with what it needs for the
-                accelerator, or `none`, so that all of it comes from the requirements. None
-                (default) decides by them: on GPUs a project with PyTorch or TensorFlow, and
-                without jax, gets none. Nothing of it matters on this machine.
-            name: Name of the runs; None for the function's own.
-            tags: Tags of the flow runs.
-            retries: How often the function is called again after it raised.
-            retry_delay_seconds: Pause before each retry.
-            timeout_seconds: Limit for the function, all tries together; None for no limit.
-            schedule_timeout_seconds: How long a run may wait for its node before it fails with
-                what it waits for (default 3600); None for no limit.
-            max_preemptions: How often a run that was preempted, evicted or lost with its node
-                starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
-                is never started again by it: that is `retries`.
-            cache_for: For how long a result answers further calls of the same function with the
-                same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True
-                for as long as it is kept; None (default) for never.
-            capture_env_vars: Names of environment variables to take along.
-            job_variables: Variables of the work pool's job template on a cluster: `cpu`,
-                `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
-                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
-                `annotations`, `tolerations`, `env_from` (Secrets), and
-                `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
-                (whole seconds), or what an administrator added. What is left out is the work
-                pool's default. Nothing of it matters on this machine.
-            project: Google Cloud project; None for `KINETIC_PROJECT`.
-            zone: Zone of the cluster; None for `KINETIC_ZONE`.
-            cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
-            dispatch: Who starts runs on a cluster: `client` (this process), `worker` (any stock
-                Prefect worker of the work pool), or `auto`; None for `KINETIC_DISPATCH`.
+        accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+        container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
+        base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
+        ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
+            package index.
+        requirements: A dependency file or a list of requirements; None to find the file.
+        framework: What the image is to bring on a cluster: `jax` with what it needs for the
+            accelerator, or `none`, so that all of it comes from the requirements. None
+            (default) decides by them: on GPUs a project with PyTorch or TensorFlow, and without
+            jax, gets none. Nothing of it matters on this machine.
+        name: Name of the runs; None for the function's own.
+        tags: Tags of the flow runs.
+        retries: How often the function is called again after it raised.
+        retry_delay_seconds: Pause before each retry.
+        timeout_seconds: Limit for the function, all tries together; None for no limit.
+        schedule_timeout_seconds: How long a run may wait for its node before it fails with what
+            it waits for (default 3600); None for no limit.
+        max_preemptions: How often a run that was preempted, evicted or lost with its node
+            starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises is
+            never started again by it: that is `retries`.
+        cache_for: For how long a result answers further calls of the same function with the
+            same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True for
+            as long as it is kept; None (default) for never.
+        capture_env_vars: Names of environment variables to take along.
+        job_variables: Variables of the work pool's job template on a cluster: `cpu`, `memory`,
+            `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`),
+            `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
+            `annotations`, `tolerations`, `env_from` (Secrets), and `active_deadline_seconds`,
+            `finished_job_ttl`, `termination_grace_seconds` (whole seconds), or what an
+            administrator added. What is left out is the work pool's default. Nothing of it
+            matters on this machine.
+        project: Google Cloud project; None for `KINETIC_PROJECT`.
+        zone: Zone of the cluster; None for `KINETIC_ZONE`.
+        cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
+        dispatch: Who starts runs on a cluster: `client` (this process), `worker` (any stock
+            Prefect worker of the work pool), or `auto`; None for `KINETIC_DISPATCH`.
 
     Returns:
         The function as a `RemoteFunction`.
@@ -98,6 +103,9 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
         return RemoteFunction(target, chosen)
 
     return decorate if function is None else decorate(function)
+
+
+spell_out(run, Options, RunOptions.defaults())
 
 
 def _refuse_unsupported(target: Any) -> None:

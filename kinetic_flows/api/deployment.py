@@ -36,6 +36,13 @@ R = TypeVar("R")
 class Deployment(Generic[R]):
     """A Prefect deployment of a function, whose runs need nothing of this machine.
 
+    Example:
+        ```python
+        nightly = train.deploy("nightly", cron="0 2 * * *", parameters={"rate": 0.1})
+        print(nightly.worker_command)  # what has to run somewhere, once
+        run = nightly.run(rate=0.2)  # besides its schedule
+        ```
+
     Attributes:
         id: Its id.
         name: Its full name, as `kinetic deployments run` takes it.

@@ -6,8 +6,10 @@ Nothing heavy is imported before it is called, submitted or planned.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from kinetic_flows.core import option_values as check
@@ -17,7 +19,8 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import Options, RunOptions, check_flow
 from kinetic_flows.core.public_names import public
-from kinetic_flows.plans.inputs import Inputs, MapOptions, sweep_options
+from kinetic_flows.core.signatures import spell_out
+from kinetic_flows.plans.inputs import Inputs, MapOptions, SweepOptions, sweep_options
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -40,10 +43,35 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_USES = """
+{name} is a remote function, whose calls are Prefect flow runs on {accelerator}:
+
+    {name}(...)               run it, show its output, and return its value or raise its exception
+    {name}.submit(...)        launch it and go on: returns a Run
+    {name}.map(inputs)        one run for each input: returns a RunGroup
+    {name}.plan(...)          what a call would do, and nothing of it: returns a RunPlan
+    {name}.deploy("nightly")  a Prefect deployment, to run on a schedule or from Prefect's UI
+    {name}.with_options(...)  the same function with other options of kinetic.run
+    {name}.as_flow()          a Prefect flow that calls it, for flows of flows
+    {name}.fn(...)            the plain function, called here
+    {name}.options            the options that it has
+"""
+
 
 @public
 class RemoteFunction(Generic[P, R]):
     """A function that runs elsewhere when called; `.fn` is the plain function.
+
+    Example:
+        ```python
+        @kinetic.run(accelerator="tpu-v6e-8")
+        def train(rate: float) -> float: ...
+
+        loss = train(0.1)  # runs there, shows its output here, and returns its value
+        run = train.submit(0.1)  # goes on without this process
+        losses = train.map([0.1, 0.2]).results()
+        print(train.plan(0.1))  # what a call would do
+        ```
 
     It pickles as itself. Only what is pickled for a run of ours becomes the plain function.
 
@@ -60,6 +88,7 @@ class RemoteFunction(Generic[P, R]):
         self.fn = fn
         self.options = options
         self._bound = bound
+        self.__doc__ = self._documentation()
 
     def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., R]:
         if instance is None:
@@ -136,22 +165,20 @@ class RemoteFunction(Generic[P, R]):
             inputs: What to call the function with; taken as runs become possible, so that a
                 generator of any length will do.
             return_exceptions: Whether `results()` returns exceptions in place of values.
-            **options: How the inputs are run.
-
-                max_concurrent: How many runs there are at a time, at most; 64 by default.
-                retries: How often an input whose run failed or crashed is run again, as a new
-                    run; 0 by default. The function's own `retries` come first, within a run.
-                fail_fast: Whether the first input that fails ends the others.
-                on_interrupt: What Ctrl-C, or another interruption of this program, does to the
-                    runs that have not ended: `cancel` (default), or `detach`, which lets those go
-                    on that are launched. Inputs that are not launched never are, either way.
-                input_mode: What an input is: `single`, the one argument; `args`, a tuple of
-                    positional arguments; `kwargs`, a mapping of keyword arguments; `auto`
-                    (default), by its type: tuple, mapping, anything else the one argument.
-                work_queue: The work queue of the function's work pool whose workers start the
-                    inputs. All are handed over at once, and the queue's limit, which is set to
-                    `max_concurrent`, holds whatever becomes of this program. None: this program
-                    launches them as others end.
+            max_concurrent: How many runs there are at a time, at most; 64 by default.
+            retries: How often an input whose run failed or crashed is run again, as a new
+                run; 0 by default. The function's own `retries` come first, within a run.
+            fail_fast: Whether the first input that fails ends the others.
+            on_interrupt: What Ctrl-C, or another interruption of this program, does to the
+                runs that have not ended: `cancel` (default), or `detach`, which lets those go
+                on that are launched. Inputs that are not launched never are, either way.
+            input_mode: What an input is: `single`, the one argument; `args`, a tuple of
+                positional arguments; `kwargs`, a mapping of keyword arguments; `auto`
+                (default), by its type: tuple, mapping, anything else the one argument.
+            work_queue: The work queue of the function's work pool whose workers start the
+                inputs. All are handed over at once, and the queue's limit, which is set to
+                `max_concurrent`, holds whatever becomes of this program. None: this program
+                launches them as others end.
 
         Raises:
             UsageError: An option, or an input of a sequence, cannot be.
@@ -241,49 +268,43 @@ class RemoteFunction(Generic[P, R]):
         """Return the same function with some options changed; this one stays as it is.
 
         Args:
-            **changes: Options of `kinetic.run`.
-
-                accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
-                container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
-                base_image_repo: Repository of prebuilt base images; None for
-                    `KINETIC_BASE_IMAGE_REPO`.
-                ship_wheels: Whether prebuilt mode sends every package along, so that pods need
-                    no package index.
-                requirements: A dependency file or a list of requirements; None to find the
-                    file.
-                framework: What the image is to bring on a cluster: `jax` with what it needs for
-                    the accelerator, or `none`, so that all of it comes from the requirements.
-                    None (default) decides by them: on GPUs a project with PyTorch or
-                    TensorFlow, and without jax, gets none. Nothing of it matters on this
-                    machine.
-                name: Name of the runs; None for the function's own.
-                tags: Tags of the flow runs.
-                retries: How often the function is called again after it raised.
-                retry_delay_seconds: Pause before each retry.
-                timeout_seconds: Limit for the function, all tries together; None for no limit.
-                schedule_timeout_seconds: How long a run may wait for its node before it fails
-                    with what it waits for (default 3600); None for no limit.
-                max_preemptions: How often a run that was preempted, evicted or lost with its
-                    node starts again; None for 3 on Spot VMs and 0 elsewhere. What the function
-                    raises is never started again by it: that is `retries`.
-                cache_for: For how long a result answers further calls of the same function with
-                    the same arguments, code and dependencies: a `timedelta(days=7)`, or
-                    seconds; True for as long as it is kept; None (default) for never.
-                capture_env_vars: Names of environment variables to take along.
-                job_variables: Variables of the work pool's job template on a cluster: `cpu`,
-                    `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such
-                    as `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`,
-                    `labels`, `annotations`, `tolerations`, `env_from` (Secrets), and
-                    `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
-                    (whole seconds), or what an administrator added. What is left out is the
-                    work pool's default. Nothing of it matters on this machine.
-                project: Google Cloud project; None for `KINETIC_PROJECT`.
-                zone: Zone of the cluster; None for `KINETIC_ZONE`.
-                cluster: GKE cluster, or the name of a saved profile; None for
-                    `KINETIC_CLUSTER`.
-                dispatch: Who starts runs on a cluster: `client` (this process), `worker` (any
-                    stock Prefect worker of the work pool), or `auto`; None for
-                    `KINETIC_DISPATCH`.
+            accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+            container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
+            base_image_repo: Repository of prebuilt base images; None for
+                `KINETIC_BASE_IMAGE_REPO`.
+            ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
+                package index.
+            requirements: A dependency file or a list of requirements; None to find the file.
+            framework: What the image is to bring on a cluster: `jax` with what it needs for the
+                accelerator, or `none`, so that all of it comes from the requirements. None
+                (default) decides by them: on GPUs a project with PyTorch or TensorFlow, and
+                without jax, gets none. Nothing of it matters on this machine.
+            name: Name of the runs; None for the function's own.
+            tags: Tags of the flow runs.
+            retries: How often the function is called again after it raised.
+            retry_delay_seconds: Pause before each retry.
+            timeout_seconds: Limit for the function, all tries together; None for no limit.
+            schedule_timeout_seconds: How long a run may wait for its node before it fails with
+                what it waits for (default 3600); None for no limit.
+            max_preemptions: How often a run that was preempted, evicted or lost with its node
+                starts again; None for 3 on Spot VMs and 0 elsewhere. What the function raises
+                is never started again by it: that is `retries`.
+            cache_for: For how long a result answers further calls of the same function with the
+                same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True
+                for as long as it is kept; None (default) for never.
+            capture_env_vars: Names of environment variables to take along.
+            job_variables: Variables of the work pool's job template on a cluster: `cpu`,
+                `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
+                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
+                `annotations`, `tolerations`, `env_from` (Secrets), and
+                `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
+                (whole seconds), or what an administrator added. What is left out is the work
+                pool's default. Nothing of it matters on this machine.
+            project: Google Cloud project; None for `KINETIC_PROJECT`.
+            zone: Zone of the cluster; None for `KINETIC_ZONE`.
+            cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.
+            dispatch: Who starts runs on a cluster: `client` (this process), `worker` (any stock
+                Prefect worker of the work pool), or `auto`; None for `KINETIC_DISPATCH`.
 
         Raises:
             UsageError: An option does not exist or has a value that cannot be.
@@ -299,6 +320,13 @@ class RemoteFunction(Generic[P, R]):
         for retries is not for what has retries of its own; `.with_options(retries=...)` is.
         """
         return run_flow.as_flow(self, self.fn, self._name)
+
+    def _documentation(self) -> str:
+        """Return the function's own docstring, and what can be done with it besides."""
+        own = inspect.cleandoc(self.fn.__doc__ or "")
+        name = getattr(self.fn, "__name__", "function")
+        uses = _USES.format(name=name, accelerator=self.options.accelerator)
+        return f"{own}\n{uses}".strip()
 
     @property
     def _name(self) -> str:
@@ -320,3 +348,7 @@ class RemoteFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<RemoteFunction {self._name} on {self.options.accelerator}>"
+
+
+spell_out(RemoteFunction.map, MapOptions, asdict(SweepOptions()))
+spell_out(RemoteFunction.with_options, Options, {})

@@ -57,6 +57,15 @@ class Run(Generic[R]):
 
     A run can be pickled, and awaited in async code (`value = await run`).
 
+    Example:
+        ```python
+        run = train.submit(rate=0.1)
+        print(run.url, run.state)
+        loss = run.result(timeout_seconds=3600)
+
+        again = kinetic.attach(run.id)  # from any other process
+        ```
+
     Attributes:
         ticket: What is needed to follow the run and to trust its result.
         url: Where a browser shows the run.

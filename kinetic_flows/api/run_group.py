@@ -67,6 +67,14 @@ class RunGroup(Generic[R]):
 
     A group can be pickled, and awaited in async code (`values = await group`).
 
+    Example:
+        ```python
+        group = train.map([0.1, 0.2, 0.4], max_concurrent=2)
+        losses = group.results()  # in the order of the inputs
+
+        group = kinetic.attach_group(group.id)  # from any other process
+        ```
+
     Attributes:
         id: The id of the flow run above the runs; `kinetic.attach_group` takes it.
         name: The function's name.

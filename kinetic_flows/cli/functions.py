@@ -15,8 +15,10 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from kinetic_flows.api.remote_function import RemoteFunction
+from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.outcomes import outcome, output_aside, print_launched, print_value
 from kinetic_flows.code.root import working_directory
+from kinetic_flows.core.display import value_for_output
 from kinetic_flows.core.errors import UsageError, suggest
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
 from kinetic_flows.core.functions import is_flow
-from kinetic_flows.core.settings.cloud import CloudSettings, check_value
+from kinetic_flows.core.settings.cloud import CloudSettings, Dispatch, check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.core.settings.table import rows
 
@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     accelerator: str
     """What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`."""
 
-    container_image: str | None
+    container_image: Literal["bundled", "prebuilt"] | str | None
     """`bundled` (default, also None), `prebuilt`, or an image URI."""
 
     base_image_repo: str | None
@@ -96,7 +96,7 @@ class Options(TypedDict, total=False):
     cluster: str | None
     """GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`."""
 
-    dispatch: str | None
+    dispatch: Dispatch | None
     """Who starts runs on a cluster: `client` (this process), `worker` (any stock Prefect worker of
     the work pool), or `auto`; None for `KINETIC_DISPATCH`."""
 
@@ -211,6 +211,12 @@ class RunOptions:
     zone: str | None = field(default=None, metadata=_by(_cloud_setting))
     cluster: str | None = field(default=None, metadata=_by(_cluster))
     dispatch: str | None = field(default=None, metadata=_by(_cloud_setting))
+
+    @classmethod
+    def defaults(cls) -> Mapping[str, Any]:
+        """Return what each option is where nobody says anything, as people write it."""
+        made = {item.name: item.default for item in fields(cls)}
+        return {name: None if value is MISSING else value for name, value in made.items()}
 
     @property
     def cloud(self) -> dict[str, str]:

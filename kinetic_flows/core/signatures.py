@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -45,6 +46,68 @@ def resolve_local_names(function: Any) -> None:
         if isinstance(text, str) and _evaluated(text, function.__globals__, {}) is None:
             found = _evaluated(text, function.__globals__, frame.f_locals)
             function.__annotations__[name] = text if found is None else found
+
+
+class AsWritten(str):
+    """An annotation as the source has it, which signatures show without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+UNCHANGED = AsWritten("<unchanged>")
+"""What is shown as the default of an option that stays as it is."""
+
+
+def spell_out(function: Any, options: type, defaults: Mapping[str, Any]) -> None:
+    """Have a function that takes options by `**` show each as a parameter of its own.
+
+    `help()`, Shift-Tab in a notebook and whatever else asks for the signature see names, types and
+    defaults. How it is called stays as it is: it says itself what is wrong with an option.
+
+    Args:
+        function: The function; its `__signature__` is set.
+        options: The TypedDict of its options, of a module whose annotations are text.
+        defaults: What is shown as their defaults, by name; `UNCHANGED` for those that are missing.
+    """
+    plain = inspect.signature(function)
+    kept = [
+        each.replace(annotation=_as_written(each.annotation))
+        for each in plain.parameters.values()
+        if each.kind is not each.VAR_KEYWORD
+    ]
+    named = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults.get(name, UNCHANGED),
+            annotation=_with_choices(_as_written(hint), vars(sys.modules[options.__module__])),
+        )
+        for name, hint in options.__annotations__.items()
+    ]
+    returned = _as_written(plain.return_annotation)
+    function.__signature__ = plain.replace(
+        parameters=[*kept, *named], return_annotation=plain.empty if returned == "Any" else returned
+    )
+
+
+def _with_choices(annotation: Any, variables: Mapping[str, Any]) -> Any:
+    """Return an annotation with the words to choose from in place of their type's name."""
+
+    def chosen(found: re.Match[str]) -> str:
+        meant = variables.get(found[0])
+        if typing.get_origin(meant) is not typing.Literal:
+            return found[0]
+        return f"Literal[{', '.join(map(repr, typing.get_args(meant)))}]"
+
+    return AsWritten(re.sub(r"\b[A-Z]\w+", chosen, annotation))
+
+
+def _as_written(annotation: Any) -> Any:
+    written = getattr(annotation, "__forward_arg__", annotation)
+    return AsWritten(written) if isinstance(written, str) else annotation
 
 
 def readable(annotation: Any) -> Any:

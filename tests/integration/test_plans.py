@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from projects import Project, make_project
@@ -14,7 +15,6 @@ from kinetic_flows.cli import main
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import LaunchError
 from loopback.__main__ import CLUSTER, JOBS_BUCKET, PROJECT
-from loopback.kubernetes.access import Denial
 from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_cloud import QuickCloud
 
@@ -98,7 +98,7 @@ def test_a_plan_does_nothing(
     planned: Any, quick_cloud: QuickCloud, prefect_api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = quick_cloud.storage.create_bucket("empty-for-a-plan")
-    monkeypatch.setenv("KINETIC_JOBS_BUCKET", "empty-for-a-plan")
+    monkeypatch.setenv("KINETIC_JOBS_BUCKET", bucket)
     jobs = len(quick_cloud.cluster.list("jobs"))
     asked = len(quick_cloud.cluster.requests)
     planned.with_options(requirements=["six"]).plan()
@@ -109,7 +109,8 @@ def test_a_plan_does_nothing(
     ]
     assert all("selfsubject" in line for line in made), made
     assert len(quick_cloud.cluster.list("jobs")) == jobs
-    assert list(bucket.list_blobs()) == []
+    with urlopen(f"{quick_cloud.storage.url}/storage/v1/b/{bucket}/o") as answer:
+        assert not json.load(answer).get("items")
 
 
 def test_a_plan_says_that_the_bucket_is_missing_and_how_to_make_it(
@@ -127,15 +128,12 @@ def test_a_plan_refuses_and_warns_of_the_cluster_as_the_call_does(
     tpu = planned.with_options(accelerator="tpu-v6e-8")
     (warning,) = [line for line in tpu.plan().warnings if "no node yet has tpu-v6e-8" in line]
     assert "t4s (nvidia-tesla-t4" in warning
-    denial = Denial(resource="secrets", verb="create")
-    quick_cloud.cluster.access.denials.append(denial)
-    try:
-        plan = planned.plan()
-        with pytest.raises(LaunchError) as caught:
-            planned()
-    finally:
-        quick_cloud.cluster.access.denials.remove(denial)
-    assert plan.obstacles == caught.value.value
+    unbound = planned.with_options(job_variables={"service_account_name": "trainer"})
+    obstacles = unbound.plan().obstacles
+    assert "there is no service account 'trainer'" in obstacles[0]
+    with pytest.raises(LaunchError) as caught:
+        unbound()
+    assert obstacles == caught.value.value
     misspelt = planned.with_options(job_variables={"memery": "1Gi"})
     (obstacle,) = misspelt.plan().obstacles
     assert "no variable 'memery'" in obstacle
