@@ -1,24 +1,20 @@
-"""`kinetic accelerators` and `kinetic pool`: what a cluster offers, and what runs need in it."""
+"""`kinetic pool`: what runs need in a cluster, and in Prefect."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import print_json
-from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.reading import require_something_to_read
-from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.work_pools import WorkPools
-from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
@@ -28,18 +24,15 @@ from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
 if TYPE_CHECKING:
     from kinetic_flows.clients.kubernetes import access
     from kinetic_flows.clients.kubernetes import client as kubernetes
-    from kinetic_flows.platforms.gke import platform, preflight, work_pool
+    from kinetic_flows.platforms.gke import platform, work_pool
     from kinetic_flows.runs import session
 else:
-    # The list of accelerators needs none of them.
+    # Neither the list of accelerators nor `--help` needs them.
     access = LazyModule("kinetic_flows.clients.kubernetes.access")
     kubernetes = LazyModule("kinetic_flows.clients.kubernetes.client")
     platform = LazyModule("kinetic_flows.platforms.gke.platform")
-    preflight = LazyModule("kinetic_flows.platforms.gke.preflight")
     work_pool = LazyModule("kinetic_flows.platforms.gke.work_pool")
     session = LazyModule("kinetic_flows.runs.session")
-
-HEADINGS = ("name", "category", "count", "topology", "hosts", "machine_type")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
@@ -213,69 +206,3 @@ def _namespace(settings: Settings) -> str:
 def _work_pools(settings: Settings) -> WorkPools:
     progress = terminal_progress(quiet=settings.quiet)
     return WorkPools(session.prefect_api_url(settings, process_environment(), progress))
-
-
-def accelerators(
-    *,
-    live: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
-) -> None:
-    """List every accelerator that GKE offers, by the names that `accelerator=` takes.
-
-    Args:
-        live: Ask the cluster, and say which of its node pools have each.
-        as_json: Print a JSON list instead of a table.
-    """
-    pools = _node_pools() if live else None
-    rows = [_cells(item, pools) for item in list_accelerators()]
-    if as_json:
-        print_json(rows)
-        return
-    headings = (*HEADINGS, "node_pools") if live else HEADINGS
-    table = [tuple(heading.replace("_", " ") for heading in headings)]
-    table += [tuple(_text(row[heading]) for heading in headings) for row in rows]
-    print_table(table)
-
-
-def _node_pools() -> tuple[NodePool, ...]:
-    """Ask the cluster of the settings, or the one that kubectl would use."""
-    environ = process_environment()
-    with open_cluster(session.configure(load_settings(environ), environ, NullProgress())) as client:
-        pools, are_all = client.spawn(preflight.read_node_pools(client)).result()
-    if pools is None:
-        print("these credentials may not list the cluster's nodes", file=sys.stderr)
-    elif not are_all:
-        print("a node pool that has no node at the moment may be missing", file=sys.stderr)
-    return pools or ()
-
-
-def _cells(item: Accelerator, pools: Sequence[NodePool] | None) -> dict[str, object]:
-    cells: dict[str, object] = {
-        "name": str(item),
-        "category": item.category,
-        "count": item.count,
-        "topology": item.topology,
-        "hosts": item.hosts,
-        "machine_type": item.machine_type,
-        "node_selector": item.node_selector,
-        "resources": item.resources,
-        "source": item.source,
-    }
-    if pools is not None:
-        cells["node_pools"] = [
-            f"{pool.name} (spot)" if pool.spot else pool.name for pool in pools if pool.offers(item)
-        ]
-    return cells
-
-
-def _text(value: object) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value or "")
-
-
-add_examples(
-    pool_app,
-    {
-        "create": ("kinetic pool create", "kinetic pool create --namespace research --yes"),
-        "show": ("kinetic pool show",),
-    },
-)

@@ -86,10 +86,26 @@ COMMANDS: Mapping[str, Command] = {
         help="Workers, which start the runs of deployments.",
     ),
     "accelerators": Command(
-        where="cluster:accelerators",
+        where="accelerators:accelerators",
         group=CLUSTER,
-        help="List every accelerator that GKE offers, by the names that `accelerator=` takes.",
-        examples=("kinetic accelerators", "kinetic accelerators --live"),
+        help=(
+            "List every accelerator that GKE offers, by the names that `accelerator=` takes."
+            "\n\n"
+            "GPUs are a model and how many one machine has: l4, l4x2, a100-80gbx8. TPUs are a "
+            "generation and its chips, tpu-v6e-8, or its topology where Google's own names "
+            "count cores: tpu-v5p-2x2x2. With :spot at its end any of them is on Spot VMs, "
+            "which are cheaper and may be taken away: l4:spot. Other spellings are understood "
+            "(v6e-8, gpu-l4, trillium), and tpu:8 or gpu:4 is the one type with that many "
+            "that the cluster has."
+            "\n\n"
+            "Where a cluster is configured, those that it has are marked, with what is free."
+        ),
+        examples=(
+            "kinetic accelerators",
+            "kinetic accelerators v6e --hosts 1",
+            "kinetic accelerators --vendor gpu --memory 80 --spot",
+            "kinetic accelerators --live --json | jq '.[].node_pools'",
+        ),
     ),
     "pool": Command(
         where="cluster:pool_app",

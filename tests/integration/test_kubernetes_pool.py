@@ -146,4 +146,4 @@ def test_accelerators_that_the_cluster_has_are_shown_with_their_node_pools(clust
     assert rows["tpu-v6e-8"]["node_pools"] == ["v6e"]
     assert rows["h100x8"]["node_pools"] == []
     (line,) = [line for line in kinetic("accelerators", "--live").splitlines() if "v6e-8 " in line]
-    assert line.endswith("v6e")
+    assert line.endswith("v6e: 1 node, 8 of 8 chips free")

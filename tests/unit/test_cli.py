@@ -154,17 +154,6 @@ def test_a_lock_is_printed_and_can_be_upgraded(
     assert capsys.readouterr().out == first
 
 
-def test_accelerators_are_listed_for_people_and_for_machines(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert _run("accelerators") == 0
-    assert "tpu-v6e-8 " in capsys.readouterr().out
-    assert _run("accelerators", "--json") == 0
-    by_name = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert by_name["tpu-v6e-8"]["machine_type"] == "ct6e-standard-8t"
-    assert by_name["tpu-v6e-8"]["resources"] == {"google.com/tpu": "8"}
-
-
 def test_no_server_runs_in_a_new_home(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("server", "status") == 0
     assert "not running" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from kinetic_flows.core.accelerators.parsing import (
     needs_node_pools,
     parse_accelerator,
 )
-from kinetic_flows.core.accelerators.registry import list_accelerators
+from kinetic_flows.core.accelerators.registry import list_accelerators, names_of
 
 __all__ = [
     "Accelerator",
@@ -16,6 +16,7 @@ __all__ = [
     "NodePool",
     "check_accelerator",
     "list_accelerators",
+    "names_of",
     "needs_node_pools",
     "parse_accelerator",
 ]

@@ -29,10 +29,6 @@ GPU_MACHINE_TYPES = "https://cloud.google.com/compute/docs/gpus"
 """Google's "GPU machine types": machine types and how many GPUs each has."""
 
 
-TPU_CHIPS = "https://cloud.google.com/tpu/docs/system-architecture-tpu-vm"
-"""Google's "TPU architecture", whose pages of the generations have the memory of their chips."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SliceShape:
     """One topology of a TPU generation and the machines it is made of."""
@@ -71,7 +67,8 @@ class TpuGeneration:
         large: What slices of more than 64 chips are made of: any `AxBxC` of multiples of 4
             in ascending order up to `max_chips`; None when only `shapes` exist.
         max_chips: Chips of the largest slice.
-        memory_gb: High-bandwidth memory of each chip, in the GiB of `TPU_CHIPS`.
+        memory_gb: High-bandwidth memory of each chip, as Google's pages of the generations
+            count it (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm).
         runtime: What it asks of libtpu.
         source: Google's page that documents the facts.
     """
@@ -378,6 +375,20 @@ def gpu_accelerator(gpu: GpuModel, count: int, *, spot: bool) -> Accelerator:
         runtime=gpu.runtime,
         source=gpu.source,
     )
+
+
+def names_of(accelerator: Accelerator) -> tuple[str, ...]:
+    """Return by what people look for an accelerator, its own name first.
+
+    Args:
+        accelerator: One of `list_accelerators`.
+    """
+    name = accelerator.name
+    aliases = [
+        *(alias for tpu in TPUS if name.startswith(f"{tpu.prefix}-") for alias in tpu.aliases),
+        *(alias for gpu in GPUS if gpu.label == accelerator.label for alias in gpu.aliases),
+    ]
+    return (name, *aliases, *filter(None, (accelerator.label,)))
 
 
 @cache
