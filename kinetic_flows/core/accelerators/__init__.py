@@ -5,10 +5,11 @@ from __future__ import annotations
 from kinetic_flows.core.accelerators.model import Accelerator, Category, NodePool
 from kinetic_flows.core.accelerators.parsing import (
     check_accelerator,
+    names_of,
     needs_node_pools,
     parse_accelerator,
 )
-from kinetic_flows.core.accelerators.registry import list_accelerators, names_of
+from kinetic_flows.core.accelerators.registry import list_accelerators
 
 __all__ = [
     "Accelerator",

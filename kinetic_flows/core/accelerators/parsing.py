@@ -95,6 +95,20 @@ def check_accelerator(text: str) -> None:
         )
 
 
+def names_of(accelerator: Accelerator) -> tuple[str, ...]:
+    """Return by what people look for an accelerator, its own name first.
+
+    Args:
+        accelerator: One of `list_accelerators`.
+    """
+    name = accelerator.name
+    aliases = [
+        *(alias for tpu in TPUS if name.startswith(f"{tpu.prefix}-") for alias in tpu.aliases),
+        *(alias for gpu in GPUS if gpu.label == accelerator.label for alias in gpu.aliases),
+    ]
+    return (name, *aliases, *filter(None, (accelerator.label,)))
+
+
 def _gpu(text: str, body: str, *, spot: bool) -> Accelerator | None:
     """Read `model` or `modelxcount`; None when the model is no GPU."""
     gpu, count = _GPU_NAMES.get(body), None

@@ -377,20 +377,6 @@ def gpu_accelerator(gpu: GpuModel, count: int, *, spot: bool) -> Accelerator:
     )
 
 
-def names_of(accelerator: Accelerator) -> tuple[str, ...]:
-    """Return by what people look for an accelerator, its own name first.
-
-    Args:
-        accelerator: One of `list_accelerators`.
-    """
-    name = accelerator.name
-    aliases = [
-        *(alias for tpu in TPUS if name.startswith(f"{tpu.prefix}-") for alias in tpu.aliases),
-        *(alias for gpu in GPUS if gpu.label == accelerator.label for alias in gpu.aliases),
-    ]
-    return (name, *aliases, *filter(None, (accelerator.label,)))
-
-
 @cache
 def list_accelerators() -> tuple[Accelerator, ...]:
     """Return every documented accelerator and size, on demand (not Spot)."""
