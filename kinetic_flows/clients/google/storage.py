@@ -124,7 +124,7 @@ class GoogleStore:
         try:
             self._call(look, NO_OBJECTS, self._timeouts.call_seconds)
         except ObjectNotFoundError as error:  # a listing can miss nothing but the bucket
-            raise bucket_missing(self._bucket_name) from error
+            raise bucket_missing(self._place) from error
 
     def get(self, name: str) -> StoredObject:
         """Return an object, its content checked against Cloud Storage's own checksum.
