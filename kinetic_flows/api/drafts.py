@@ -88,6 +88,7 @@ def _decided(
     may_start = not is_only_planned
     settings = configure(local, environ, progress, remote.options.cloud, may_start=may_start)
     platform = choose_platform(settings, environ)
+    platform.require_login()
     drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
     return Drafted(draft=drafted, progress=progress, environ=environ)
 

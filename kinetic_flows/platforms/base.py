@@ -170,6 +170,14 @@ class Platform(Protocol):
         """Return where a browser shows an image; None where it has no page."""
         ...
 
+    def require_login(self) -> None:
+        """Go on where there may be credentials for what everything here needs; asks nobody.
+
+        Raises:
+            ConfigurationError: There are none.
+        """
+        ...
+
     @property
     def has_preflight(self) -> bool:
         """Whether to find out what speaks against a launch before anything is built for it."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded
+from kinetic_flows.clients.google.login import LOGIN_HINT
 from kinetic_flows.core.errors import KineticError, ObjectNotFoundError, StoreError
-
-LOGIN_HINT = "log in with: gcloud auth application-default login"
 
 
 def is_precondition(error: BaseException) -> bool:

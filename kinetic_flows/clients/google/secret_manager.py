@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import google_crc32c
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
-from kinetic_flows.clients.google.errors import LOGIN_HINT, is_credential_error, status_of
+from kinetic_flows.clients.google.errors import is_credential_error, status_of
 from kinetic_flows.clients.google.grpc import Connection, open_client
+from kinetic_flows.clients.google.login import LOGIN_HINT
 from kinetic_flows.core.errors import KineticError, SecretError
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from kinetic_flows.clients.google.errors import (
     is_precondition,
     store_error,
 )
+from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 
@@ -358,6 +359,8 @@ def _client(project: str | None, endpoint: str | None, credentials: Credentials 
     if endpoint and endpoint.startswith("http://"):
         credentials = credentials or AnonymousCredentials()
         project = project or "emulated"
+    if credentials is None:
+        require_login(project)
     options = {"api_endpoint": endpoint} if endpoint else None
     client = Client(project=project, credentials=credentials, client_options=options)
     allow_connections(client, 2 * CONCURRENT_CHECKS)

@@ -12,7 +12,8 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kinetic_flows.clients.google.errors import LOGIN_HINT, is_credential_error, status_of
+from kinetic_flows.clients.google.errors import is_credential_error, status_of
+from kinetic_flows.clients.google.login import LOGIN_HINT, require_login
 from kinetic_flows.core.accelerators import NodePool, list_accelerators
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 
@@ -255,6 +256,7 @@ def google_credentials(access: GkeCluster) -> Any:
 
     if access.credentials is not None:
         return access.credentials
+    require_login(access.project)
     try:
         credentials, _ = google.auth.default(scopes=[GOOGLE_SCOPE])
     except GoogleAuthError as error:

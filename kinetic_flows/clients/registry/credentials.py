@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from kinetic_flows.clients.google.errors import LOGIN_HINT, is_credential_error
+from kinetic_flows.clients.google.errors import is_credential_error
+from kinetic_flows.clients.google.login import LOGIN_HINT
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_reference import DOCKER_HUB, is_googles
 

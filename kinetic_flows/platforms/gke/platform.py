@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
@@ -186,6 +187,12 @@ class GoogleCloudPlatform:
     def image_page(self, reference: str) -> str | None:
         """Return where a browser shows an image; None where it has no page."""
         return image_page(reference)
+
+    def require_login(self) -> None:
+        """Go on where there are Google credentials, or may be; an emulated bucket needs none."""
+        is_emulated = (self._cloud.storage_endpoint or "").startswith("http://")
+        if self._credentials is None and not is_emulated:
+            require_login(self._cloud.project, self._environ)
 
     @property
     def has_preflight(self) -> bool:

@@ -62,6 +62,9 @@ class LocalPlatform:
         )
         self._is_explicit = is_explicit
 
+    def require_login(self) -> None:
+        """Go on: nothing here needs any."""
+
     @classmethod
     def of(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
         """Return it as the settings describe it."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
-from kinetic_flows.clients.google.errors import LOGIN_HINT, is_credential_error, status_of
+from kinetic_flows.clients.google.errors import is_credential_error, status_of
 from kinetic_flows.clients.google.grpc import open_client
+from kinetic_flows.clients.google.login import LOGIN_HINT
 from kinetic_flows.core.errors import RegistryAccessError
 from kinetic_flows.core.image_reference import artifact_registry_location, parse_reference
 from kinetic_flows.images.tags import base_image
