@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from kinetic_flows.cli.build_image_answers import Answers
 from kinetic_flows.cli.build_image_questions import ask_docker_hub_login, ask_parameters
 from kinetic_flows.cli.build_image_report import (
-    print_command,
     print_credentials_note,
     print_dry_run,
     print_outcomes,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kinetic_flows.core.progress import Progress
     from kinetic_flows.flows import build_image as flow
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
+    from kinetic_flows.images.base_image_specs import ExistingImage
 else:
     flow = LazyModule("kinetic_flows.flows.build_image")
 
@@ -122,19 +123,34 @@ def build_image(
         )
     if repo is None:
         parameters = _questions(parameters, environ)
-    plan = flow.plan_base_images(parameters, environ, progress)
+    answers = Answers(parameters=parameters, were_asked=repo is None)
+    plan = answers.kept(lambda: flow.plan_base_images(parameters, environ, progress))
     if dry_run:
         print_dry_run(plan, as_json=as_json)
         return
-    _settle_credentials(plan, environ, update=update_credentials)
-    print_setup(plan.platform.setup(plan.request.repository))
-    existing_images = plan.platform.look_up(plan.specs)
+    answers.kept(lambda: _settle_credentials(plan, environ, update=update_credentials))
+    existing_images = answers.kept(lambda: _look_up(plan, may_ask=not yes))
     print_summary(plan, existing_images)
-    if not yes and any(no_cache or not existing.is_current for existing in existing_images):
-        _confirm()
-    _run(plan, parameters, environ, progress, as_json=as_json)
-    if repo is None:
-        print_command(parameters)
+    try:
+        if not yes and any(no_cache or not existing.is_current for existing in existing_images):
+            _confirm()
+        _run(plan, parameters, environ, progress, as_json=as_json)
+    finally:
+        answers.print_command()
+
+
+def _look_up(plan: BaseImagesPlan, *, may_ask: bool) -> Sequence[ExistingImage]:
+    """Return what the repository has, made before if that is wanted."""
+    repository = plan.request.repository
+    setup = plan.platform.setup(repository)
+    if setup is not None and not setup.exists and may_ask and is_terminal():
+        say(f"there is no repository {repository} yet")
+        if confirmed("Create it?", undone="it was not created"):
+            plan.platform.create_repository(repository)
+            say(f"{repository}: created")
+            setup = plan.platform.setup(repository)
+    print_setup(setup)
+    return plan.platform.look_up(plan.specs)
 
 
 def _run(

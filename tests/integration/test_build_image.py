@@ -491,6 +491,45 @@ def test_without_a_repository_it_asks_and_ends_with_the_command_that_does_not(
     assert command.labels(f"{USERNAME}/kinetic-base-cpu", "v2")
 
 
+def test_a_repository_that_is_missing_is_made_and_the_answers_stay_when_it_may_not_be(
+    command: Command,
+) -> None:
+    """What is missing is mended beside the command, which goes on from where it was."""
+    command.cloud.artifacts.closed.add(PROJECT)
+    shell = command.open("--dockerfile", "Dockerfile.own", "--tag", "v9")
+    answer(shell, "Google Cloud project", "")
+    shell.expect("Registry")
+    shell.send("\r")
+    answer(
+        shell,
+        "Location of the repository",
+        "\x7f" * 20 + REGISTRY_HOST.removesuffix("-docker.pkg.dev"),
+    )
+    answer(shell, "Repository", "\x7f" * 20 + "made-here")
+    shell.expect("Categories")
+    shell.send("\x1b[B \x1b[B \r")
+    shell.expect("there is no repository .*/made-here yet")
+    shell.expect("Create it")
+    shell.send("y")
+    shell.expect("repository made-here could not be made in project")
+    shell.expect("gcloud artifacts repositories create made-here")
+    shell.expect("Try again with the same answers")
+    command.cloud.artifacts.closed.clear()
+    shell.send("y")
+    shell.expect("Create it")
+    shell.send("y")
+    shell.expect("made-here: created")
+    shell.expect("gcloud artifacts repositories add-iam-policy-binding made-here")
+    shell.expect("Build and push")
+    shell.send("n")
+    shell.expect("nothing was built")
+    shell.expect("kinetic build-image --repo .*/made-here --category cpu --tag v9 --dockerfile")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 1
+    assert f"{PROJECT}/made-here" in command.cloud.front.repositories
+
+
 def answer(shell: pexpect.spawn[str], question: str, text: str) -> None:
     """Wait for a question and answer it."""
     shell.expect(question)

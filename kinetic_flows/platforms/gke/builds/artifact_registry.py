@@ -34,6 +34,9 @@ PUSHING_ROLES = frozenset(
     }
 )
 PULLING_ROLES = PUSHING_ROLES | {READER}
+CREATION_SECONDS = 90.0
+"""How long Artifact Registry may take to make a repository; it says that it has in seconds."""
+
 UNKNOWN_BUILDER = "BUILD_SERVICE_ACCOUNT"
 """What stands in a command for an account that is not known."""
 
@@ -160,7 +163,7 @@ T = TypeVar("T")
 
 
 class ArtifactRegistry:
-    """Looks at repositories; changes nothing.
+    """Looks at repositories, and makes them when it is asked to.
 
     Args:
         endpoint: `host:port` of another endpoint; with `http://` in front it is asked in plain
@@ -200,9 +203,40 @@ class ArtifactRegistry:
         members = {binding.role: frozenset(binding.members) for binding in policy.bindings}
         return RepositoryState(exists=True, members=members)
 
-    def _call(self, call: Callable[[], T]) -> T:
+    def create(self, repository: ArtifactRepository) -> None:
+        """Make a repository for images; one that is there already stays as it is.
+
+        Raises:
+            RegistryAccessError: It is not ours to make, or Artifact Registry cannot be reached.
+        """
+        from google.cloud.artifactregistry_v1 import Repository
+
+        parent, _, name = repository.resource.rpartition("/repositories/")
+        client = self._call(self._connect)
+
+        def make() -> None:
+            client.create_repository(
+                parent=parent,
+                repository_id=name,
+                repository=Repository(format_=Repository.Format.DOCKER),
+                timeout=self._call_seconds / 2,
+            ).result(timeout=CREATION_SECONDS)
+
         try:
-            return call_with_deadline(call, self._call_seconds)
+            self._call(make, CREATION_SECONDS)
+        except _Refused as refused:
+            if refused.status == 409:
+                return
+            raise RegistryAccessError(
+                f"the repository {repository.name} could not be made in project "
+                f"{repository.project}: {refused.words}",
+                value=repository.resource,
+                hint=f"have it made by somebody who may: {_create(repository)}",
+            ) from refused
+
+    def _call(self, call: Callable[[], T], seconds: float | None = None) -> T:
+        try:
+            return call_with_deadline(call, seconds or self._call_seconds)
         except Exception as error:
             status = status_of(error)
             words = " ".join(str(error).split())[:300]
@@ -215,7 +249,7 @@ class ArtifactRegistry:
                     f"Artifact Registry cannot be reached: {words or type(error).__name__}",
                     hint="check the network and run again",
                 ) from error
-            raise _Refused(status) from error
+            raise _Refused(status, words) from error
 
     def _connect(self) -> Any:
         from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
@@ -232,8 +266,9 @@ class ArtifactRegistry:
 
 
 class _Refused(Exception):
-    """The API answered that it is not there, or not for us to see."""
+    """The API answered that it is not there, or not for us to see or make."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status, words)
         self.status = status
+        self.words = words

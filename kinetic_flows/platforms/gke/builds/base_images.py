@@ -112,6 +112,16 @@ class BaseImagePlatform:
             nodes=node_account(builder),
         )
 
+    def create_repository(self, repository: str) -> None:
+        """Make a repository of Artifact Registry.
+
+        Raises:
+            RegistryAccessError: It cannot be made with these credentials.
+        """
+        parts = artifact_repository(repository)
+        if parts is not None:
+            self._artifacts.create(parts)
+
     def look_up(self, specs: Sequence[BaseImageSpec]) -> tuple[ExistingImage, ...]:
         """Return what the registry has under each image's names.
 
