@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, fields
@@ -25,7 +25,7 @@ from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.cancel import cancel
-from kinetic_flows.runs.find import find_records, full_id
+from kinetic_flows.runs.find import RunFilter, find_records, full_id
 from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
@@ -314,6 +314,10 @@ def list_runs(
     state: str | None = None,
     since: datetime | None = None,
     name: str | None = None,
+    function: str | None = None,
+    group: str | None = None,
+    tags: Sequence[str] = (),
+    mine: bool = False,
     limit: int | None = 50,
 ) -> list[Run[Any]]:
     """Return runs of remote functions, newest first; what happened unseen is settled first.
@@ -322,11 +326,28 @@ def list_runs(
         state: Only runs in this state, such as `running`; None for all.
         since: Only runs made later; None for any time.
         name: Only runs whose own or whose function's name contains this; None for any.
+        function: Only runs of the function of this name; None for any.
+        group: Only runs of the group of this id, which may be short; None for any.
+        tags: Only runs that have all of these tags.
+        mine: Whether to return only runs that this user has started, on any machine.
         limit: How many at most; None for all.
+
+    Raises:
+        UsageError: An argument cannot be.
+        RunNotFoundError: There is no such group.
     """
+    wanted = RunFilter(
+        state=state,
+        since=since,
+        name=name,
+        function=function,
+        group=group,
+        tags=check.texts("tags", tags),
+        mine=mine,
+    )
     sessions = KeptSession({})
     with sessions.session() as session:
-        records = find_records(session, state=state, since=since, name=name, limit=limit)
+        records = find_records(session, wanted, limit=limit)
         return [_handle_of_record(record, session.api, sessions) for record in records]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -16,22 +14,16 @@ from kinetic_flows.cli.documents import plain, print_json, print_records
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import errors_told, outcome, print_launched
 from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
-from kinetic_flows.cli.tables import print_table
-from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, RETRY_LABEL
-from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.cli.run_list import moment, print_runs
+from kinetic_flows.cli.run_show import run_document, shown
+from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.display import (
-    for_terminal,
-    labelled,
-    output_for_terminal,
-    value_for_output,
-)
-from kinetic_flows.core.errors import RunNotFoundError, UsageError
+from kinetic_flows.core.display import output_for_terminal, value_for_output
+from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.run_ids import short_ids
 from kinetic_flows.runs.cleanup import find_expired, remove
-from kinetic_flows.runs.find import find_records, full_id
-from kinetic_flows.runs.origin_labels import origin_facts
+from kinetic_flows.runs.description import described
+from kinetic_flows.runs.find import RunFilter, find_records, full_id
 from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
@@ -47,8 +39,6 @@ _LIFECYCLE_WORDS = {
     None: "nothing removes it by itself here: run this command now and then",
 }
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
 
 @runs_app.command
 def ls(
@@ -56,51 +46,81 @@ def ls(
     state: str | None = None,
     since: str | None = None,
     name: str | None = None,
+    function: str | None = None,
+    group: str | None = None,
+    tag: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    mine: Annotated[bool, Parameter(negative="")] = False,
     limit: int = 20,
     as_json: Json = False,
     as_json_lines: JsonLines = False,
 ) -> None:
-    """List runs, newest first.
+    """List runs, newest first: what was called, what became of it, who called it and when.
+
+    The table is as wide as the terminal, and whole in a pipe. What it shows of an id, every command
+    takes.
 
     Args:
         state: Only runs in this state, such as running or failed.
         since: Only runs made later: a date and time, or how long ago, such as 2h or 7d.
         name: Only runs whose own or whose function's name contains this.
+        function: Only runs of the function of this name.
+        group: Only runs of this group: its id, or the part of it that is shown.
+        tag: Only runs with this tag; with several, those that have all of them.
+        mine: Only runs that you have started, on any machine.
         limit: How many at most.
-        as_json: Print a JSON list.
+        as_json: Print a JSON list, with all that is known of each run.
         as_json_lines: Print a JSON object for each run.
     """
-    begin = None if since is None else _moment(since)
+    begin = None if since is None else moment(since)
     check.count("--limit", limit)
     if not anything_to_read():
         if not print_records([], as_json=as_json, as_json_lines=as_json_lines):
             print("no runs yet: nothing has run with this KINETIC_HOME, and no API is configured")
         return
+    wanted = RunFilter(
+        state=state,
+        since=begin,
+        name=name,
+        function=function,
+        group=group,
+        tags=tag,
+        mine=mine,
+    )
     with own_session(NullProgress()) as session:
-        records = find_records(session, state=state, since=begin, name=name, limit=limit)
-        rows = [_described(record, session.api.run_url(record.id)) for record in records]
+        records = find_records(session, wanted, limit=limit)
+        rows = [described(record, session.api.run_url(record.id)) for record in records]
     if not print_records(rows, as_json=as_json, as_json_lines=as_json_lines):
-        _print_table(rows)
+        print_runs(rows)
 
 
 @runs_app.command
-def show(run_id: str, /, *, as_json: Json = False) -> None:
-    """Show one run.
+def show(
+    run_id: str,
+    /,
+    *,
+    web: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show everything about one run: call, state, times, history, commit, places, pages.
 
     Args:
-        run_id: Its id, the beginning of it, or its URL.
+        run_id: Its id, the part of it that is shown, or its URL.
+        web: Open its page in a browser instead.
         as_json: Print a JSON object.
     """
     require_something_to_read()
+    if web:
+        page, link = page_of(run_id)
+        print(page)
+        open_page(link)
+        return
     with own_session(NullProgress()) as session:
         record = session.api.read_run(full_id(run_id, session.api))
-        row = _described(record, session.api.run_url(record.id))
+        document = run_document(record, session)
     if as_json:
-        print_json(row)
+        print_json(document)
         return
-    told = [(name, text) for name, value in row.items() if (text := _shown(value))]
-    facts = origin_facts(record.labels)
-    print(labelled((name, for_terminal(text)) for name, text in (*told, *facts)))
+    print(shown(document, record))
 
 
 @runs_app.command
@@ -116,7 +136,7 @@ def logs(
     """Print what a run has printed.
 
     Args:
-        run_id: Its id, the beginning of it, or its URL.
+        run_id: Its id, the part of it that is shown, or its URL.
         follow: Go on until the run is over; outages of the Prefect API are waited for.
         tail: How many of the last lines to begin with.
         as_json: Print a JSON list of objects, with --follow when the run is over.
@@ -145,7 +165,7 @@ def result(
     """Wait for a run and print what it returned; fail as it failed.
 
     Args:
-        run_id: Its id, the beginning of it, or its URL.
+        run_id: Its id, the part of it that is shown, or its URL.
         timeout: When to stop waiting, which does not cancel it.
         as_json: Print a JSON object; a value that JSON cannot hold is described.
     """
@@ -165,7 +185,7 @@ def cancel(run_id: str, /, *, as_json: Json = False) -> None:
     """Cancel a run, or all runs of a group.
 
     Args:
-        run_id: Its id, the beginning of it, or its URL.
+        run_id: Its id, the part of it that is shown, or its URL.
         as_json: Print a JSON object.
     """
     try:
@@ -190,7 +210,7 @@ def retry(run_id: str, /, *, as_json: Json = False) -> None:
     """Start a run's call once more, as a new run.
 
     Args:
-        run_id: Its id, the beginning of it, or its URL.
+        run_id: Its id, the part of it that is shown, or its URL.
         as_json: Print a JSON object.
     """
     print_launched(attach(run_id).retry(), as_json=as_json)
@@ -250,69 +270,15 @@ def _tell(document: dict[str, Any], text: str, *, as_json: bool) -> None:
         print(text)
 
 
-def _described(record: RunRecord, url: str) -> dict[str, Any]:
-    """Return a run as plain JSON values."""
-    outputs = record.labels.get(OUTPUTS_LABEL)
-    seconds = None
-    if record.started:
-        seconds = round(((record.ended or datetime.now(UTC)) - record.started).total_seconds(), 1)
-    return {
-        "id": record.id,
-        "name": record.name,
-        "state": record.state_name,
-        "message": record.message,
-        "created": record.created.isoformat(),
-        "seconds": seconds,
-        "arguments": dict(record.parameters),
-        "tags": list(record.tags),
-        "outputs": f"{outputs}/{record.id}" if outputs else None,
-        "retry_of": record.labels.get(RETRY_LABEL),
-        "url": url,
-    }
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={each}" for name, each in value.items())
-    if isinstance(value, list):
-        return ", ".join(value)
-    return "" if value is None else str(value)
-
-
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    table = [("RUN", "NAME", "STATE", "CREATED", "SECONDS")]
-    shown = short_ids([row["id"] for row in rows])
-    for short, row in zip(shown, rows, strict=True):
-        created = datetime.fromisoformat(row["created"]).astimezone().strftime("%Y-%m-%d %H:%M")
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        table.append((short, row["name"], row["state"], created, seconds))
-    print_table(table)
-
-
-def _moment(text: str) -> datetime:
-    """Return the moment that a text names.
-
-    Raises:
-        UsageError: It names none.
-    """
-    ago = re.fullmatch(r"(\d+)([smhdw])", text.strip())
-    try:
-        if ago:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"--since is {text!r}",
-            value=text,
-            hint="give a date and time, such as 2026-01-31T09:00, or how long ago: 30m, 2h, 7d",
-        ) from error
-
-
 add_examples(
     runs_app,
     {
-        "ls": ("kinetic runs ls", "kinetic runs ls --state failed --since 7d --json"),
-        "show": ("kinetic runs show 9229eced",),
+        "ls": (
+            "kinetic runs ls",
+            "kinetic runs ls --mine --function train",
+            "kinetic runs ls --state failed --since 7d --json",
+        ),
+        "show": ("kinetic runs show 9229eced", "kinetic runs show 9229eced --web"),
         "logs": ("kinetic runs logs 9229eced -f", "kinetic runs logs 9229eced --tail 100"),
         "result": ("kinetic runs result 9229eced", "kinetic runs result 9229eced --json"),
         "cancel": ("kinetic runs cancel 9229eced",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import webbrowser
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
@@ -12,6 +11,7 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.examples import add_examples
+from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_record import ServerRecord
 from kinetic_flows.core.settings.settings import load_settings, process_environment
@@ -107,18 +107,26 @@ def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> Non
     """Open the UI of the background Prefect server, without typing its password.
 
     Args:
-        run_id: Open the page of this run.
+        run_id: Open the page of this run, of any Prefect API: its id, or the part of it that is
+            shown.
         browser: Whether to open a browser; else only the link is printed.
         password: Print the password too, for a page that asks for it.
     """
     server = _server()
-    record = server.ensure(_say)
-    link = server.sign_in_url(record, f"/runs/flow-run/{run_id}" if run_id else "/")
-    print(f"UI:   {record.ui_url}\nlink: {link} (opens it once, within two minutes)")
+    page, link = page_of(run_id) if run_id else _start_page(server)
+    print(f"UI:   {page}")
+    if link != page:
+        print(f"link: {link} (opens it once, within two minutes)")
     if password:
+        record = server.ensure(_say)
         print(f"password: {server.environment(record).get('PREFECT_API_AUTH_STRING', 'none')}")
     if browser:
-        webbrowser.open(link)
+        open_page(link)
+
+
+def _start_page(server: BackgroundServer) -> tuple[str, str]:
+    record = server.ensure(_say)
+    return record.ui_url, server.sign_in_url(record, "/")
 
 
 def _described(record: ServerRecord | None) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +28,7 @@ from kinetic_flows.flows.prepare_tasks import (
     upload_code_task,
     upload_dependencies_task,
 )
+from kinetic_flows.flows.step_times import timed_steps
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.look_ahead import left_to_worker
@@ -53,8 +55,11 @@ def prepare(draft: Draft, session: Session) -> Prepared:
         KineticError: A step failed.
     """
     reader = None if draft.settings.no_origin else OriginReader(draft.root)
-    prepared = _prepare(draft, session)
-    return replace(prepared, origin=reader.origin()) if reader else prepared
+    planned = time.monotonic() - draft.begun
+    with timed_steps() as seconds:
+        prepared = _prepare(draft, session)
+    origin = reader.origin() if reader else None
+    return replace(prepared, origin=origin, seconds={"plan": planned, **seconds})
 
 
 def _prepare(draft: Draft, session: Session) -> Prepared:

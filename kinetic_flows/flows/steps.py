@@ -15,6 +15,7 @@ from prefect.logging.loggers import PrefectLogAdapter
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.progress import Progress
+from kinetic_flows.flows.step_times import timed
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ def step(progress: Progress, name: str) -> Iterator[Step]:
     progress.step(name, "started")
     current = Step(progress, name)
     try:
-        yield current
+        with timed(name):
+            yield current
     except BaseException as error:
         progress.step(name, "failed", _summary(error))
         raise

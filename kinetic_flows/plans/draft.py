@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +81,7 @@ class Draft:
         argument_reprs: The arguments as Prefect shows them.
         notices: What the person should be told.
         warnings: What may not be what the person wants.
+        begun: When it was begun, in seconds of the monotonic clock.
     """
 
     call: Call
@@ -95,6 +97,7 @@ class Draft:
     argument_reprs: Mapping[str, str]
     notices: tuple[str, ...]
     warnings: tuple[str, ...]
+    begun: float = field(default_factory=time.monotonic)
 
     @property
     def name(self) -> str:
@@ -135,6 +138,7 @@ def draft_call(
         TypeError: The arguments do not fit the function's signature.
         KineticError: The call cannot be: the first thing found wrong.
     """
+    begun = time.monotonic()
     _check_arguments(call)
     accelerator = _accelerator(call.options.accelerator, platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
@@ -187,6 +191,7 @@ def draft_call(
             *payload.warnings,
             *call.options.warnings(platform.hosts(accelerator)),
         ),
+        begun=begun,
     )
 
 

@@ -15,7 +15,7 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
-from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.job import DispatchedBy, RunTicket
 from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
@@ -176,6 +176,10 @@ class Platform(Protocol):
         Raises:
             ConfigurationError: There are none.
         """
+        ...
+
+    def run_pages(self, run: RunTicket) -> Mapping[str, str]:
+        """Return where a browser shows what a run has there, by what is shown."""
         ...
 
     @property

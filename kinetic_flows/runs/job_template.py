@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from kinetic_flows.code.origin import Origin
 from kinetic_flows.code.runner_bundle import runner_bundle
@@ -31,6 +32,7 @@ class Prepared:
         environment: What is installed, and what declares it, in words; empty when nobody knows.
         built_because: What made a new image necessary; empty when it was there.
         origin: Where the call comes from; None when that is not to be told.
+        seconds: How long the phases before the launch took.
     """
 
     image: ResolvedImage
@@ -39,6 +41,7 @@ class Prepared:
     environment: str = ""
     built_because: tuple[str, ...] = ()
     origin: Origin | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def job_template(

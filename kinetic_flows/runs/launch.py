@@ -52,6 +52,7 @@ from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.origin_labels import origin_labels, origin_tags
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash, store_label
+from kinetic_flows.runs.timings import seconds_labels
 
 OnCreated = Callable[[RunTicket], None]
 NAMING_A_RUN = ("job_name", "env", "entrypoint", "command")
@@ -132,6 +133,8 @@ def launch_run(
         labels={
             **run_labels(draft, membership, session),
             **origin_labels(prepared.origin),
+            # What the runs of a group share was made once.
+            **({} if membership.index else seconds_labels(prepared.seconds)),
             JOB_LABEL: template.content_digest(),
             **({CACHE_LABEL: cache_key} if cache_key else {}),
         },

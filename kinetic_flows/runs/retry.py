@@ -40,6 +40,7 @@ from kinetic_flows.runs.launch import PlannedRun, launch_planned
 from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_user
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
+from kinetic_flows.runs.timings import without_seconds
 
 
 def retry_run(
@@ -154,6 +155,6 @@ def _own_labels(record: RunRecord) -> dict[str, str | int]:
     """Return our labels that the new run has, too; Prefect adds its own to each."""
     return {
         name: value
-        for name, value in record.labels.items()
+        for name, value in without_seconds(record.labels).items()
         if name.startswith("kinetic.") and name not in (DISPATCH_LABEL, PLACE_LABEL)
     }

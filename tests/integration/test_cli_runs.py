@@ -105,8 +105,16 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     again = _json(command("runs", "retry", run["id"], "--json"))
     assert _json(command("runs", "show", again["id"], "--json"))["retry_of"] == run["id"]
     code, out, _ = command("runs", "ls", "--name", "divide", "--since", "1h")
-    assert out.splitlines()[0].split() == ["RUN", "NAME", "STATE", "CREATED", "SECONDS"]
-    assert run["id"][:8] in out
+    titles = ["RUN", "NAME", "ON", "STATE", "WHO", "WHEN", "AT", "TOOK"]
+    assert out.splitlines()[0].split() == titles
+    assert f"{run['id'][:8]}  divide(left=1.0, right=0.0)" in out
+    code, out, _ = command("runs", "show", run["id"][:8])
+    assert f"retried as  {again['id']}" in out
+    assert "state  Failed: ZeroDivisionError: float division by zero" in out
+    assert "called by  " in out
+    mine = command("runs", "ls", "--mine", "--function", "divide", "--tag", "cpu", "--json")[1]
+    assert {run["id"], again["id"]} <= {each["id"] for each in json.loads(mine)}
+    assert json.loads(command("runs", "ls", "--function", "divid", "--json")[1]) == []
     waiting = _json(
         command("run", "cli_functions.py:steps", str(tmp_path / "x"), "1", "--detach", "--json")
     )
@@ -133,7 +141,7 @@ def test_bad_arguments_are_refused_with_a_hint(command: Command, prefect_api_url
     code, _, err = command("runs", "ls", "--since", "yesterday")
     assert (code, "30m, 2h, 7d" in err) == (2, True)
     code, _, err = command("runs", "show", "0000")
-    assert (code, "no run's id starts" in err) == (2, True)
+    assert (code, "no run's id starts or ends" in err) == (2, True)
 
 
 def test_following_survives_a_restart_of_the_prefect_server(

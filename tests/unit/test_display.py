@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from kinetic_flows.cli.runs import _described, _print_table
+from kinetic_flows.cli.run_list import print_runs
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.display import (
@@ -24,6 +24,7 @@ from kinetic_flows.core.display import (
 )
 from kinetic_flows.core.terminal import PlainProgress
 from kinetic_flows.flows.map import _row
+from kinetic_flows.runs.description import described
 from kinetic_flows.runs.group import MapItem
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"
@@ -113,7 +114,7 @@ def test_lists_and_notices_show_names_without_obeying_them(
         job_variables={},
         parent_task_run_id=None,
     )
-    _print_table([_described(record, "http://127.0.0.1")])
+    print_runs([described(record, "http://127.0.0.1")])
     print_table([["NAME"], [f"nightly{CLIPBOARD}"], ["two\nlines"]])
     notices = io.StringIO()
     progress = PlainProgress(notices, io.StringIO())

@@ -57,6 +57,9 @@ ORIGIN_LABELS = {
 }
 """Labels that tell where a run's call came from, by what each tells."""
 
+SECONDS_LABEL = "kinetic.seconds."
+"""Beginning of the labels that tell how long a phase of a run took."""
+
 RUN_LOGGER = "kinetic"
 """Logger under which a run's own output is in Prefect's logs."""
 

@@ -174,6 +174,7 @@ class RunQuery:
         state_name: Only runs in the state of this name; None for any.
         name: Part of the run's name; None for any.
         function: Part of its function's name; None for any.
+        of_function: All of its function's name; None for any.
         since: Only runs created later; None for any time.
         until: Only runs that begin, or were to begin, earlier; None for any time.
         ended_since: Only runs that ended later; None for those that have not ended, too.
@@ -181,6 +182,7 @@ class RunQuery:
         ids: Only runs of these ids; None for any.
         flow: Runs of this flow of ours, in place of runs of remote functions; None for those.
         tag: Only runs with this further tag; None for any.
+        tags: Only runs with all of these tags, too.
         deployment: Only runs of this deployment; None for any.
     """
 
@@ -188,6 +190,7 @@ class RunQuery:
     state_name: str | None = None
     name: str | None = None
     function: str | None = None
+    of_function: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     ended_since: datetime | None = None
@@ -195,17 +198,19 @@ class RunQuery:
     ids: tuple[str, ...] | None = None
     flow: str | None = None
     tag: str | None = None
+    tags: tuple[str, ...] = ()
     deployment: str | None = None
 
     def to_flow_filter(self) -> dict[str, Any] | None:
         """Return the part of the query that is Prefect's flow filter; None for none."""
-        if self.flow:
-            return {"name": {"any_": [self.flow]}}
+        exact = self.flow or self.of_function
+        if exact:
+            return {"name": {"any_": [exact]}}
         return {"name": {"like_": self.function}} if self.function else None
 
     def to_filter(self) -> dict[str, Any]:
         """Return the query as Prefect's flow run filter."""
-        tags = [tag for tag in (None if self.flow else RUN_TAG, self.tag) if tag]
+        tags = [tag for tag in (None if self.flow else RUN_TAG, self.tag, *self.tags) if tag]
         wanted: dict[str, Any] = {"tags": {"all_": tags}} if tags else {}
         if self.state_types:
             wanted["state"] = {"type": {"any_": list(self.state_types)}}

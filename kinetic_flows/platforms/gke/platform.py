@@ -25,7 +25,7 @@ from kinetic_flows.core.artifact_store import StoreTrust
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.image_reference import image_page
-from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.job import DispatchedBy, RunTicket
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
@@ -38,6 +38,7 @@ from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
 from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.console import run_pages
 from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.gke.job_variables import (
     asked_of_node,
@@ -47,6 +48,7 @@ from kinetic_flows.platforms.gke.job_variables import (
 )
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -193,6 +195,13 @@ class GoogleCloudPlatform:
         is_emulated = (self._cloud.storage_endpoint or "").startswith("http://")
         if self._credentials is None and not is_emulated:
             require_login(self._cloud.project, self._environ)
+
+    def run_pages(self, run: RunTicket) -> Mapping[str, str]:
+        """Return the pages of Google Cloud's console for a run's Job, output and objects."""
+        is_named = run.dispatch == "client" and run.function
+        name = kubernetes_job_name(run.function, run.run_id) if is_named else None
+        namespace = run.place.rpartition("/")[2] or self._cloud.namespace
+        return run_pages(self._cloud, run.run_id, namespace, name)
 
     @property
     def has_preflight(self) -> bool:

@@ -11,7 +11,7 @@ from kinetic_flows.core.artifact_store import StoreTrust
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
-from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.job import DispatchedBy, RunTicket
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
@@ -147,6 +147,10 @@ class LocalPlatform:
 
     def image_page(self, reference: str) -> None:
         """Return nothing: an environment here only looks like an image of Docker Hub."""
+
+    def run_pages(self, run: RunTicket) -> Mapping[str, str]:  # noqa: ARG002
+        """Return nothing: no page shows what is on this machine."""
+        return {}
 
     def result_storage(self, prefect_api_url: str) -> None:
         """Return nothing: results stay in `KINETIC_HOME`."""

@@ -1,0 +1,120 @@
+"""What `kinetic runs show` prints: everything there is to know about one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from kinetic_flows.clients.prefect.labels import PLATFORM_LABEL, retry_tag
+from kinetic_flows.clients.prefect.records import RunQuery, RunRecord
+from kinetic_flows.clients.prefect.state_history import FlowRunHistory, StateRecord
+from kinetic_flows.core.display import for_line, for_terminal, labelled
+from kinetic_flows.core.moments import ago, local, took
+from kinetic_flows.runs.description import described
+from kinetic_flows.runs.origin_labels import origin_facts
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import ticket_of
+from kinetic_flows.runs.timings import PHASES
+
+Row = tuple[str, str]
+
+
+def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
+    """Return everything about a run as plain JSON values.
+
+    Args:
+        record: Its flow run.
+        session: Who knows more.
+    """
+    states = FlowRunHistory(session.api).states(record.id)
+    repeats = session.api.find_runs(RunQuery(tag=retry_tag(record.id)))
+    is_here = record.labels.get(PLATFORM_LABEL) == session.platform.name
+    pages = session.platform.run_pages(ticket_of(record)) if is_here else {}
+    return {
+        **described(record, session.api.run_url(record.id)),
+        "states": [_state(each) for each in states],
+        "retried_as": [each.id for each in repeats],
+        "pages": dict(pages),
+        "commit": dict(origin_facts(record.labels)).get("commit"),
+    }
+
+
+def shown(document: Mapping[str, Any], record: RunRecord, now: datetime | None = None) -> str:
+    """Return a run as text.
+
+    Args:
+        document: What `run_document` has returned.
+        record: Its flow run.
+        now: What times count from; None for this moment.
+    """
+    now = now or datetime.now(UTC)
+    rows = (
+        *_call(document),
+        *_times(document, now),
+        *_history(document["states"]),
+        *origin_facts(record.labels),
+        *_relations(document),
+        *_places(document),
+    )
+    return labelled((label, for_terminal(text)) for label, text in rows if text)
+
+
+def _call(document: Mapping[str, Any]) -> Iterator[Row]:
+    yield "run", str(document["name"])
+    yield "id", str(document["id"])
+    message = str(document["message"]).strip()
+    state = str(document["state"])
+    first, _, more = message.partition("\n")
+    yield "state", f"{state}: {first}" if first else state
+    yield from (("", line) for line in more.splitlines())
+    yield "function", str(document["function"])
+    yield from (
+        ("argument", f"{name} = {for_line(str(value))}")
+        for name, value in document["arguments"].items()
+    )
+    yield "runs on", str(document["accelerator"] or "")
+    yield "image", str(document["image"] or "")
+
+
+def _times(document: Mapping[str, Any], now: datetime) -> Iterator[Row]:
+    for name in ("created", "started", "ended"):
+        if document[name]:
+            moment = datetime.fromisoformat(document[name])
+            yield name, f"{local(moment)} ({ago(moment, now)})"
+    yield "took", took(document["seconds"])
+    parts = [f"{PHASES[phase]} {took(each)}" for phase, each in document["timings"].items()]
+    yield "times", ", ".join(parts)
+
+
+def _history(states: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for number, state in enumerate(states):
+        message = for_line(str(state["message"]).partition("\n")[0])
+        text = f"{local(datetime.fromisoformat(state['since']))}  {state['name']}"
+        yield "" if number else "history", f"{text}: {message}" if message else text
+
+
+def _relations(document: Mapping[str, Any]) -> Iterator[Row]:
+    if document["group"]:
+        yield "group", f"{document['group']} (input {document['input']})"
+    yield "retry of", str(document["retry_of"] or "")
+    yield "retried as", ", ".join(document["retried_as"])
+    yield "value of", str(document["cached_from"] or "")
+    yield "deployment", str(document["deployment"] or "")
+    yield "tags", ", ".join(document["tags"])
+
+
+def _places(document: Mapping[str, Any]) -> Iterator[Row]:
+    yield "outputs", str(document["outputs"] or "")
+    yield "page", str(document["url"])
+    yield from document["pages"].items()
+    yield "its output", f"kinetic runs logs {document['id']}"
+
+
+def _state(record: StateRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "type": record.type,
+        "message": record.message,
+        "since": record.since.isoformat(),
+    }

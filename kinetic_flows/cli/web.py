@@ -1,0 +1,35 @@
+"""Opening the pages of runs in a browser."""
+
+from __future__ import annotations
+
+import webbrowser
+
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.runs.find import full_id
+from kinetic_flows.runs.session import own_session
+
+
+def page_of(run_id: str) -> tuple[str, str]:
+    """Return the page of a run, and the link that opens it without a password.
+
+    Args:
+        run_id: Its id, the beginning or end of it, or its URL.
+
+    Raises:
+        RunNotFoundError: No run fits, or several do.
+    """
+    with own_session(NullProgress()) as session:
+        found = full_id(run_id, session.api)
+        page, api_url = session.api.run_url(found), session.api.url
+    server = BackgroundServer(load_settings().home, process_environment())
+    record = server.status()
+    if record is None or record.api_url != api_url:
+        return page, page
+    return page, server.sign_in_url(record, f"/runs/flow-run/{found}")
+
+
+def open_page(link: str) -> None:
+    """Open a page in the person's browser."""
+    webbrowser.open(link)
