@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from contextvars import copy_context
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
-from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
-from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core import option_values as check
@@ -26,6 +22,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import RunFilter, find_records, full_id
+from kinetic_flows.runs.following import followed_lines, last_lines
 from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
@@ -45,9 +42,6 @@ else:
     retry = LazyModule("kinetic_flows.runs.retry")
 
 R = TypeVar("R")
-
-FOLLOWED_BATCHES = 100
-"""How many batches of lines wait for whoever follows; further ones stay where they are kept."""
 
 
 @public
@@ -185,9 +179,9 @@ class Run(Generic[R]):
         if tail is not None:
             check.count("tail", tail)
         if follow:
-            return BoundedIterator(_followed(self.ticket, self._sessions, tail))
+            return BoundedIterator(followed_lines(self.ticket, self._sessions, tail))
         with self._sessions.session() as session:
-            return _last(LogReader(self.ticket, session).available(), tail)
+            return last_lines(LogReader(self.ticket, session).available(), tail)
 
     @at_api_boundary
     def cancel(self) -> None:
@@ -349,62 +343,3 @@ def list_runs(
     with sessions.session() as session:
         records = find_records(session, wanted, limit=limit)
         return [_handle_of_record(record, session.api, sessions) for record in records]
-
-
-def _followed(ticket: RunTicket, sessions: KeptSession, tail: int | None) -> Iterator[str]:
-    """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
-    lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
-    is_over = threading.Event()
-    thread = threading.Thread(
-        target=copy_context().run,
-        args=(_read_on, ticket, sessions, tail, lines, is_over),
-        daemon=True,
-    )
-    thread.start()
-    try:
-        while (batch := _next_batch(lines, ticket)) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            yield from batch
-    finally:
-        is_over.set()
-
-
-def _next_batch(
-    lines: Queue[list[str] | BaseException | None], ticket: RunTicket
-) -> list[str] | BaseException | None:
-    with told_if_left(run_goes_on(ticket.run_id, ticket.name)):
-        return lines.get()
-
-
-def _read_on(
-    ticket: RunTicket,
-    sessions: KeptSession,
-    tail: int | None,
-    lines: Queue[list[str] | BaseException | None],
-    is_over: threading.Event,
-) -> None:
-    """Put a run's lines, then None, into a queue whose reader may stop reading."""
-
-    def put(item: list[str] | BaseException | None) -> None:
-        while not is_over.is_set():
-            with suppress(Full):
-                lines.put(item, timeout=1.0)
-                return
-
-    try:
-        with sessions.session() as session:
-            reader = LogReader(ticket, session)
-            put(_last(reader.available(), tail))
-            with short_retries():
-                for batch in reader.follow():
-                    put(batch)
-                    if is_over.is_set():
-                        return
-        put(None)
-    except BaseException as error:  # noqa: BLE001 - the reader raises it
-        put(error)
-
-
-def _last(lines: list[str], tail: int | None) -> list[str]:
-    return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import webbrowser
+from uuid import UUID
 
+from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
@@ -20,14 +22,25 @@ def page_of(run_id: str) -> tuple[str, str]:
     Raises:
         RunNotFoundError: No run fits, or several do.
     """
+    environ = process_environment()
+    server = BackgroundServer(load_settings(environ).home, environ)
+    record = server.status()
+    if record and not known_api_url(environ) and _is_whole(run_id):
+        path = f"/runs/flow-run/{run_id}"
+        return f"{record.ui_url}{path}", server.sign_in_url(record, path)
     with own_session(NullProgress()) as session:
         found = full_id(run_id, session.api)
         page, api_url = session.api.run_url(found), session.api.url
-    server = BackgroundServer(load_settings().home, process_environment())
-    record = server.status()
     if record is None or record.api_url != api_url:
         return page, page
     return page, server.sign_in_url(record, f"/runs/flow-run/{found}")
+
+
+def _is_whole(run_id: str) -> bool:
+    try:
+        return str(UUID(run_id)) == run_id
+    except ValueError:
+        return False
 
 
 def open_page(link: str) -> None:

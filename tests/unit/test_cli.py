@@ -233,17 +233,20 @@ def test_server_env_is_for_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture
     assert shown.stdout.split() == ["http://127.0.0.1:4300/api", password]
 
 
+RUN_ID = "0d2c6c69-23b8-432c-96c1-90dc74d0f11a"
+
+
 @pytest.mark.usefixtures("background_server")
 def test_ui_opens_a_link_that_needs_no_typing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    assert _run("ui", "0d2c6c69") == 0
+    assert _run("ui", RUN_ID) == 0
     (link,) = opened
     password = read_auth_string(tmp_path / "home" / "prefect")
     assert link.startswith("http://127.0.0.1:4300/kinetic/sign-in?token=")
-    assert link.endswith("&page=/runs/flow-run/0d2c6c69")
+    assert link.endswith(f"&page=/runs/flow-run/{RUN_ID}")
     shown = capsys.readouterr().out
     assert link in shown
     assert str(password) not in shown
