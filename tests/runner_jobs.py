@@ -31,6 +31,7 @@ from kinetic_flows.core.job import (
     canonical_json,
     sha256_hex,
 )
+from kinetic_flows.core.streams import shown_text
 
 BOOTSTRAP = Path(__file__).parent.parent / "runner_image" / "remote_runner.py"
 RUN_KEY = "5e" * 32
@@ -43,9 +44,14 @@ class Ended:
     """A runner that has ended."""
 
     exit_code: int
-    output: str
+    log: bytes
     errors: str
     seconds: float
+
+    @property
+    def output(self) -> str:
+        """What a terminal shows of its log."""
+        return shown_text(self.log)
 
 
 @dataclass
@@ -253,7 +259,7 @@ def wait(process: subprocess.Popen[bytes], seconds: float = 60) -> Ended:
             os.killpg(process.pid, signal.SIGKILL)
     return Ended(
         exit_code=process.returncode,
-        output=output.decode(errors="replace"),
+        log=output,
         errors=errors.decode(),
         seconds=time.monotonic() - begun,
     )

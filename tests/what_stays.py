@@ -34,7 +34,7 @@ from kinetic_flows.clients.prefect.build_cache import (
 from kinetic_flows.clients.prefect.store_key import store_key_block
 from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL
 from kinetic_flows.code.call_names import SweepNames
-from kinetic_flows.core import job, object_names
+from kinetic_flows.core import job, object_names, streams
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus, seal_result
 from kinetic_flows.core.errors import KineticError
@@ -245,7 +245,10 @@ def _names_in_prefect() -> Section:
         "step of a group": flow_names.STEP_RUN_INPUTS,
         "name of a run": flow_name(str.upper, "a/b <c>"),
         "name of a run in a group": SweepNames("train", _train).name(3, (0.1,), {}),
-        "loggers": [labels.RUN_LOGGER, labels.CLIENT_LOGGER],
+        "loggers": [
+            *(streams.STDOUT_LOGGER, labels.CLIENT_LOGGER, streams.STDERR_LOGGER),
+            *(streams.RUNNER_LOGGER, streams.TRACEBACK_LOGGER),
+        ],
         "work pools": [cloud_names.WORK_POOL, LOCAL_WORK_POOL],
         "cache key of a build": build_cache_key("reg/image:tag", DIGEST),
         "cache key of an upload": upload_cache_key("gs://b", DIGEST, all_wheels=True),

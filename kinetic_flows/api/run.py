@@ -20,6 +20,7 @@ from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
+from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import RunFilter, find_records, full_id
 from kinetic_flows.runs.following import followed_lines, last_lines
@@ -155,14 +156,21 @@ class Run(Generic[R]):
             return wait_for_run(self.ticket, session, NullProgress(), timeout_seconds=limit)
 
     @overload
-    def logs(self, *, follow: Literal[True], tail: int | None = None) -> Iterator[str]: ...
+    def logs(self, *, follow: Literal[True], tail: int | None = None) -> Iterator[PrintedLine]: ...
 
     @overload
-    def logs(self, *, follow: Literal[False] = False, tail: int | None = None) -> list[str]: ...
+    def logs(
+        self, *, follow: Literal[False] = False, tail: int | None = None
+    ) -> list[PrintedLine]: ...
 
     @at_api_boundary
-    def logs(self, *, follow: bool = False, tail: int | None = None) -> list[str] | Iterator[str]:
-        """Return what the run has printed, line by line.
+    def logs(
+        self, *, follow: bool = False, tail: int | None = None
+    ) -> list[PrintedLine] | Iterator[PrintedLine]:
+        """Return what the run has printed and logged, line by line.
+
+        A line is a text whose `stream` is `stdout` or `stderr`. What was logged is on `stderr`,
+        with its level and logger before it.
 
         Prefect keeps the lines, so they outlive the pod; what it does not have yet, or could
         not be sent, is read from the run's process.

@@ -133,7 +133,7 @@ def logs(
     as_json: Json = False,
     as_json_lines: JsonLines = False,
 ) -> None:
-    """Print what a run has printed.
+    """Print what a run has printed and logged, to the streams that it was printed to.
 
     Args:
         run_id: Its id, the part of it that is shown, or its URL.
@@ -147,11 +147,12 @@ def logs(
     require_something_to_read()
     run = attach(run_id)
     lines = run.logs(follow=True, tail=tail) if follow else run.logs(tail=tail)
-    records = ({"line": line} for line in lines)
-    if not print_records(records, as_json=as_json, as_json_lines=as_json_lines):
-        for record in records:
-            line = record["line"]
-            print(output_for_terminal(line) if sys.stdout.isatty() else line, flush=True)
+    records = ({"line": line, "stream": line.stream} for line in lines)
+    if print_records(records, as_json=as_json, as_json_lines=as_json_lines):
+        return
+    for line in lines:
+        target = sys.stdout if line.stream == "stdout" else sys.stderr
+        print(output_for_terminal(line) if target.isatty() else line, file=target, flush=True)
 
 
 @runs_app.command

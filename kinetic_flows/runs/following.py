@@ -10,6 +10,7 @@ from queue import Full, Queue
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
@@ -18,9 +19,11 @@ FOLLOWED_BATCHES = 100
 """How many batches of lines wait for whoever follows; further ones stay where they are kept."""
 
 
-def followed_lines(ticket: RunTicket, sessions: KeptSession, tail: int | None) -> Iterator[str]:
+def followed_lines(
+    ticket: RunTicket, sessions: KeptSession, tail: int | None
+) -> Iterator[PrintedLine]:
     """Yield a run's lines; a thread reads them, so that no session stays open in the caller."""
-    lines: Queue[list[str] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
+    lines: Queue[list[PrintedLine] | BaseException | None] = Queue(maxsize=FOLLOWED_BATCHES)
     is_over = threading.Event()
     thread = threading.Thread(
         target=copy_context().run,
@@ -38,8 +41,8 @@ def followed_lines(ticket: RunTicket, sessions: KeptSession, tail: int | None) -
 
 
 def _next_batch(
-    lines: Queue[list[str] | BaseException | None], ticket: RunTicket
-) -> list[str] | BaseException | None:
+    lines: Queue[list[PrintedLine] | BaseException | None], ticket: RunTicket
+) -> list[PrintedLine] | BaseException | None:
     with told_if_left(run_goes_on(ticket.run_id, ticket.name)):
         return lines.get()
 
@@ -48,12 +51,12 @@ def _read_on(
     ticket: RunTicket,
     sessions: KeptSession,
     tail: int | None,
-    lines: Queue[list[str] | BaseException | None],
+    lines: Queue[list[PrintedLine] | BaseException | None],
     is_over: threading.Event,
 ) -> None:
     """Put a run's lines, then None, into a queue whose reader may stop reading."""
 
-    def put(item: list[str] | BaseException | None) -> None:
+    def put(item: list[PrintedLine] | BaseException | None) -> None:
         while not is_over.is_set():
             with suppress(Full):
                 lines.put(item, timeout=1.0)
@@ -73,6 +76,6 @@ def _read_on(
         put(error)
 
 
-def last_lines(lines: list[str], tail: int | None) -> list[str]:
+def last_lines(lines: list[PrintedLine], tail: int | None) -> list[PrintedLine]:
     """Return the last lines of some; None for all of them."""
     return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines

@@ -13,7 +13,7 @@ from contextlib import suppress
 from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.lines import LineReader
+from kinetic_flows.core.streams import EntryReader, LogEntry, PrintedLine
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
 
@@ -41,12 +41,12 @@ class LogReader:
         self._quiet_since = time.monotonic()
         self._has_hosts = False
 
-    def available(self) -> list[str]:
+    def available(self) -> list[PrintedLine]:
         """Return every further line there is now."""
-        lines = self._from_prefect()
-        return lines + self._from_process()
+        entries = self._from_prefect()
+        return _lines(entries + self._from_process())
 
-    def follow(self) -> Iterator[list[str]]:
+    def follow(self) -> Iterator[list[PrintedLine]]:
         """Yield further lines as they come, until the run is over; an outage is waited for."""
         while True:
             is_over = self._is_over()
@@ -55,7 +55,7 @@ class LogReader:
                 lines = self._from_process()
             if lines:
                 self._quiet_since = time.monotonic()
-                yield lines
+                yield _lines(lines)
             elif is_over:
                 return
             else:
@@ -78,19 +78,22 @@ class LogReader:
             return False
         return False
 
-    def _from_prefect(self, *, patiently: bool = False) -> list[str]:
+    def _from_prefect(self, *, patiently: bool = False) -> list[LogEntry]:
         try:
             found = self._session.api.logs(self._run.run_id, offset=self._given)
         except PrefectServerError:
             if not patiently:
                 raise
             return []
-        lines = [line.message for line in found]
-        self._has_hosts = self._has_hosts or any(line.startswith(_HOST_PREFIX) for line in lines)
+        lines = [
+            LogEntry(text=line.message, level=line.level, logger=line.logger) for line in found
+        ]
+        has_hosts = any(line.text.startswith(_HOST_PREFIX) for line in lines)
+        self._has_hosts = self._has_hosts or has_hosts
         self._given += len(lines)
         return lines
 
-    def _from_process(self) -> list[str]:
+    def _from_process(self) -> list[LogEntry]:
         """Return the lines of the process that Prefect does not have."""
         if self._has_hosts:
             return []
@@ -102,18 +105,22 @@ class LogReader:
         return []
 
 
+def _lines(entries: list[LogEntry]) -> list[PrintedLine]:
+    return [line for entry in entries for line in entry.lines()]
+
+
 class _ProcessLines:
     """The lines of a run's process, which Prefect is sent one by one."""
 
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
         self._session = session
-        self._reader = LineReader()
+        self._reader = EntryReader()
         self._position = 0
-        self._lines: list[str] = []
+        self._lines: list[LogEntry] = []
         self._first = 0
 
-    def after(self, count: int) -> list[str]:
+    def after(self, count: int) -> list[LogEntry]:
         """Return the lines after the first ones, as far as they are complete."""
         # The output of runs that workers start is in Prefect's log alone.
         platform = self._session.platform

@@ -34,6 +34,7 @@ from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStat
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
+from kinetic_flows.core.streams import shown_text
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.results import (
     LOG_TAIL_LINES,
@@ -180,4 +181,4 @@ def _sync_without_result(
 
 def tail_of(output: bytes) -> list[str]:
     """Return the last lines of what a process printed."""
-    return output.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return shown_text(output).splitlines()[-LOG_TAIL_LINES:]

@@ -7,7 +7,6 @@ Prefect server a background process of their own machine.
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections import deque
 from contextlib import suppress
@@ -26,8 +25,8 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
-from kinetic_flows.core.lines import LineReader
 from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.streams import EntryReader, LogEntry, StreamDecoder
 from kinetic_flows.runs.cancel import (
     API_AWAY,
     CancellationWatch,
@@ -228,20 +227,20 @@ def _duration(seconds: float) -> str:
 
 
 class _Output:
-    """Decodes a process's output as it arrives, and remembers its last lines."""
+    """Passes a process's output on as it arrives, and remembers its last lines."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder = StreamDecoder()
         self._recent: deque[str] = deque(maxlen=200)
         self.position = 0
 
     def take(self, seen: Observation) -> None:
         self.position = seen.position
-        text = self._decoder.decode(seen.output)
-        if text:
-            self._recent.append(text)
-            self._progress.output(text, "stdout")
+        for piece in self._decoder.take(seen.output):
+            if piece.where != "hidden":
+                self._recent.append(piece.text)
+                self._progress.output(piece.text, piece.where)
 
     def tail(self) -> list[str]:
         return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]
@@ -260,18 +259,18 @@ class Relay:
     def __init__(self, run: RunTicket, session: Session, *, is_needed: bool | None) -> None:
         self._run = run
         self._session = session
-        self._reader = LineReader()
-        self._lines: list[str] = []
+        self._reader = EntryReader()
+        self._entries: list[LogEntry] = []
         self._running_since: float | None = None
         self._is_told = False
         self._sent = time.monotonic()
         self.is_needed = is_needed
 
     def take(self, seen: Observation) -> None:
-        """Take an observation of the run; send its state and its lines now and then."""
+        """Take an observation of the run; send its state and its log now and then."""
         if self.is_needed is False:
             return
-        self._lines += self._reader.take(seen.output)
+        self._entries += self._reader.take(seen.output)
         now = time.monotonic()
         if self._running_since is None and seen.phase is Phase.RUNNING:
             self._running_since = now
@@ -285,11 +284,11 @@ class Relay:
             self._send()
 
     def finish(self) -> None:
-        """Send the remaining lines."""
+        """Send the rest of its log."""
         if self.is_needed is None:
             self._decide()
         if self.is_needed:
-            self._lines += self._reader.end()
+            self._entries += self._reader.end()
             self._send()
 
     def _decide(self) -> None:
@@ -306,12 +305,23 @@ class Relay:
 
     def _send(self) -> None:
         self._sent = time.monotonic()
-        lines, self._lines = [line[:LONGEST_LINE_CHARACTERS] for line in self._lines], []
-        if not lines:
+        entries = [piece for entry in self._entries for piece in _pieces(entry)]
+        self._entries = []
+        if not entries:
             return
         # What is monitored goes on without: its output is on the terminal, its result in the store.
         with suppress(PrefectServerError):
-            self._session.api.log(self._run.run_id, *lines)
+            self._session.api.log(self._run.run_id, *entries)
+
+
+def _pieces(entry: LogEntry) -> list[LogEntry]:
+    """Cut an entry into pieces that Prefect takes."""
+    size = LONGEST_LINE_CHARACTERS
+    if len(entry.text) <= size:
+        return [entry]
+    return [
+        replace(entry, text=entry.text[at : at + size]) for at in range(0, len(entry.text), size)
+    ]
 
 
 def relay_for(run: RunTicket, session: Session) -> Relay:

@@ -14,12 +14,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect.api import LogLine, PrefectApi, RunRecord
-from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, RUN_LOGGER
+from kinetic_flows.clients.prefect.labels import (
+    CACHED_FROM_LABEL,
+    CLIENT_LOGGER,
+    PREFECT_RUN_LOGGERS,
+)
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.object_names import result_object
+from kinetic_flows.core.streams import LogEntry
 from kinetic_flows.platforms.base import Platform
 
 LOOK_SECONDS = 0.5
@@ -202,8 +207,14 @@ class _Logs:
         new = [line for line in lines if line.id not in self._recent]
         self._count += len(new)
         self._recent.extend(line.id for line in new)
-        return b"".join(_printed(line) for line in new if line.logger == RUN_LOGGER)
+        return b"".join(_encoded(line) for line in new if _is_of_function(line.logger))
 
 
-def _printed(line: LogLine) -> bytes:
-    return f"{line.message}\n".encode()
+def _is_of_function(logger: str) -> bool:
+    """Whether a run's own process has logged a line: no client, and nothing else of Prefect."""
+    is_of_prefect = logger.startswith("prefect.") and logger not in PREFECT_RUN_LOGGERS
+    return logger != CLIENT_LOGGER and not is_of_prefect
+
+
+def _encoded(line: LogLine) -> bytes:
+    return LogEntry(text=line.message, level=line.level, logger=line.logger).encoded()

@@ -13,7 +13,7 @@ def main(launch: Mapping[str, Any] | None) -> None:
     if launch is None:
         from .worker import main as work
 
-        work(sys.argv[2])
+        work(sys.argv[2], int(sys.argv[3]))
         return
     from .supervisor import run
 

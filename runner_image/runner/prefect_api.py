@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 TIMEOUT_SECONDS = 10.0
 
@@ -28,6 +28,22 @@ class ApiError(Exception):
     def __init__(self, message: str, *, is_final: bool) -> None:
         super().__init__(message)
         self.is_final = is_final
+
+
+class LogEntry(NamedTuple):
+    """An entry of a run's log.
+
+    Attributes:
+        seconds: When it was printed or logged, since the epoch.
+        text: What.
+        level: Its level, as `logging` has it.
+        logger: Its logger's name.
+    """
+
+    seconds: float
+    text: str
+    level: int
+    logger: str
 
 
 class PrefectApi:
@@ -55,17 +71,17 @@ class PrefectApi:
         answer: Mapping[str, Any] = self._post(path, {"state": state}, timeout_seconds)
         return answer
 
-    def send_logs(self, lines: list[tuple[float, str]], timeout_seconds: float) -> None:
-        """Send log lines, each with the time it was printed."""
+    def send_logs(self, entries: list[LogEntry], timeout_seconds: float) -> None:
+        """Send log entries."""
         logs = [
             {
-                "name": "kinetic",
-                "level": 20,
-                "message": text,
-                "timestamp": _iso(seconds),
+                "name": entry.logger,
+                "level": entry.level,
+                "message": entry.text,
+                "timestamp": _iso(entry.seconds),
                 "flow_run_id": self._flow_run_id,
             }
-            for seconds, text in lines
+            for entry in entries
         ]
         self._post("logs/", logs, timeout_seconds)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 
 from .interrupts import Interrupts
+from .marks import MAX_RECORD_BYTES
 from .output import Output
 
 DRAIN_SECONDS = 1.0
@@ -36,18 +37,20 @@ class Worker:
         output: Output,
         interrupts: Interrupts,
     ) -> None:
-        # One pipe for both streams keeps their lines in order.
-        read, write = os.pipe()
+        (stdout, its_stdout), (stderr, its_stderr) = os.pipe(), os.pipe()
+        records, its_records = _record_socket()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", archive, "worker", directory],
+            [sys.executable, "-u", archive, "worker", directory, str(its_records)],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
-            stdout=write,
-            stderr=write,
+            stdout=its_stdout,
+            stderr=its_stderr,
+            pass_fds=(its_records,),
             start_new_session=True,
         )
-        os.close(write)
-        self._reader = output.follow(read)
+        for fd in (its_stdout, its_stderr, its_records):
+            os.close(fd)
+        self._reader = output.follow(stdout, stderr, records)
         self._interrupts = interrupts
         threading.Thread(target=self._wait, daemon=True).start()
 
@@ -81,3 +84,12 @@ class Worker:
     def _wait(self) -> None:
         self._process.wait()
         self._interrupts.wake()
+
+
+def _record_socket() -> tuple[int, int]:
+    """Return the two ends of a socket for records: each message whole, whoever sends it."""
+    import socket
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_RECORD_BYTES)
+    return ours.detach(), theirs.detach()

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable
 
 from .endings import State
+from .marks import RUNNER_LOGGER
 from .naming import is_made_up
-from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
+from .prefect_api import TIMEOUT_SECONDS, ApiError, LogEntry, PrefectApi
 
 BATCH_SECONDS = 1.0
 BATCH_LINES = 200
@@ -31,6 +32,9 @@ _PATIENCE_SECONDS = {True: 10.0, None: 5.0, False: 0.5}
 the API has answered: it has, it has not been asked yet or has not answered yet, it has not.
 """
 
+WARNING = 30
+"""As `logging` has it."""
+
 CANCELLED_TYPES = ("CANCELLING", "CANCELLED")
 
 
@@ -46,7 +50,7 @@ class SilentReporter:
     def rename(self, before: str, name: str) -> None:
         """Do nothing."""
 
-    def line(self, text: str) -> None:
+    def entry(self, text: str, level: int, logger: str) -> None:
         """Do nothing."""
 
     def is_cancelling(self) -> bool:
@@ -103,11 +107,17 @@ class Reporter:
             self._name = name
             self._changed.notify()
 
-    def line(self, text: str) -> None:
-        """Ask for a line to be logged."""
-        pieces = list(fitting_pieces(text.replace("\0", "\ufffd")))
+    def entry(self, text: str, level: int, logger: str) -> None:
+        """Ask for a line that was printed, or a record, to be logged.
+
+        Args:
+            text: The text.
+            level: Its level, as `logging` has it.
+            logger: The logger's name.
+        """
+        pieces = fitting_pieces(text.replace("\0", "\ufffd"))
         with self._changed:
-            self._lines.add(pieces)
+            self._lines.add(pieces, level, logger)
             self._changed.notify()
 
     def is_cancelling(self) -> bool:
@@ -148,7 +158,7 @@ class Reporter:
                 self._attempt(self._poll)
             self._pause()
 
-    def _next_state(self, batch: list[tuple[float, str]]) -> State | None:
+    def _next_state(self, batch: list[LogEntry]) -> State | None:
         """Return the state to send now; the final one follows the last line."""
         if self._states:
             return self._states[0]
@@ -187,7 +197,7 @@ class Reporter:
             else:
                 self._changed.wait_for(lambda: self._deadline, self._backoff_seconds)
 
-    def _attempt_batch(self, batch: list[tuple[float, str]]) -> None:
+    def _attempt_batch(self, batch: list[LogEntry]) -> None:
         sent = self._attempt(lambda timeout: self._api.send_logs(batch, timeout))
         if not sent:
             with self._changed:
@@ -253,7 +263,7 @@ class _WaitingLines:
     """Lines that wait to be sent: a bounded number, the oldest given up first."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[float, str]] = deque()
+        self._lines: deque[LogEntry] = deque()
         self._characters = 0
         self._dropped = 0
         self._last_time = 0.0
@@ -266,45 +276,46 @@ class _WaitingLines:
         """How long the oldest line has waited."""
         return time.monotonic() - self._since if self._lines else 0.0
 
-    def add(self, pieces: list[str]) -> None:
+    def add(self, pieces: list[str], level: int, logger: str) -> None:
         """Add lines that were printed now; each gets a time of its own, so that order stays."""
         if not self._lines:
             self._since = time.monotonic()
         for text in pieces:
             self._last_time = max(time.time(), self._last_time + STEP_SECONDS)
-            self._lines.append((self._last_time, text))
+            self._lines.append(LogEntry(self._last_time, text, level, logger))
             self._characters += len(text)
         self._drop_oldest()
 
-    def take(self) -> list[tuple[float, str]]:
+    def take(self) -> list[LogEntry]:
         """Take the oldest lines, as many as one request should carry."""
-        batch: list[tuple[float, str]] = []
+        batch: list[LogEntry] = []
         if self._dropped:
             text = f"kinetic: {self._dropped} lines are missing here, the Prefect API was too slow"
-            batch.append((self._lines[0][0] - STEP_SECONDS, text))
+            at = self._lines[0].seconds - STEP_SECONDS
+            batch.append(LogEntry(at, text, WARNING, RUNNER_LOGGER))
             self._dropped = 0
         size = 0
         while self._lines and len(batch) < BATCH_LINES and size < BATCH_CHARACTERS:
             line = self._lines.popleft()
-            size += len(line[1])
+            size += len(line.text)
             batch.append(line)
         self._characters -= size
         self._since = time.monotonic()
         return batch
 
-    def give_back(self, batch: list[tuple[float, str]]) -> None:
+    def give_back(self, batch: list[LogEntry]) -> None:
         """Put lines back that could not be sent."""
         if not self._lines:
             self._since = time.monotonic()
         self._lines.extendleft(reversed(batch))
-        self._characters += sum(len(text) for _, text in batch)
+        self._characters += sum(len(entry.text) for entry in batch)
         self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         while (
             len(self._lines) > MAX_WAITING_LINES or self._characters > MAX_WAITING_CHARACTERS
         ) and len(self._lines) > 1:
-            self._characters -= len(self._lines.popleft()[1])
+            self._characters -= len(self._lines.popleft().text)
             self._dropped += 1
 
 

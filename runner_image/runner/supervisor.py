@@ -43,6 +43,7 @@ from .endings import (
 from .fetching import fetch_to_file, in_parallel
 from .identity import check_python, host_number, host_variables, identified
 from .interrupts import Interrupted, Interrupts
+from .marks import STDERR_MARK
 from .naming import run_name
 from .output import Output
 from .parameters import read_call
@@ -79,7 +80,7 @@ class Supervisor:
         self._slice = Slice(self._store, self._job, self._host)
         self._attempt = 0
         self._interrupts = Interrupts()
-        self._output = Output(self._on_line)
+        self._output = Output(self._on_entry)
         self._reporter = self._make_reporter()
 
     def run(self) -> int:
@@ -186,8 +187,9 @@ class Supervisor:
         self._reporter.rename(name, run_name(self._job["name"], parameters))
         return parameters
 
-    def _on_line(self, line: str) -> None:
-        self._reporter.line(f"[host {self._host}] {line}" if self._job["hosts"] > 1 else line)
+    def _on_entry(self, text: str, level: int, logger: str) -> None:
+        shown = f"[host {self._host}] {text}" if self._job["hosts"] > 1 else text
+        self._reporter.entry(shown, level, logger)
 
     # Before the function
 
@@ -200,7 +202,8 @@ class Supervisor:
             "parent": os.getpid(),
             "name": self._job["name"],
             "variables": self._variables(),
-            "flow_run_id": self._job["prefect"]["flow_run_id"] if self._is_flow else None,
+            "flow_run_id": (self._job["prefect"] or {}).get("flow_run_id"),
+            "is_flow": self._is_flow,
             **prepared,
         }
         around = Surroundings(
@@ -367,7 +370,7 @@ def run(launch: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     try:
         return Supervisor(launch, environ).run()
     except Fault as fault:
-        print(f"kinetic: {fault.message}", file=sys.stderr, flush=True)
+        print(f"{STDERR_MARK.decode()}kinetic: {fault.message}", file=sys.stderr, flush=True)
         return fault.exit_code
     finally:
         shutil.rmtree(launch["scratch"], ignore_errors=True)

@@ -11,21 +11,26 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
 from .leaving import end_within, flush_streams, write
 from .main_module import add_sources, install_main
+from .marks import TRACEBACK_LOGGER, Record
 from .missing_modules import explain_missing
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
 from .parameters import with_parameters
 from .payload import load_call, read_payload
 from .shown_paths import ShownPaths
+from .streams import RecordWriter, install_streams
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 TASK_FILE = "task.json"
+
+ERROR = 40
+"""The level of a failure, as `logging` has it."""
 
 _PR_SET_PDEATHSIG = 1
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -35,33 +40,59 @@ class Terminated(SystemExit):
     """The worker was asked to end; raised in the function so that it can clean up."""
 
 
-def main(directory: str) -> None:
-    """Do the task in a directory."""
+def main(directory: str, records: int) -> None:
+    """Do the task in a directory.
+
+    Args:
+        directory: Where the task is.
+        records: File descriptor of a socket that takes what is logged.
+    """
     with open(os.path.join(directory, TASK_FILE), encoding="utf-8") as file:
         task = json.load(file)
     _die_with(task["parent"])
     signal.signal(signal.SIGTERM, _terminate)
     # The function may close or replace its streams; what is said of it must get out.
     stderr = os.dup(2)
+    os.set_inheritable(records, False)
+    said = Said(install_streams(records), stderr)
     try:
-        _work(directory, task, stderr)
+        _work(directory, task, said)
     except Terminated:
         _end_as_asked()
     flush_streams()
     end_within(task["linger_seconds"], stderr)
 
 
-def _work(directory: str, task: Mapping[str, Any], stderr: int) -> None:
+class Said(NamedTuple):
+    """The ways out for what is said of the function, whatever it does to its streams.
+
+    Attributes:
+        records: Sends records.
+        stderr: A file descriptor of standard error.
+    """
+
+    records: RecordWriter
+    stderr: int
+
+    def error(self, text: str) -> None:
+        """Print a text of whole lines, and log it as one error."""
+        flush_streams()
+        if not self.records.send(Record("stderr", ERROR, 0, TRACEBACK_LOGGER, text)):
+            write(self.stderr, text)
+
+
+def _work(directory: str, task: Mapping[str, Any], said: Said) -> None:
     """Call the function; whatever happens is left as an outcome."""
     try:
         payload = read_payload(task["payload"])
         _settle_in(task, payload["environment"])
         import cloudpickle  # noqa: F401 - without it nothing can be unpickled
 
+        _log(task, said)
         _make_main(task, payload)
         function, args, kwargs = load_call(payload, task["pieces"])
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
-        _leave_unreadable(directory, error, task, stderr)
+        _leave_unreadable(directory, error, task, said)
         return
     if task["parameters"] is not None:
         try:
@@ -71,17 +102,17 @@ def _work(directory: str, task: Mapping[str, Any], stderr: int) -> None:
             leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, what)
             return
     try:
-        value = _call(function, args, kwargs, task.get("flow_run_id"))
+        value = _call(function, args, kwargs, task["flow_run_id"] if task["is_flow"] else None)
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
-        leave_exception(directory, error, _show(error, task, stderr), _frames(error, task))
+        leave_exception(directory, error, _show(error, task, said), _frames(error, task))
         return
     leave_value(directory, value, payload["environment"].values())
 
 
 def _leave_unreadable(
-    directory: str, error: Exception, task: Mapping[str, Any], stderr: int
+    directory: str, error: Exception, task: Mapping[str, Any], said: Said
 ) -> None:
     if isinstance(error, ImportError) and error.name == "cloudpickle":
         message = "the image lacks cloudpickle; add cloudpickle to the image"
@@ -89,7 +120,7 @@ def _leave_unreadable(
         return
     what = f"{type_name(error)}: {safe_str(error)}"
     message = f"the function and its arguments could not be unpickled: {what}"
-    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task, stderr))
+    leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task, said))
 
 
 def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
@@ -187,14 +218,24 @@ def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None) -> Any
     return value
 
 
-def _show(error: BaseException, task: Mapping[str, Any], stderr: int) -> str:
+def _log(task: Mapping[str, Any], said: Said) -> None:
+    """Have what the function logs kept, also through Prefect, where the run is one of its."""
+    from .records import install_logging
+
+    install_logging(said.records)
+    if task["flow_run_id"] and not task["is_flow"]:
+        from .run_logger import offer_run_logger
+
+        offer_run_logger(task["flow_run_id"], task["name"])
+
+
+def _show(error: BaseException, task: Mapping[str, Any], said: Said) -> str:
     """Print the function's own part of a traceback, and return it."""
     try:
         text = _traceback(error, task)
     except Exception:  # noqa: BLE001 - showing an exception runs its own code
         text = f"{type_name(error)}: {safe_str(error)}\n"
-    flush_streams()
-    write(stderr, text)
+    said.error(text)
     return text
 
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from kinetic_flows.runner_image.runner.marks import Marker, Record
 
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
+from kinetic_flows.core.streams import LogEntry
 from kinetic_flows.runs import wait
 from kinetic_flows.runs.wait import relay_for
 
@@ -31,6 +33,7 @@ class Prefect:
 
     record: RunRecord = PENDING
     told: list[str] = field(default_factory=list)
+    entries: list[LogEntry] = field(default_factory=list)
 
     def read_run(self, _run_id: str) -> RunRecord:
         return self.record
@@ -39,8 +42,9 @@ class Prefect:
         self.told.append(state_type)
         return True
 
-    def log(self, _run_id: str, *lines: str) -> None:
-        self.told += lines
+    def log(self, _run_id: str, *entries: LogEntry) -> None:
+        self.told += [entry.text for entry in entries]
+        self.entries += entries
 
 
 @dataclass
@@ -104,3 +108,27 @@ def test_a_run_that_reports_is_left_to_do_so(monkeypatch: pytest.MonkeyPatch) ->
     relay.take(running(b"two\n"))
     relay.finish()
     assert session.api.told == []
+
+
+def test_what_was_logged_keeps_its_level_and_its_logger() -> None:
+    session: Any = Session(runs_report=False)
+    relay = relay_for(RUN, session)
+    marker = Marker()
+    record = Record("stderr", 40, 10, "my.app", "ERROR:app:diverged\nat 3\n")
+    relay.take(running(marker.stdout(b"out\n") + marker.stderr(b"err\n") + marker.record(record)))
+    relay.finish()
+    assert session.api.entries == [
+        LogEntry(text="out"),
+        LogEntry(text="err", logger="kinetic.stderr"),
+        LogEntry(text="diverged\nat 3", level=40, logger="my.app"),
+    ]
+
+
+def test_what_is_too_long_for_prefect_is_sent_in_pieces() -> None:
+    session: Any = Session(runs_report=False)
+    relay = relay_for(RUN, session)
+    relay.take(running(b"x" * 50_000 + b"\n"))
+    relay.finish()
+    told = session.api.told[1:]
+    assert "".join(told) == "x" * 50_000
+    assert max(map(len, told)) <= wait.LONGEST_LINE_CHARACTERS

@@ -152,8 +152,8 @@ class TestLogs:
     ) -> None:
         monkeypatch.setattr(reporter.time, "time", lambda: 1_795_740_000.000_000_7)
         lines = reporter._WaitingLines()
-        lines.add([str(number) for number in range(5000)])
-        times = [prefect_api._iso(seconds) for _ in range(25) for seconds, _ in lines.take()]
+        lines.add([str(number) for number in range(5000)], 20, "kinetic")
+        times = [prefect_api._iso(entry.seconds) for _ in range(25) for entry in lines.take()]
         assert len(times) == 5000
         assert all(one < other for one, other in pairwise(times))
 

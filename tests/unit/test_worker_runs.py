@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, CLIENT_LOGGER, RUN_LOGGER
+from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL, CLIENT_LOGGER
 from kinetic_flows.clients.prefect.records import LogLine, RunRecord
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.object_names import result_object
+from kinetic_flows.core.streams import STDOUT_LOGGER
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.worker_runs import (
     LOST_SECONDS,
@@ -165,15 +166,22 @@ def test_its_output_is_what_the_run_itself_has_logged_each_line_once(
 ) -> None:
     monkeypatch.setattr("kinetic_flows.runs.worker_runs.LOOK_SECONDS", 0.0)
 
-    def line(number: int, text: str, logger: str = RUN_LOGGER) -> LogLine:
+    def line(number: int, text: str, logger: str = STDOUT_LOGGER) -> LogLine:
         return LogLine(id=str(number), logger=logger, timestamp=NOW, level=20, message=text)
 
-    api = Prefect(record("RUNNING"), lines=[line(1, "one"), line(2, "taken", "worker")])
+    api = Prefect(
+        record("RUNNING"), lines=[line(1, "one"), line(2, "taken", "prefect.flow_runs.worker")]
+    )
     runs = WorkerRuns(api, LocalStore(tmp_path), None)  # type: ignore[arg-type]
     first = runs.observe("run-1")
     assert first.output == b"one\n"
     # A line that was printed earlier may arrive later, and takes its place by time.
-    api.lines = [line(1, "one"), line(3, "late"), line(2, "taken", "worker"), line(4, "two")]
+    api.lines = [
+        line(1, "one"),
+        line(3, "late"),
+        line(2, "taken", "prefect.flow_runs.worker"),
+        line(4, "two"),
+    ]
     api.lines.append(line(5, "waiting", CLIENT_LOGGER))
     second = runs.observe("run-1", first.position)
     assert second.output == b"late\ntwo\n"

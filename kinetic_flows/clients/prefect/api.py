@@ -35,6 +35,7 @@ from kinetic_flows.clients.prefect.records import (
 from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.clients.prefect.server_access import access_to
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
+from kinetic_flows.core.streams import LogEntry, entries_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -269,25 +270,25 @@ class PrefectApi:
                 return
 
     @translated
-    def log(self, run_id: str, *lines: str, level: int = logging.INFO) -> None:
+    def log(self, run_id: str, *lines: str | LogEntry, level: int = logging.INFO) -> None:
         """Write lines into a run's log.
 
         Args:
             run_id: The flow run.
-            *lines: The lines, in order.
-            level: Their level, as `logging` has it.
+            *lines: The lines, in order: a client's own, or entries of the run itself.
+            level: Level of the client's own, as `logging` has it.
         """
         now = datetime.now(UTC)
         self.client.create_logs(
             {
-                "name": CLIENT_LOGGER,
-                "level": level,
-                "message": line,
+                "name": entry.logger,
+                "level": entry.level,
+                "message": entry.text,
                 # Prefect orders lines by their time.
                 "timestamp": (now + timedelta(microseconds=number)).isoformat(),
                 "flow_run_id": run_id,
             }
-            for number, line in enumerate(lines)
+            for number, entry in enumerate(entries_of(lines, CLIENT_LOGGER, level))
         )
 
     def _record(self, run: FlowRun) -> RunRecord:

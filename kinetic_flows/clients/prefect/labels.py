@@ -60,11 +60,11 @@ ORIGIN_LABELS = {
 SECONDS_LABEL = "kinetic.seconds."
 """Beginning of the labels that tell how long a phase of a run took."""
 
-RUN_LOGGER = "kinetic"
-"""Logger under which a run's own output is in Prefect's logs."""
-
 CLIENT_LOGGER = "kinetic.client"
 """Logger of what clients add to a run's log."""
+
+PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+"""Loggers of `get_run_logger()`: the others of Prefect tell of a run from outside."""
 
 CACHE_LABEL = "kinetic.cache-key"
 """Label of runs whose results may answer further calls: what such a call has to have."""
