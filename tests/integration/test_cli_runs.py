@@ -100,8 +100,8 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     shown = _json(command("runs", "show", run["id"][:20], "--json"))
     assert (shown["state"], shown["arguments"]) == ("Failed", {"left": "1.0", "right": "0.0"})
     assert f"{run['id']}" in command("runs", "show", run["url"])[1]
-    code, out, _ = command("runs", "logs", run["id"], "--tail", "1")
-    assert out == "ZeroDivisionError: float division by zero\n"
+    code, out, err = command("runs", "logs", run["id"], "--tail", "1")
+    assert (out, err) == ("", "ZeroDivisionError: float division by zero\n")
     again = _json(command("runs", "retry", run["id"], "--json"))
     assert _json(command("runs", "show", again["id"], "--json"))["retry_of"] == run["id"]
     code, out, _ = command("runs", "ls", "--name", "divide", "--since", "1h")
@@ -124,7 +124,7 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     done = _json(command("run", "--detach", "--json", "cli_functions.py:divide", "6"))
     assert _json(command("runs", "result", done["id"], "--json"))["result"] == 3.0
     told = _json(command("runs", "logs", done["id"], "--json"))
-    assert told == [{"line": "dividing 6.0 by 2.0"}]
+    assert told == [{"line": "dividing 6.0 by 2.0", "stream": "stdout"}]
     lines = command("runs", "logs", done["id"], "--follow", "--jsonl")[1].splitlines()
     assert [json.loads(line) for line in lines] == told
     assert done["id"] in {each["id"] for each in _json(command("runs", "ls", "--json"))}
