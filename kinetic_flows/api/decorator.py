@@ -47,7 +47,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
 
     Args:
         function: The function, when the decorator is used without parentheses.
-        accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+        accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what
+            `KINETIC_ACCELERATOR` says by default, and else `cpu`.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
         base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
         ship_wheels: Whether prebuilt mode sends every package along, so that pods need no

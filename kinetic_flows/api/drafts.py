@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.code.root import working_directory
+from kinetic_flows.code.root import source_directory, working_directory
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
@@ -85,8 +85,14 @@ def _decided(
     environ = process_environment()
     local = load_settings(environ)
     progress = terminal_progress(quiet=local.quiet)
-    may_start = not is_only_planned
-    settings = configure(local, environ, progress, remote.options.cloud, may_start=may_start)
+    settings = configure(
+        local,
+        environ,
+        progress,
+        remote.options.cloud,
+        may_start=not is_only_planned,
+        directory=source_directory(remote.fn, cwd),
+    )
     platform = choose_platform(settings, environ)
     platform.require_login()
     drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)

@@ -268,7 +268,8 @@ class RemoteFunction(Generic[P, R]):
         """Return the same function with some options changed; this one stays as it is.
 
         Args:
-            accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+            accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what
+                `KINETIC_ACCELERATOR` says by default, and else `cpu`.
             container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
             base_image_repo: Repository of prebuilt base images; None for
                 `KINETIC_BASE_IMAGE_REPO`.

@@ -17,6 +17,7 @@ from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
 from kinetic_flows.clients.prefect.work_pools import WorkPools, no_work_pool
+from kinetic_flows.code.project_settings import project_settings
 from kinetic_flows.core.errors import ConfigurationError, KineticError
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.object_names import OUTPUTS
@@ -158,6 +159,7 @@ def configure(
     arguments: Mapping[str, str] | None = None,
     *,
     may_start: bool = True,
+    directory: Path | None = None,
 ) -> Settings:
     """Return the settings in force.
 
@@ -171,6 +173,8 @@ def configure(
         arguments: What the decorator says of Google Cloud, by option.
         may_start: Whether a background server may be started to ask it for profiles that it
             cannot have, because none has ever run.
+        directory: Where the function's file is, whose project's `pyproject.toml` counts; None
+            for the last function's, or else the working directory.
 
     Raises:
         ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
@@ -178,6 +182,9 @@ def configure(
     """
     if not settings.inside_run:
         _tell_of_unknown(environ, quiet=settings.quiet)
+    project_file = project_settings(directory)
+    if project_file is not None:
+        settings = load_settings(environ, project_file)
 
     def ask() -> str | None:
         server = BackgroundServer(settings.home, environ)
