@@ -22,8 +22,9 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed, Failed
 
-from kinetic_flows.clients.prefect.api import short_retries, translation
+from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.clients.prefect.build_cache import CACHE_PREFIX
+from kinetic_flows.clients.prefect.errors import translation
 from kinetic_flows.clients.prefect.internals import SENDING_LOGGERS
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.errors import (

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
+from kinetic_flows.clients.prefect.errors import translation
 from kinetic_flows.clients.prefect.internals import early_retries
 from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER
 from kinetic_flows.clients.prefect.records import (
@@ -34,7 +35,7 @@ from kinetic_flows.clients.prefect.records import (
 )
 from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.clients.prefect.server_access import access_to
-from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
+from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.streams import LogEntry, entries_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ R = TypeVar("R")
 
 PAGE_SIZE = 200
 CSRF_RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
-HTTP_OUTAGES = frozenset({502, 503, 504})
 
 
 def translated(method: Callable[P, R]) -> Callable[P, R]:
@@ -86,35 +86,6 @@ def _past_other_threads(ask: Callable[[], R]) -> R:
                 raise
         time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
     return ask()
-
-
-def translation(url: str, error: Exception) -> PrefectServerError:
-    """Return this library's error for one of Prefect's client.
-
-    Args:
-        url: The API that was asked.
-        error: A `PrefectHTTPStatusError` or an `httpx.TransportError`.
-    """
-    if isinstance(error, sdk.exceptions.PrefectHTTPStatusError):
-        return _refused(url, error)
-    return PrefectUnreachable(
-        f"the Prefect API at {url} cannot be reached: {error}",
-        value=url,
-        hint="check PREFECT_API_URL; a background server that has died is started by the next call",
-    )
-
-
-def _refused(url: str, error: Any) -> PrefectServerError:
-    code = error.response.status_code
-    hint = (
-        "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to valid credentials (for the background "
-        "server of a KINETIC_HOME: `kinetic server env`)"
-        if code in (401, 403)
-        else "the server's log says more; is its Prefect of the same minor version as yours?"
-    )
-    text = error.response.text[:500]
-    kind = PrefectUnreachable if code in HTTP_OUTAGES else PrefectServerError
-    return kind(f"the Prefect API at {url} answered {code}: {text}", value=code, hint=hint)
 
 
 class PrefectApi:
