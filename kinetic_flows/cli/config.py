@@ -31,7 +31,7 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     local = load_settings(environ, project_settings())
     if local.profile:
         require_something_to_read()
-    progress = terminal_progress(quiet=local.quiet)
+    progress = terminal_progress(local.progress, environ)
     rows = describe_settings(configure(local, environ, progress))
     if as_json:
         print_json({row.name: _as_json(row) for row in rows})

@@ -29,7 +29,7 @@ from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.flows.run_page import publish_description
-from kinetic_flows.flows.steps import step
+from kinetic_flows.flows.steps import step, task_logger
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
@@ -143,10 +143,16 @@ class _Call:
         self._launched = launch_accelerator_task(
             self._draft, prepared, flow_run_id, self._session, self._note_created
         )
+        self._show(self._launched)
         return self._launched
 
     def _note_created(self, ticket: RunTicket) -> None:
         self._created = ticket
+        self._show(ticket)
+
+    def _show(self, ticket: RunTicket) -> None:
+        how = "the result of an earlier run" if ticket.result_run_id else ""
+        self._session.progress.launched(self._session.api.run_url(ticket.run_id), how)
 
     def _cancel(self, interruption: BaseException) -> None:
         """Cancel the run that was created for an interrupted call."""
@@ -164,8 +170,6 @@ class _Call:
             # Once more: the person wants to wait for nothing. The first one is raised.
             progress.warning(f"not waiting until it has stopped: {_goes_on(ticket)}")
             wait_for_nothing()
-        else:
-            progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
 
 
 def _goes_on(ticket: RunTicket) -> str:
@@ -203,7 +207,7 @@ def launch_accelerator_task(
             draft, prepared, Membership(parent=parent_flow_run_id), session, on_created
         )
         publish_description(ticket, draft, prepared, session)
-        current.finish(f"{draft.accelerator} run {ticket.run_id}")
+        current.finish(f"{draft.accelerator} run {ticket.run_id}", "passed")
         return ticket
 
 
@@ -215,16 +219,15 @@ def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
         RunCancelled: It was cancelled, which makes the parent flow run Cancelled too.
         RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
     """
-    with step(session.progress, TASK_AWAIT_RUN) as current:
-        envelope = wait_for_run(ticket, session, session.progress, is_launched=True)
-        if envelope.header.status == "cancelled":
-            raise RunCancelled(
-                f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
-            )
-        if envelope.header.status != "returned":
-            raise RunDidNotReturn(ticket, envelope)
-        current.finish(f"{ticket.name} {value_summary(envelope.header)}")
-        return envelope
+    envelope = wait_for_run(ticket, session, session.progress, is_launched=True)
+    if envelope.header.status == "cancelled":
+        raise RunCancelled(
+            f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
+        )
+    if envelope.header.status != "returned":
+        raise RunDidNotReturn(ticket, envelope)
+    task_logger().info(f"{ticket.name} {value_summary(envelope.header)}")
+    return envelope
 
 
 def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:

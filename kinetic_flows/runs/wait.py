@@ -205,6 +205,8 @@ class _Reasons:
 
     def take(self, seen: Observation) -> None:
         now = time.monotonic()
+        if (seen.phase, seen.reason) != (self._phase, self._reason):
+            self._show(seen)
         if seen.phase is not self._phase:
             self._phase, self._since = seen.phase, now
         if seen.reason == self._reason:
@@ -214,6 +216,11 @@ class _Reasons:
             waited = now - self._since
             after = f" (for {_duration(waited)})" if waited >= WORTH_SAYING_SECONDS else ""
             self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
+
+    def _show(self, seen: Observation) -> None:
+        how = "" if seen.phase.is_final or seen.phase is Phase.RUNNING else seen.phase.value
+        why = f"{how}: {seen.reason}" if how and seen.reason else how
+        self._progress.launched(self._session.api.run_url(self._run.run_id), why)
 
     def _tell(self, text: str) -> None:
         self._progress.notice(text)

@@ -155,6 +155,7 @@ def test_the_example_of_an_image_of_ones_own_runs_as_it_is(
 ) -> None:
     builds = len(loopback_cloud.builds.builds)
     monkeypatch.setenv("KINETIC_CONTAINER_IMAGE", own_image)
+    monkeypatch.setenv("KINETIC_PROGRESS", "verbose")
     describe = project.module("example_of_own_image").describe
 
     assert describe(1_000_000) == "hello from an image of my own: 1.0 million"

@@ -37,6 +37,7 @@ from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.clients.prefect.server_access import access_to
 from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.streams import LogEntry, entries_of
+from kinetic_flows.core.waits import waiting_for
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -59,7 +60,8 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         url: str = args[0].url  # type: ignore[attr-defined]
         try:
-            return _past_other_threads(partial(method, *args, **kwargs))
+            with waiting_for(f"the Prefect API at {url}"):
+                return _past_other_threads(partial(method, *args, **kwargs))
         except sdk.exceptions.ObjectNotFound as error:
             raise RunNotFoundError(
                 f"{url} knows no such flow run: {args[1]}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.progress import ProgressMode
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import (
     DEFAULT_BASE_IMAGE_REPO,
@@ -76,7 +77,18 @@ class Settings:
     """`KINETIC_OUTPUT_DIR`: where runs keep their outputs; None for the store's."""
 
     quiet: bool = field(metadata=row(check.flag, False, is_of_projects=False))
-    """`KINETIC_QUIET`: print no progress and no output of the function."""
+    """`KINETIC_QUIET`: what `KINETIC_PROGRESS=quiet` says today; counts where that is not set."""
+
+    progress: ProgressMode = field(
+        metadata=row(
+            check.choice(*get_args(ProgressMode)),
+            lambda values: "quiet" if values["quiet"] else "auto",
+            is_of_projects=False,
+        )
+    )
+    """`KINETIC_PROGRESS`: how a call is shown: `auto`, alive on a terminal and in plain lines
+    elsewhere; `rich` or `plain` wherever it goes; `verbose`, with every step and every line of a
+    build's log; `quiet`, nothing but what the function prints."""
 
     debug: bool = field(metadata=row(check.flag, False, is_of_projects=False))
     """`KINETIC_DEBUG`: show all frames and causes of errors, and what other libraries log for
