@@ -260,6 +260,7 @@ def _names_in_prefect() -> Section:
                 flow_names.RUN_ARTIFACT,
                 flow_names.INPUTS_ARTIFACT,
                 flow_names.BASE_IMAGES_ARTIFACT,
+                flow_names.ENVIRONMENT_ARTIFACT,
                 LINK_KEY,
             }
             | said(calls("_artifact"), "key")

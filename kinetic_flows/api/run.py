@@ -29,7 +29,7 @@ from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import store_label, synced_record, ticket_of
+from kinetic_flows.runs.settle import is_preparing, store_label, synced_record, ticket_of
 from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
@@ -287,8 +287,8 @@ def attach(run_id: str) -> Run[Any]:
             raise RunNotFoundError(
                 f"flow run {record.id} is not a run of a remote function",
                 value=record.id,
-                hint="attach to the function's own flow run, not to `kinetic-run` above it; to a "
-                "group of runs with kinetic.attach_group(id)",
+                hint="attach to the function's own flow run (older clients made `kinetic-run` "
+                "above it); to a group of runs with kinetic.attach_group(id)",
             )
         _check_store(record, session)
         return _handle_of_record(record, session.api, sessions)
@@ -301,7 +301,7 @@ def _check_store(record: RunRecord, session: Session) -> None:
         ConfigurationError: They are.
     """
     there, here = record.labels.get(STORE_LABEL), store_label(session.platform)
-    if there != here:
+    if there != here and not is_preparing(record):
         raise ConfigurationError(
             f"run {record.id} has its objects in {there}, and the settings here say {here}",
             value=there,

@@ -6,10 +6,10 @@ import logging
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial, wraps
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -18,9 +18,8 @@ import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import MissingContextError, PrefectHTTPStatusError, TerminationSignal
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Crashed, Failed
+from prefect.states import Crashed
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.clients.prefect.build_cache import CACHE_PREFIX
@@ -34,26 +33,15 @@ from kinetic_flows.core.errors import (
     RunCancelled,
 )
 from kinetic_flows.core.files import close_to_others
-from kinetic_flows.core.interruption import Stoppable
 from kinetic_flows.core.other_loggers import hold_back
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.flows.defaults import own_settings
-from kinetic_flows.runs.cancel import CANCELLED_STATES
 from kinetic_flows.runs.session import Session
 
 T = TypeVar("T")
 
 LOCAL_RETRIES = 2
 """How often a server of this machine is asked again: after 2 and 4 seconds."""
-
-LOOK_SECONDS = 0.5
-"""How often to look whether the asyncio task that awaits this thread has been cancelled."""
-
-STATE_SECONDS = 3.0
-"""How often to ask Prefect whether the flow run is to be cancelled."""
-
-STOP_SECONDS = 30.0
-"""How long interrupted tasks get to cancel what they have started."""
 
 
 def run_flow(
@@ -82,12 +70,10 @@ def run_flow(
         BaseException: What the body raised, or what interrupted it.
     """
     ending: _Ending[T] = _Ending(session, before=sys.exception())
-    # A server of this machine comes back within seconds, or not by itself.
-    retries = {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
-    results = session.settings.home / "store" / "results"
+    results = results_of(session)
     with (
         quiet_console(lambda: session.api_availability.is_away),
-        own_settings(**retries),
+        own_settings(**retries_of(session)),
         ExitStack() as afterwards,
     ):
 
@@ -107,8 +93,8 @@ def run_flow(
                     afterwards.enter_context(short_retries(session.api_retries(1)))
             return ending.state
 
-        flow = _flow(noted, name, run_name, results)
-        afterwards.callback(_tidy, results)
+        flow = own_flow(noted, name, run_name, results)
+        afterwards.callback(tidy, results)
         try:
             ending.told(flow(**parameters, return_state=True))
         except BaseException as error:  # noqa: BLE001 - raised by the ending, where it counts
@@ -116,8 +102,8 @@ def run_flow(
     return ending.result()
 
 
-def _flow(
-    body: Callable[..., State[Any]], name: str, run_name: str, results: Path
+def own_flow(
+    body: Callable[..., State[Any]], name: str, run_name: str | None, results: Path
 ) -> Flow[..., State[Any]]:
     """Make a flow by what is written here, whatever Prefect's defaults are."""
     return Flow(
@@ -133,6 +119,53 @@ def _flow(
         # Its tasks inherit this; else they would the storage of a flow around it.
         result_storage=results,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How work ended that something kept from its end.
+
+    Attributes:
+        error: What is raised for it.
+        state_type: Prefect's type of its flow run's final state.
+        message: What the UI shows beside that.
+        log: What the flow run's log says of it; None for nothing.
+        is_told: Whether that says everything, so that nobody needs a traceback.
+    """
+
+    error: BaseException
+    state_type: str
+    message: str
+    log: str | None
+    is_told: bool
+
+
+def end_of(error: BaseException, session: Session, *, before: BaseException | None) -> End:
+    """Say what an exception that ended a flow's work makes of its flow run.
+
+    Args:
+        error: The exception.
+        session: Where it reports.
+        before: The exception that was being handled when the work began, if any.
+    """
+    if isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
+        error = translation(session.api.url, error)
+    if isinstance(error, PrefectUnreachable):
+        session.api_availability.is_away = True
+    interruption = interruption_in(error, before=before)
+    if interruption is not None or isinstance(error, RunCancelled):
+        message = str(interruption or error).partition("\n")[0] or "interrupted"
+        return End(
+            error=interruption or error,
+            state_type="CANCELLED",
+            message=message,
+            log=None,
+            is_told=True,
+        )
+    is_told = isinstance(error, KineticError)
+    text = error.message if isinstance(error, KineticError) else _described(error)
+    log = str(error) if is_told else text
+    return End(error=error, state_type="FAILED", message=text, log=log, is_told=is_told)
 
 
 class _Ending(Generic[T]):
@@ -163,20 +196,12 @@ class _Ending(Generic[T]):
 
     def raised(self, error: BaseException) -> None:
         """Note the exception that ended the body, and the final state for it."""
-        if isinstance(error, httpx.TransportError | PrefectHTTPStatusError):
-            error = translation(self._session.api.url, error)
-        if isinstance(error, PrefectUnreachable):
-            self._session.api_availability.is_away = True
-        interruption = interruption_in(error, before=self._before)
-        self._error = interruption or error
-        if interruption is not None or isinstance(error, RunCancelled):
-            self.state = Cancelled(message=str(error).partition("\n")[0] or "interrupted")
-            return
-        is_told = isinstance(error, KineticError)
-        text = error.message if isinstance(error, KineticError) else _described(error)
-        self.state = Failed(message=text)
-        with suppress(MissingContextError):
-            get_run_logger().error(str(error) if is_told else text, exc_info=not is_told)
+        end = end_of(error, self._session, before=self._before)
+        self._error = end.error
+        self.state = State(type=StateType(end.state_type), message=end.message)
+        if end.log is not None:
+            with suppress(MissingContextError):
+                get_run_logger().error(end.log, exc_info=None if end.is_told else error)
 
     def told(self, state: State[Any]) -> None:
         """Note that Prefect has the final state.
@@ -251,13 +276,24 @@ def current_flow_run_id() -> str:
     return flow_run_id
 
 
+def retries_of(session: Session) -> dict[str, Any]:
+    """Return the settings of Prefect by which its API is asked again."""
+    # A server of this machine comes back within seconds, or not by itself.
+    return {"client.max_retries": LOCAL_RETRIES} if _is_here(session.api.url) else {}
+
+
+def results_of(session: Session) -> Path:
+    """Return where Prefect keeps what our tasks cache on this machine."""
+    return session.settings.home / "store" / "results"
+
+
 def _is_here(api_url: str) -> bool:
     """Whether an API is on this machine."""
     host = urlsplit(api_url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _tidy(results: Path) -> None:
+def tidy(results: Path) -> None:
     """Close what Prefect has cached, which it writes as the umask says, and drop failures.
 
     What its engine runs into, when the server is away for instance, it keeps pickled, under names
@@ -267,62 +303,6 @@ def _tidy(results: Path) -> None:
     for path in results.glob("*"):
         if not path.name.startswith(CACHE_PREFIX):
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) -> Iterator[None]:
-    """Wait for tasks once the block has run, and stop them when anything keeps it from ending.
-
-    Args:
-        *futures: The tasks, which were submitted within `work`.
-        work: Stops them.
-        session: Whose API knows whether the flow run that is being driven is cancelled.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C was pressed, or the asyncio task that awaits this was cancelled.
-        RunCancelled: The flow run was cancelled, in Prefect's UI for instance.
-    """
-    try:
-        yield
-        cancellation = _Cancellation(session)
-        for future in futures:
-            done = threading.Event()
-            future.add_done_callback(partial(_mark, done))
-            while not done.wait(LOOK_SECONDS):
-                work.check()
-                cancellation.check()
-    except BaseException:
-        work.stop()
-        for future in futures:
-            with suppress(BaseException):  # what ends the wait is raised below
-                future.wait(STOP_SECONDS)
-        raise
-
-
-def _mark(done: threading.Event, _: PrefectFuture[Any]) -> None:
-    done.set()
-
-
-class _Cancellation:
-    """Asks Prefect now and then whether the flow run that is being driven is to be cancelled."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._asked = time.monotonic()
-
-    def check(self) -> None:
-        """Go on, unless the flow run is to be cancelled.
-
-        Raises:
-            RunCancelled: It is.
-        """
-        run_id = surrounding_flow_run_id()
-        if run_id is None or time.monotonic() - self._asked < STATE_SECONDS:
-            return
-        self._asked = time.monotonic()
-        with suppress(PrefectServerError):  # a server that does not answer cancels nothing
-            if self._session.api.read_run(run_id).state_type in CANCELLED_STATES:
-                raise RunCancelled(f"flow run {run_id} was cancelled", value=run_id)
 
 
 class _Hushed(logging.Filter):

@@ -28,9 +28,9 @@ from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
+from kinetic_flows.runs.flow_run import Membership
 from kinetic_flows.runs.group import NOT_LAUNCHED, GroupState, MapItem, is_retried
 from kinetic_flows.runs.job_template import Prepared
-from kinetic_flows.runs.launch import Membership
 from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state

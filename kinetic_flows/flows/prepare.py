@@ -14,7 +14,6 @@ from kinetic_flows.code.origin import OriginReader
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.dependencies.installation import objects_of
-from kinetic_flows.flows.engine import wait_for
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
     build_image_task,
@@ -28,6 +27,7 @@ from kinetic_flows.flows.prepare_tasks import (
     upload_code_task,
     upload_dependencies_task,
 )
+from kinetic_flows.flows.preparing import wait_for
 from kinetic_flows.flows.step_times import timed_steps
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
@@ -81,7 +81,7 @@ def _look_ahead(draft: Draft, session: Session) -> None:
     if session.platform.dispatch == "client":
         preflight_task(draft, session)
         return
-    session.progress.aside(left_to_worker(session.platform.worker_pool.name))
+    session.progress.notice(left_to_worker(session.platform.worker_pool.name))
 
 
 def _prepare_project_image(
@@ -98,7 +98,7 @@ def _prepare_project_image(
         building = build.submit(request, environment, draft, reasons, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
         with wait_for(building, uploading, work=work, session=session):
-            publish_environment(artifact)
+            publish_environment(artifact, session)
     made = building.result()
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
@@ -134,7 +134,7 @@ def _prepare_base_image(draft: Draft, decided: DecidedBaseImage, session: Sessio
         installing = upload.submit(decided, draft, platform.store, session.environ, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
         with wait_for(installing, uploading, work=work, session=session):
-            publish_environment(artifact)
+            publish_environment(artifact, session)
     requirements = _requirements(installing, decided, draft, session)
     remember_environment(environment, draft)
     return Prepared(

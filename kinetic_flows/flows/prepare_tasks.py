@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from prefect.artifacts import create_table_artifact
 from prefect.context import TaskRunContext
 
 from kinetic_flows.clients.prefect.build_cache import build_cache_key, upload_cache_key
 from kinetic_flows.clients.prefect.flow_names import (
+    ENVIRONMENT_ARTIFACT,
     TASK_BUILD_IMAGE,
     TASK_LOCK_DEPENDENCIES,
     TASK_PREFLIGHT,
@@ -36,6 +36,7 @@ from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.wheels import WheelCache
 from kinetic_flows.flows.defaults import own_task
+from kinetic_flows.flows.engine import current_flow_run_id
 from kinetic_flows.flows.steps import BuildOutput, publish_link, step
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
@@ -67,10 +68,7 @@ def lock_dependencies_task(
             current.warn(warning)
         how = "stored lock" if lock.from_cache else "resolved"
         lean = ", for the lean base" if lock.target.variant == "lean" else ""
-        current.finish(
-            f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}",
-            "cached" if lock.from_cache else "done",
-        )
+        current.finish(f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}")
         return lock
 
 
@@ -81,8 +79,7 @@ def resolve_image_task(
     """Ask the registry whether the image exists."""
     with step(progress, TASK_RESOLVE_IMAGE) as current:
         resolved = platform.registry.resolve(request.reference)
-        is_there = "exists" if resolved else "has to be built"
-        current.finish(f"{request.reference} {is_there}", "passed")
+        current.finish(f"{request.reference} {'exists' if resolved else 'has to be built'}")
         return resolved
 
 
@@ -95,7 +92,7 @@ def resolve_base_image_task(
         base = find_base(platform.registry, wanted)
         for warning in base.warnings:
             current.warn(warning)
-        current.finish(f"{base.reference} is {base.image.digest}", "passed")
+        current.finish(f"{base.reference} is {base.image.digest}")
         return base
 
 
@@ -110,7 +107,7 @@ def resolve_own_image_task(
             current.warn(warning)
         config = report.image.config
         size = f", {size_in_words(config.size_bytes)}" if config else ""
-        current.finish(f"{reference} is {report.image.digest}{size}", "passed")
+        current.finish(f"{reference} is {report.image.digest}{size}")
         return report
 
 
@@ -156,8 +153,7 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         sent = uploaded.snapshot
         current.finish(
             f"{sent.files} files, {size_in_units(sent.size_bytes)}; "
-            f"{size_in_units(uploaded.bytes_uploaded)} new",
-            "done" if uploaded.bytes_uploaded else "cached",
+            f"{size_in_units(uploaded.bytes_uploaded)} new"
         )
         return code_spec(sent, draft.root)
 
@@ -199,9 +195,9 @@ def reasons_to_build(environment: EnvironmentSpec, draft: Draft) -> tuple[str, .
     return tuple(map(str, explain_change(environment=environment, **_project(draft))))
 
 
-def publish_environment(artifact: dict[str, Any]) -> None:
+def publish_environment(artifact: dict[str, Any], session: Session) -> None:
     """Show an environment in Prefect, on the run that is being driven."""
-    create_table_artifact(key="environment", **artifact)
+    session.api.publish_table(current_flow_run_id(), ENVIRONMENT_ARTIFACT, **artifact)
 
 
 def remember_environment(environment: EnvironmentSpec, draft: Draft) -> None:
@@ -267,7 +263,7 @@ def preflight_task(draft: Draft, session: Session) -> None:
         for warning in found.warnings:
             current.warn(warning)
         found.raise_for_problems()
-        current.finish(f"the cluster is ready for {draft.accelerator}", "passed")
+        current.finish(f"the cluster is ready for {draft.accelerator}")
 
 
 def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -306,8 +302,7 @@ def upload_dependencies_task(
         size = sum(item.size_bytes for item in installation.wheels)
         current.finish(
             f"{len(installation.packages)} packages, {len(installation.wheels)} as wheels "
-            f"({size_in_units(size)}); {size_in_units(upload.bytes_uploaded)} new",
-            "done" if upload.bytes_uploaded else "cached",
+            f"({size_in_units(size)}); {size_in_units(upload.bytes_uploaded)} new"
         )
         return asdict(upload.spec)
 

@@ -1,9 +1,10 @@
-"""The flow `kinetic-run`: one call of one function, from plan to result."""
+"""One call of one function, from plan to result."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
@@ -12,13 +13,12 @@ from prefect import Flow
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
 
 from kinetic_flows.clients.prefect.flow_names import (
-    PARENT_FLOW,
     TASK_AWAIT_RUN,
     TASK_LAUNCH_ACCELERATOR,
 )
+from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import KineticError, RunCancelled, RunError
 from kinetic_flows.core.exits import wait_for_nothing
@@ -26,15 +26,16 @@ from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.signals import cause_in_words, interruption_in
 from kinetic_flows.flows.defaults import own_task
-from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.prepare import prepare
+from kinetic_flows.flows.preparing import preparing
 from kinetic_flows.flows.run_page import publish_description
-from kinetic_flows.flows.steps import step, task_logger
+from kinetic_flows.flows.steps import step, summary
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
+from kinetic_flows.runs.flow_run import Membership
 from kinetic_flows.runs.job_template import Prepared
-from kinetic_flows.runs.launch import Membership, OnCreated
+from kinetic_flows.runs.launch import OnCreated
 from kinetic_flows.runs.leaving import run_goes_on
 from kinetic_flows.runs.results import failure_summary, value_summary
 from kinetic_flows.runs.session import Session
@@ -58,7 +59,10 @@ class Launched:
 
 
 def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
-    """Run the flow `kinetic-run` for one call.
+    """Make what a call needs, launch its run, and wait for its end if that is wanted.
+
+    The call is one flow run, the function's: our tasks are part of it until its process takes
+    over, and so it is there, with its name and its state, from the beginning.
 
     Args:
         draft: The call, with everything decided that needs no lock.
@@ -71,36 +75,7 @@ def execute(draft: Draft, session: Session, *, wait: bool) -> Launched:
         BaseException: The call was interrupted, by Ctrl-C, a signal or a time limit around it;
             the run was cancelled.
     """
-    call = _Call(draft, session)
-
-    def kinetic_run(
-        function: str,  # noqa: ARG001 - shown in Prefect
-        accelerator: str,  # noqa: ARG001 - shown in Prefect
-        arguments: dict[str, str],  # noqa: ARG001 - shown in Prefect
-    ) -> Launched:
-        """Run a Python function remotely: lock, build, upload, launch, await."""
-        return call.run(wait=wait)
-
-    shown = {
-        "function": draft.name,
-        "accelerator": str(draft.accelerator),
-        "arguments": dict(draft.argument_reprs),
-    }
-    try:
-        return run_flow(
-            kinetic_run,
-            PARENT_FLOW,
-            shown,
-            session,
-            final_state=lambda launched: Completed(message=f"run {launched.ticket.run_id}"),
-        )
-    except RunDidNotReturn as unreturned:
-        return Launched(ticket=unreturned.ticket, envelope=unreturned.envelope)
-    except BaseException:
-        if not wait:
-            # The caller does not get the run's handle.
-            call.say_that_run_goes_on()
-        raise
+    return _Call(draft, session).run(wait=wait)
 
 
 class _Call:
@@ -122,37 +97,42 @@ class _Call:
         """Prepare what the run needs, start it, and wait for its end if that is wanted."""
         try:
             ticket = self._launch()
-            envelope = await_run_task(ticket, self._session) if wait else None
+            with self._cancelled_if_interrupted():
+                envelope = await_run(ticket, self._session) if wait else None
+        except RunError:
+            raise
         except BaseException as error:
-            interruption = interruption_in(error, before=self._before)
-            if interruption is not None:
-                self._cancel(interruption)
-            elif not isinstance(error, RunError | RunDidNotReturn):
-                self.say_that_run_goes_on()
+            if interruption_in(error, before=self._before) is None and self._launched is not None:
+                self._session.progress.notice(_goes_on(self._launched))
             raise
         return Launched(ticket=ticket, envelope=envelope)
 
-    def say_that_run_goes_on(self) -> None:
-        """Say so, if it was launched."""
-        if self._launched is not None:
-            self._session.progress.notice(_goes_on(self._launched))
-
     def _launch(self) -> RunTicket:
-        flow_run_id = current_flow_run_id()
-        prepared = prepare(self._draft, self._session)
-        self._launched = launch_accelerator_task(
-            self._draft, prepared, flow_run_id, self._session, self._note_created
-        )
-        self._show(self._launched)
+        draft, session = self._draft, self._session
+        membership = Membership(parent=surrounding_flow_run_id())
+        with (
+            preparing(draft, membership, session) as opened,
+            self._cancelled_if_interrupted(),
+        ):
+            prepared = prepare(draft, session)
+            self._launched = launch_accelerator_task(
+                draft, prepared, membership, session, self._note_created, opened
+            )
         return self._launched
 
     def _note_created(self, ticket: RunTicket) -> None:
         self._created = ticket
-        self._show(ticket)
 
-    def _show(self, ticket: RunTicket) -> None:
-        how = "the result of an earlier run" if ticket.result_run_id else ""
-        self._session.progress.launched(self._session.api.run_url(ticket.run_id), how)
+    @contextmanager
+    def _cancelled_if_interrupted(self) -> Iterator[None]:
+        """Cancel the run that may have been started when something interrupts the block."""
+        try:
+            yield
+        except BaseException as error:
+            interruption = interruption_in(error, before=self._before)
+            if interruption is not None:
+                self._cancel(interruption)
+            raise
 
     def _cancel(self, interruption: BaseException) -> None:
         """Cancel the run that was created for an interrupted call."""
@@ -170,64 +150,62 @@ class _Call:
             # Once more: the person wants to wait for nothing. The first one is raised.
             progress.warning(f"not waiting until it has stopped: {_goes_on(ticket)}")
             wait_for_nothing()
+        else:
+            progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
 
 
 def _goes_on(ticket: RunTicket) -> str:
     return run_goes_on(ticket.run_id, ticket.name)
 
 
-class RunDidNotReturn(KineticError):
-    """A run ended with an exception, a timeout or a crash; carries the envelope that tells.
-
-    Args:
-        ticket: The run.
-        envelope: Its result.
-    """
-
-    def __init__(self, ticket: RunTicket, envelope: ResultEnvelope) -> None:
-        how = {"raised": "raised ", "crashed": "crashed: "}.get(envelope.header.status, "")
-        super().__init__(
-            f"{ticket.name} {how}{failure_summary(envelope.header)}", value=ticket.run_id
-        )
-        self.ticket = ticket
-        self.envelope = envelope
-
-
 @own_task(TASK_LAUNCH_ACCELERATOR)
 def launch_accelerator_task(
     draft: Draft,
     prepared: Prepared,
-    parent_flow_run_id: str,
+    membership: Membership,
     session: Session,
     on_created: OnCreated,
+    opened: RunTicket | None,
 ) -> RunTicket:
-    """Create the run's flow run, write its job, and start its process."""
+    """Write the run's job and start its process, or hand it over to a Prefect worker."""
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
-        ticket = launch_or_reuse(
-            draft, prepared, Membership(parent=parent_flow_run_id), session, on_created
-        )
+        ticket = launch_or_reuse(draft, prepared, membership, session, on_created, opened=opened)
         publish_description(ticket, draft, prepared, session)
-        current.finish(f"{draft.accelerator} run {ticket.run_id}", "passed")
+        current.finish(f"{draft.accelerator} run {ticket.run_id}")
         return ticket
 
 
-@own_task(TASK_AWAIT_RUN)
-def await_run_task(ticket: RunTicket, session: Session) -> ResultEnvelope:
+def await_run(ticket: RunTicket, session: Session) -> ResultEnvelope:
     """Wait for the run to end, passing on what it prints, and return its result envelope.
 
     Raises:
-        RunCancelled: It was cancelled, which makes the parent flow run Cancelled too.
-        RunDidNotReturn: It ended with a result that is no value; shows this task as failed.
+        RunCancelled: It was cancelled.
+        RunError: It ended without leaving a result.
     """
-    envelope = wait_for_run(ticket, session, session.progress, is_launched=True)
-    if envelope.header.status == "cancelled":
-        raise RunCancelled(
-            f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
-        )
-    if envelope.header.status != "returned":
-        raise RunDidNotReturn(ticket, envelope)
-    task_logger().info(f"{ticket.name} {value_summary(envelope.header)}")
+    progress = session.progress
+    progress.step(TASK_AWAIT_RUN, "started")
+    try:
+        envelope = wait_for_run(ticket, session, progress, is_launched=True)
+    except BaseException as error:
+        progress.step(TASK_AWAIT_RUN, "failed", summary(error))
+        raise
+    header = envelope.header
+    if header.status == "cancelled":
+        cancelled = f"run {ticket.run_id} of {ticket.name} was cancelled"
+        progress.step(TASK_AWAIT_RUN, "failed", cancelled)
+        raise RunCancelled(cancelled, value=ticket.run_id)
+    if header.status == "returned":
+        progress.step(TASK_AWAIT_RUN, "done", f"{ticket.name} {value_summary(header)}")
+    else:
+        how = {"raised": "raised ", "crashed": "crashed: "}.get(header.status, "")
+        progress.step(TASK_AWAIT_RUN, "failed", f"{ticket.name} {how}{failure_summary(header)}")
     return envelope
+
+
+@own_task(TASK_AWAIT_RUN)
+def await_run_task(result: Callable[[], Any]) -> Any:
+    """Wait for a run of a remote function."""
+    return result()
 
 
 def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
@@ -242,12 +220,7 @@ def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
     if FlowRunContext.get() is None:
         raise MissingContextError("as_future() is for use in a Prefect flow; use result() here")
 
-    @own_task(TASK_AWAIT_RUN)
-    def await_run() -> Any:
-        """Wait for a run of a remote function."""
-        return result()
-
-    return await_run.submit()
+    return await_run_task.submit(result)
 
 
 def as_flow(remote: Callable[P, R], function: Callable[P, R], name: str) -> Flow[P, R]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
+from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.plans.draft import Draft
@@ -82,7 +83,10 @@ def publish_description(
         code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
         outputs=f"{session.outputs_root}/{ticket.run_id}",
     )
-    session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
+    try:
+        session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
+    except PrefectServerError as error:  # the run is launched, and goes on without
+        session.api_availability.failed(error)
 
 
 def _code(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.clients.prefect.api import NewRun, RunQuery, RunRecord
@@ -9,22 +10,22 @@ from kinetic_flows.clients.prefect.flow_names import TASK_LAUNCH_ACCELERATOR
 from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     CACHED_FROM_LABEL,
+    CACHED_KEY_LABEL,
     STORE_LABEL,
     cache_tag,
 )
 from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
-from kinetic_flows.plans.draft import Draft
-from kinetic_flows.runs.job_template import Prepared
-from kinetic_flows.runs.launch import (
-    Membership,
-    OnCreated,
-    ignore,
-    launch_run,
-    run_labels,
-    run_tags,
+from kinetic_flows.core.job import (
+    RUN_KEY_VARIABLE,
+    RunTicket,
+    canonical_json,
+    masked_key,
+    sha256_hex,
 )
-from kinetic_flows.runs.origin_labels import origin_labels
+from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.flow_run import Membership, launch_labels, run_labels, run_tags
+from kinetic_flows.runs.job_template import Prepared
+from kinetic_flows.runs.launch import OnCreated, ignore, launch_run
 from kinetic_flows.runs.results import read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, ticket_of
@@ -61,6 +62,8 @@ def launch_or_reuse(
     membership: Membership,
     session: Session,
     on_created: OnCreated = ignore,
+    *,
+    opened: RunTicket | None = None,
 ) -> RunTicket:
     """Launch a call, or, with `cache_for`, answer it with the result of an earlier run.
 
@@ -70,20 +73,31 @@ def launch_or_reuse(
         membership: Where the run belongs.
         session: Where it runs and reports.
         on_created: Told of the run before it is started.
+        opened: Its flow run, where that was created before; else None.
 
     Raises:
         KineticError: It could not be started; its flow run says so.
     """
     cache_for = draft.call.options.cache_for
     if cache_for is None:
-        return launch_run(draft, prepared, membership, session, on_created=on_created)
+        return launch_run(
+            draft, prepared, membership, session, opened=opened, on_created=on_created
+        )
     key = cache_key(draft, prepared)
     earlier = _find(key, None if cache_for is True else cache_for, session)
     if earlier is None:
         return launch_run(
-            draft, prepared, membership, session, cache_key=key, on_created=on_created
+            draft,
+            prepared,
+            membership,
+            session,
+            opened=opened,
+            cache_key=key,
+            on_created=on_created,
         )
     session.progress.step(TASK_LAUNCH_ACCELERATOR, "cached", f"the result of run {earlier.id}")
+    if opened is not None:
+        return _answer_opened(opened, prepared, earlier, session)
     return _answer(draft, prepared, membership, earlier, session)
 
 
@@ -129,7 +143,7 @@ def _answer(
             tags=run_tags(draft),
             labels={
                 **run_labels(draft, membership, session),
-                **origin_labels(prepared.origin),
+                **launch_labels(prepared, session),
                 CACHED_FROM_LABEL: earlier.id,
             },
             job_variables={"env": {RUN_KEY_VARIABLE: key}},
@@ -141,3 +155,20 @@ def _answer(
     return RunTicket(
         run_id=run_id, name=name, run_key=key, result_run_id=earlier.id, function=draft.name
     )
+
+
+def _answer_opened(
+    opened: RunTicket, prepared: Prepared, earlier: RunRecord, session: Session
+) -> RunTicket:
+    """Make a flow run that was created before Cached; it leads to the earlier result."""
+    key = ticket_of(earlier).run_key
+    labels = {
+        **launch_labels(prepared, session),
+        CACHED_FROM_LABEL: earlier.id,
+        CACHED_KEY_LABEL: masked_key(key, opened.run_key),
+    }
+    session.api.add_labels(opened.run_id, labels)
+    session.api.set_state(
+        opened.run_id, "COMPLETED", name="Cached", message=f"the result of run {earlier.id}"
+    )
+    return replace(opened, run_key=key, result_run_id=earlier.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,25 +10,13 @@ from uuid import uuid4
 from kinetic_flows.clients.prefect.access import credentials_for
 from kinetic_flows.clients.prefect.api import NewRun
 from kinetic_flows.clients.prefect.labels import (
-    ACCELERATOR_LABEL,
     CACHE_LABEL,
     DISPATCH_LABEL,
-    FUNCTION_LABEL,
-    INDEX_LABEL,
     JOB_LABEL,
-    OUTPUTS_LABEL,
-    PARENT_LABEL,
-    PLACE_LABEL,
-    PLATFORM_LABEL,
-    RUN_TAG,
-    STORE_LABEL,
     cache_tag,
 )
-from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
-from kinetic_flows.code.origin import caller
-from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.functions import flow_retries
+from kinetic_flows.core.errors import KineticError, RunCancelled
 from kinetic_flows.core.job import (
     CANCEL_GRACE_SECONDS,
     JOB_VARIABLE,
@@ -46,37 +33,27 @@ from kinetic_flows.core.object_names import (
     job_owner,
     payload_object,
 )
+from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest, Platform
+from kinetic_flows.runs.cancel import CANCELLED_STATES
+from kinetic_flows.runs.flow_run import (
+    Membership,
+    create_flow_run,
+    launch_labels,
+    new_run,
+    on_work_pool,
+)
 from kinetic_flows.runs.job_template import Prepared, job_template
-from kinetic_flows.runs.origin_labels import origin_labels, origin_tags
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import crash, store_label
+from kinetic_flows.runs.settle import crash
 from kinetic_flows.runs.timings import seconds_labels
 
 OnCreated = Callable[[RunTicket], None]
-NAMING_A_RUN = ("job_name", "env", "entrypoint", "command")
 
 
 def ignore(_: RunTicket) -> None:
     """Take no note of a run that was created."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Membership:
-    """Where a run belongs.
-
-    Attributes:
-        parent: The flow run it is shown under; None for none.
-        index: Its input's place among those of its group, from 0; None when it is in none.
-        name: What its run is called in its group; None for the name that its call has.
-        work_queue: The work queue whose workers are to start it; None for no particular one.
-    """
-
-    parent: str | None
-    index: int | None = None
-    name: str | None = None
-    work_queue: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +66,7 @@ class PlannedRun:
         template: Its job.
         payload: The pickled call.
         outputs: Where each run has a directory of its own for its outputs.
+        opened: The flow run, where it was created before what it needs was made; else None.
     """
 
     new: NewRun
@@ -96,6 +74,7 @@ class PlannedRun:
     template: JobTemplate
     payload: bytes
     outputs: str
+    opened: RunTicket | None = None
 
 
 def launch_run(
@@ -104,16 +83,18 @@ def launch_run(
     membership: Membership,
     session: Session,
     *,
+    opened: RunTicket | None = None,
     cache_key: str | None = None,
     on_created: OnCreated = ignore,
 ) -> RunTicket:
-    """Create a run's flow run, write its job, and start its process.
+    """Create a run's flow run, unless that is open already, write its job, start its process.
 
     Args:
         draft: The call.
         prepared: What runs of the function share.
         membership: Where the run belongs.
         session: Where it runs and reports.
+        opened: The flow run, if `open_run` has created it.
         cache_key: What its result may answer for; None for nothing but itself.
         on_created: Told of the run before it is started.
 
@@ -121,26 +102,18 @@ def launch_run(
         KineticError: It could not be started; its flow run says so.
     """
     template = job_template(draft, prepared, session, parent=membership.parent)
-    new = NewRun(
-        flow=draft.name,
-        name=membership.name or draft.run_name,
-        parent_flow_run_id=membership.parent,
-        parameters=draft.argument_reprs,
-        tags=(
-            *run_tags(draft),
-            *([cache_tag(cache_key)] if cache_key else ()),
-        ),
+    new = new_run(draft, membership, session)
+    new = replace(
+        new,
+        tags=(*new.tags, *([cache_tag(cache_key)] if cache_key else ())),
         labels={
-            **run_labels(draft, membership, session),
-            **origin_labels(prepared.origin),
+            **new.labels,
+            **launch_labels(prepared, session),
             # What the runs of a group share was made once.
             **({} if membership.index else seconds_labels(prepared.seconds)),
             JOB_LABEL: template.content_digest(),
             **({CACHE_LABEL: cache_key} if cache_key else {}),
         },
-        job_variables={},
-        work_queue=membership.work_queue,
-        retries=flow_retries(draft.call.function),
     )
     planned = PlannedRun(
         new=new,
@@ -148,6 +121,7 @@ def launch_run(
         template=template,
         payload=draft.payload.data,
         outputs=session.outputs_root,
+        opened=opened,
     )
     return launch_planned(planned, session, on_created)
 
@@ -161,67 +135,63 @@ def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ig
         on_created: Told of the run before it is started.
     """
     if session.platform.dispatch == "worker" or run.new.work_queue:
-        new = _for_worker(run, session)
-        return _create_and_start(
-            new, lambda ticket: session.api.schedule(ticket.run_id), session, on_created
+        ticket = create_flow_run(_for_worker(run, session), session)
+        return _start(
+            ticket, lambda: session.api.schedule(ticket.run_id), session, on_created=on_created
         )
-    new = _on_work_pool(run, session)
-    return _create_and_start(
-        new, lambda ticket: _start_process(run, ticket, session), session, on_created
-    )
+    ticket = run.opened or create_flow_run(on_work_pool(run.new, run.request, session), session)
+
+    def start() -> None:
+        if run.opened:
+            _tell_the_rest(run.opened.run_id, run.new, session)
+        _start_process(run, ticket, session)
+
+    return _start(ticket, start, session, on_created=on_created)
 
 
-def _create_and_start(
-    new: NewRun,
-    start: Callable[[RunTicket], None],
-    session: Session,
-    on_created: OnCreated,
+def _tell_the_rest(run_id: str, new: NewRun, session: Session) -> None:
+    """Tell Prefect what was not known yet when the flow run of a call was created.
+
+    Raises:
+        RunCancelled: It was cancelled meanwhile.
+    """
+    session.api.add_labels(run_id, new.labels)
+    record = session.api.read_run(run_id)
+    if record.is_final or record.state_type in CANCELLED_STATES:
+        raise RunCancelled(f"run {run_id} was {record.state_name.lower()} before it was launched")
+    if set(new.tags) - set(record.tags):
+        session.api.set_tags(run_id, new.tags)
+
+
+def _start(
+    ticket: RunTicket, start: Callable[[], None], session: Session, *, on_created: OnCreated
 ) -> RunTicket:
-    """Create a flow run with a key of its own and start what it stands for.
+    """Start what a flow run stands for.
 
     Args:
-        new: The flow run.
+        ticket: The run.
         start: Starts the process; when it raises, the flow run has crashed.
         session: Where it runs and reports.
         on_created: Told of the run before it is started.
     """
-    run_key = secrets.token_hex(32)
-    env = {**(new.job_variables.get("env") or {}), RUN_KEY_VARIABLE: run_key}
-    new = replace(new, job_variables={**new.job_variables, "env": env})
-    run_id = session.api.create_run(new)
-    ticket = RunTicket(
-        run_id=run_id,
-        name=new.name or new.flow,
-        run_key=run_key,
-        function=new.flow,
-        dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
-    )
+    run_id = ticket.run_id
     on_created(ticket)
     try:
-        start(ticket)
+        start()
+    except RunCancelled:
+        raise
     except BaseException as error:
-        reason = error.message if isinstance(error, KineticError) else repr(error)
         # What interrupted us may have come just after the process had started.
         if ticket.dispatch == "client":
             with suppress(KineticError):
                 session.platform.launcher.stop(run_id, CANCEL_GRACE_SECONDS)
+        if interruption_in(error) is not None:
+            session.api.set_state(run_id, "CANCELLED", message="interrupted before its launch")
+            raise
+        reason = error.message if isinstance(error, KineticError) else repr(error)
         crash(session.api, run_id, f"not launched: {reason}")
         raise
     return ticket
-
-
-def _on_work_pool(run: PlannedRun, session: Session) -> NewRun:
-    """Show a run that is launched from here on the work pool that its Job is made from."""
-    variables = session.platform.job_variables(run.request)
-    # What names a run is not known before it has an id.
-    shown = {name: value for name, value in variables.items() if name not in NAMING_A_RUN}
-    where = session.platform.place
-    return replace(
-        run.new,
-        labels={**run.new.labels, **({PLACE_LABEL: where} if where else {})},
-        work_pool=session.work_pool,
-        job_variables={**run.new.job_variables, **shown},
-    )
 
 
 def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None:
@@ -288,24 +258,3 @@ def worker_environment(platform: Platform, job_name: str, digest: str) -> dict[s
         "KINETIC_STORE": store_uri,
         **platform.runner_environment(),
     }
-
-
-def run_tags(draft: Draft) -> tuple[str, ...]:
-    """Return the tags of a function's runs, by which Prefect's UI finds them."""
-    given = (*draft.call.options.tags, *surrounding_tags())
-    given += () if draft.settings.no_origin else origin_tags(caller())
-    return tuple(dict.fromkeys((RUN_TAG, str(draft.accelerator), draft.mode, *given)))
-
-
-def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[str, str | int]:
-    """Return the labels by which a run's objects, outputs and group are found."""
-    labels: dict[str, str | int] = {
-        FUNCTION_LABEL: draft.name,
-        ACCELERATOR_LABEL: str(draft.accelerator),
-        PLATFORM_LABEL: session.platform.name,
-        STORE_LABEL: store_label(session.platform),
-        OUTPUTS_LABEL: session.outputs_root,
-    }
-    if membership.index is not None:
-        labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}
-    return labels

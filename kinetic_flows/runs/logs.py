@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from kinetic_flows.clients.prefect.labels import STEPS_LOGGER
 from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
@@ -37,6 +38,7 @@ class LogReader:
         self._run = run
         self._session = session
         self._process = _ProcessLines(run, session)
+        self._read = 0
         self._given = 0
         self._quiet_since = time.monotonic()
         self._has_hosts = False
@@ -80,13 +82,16 @@ class LogReader:
 
     def _from_prefect(self, *, patiently: bool = False) -> list[LogEntry]:
         try:
-            found = self._session.api.logs(self._run.run_id, offset=self._given)
+            found = self._session.api.logs(self._run.run_id, offset=self._read)
         except PrefectServerError:
             if not patiently:
                 raise
             return []
+        self._read += len(found)
         lines = [
-            LogEntry(text=line.message, level=line.level, logger=line.logger) for line in found
+            LogEntry(text=line.message, level=line.level, logger=line.logger)
+            for line in found
+            if line.logger != STEPS_LOGGER
         ]
         has_hosts = any(line.text.startswith(_HOST_PREFIX) for line in lines)
         self._has_hosts = self._has_hosts or has_hosts

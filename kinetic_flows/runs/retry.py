@@ -7,6 +7,7 @@ from kinetic_flows.clients.prefect.labels import (
     DISPATCH_LABEL,
     FUNCTION_LABEL,
     JOB_LABEL,
+    LAUNCHED_LABEL,
     OUTPUTS_LABEL,
     PLACE_LABEL,
     RETRY_LABEL,
@@ -41,6 +42,8 @@ from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_use
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
 from kinetic_flows.runs.timings import without_seconds
+
+_OF_ONE_LAUNCH = (DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL)
 
 
 def retry_run(
@@ -156,5 +159,5 @@ def _own_labels(record: RunRecord) -> dict[str, str | int]:
     return {
         name: value
         for name, value in without_seconds(record.labels).items()
-        if name.startswith("kinetic.") and name not in (DISPATCH_LABEL, PLACE_LABEL)
+        if name.startswith("kinetic.") and name not in _OF_ONE_LAUNCH
     }

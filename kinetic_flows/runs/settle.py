@@ -26,13 +26,17 @@ from socket import gethostname
 from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
 from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
+    CACHED_KEY_LABEL,
     DISPATCH_LABEL,
+    LAUNCHED_LABEL,
     PLACE_LABEL,
+    PREPARING,
+    STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus
 from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, masked_key
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.streams import shown_text
 from kinetic_flows.platforms.base import Platform
@@ -60,11 +64,12 @@ STATE_OF_STATUS: Mapping[ResultStatus, str] = {
 def ticket_of(record: RunRecord) -> RunTicket:
     """Return what is needed to follow a run, from what Prefect keeps of it."""
     key = str(environment_of(record.job_variables).get(RUN_KEY_VARIABLE) or "")
+    masked = str(record.labels.get(CACHED_KEY_LABEL) or "")
     by_worker = record.deployment_id or record.labels.get(DISPATCH_LABEL) == "worker"
     return RunTicket(
         run_id=record.id,
         name=record.shown_name,
-        run_key=key,
+        run_key=masked_key(masked, key) if masked else key,
         result_run_id=str(record.labels.get(CACHED_FROM_LABEL) or "") or None,
         dispatch="worker" if by_worker else "client",
         function=record.function,
@@ -143,9 +148,17 @@ def crash(api: PrefectApi, flow_run_id: str, cause: str) -> bool:
     return api.set_state(flow_run_id, "CRASHED", message=cause)
 
 
+def is_preparing(run: RunRecord) -> bool:
+    """Whether a run's client is still making its image and code."""
+    return run.state_name == PREPARING and STORE_LABEL not in run.labels
+
+
 def is_being_launched(run: RunRecord) -> bool:
     """Whether a client may still be about to start the run's process."""
-    age = datetime.now(UTC) - run.created
+    if is_preparing(run):
+        return True
+    told = str(run.labels.get(LAUNCHED_LABEL) or "")
+    age = datetime.now(UTC) - (datetime.fromisoformat(told) if told else run.created)
     return run.state_type == "PENDING" and age.total_seconds() < LAUNCH_GRACE_SECONDS
 
 

@@ -20,10 +20,7 @@ from prefect_workers import eventually
 from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
-from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
-from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.run_ids import short_id
-from kinetic_flows.runs.session import own_session
 
 FUNCTIONS = """
     import time
@@ -92,10 +89,9 @@ def _kill(number: int) -> Callable[[], None]:
 
 
 def _assert_cancelled(api: PrefectApi, told: str, name: str = "sleepy") -> None:
-    """See that the newest run was cancelled, its flow run above it, too, and that it was told."""
+    """See that the newest run was cancelled, and that it was told."""
     run = api.find_runs(RunQuery(name=name), limit=1)[0]
-    parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
-    assert (run.state_type, parent.state_type) == ("CANCELLED", "CANCELLED")
+    assert run.state_type == "CANCELLED"
     assert f"cancelling run {run.id}" in told
 
 
@@ -206,14 +202,16 @@ def test_ctrl_c_between_two_tasks_is_ctrl_c(
 
     def interrupted(task: Task[..., Any], **kwargs: Any) -> Any:
         # Where Prefect's engine has no task run yet, and says only that.
-        if task.name == "await-run":
+        if task.name == "launch-accelerator":
             raise KeyboardInterrupt
         return create(task=task, **kwargs)
 
     monkeypatch.setattr(task_engine, "_create_task_run_locally", interrupted)
     with pytest.raises(KeyboardInterrupt):
         functions.sleepy(str(tmp_path / "on"))
-    _assert_cancelled(api, capfd.readouterr().err)
+    run = api.find_runs(RunQuery(function="sleepy"), limit=1)[0]
+    assert (run.state_type, run.message) == ("CANCELLED", "interrupted")
+    assert "cancelling" not in capfd.readouterr().err, "nothing was launched"
 
 
 def test_a_program_that_asyncio_ends_waits_until_its_run_is_cancelled(
@@ -238,8 +236,7 @@ STARVING = """
     def starve():
         while not os.path.exists(sys.argv[1]):
             time.sleep(0.02)
-        allowed = len(os.listdir("/proc/self/fd")) - 2
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
         os.rename(sys.argv[1], sys.argv[1] + ".seen")
 
     threading.Thread(target=starve, daemon=True).start()
@@ -255,8 +252,5 @@ def test_a_client_that_can_open_nothing_more_leaves_no_flow_run_running(
     assert done.returncode == 1
     assert "Too many open files" in done.stderr
     run = api.find_runs(RunQuery(name="brief"), limit=1)[0]
-    assert f"run {run.id} of brief goes on" in done.stderr
-    with own_session(NullProgress()):
-        pass  # whoever comes next sets what could not be set
-    parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
-    assert parent.is_final
+    assert f"run {run.id} of {run.name} goes on" in done.stderr
+    eventually(lambda: api.read_run(run.id).is_final)

@@ -111,7 +111,6 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     expect(page.get_by_text("CPU only").first).to_be_visible()
     keep_picture(page, "what-a-run-is")
     page.goto(run_page)
-    page.get_by_role("link", name="train on cpu").click()
     for step in ("lock-dependencies", "build-image", "upload-code", "launch-accelerator"):
         open_tab(page, "Task Runs")
         expect(page.get_by_text(step, exact=True).first).to_be_visible()

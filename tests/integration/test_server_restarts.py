@@ -19,8 +19,6 @@ from prefect_workers import eventually
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect.api import RunQuery, RunRecord, connect
-from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer, ServerRecord
 
 FUNCTIONS = """
@@ -64,11 +62,6 @@ class OwnServer:
     def start(self) -> None:
         """Start it again, at the same address."""
         assert self.server.ensure().api_url == self.api_url
-
-    def parent(self) -> RunRecord:
-        """Return the newest flow run of a client."""
-        with connect(self.api_url) as api:
-            return api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
 
 
 def _at_a_port_of_its_own(server: BackgroundServer) -> ServerRecord:
@@ -160,7 +153,6 @@ def test_a_call_that_is_followed_survives_a_restart_of_the_server(
     run = newest()
     assert run.state == "Completed"
     assert of_the_function(run.logs()) == STAGES
-    assert prefect.parent().state_type == "COMPLETED"
 
 
 @pytest.mark.usefixtures("place")
@@ -196,7 +188,6 @@ def test_a_call_whose_server_is_away_at_its_end_returns_or_raises_and_says_so_on
     final = "Completed" if outcome == "returns" else "Failed"
     assert {each.id: each.state for each in kinetic.list_runs()}[run.id] == final
     assert of_the_function(run.logs()) == STAGES
-    assert prefect.parent().state_type == final.upper()
 
 
 def test_ctrl_c_stops_the_function_while_the_server_is_away(
@@ -241,7 +232,6 @@ def test_a_run_that_ends_while_client_and_server_are_gone_is_settled_when_somebo
     assert shown.stdout.endswith("ending Completed\n"), shown.stderr
     assert run.id not in [each.id for each in kinetic.list_runs(state="running")]
     assert of_the_function(kinetic.attach(run.id).logs()) == STAGES
-    assert prefect.parent().state_type == "CRASHED"
 
 
 def _has_result(run: kinetic.Run[str]) -> bool:

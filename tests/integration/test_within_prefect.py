@@ -9,7 +9,6 @@ import pytest
 from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
-from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 
 FUNCTIONS = """
     import os, time
@@ -130,8 +129,8 @@ def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(
     assert {path.name for path in kept.iterdir()} == before
     assert all(path.name.startswith("kinetic-") for path in kept.iterdir())
     assert "cached)" in done.stderr
-    parent = api.find_runs(RunQuery(flow=PARENT_FLOW), limit=1)[0]
-    assert any("packages (" in line.message for line in api.logs(parent.id))
+    (run,) = api.find_runs(RunQuery(function="double"), limit=1)
+    assert any("packages (" in line.message for line in api.logs(run.id))
 
 
 def test_a_scripts_functions_run_remotely_from_processes_that_prefect_starts(

@@ -41,6 +41,10 @@ NAMES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "prefect-kubernetes",
         lambda f: list(parameters(f)) == ["self"],
     ),
+    "prefect.results.ResultStore.update_for_flow": (
+        "prefect",
+        lambda f: "_sync" in source("prefect._internal.compatibility.async_dispatch"),
+    ),
     "prefect.server.api.server.create_app": ("prefect", lambda f: "final" in parameters(f)),
     "prefect.client.base.PrefectHttpxSyncClient": (
         "prefect",

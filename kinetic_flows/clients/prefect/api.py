@@ -5,22 +5,20 @@ Prefect is imported when a connection is made, not before: its import takes seco
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import random
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial, wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
-from kinetic_flows.clients.prefect.errors import translation
+from kinetic_flows.clients.prefect.errors import translated
 from kinetic_flows.clients.prefect.internals import early_retries
 from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER
 from kinetic_flows.clients.prefect.records import (
@@ -33,11 +31,8 @@ from kinetic_flows.clients.prefect.records import (
     record_of,
     with_deployment,
 )
-from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.clients.prefect.server_access import access_to
-from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.streams import LogEntry, entries_of
-from kinetic_flows.core.waits import waiting_for
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -46,48 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LogLine", "NewRun", "PrefectApi", "RunQuery", "RunRecord", "connect"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 PAGE_SIZE = 200
-CSRF_RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
-
-
-def translated(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn what Prefect's client raises into this library's errors."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        url: str = args[0].url  # type: ignore[attr-defined]
-        try:
-            with waiting_for(f"the Prefect API at {url}"):
-                return _past_other_threads(partial(method, *args, **kwargs))
-        except sdk.exceptions.ObjectNotFound as error:
-            raise RunNotFoundError(
-                f"{url} knows no such flow run: {args[1]}",
-                value=args[1],
-                hint="list runs with `kinetic runs ls`; is this the API the run was made with?",
-            ) from error
-        except (sdk.exceptions.PrefectHTTPStatusError, httpx.TransportError) as error:
-            raise translation(url, error) from error
-
-    return call
-
-
-def _past_other_threads(ask: Callable[[], R]) -> R:
-    """Ask again where another thread's CSRF token took the place of ours.
-
-    Prefect's server knows one token of each client. Threads that share a client and need one at
-    the same time take it from one another, and Prefect's own retries may end first (3.8.8).
-    """
-    for seconds in CSRF_RETRY_SECONDS:
-        try:
-            return ask()
-        except sdk.exceptions.PrefectHTTPStatusError as error:
-            if "Invalid CSRF token" not in error.response.text:
-                raise
-        time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
-    return ask()
 
 
 class PrefectApi:
@@ -118,7 +72,8 @@ class PrefectApi:
 
         This is one request, one more for a parent, and one for the first run of a flow.
         """
-        placeholder = self._create_placeholder(new) if new.parent_flow_run_id else None
+        is_subflow = new.parent_flow_run_id or new.is_folded
+        placeholder = self._create_placeholder(new) if is_subflow else None
         body = {
             "flow_id": self.flow_id(new.flow),
             "flow_version": "1",
@@ -158,7 +113,7 @@ class PrefectApi:
         )
         run = self.client.create_task_run(
             task,
-            flow_run_id=UUID(new.parent_flow_run_id),
+            flow_run_id=UUID(new.parent_flow_run_id) if new.parent_flow_run_id else None,
             dynamic_key=uuid4().hex,
             name=new.name or new.flow,
         )
@@ -177,6 +132,37 @@ class PrefectApi:
             key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id)
         )
         self.client.create_artifact(artifact)
+
+    @translated
+    def publish_table(
+        self, run_id: str, key: str, *, table: list[dict[str, Any]], description: str
+    ) -> None:
+        """Show a table among a run's artifacts.
+
+        Args:
+            run_id: The flow run.
+            key: What the artifact is called.
+            table: The rows, with the columns' names.
+            description: Markdown above it.
+        """
+        artifact = sdk.actions.ArtifactCreate(
+            key=key,
+            type="table",
+            data=json.dumps(table),
+            description=description,
+            flow_run_id=UUID(run_id),
+        )
+        self.client.create_artifact(artifact)
+
+    @translated
+    def add_labels(self, run_id: str, labels: Mapping[str, str | int | float]) -> None:
+        """Give a run further labels; those of the same names are replaced."""
+        self.client.update_flow_run_labels(UUID(run_id), dict(labels))
+
+    @translated
+    def set_tags(self, run_id: str, tags: Iterable[str]) -> None:
+        """Give a run these tags, in place of those it has."""
+        self.client.update_flow_run(UUID(run_id), tags=list(tags))
 
     @translated
     def read_run(self, run_id: str) -> RunRecord:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kinetic_flows.clients.prefect import sdk
-from kinetic_flows.clients.prefect.api import PrefectApi, translated
+from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.errors import translated
 from kinetic_flows.clients.prefect.labels import RUN_TAG
 
 if TYPE_CHECKING:

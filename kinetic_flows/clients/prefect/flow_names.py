@@ -26,6 +26,9 @@ STEP_RUN_INPUTS = "run-inputs"
 RUN_ARTIFACT = "run"
 """Key of the artifact that says what a run is."""
 
+ENVIRONMENT_ARTIFACT = "environment"
+"""Key of the table of an environment's packages."""
+
 INPUTS_ARTIFACT = "inputs"
 """Key of the table of a group's inputs, states and durations."""
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kinetic_flows.clients.prefect import sdk
-from kinetic_flows.clients.prefect.api import PrefectApi, connect, translated
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.errors import translated
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE
 from kinetic_flows.clients.prefect.records import RunQuery
 

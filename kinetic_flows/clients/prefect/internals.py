@@ -12,10 +12,10 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from kinetic_flows.core.waits import try_failed
-
 if TYPE_CHECKING:
     import httpx
+    from prefect import Flow
+    from prefect.results import ResultStore
     from prefect.workers.base import BaseJobConfiguration
 
 SENDING_LOGGERS = ("prefect.events.clients", "prefect._internal.concurrency")
@@ -36,16 +36,17 @@ def server_application() -> Any:
     return create_app(final=True)
 
 
+def result_store_of(flow: Flow[..., Any]) -> ResultStore:
+    """Return where the results of a flow's tasks are kept, whether or not an event loop runs."""
+    from prefect.results import get_result_store
+
+    found: Any = get_result_store()
+    return cast("ResultStore", found.update_for_flow(flow, _sync=True))
+
+
 def early_retries() -> dict[str, Any]:
     """Return the settings of httpx by which Prefect's client retries a busy server soon."""
-    return {"event_hooks": {"request": [_note_retry], "response": [_retry_soon]}}
-
-
-def _note_retry(request: httpx.Request) -> None:
-    """Note that a request is sent once more: the try before has failed."""
-    if request.extensions.get("kinetic_sent"):
-        try_failed()
-    request.extensions["kinetic_sent"] = True
+    return {"event_hooks": {"response": [_retry_soon]}}
 
 
 def _retry_soon(response: httpx.Response) -> None:

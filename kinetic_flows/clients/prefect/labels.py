@@ -10,6 +10,9 @@ RUN_TAG = "kinetic"
 STORE_LABEL = "kinetic.store"
 """Label that tells which store a run's objects are in."""
 
+LAUNCHED_LABEL = "kinetic.launched"
+"""Label that tells when a run's client began to start its process."""
+
 PLACE_LABEL = "kinetic.place"
 """Label with where a run's process is: a client that cannot see that leaves its state alone."""
 
@@ -41,7 +44,7 @@ DEPLOYMENT_VERSION_LABEL = "kinetic.deployment-version"
 """Label of a deployment that identifies everything that was deployed."""
 
 IMAGE_LABEL = "kinetic.image"
-"""Label of a deployment that tells its image, by digest."""
+"""Label of a run or deployment that tells its image, by digest."""
 
 ACCELERATOR_LABEL = "kinetic.accelerator"
 """Label that tells what a run runs on."""
@@ -63,6 +66,9 @@ SECONDS_LABEL = "kinetic.seconds."
 CLIENT_LOGGER = "kinetic.client"
 """Logger of what clients add to a run's log."""
 
+STEPS_LOGGER = "prefect.task_runs.kinetic"
+"""Logger of what the steps before a run's launch come to, which is no output of the run."""
+
 PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 """Loggers of `get_run_logger()`: the others of Prefect tell of a run from outside."""
 
@@ -71,6 +77,12 @@ CACHE_LABEL = "kinetic.cache-key"
 
 CACHED_FROM_LABEL = "kinetic.cached-from"
 """Label that names the run whose result another one's is."""
+
+CACHED_KEY_LABEL = "kinetic.cached-key"
+"""Label of a run whose result another one's is: that one's key, masked by this run's own."""
+
+PREPARING = "Preparing"
+"""Name of the state, Pending by its type, of a run whose image and code are being made."""
 
 
 def cache_tag(key: str) -> str:

@@ -137,6 +137,7 @@ class NewRun:
         flow: Name of the flow it belongs to: the function's.
         name: The run's own name; None lets Prefect choose.
         parent_flow_run_id: The flow run it is shown under; None for none.
+        is_folded: Whether it is hidden with subflows though it has no parent.
         parameters: Shortened representations of the arguments.
         tags: Tags of the run.
         labels: Labels of the run.
@@ -163,6 +164,7 @@ class NewRun:
     state_name: str = "Pending"
     message: str = ""
     retries: FlowRetries = field(default_factory=FlowRetries)
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from kinetic_flows.clients.prefect.api import PrefectApi, translated
+from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.errors import translated
 
 
 @dataclass(frozen=True, kw_only=True)
