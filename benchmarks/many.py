@@ -102,7 +102,7 @@ def measure(kind: str, count: int, environment: dict[str, str], project: Path) -
     ended = subprocess.run(
         [sys.executable, str(Path(__file__).resolve()), "--side", kind, "--inputs", str(count)],
         cwd=project,
-        env={**os.environ, **environment, "KINETIC_QUIET": "1"},
+        env={**os.environ, **environment, "KINETIC_PROGRESS": "quiet"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

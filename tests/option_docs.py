@@ -1,4 +1,4 @@
-"""Repeats what core/options.py says of each option where people read it.
+"""Repeats what core/options.py says of each option where people, and their editors, read it.
 
 Editors show the docstring of what is called, and so do `help()` and the reference. Run this as a
 program after a change of the list: it writes those docstrings anew.
@@ -10,24 +10,39 @@ import ast
 import re
 import textwrap
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kinetic_flows"
 REPEATED = (PACKAGE / "api" / "decorator.py", PACKAGE / "api" / "remote_function.py")
-LISTED = r"^( +)accelerator: .*\n(?:\1.*\n)+"
+PARAMETERS = r"^    accelerator: .* = \.\.\.,\n(?:    \w+: .* = \.\.\.,\n)*"
+LISTED = r"^( {8,})accelerator: .*\n(?:\1.*\n)+"
 
 
 def documented() -> Mapping[str, str]:
     """Return what the list says of each option, as one line."""
+    return {
+        ast.unparse(item.target): " ".join(str(ast.literal_eval(text.value)).split())
+        for item, text in pairwise(_listed())
+        if isinstance(item, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+def annotated() -> Mapping[str, str]:
+    """Return the type that the list gives each option."""
+    return {
+        ast.unparse(item.target): ast.unparse(item.annotation).replace("'", '"')
+        for item in _listed()
+        if isinstance(item, ast.AnnAssign)
+    }
+
+
+def _listed() -> list[ast.stmt]:
     module = ast.parse((PACKAGE / "core" / "options.py").read_text())
     (listed,) = (
         each for each in module.body if isinstance(each, ast.ClassDef) and each.name == "Options"
     )
-    return {
-        ast.unparse(item.target): " ".join(str(ast.literal_eval(text.value)).split())
-        for item, text in zip(listed.body, listed.body[1:], strict=False)
-        if isinstance(item, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+    return listed.body
 
 
 def rewritten(path: Path) -> str:
@@ -48,7 +63,8 @@ def rewritten(path: Path) -> str:
 
     text, count = re.subn(LISTED, section, path.read_text(), count=1, flags=re.MULTILINE)
     assert count == 1, f"{path} has no list of options"
-    return text
+    parameters = (f"    {name}: {kind} = ...,\n" for name, kind in annotated().items())
+    return re.sub(PARAMETERS, "".join(parameters), text, count=1, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

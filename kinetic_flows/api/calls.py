@@ -11,8 +11,6 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.api.run_group import RunGroup
 from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.schedules import Timing
-from kinetic_flows.core.home import usable_home
-from kinetic_flows.core.signals import heeded_signals
 from kinetic_flows.flows import deploy as flow
 from kinetic_flows.flows.map import Sweep, SweepRequest
 from kinetic_flows.flows.run import execute
@@ -21,6 +19,7 @@ from kinetic_flows.plans.inputs import Inputs, SweepOptions
 from kinetic_flows.runs.results import unpack_result
 
 if TYPE_CHECKING:
+    from kinetic_flows.api.front import Opening
     from kinetic_flows.api.remote_function import RemoteFunction
 
 CHANGES = {
@@ -31,31 +30,38 @@ CHANGES = {
 """The outcome of `deploy`, in words."""
 
 
-def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def call(
+    opening: Opening,
+    remote: RemoteFunction[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
     """Run a function to its end, and return its value or raise what it raised."""
-    with usable_home(), heeded_signals():
-        drafted = draft(remote, args, kwargs)
-        with drafted.open_session() as session:
-            launched = execute(drafted.draft, session, wait=True)
-            url = session.api.run_url(launched.ticket.run_id)
+    drafted = draft(opening, remote, args, kwargs)
+    with drafted.open_session() as session:
+        launched = execute(drafted.draft, session, wait=True)
+        url = session.api.run_url(launched.ticket.run_id)
     if launched.envelope is None:
         raise LookupError("a run that was waited for has no result envelope")
     return unpack_result(launched.envelope, launched.ticket, url=url)
 
 
 def submit(
-    remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    opening: Opening,
+    remote: RemoteFunction[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
 ) -> Run[Any]:
     """Launch a function, and return the handle of its run."""
-    with usable_home(), heeded_signals():
-        drafted = draft(remote, args, kwargs)
-        with drafted.open_session() as session:
-            ticket = execute(drafted.draft, session, wait=False).ticket
-            url = session.api.run_url(ticket.run_id)
-            return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
+    drafted = draft(opening, remote, args, kwargs)
+    with drafted.open_session() as session:
+        ticket = execute(drafted.draft, session, wait=False).ticket
+        url = session.api.run_url(ticket.run_id)
+        return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
 
 
 def start_map(
+    opening: Opening,
     remote: RemoteFunction[..., Any],
     bound: tuple[Any, ...],
     inputs: Inputs,
@@ -66,25 +72,25 @@ def start_map(
     """Make what the runs of many inputs share, begin to launch them, and return their handle.
 
     Args:
+        opening: What the call begins with.
         remote: The function.
         bound: Arguments in front of every input's.
         inputs: The inputs, as arguments of the function.
         options: How the inputs are run.
         return_exceptions: Whether `results()` returns exceptions in place of values.
     """
-    with usable_home(), heeded_signals():
-        drafted = draft(remote, bound, {}, may_lack_arguments=True)
-        request = SweepRequest(
-            draft=drafted.draft,
-            inputs=iter(inputs),
-            count=inputs.count,
-            options=options,
-            samples=inputs.samples(),
-            open_session=drafted.open_session,
-            tell=drafted.progress.notice,
-        )
-        sweep = Sweep(request)
-        sweep.start()
+    drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
+    request = SweepRequest(
+        draft=drafted.draft,
+        inputs=iter(inputs),
+        count=inputs.count,
+        options=options,
+        samples=inputs.samples(),
+        open_session=drafted.open_session,
+        tell=drafted.progress.notice,
+    )
+    sweep = Sweep(request)
+    sweep.start()
     return RunGroup(
         id=sweep.group_id,
         name=drafted.draft.name,
@@ -96,6 +102,7 @@ def start_map(
 
 
 def deploy(
+    opening: Opening,
     remote: RemoteFunction[..., Any],
     bound: tuple[Any, ...],
     *,
@@ -105,20 +112,18 @@ def deploy(
     """Make a deployment of a function.
 
     Args:
+        opening: What the call begins with.
         remote: The function.
         bound: Its first arguments, which runs do not give.
         timing: When it is to run, as `Timing` takes it.
         **wanted: The deployment, as `check_request` takes it.
     """
     request = check_request(remote.fn, bound, timing=Timing(**timing), **wanted)
-    with usable_home(), heeded_signals():
-        drafted = draft(remote, bound, {}, may_lack_arguments=True)
-        with drafted.open_session() as session:
-            deployed = flow.deploy(drafted.draft, request, session)
-            deployments = PrefectDeployments(session.api)
-            made = deployment_of(deployments.read(deployed.id), deployments, deployed.change)
-            told = CHANGES[deployed.change]
-            session.progress.notice(
-                f"{made.name} is {told}; its runs need a worker: {made.worker_command}"
-            )
-            return made
+    drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
+    with drafted.open_session() as session:
+        deployed = flow.deploy(drafted.draft, request, session)
+        deployments = PrefectDeployments(session.api)
+        made = deployment_of(deployments.read(deployed.id), deployments, deployed.change)
+        session.progress.launched(made.url, CHANGES[deployed.change])
+        session.progress.notice(f"its runs need a worker: {made.worker_command}")
+        return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.core.api_boundary import at_api_boundary
@@ -19,6 +19,13 @@ from kinetic_flows.core.options import Options, RunOptions, check_flow
 from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.core.signatures import resolve_local_names, spell_out
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from pathlib import Path
+
+    from kinetic_flows.core.settings.cloud import Dispatch
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -27,8 +34,31 @@ R = TypeVar("R")
 def run(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 
 
+# Editors that know nothing of `Unpack` show these; tests/option_docs.py writes them.
 @overload
-def run(**options: Unpack[Options]) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+def run(
+    *,
+    accelerator: str = ...,
+    container_image: Literal["bundled", "prebuilt"] | str | None = ...,
+    base_image_repo: str | None = ...,
+    ship_wheels: bool = ...,
+    requirements: str | Path | Sequence[str] | None = ...,
+    framework: Literal["jax", "none"] | None = ...,
+    name: str | None = ...,
+    tags: Sequence[str] = ...,
+    retries: int = ...,
+    retry_delay_seconds: float = ...,
+    timeout_seconds: float | None = ...,
+    schedule_timeout_seconds: float | None = ...,
+    max_preemptions: int | None = ...,
+    cache_for: timedelta | float | Literal[True] | None = ...,
+    capture_env_vars: Sequence[str] = ...,
+    job_variables: Mapping[str, Any] | None = ...,
+    project: str | None = ...,
+    zone: str | None = ...,
+    cluster: str | None = ...,
+    dispatch: Dispatch | None = ...,
+) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
 
 
 @at_api_boundary
@@ -47,7 +77,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
 
     Args:
         function: The function, when the decorator is used without parentheses.
-        accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+        accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what
+            `KINETIC_ACCELERATOR` says by default, and else `cpu`.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
         base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
         ship_wheels: Whether prebuilt mode sends every package along, so that pods need no

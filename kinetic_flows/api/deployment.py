@@ -74,6 +74,15 @@ class Deployment(Generic[R]):
     tags: tuple[str, ...]
     concurrency_limit: int | None
 
+    def __repr__(self) -> str:
+        rest = ", paused" if self.paused else ""
+        when = "; ".join(self.schedules) or "on demand"
+        return (
+            f"<Deployment {self.name}: {when}{rest}\n"
+            f"  work pool {self.work_pool}, image {self.image}\n"
+            f"  {self.url}>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return what there is to say of it as plain JSON values, for machines."""
         plain = {name: value for name, value in asdict(self).items() if name != "change"}

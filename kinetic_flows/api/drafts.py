@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.code.root import working_directory
+from kinetic_flows.api.front import Opening, open_call
+from kinetic_flows.code.root import source_directory, working_directory
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.settings.settings import load_settings, process_environment
-from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.plans.draft import Call, Draft, draft_call
 from kinetic_flows.plans.plan import RunPlan
 from kinetic_flows.plans.planning import plan_call
@@ -21,6 +20,8 @@ from kinetic_flows.runs.session import Session, configure, open_session
 
 if TYPE_CHECKING:
     from kinetic_flows.api.remote_function import RemoteFunction
+
+STEP_READ = "read-project"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Drafted:
 
 
 def draft(
+    opening: Opening,
     remote: RemoteFunction[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -52,20 +54,22 @@ def draft(
     """Decide what can be decided at once, telling the person what they should know.
 
     Args:
+        opening: What the call begins with.
         remote: The function.
         args: Its positional arguments, the bound ones included.
         kwargs: Its keyword arguments.
         may_lack_arguments: Whether arguments may be left out.
     """
-    drafted = _decided(remote, args, kwargs, may_lack_arguments=may_lack_arguments)
+    drafted = _decided(opening, remote, args, kwargs, may_lack_arguments=may_lack_arguments)
     for notice in drafted.draft.notices:
-        drafted.progress.notice(notice)
+        drafted.progress.aside(notice)
     for warning in drafted.draft.warnings:
         drafted.progress.warning(warning)
     return drafted
 
 
 def _decided(
+    opening: Opening,
     remote: RemoteFunction[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -82,15 +86,30 @@ def _decided(
         options=remote.options,
         may_lack_arguments=may_lack_arguments,
     )
-    environ = process_environment()
-    local = load_settings(environ)
-    progress = terminal_progress(quiet=local.quiet)
-    may_start = not is_only_planned
-    settings = configure(local, environ, progress, remote.options.cloud, may_start=may_start)
+    environ, progress = opening.environ, opening.progress
+    settings = configure(
+        opening.settings,
+        environ,
+        progress,
+        remote.options.cloud,
+        may_start=not is_only_planned,
+        directory=source_directory(remote.fn, cwd),
+    )
     platform = choose_platform(settings, environ)
     platform.require_login()
-    drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
+    with _shown(progress):
+        drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
     return Drafted(draft=drafted, progress=progress, environ=environ)
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[None]:
+    """Show that the project is read."""
+    progress.step(STEP_READ, "started")
+    try:
+        yield
+    finally:
+        progress.step(STEP_READ, "passed")
 
 
 def plan(
@@ -98,5 +117,7 @@ def plan(
 ) -> RunPlan:
     """Decide everything about a call and do nothing of it."""
     with usable_home():
-        drafted = _decided(remote, args, kwargs, may_lack_arguments=True, is_only_planned=True)
+        drafted = _decided(
+            open_call(), remote, args, kwargs, may_lack_arguments=True, is_only_planned=True
+        )
         return plan_call(drafted.draft, drafted.environ)

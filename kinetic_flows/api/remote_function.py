@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.schedules import Schedule
 
-    from kinetic_flows.api import calls, drafts
+    from kinetic_flows.api import drafts, front
     from kinetic_flows.api.deployment import Deployment
     from kinetic_flows.api.run import Run
     from kinetic_flows.api.run_group import RunGroup
     from kinetic_flows.flows import run as run_flow
     from kinetic_flows.plans.plan import RunPlan
 else:
-    calls = LazyModule("kinetic_flows.api.calls")
     drafts = LazyModule("kinetic_flows.api.drafts")
+    front = LazyModule("kinetic_flows.api.front")
     run_flow = LazyModule("kinetic_flows.flows.run")
 
 P = ParamSpec("P")
@@ -108,8 +108,8 @@ class RemoteFunction(Generic[P, R]):
         """
         given = (*self._bound, *args)
         if is_async(self.fn):
-            return cast("R", in_thread(functools.partial(calls.call, self, given, kwargs)))
-        return cast("R", calls.call(self, given, kwargs))
+            return cast("R", in_thread(functools.partial(front.call, self, given, kwargs)))
+        return cast("R", front.call(self, given, kwargs))
 
     @overload
     def submit(
@@ -128,7 +128,7 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             KineticError: The run could not be planned, built or launched.
         """
-        return calls.submit(self, (*self._bound, *args), kwargs)
+        return front.submit(self, (*self._bound, *args), kwargs)
 
     @overload
     def map(
@@ -188,7 +188,7 @@ class RemoteFunction(Generic[P, R]):
         chosen = sweep_options(options)
         given = Inputs(inputs, chosen.input_mode, self.fn, self._bound)
         given.check()
-        return calls.start_map(
+        return front.start_map(
             self, self._bound, given, chosen, return_exceptions=return_exceptions
         )
 
@@ -245,7 +245,7 @@ class RemoteFunction(Generic[P, R]):
             UsageError: The request cannot be; nothing was built.
             KineticError: The function could not be planned, built or deployed.
         """
-        return calls.deploy(
+        return front.deploy(
             self,
             self._bound,
             name=name,
@@ -268,7 +268,8 @@ class RemoteFunction(Generic[P, R]):
         """Return the same function with some options changed; this one stays as it is.
 
         Args:
-            accelerator: What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`.
+            accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what
+                `KINETIC_ACCELERATOR` says by default, and else `cpu`.
             container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
             base_image_repo: Repository of prebuilt base images; None for
                 `KINETIC_BASE_IMAGE_REPO`.

@@ -99,7 +99,7 @@ def build_image(
         cluster: GKE cluster, or the name of a profile; KINETIC_CLUSTER by default.
     """
     environ = process_environment()
-    progress = terminal_progress(quiet=load_settings(environ).quiet)
+    progress = terminal_progress(load_settings(environ).progress, environ)
     parameters = flow.BuildImageParameters(
         repository=repo or "",
         categories=category,

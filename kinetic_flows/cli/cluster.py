@@ -181,7 +181,7 @@ def _confirm(pool: str) -> None:
 def _settings() -> Settings:
     environ = process_environment()
     local = load_settings(environ)
-    return session.configure(local, environ, terminal_progress(quiet=local.quiet))
+    return session.configure(local, environ, terminal_progress(local.progress, environ))
 
 
 def _named(name: str | None, namespace: str | None, settings: Settings) -> tuple[str, str]:
@@ -204,5 +204,6 @@ def _namespace(settings: Settings) -> str:
 
 
 def _work_pools(settings: Settings) -> WorkPools:
-    progress = terminal_progress(quiet=settings.quiet)
-    return WorkPools(session.prefect_api_url(settings, process_environment(), progress))
+    environ = process_environment()
+    progress = terminal_progress(settings.progress, environ)
+    return WorkPools(session.prefect_api_url(settings, environ, progress))

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.code.project_settings import project_settings
 from kinetic_flows.core.settings.settings import (
     ResolvedSetting,
     describe_settings,
@@ -27,10 +28,10 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
         as_json: Print a JSON object instead of a table.
     """
     environ = process_environment()
-    local = load_settings(environ)
+    local = load_settings(environ, project_settings())
     if local.profile:
         require_something_to_read()
-    progress = terminal_progress(quiet=local.quiet)
+    progress = terminal_progress(local.progress, environ)
     rows = describe_settings(configure(local, environ, progress))
     if as_json:
         print_json({row.name: _as_json(row) for row in rows})

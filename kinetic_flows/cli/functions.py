@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -19,7 +22,7 @@ from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.outcomes import outcome, output_aside, print_launched, print_value
 from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.display import value_for_output
-from kinetic_flows.core.errors import UsageError, suggest
+from kinetic_flows.core.errors import KineticError, UsageError, suggest
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.plans.draft import Call, draft_call, lock_draft
@@ -165,11 +168,12 @@ def _import_module(name: str, cwd: Path) -> Any:
     sys.path.insert(0, str(cwd))
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        # What a module of that name lacks itself is told as it is.
-        missing = error.name or ""
-        if name != missing and not name.startswith(f"{missing}."):
-            raise
+    except KineticError:
+        raise
+    except Exception as error:
+        missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+        if not missing or (name != missing and not name.startswith(f"{missing}.")):
+            raise _import_error(name, error) from error
         path = cwd.joinpath(*name.split(".")).with_suffix(".py")
         raise UsageError(
             f"there is no module {name!r}",
@@ -186,7 +190,26 @@ def _import_file(path: Path) -> Any:
         parts.insert(0, directory.name)
         directory = directory.parent
     sys.path.insert(0, str(directory))
-    return import_module(".".join(parts))
+    try:
+        return import_module(".".join(parts))
+    except KineticError:
+        raise
+    except Exception as error:
+        raise _import_error(str(path), error) from error
+
+
+def _import_error(where: str, error: Exception) -> UsageError:
+    """Return the error for a file or module that fails, with the lines of it that did."""
+    told = traceback.TracebackException.from_exception(error)
+    ours = (__file__, str(importlib.__file__), "<frozen importlib")
+    frames = [each for each in told.stack if not each.filename.startswith(ours)]
+    told.stack = traceback.StackSummary.from_list(frames)
+    lines = told.format() if frames else told.format_exception_only()
+    return UsageError(
+        f"{where} cannot be imported:\n{indent(''.join(lines).rstrip(), '    ')}",
+        value=where,
+        hint="a function is found by importing its file: what stands at its top has to work here",
+    )
 
 
 def _remote_function(module: Any, name: str, file_name: str) -> RemoteFunction[..., Any]:

@@ -12,7 +12,7 @@ from kinetic_flows.cli.documents import error_document, plain, print_json
 from kinetic_flows.core.api_boundary import ApiBoundary
 from kinetic_flows.core.display import value_for_output
 from kinetic_flows.core.errors import KineticError, RunFailed
-from kinetic_flows.core.settings.settings import load_settings
+from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.results import unpack_result
@@ -51,7 +51,8 @@ def print_value(run: Run[Any], *, as_json: bool) -> None:
 
 
 def _awaited(run: Run[Any]) -> Any:
-    progress = terminal_progress(quiet=load_settings().quiet)
+    environ = process_environment()
+    progress = terminal_progress(load_settings(environ).progress, environ)
     with told_if_left(run_goes_on(run.id, run.name)), own_session(progress) as session:
         return unpack_result(wait_for_run(run.ticket, session, progress), run.ticket, url=run.url)
 

@@ -7,6 +7,8 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, make_dataclass
+from difflib import get_close_matches
+from itertools import takewhile
 from shutil import get_terminal_size
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -18,6 +20,7 @@ from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.functions import load_function, parse_call
 from kinetic_flows.core.display import for_terminal
+from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.options import Options
 
 OPTIONS = "Options of kinetic.run, in place of the function's"
@@ -101,4 +104,19 @@ def _arguments(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not tokens:
         return (), {}
-    return parse_call(function.fn, tokens, name=f"kinetic plan {target}")
+    try:
+        return parse_call(function.fn, tokens, name=f"kinetic plan {target}")
+    except UsageError as error:
+        meant = _meant_option(tokens)
+        if meant is None:
+            raise
+        hint = f"did you mean the option {meant}?"
+        raise UsageError(error.message, value=error.value, hint=hint) from error
+
+
+def _meant_option(tokens: tuple[str, ...]) -> str | None:
+    """Return the option of ours that the first misspelt one is nearest to; None for none."""
+    known = [f"--{name.replace('_', '-')}" for name in get_type_hints(Options)]
+    given = takewhile(lambda each: each != "--", tokens)
+    near = (get_close_matches(each.partition("=")[0], known, n=1, cutoff=0.75) for each in given)
+    return next((found[0] for found in near if found), None)

@@ -38,7 +38,7 @@ def prefect_variables(environ: Mapping[str, str]) -> dict[str, str]:
         PrefectServerError: No API is configured, and the background server does not start.
     """
     settings = load_settings(environ)
-    url = prefect_api_url(settings, environ, terminal_progress(quiet=settings.quiet))
+    url = prefect_api_url(settings, environ, terminal_progress(settings.progress, environ))
     return {API_URL: url, **credentials_for(url, environ)}
 
 

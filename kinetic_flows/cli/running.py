@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
@@ -12,6 +13,7 @@ from kinetic_flows.cli.documents import begin_command, error_document, has_print
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import KineticError, UsageError
 from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.settings.settings import is_debugging
 
 HELP_FLAGS = ("--help", "-h")
 
@@ -54,6 +56,8 @@ def _told(error: KineticError, arguments: Sequence[str]) -> int:
     """Print an error, for machines as well where they are to read the output."""
     if "--json" in arguments and not has_printed():
         print_json(error_document(error))
+    if is_debugging():
+        traceback.print_exception(error)
     print(for_terminal(f"kinetic: {error}"), file=sys.stderr)
     return error.exit_code
 

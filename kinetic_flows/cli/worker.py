@@ -101,7 +101,7 @@ def _api_url_for_pods(settings: Settings, environ: Mapping[str, str]) -> str:
 def _settings() -> Settings:
     environ = process_environment()
     settings = load_settings(environ)
-    return configure(settings, environ, terminal_progress(quiet=settings.quiet))
+    return configure(settings, environ, terminal_progress(settings.progress, environ))
 
 
 def _refuse_what_we_choose(options: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,7 +41,9 @@ def call_with_deadline(call: Callable[[], T], seconds: float) -> T:
         except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
             raised.append(error)
 
-    thread = threading.Thread(target=run, name="kinetic-call", daemon=True)
+    thread = threading.Thread(
+        target=copy_context().run, args=(run,), name="kinetic-call", daemon=True
+    )
     thread.start()
     thread.join(seconds)
     if raised:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinetic_flows.core.interruption import pause
+from kinetic_flows.core.waits import try_failed
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -81,6 +82,7 @@ def _policy(pauses_seconds: Sequence[float]) -> dict[str, Any]:
         return pauses[state.attempt_number - 1] * random.uniform(0.5, 1.5)  # noqa: S311
 
     return {
+        "before_sleep": lambda _: try_failed(),
         "retry": retry_if_exception_type(Transient),
         "stop": stop_after_attempt(len(pauses)),
         "wait": wait_seconds,

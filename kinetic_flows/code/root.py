@@ -150,6 +150,19 @@ def working_directory() -> Path:
         ) from error
 
 
+def source_directory(function: Callable[..., Any], cwd: Path) -> Path:
+    """Return the directory of the file that a function comes from, without links.
+
+    As for its package root: of one that is installed it is that of the file that started this
+    process; where there is no file it is the working directory.
+    """
+    for name in (defining_module(function), "__main__"):
+        file = _project_file(name)
+        if file is not None:
+            return file.parent
+    return cwd.resolve()
+
+
 def defining_module(function: Callable[..., Any]) -> str:
     """Return the name of the module that defines what is called in the end."""
     target: Any = function

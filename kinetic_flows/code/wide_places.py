@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -73,6 +74,26 @@ def ends_projects(folder: Path) -> bool:
     """Whether a directory is no project whatever marker is in it, for what lies deeper."""
     is_deep = lies_hidden_in_home(folder) and not is_dot_entry_of_home(folder)
     return not is_deep and why_no_project(folder) is not None
+
+
+def project_directories(start: Path, home_directory: Path) -> Iterator[Path]:
+    """Yield the directories whose files may be of a project, from one upwards.
+
+    The search ends after the directory that holds `.git`, and at directories that are plainly no
+    project.
+
+    Args:
+        start: Where the search begins, without links in its path.
+        home_directory: Where it ends.
+    """
+    for directory in (start, *start.parents):
+        at_end = directory == home_directory or ends_projects(directory)
+        # A file right in a home, in /tmp or at the root counts only for code that is there too.
+        if at_end and directory != start:
+            return
+        yield directory
+        if at_end or (directory / ".git").exists():
+            return
 
 
 def is_claimed(folder: Path) -> bool:

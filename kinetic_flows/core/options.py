@@ -23,11 +23,18 @@ DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 FRAMEWORKS = ("jax", "none")
 
 
+class Unsaid(str):
+    """The value of an option that nobody gave, which a setting may replace."""
+
+    __slots__ = ()
+
+
 class Options(TypedDict, total=False):
     """What `kinetic.run` and `with_options` take: the one list that documents it."""
 
     accelerator: str
-    """What to run on, such as `cpu` (default), `l4` or `tpu-v6e-8`."""
+    """What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what `KINETIC_ACCELERATOR` says by
+    default, and else `cpu`."""
 
     container_image: Literal["bundled", "prebuilt"] | str | None
     """`bundled` (default, also None), `prebuilt`, or an image URI."""
@@ -185,7 +192,7 @@ def _by(check: Callable[[str, Any], Any], *, may_be_none: bool = False) -> Mappi
 class RunOptions:
     """How a function is to run: each of `Options`, checked, as it is used."""
 
-    accelerator: str = field(default="cpu", metadata=_by(_accelerator))
+    accelerator: str = field(default=Unsaid("cpu"), metadata=_by(_accelerator))
     container_image: str | None = field(default=None, metadata=_by(_container_image))
     base_image_repo: str | None = field(default=None, metadata=_by(_cloud_setting))
     ship_wheels: bool = field(default=False, metadata=_by(check.flag))
@@ -217,6 +224,10 @@ class RunOptions:
         """Return what each option is where nobody says anything, as people write it."""
         made = {item.name: item.default for item in fields(cls)}
         return {name: None if value is MISSING else value for name, value in made.items()}
+
+    def accelerator_or(self, setting: str) -> str:
+        """Return what to run on: what was said, else what a setting says."""
+        return setting if isinstance(self.accelerator, Unsaid) else self.accelerator
 
     @property
     def cloud(self) -> dict[str, str]:

@@ -1,13 +1,20 @@
 """What the pipeline says while it works.
 
-The library itself shows nothing: a terminal or a test listens through this protocol.
+The library itself shows nothing: a terminal, a notebook or a test listens through this protocol.
 """
 
 from __future__ import annotations
 
 from typing import Literal, Protocol
 
-StepStatus = Literal["started", "done", "cached", "failed"]
+StepStatus = Literal["started", "done", "passed", "cached", "failed"]
+"""How a step is: `done` did real work, `passed` what every call does, `cached` found it done."""
+
+Outcome = Literal["done", "launched", "cancelled", "failed"]
+"""How a call ended for the program that made it."""
+
+ProgressMode = Literal["auto", "quiet", "plain", "rich", "verbose"]
+"""How a call is shown: the setting `KINETIC_PROGRESS`."""
 
 Stream = Literal["stdout", "stderr"]
 """Where a function wrote what it printed."""
@@ -15,6 +22,10 @@ Stream = Literal["stdout", "stderr"]
 
 class Progress(Protocol):
     """A listener to the progress of one call; every method may be called from any thread."""
+
+    def begin(self, title: str) -> None:
+        """The call began, or its title became known: `train(rate=0.1) on cpu`."""
+        ...
 
     def step(self, name: str, status: StepStatus, detail: str = "") -> None:
         """A step of the pipeline started or ended."""
@@ -32,6 +43,10 @@ class Progress(Protocol):
         """A step's tool printed a line, such as one of a build's log."""
         ...
 
+    def aside(self, text: str) -> None:
+        """Something worth knowing where there is something to tell anyway."""
+        ...
+
     def notice(self, text: str) -> None:
         """Something worth knowing."""
         ...
@@ -40,13 +55,24 @@ class Progress(Protocol):
         """Something that may not be what the person wants."""
         ...
 
+    def launched(self, url: str, how: str = "") -> None:
+        """The call has a run, which has a page; `how` tells in a few words more than that."""
+        ...
+
     def output(self, text: str, stream: Stream) -> None:
         """The function printed something; the text may hold several lines or part of one."""
+        ...
+
+    def end(self, outcome: Outcome) -> None:
+        """The call ended."""
         ...
 
 
 class NullProgress:
     """A listener that shows nothing."""
+
+    def begin(self, title: str) -> None:
+        """Ignore a call."""
 
     def step(self, name: str, status: StepStatus, detail: str = "") -> None:
         """Ignore a step."""
@@ -60,11 +86,20 @@ class NullProgress:
     def log(self, name: str, line: str) -> None:
         """Ignore a line."""
 
+    def aside(self, text: str) -> None:
+        """Ignore an aside."""
+
     def notice(self, text: str) -> None:
         """Ignore a notice."""
 
     def warning(self, text: str) -> None:
         """Ignore a warning."""
 
+    def launched(self, url: str, how: str = "") -> None:
+        """Ignore a run."""
+
     def output(self, text: str, stream: Stream) -> None:
         """Ignore output."""
+
+    def end(self, outcome: Outcome) -> None:
+        """Ignore an end."""

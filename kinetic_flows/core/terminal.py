@@ -1,204 +1,334 @@
 """The one place where the library shows something: the progress of a call a person waits for.
 
-Rich and alive on a terminal, plain lines everywhere else, nothing with `KINETIC_QUIET=1`.
+A warm call leaves one line, of how long it took and where its run is. A step leaves one when it
+did something that is not done at every call, or took long. What goes on meanwhile is a live line
+on a terminal; elsewhere something is said whenever nothing was for long.
+
 Progress goes to standard error; what the function printed goes where it printed it.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from collections import deque
+from collections.abc import Mapping
+
+from rich.cells import cell_len
 
 from kinetic_flows.core.display import for_line, for_terminal
-from kinetic_flows.core.progress import NullProgress, Progress, StepStatus, Stream
+from kinetic_flows.core.progress import (
+    NullProgress,
+    Outcome,
+    Progress,
+    ProgressMode,
+    StepStatus,
+    Stream,
+)
+from kinetic_flows.core.screen import Screen, current_screen, fitting
+from kinetic_flows.core.waits import longest_wait
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.status import Status
+SLOW_SECONDS = 3.0
+"""From here on a step leaves a line, though it did nothing new."""
 
-TELL_SECONDS = 5.0
-"""How often, at most, a step that consists of many is told of where lines are written."""
+SILENT_SECONDS = (5.0, 10.0, 10.0, 15.0, 20.0, 30.0)
+"""How long nothing is said, at most, where no line lives: at first, and then, and from then on."""
+
+LAUNCHED_SECONDS = 5.0
+"""A call that goes on for so long after its launch says where its run is before it ends."""
+
+LOG_LINES = 100
+"""How many lines of the log of a step that failed are shown, at most."""
+
+SAME_SECONDS = 1.0
+"""A step that takes as long as its call need not say so."""
 
 BAR_CHARACTERS = 24
+LEAST_TITLE = 12
 
-MARKS = {"done": "✓", "cached": "✓", "failed": "✗"}
-STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
+MARKS = {"done": "✓", "launched": "✓", "passed": "✓", "cached": "✓", "failed": "✗"}
+STYLES = {"done": "32", "launched": "32", "passed": "32", "cached": "36", "failed": "1;31"}
+DIM, YELLOW = "2", "33"
 
-
-def terminal_progress(*, quiet: bool) -> Progress:
-    """Return the listener that fits where this process's output goes."""
-    if quiet:
-        return NullProgress()
-    return RichProgress() if sys.stderr.isatty() else PlainProgress(sys.stderr, sys.stdout)
+WITHOUT_LINKS = ("dumb", "linux", "eterm", "screen")
+"""Terminals, by the beginning of `TERM`, that may show the target of a link as garbage."""
 
 
-class PlainProgress:
-    """One line per event, for logs, pipes and notebooks.
+def terminal_progress(mode: ProgressMode, environ: Mapping[str, str]) -> Progress:
+    """Return the listener that fits where this process's output goes.
 
     Args:
-        events: Where progress is written.
-        output: Where the function's standard output is written; its standard error goes where
-            progress does.
+        mode: The setting `KINETIC_PROGRESS`.
+        environ: Variables that tell of the terminal: `TERM`, `NO_COLOR`, `CI`.
+    """
+    if mode == "quiet":
+        return QuietProgress(current_screen(is_alive=False, has_colours=False))
+    term = environ.get("TERM", "")
+    is_terminal = sys.stderr is not None and sys.stderr.isatty() and term != "dumb"
+    # A CI's log may be a terminal; nobody sees lines live there, and each drawing would stay.
+    is_alive = mode == "rich" or (mode != "plain" and is_terminal and not environ.get("CI"))
+    has_colours = is_alive and not environ.get("NO_COLOR")
+    screen = current_screen(is_alive=is_alive, has_colours=has_colours)
+    has_links = is_alive and not term.startswith(WITHOUT_LINKS)
+    return TerminalProgress(screen, has_links=has_links, is_verbose=mode == "verbose")
+
+
+class QuietProgress(NullProgress):
+    """Passes on what the function printed, and says nothing.
+
+    Args:
+        screen: Where it is written.
     """
 
-    def __init__(self, events: TextIO, output: TextIO) -> None:
-        self._events = events
-        self._output = output
-        self._clock = StepClock()
-
-    def step(self, name: str, status: StepStatus, detail: str = "") -> None:
-        """Write a line when a step ends."""
-        took = self._clock.step(name, status)
-        if status != "started":
-            self._say(f"{MARKS[status]} {_step_line(name, status, detail, took)}")
-
-    def count(self, name: str, done: int, total: int | None, detail: str) -> None:  # noqa: ARG002
-        """Write a line about how far a step is, now and then."""
-        if self._clock.is_time_to_tell(name, detail):
-            self._say(f"{name}: {detail}")
-
-    def activity(self, name: str, text: str) -> None:
-        """Write nothing: the lines of the step's log say it already."""
-
-    def log(self, name: str, line: str) -> None:
-        """Write a line of a step's log."""
-        self._say(f"{name} | {line}")
-
-    def notice(self, text: str) -> None:
-        """Write a notice."""
-        self._say(text)
-
-    def warning(self, text: str) -> None:
-        """Write a warning."""
-        self._say(f"warning: {text}")
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
 
     def output(self, text: str, stream: Stream) -> None:
         """Pass the function's output on unchanged."""
-        target = self._output if stream == "stdout" else self._events
-        target.write(text)
-        target.flush()
-
-    def _say(self, line: str) -> None:
-        self._events.write(f"kinetic: {for_terminal(line)}\n")
-        self._events.flush()
+        self._screen.pass_on(text, stream)
 
 
-class RichProgress:
-    """A spinner for the step at work, and a coloured line for each that ended.
+class TerminalProgress:
+    """Shows one call, or some steps that belong to none.
 
-    Not with rich's Progress (15): one that goes on after it was stopped for the function's output
-    erases the line that this ended in, and one line more for every further step.
+    Args:
+        screen: Where lines go.
+        has_links: Whether addresses are made links.
+        is_verbose: Whether every step leaves a line, and every line of a build's log.
     """
 
-    def __init__(self) -> None:
-        from rich.console import Console
+    def __init__(
+        self, screen: Screen, *, has_links: bool = False, is_verbose: bool = False
+    ) -> None:
+        self._screen = screen
+        self._has_links = has_links
+        self._is_verbose = is_verbose
+        self._title = ""
+        self._began = time.monotonic()
+        self._url = ""
+        self._how = ""
+        self._launched = 0.0
+        self._has_told_url = self._shows_url = False
+        self._steps = Steps()
+        self._asides: list[str] = []
+        self._told = 0
 
-        self._console: Console = Console(stderr=True, highlight=False)
-        self._status: Status | None = None
-        self._clock = StepClock()
-        self._lock = threading.Lock()
+    def begin(self, title: str) -> None:
+        """Show that a call goes on."""
+        with self._screen.lock:
+            if not self._title:
+                self._began = time.monotonic()
+            self._title = for_line(title)
+            self._screen.attach(self)
 
     def step(self, name: str, status: StepStatus, detail: str = "") -> None:
-        """Show what is at work, and leave a line when it ended."""
-        took = self._clock.step(name, status)
-        with self._lock:
-            if status != "started":
-                mark = f"[{STYLES[status]}]{MARKS[status]}[/]"
-                line = _step_line(name, status, detail, took).replace("[", r"\[")
-                self._console.print(f"{mark} {for_terminal(line)}", soft_wrap=True)
-            self._spin()
+        """Show what is at work, and leave a line when it ended, if that is news."""
+        with self._screen.lock:
+            if status == "started":
+                self._steps.start(name)
+                self._screen.attach(self)
+                return
+            took, log = self._steps.end(name)
+            if status == "failed":
+                self._show_log(log, detail)
+            if self._is_news(status, took):
+                self._say(*_step_line(name, status, detail, took))
+            self._rest()
 
     def count(self, name: str, done: int, total: int | None, detail: str) -> None:
-        """Show a bar of how far a step is."""
-        with self._lock:
-            self._clock.describe(name, f"{_bar(done, total)}{name}: {detail}")
-            self._spin()
+        """Show how far a step is."""
+        bar = _bar(done, total) if self._screen.is_alive else ""
+        self.activity(name, f"{bar}{detail}")
 
     def activity(self, name: str, text: str) -> None:
         """Show beside the spinner what a step is doing."""
-        with self._lock:
-            self._clock.describe(name, f"{name}: {text}")
-            self._spin()
+        with self._screen.lock:
+            self._steps.describe(name, for_line(text))
 
-    def log(self, name: str, line: str) -> None:  # noqa: ARG002 - the spinner names it
-        """Show a line of a step's log, dimmed, above the spinner."""
-        with self._lock:
-            self._console.print(
-                f"  {for_terminal(line)}", style="dim", markup=False, soft_wrap=True
-            )
+    def log(self, name: str, line: str) -> None:
+        """Show a line of a step's log beside the spinner, and keep it for a failure."""
+        with self._screen.lock:
+            self._steps.log(name, for_terminal(line))
+            if self._is_verbose:
+                self._say("", f"{name} | {for_terminal(line)}", DIM)
+
+    def aside(self, text: str) -> None:
+        """Say something before the next line that is said of a call, if there is one."""
+        with self._screen.lock:
+            self._asides.append(for_terminal(text))
+            if self._is_verbose:
+                self._say_asides()
 
     def notice(self, text: str) -> None:
         """Show a notice, dimmed."""
-        with self._lock:
-            self._console.print(for_terminal(text), style="dim", markup=False, soft_wrap=True)
+        with self._screen.lock:
+            self._say("", for_terminal(text), DIM)
 
     def warning(self, text: str) -> None:
         """Show a warning in yellow."""
-        with self._lock:
-            line = for_terminal(f"warning: {text}")
-            self._console.print(line, style="yellow", markup=False, soft_wrap=True)
+        with self._screen.lock:
+            self._say("", for_terminal(f"warning: {text}"), YELLOW)
+
+    def launched(self, url: str, how: str = "") -> None:
+        """Note where the run is, and how."""
+        with self._screen.lock:
+            self._launched = self._launched or time.monotonic()
+            self._url, self._how = for_line(url), for_line(how)
 
     def output(self, text: str, stream: Stream) -> None:
-        """Pass the function's output on unchanged, with the spinner out of the way."""
-        with self._lock:
-            self._stop()
-            target = sys.stdout if stream == "stdout" else sys.stderr
-            target.write(text)
-            target.flush()
+        """Pass the function's output on unchanged, with what lives out of the way."""
+        self._screen.pass_on(text, stream)
 
-    def _spin(self) -> None:
-        at_work = self._clock.at_work()
-        if not at_work:
-            self._stop()
+    def end(self, outcome: Outcome) -> None:
+        """Leave the line of the call: what was called, how long it took, where its run is."""
+        with self._screen.lock:
+            title, self._title = self._title, ""
+            self._rest()
+            if not title or (outcome in ("failed", "cancelled") and not self._url):
+                return  # what is raised says all there is to say
+            took = duration(time.monotonic() - self._began)
+            ended = {"failed": f"failed after {took}", "cancelled": f"cancelled after {took}"}
+            ended["launched"] = f"launched in {took}"
+            mark = "failed" if outcome in ("failed", "cancelled") else "done"
+            parts = [title, self._how, ended.get(outcome, took), self._linked()]
+            self._leave(MARKS[mark], " · ".join(filter(None, parts)), STYLES[mark])
+
+    # What lives
+
+    def line(self, width: int) -> str:
+        """Return the live line: the call, since when, and what it is doing."""
+        took = time.monotonic() - self._began if self._title else 0.0
+        rest = " · ".join(filter(None, (duration(took) if self._title else "", self._doing(took))))
+        whole = f"{self._title} · {rest} · {self._url}"
+        self._shows_url = bool(self._url) and cell_len(whole) <= width
+        if not self._title or self._shows_url:
+            return whole if self._shows_url else rest
+        room = width - cell_len(rest) - len(" · ")
+        return f"{fitting(self._title, max(room, LEAST_TITLE))} · {rest}"
+
+    def beat(self) -> None:
+        """Say where the run is, once; and, where no line lives, what takes so long."""
+        now = time.monotonic()
+        if self._launched and now - self._launched >= LAUNCHED_SECONDS and not self._shows_url:
+            self._tell_url()
+        silent = SILENT_SECONDS[min(self._told, len(SILENT_SECONDS) - 1)]
+        if self._screen.is_alive or now - self._screen.spoke < silent:
             return
-        text = for_line(", ".join(at_work)).replace("[", r"\[")
-        if self._status is None:
-            self._status = self._console.status(text)
-            self._status.start()
+        if not self._launched or self._how or self._steps.at_work() or longest_wait():
+            self._told += 1
+            self._say("", f"{self._doing() or self._title} ...", DIM)
+
+    def _tell_url(self) -> None:
+        """Leave, once, a line that says where the run is."""
+        if self._url and self._title and not self._has_told_url:
+            self._has_told_url = True
+            self._leave("", f"{self._title} · {self._how or 'running'} · {self._linked()}", DIM)
+
+    def _doing(self, beside_seconds: float = 0.0) -> str:
+        """Say what is waited for."""
+        wait = longest_wait()
+        if wait is not None:
+            return str(wait)
+        running = (self._how or "running") if self._launched else ""
+        return ", ".join(self._steps.at_work(beside_seconds)) or running
+
+    # What stays
+
+    def _is_news(self, status: StepStatus, took: float) -> bool:
+        if self._is_verbose:
+            return True
+        return status in ("done", "failed") or (took >= SLOW_SECONDS and not self._launched)
+
+    def _rest(self) -> None:
+        """Live no longer than what there is to show."""
+        if not self._title and not self._steps.at_work():
+            self._screen.detach(self)
+
+    def _show_log(self, lines: list[str], detail: str) -> None:
+        """Show the log of a step that failed, but for what the error repeats of it."""
+        told = {line.strip() for line in detail.splitlines()}
+        left = [] if self._is_verbose else [each for each in lines if each.strip() not in told]
+        for line in left:
+            self._leave("", f"  {line}", DIM)
+
+    def _say(self, mark: str, text: str, style: str) -> None:
+        self._say_asides()
+        self._leave(mark, text, style)
+
+    def _say_asides(self) -> None:
+        asides, self._asides = self._asides, []
+        for text in asides:
+            self._leave("", text, DIM)
+
+    def _leave(self, mark: str, text: str, style: str) -> None:
+        if not self._screen.is_alive:
+            self._screen.say(f"kinetic: {mark} {text}" if mark else f"kinetic: {text}")
+        elif mark:
+            self._screen.say(f"{self._screen.styled(mark, style)} {text}")
         else:
-            self._status.update(text)
+            self._screen.say(text, style)
 
-    def _stop(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+    def _linked(self) -> str:
+        """Return where the run is, as a link where there are links."""
+        if not self._has_links or not self._url:
+            return self._url
+        return f"\x1b]8;;{self._url}\x1b\\{self._url}\x1b]8;;\x1b\\"
 
 
-class StepClock:
-    """Knows which steps are at work and how long each took."""
+class Steps:
+    """Knows which steps are at work, since when, and what they are doing."""
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
         self._described: dict[str, str] = {}
-        self._told = (time.monotonic(), "")
+        self._logs: dict[str, deque[str]] = {}
 
-    def step(self, name: str, status: StepStatus) -> float:
-        """Note a step's start or end; return how many seconds it has taken."""
+    def start(self, name: str) -> None:
+        """Note a step's start."""
+        self._started[name] = time.monotonic()
+        self._logs[name] = deque(maxlen=LOG_LINES)
+
+    def end(self, name: str) -> tuple[float, list[str]]:
+        """Note a step's end; return how many seconds it has taken, and its log's last lines."""
         now = time.monotonic()
-        if status == "started":
-            self._started[name] = now
-            return 0.0
         self._described.pop(name, None)
-        return now - self._started.pop(name, now)
+        return now - self._started.pop(name, now), list(self._logs.pop(name, ()))
 
     def describe(self, name: str, text: str) -> None:
-        """Give a step at work a text that tells more than its name."""
+        """Note what a step at work is doing."""
         if name in self._started:
             self._described[name] = text
 
-    def is_time_to_tell(self, name: str, detail: str) -> bool:
-        """Whether what is told of a step is new, and the last was told a while ago."""
-        now, (told, last) = time.monotonic(), self._told
-        is_time = name in self._started and detail != last and now - told >= TELL_SECONDS
-        if is_time:
-            self._told = (now, detail)
-        return is_time
+    def log(self, name: str, line: str) -> None:
+        """Note a line of a step's log."""
+        if name in self._started and line.strip():
+            self._logs[name].append(line)
 
-    def at_work(self) -> list[str]:
-        """Return the steps that have started and not ended, oldest first."""
-        return [self._described.get(name, name) for name in self._started]
+    def at_work(self, beside_seconds: float = 0.0) -> list[str]:
+        """Return the steps at work, oldest first, each with its seconds and what it is doing.
+
+        Args:
+            beside_seconds: How long what they belong to takes, which is shown beside them.
+        """
+        return [self._told(name, beside_seconds) for name in self._started]
+
+    def _told(self, name: str, beside_seconds: float) -> str:
+        log = self._logs[name]
+        doing = self._described.get(name) or (log[-1].strip() if log else "")
+        took = time.monotonic() - self._started[name]
+        shown = "" if abs(took - beside_seconds) < SAME_SECONDS else f" {duration(took)}"
+        return f"{name}{shown}: {doing}" if doing else f"{name}{shown}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words: `0.6 s`, `12 s`, `3 min 2 s`, `1 h 5 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _bar(done: int, total: int | None) -> str:
@@ -209,7 +339,9 @@ def _bar(done: int, total: int | None) -> str:
     return f"{'━' * filled}{'╌' * (BAR_CHARACTERS - filled)} "
 
 
-def _step_line(name: str, status: StepStatus, detail: str, took: float) -> str:
-    shown = f"{name}: {detail}" if detail else name
+def _step_line(name: str, status: StepStatus, detail: str, took: float) -> tuple[str, str, str]:
+    """Return the mark, the text and the colour of the line of a step that ended."""
+    told = detail.partition("\n")[0] if status == "failed" else detail
+    shown = f"{name}: {told}" if told else name
     cached = ", cached" if status == "cached" else ""
-    return f"{shown} ({took:.1f} s{cached})"
+    return MARKS[status], for_terminal(f"{shown} ({duration(took)}{cached})"), STYLES[status]

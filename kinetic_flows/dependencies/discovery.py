@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from kinetic_flows.code.wide_places import ends_projects
+from kinetic_flows.code.wide_places import project_directories
 from kinetic_flows.core.errors import DependencyError
 from kinetic_flows.dependencies.uv_sources import workspace_root
 
@@ -184,7 +184,7 @@ def _from_script(entry_file: Path | None) -> DependencySource | None:
 
 
 def _nearest(start: Path, home_directory: Path) -> DependencySource | None:
-    for directory in _upwards(start, home_directory):
+    for directory in project_directories(start, home_directory):
         found = _in_directory(directory)
         if found is not None:
             return found
@@ -223,14 +223,3 @@ def _nothing(start: Path) -> DependencySource:
         for name in others
     ]
     return DependencySource(kind="none", path=None, project_root=start, warnings=tuple(warnings))
-
-
-def _upwards(start: Path, home_directory: Path) -> Iterator[Path]:
-    for directory in (start, *start.parents):
-        at_end = directory == home_directory or ends_projects(directory)
-        # A file right in a home, in /tmp or at the root counts only for code that is there too.
-        if at_end and directory != start:
-            return
-        yield directory
-        if at_end or (directory / ".git").exists():
-            return

@@ -12,6 +12,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from kinetic_flows.core.errors import DependencyError, suggest
+from kinetic_flows.core.settings.settings import project_keys
 from kinetic_flows.dependencies.discovery import inline_metadata
 from kinetic_flows.dependencies.lines import (
     Directories,
@@ -28,8 +29,6 @@ from kinetic_flows.dependencies.requirements_file import (
     read_requirements,
 )
 from kinetic_flows.dependencies.uv_sources import ProjectSources, project_sources
-
-_SELECTION_KEYS = ("extras", "groups", "requirements")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +143,11 @@ def _line_number(item: str, raw: list[str]) -> int:
 def _selection(document: Mapping[str, Any], path: Path) -> Selection:
     table = _table(_table(document, "tool", path), "kinetic", path)
     for key in table:
-        if key not in _SELECTION_KEYS:
+        if key not in project_keys():
             raise DependencyError(
                 f"{path}: [tool.kinetic] has no setting {key!r}",
                 value=key,
-                hint=suggest(key, _SELECTION_KEYS),
+                hint=suggest(key, project_keys()),
             )
     requirements = table.get("requirements", [])
     if isinstance(requirements, str):

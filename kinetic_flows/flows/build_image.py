@@ -200,7 +200,7 @@ def kinetic_build_image(
         BaseImagesFailed: Some could not be made; the others were.
     """
     environ = process_environment()
-    progress = terminal_progress(quiet=load_settings(environ).quiet)
+    progress = terminal_progress(load_settings(environ).progress, environ)
     parameters = BuildImageParameters(
         repository=repository,
         categories=categories,

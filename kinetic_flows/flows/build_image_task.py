@@ -91,7 +91,7 @@ def _build(
         publish_link(build.url, f"Cloud Build {build.id} makes {build.image}")
         progress.notice(f"{spec.name}: Cloud Build {build.id}: {build.url}")
 
-    image = platform.build(spec, current.log, on_build=announce)
+    image = platform.build(spec, current.follow, on_build=announce)
     publish_link(image_page(image.reference), f"The image {image.reference}")
     return image
 

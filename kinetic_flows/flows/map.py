@@ -229,6 +229,7 @@ class Sweep:
             control=self._control,
             names=self._names(),
         )
+        session.progress.launched(self.url)
         self._is_ready.set()
         driver.run(request.inputs)
         publish_inputs(self.state.items, session)

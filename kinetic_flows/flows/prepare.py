@@ -81,7 +81,7 @@ def _look_ahead(draft: Draft, session: Session) -> None:
     if session.platform.dispatch == "client":
         preflight_task(draft, session)
         return
-    session.progress.notice(left_to_worker(session.platform.worker_pool.name))
+    session.progress.aside(left_to_worker(session.platform.worker_pool.name))
 
 
 def _prepare_project_image(

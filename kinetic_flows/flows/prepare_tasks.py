@@ -68,7 +68,10 @@ def lock_dependencies_task(
             current.warn(warning)
         how = "stored lock" if lock.from_cache else "resolved"
         lean = ", for the lean base" if lock.target.variant == "lean" else ""
-        current.finish(f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}")
+        current.finish(
+            f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}",
+            "cached" if lock.from_cache else "done",
+        )
         return lock
 
 
@@ -79,7 +82,8 @@ def resolve_image_task(
     """Ask the registry whether the image exists."""
     with step(progress, TASK_RESOLVE_IMAGE) as current:
         resolved = platform.registry.resolve(request.reference)
-        current.finish(f"{request.reference} {'exists' if resolved else 'has to be built'}")
+        is_there = "exists" if resolved else "has to be built"
+        current.finish(f"{request.reference} {is_there}", "passed")
         return resolved
 
 
@@ -92,7 +96,7 @@ def resolve_base_image_task(
         base = find_base(platform.registry, wanted)
         for warning in base.warnings:
             current.warn(warning)
-        current.finish(f"{base.reference} is {base.image.digest}")
+        current.finish(f"{base.reference} is {base.image.digest}", "passed")
         return base
 
 
@@ -107,7 +111,7 @@ def resolve_own_image_task(
             current.warn(warning)
         config = report.image.config
         size = f", {size_in_words(config.size_bytes)}" if config else ""
-        current.finish(f"{reference} is {report.image.digest}{size}")
+        current.finish(f"{reference} is {report.image.digest}{size}", "passed")
         return report
 
 
@@ -153,7 +157,8 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
         sent = uploaded.snapshot
         current.finish(
             f"{sent.files} files, {size_in_units(sent.size_bytes)}; "
-            f"{size_in_units(uploaded.bytes_uploaded)} new"
+            f"{size_in_units(uploaded.bytes_uploaded)} new",
+            "done" if uploaded.bytes_uploaded else "cached",
         )
         return code_spec(sent, draft.root)
 
@@ -263,7 +268,7 @@ def preflight_task(draft: Draft, session: Session) -> None:
         for warning in found.warnings:
             current.warn(warning)
         found.raise_for_problems()
-        current.finish(f"the cluster is ready for {draft.accelerator}")
+        current.finish(f"the cluster is ready for {draft.accelerator}", "passed")
 
 
 def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -302,7 +307,8 @@ def upload_dependencies_task(
         size = sum(item.size_bytes for item in installation.wheels)
         current.finish(
             f"{len(installation.packages)} packages, {len(installation.wheels)} as wheels "
-            f"({size_in_units(size)}); {size_in_units(upload.bytes_uploaded)} new"
+            f"({size_in_units(size)}); {size_in_units(upload.bytes_uploaded)} new",
+            "done" if upload.bytes_uploaded else "cached",
         )
         return asdict(upload.spec)
 

@@ -29,7 +29,7 @@ from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.flows.preparing import preparing
 from kinetic_flows.flows.run_page import publish_description
-from kinetic_flows.flows.steps import step, summary
+from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
@@ -37,7 +37,6 @@ from kinetic_flows.runs.flow_run import Membership
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.launch import OnCreated
 from kinetic_flows.runs.leaving import run_goes_on
-from kinetic_flows.runs.results import failure_summary, value_summary
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.wait import wait_for_run
 
@@ -118,10 +117,16 @@ class _Call:
             self._launched = launch_accelerator_task(
                 draft, prepared, membership, session, self._note_created, opened
             )
+        self._show(self._launched)
         return self._launched
 
     def _note_created(self, ticket: RunTicket) -> None:
         self._created = ticket
+        self._show(ticket)
+
+    def _show(self, ticket: RunTicket) -> None:
+        how = "the result of an earlier run" if ticket.result_run_id else ""
+        self._session.progress.launched(self._session.api.run_url(ticket.run_id), how)
 
     @contextmanager
     def _cancelled_if_interrupted(self) -> Iterator[None]:
@@ -150,8 +155,6 @@ class _Call:
             # Once more: the person wants to wait for nothing. The first one is raised.
             progress.warning(f"not waiting until it has stopped: {_goes_on(ticket)}")
             wait_for_nothing()
-        else:
-            progress.step(TASK_AWAIT_RUN, "failed", f"run {ticket.run_id} cancelled")
 
 
 def _goes_on(ticket: RunTicket) -> str:
@@ -171,7 +174,7 @@ def launch_accelerator_task(
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
         ticket = launch_or_reuse(draft, prepared, membership, session, on_created, opened=opened)
         publish_description(ticket, draft, prepared, session)
-        current.finish(f"{draft.accelerator} run {ticket.run_id}")
+        current.finish(f"{draft.accelerator} run {ticket.run_id}", "passed")
         return ticket
 
 
@@ -182,23 +185,11 @@ def await_run(ticket: RunTicket, session: Session) -> ResultEnvelope:
         RunCancelled: It was cancelled.
         RunError: It ended without leaving a result.
     """
-    progress = session.progress
-    progress.step(TASK_AWAIT_RUN, "started")
-    try:
-        envelope = wait_for_run(ticket, session, progress, is_launched=True)
-    except BaseException as error:
-        progress.step(TASK_AWAIT_RUN, "failed", summary(error))
-        raise
-    header = envelope.header
-    if header.status == "cancelled":
-        cancelled = f"run {ticket.run_id} of {ticket.name} was cancelled"
-        progress.step(TASK_AWAIT_RUN, "failed", cancelled)
-        raise RunCancelled(cancelled, value=ticket.run_id)
-    if header.status == "returned":
-        progress.step(TASK_AWAIT_RUN, "done", f"{ticket.name} {value_summary(header)}")
-    else:
-        how = {"raised": "raised ", "crashed": "crashed: "}.get(header.status, "")
-        progress.step(TASK_AWAIT_RUN, "failed", f"{ticket.name} {how}{failure_summary(header)}")
+    envelope = wait_for_run(ticket, session, session.progress, is_launched=True)
+    if envelope.header.status == "cancelled":
+        raise RunCancelled(
+            f"run {ticket.run_id} of {ticket.name} was cancelled", value=ticket.run_id
+        )
     return envelope
 
 

@@ -14,7 +14,7 @@ from prefect.logging.loggers import PrefectLogAdapter
 
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_builder import StartedBuild
-from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.progress import Progress, StepStatus
 from kinetic_flows.flows.step_times import timed
 
 logger = logging.getLogger(__name__)
@@ -34,33 +34,36 @@ class Step:
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
         self._name = name
-        self._logger = _logger()
+        self._logger = task_logger()
         self.detail = ""
+        self.status: StepStatus = "done"
 
     def log(self, line: str) -> None:
         """Write a line to the task run's log."""
         self._logger.info(line)
 
-    def show(self, line: str, activity: str | None = None) -> None:
-        """Write a line to the task run's log, and show it as it comes.
-
-        Args:
-            line: The line.
-            activity: The step's activity from here on; None when it goes on as before.
-        """
-        self._logger.info(line)
-        self._progress.log(self._name, line)
-        if activity:
-            self._progress.activity(self._name, activity)
+    def tell(self, activity: str) -> None:
+        """Show what the step is doing from here on."""
+        self._progress.activity(self._name, activity)
 
     def warn(self, line: str) -> None:
         """Write a warning to the task run's log, and show it."""
         self._logger.warning(line)
         self._progress.warning(line)
 
-    def finish(self, detail: str) -> None:
-        """Say how the step ended."""
-        self.detail = detail
+    def follow(self, line: str) -> None:
+        """Write a line of a tool to the task run's log, and show it while it is the last one."""
+        self._logger.info(line)
+        self._progress.log(self._name, line)
+
+    def finish(self, detail: str, status: StepStatus = "done") -> None:
+        """Say how the step ended.
+
+        Args:
+            detail: What came of it.
+            status: `cached` where there was nothing to do, `passed` where nothing of it is new.
+        """
+        self.detail, self.status = detail, status
         self._logger.info(detail)
 
 
@@ -73,18 +76,14 @@ def step(progress: Progress, name: str) -> Iterator[Step]:
         with timed(name):
             yield current
     except BaseException as error:
-        progress.step(name, "failed", summary(error))
+        text = error.message if isinstance(error, KineticError) else str(error)
+        progress.step(name, "failed", text or type(error).__name__)
         raise
-    progress.step(name, "done", current.detail)
+    progress.step(name, current.status, current.detail)
 
 
-def summary(error: BaseException) -> str:
-    """Say in one line what ended a step."""
-    text = error.message if isinstance(error, KineticError) else str(error)
-    return text.partition("\n")[0] or type(error).__name__
-
-
-def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+def task_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Return the logger of the task run that is being driven."""
     try:
         current = get_run_logger()
     except MissingContextError:
@@ -98,9 +97,7 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 
 
 class BuildOutput:
-    """Passes on the lines of a build, to the log always and to the terminal when it is remote.
-
-    uv's lines about an environment on this machine would only bury what the person looks for.
+    """Passes on the lines of a build, and links to one that is remote.
 
     Args:
         current: The step that builds.
@@ -117,10 +114,10 @@ class BuildOutput:
 
     def line(self, line: str) -> None:
         """Pass a line on."""
-        if self._remote:
-            self._current.show(line, self._remote.activity_of(line))
-        else:
-            self._current.log(line)
+        self._current.follow(line)
+        activity = self._remote.activity_of(line) if self._remote else None
+        if activity:
+            self._current.tell(activity)
 
     def announce(self, build: StartedBuild) -> None:
         """Link the task run to a build that was started or joined."""

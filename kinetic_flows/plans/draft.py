@@ -140,7 +140,7 @@ def draft_call(
     """
     begun = time.monotonic()
     _check_arguments(call)
-    accelerator = _accelerator(call.options.accelerator, platform)
+    accelerator = _accelerator(call.options.accelerator_or(settings.accelerator), platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
     captured = captured_environment(call.options.capture_env_vars, environ)
     root = find_package_root(

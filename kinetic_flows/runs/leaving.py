@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kinetic_flows.core.run_ids import short_id
-from kinetic_flows.core.settings.settings import load_settings
+from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.signals import heeded_signals, interruption_in
 from kinetic_flows.core.terminal import terminal_progress
 
@@ -29,7 +29,8 @@ def told_if_left(what: str) -> Iterator[None]:
 
 def tell_left(what: str) -> None:
     """Say what goes on."""
-    terminal_progress(quiet=load_settings().quiet).notice(what)
+    environ = process_environment()
+    terminal_progress(load_settings(environ).progress, environ).notice(what)
 
 
 def run_goes_on(run_id: str, name: str) -> str:

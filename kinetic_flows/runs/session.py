@@ -17,10 +17,11 @@ from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
 from kinetic_flows.clients.prefect.work_pools import WorkPools, no_work_pool
+from kinetic_flows.code.project_settings import project_settings
 from kinetic_flows.core.errors import ConfigurationError, KineticError
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.object_names import OUTPUTS
-from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.progress import Progress, ProgressMode
 from kinetic_flows.core.settings.settings import (
     Settings,
     load_settings,
@@ -34,6 +35,8 @@ from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.reconcile import reconcile
+
+STEP_SERVER = "start-server"
 
 _reconciled: set[tuple[str, str]] = set()
 _reconciled_lock = threading.Lock()
@@ -158,6 +161,7 @@ def configure(
     arguments: Mapping[str, str] | None = None,
     *,
     may_start: bool = True,
+    directory: Path | None = None,
 ) -> Settings:
     """Return the settings in force.
 
@@ -171,13 +175,18 @@ def configure(
         arguments: What the decorator says of Google Cloud, by option.
         may_start: Whether a background server may be started to ask it for profiles that it
             cannot have, because none has ever run.
+        directory: Where the function's file is, whose project's `pyproject.toml` counts; None
+            for the last function's, or else the working directory.
 
     Raises:
         ConfigurationError: A value cannot be, a profile does not exist, or no project is known.
         PrefectServerError: A profile is named and Prefect cannot be asked for it.
     """
     if not settings.inside_run:
-        _tell_of_unknown(environ, quiet=settings.quiet)
+        _tell_of_unknown(environ, settings.progress)
+    project_file = project_settings(directory)
+    if project_file is not None:
+        settings = load_settings(environ, project_file)
 
     def ask() -> str | None:
         server = BackgroundServer(settings.home, environ)
@@ -260,7 +269,7 @@ def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Pr
     known = known_api_url(environ)
     server = BackgroundServer(settings.home, environ)
     if not known:
-        return server.ensure(progress.notice).api_url
+        return _background_api_url(server, progress)
     auth_string = environ.get("PREFECT_API_AUTH_STRING")
     if auth_string and known == environ.get("PREFECT_API_URL"):
         remember_access(known, auth_string)
@@ -270,10 +279,25 @@ def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Pr
     return known
 
 
-def _tell_of_unknown(environ: Mapping[str, str], *, quiet: bool) -> None:
+def _tell_of_unknown(environ: Mapping[str, str], mode: ProgressMode) -> None:
     texts = unknown_settings(environ)
     if texts:
-        tell_once(texts, terminal_progress(quiet=quiet).warning)
+        tell_once(texts, terminal_progress(mode, environ).warning)
+
+
+def _background_api_url(server: BackgroundServer, progress: Progress) -> str:
+    told = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        progress.step(STEP_SERVER, "started")
+        progress.notice(text)
+
+    try:
+        return server.ensure(tell).api_url
+    finally:
+        if told:
+            progress.step(STEP_SERVER, "passed")
 
 
 def _is_first(store_uri: str, api_url: str) -> bool:

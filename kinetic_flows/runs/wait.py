@@ -26,7 +26,8 @@ from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.progress import Progress
-from kinetic_flows.core.streams import EntryReader, LogEntry, StreamDecoder
+from kinetic_flows.core.settings.settings import is_debugging
+from kinetic_flows.core.streams import TRACEBACK_LOGGER, EntryReader, LogEntry, Piece, StreamDecoder
 from kinetic_flows.runs.cancel import (
     API_AWAY,
     CancellationWatch,
@@ -82,7 +83,7 @@ def wait_for_run(
     _say_where(run, session, progress)
     processes = processes_of(session.platform, session.api, run)
     cancellation = CancellationWatch(run, session, processes)
-    output, seen = _Output(progress), Observation(phase=Phase.PENDING)
+    output, seen = ShownOutput(progress), Observation(phase=Phase.PENDING)
     reasons, left = _Reasons(run, session, progress), _Left(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
     started = time.monotonic()
@@ -101,7 +102,13 @@ def wait_for_run(
                 raise _timeout(run, timeout_seconds)
             pause(_pause_seconds(waited))
         relay.finish()
-    return _settled(run, session, seen, output.tail(), is_launched=is_launched)
+    try:
+        envelope = _settled(run, session, seen, output.tail(), is_launched=is_launched)
+    except BaseException:
+        output.show_held()
+        raise
+    output.end(envelope)
+    return envelope
 
 
 def _timeout(run: RunTicket, timeout_seconds: float) -> WaitTimeout:
@@ -205,6 +212,8 @@ class _Reasons:
 
     def take(self, seen: Observation) -> None:
         now = time.monotonic()
+        if (seen.phase, seen.reason) != (self._phase, self._reason):
+            self._show(seen)
         if seen.phase is not self._phase:
             self._phase, self._since = seen.phase, now
         if seen.reason == self._reason:
@@ -214,6 +223,11 @@ class _Reasons:
             waited = now - self._since
             after = f" (for {_duration(waited)})" if waited >= WORTH_SAYING_SECONDS else ""
             self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
+
+    def _show(self, seen: Observation) -> None:
+        how = "" if seen.phase.is_final or seen.phase is Phase.RUNNING else seen.phase.value
+        why = f"{how}: {seen.reason}" if how and seen.reason else how
+        self._progress.launched(self._session.api.run_url(self._run.run_id), why)
 
     def _tell(self, text: str) -> None:
         self._progress.notice(text)
@@ -226,23 +240,48 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-class _Output:
-    """Passes a process's output on as it arrives, and remembers its last lines."""
+class ShownOutput:
+    """Passes a process's output on as it arrives, and remembers its last lines.
+
+    The traceback with which a function ends is held back: the exception is about to be raised
+    here, and shows it, or is caught, as it would be if it had been raised here in the first place.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._decoder = StreamDecoder()
         self._recent: deque[str] = deque(maxlen=200)
+        self._held: list[Piece] = []
         self.position = 0
 
     def take(self, seen: Observation) -> None:
+        """Take what was printed since the last observation."""
         self.position = seen.position
         for piece in self._decoder.take(seen.output):
-            if piece.where != "hidden":
-                self._recent.append(piece.text)
+            if piece.where == "hidden":
+                continue
+            self._recent.append(piece.text)
+            if piece.record and piece.record.logger == TRACEBACK_LOGGER:
+                self._held.append(piece)
+            else:
+                # It is called again.
+                self.show_held()
                 self._progress.output(piece.text, piece.where)
 
+    def show_held(self) -> None:
+        """Show the traceback that was held back, if there is one."""
+        held, self._held = self._held, []
+        for piece in held:
+            if piece.where != "hidden":
+                self._progress.output(piece.text, piece.where)
+
+    def end(self, envelope: ResultEnvelope) -> None:
+        """Take note of how the run has ended."""
+        if envelope.header.status != "raised" or is_debugging():
+            self.show_held()
+
     def tail(self) -> list[str]:
+        """Return the last lines."""
         return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]
 
 

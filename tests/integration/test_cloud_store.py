@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 
 from kinetic_flows.clients.google.storage import GoogleStore, StoreTimeouts
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.core.waits import longest_wait
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault
@@ -219,6 +221,22 @@ def test_a_lasting_fault_is_reported_within_the_timeout(
         wire_store.get("a")
 
     assert time.monotonic() - started < QUICK.transfer_seconds + 1
+
+
+def test_a_bucket_that_does_not_answer_is_told_of_while_it_is_asked_again(
+    wire_store: GoogleStore, wire_storage: WireStorage, bucket_name: str
+) -> None:
+    told: list[str] = []
+    fault = Fault(kind="status", status=503, times=1000)
+    with wire_storage.server.fault(fault), ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(wire_store.get, "a")
+        while not asking.done():
+            told.append(str(longest_wait()))
+            time.sleep(0.05)
+    assert isinstance(asking.exception(), StoreError)
+    said = rf"bucket {bucket_name} does not answer, tried \d+ times, \d s"
+    assert any(re.fullmatch(said, each) for each in told), set(told)
+    assert longest_wait() is None
 
 
 @pytest.mark.parametrize(

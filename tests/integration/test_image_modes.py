@@ -155,6 +155,7 @@ def test_the_example_of_an_image_of_ones_own_runs_as_it_is(
 ) -> None:
     builds = len(loopback_cloud.builds.builds)
     monkeypatch.setenv("KINETIC_CONTAINER_IMAGE", own_image)
+    monkeypatch.setenv("KINETIC_PROGRESS", "verbose")
     describe = project.module("example_of_own_image").describe
 
     assert describe(1_000_000) == "hello from an image of my own: 1.0 million"
@@ -264,6 +265,11 @@ def test_check_image_tells_people_and_machines(
     assert shown.rstrip().endswith("cannot run calls")
 
 
+def _of_the_image(plan: Any) -> list[str]:
+    """Return what a plan warns of, but for where this machine's Prefect API is."""
+    return [line for line in plan.warnings if "is this machine's own" not in line]
+
+
 def test_a_prebuilt_base_gets_the_packages_when_it_starts(
     functions: ModuleType,
     prebuilt_base: str,
@@ -276,7 +282,7 @@ def test_a_prebuilt_base_gets_the_packages_when_it_starts(
     )
     plan = describe.plan(1)
     assert plan.image == f"{prebuilt_base}/base-cpu:{version('kinetic-flows')}-py{MINOR}"
-    assert not plan.warnings
+    assert not _of_the_image(plan)
 
     assert describe(1_000_000) == "1.0 million"
 
@@ -335,7 +341,7 @@ def test_a_base_without_our_labels_is_taken_at_its_word_with_one_warning(
     plan = functions.describe.with_options(
         container_image="prebuilt", base_image_repo=f"{REGISTRY_HOST}/{OWN}/elsewhere"
     ).plan(1)
-    (warning,) = plan.warnings
+    (warning,) = _of_the_image(plan)
     assert "was not built by kinetic build-image" in warning
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import re
 import signal
 import sys
 import time
@@ -167,7 +168,7 @@ def test_a_call_returns_the_functions_value_and_shows_its_output(
     shown = capfd.readouterr()
     assert "adding 40 and 2" in shown.out
     assert "running on this machine" in shown.err
-    assert "launch-accelerator" in shown.err
+    assert re.search(r"kinetic: ✓ \w+\(.*\) on cpu · .* · http://", shown.err)
     assert "Beginning flow run" not in shown.out + shown.err
 
 
@@ -188,13 +189,41 @@ def test_all_that_a_call_leaves_in_the_home_is_its_users_own(
     assert [path for path in left if path.stat().st_mode & 0o077] == []
 
 
-def test_quiet_shows_nothing(
-    functions: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "value"), [("KINETIC_PROGRESS", "quiet"), ("KINETIC_QUIET", "1")])
+def test_quiet_shows_nothing_but_what_the_function_prints(
+    name: str,
+    value: str,
+    functions: ModuleType,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("KINETIC_QUIET", "1")
+    monkeypatch.setenv(name, value)
     assert functions.add(1) == 2
     shown = capfd.readouterr()
-    assert shown.out + shown.err == ""
+    assert (shown.out, shown.err) == ("adding 1 and 1\n", "")
+
+
+def test_a_warm_call_leaves_one_line_that_says_where_its_run_is(
+    functions: ModuleType, api: PrefectApi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    functions.add(1, right=2)
+    capfd.readouterr()
+    functions.add(3, right=4)
+    shown = capfd.readouterr()
+    assert shown.out == "adding 3 and 4\n"
+    url = api.run_url(_newest(api).id)
+    line = rf"kinetic: ✓ add\(left=3, right=4\) on cpu · [\d.]+ s · {re.escape(url)}\n"
+    assert re.fullmatch(line, shown.err), shown.err
+
+
+def test_a_call_that_fails_says_where_its_run_is(
+    functions: ModuleType, api: PrefectApi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(functions.TooBad):
+        functions.bad(3)
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert re.match(r"kinetic: ✗ bad\(.*\) on cpu · failed after [\d.]+ s · http", last), last
+    assert last.endswith(_newest(api).id)
 
 
 def test_a_call_is_one_flow_run_with_its_log_and_final_state(
@@ -464,8 +493,9 @@ def test_an_accelerator_needs_a_cluster_unless_told_otherwise(
 
 
 def test_images_are_refused_and_prebuilt_says_what_it_means_here(
-    functions: ModuleType, capfd: pytest.CaptureFixture[str]
+    functions: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KINETIC_PROGRESS", "verbose")  # a warm call says it no more
     with pytest.raises(UsageError, match="us-docker"):
         functions.add.with_options(container_image="us-docker.pkg.dev/p/r/i:v1")(1)
     with pytest.raises(UsageError, match="did you mean 'bundled'"):

@@ -22,7 +22,8 @@ from kinetic_flows.core.display import (
     output_for_terminal,
     value_for_output,
 )
-from kinetic_flows.core.terminal import PlainProgress
+from kinetic_flows.core.screen import Screen
+from kinetic_flows.core.terminal import TerminalProgress
 from kinetic_flows.flows.map import _row
 from kinetic_flows.runs.description import described
 from kinetic_flows.runs.group import MapItem
@@ -117,7 +118,7 @@ def test_lists_and_notices_show_names_without_obeying_them(
     print_runs([described(record, "http://127.0.0.1")])
     print_table([["NAME"], [f"nightly{CLIPBOARD}"], ["two\nlines"]])
     notices = io.StringIO()
-    progress = PlainProgress(notices, io.StringIO())
+    progress = TerminalProgress(Screen(notices, io.StringIO()))
     progress.notice(f"run {CLIPBOARD}")
     progress.warning(TITLE_C1)
     shown = capsys.readouterr().out + notices.getvalue()

@@ -27,6 +27,7 @@ from kinetic_flows.clients.google.errors import (
 from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.core.waits import try_failed, waiting_for
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -302,8 +303,10 @@ class GoogleStore:
         return str(blob.generation) if (blob.metadata or {}).get(WRITE_MARK) == mark else None
 
     def _call(self, call: Callable[[], T], name: str, seconds: float) -> T:
+        moves_data = seconds > self._timeouts.call_seconds
         try:
-            return call_with_deadline(call, seconds)
+            with waiting_for(f"bucket {self._bucket_name}", moves_data=moves_data):
+                return call_with_deadline(call, seconds)
         except Exception as error:
             raise store_error(error, bucket=self._place, name=name) from error
 
@@ -316,7 +319,8 @@ class GoogleStore:
         retry = DEFAULT_RETRY.with_delay(initial=0.2, maximum=8.0).with_timeout(
             limits.retry_seconds
         )
-        return {"retry": retry, "timeout": (limits.connect_seconds, limits.read_seconds)}
+        timeout = (limits.connect_seconds, limits.read_seconds)
+        return {"retry": _NotedRetry(retry), "timeout": timeout}
 
     def _blob(self, name: str) -> Blob:
         parts = name.split("/")
@@ -336,6 +340,24 @@ class GoogleStore:
             if self._client is None:
                 self._client = _client(self._project, self._endpoint, self._credentials)
             return self._client
+
+
+class _NotedRetry:
+    """A retry policy of Google's that notes each try that failed.
+
+    Args:
+        policy: The policy.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def __call__(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        tried: Callable[..., Any] = self._policy(call, on_error=lambda _: try_failed())
+        return tried
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
 
 
 def _upload(blob: Blob, data: bytes | Path, **options: Any) -> None:

@@ -22,6 +22,7 @@ from kinetic_flows.clients.kubernetes.access import ClusterAccess, load_configur
 from kinetic_flows.clients.retry import Transient, insist_within_loop
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.core.waits import waiting_for
 
 if TYPE_CHECKING:
     import aiohttp
@@ -140,7 +141,8 @@ class KubernetesClient:
                 them (https://kubernetes.io/blog/2020/09/03/warnings/).
         """
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
-        text, warnings = await self._insist(method, path, query or {}, body, timeout)
+        with waiting_for("the cluster's API server"):
+            text, warnings = await self._insist(method, path, query or {}, body, timeout)
         if on_warning is not None:
             for warning in warnings:
                 on_warning(warning)

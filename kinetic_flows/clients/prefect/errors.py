@@ -1,4 +1,4 @@
-"""What Prefect's client raises, as this library's errors."""
+"""Errors of Prefect's client, translated into this library's."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import time
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
+from kinetic_flows.core.waits import waiting_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 CSRF_RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0)
+
 HTTP_OUTAGES = frozenset({502, 503, 504})
+_HTTP_REFUSALS = frozenset({401, 403})
+_HTTP_ELSEWHERE = _HTTP_REFUSALS | {404, 405}
+"""What is answered by what is no API: the pages of the UI, for instance."""
 
 
 def translated(method: Callable[P, R]) -> Callable[P, R]:
@@ -26,7 +32,8 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         url: str = args[0].url  # type: ignore[attr-defined]
         try:
-            return _past_other_threads(partial(method, *args, **kwargs))
+            with waiting_for(f"the Prefect API at {url}"):
+                return _past_other_threads(partial(method, *args, **kwargs))
         except sdk.exceptions.ObjectNotFound as error:
             raise RunNotFoundError(
                 f"{url} knows no such flow run: {args[1]}",
@@ -73,12 +80,21 @@ def translation(url: str, error: Exception) -> PrefectServerError:
 
 def _refused(url: str, error: Any) -> PrefectServerError:
     code = error.response.status_code
-    hint = (
-        "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to valid credentials (for the background "
-        "server of a KINETIC_HOME: `kinetic server env`)"
-        if code in (401, 403)
-        else "the server's log says more; is its Prefect of the same minor version as yours?"
-    )
-    text = error.response.text[:500]
+    if code in _HTTP_REFUSALS:
+        what = f"the Prefect API at {url} refuses these credentials, or misses some ({code})"
+    else:
+        text = " ".join(error.response.text[:500].split())
+        what = f"the Prefect API at {url} answered {code}: {text}"
     kind = PrefectUnreachable if code in HTTP_OUTAGES else PrefectServerError
-    return kind(f"the Prefect API at {url} answered {code}: {text}", value=code, hint=hint)
+    return kind(what, value=code, hint=_hint_at(code, url))
+
+
+def _hint_at(code: int, url: str) -> str:
+    if code in _HTTP_ELSEWHERE and "api" not in urlsplit(url).path.split("/"):
+        return f"is it an API's address? it has /api in it: PREFECT_API_URL={url.rstrip('/')}/api"
+    if code in _HTTP_REFUSALS:
+        return (
+            "set PREFECT_API_KEY (Prefect Cloud) or PREFECT_API_AUTH_STRING to valid credentials; "
+            "for the background server of a KINETIC_HOME, see `kinetic server env`"
+        )
+    return "the server's log says more; is its Prefect of the same minor version as yours?"

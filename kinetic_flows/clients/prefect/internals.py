@@ -12,6 +12,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from kinetic_flows.core.waits import try_failed
+
 if TYPE_CHECKING:
     import httpx
     from prefect import Flow
@@ -46,7 +48,14 @@ def result_store_of(flow: Flow[..., Any]) -> ResultStore:
 
 def early_retries() -> dict[str, Any]:
     """Return the settings of httpx by which Prefect's client retries a busy server soon."""
-    return {"event_hooks": {"response": [_retry_soon]}}
+    return {"event_hooks": {"request": [_note_retry], "response": [_retry_soon]}}
+
+
+def _note_retry(request: httpx.Request) -> None:
+    """Note that a request is sent once more: the try before has failed."""
+    if request.extensions.get("kinetic_sent"):
+        try_failed()
+    request.extensions["kinetic_sent"] = True
 
 
 def _retry_soon(response: httpx.Response) -> None:

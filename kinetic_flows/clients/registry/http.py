@@ -23,6 +23,7 @@ from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.image_reference import DOCKER_HUB, ImageReference
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.core.waits import waiting_for
 
 if TYPE_CHECKING:
     import httpx
@@ -220,11 +221,12 @@ class RegistryTransport:
         """Send a request until an answer comes that is worth having."""
         limits = self._limits
         attempt = partial(self._attempt, method, url, headers=headers, params=parameters, data=form)
-        return insist(
-            attempt,
-            [limits.backoff_seconds * 2**number for number in range(limits.tries - 1)],
-            sleep=self._sleep,
-        )
+        with waiting_for(f"registry {httpx.URL(url).host}"):
+            return insist(
+                attempt,
+                [limits.backoff_seconds * 2**number for number in range(limits.tries - 1)],
+                sleep=self._sleep,
+            )
 
     def _attempt(self, method: str, url: str, **parts: Any) -> Answer:
         try:

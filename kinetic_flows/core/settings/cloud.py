@@ -15,6 +15,7 @@ from kinetic_flows.core.settings.table import (
     Givers,
     Profile,
     ProfileCredentials,
+    ProjectSettings,
     Source,
     row,
     rows,
@@ -45,8 +46,8 @@ def _image_repo(known: Mapping[str, Any]) -> str:
 class CloudSettings:
     """What decides where on Google Cloud things are: each setting with the variable that sets it.
 
-    A profile can set each of them, and so can an option of `kinetic.run` where there is one of
-    that name.
+    A profile can set each of them, a project's `pyproject.toml` most, and so can an option of
+    `kinetic.run` where there is one of that name.
     """
 
     project: str = field(
@@ -98,22 +99,28 @@ class CloudSettings:
     )
     """`KINETIC_BUILD_TIMEOUT_SECONDS`: limit for a build."""
 
-    cloud_build_endpoint: str | None = field(metadata=row(check.endpoint))
+    cloud_build_endpoint: str | None = field(metadata=row(check.endpoint, is_of_projects=False))
     """`KINETIC_CLOUD_BUILD_ENDPOINT`: another Cloud Build, as `host:port`, or `http://host:port`
     for plain text; None for Google's."""
 
-    secret_manager_endpoint: str | None = field(metadata=row(check.endpoint))
+    secret_manager_endpoint: str | None = field(metadata=row(check.endpoint, is_of_projects=False))
     """`KINETIC_SECRET_MANAGER_ENDPOINT`: likewise for Secret Manager."""
 
-    artifact_registry_endpoint: str | None = field(metadata=row(check.endpoint))
+    artifact_registry_endpoint: str | None = field(
+        metadata=row(check.endpoint, is_of_projects=False)
+    )
     """`KINETIC_ARTIFACT_REGISTRY_ENDPOINT`: likewise for Artifact Registry's own API; its images
     are at `registry_endpoints`."""
 
-    storage_endpoint: str | None = field(metadata=row(check.url, googles="STORAGE_EMULATOR_HOST"))
+    storage_endpoint: str | None = field(
+        metadata=row(check.url, googles="STORAGE_EMULATOR_HOST", is_of_projects=False)
+    )
     """`KINETIC_STORAGE_ENDPOINT`, else `STORAGE_EMULATOR_HOST`: URL of another Cloud Storage; None
     for Google's."""
 
-    registry_endpoints: Mapping[str, str] = field(metadata=row(check.endpoints, lambda _: {}))
+    registry_endpoints: Mapping[str, str] = field(
+        metadata=row(check.endpoints, lambda _: {}, is_of_projects=False)
+    )
     """`KINETIC_REGISTRY_ENDPOINTS`: URLs of registries by host, written as `host=url,host=url`."""
 
     retention_days: int = field(metadata=row(check.whole_number("days"), DEFAULT_RETENTION_DAYS))
@@ -157,7 +164,12 @@ class CloudSettings:
 
 
 def resolve_cloud(
-    *, arguments: Mapping[str, object], environ: Mapping[str, str], profile: Profile | None
+    *,
+    arguments: Mapping[str, object],
+    environ: Mapping[str, str],
+    profile: Profile | None,
+    project_file: ProjectSettings | None = None,
+    is_profile_of_project: bool = False,
 ) -> CloudSettings:
     """Decide every setting of Google Cloud.
 
@@ -165,11 +177,19 @@ def resolve_cloud(
         arguments: What the decorator says, by field; None counts as not said.
         environ: Variables.
         profile: The active profile; None for none.
+        project_file: What the project's `pyproject.toml` says; None for nothing.
+        is_profile_of_project: Whether it is that file that names the profile.
 
     Raises:
         ConfigurationError: A value cannot be, or there is no project.
     """
-    givers = Givers(environ=environ, arguments=arguments, profile=profile)
+    givers = Givers(
+        environ=environ,
+        arguments=arguments,
+        profile=profile,
+        project=project_file,
+        is_profile_of_project=is_profile_of_project,
+    )
     if givers.given(rows(CloudSettings)["project"]) is None:
         raise _missing_project(profile)
     values, sources = givers.resolve(CloudSettings)

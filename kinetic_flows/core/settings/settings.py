@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.progress import ProgressMode
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import (
     DEFAULT_BASE_IMAGE_REPO,
@@ -20,7 +21,21 @@ from kinetic_flows.core.settings.cloud import (
     CloudSettings,
     resolve_cloud,
 )
-from kinetic_flows.core.settings.table import DEFAULT, Givers, Profile, Profiles, Source, row, rows
+from kinetic_flows.core.settings.pyproject import (
+    DEPENDENCY_KEYS,
+    keys,
+    read_project_settings,
+)
+from kinetic_flows.core.settings.table import (
+    DEFAULT,
+    Givers,
+    Profile,
+    Profiles,
+    ProjectSettings,
+    Source,
+    row,
+    rows,
+)
 from kinetic_flows.core.settings.variables import unknown_variables
 
 PlatformName = Literal["local", "gke"]
@@ -34,7 +49,9 @@ class Settings:
     """`KINETIC_PLATFORM`: where functions run. Unset: `gke` when a project or a profile is
     configured, else `local`."""
 
-    home: Path = field(metadata=row(check.home, lambda _: Path.home() / ".kinetic"))
+    home: Path = field(
+        metadata=row(check.home, lambda _: Path.home() / ".kinetic", is_of_projects=False)
+    )
     """`KINETIC_HOME`: caches, local environments and the background Prefect server."""
 
     project: str | None = field(metadata=row(check.as_it_is))
@@ -43,10 +60,13 @@ class Settings:
     profile: str | None = field(metadata=row(check.as_it_is))
     """`KINETIC_PROFILE`: name of the saved `KineticCluster` block; None for none."""
 
-    package_root: Path | None = field(metadata=row(check.path))
+    accelerator: str = field(metadata=row(check.accelerator, "cpu"))
+    """`KINETIC_ACCELERATOR`: what functions run on whose decorator does not say."""
+
+    package_root: Path | None = field(metadata=row(check.path, is_of_projects=False))
     """`KINETIC_PACKAGE_ROOT`: directory to ship; None to find it."""
 
-    container_image: str | None = field(metadata=row(check.as_it_is))
+    container_image: str | None = field(metadata=row(check.as_it_is, is_of_projects=False))
     """`KINETIC_CONTAINER_IMAGE`: image mode or URI that overrides the decorator's; None leaves it
     alone."""
 
@@ -56,10 +76,21 @@ class Settings:
     output_dir: str | None = field(metadata=row(check.as_it_is))
     """`KINETIC_OUTPUT_DIR`: where runs keep their outputs; None for the store's."""
 
-    quiet: bool = field(metadata=row(check.flag, False))
-    """`KINETIC_QUIET`: print no progress and no output of the function."""
+    quiet: bool = field(metadata=row(check.flag, False, is_of_projects=False))
+    """`KINETIC_QUIET`: what `KINETIC_PROGRESS=quiet` says today; counts where that is not set."""
 
-    debug: bool = field(metadata=row(check.flag, False))
+    progress: ProgressMode = field(
+        metadata=row(
+            check.choice(*get_args(ProgressMode)),
+            lambda values: "quiet" if values["quiet"] else "auto",
+            is_of_projects=False,
+        )
+    )
+    """`KINETIC_PROGRESS`: how a call is shown: `auto`, alive on a terminal and in plain lines
+    elsewhere; `rich` or `plain` wherever it goes; `verbose`, with every step and every line of a
+    build's log; `quiet`, nothing but what the function prints."""
+
+    debug: bool = field(metadata=row(check.flag, False, is_of_projects=False))
     """`KINETIC_DEBUG`: show all frames and causes of errors, and what other libraries log for
     us."""
 
@@ -95,6 +126,9 @@ class Settings:
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     """Where the values came from, by field."""
 
+    project_file: ProjectSettings | None = field(default=None, repr=False)
+    """What the project's `pyproject.toml` says; None when it says nothing, or was not asked."""
+
     def required_cloud(self) -> CloudSettings:
         """Return the settings of Google Cloud.
 
@@ -125,30 +159,42 @@ class ResolvedSetting:
     source: Source
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings that the environment alone decides.
+def load_settings(
+    environ: Mapping[str, str] | None = None, project_file: ProjectSettings | None = None
+) -> Settings:
+    """Read the settings that the environment and the project's file alone decide.
 
     Args:
         environ: Variables to read; None for this process's environment.
+        project_file: What the project's `pyproject.toml` says; None for nothing.
 
     Raises:
-        ConfigurationError: A variable has a value that cannot be.
+        ConfigurationError: A value cannot be.
     """
     env = os.environ if environ is None else environ
-    values, sources = Givers(environ=env).resolve(Settings)
-    chosen = values["platform"]
-    is_configured = values["project"] or values["profile"]
-    values["platform"] = chosen or ("gke" if is_configured else "local")
+    values, sources = Givers(environ=env, project=project_file).resolve(Settings)
+    values["platform"], sources["platform"] = _platform(values, sources)
     if values["platform"] == "gke":
         values["project"] = values["project"] or env.get("GOOGLE_CLOUD_PROJECT") or None
-    deciding = (sources[name] for name in ("platform", "project", "profile"))
-    sources["platform"] = next((each for each in deciding if each != DEFAULT), DEFAULT)
     return Settings(
         **values,
-        platform_is_explicit=chosen is not None,
+        platform_is_explicit=bool(env.get(rows(Settings)["platform"].variable, "").strip()),
         inside_run="KINETIC_RUN_ID" in env,
         sources=sources,
+        project_file=project_file,
     )
+
+
+def _platform(
+    values: Mapping[str, Any], sources: Mapping[str, Source]
+) -> tuple[PlatformName, Source]:
+    """Return where functions run, and who said so: the environment, before the project's file."""
+    said = [name for name in ("platform", "project", "profile") if sources[name] != DEFAULT]
+    by_rank = sorted(said, key=lambda name: sources[name].kind == "pyproject")
+    if not by_rank:
+        return "local", DEFAULT
+    first = by_rank[0]
+    return values["platform"] if first == "platform" else "gke", sources[first]
 
 
 def resolve_settings(
@@ -181,7 +227,13 @@ def resolve_settings(
     if is_elsewhere:
         sources["platform"] = Source("argument", f"{chooses}=")
     profile = _active_profile(profiles, given, settings, sources)
-    cloud = resolve_cloud(arguments=given, environ=environ, profile=profile)
+    cloud = resolve_cloud(
+        arguments=given,
+        environ=environ,
+        profile=profile,
+        project_file=settings.project_file,
+        is_profile_of_project=sources["profile"].kind == "pyproject",
+    )
     return replace(
         settings,
         platform="gke",
@@ -222,6 +274,23 @@ def unknown_settings(environ: Mapping[str, str]) -> list[str]:
         environ: Variables to read.
     """
     return unknown_variables(environ, (Settings, CloudSettings))
+
+
+def settings_of_project(path: Path) -> ProjectSettings | None:
+    """Return what a `pyproject.toml` says; None when there is none, or it says nothing.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or says what cannot be.
+    """
+    return read_project_settings(path, (Settings, CloudSettings))
+
+
+def project_keys() -> tuple[str, ...]:
+    """Return every key that `[tool.kinetic]` may have."""
+    return (*keys((Settings, CloudSettings)), *DEPENDENCY_KEYS)
 
 
 def process_environment() -> Mapping[str, str]:
@@ -267,7 +336,9 @@ def _active_profile(
     if found is None:
         saved = profiles.names()
         raise ConfigurationError(
-            f"KINETIC_PROFILE is {settings.profile!r}, and no profile of that name is saved",
+            f"{sources['profile'].name}: there is no saved profile {settings.profile!r}"
+            if sources["profile"].kind == "pyproject"
+            else f"KINETIC_PROFILE is {settings.profile!r}, and no profile of that name is saved",
             value=settings.profile,
             hint=suggest(settings.profile, saved)
             if saved

@@ -2,8 +2,9 @@
 
 A table is a frozen dataclass whose fields have a row each; what a setting is for stands under its
 field. A value comes from the decorator's argument, else the environment, else the active profile,
-else the row's default; where it came from is kept beside it. Nothing here reads anything:
-variables and profiles are passed in.
+else the project's `pyproject.toml`, else the row's default; a profile that the project's file names
+comes after what else stands in that file. Where a value came from is kept beside it. Nothing here
+reads anything: variables, profiles and what the file says are passed in.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 PREFIX = "KINETIC_"
@@ -22,15 +24,16 @@ class Source:
 
     Attributes:
         kind: Who gave it.
-        name: The argument, the variable or the profile; empty for a default.
+        name: The argument, the variable, the profile, or the file with its line; empty for a
+            default.
     """
 
-    kind: Literal["argument", "environment", "profile", "default"]
+    kind: Literal["argument", "environment", "pyproject", "profile", "default"]
     name: str = ""
 
     def __str__(self) -> str:
         """Return it as `kinetic config` shows it."""
-        return f"{self.kind} {self.name}".rstrip()
+        return self.name if self.kind == "pyproject" else f"{self.kind} {self.name}".rstrip()
 
 
 DEFAULT = Source("default")
@@ -69,6 +72,40 @@ class Profile:
     credentials: ProfileCredentials | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProjectValue:
+    """What a project's file says of one setting.
+
+    Attributes:
+        value: The value, as TOML has it.
+        line: Its line; None where that is not known.
+    """
+
+    value: object
+    line: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectSettings:
+    """What `[tool.kinetic]` says.
+
+    Attributes:
+        path: The `pyproject.toml`.
+        values: What it says, by key.
+    """
+
+    path: Path
+    values: Mapping[str, ProjectValue]
+
+    def given(self, setting: Setting) -> tuple[object, Source] | None:
+        """Return what it says of a setting, and where; None when it says nothing."""
+        found = self.values.get(setting.key)
+        if found is None:
+            return None
+        place = f":{found.line}" if found.line else f" [tool.kinetic] {setting.key}"
+        return found.value, Source("pyproject", f"{self.path}{place}")
+
+
 class Profiles(Protocol):
     """Where profiles are saved."""
 
@@ -93,6 +130,8 @@ class Setting:
         variable: The variable that gives it.
         googles: A variable of Google's own, which fills in what nobody else gives.
         is_option: Whether `kinetic.run` has an option of that name.
+        is_of_projects: Whether a project's `pyproject.toml` may have it.
+        type: What it is in TOML.
     """
 
     name: str
@@ -101,6 +140,13 @@ class Setting:
     variable: str
     googles: str
     is_option: bool
+    is_of_projects: bool
+    type: type
+
+    @property
+    def key(self) -> str:
+        """What it is called in a project's file."""
+        return self.variable.removeprefix(PREFIX).lower()
 
 
 def row(
@@ -110,10 +156,11 @@ def row(
     variable: str = "",
     googles: str = "",
     is_option: bool = False,
+    is_of_projects: bool = True,
 ) -> Mapping[str, Any]:
     """Return the metadata of a field that is a setting; see `Setting`."""
     told = {"default": default, "variable": variable, "googles": googles, "is_option": is_option}
-    return {"setting": {"parse": parse, **told}}
+    return {"setting": {"parse": parse, "is_of_projects": is_of_projects, **told}}
 
 
 @cache
@@ -124,8 +171,15 @@ def rows(table: type) -> Mapping[str, Setting]:
         if "setting" in item.metadata:
             told = item.metadata["setting"]
             variable = told["variable"] or PREFIX + item.name.upper()
-            found[item.name] = Setting(name=item.name, **{**told, "variable": variable})
+            kind = _toml_type(str(item.type))
+            found[item.name] = Setting(name=item.name, **{**told, "variable": variable}, type=kind)
     return found
+
+
+def _toml_type(annotation: str) -> type:
+    """Return what a field with an annotation is in TOML."""
+    kinds = {"int": int, "bool": bool, "Mapping": dict}
+    return next((kind for name, kind in kinds.items() if annotation.startswith(name)), str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +190,15 @@ class Givers:
         environ: Variables.
         arguments: What the decorator says, by field; None counts as not said.
         profile: The active profile; None for none.
+        project: What the project's file says; None when there is none.
+        is_profile_of_project: Whether it is that file that names the profile.
     """
 
     environ: Mapping[str, str]
     arguments: Mapping[str, object] = field(default_factory=dict)
     profile: Profile | None = None
+    project: ProjectSettings | None = None
+    is_profile_of_project: bool = False
 
     def given(self, setting: Setting) -> tuple[object, Source] | None:
         """Return the value that wins, and who gave it; None when nobody did."""
@@ -149,12 +207,20 @@ class Givers:
         own = self.environ.get(setting.variable, "").strip()
         if own:
             return own, Source("environment", setting.variable)
-        if self.profile and self.profile.values.get(setting.name) is not None:
-            return self.profile.values[setting.name], Source("profile", self.profile.name)
+        saved, project = self._saved(setting), self.project and self.project.given(setting)
+        found = (project or saved) if self.is_profile_of_project else (saved or project)
+        if found:
+            return found
         googles = setting.googles and self.environ.get(setting.googles, "").strip()
         if googles:
             return _googles(setting.googles, googles), Source("environment", setting.googles)
         return None
+
+    def _saved(self, setting: Setting) -> tuple[object, Source] | None:
+        """Return what the active profile says."""
+        if self.profile is None or self.profile.values.get(setting.name) is None:
+            return None
+        return self.profile.values[setting.name], Source("profile", self.profile.name)
 
     def resolve(self, table: type) -> tuple[dict[str, Any], dict[str, Source]]:
         """Return the value of each setting of a table, and where it came from.
@@ -187,4 +253,6 @@ def _label(name: str, source: Source) -> str:
     """Return what to call a setting in an error."""
     if source.kind == "profile":
         return f"{name} of profile {source.name!r}"
+    if source.kind == "pyproject":
+        return f"{source.name}: {name}"
     return source.name

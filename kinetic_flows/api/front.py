@@ -1,0 +1,134 @@
+"""Calling, submitting, mapping and deploying remote functions, before Prefect is imported.
+
+That import takes a second and more, so what a call does is shown from before it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.code.call_names import call_name
+from kinetic_flows.core.functions import flow_name
+from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.progress import Outcome, Progress
+from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
+from kinetic_flows.core.signals import heeded_signals, interruption_in
+from kinetic_flows.core.terminal import terminal_progress
+
+if TYPE_CHECKING:
+    from kinetic_flows.api.deployment import Deployment
+    from kinetic_flows.api.remote_function import RemoteFunction
+    from kinetic_flows.api.run import Run
+    from kinetic_flows.api.run_group import RunGroup
+    from kinetic_flows.plans.inputs import Inputs, SweepOptions
+
+STEP_IMPORT = "import-prefect"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a call begins with.
+
+    Attributes:
+        environ: This process's variables, as they were when it was made.
+        settings: What they alone decide.
+        progress: Who watches.
+    """
+
+    environ: Mapping[str, str]
+    settings: Settings
+    progress: Progress
+
+
+def open_call() -> Opening:
+    """Read this process's variables, and decide by them who watches."""
+    environ = process_environment()
+    settings = load_settings(environ)
+    progress = terminal_progress(settings.progress, environ)
+    return Opening(environ=environ, settings=settings, progress=progress)
+
+
+def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run a function to its end, and return its value or raise what it raised."""
+    with _shown(_title(remote, args, kwargs), "done") as opening:
+        return _calls(opening).call(opening, remote, args, kwargs)
+
+
+def submit(
+    remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Run[Any]:
+    """Launch a function, and return the handle of its run."""
+    with _shown(_title(remote, args, kwargs), "launched") as opening:
+        made: Run[Any] = _calls(opening).submit(opening, remote, args, kwargs)
+        return made
+
+
+def start_map(
+    remote: RemoteFunction[..., Any],
+    bound: tuple[Any, ...],
+    inputs: Inputs,
+    options: SweepOptions,
+    *,
+    return_exceptions: bool,
+) -> RunGroup[Any]:
+    """Launch a function for many inputs, and return their handle; see `calls.start_map`."""
+    count = "" if inputs.count is None else f"{inputs.count} inputs"
+    title = f"{_name(remote)}.map({count}) on {remote.options.accelerator}"
+    with _shown(title, "launched") as opening:
+        group: RunGroup[Any] = _calls(opening).start_map(
+            opening, remote, bound, inputs, options, return_exceptions=return_exceptions
+        )
+        return group
+
+
+def deploy(
+    remote: RemoteFunction[..., Any], bound: tuple[Any, ...], *, name: str, **wanted: Any
+) -> Deployment[Any]:
+    """Make a deployment of a function; see `calls.deploy`."""
+    title = f"{_name(remote)}/{name} for {remote.options.accelerator}"
+    with _shown(title, "done") as opening:
+        made: Deployment[Any] = _calls(opening).deploy(opening, remote, bound, name=name, **wanted)
+        return made
+
+
+@contextmanager
+def _shown(title: str, outcome: Outcome) -> Iterator[Opening]:
+    """Show what is done within the block as a call.
+
+    Args:
+        title: What is called.
+        outcome: How it ends with the block.
+    """
+    with usable_home(), heeded_signals():
+        opening = open_call()
+        opening.progress.begin(title)
+        try:
+            yield opening
+        except BaseException as error:
+            is_interrupted = interruption_in(error) is not None
+            opening.progress.end("cancelled" if is_interrupted else "failed")
+            raise
+        opening.progress.end(outcome)
+
+
+def _calls(opening: Opening) -> Any:
+    """Import what needs Prefect."""
+    opening.progress.step(STEP_IMPORT, "started")
+    try:
+        return import_module("kinetic_flows.api.calls")
+    finally:
+        opening.progress.step(STEP_IMPORT, "passed")
+
+
+def _name(remote: RemoteFunction[..., Any]) -> str:
+    return flow_name(remote.fn, remote.options.name)
+
+
+def _title(
+    remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
+    return f"{call_name(_name(remote), remote.fn, args, kwargs)} on {remote.options.accelerator}"

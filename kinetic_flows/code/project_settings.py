@@ -1,0 +1,52 @@
+"""Finding the `pyproject.toml` whose `[tool.kinetic]` holds settings.
+
+It is the nearest one with such a table, from the function's file upwards, as far as its
+dependencies are looked for. What asks about runs later in the same process (a handle's state, say)
+takes that of the last function; commands, and whoever only attaches, take the working directory's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from kinetic_flows.code.wide_places import project_directories
+from kinetic_flows.core.settings.settings import settings_of_project
+from kinetic_flows.core.settings.table import ProjectSettings
+
+FILE = "pyproject.toml"
+
+_last: list[Path] = []
+"""Where the last function's file is; empty before there was one."""
+
+
+def project_settings(directory: Path | None = None) -> ProjectSettings | None:
+    """Return what the project's file says; None when nothing is said.
+
+    Args:
+        directory: Where the function's file is; None for the last function's, or else the
+            working directory.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or says what cannot be.
+    """
+    if directory is not None:
+        _last[:] = [directory]
+    try:
+        start = _last[0] if _last else Path.cwd().resolve()
+    except FileNotFoundError:  # the working directory was removed
+        return None
+    for each in (start, *start.parents):
+        # A call pays for looking for files; how far its project goes is asked once there is one.
+        if not (each / FILE).is_file() or not _reaches(start, each):
+            continue
+        found = settings_of_project(each / FILE)
+        if found is not None:
+            return found
+    return None
+
+
+@cache
+def _reaches(start: Path, directory: Path) -> bool:
+    """Whether a directory is of the project of a file."""
+    return directory in project_directories(start, Path.home().resolve())
