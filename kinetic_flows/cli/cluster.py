@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.clients.prefect.work_pools import WorkPools
@@ -207,3 +208,12 @@ def _work_pools(settings: Settings) -> WorkPools:
     environ = process_environment()
     progress = terminal_progress(settings.progress, environ)
     return WorkPools(session.prefect_api_url(settings, environ, progress))
+
+
+add_examples(
+    pool_app,
+    {
+        "create": ("kinetic pool create", "kinetic pool create --namespace research --yes"),
+        "show": ("kinetic pool show",),
+    },
+)

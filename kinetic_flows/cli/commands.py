@@ -145,7 +145,12 @@ COMMANDS: Mapping[str, Command] = {
     "ui": Command(
         where="server:ui",
         group=PREFECT,
-        help="Open the UI of the background Prefect server, without typing its password.",
+        help=(
+            "Open the Prefect UI; the background server's without typing its password."
+            "\n\n"
+            "With PREFECT_API_URL set it is that API's, else the background server's, which is "
+            "started if need be."
+        ),
         examples=("kinetic ui", "kinetic ui 9229eced", "kinetic ui --no-browser"),
     ),
     "prefect": Command(

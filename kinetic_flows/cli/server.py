@@ -5,16 +5,22 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.examples import add_examples
-from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_record import ServerRecord
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import load_settings, process_environment
+
+if TYPE_CHECKING:
+    from kinetic_flows.cli import web
+else:
+    # What does without Prefect is told at once.
+    web = LazyModule("kinetic_flows.cli.web")
 
 server_app = App(name="server", help_format="markdown", help_epilogue="")
 
@@ -104,7 +110,10 @@ def env(*, shell: Shell = "sh", as_json: Json = False) -> None:
 
 
 def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> None:
-    """Open the UI of the background Prefect server, without typing its password.
+    """Open the Prefect UI; the background server's without typing its password.
+
+    With PREFECT_API_URL set it is that API's, else the background server's, which is started if
+    need be.
 
     Args:
         run_id: Open the page of this run, of any Prefect API: its id, or the part of it that is
@@ -112,21 +121,17 @@ def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> Non
         browser: Whether to open a browser; else only the link is printed.
         password: Print the password too, for a page that asks for it.
     """
-    server = _server()
-    page, link = page_of(run_id) if run_id else _start_page(server)
+    page, link = web.page_of(run_id) if run_id else web.start_page(_say)
     print(f"UI:   {page}")
     if link != page:
         print(f"link: {link} (opens it once, within two minutes)")
     if password:
-        record = server.ensure(_say)
-        print(f"password: {server.environment(record).get('PREFECT_API_AUTH_STRING', 'none')}")
+        server = _server()
+        record = server.status()
+        known = server.environment(record) if record and link != page else {}
+        print(f"password: {known.get('PREFECT_API_AUTH_STRING', 'none')}")
     if browser:
-        open_page(link)
-
-
-def _start_page(server: BackgroundServer) -> tuple[str, str]:
-    record = server.ensure(_say)
-    return record.ui_url, server.sign_in_url(record, "/")
+        web.open_page(link)
 
 
 def _described(record: ServerRecord | None) -> dict[str, object]:

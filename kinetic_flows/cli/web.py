@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Callable
 from uuid import UUID
 
 from kinetic_flows.clients.prefect.access import known_api_url
+from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
@@ -34,6 +36,23 @@ def page_of(run_id: str) -> tuple[str, str]:
     if record is None or record.api_url != api_url:
         return page, page
     return page, server.sign_in_url(record, f"/runs/flow-run/{found}")
+
+
+def start_page(on_start: Callable[[str], None]) -> tuple[str, str]:
+    """Return the first page of the UI, and the link that opens it without a password.
+
+    Args:
+        on_start: Told that the background server is started, where no API is configured.
+    """
+    environ = process_environment()
+    server = BackgroundServer(load_settings(environ).home, environ)
+    known = known_api_url(environ)
+    if known and not server.recognize(known):
+        with connect(known) as api:
+            page = api.ui_url or known
+        return page, page
+    record = server.ensure(on_start)
+    return record.ui_url, server.sign_in_url(record, "/")
 
 
 def _is_whole(run_id: str) -> bool:

@@ -69,6 +69,17 @@ def test_runs_in_the_database_of_a_server_that_is_stopped_are_not_said_to_be_non
     assert not (home / "prefect" / "server.json").exists()
 
 
+def test_the_ui_of_a_configured_api_is_opened_and_no_server_started(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api")
+    code, out, _ = _run(capsys, "ui", "--no-browser")
+    assert (code, out) == (0, "UI:   http://prefect.example:4200\n")
+    page = f"http://prefect.example:4200/runs/flow-run/{RUN}"
+    assert _run(capsys, "ui", RUN, "--no-browser")[1] == f"UI:   {page}\n"
+    assert not (home / "prefect").exists()
+
+
 def test_json_and_json_lines_do_not_go_together(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
