@@ -6,13 +6,12 @@ import webbrowser
 from collections.abc import Callable
 from uuid import UUID
 
+from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.runs.find import full_id
-from kinetic_flows.runs.session import own_session
 
 
 def page_of(run_id: str) -> tuple[str, str]:
@@ -23,19 +22,22 @@ def page_of(run_id: str) -> tuple[str, str]:
 
     Raises:
         RunNotFoundError: No run fits, or several do.
+        PrefectServerError: No API is configured, and the background server does not run.
     """
-    environ = process_environment()
-    server = BackgroundServer(load_settings(environ).home, environ)
-    record = server.status()
-    if record and not known_api_url(environ) and _is_whole(run_id):
-        path = f"/runs/flow-run/{run_id}"
-        return f"{record.ui_url}{path}", server.sign_in_url(record, path)
-    with own_session(NullProgress()) as session:
-        found = full_id(run_id, session.api)
-        page, api_url = session.api.run_url(found), session.api.url
-    if record is None or record.api_url != api_url:
+    server, other = _api()
+    if other:
+        with connect(other) as api:
+            page = api.run_url(full_id(run_id, api))
         return page, page
-    return page, server.sign_in_url(record, f"/runs/flow-run/{found}")
+    record = server.status()
+    if record is None:
+        require_something_to_read()
+        record = server.ensure()
+    if not _is_whole(run_id):
+        with connect(record.api_url) as api:
+            run_id = full_id(run_id, api)
+    path = f"/runs/flow-run/{run_id}"
+    return f"{record.ui_url}{path}", server.sign_in_url(record, path)
 
 
 def start_page(on_start: Callable[[str], None]) -> tuple[str, str]:
@@ -44,15 +46,21 @@ def start_page(on_start: Callable[[str], None]) -> tuple[str, str]:
     Args:
         on_start: Told that the background server is started, where no API is configured.
     """
-    environ = process_environment()
-    server = BackgroundServer(load_settings(environ).home, environ)
-    known = known_api_url(environ)
-    if known and not server.recognize(known):
-        with connect(known) as api:
-            page = api.ui_url or known
+    server, other = _api()
+    if other:
+        with connect(other) as api:
+            page = api.ui_url or other
         return page, page
     record = server.ensure(on_start)
     return record.ui_url, server.sign_in_url(record, "/")
+
+
+def _api() -> tuple[BackgroundServer, str | None]:
+    """Return the background server, and the API that is configured in its place, if one is."""
+    environ = process_environment()
+    server = BackgroundServer(load_settings(environ).home, environ)
+    known = known_api_url(environ)
+    return server, known if known and not server.recognize(known) else None
 
 
 def _is_whole(run_id: str) -> bool:
