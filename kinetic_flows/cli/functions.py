@@ -60,7 +60,7 @@ def run(
     if detach:
         print_launched(launched, as_json=as_json)
     else:
-        print_value(launched, as_json=True)
+        print_value(launched, as_json=True, ends_with_us=True)
 
 
 def parse_call(

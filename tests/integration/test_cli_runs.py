@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -131,6 +133,30 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     cleaned = _json(command("runs", "cleanup", "--older-than-days", "0", "--dry-run", "--json"))
     assert {run["id"], done["id"]} <= set(cleaned["runs"])
     assert cleaned["removed"] is False
+
+
+def test_ctrl_c_cancels_a_call_whose_value_is_wanted_as_a_document(
+    project: Project, command: Command, prefect_api_url: str, tmp_path: Path
+) -> None:
+    kinetic_command = str(Path(sys.executable).with_name("kinetic"))
+    words = ["run", "cli_functions.py:steps", str(tmp_path / "x"), "1", "--json"]
+    call = subprocess.Popen(
+        [kinetic_command, *words],
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert call.stderr is not None
+    shown = iter(call.stderr.readline, "")
+    assert any("step 0" in line for line in shown)
+    call.send_signal(signal.SIGINT)
+    out, err = call.communicate(timeout=60)
+    assert (call.returncode, out) == (130, "")
+    assert "was cancelled" in err
+    assert "Traceback" not in err
+    (newest,) = _json(command("runs", "ls", "--name", "steps", "--limit", "1", "--json"))
+    assert newest["state"] == "Cancelled"
 
 
 def test_bad_arguments_are_refused_with_a_hint(command: Command, prefect_api_url: str) -> None:
