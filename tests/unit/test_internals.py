@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import kinetic_flows
+from kinetic_flows.clients.prefect.internals import WORKERS_VIEW
 
 ROOT = Path(kinetic_flows.__file__).parents[1]
 UPSTREAM = (ROOT / "docs/upstream.md").read_text(encoding="utf-8")
@@ -61,6 +62,12 @@ NAMES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "kubernetes_asyncio.client.ApiClient.update_params_for_auth": (
         "kubernetes-asyncio",
         lambda f: {"headers", "auth_settings"} <= set(parameters(f)),
+    ),
+    "prefect.server.api.collections.KNOWN_VIEWS": ("prefect", lambda views: WORKERS_VIEW in views),
+    "prefect.server.api.collections.get_collection_view": (
+        "prefect",
+        # Which address is asked, and what is read when that fails.
+        lambda f: {"KNOWN_VIEWS", "__file__"} <= set(f.__code__.co_names),
     ),
     "kubernetes_asyncio.client.rest.RESTClientObject.request": (
         "kubernetes-asyncio",

@@ -9,9 +9,12 @@ import pytest
 
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings.settings import (
+    TRACKING,
     PlatformName,
     captured_environment,
     load_settings,
+    process_environment,
+    track_nobody,
 )
 from kinetic_flows.platforms.choose import PLATFORMS
 
@@ -76,3 +79,18 @@ def test_captured_variables_are_returned_and_missing_ones_named() -> None:
     assert captured_environment(("WANTED",), environ) == {"WANTED": "value"}
     with pytest.raises(ConfigurationError, match="ABSENT"):
         captured_environment(("WANTED", "ABSENT"), environ)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "value"),
+    [({}, "1"), ({"DO_NOT_TRACK": "0"}, "0"), ({"PREFECT_SERVER_ANALYTICS_ENABLED": "1"}, None)],
+)
+def test_prefect_tells_nobody_unless_the_person_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], value: str | None
+) -> None:
+    for name in TRACKING:
+        monkeypatch.delenv(name, raising=False)
+    for name, text in chosen.items():
+        monkeypatch.setenv(name, text)
+    track_nobody()
+    assert process_environment().get("DO_NOT_TRACK") == value

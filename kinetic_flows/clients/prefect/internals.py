@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SENDING_LOGGERS = ("prefect.events.clients", "prefect._internal.concurrency")
 """Loggers of Prefect's threads that send logs and events, which complain for each one."""
 
+WORKERS_VIEW = "aggregate-worker-metadata"
+"""What Prefect's server calls its list of types of workers."""
+
 HTTP_UNAVAILABLE = 503
 BUSY_RETRY_SECONDS = (0.05, 0.3, 1.0, 3.0, 8.0)
 """Pauses before each further try of a request that the server was too busy for."""
@@ -31,9 +34,15 @@ _first_import = threading.Lock()
 
 
 def server_application() -> Any:
-    """Return the application of Prefect's server as its own program runs it."""
+    """Return the application of Prefect's server as its own program runs it.
+
+    Which types of workers there are it knows from the list that ships with it; it would ask GitHub
+    for a newer one whenever a worker starts or a page asks (3.8.8).
+    """
+    from prefect.server.api import collections
     from prefect.server.api.server import create_app
 
+    collections.KNOWN_VIEWS = {**collections.KNOWN_VIEWS, WORKERS_VIEW: ""}
     # Final: the only one of this process, of which Prefect then keeps less in memory.
     return create_app(final=True)
 

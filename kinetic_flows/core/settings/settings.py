@@ -38,6 +38,9 @@ from kinetic_flows.core.settings.table import (
 )
 from kinetic_flows.core.settings.variables import unknown_variables
 
+TRACKING = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")
+"""Variables by which people choose whether Prefect may tell of their use of it."""
+
 PlatformName = Literal["local", "gke"]
 
 
@@ -302,6 +305,16 @@ def is_debugging() -> bool:
     """Whether errors show everything: `KINETIC_DEBUG`, which no wrong value may make an error."""
     word = os.environ.get("KINETIC_DEBUG", "").strip().lower()
     return word not in ("", *check.NO)
+
+
+def track_nobody() -> None:
+    """Have Prefect send nothing about this process to anybody, unless the person has chosen.
+
+    It asks for these variables when it is imported, and later for each event, see
+    https://docs.prefect.io/v3/concepts/telemetry. What this process starts inherits the choice.
+    """
+    if not any(name in os.environ for name in TRACKING):
+        os.environ["DO_NOT_TRACK"] = "1"
 
 
 def captured_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
