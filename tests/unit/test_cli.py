@@ -231,6 +231,27 @@ def test_server_env_is_for_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     password = read_auth_string(tmp_path / "home" / "prefect")
     assert shown.stdout.split() == ["http://127.0.0.1:4300/api", password]
+    assert _run("server", "env", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "PREFECT_API_URL": "http://127.0.0.1:4300/api",
+        "PREFECT_API_AUTH_STRING": password,
+    }
+
+
+@pytest.mark.usefixtures("background_server")
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("fish", "set -gx PREFECT_API_URL http://127.0.0.1:4300/api"),
+        ("csh", "setenv PREFECT_API_URL http://127.0.0.1:4300/api;"),
+        ("powershell", "$Env:PREFECT_API_URL = 'http://127.0.0.1:4300/api'"),
+    ],
+)
+def test_server_env_is_for_other_shells_too(
+    shell: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("server", "env", "--shell", shell) == 0
+    assert capsys.readouterr().out.splitlines()[0] == line
 
 
 RUN_ID = "0d2c6c69-23b8-432c-96c1-90dc74d0f11a"
