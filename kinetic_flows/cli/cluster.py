@@ -23,6 +23,7 @@ from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
 
 if TYPE_CHECKING:
+    from kinetic_flows.clients.google import login
     from kinetic_flows.clients.kubernetes import access
     from kinetic_flows.clients.kubernetes import client as kubernetes
     from kinetic_flows.platforms.gke import platform, work_pool
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 else:
     # Neither the list of accelerators nor `--help` needs them.
     access = LazyModule("kinetic_flows.clients.kubernetes.access")
+    login = LazyModule("kinetic_flows.clients.google.login")
     kubernetes = LazyModule("kinetic_flows.clients.kubernetes.client")
     platform = LazyModule("kinetic_flows.platforms.gke.platform")
     work_pool = LazyModule("kinetic_flows.platforms.gke.work_pool")
@@ -50,7 +52,11 @@ def open_cluster(settings: Settings) -> Iterator[kubernetes.KubernetesClient]:
     cloud, gke = settings.cloud, None
     if cloud:
         gke = platform.gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
-    client = kubernetes.KubernetesClient(access.find_access(process_environment(), gke))
+    found = access.find_access(process_environment(), gke)
+    if isinstance(found, access.GkeCluster) and found.credentials is None:
+        # Said at once, and not after the seconds for which a cluster is waited for.
+        login.require_login(found.project)
+    client = kubernetes.KubernetesClient(found)
     try:
         yield client
     finally:

@@ -9,13 +9,13 @@ from typing import Any
 from kinetic_flows.clients.prefect.labels import PLATFORM_LABEL, retry_tag
 from kinetic_flows.clients.prefect.records import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.state_history import FlowRunHistory, StateRecord
+from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.core.display import for_line, for_terminal, labelled
 from kinetic_flows.core.moments import ago, local, took
 from kinetic_flows.runs.description import described
 from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
-from kinetic_flows.runs.timings import PHASES
 
 Row = tuple[str, str]
 

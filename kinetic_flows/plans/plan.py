@@ -52,12 +52,15 @@ class PastRuns:
         median_seconds: Half of them took less.
         last_seconds: How long the last one took.
         last_ended: When it ended.
+        phases: The median of each phase of a run that is known, by `plan`, `lock`, `build`,
+            `upload`, `wait` (of which `node` and `pull`), `fetch`, `install` and `run`.
     """
 
     count: int
     median_seconds: float
     last_seconds: float
     last_ended: datetime
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @public

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
@@ -17,6 +18,9 @@ Row = tuple[str, str]
 
 LARGEST = 3
 """How many files are named where not all are listed."""
+
+NOTICED_SECONDS = 0.5
+"""Phases that took less are not told."""
 
 LONGEST_VALUE = 60
 """How much of a variable's value is shown."""
@@ -183,8 +187,12 @@ def _shortened(value: str) -> str:
 
 
 def _times(plan: RunPlan) -> Iterator[Row]:
-    if plan.past:
-        yield "took", _took(plan.past)
+    if plan.past is None:
+        return
+    yield "took", _took(plan.past)
+    known = [(phase, took) for phase, took in plan.past.phases.items() if took >= NOTICED_SECONDS]
+    if known:
+        yield "phases", ", ".join(f"{PHASES[phase]} {duration(took)}" for phase, took in known)
 
 
 def _took(past: PastRuns) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.manifest import decode_manifest
 from kinetic_flows.core.environment import ImageRequest
@@ -215,4 +216,9 @@ def _past(took: Sequence[Took]) -> PastRuns | None:
         median_seconds=median(each.seconds for each in took),
         last_seconds=took[0].seconds,
         last_ended=took[0].ended,
+        phases={
+            phase: median(each.phases[phase] for each in took if phase in each.phases)
+            for phase in PHASES
+            if any(phase in each.phases for each in took)
+        },
     )

@@ -18,7 +18,7 @@ from kinetic_flows.clients.prefect.labels import (
     RETRY_LABEL,
 )
 from kinetic_flows.clients.prefect.records import RunRecord
-from kinetic_flows.runs.timings import timings_of
+from kinetic_flows.clients.prefect.timings import timings_of
 
 _VALUE = re.compile(r"^returned (\S+: )?")
 

@@ -15,6 +15,7 @@ from kinetic_flows.clients.prefect.labels import (
     JOB_LABEL,
     cache_tag,
 )
+from kinetic_flows.clients.prefect.timings import seconds_labels
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.errors import KineticError, RunCancelled
 from kinetic_flows.core.job import (
@@ -47,7 +48,6 @@ from kinetic_flows.runs.flow_run import (
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash
-from kinetic_flows.runs.timings import seconds_labels
 
 OnCreated = Callable[[RunTicket], None]
 

@@ -15,6 +15,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
+from kinetic_flows.clients.prefect.timings import without_seconds
 from kinetic_flows.code.call_names import retried_name
 from kinetic_flows.code.origin import caller
 from kinetic_flows.core.accelerators import parse_accelerator
@@ -41,7 +42,6 @@ from kinetic_flows.runs.launch import PlannedRun, launch_planned
 from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_user
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
-from kinetic_flows.runs.timings import without_seconds
 
 _OF_ONE_LAUNCH = (DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL)
 

@@ -287,8 +287,8 @@ def test_a_prebuilt_base_gets_the_packages_when_it_starts(
     assert describe(1_000_000) == "1.0 million"
 
     shown = capfd.readouterr()
-    assert "installing 1 of the project's" in shown.out
-    assert "+ humanize==4.12.3" in shown.out
+    assert "installing 1 of the project's" in shown.err
+    assert "+ humanize==4.12.3" in shown.err
     assert len(loopback_cloud.builds.builds) == builds
     assert describe(2_000_000) == "2.0 million"
     assert "upload-dependencies" in capfd.readouterr().err

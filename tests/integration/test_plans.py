@@ -87,6 +87,7 @@ def test_a_plan_says_where_from_which_image_with_what_and_how_long_the_last_run_
     assert after.cached
     assert after.past.count == 1
     assert after.past.last_seconds > 0
+    assert {"lock", "build", "upload", "run"} <= after.past.phases.keys()
     assert "took  " in after.explain()
     assert {"HOME", "USER"} <= {item.name for item in after.variables if item.source == "kinetic"}
     other = planned.with_options(accelerator="t4").plan()

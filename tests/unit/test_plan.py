@@ -79,7 +79,13 @@ WHOLE = replace(
         PlannedVariable(name="DATASET", value="s3://cats", source="capture_env_vars"),
     ),
     captured=("RATES (dict)",),
-    past=PastRuns(count=3, median_seconds=754, last_seconds=7500, last_ended=ENDED),
+    past=PastRuns(
+        count=3,
+        median_seconds=754,
+        last_seconds=7500,
+        last_ended=ENDED,
+        phases={"upload": 0.1, "wait": 62.0, "node": 40.0, "install": 5.25, "run": 740.0},
+    ),
     builds=PastRuns(count=1, median_seconds=95, last_seconds=95, last_ended=ENDED),
 )
 
@@ -115,6 +121,8 @@ def test_a_plan_answers_where_on_what_from_which_image_with_which_files_and_how_
         "        captured  RATES (dict)\n"
         "\n"
         "            took  12 min 34 s (median of the last 3 times), 2 h 5 min last\n"
+        "          phases  waited to start 1 min 2 s, of that, for a node 40 s, installed 5.2 s,"
+        " ran 12 min 20 s\n"
         "\n"
         "            note  there is no work pool yet\n"
         f"        left out  {LEFT_OUT}\n"

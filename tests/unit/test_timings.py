@@ -9,8 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.clients.prefect.timings import (
+    PHASES,
+    seconds_labels,
+    timings_of,
+    without_seconds,
+)
 from kinetic_flows.flows.step_times import timed, timed_steps
-from kinetic_flows.runs.timings import PHASES, seconds_labels, timings_of, without_seconds
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from kinetic_flows.clients.prefect import sdk
@@ -12,6 +12,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi, connect
 from kinetic_flows.clients.prefect.errors import translated
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE
 from kinetic_flows.clients.prefect.records import RunQuery
+from kinetic_flows.clients.prefect.timings import timings_of
 
 LOOK_BACK = 10
 """How many of the last runs, and of the last builds, are looked at."""
@@ -26,10 +27,12 @@ class Took:
     Attributes:
         seconds: From its start to its end.
         ended: When it ended.
+        phases: How long each phase of it took, of a run, by the names of `timings.PHASES`.
     """
 
     seconds: float
     ended: datetime
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @contextmanager
@@ -63,7 +66,11 @@ class RunHistory:
         """
         query = RunQuery(flow=function, state_name="Completed", tag=accelerator)
         return tuple(
-            Took(seconds=(run.ended - run.started).total_seconds(), ended=run.ended)
+            Took(
+                seconds=(run.ended - run.started).total_seconds(),
+                ended=run.ended,
+                phases=timings_of(run),
+            )
             for run in self._api.find_runs(query, limit=LOOK_BACK)
             if run.started and run.ended
         )
