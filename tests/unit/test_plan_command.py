@@ -113,6 +113,7 @@ def test_on_a_terminal_lines_are_no_wider_than_it_and_go_on_below_themselves(
 ) -> None:
     # Without what readline adds to this process's own variables behind Python's back.
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environ["KINETIC_PROGRESS"] = "quiet"
     command = pexpect.spawn(
         str(Path(sys.executable).with_name("kinetic")),
         ["plan", "plan_job.py:train"],
