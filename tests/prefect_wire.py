@@ -33,6 +33,7 @@ class PrefectWire:
         delay_seconds: How long each answer takes.
         parameters: The flow run's parameters.
         name: The flow run's name.
+        labels: Labels that were added to the flow run's.
     """
 
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -46,6 +47,7 @@ class PrefectWire:
     delay_seconds: float = 0.0
     parameters: dict[str, Any] = field(default_factory=dict)
     name: str = "train()"
+    labels: dict[str, Any] = field(default_factory=dict)
     url: str = ""
 
     @property
@@ -91,6 +93,9 @@ class PrefectWire:
             return 201, None
         if path.endswith("/set_state"):
             return 201, self._set_state(body["state"])
+        if method == "PATCH" and path.endswith("/labels"):
+            self.labels |= body
+            return 204, None
         if method == "PATCH":
             self.name = body["name"]
             return 204, None

@@ -30,6 +30,7 @@ from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import is_preparing, store_label, synced_record, ticket_of
+from kinetic_flows.runs.timings import timings_of
 from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:
@@ -227,6 +228,16 @@ class Run(Generic[R]):
         return self._outputs
 
     @at_api_boundary
+    def timings(self) -> dict[str, float]:
+        """Return how many seconds each phase of the run took, in their order, as far as known.
+
+        `plan`, `lock`, `build` and `upload` are its client's; `wait` is until its process began,
+        of which on Kubernetes `node` and `pull` are parts where they took some time; `fetch` and
+        `install` are what comes before the function, and `run` is the function.
+        """
+        with self._sessions.session() as session:
+            return timings_of(session.api.read_run(self.id))
+
     def as_future(self) -> PrefectFuture[R]:
         """Return a Prefect future of the run, for the flow that this is called in.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
@@ -139,6 +139,7 @@ class Observation:
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
         is_outdated: Whether the cluster answers no more: the process may have ended.
+        waits: How many seconds its pod waited, by phase; empty where that is not known.
     """
 
     phase: Phase
@@ -148,6 +149,7 @@ class Observation:
     output: bytes = b""
     position: int = 0
     is_outdated: bool = False
+    waits: Mapping[str, float] = field(default_factory=dict)
 
 
 class Processes(Protocol):

@@ -21,6 +21,8 @@ HOST_VARIABLE = "JOB_COMPLETION_INDEX"
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
 
+RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
+
 
 def identified(job: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return a job with everything filled in that its run's id decides.
@@ -121,3 +123,19 @@ def check_python(wanted: str) -> None:
             f"the call was made by Python {wanted}, the image has Python {here}; use an image "
             f"with Python {wanted}, or call from Python {here}",
         )
+
+
+def run_key(environ: Mapping[str, str]) -> str:
+    """Return the key that signs the run's result.
+
+    Raises:
+        Fault: There is none.
+    """
+    key = environ.get(RUN_KEY_VARIABLE, "")
+    try:
+        bytes.fromhex(key)
+    except ValueError:
+        key = ""
+    if not key:
+        raise Fault(EXIT_BAD_LAUNCH, f"{RUN_KEY_VARIABLE} must be set, in hexadecimal")
+    return key

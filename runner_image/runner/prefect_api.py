@@ -98,6 +98,11 @@ class PrefectApi:
             raise ApiError("it answers without parameters; is it a Prefect API?", is_final=True)
         return str(answer.get("name") or ""), parameters
 
+    def label(self, labels: Mapping[str, float], timeout_seconds: float) -> None:
+        """Add labels to the flow run's."""
+        path = f"flow_runs/{self._flow_run_id}/labels"
+        self._send("PATCH", path, dict(labels), timeout_seconds)
+
     def rename(self, name: str, timeout_seconds: float) -> None:
         """Give the flow run a name."""
         self._send("PATCH", f"flow_runs/{self._flow_run_id}", {"name": name}, timeout_seconds)

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .endings import State
 from .marks import RUNNER_LOGGER
@@ -35,6 +35,9 @@ the API has answered: it has, it has not been asked yet or has not answered yet,
 WARNING = 30
 """As `logging` has it."""
 
+UPDATE_SECONDS = 2.0
+"""How long a name or labels may take to be told."""
+
 CANCELLED_TYPES = ("CANCELLING", "CANCELLED")
 
 
@@ -48,6 +51,9 @@ class SilentReporter:
         """Do nothing."""
 
     def rename(self, before: str, name: str) -> None:
+        """Do nothing."""
+
+    def label(self, labels: Mapping[str, float]) -> None:
         """Do nothing."""
 
     def entry(self, text: str, level: int, logger: str) -> None:
@@ -79,7 +85,7 @@ class Reporter:
         self._changed = threading.Condition()
         self._states: deque[State] = deque()
         self._final: State | None = None
-        self._name: str | None = None
+        self._updates: deque[Callable[[float], None]] = deque()
         self._lines = _WaitingLines()
         self._deadline: float | None = None
         self._is_cancelling = False
@@ -101,10 +107,17 @@ class Reporter:
 
     def rename(self, before: str, name: str) -> None:
         """Ask for a name for the flow run, unless it has one that somebody has given it."""
-        if not is_made_up(before):
-            return
+        if is_made_up(before):
+            self._update(lambda timeout: self._api.rename(name, timeout))
+
+    def label(self, labels: Mapping[str, float]) -> None:
+        """Ask for labels to be added to the flow run's."""
+        if labels:
+            self._update(lambda timeout: self._api.label(labels, timeout))
+
+    def _update(self, update: Callable[[float], None]) -> None:
         with self._changed:
-            self._name = name
+            self._updates.append(update)
             self._changed.notify()
 
     def entry(self, text: str, level: int, logger: str) -> None:
@@ -149,7 +162,7 @@ class Reporter:
                 is_done = bool(self._deadline) and not batch and not state
             if is_done:
                 return
-            self._attempt_name()
+            self._attempt_update()
             if batch:
                 self._attempt_batch(batch)
             if state:
@@ -167,7 +180,7 @@ class Reporter:
     def _is_due(self) -> bool:
         return bool(
             self._states
-            or self._name
+            or self._updates
             or self._deadline
             or self._lines_are_due()
             or time.monotonic() >= self._next_poll
@@ -219,13 +232,20 @@ class Reporter:
                 else:
                     self._final = None
 
-    def _attempt_name(self) -> None:
-        """Send a new name, if there is one: once only, when the run has ended."""
-        name = self._name
-        if name is None:
+    def _attempt_update(self) -> None:
+        """Tell what a person would like to know of the run; nothing else waits for it long."""
+        if not self._updates or self._states:
             return
-        if self._attempt(lambda timeout: self._api.rename(name, timeout)) or self._deadline:
-            self._name = None
+        if self._deadline and self._is_reachable is False:
+            self._updates.clear()
+            return
+        try:
+            self._updates[0](UPDATE_SECONDS)
+        except ApiError as error:
+            if not error.is_final and not self._deadline:
+                self._backoff_seconds = max(self._backoff_seconds, LAST_BACKOFF_SECONDS / 2)
+                return
+        self._updates.popleft()
 
     def _poll(self, timeout_seconds: float) -> None:
         self._next_poll = time.monotonic() + POLL_SECONDS

@@ -41,19 +41,26 @@ from .endings import (
     terminated,
 )
 from .fetching import fetch_to_file, in_parallel
-from .identity import check_python, host_number, host_variables, identified
+from .identity import (
+    RUN_KEY_VARIABLE,
+    check_python,
+    host_number,
+    host_variables,
+    identified,
+    run_key,
+)
 from .interrupts import Interrupted, Interrupts
 from .marks import STDERR_MARK
 from .naming import run_name
 from .output import Output
 from .parameters import read_call
+from .phases import Phases
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
 from .slices import Slice
 from .stores import open_store
 from .storing import store_patiently
 
-RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE"}
@@ -71,7 +78,7 @@ class Supervisor:
 
     def __init__(self, launch: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         self._job = identified(_read_job(launch["job"]), environ)
-        self._run_key = _run_key(environ)
+        self._run_key = run_key(environ)
         self._host = host_number(self._job["hosts"], environ)
         self._environ = environ
         self._archive: str = launch["path"]
@@ -222,20 +229,26 @@ class Supervisor:
         workspace = os.path.join(self._scratch, "workspace")
         os.mkdir(workspace)
         payload = os.path.join(self._scratch, "payload.pkl")
-        fetch_to_file(self._store, self._job["payload"], payload)
+        phases = Phases()
+        with phases.measure("fetch"):
+            fetch_to_file(self._store, self._job["payload"], payload)
         code, requirements = self._job["code"], self._job["requirements"]
         distributions = packages = None
         if code:
             from .restoring import restore_code, write_distributions
 
-            restore_code(self._store, code, workspace, self._scratch)
+            with phases.measure("fetch"):
+                restore_code(self._store, code, workspace, self._scratch)
             distributions = write_distributions(code, self._scratch)
         if requirements:
             from .requirements import install_requirements
 
-            packages = install_requirements(
-                self._store, requirements, self._scratch, self._output.say
-            )
+            with phases.measure("install"):
+                packages = install_requirements(
+                    self._store, requirements, self._scratch, self._output.say
+                )
+        if self._host == 0:
+            self._reporter.label(phases.labels())
         self._output.show_paths(workspace, places_of(code)["root"])
         return {
             **places_of(code),
@@ -383,14 +396,3 @@ def _read_job(data: bytes) -> dict[str, Any]:
         message = f"the job is of version {version!r}, its runner of {JOB_VERSION}"
         raise Fault(EXIT_BAD_LAUNCH, message)
     return job
-
-
-def _run_key(environ: Mapping[str, str]) -> str:
-    key = environ.get(RUN_KEY_VARIABLE, "")
-    try:
-        bytes.fromhex(key)
-    except ValueError:
-        key = ""
-    if not key:
-        raise Fault(EXIT_BAD_LAUNCH, f"{RUN_KEY_VARIABLE} must be set, in hexadecimal")
-    return key

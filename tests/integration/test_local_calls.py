@@ -429,6 +429,9 @@ def test_a_run_is_known_by_its_functions_name(functions: ModuleType) -> None:
     run = functions.add.submit(1, 2)
     named = functions.add.with_options(name="nightly-sum").submit(1, 2)
     assert kinetic.attach(run.id).name == run.name == "add(left=1, right=2)"
+    assert kinetic.attach(run.id[:8]).function == run.function == "add"
+    assert run.wait().timings().keys() >= {"plan", "lock", "upload", "wait", "run"}
+    assert run.id in {each.id for each in kinetic.list_runs(function="add", mine=True)}
     assert [listed.id for listed in kinetic.list_runs(name="nightly-s", limit=1)] == [named.id]
 
 

@@ -134,6 +134,7 @@ def test_a_deployment_runs_with_parameters_that_are_checked_and_gives_its_result
     assert (deployment.name, deployment.change) == ("train/nightly", "created")
     run = deployment.run(steps=4)
     assert run.result(timeout_seconds=120) == 2.0
+    assert run.name == "train(rate=0.5, steps=4)"
     assert run.logs()[-1] == "training for 4 steps"
     assert run.state == "Completed"
     assert kinetic.attach(run.id).result() == 2.0
@@ -155,6 +156,7 @@ def test_prefects_own_command_runs_a_deployment_and_refuses_what_does_not_fit(
     assert done.returncode == 0, done.stdout + done.stderr
     (run, *_) = kinetic.list_runs(state="completed", limit=1)
     assert run.result() == 3.0
+    assert run.name == "train(rate=0.5, steps=6)", "its runner has named it"
     refused = prefect("deployment", "run", "train/by-command", "-p", 'steps="many"')
     assert refused.returncode != 0
     assert "many" in refused.stdout + refused.stderr

@@ -15,11 +15,13 @@ from kinetic_flows.runner_image.runner import (
     contract,
     endings,
     identity,
+    phases,
     restoring,
     stores,
 )
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
+from kinetic_flows.clients.prefect.labels import SECONDS_LABEL
 from kinetic_flows.code.manifest import Entry, encode_manifest
 from kinetic_flows.code.packs import Contents, Member, archive
 from kinetic_flows.core import job, object_names
@@ -34,6 +36,7 @@ from kinetic_flows.core.envelope import (
 )
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.runs.timings import PHASES
 
 KEY, RUN = "ab" * 32, "run-1"
 
@@ -102,6 +105,16 @@ def test_what_the_runner_writes_is_where_the_client_looks_and_cleans() -> None:
         contract.slice_start_object(RUN, 1),
     ):
         assert name.startswith(f"{object_names.RUNS}/{RUN}/")
+
+
+def test_both_sides_label_a_runs_phases_alike() -> None:
+    assert phases.LABEL == SECONDS_LABEL
+    told = phases.Phases()
+    with told.measure("fetch"), told.measure("install"):
+        pass
+    assert told.labels() == {}, "what takes no time is not told"
+    told.add("install", 2.0)
+    assert {name.removeprefix(SECONDS_LABEL) for name in told.labels()} <= PHASES.keys()
 
 
 def test_every_status_has_a_state_and_an_exit_code() -> None:

@@ -241,3 +241,28 @@ def test_what_ended_a_run_tells_whether_another_call_may_get_further(last_pod, r
     status = evaluate(RunView(job=job(("Failed", reason), limit=0), pods=(last_pod,)))
     assert status.phase is Phase.FAILED
     assert status.is_lasting is is_lasting
+
+
+def running(scheduled: str, begun: str, created: str = NOON) -> dict[str, Any]:
+    return pod(
+        "Running",
+        created,
+        conditions=[{"type": "PodScheduled", "status": "True", "lastTransitionTime": scheduled}],
+        containerStatuses=[{"state": {"running": {"startedAt": begun}}}],
+    )
+
+
+def test_a_run_says_how_long_it_waited_for_a_node_and_for_its_image() -> None:
+    begun = running("2026-01-01T12:01:30Z", "2026-01-01T12:02:00Z")
+    assert evaluate(RunView(job=job(), pods=(begun,))).waits == {"node": 90.0, "pull": 30.0}
+
+
+def test_a_pod_that_replaces_another_waits_from_its_own_creation_on() -> None:
+    begun = running("2026-01-01T17:00:05Z", "2026-01-01T17:00:06Z", created=FIVE)
+    view = RunView(job=job(failed=1), pods=(preempted(), begun))
+    assert evaluate(view).waits == {"node": 5.0, "pull": 1.0}
+
+
+def test_what_a_pod_does_not_say_is_not_known() -> None:
+    assert evaluate(RunView(job=job(), pods=(pod("Running"),))).waits == {}
+    assert evaluate(RunView(job=job(), pods=(pod("Pending"),))).waits == {}

@@ -8,7 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from kinetic_flows.runner_image.runner.endings import State
 from kinetic_flows.runner_image.runner.parameters import converted, with_parameters
+from kinetic_flows.runner_image.runner.prefect_api import PrefectApi
+from kinetic_flows.runner_image.runner.reporter import Reporter
 
 from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.job import EXIT_PARAMETERS_UNAVAILABLE, EXIT_PAYLOAD_UNREADABLE
@@ -83,6 +86,29 @@ def test_a_run_that_a_worker_started_is_called_with_its_parameters(tmp_path: Pat
     assert {path.split("/")[3] for _, path, _ in prefect.requests if "flow_runs" in path} == {
         RUN_ID
     }
+
+
+def test_phases_that_take_time_are_told_before_the_function_begins() -> None:
+    with serve() as prefect:
+        reporter = Reporter(PrefectApi(prefect.url, RUN_ID, {}), lambda: None, lambda _: None)
+        reporter.start()
+        reporter.set_state(State("RUNNING", "Running"))
+        reporter.label({"kinetic.seconds.install": 12.5})
+        reporter.finish(State("COMPLETED", "Completed"))
+        assert prefect.labels == {"kinetic.seconds.install": 12.5}
+        assert prefect.state_names == ["Running", "Completed"]
+
+
+def test_a_server_that_takes_no_labels_gets_the_state_all_the_same() -> None:
+    warnings: list[str] = []
+    with serve() as prefect:
+        prefect.failures = {f"/api/flow_runs/{RUN_ID}/labels": [404]}
+        reporter = Reporter(PrefectApi(prefect.url, RUN_ID, {}), lambda: None, warnings.append)
+        reporter.start()
+        reporter.label({"kinetic.seconds.install": 12.5})
+        reporter.finish(State("COMPLETED", "Completed"))
+        assert prefect.state_names == ["Completed"]
+    assert warnings == []
 
 
 @pytest.mark.parametrize(

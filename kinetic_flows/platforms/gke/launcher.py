@@ -226,6 +226,7 @@ class KubernetesLauncher:
             reason=self._reason(status),
             is_lasting=status.is_lasting,
             is_outdated=not status.phase.is_final and self._trouble() is not None,
+            waits=status.waits,
         )
         if position is None:
             return seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from kinetic_flows.platforms.gke.ending import (
     restarts_allowed,
 )
 from kinetic_flows.platforms.gke.names import SCHEDULE_TIMEOUT_ANNOTATION
+from kinetic_flows.platforms.gke.pod_times import pod_waits
 from kinetic_flows.platforms.gke.restarts import is_decided_over, is_undecided, survived_ends
 from kinetic_flows.platforms.gke.state import RunView
 from kinetic_flows.platforms.gke.waiting import explain_waiting
@@ -56,6 +57,7 @@ class PodStatus:
         waiting_since: Since when it waits, by the cluster's clock; None when it does not.
         waiting: What it waits for; None when it does not wait, or has just begun.
         is_lasting: Whether the same run would end the same way again.
+        waits: How many seconds its pod waited before it ran, by phase; empty when not known.
     """
 
     phase: Phase
@@ -64,6 +66,7 @@ class PodStatus:
     waiting_since: datetime | None = None
     waiting: Diagnosis | None = None
     is_lasting: bool = False
+    waits: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate(view: RunView, pools: Sequence[NodePool] | None = None) -> PodStatus:
@@ -166,7 +169,7 @@ def _running(view: RunView) -> PodStatus:
             reason=_restarted(view) or "Kubernetes is making the next pod",
             waiting_since=_last_end(view),
         )
-    return PodStatus(phase=Phase.RUNNING, reason=_restarted(view))
+    return PodStatus(phase=Phase.RUNNING, reason=_restarted(view), waits=pod_waits(view))
 
 
 def _restarted(view: RunView) -> str:
