@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kinetic_flows.clients.prefect.api import short_retries
-from kinetic_flows.clients.prefect.run_labels import add_labels
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import (
     KineticError,
@@ -33,10 +32,10 @@ from kinetic_flows.runs.cancel import (
     API_AWAY,
     CancellationWatch,
 )
+from kinetic_flows.runs.pod_waits import PodWaits
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import is_being_launched, sync_state
-from kinetic_flows.runs.timings import seconds_labels
 from kinetic_flows.runs.worker_runs import processes_of
 
 FIRST_POLL_SECONDS = 0.02
@@ -54,10 +53,6 @@ REPORTING_SECONDS = 10.0
 """How long a run that runs is left to say so itself, where it may be able to."""
 
 LONGEST_LINE_CHARACTERS = 20_000
-
-
-WORTH_TELLING_SECONDS = 3.0
-"""What a run waited for its pod that Prefect is told of; less is not worth a request."""
 
 
 def wait_for_run(
@@ -91,7 +86,7 @@ def wait_for_run(
     cancellation = CancellationWatch(run, session, processes)
     output, seen = ShownOutput(progress), Observation(phase=Phase.PENDING)
     reasons, left = _Reasons(run, session, progress), _Left(run, session)
-    waits = _Waits(run, session)
+    waits = PodWaits(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
     started = time.monotonic()
     with short_retries():
@@ -241,22 +236,6 @@ class _Reasons:
         self._progress.notice(text)
         with suppress(KineticError):
             self._session.api.log(self._run.run_id, text)
-
-
-class _Waits:
-    """Tells Prefect what a run has waited for, once, where that took some time."""
-
-    def __init__(self, run: RunTicket, session: Session) -> None:
-        self._run = run
-        self._session = session
-        self._is_told = False
-
-    def take(self, seen: Observation) -> None:
-        if self._is_told or sum(seen.waits.values()) < WORTH_TELLING_SECONDS:
-            return
-        self._is_told = True
-        with suppress(KineticError):
-            add_labels(self._session.api, self._run.run_id, seconds_labels(seen.waits))
 
 
 def _duration(seconds: float) -> str:

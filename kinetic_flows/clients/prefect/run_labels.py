@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from kinetic_flows.clients.prefect.api import PrefectApi, translated
+from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.errors import translated
 
 
 @translated
