@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 
 from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
+from kinetic_flows.clients.prefect.timings import timings_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
 from kinetic_flows.core.envelope import ResultEnvelope
@@ -30,7 +31,6 @@ from kinetic_flows.runs.logs import LogReader
 from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import is_preparing, store_label, synced_record, ticket_of
-from kinetic_flows.runs.timings import timings_of
 from kinetic_flows.runs.wait import wait_for_run
 
 if TYPE_CHECKING:

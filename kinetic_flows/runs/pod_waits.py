@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 from kinetic_flows.clients.prefect.run_labels import add_labels
+from kinetic_flows.clients.prefect.timings import seconds_labels
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.timings import seconds_labels
 
 WORTH_TELLING_SECONDS = 3.0
 """What a run waited for its pod that Prefect is told of; less is not worth a request."""

@@ -22,6 +22,7 @@ from kinetic_flows.runner_image.runner import (
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
 from kinetic_flows.clients.prefect.labels import SECONDS_LABEL
+from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.manifest import Entry, encode_manifest
 from kinetic_flows.code.packs import Contents, Member, archive
 from kinetic_flows.core import job, object_names
@@ -36,7 +37,6 @@ from kinetic_flows.core.envelope import (
 )
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
-from kinetic_flows.runs.timings import PHASES
 
 KEY, RUN = "ab" * 32, "run-1"
 
