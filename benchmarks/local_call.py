@@ -37,6 +37,7 @@ from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.session import open_session
 
 STEPS = 6
+RUN = "run (until its result is read)"
 SETTLE_SECONDS = 1.0
 
 
@@ -66,7 +67,10 @@ class Stopwatch(NullProgress):
         if status == "started":
             self._started[name] = now
         else:
-            self.seconds[name].append(now - self._started.get(name, now))
+            self.seconds[name].append(now - self._started.pop(name, now))
+
+    def launched(self, url: str, how: str = "") -> None:  # noqa: ARG002
+        self._started.setdefault(RUN, time.perf_counter())
 
 
 def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatch) -> None:
@@ -84,6 +88,7 @@ def call(function: RemoteFunction[..., Any], settings: Settings, watch: Stopwatc
     watch.step("draft (before the flow)", "done")
     with open_session(settings, environ, watch) as session:
         launched = execute(draft, session, wait=True)
+        watch.step(RUN, "done")
     if launched.envelope is None:
         raise SystemExit("the call left no result")
     unpack_result(launched.envelope, launched.ticket)

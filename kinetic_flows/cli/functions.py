@@ -24,7 +24,7 @@ from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.display import value_for_output
 from kinetic_flows.core.errors import KineticError, UsageError, suggest
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.core.settings.settings import load_settings, process_environment, show_progress
 from kinetic_flows.plans.draft import Call, draft_call, lock_draft
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.session import configure
@@ -36,6 +36,8 @@ def run(
     *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
     detach: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    verbose: Annotated[bool, Parameter(name="-v", negative="")] = False,
+    quiet: Annotated[bool, Parameter(name="-q", negative="")] = False,
 ) -> None:
     """Call a function with arguments of the command line, show its output and print its value.
 
@@ -47,7 +49,11 @@ def run(
         detach: Return when the run is launched, and print its id and where to watch it.
         as_json: Print a JSON object, also when it fails; what the function prints goes to
             standard error.
+        verbose: Show every step, and every line of a build's log.
+        quiet: Show nothing but what the function prints.
     """
+    if verbose or quiet:
+        show_progress("quiet" if quiet else "verbose")
     function = load_function(target)
     args, kwargs = parse_call(function.fn, arguments, name=f"kinetic run {target}")
     if not detach and not as_json:
@@ -80,7 +86,7 @@ def parse_call(
     parser = App(
         name=name,
         help=f"`{signature}`\n\n{inspect.getdoc(function) or ''}",
-        help_epilogue="Before these, `--detach` and `--json`: see `kinetic run --help`.",
+        help_epilogue="Before these go the options of `kinetic run --help`.",
         version_flags=[],
     )
     parser["--help"].show = False

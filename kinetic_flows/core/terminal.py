@@ -1,8 +1,8 @@
 """The one place where the library shows something: the progress of a call a person waits for.
 
 A warm call leaves one line, of how long it took and where its run is. A step leaves one when it
-did something that is not done at every call, or took long. What goes on meanwhile is a live line
-on a terminal; elsewhere something is said whenever nothing was for long.
+did something that is not done at every call. What goes on meanwhile is a live line on a terminal;
+elsewhere something is said whenever nothing was for long.
 
 Progress goes to standard error; what the function printed goes where it printed it.
 """
@@ -27,9 +27,6 @@ from kinetic_flows.core.progress import (
 )
 from kinetic_flows.core.screen import Screen, current_screen, fitting
 from kinetic_flows.core.waits import longest_wait
-
-SLOW_SECONDS = 3.0
-"""From here on a step leaves a line, though it did nothing new."""
 
 SILENT_SECONDS = (5.0, 10.0, 10.0, 15.0, 20.0, 30.0)
 """How long nothing is said, at most, where no line lives: at first, and then, and from then on."""
@@ -131,7 +128,7 @@ class TerminalProgress:
             took, log = self._steps.end(name)
             if status == "failed":
                 self._show_log(log, detail)
-            if self._is_news(status, took):
+            if self._is_news(status):
                 self._say(*_step_line(name, status, detail, took))
             self._rest()
 
@@ -182,6 +179,7 @@ class TerminalProgress:
     def end(self, outcome: Outcome) -> None:
         """Leave the line of the call: what was called, how long it took, where its run is."""
         with self._screen.lock:
+            self._asides.clear()
             title, self._title = self._title, ""
             self._rest()
             if not title or (outcome in ("failed", "cancelled") and not self._url):
@@ -234,10 +232,9 @@ class TerminalProgress:
 
     # What stays
 
-    def _is_news(self, status: StepStatus, took: float) -> bool:
-        if self._is_verbose:
-            return True
-        return status in ("done", "failed") or (took >= SLOW_SECONDS and not self._launched)
+    def _is_news(self, status: StepStatus) -> bool:
+        # How long what every call does takes is told while it does.
+        return self._is_verbose or status in ("done", "failed")
 
     def _rest(self) -> None:
         """Live no longer than what there is to show."""

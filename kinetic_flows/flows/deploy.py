@@ -34,6 +34,7 @@ from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, StoredTemplate, canonical_json, sha256_hex
 from kinetic_flows.core.object_names import payload_object
+from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.engine import run_flow
 from kinetic_flows.flows.prepare import prepare
@@ -197,7 +198,8 @@ def pin_objects_task(
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
         pinned = deploy_job(job, payload, prefix, session.platform.store)
-        current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)")
+        status: StepStatus = "done" if pinned.copied else "cached"
+        current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)", status)
         return pinned
 
 

@@ -34,6 +34,7 @@ from kinetic_flows.core.errors import (
     UsageError,
     WaitTimeout,
 )
+from terminals import Terminal
 
 FUNCTIONS = """
     import asyncio, os, signal, sys, threading, time
@@ -214,6 +215,24 @@ def test_a_warm_call_leaves_one_line_that_says_where_its_run_is(
     url = api.run_url(_newest(api).id)
     line = rf"kinetic: ✓ add\(left=3, right=4\) on cpu · [\d.]+ s · {re.escape(url)}\n"
     assert re.fullmatch(line, shown.err), shown.err
+
+
+def test_on_a_terminal_output_stands_above_the_line_of_a_warm_call(
+    functions: ModuleType,
+) -> None:
+    assert functions.add(1) == 2
+    program = "import functions; print('value:', functions.add(3, right=4))"
+    terminal = Terminal([sys.executable, "-c", program], {**os.environ, "CI": ""}, columns=160)
+    try:
+        terminal.until(r"^\* add\(left=3, right=4\) on cpu · N s · import-prefect$")
+        terminal.until("adding 3 and 4")
+        terminal.end()
+    finally:
+        terminal.close()
+    output, line, value = terminal.lines
+    assert output == "adding 3 and 4"
+    assert line.startswith("✓ add(left=3, right=4) on cpu · N s · http://")
+    assert value == "value: 7"
 
 
 def test_a_call_that_fails_says_where_its_run_is(

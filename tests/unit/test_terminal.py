@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 import re
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
-import pexpect
-import pyte
 import pytest
 
 from kinetic_flows.core import terminal as shown
@@ -19,6 +16,9 @@ from kinetic_flows.core import waits
 from kinetic_flows.core.screen import Screen, fitting
 from kinetic_flows.core.terminal import Steps, TerminalProgress, duration
 from kinetic_flows.core.waits import longest_wait, try_failed, waiting_for
+from terminals import Terminal
+
+Open = Callable[..., Terminal]
 
 URL = "http://127.0.0.1:4242/runs/flow-run/9229eced-5b99-450c-8951-8e1d81c01fc5"
 
@@ -286,78 +286,6 @@ CALL = """
 """
 
 
-class Terminal:
-    """A program on a pseudo-terminal, and the screen that a person sees of it.
-
-    Args:
-        path: Where the program is written.
-        body: Its lines, after those of `CALL`; where they `go()`, it waits for `Terminal.go`.
-        columns: How wide the terminal is.
-        variables: Its variables.
-    """
-
-    def __init__(self, path: Path, body: str, *, columns: int = 100, **variables: str) -> None:
-        path.write_text(dedent(CALL) + dedent(body))
-        self.screen = pyte.Screen(columns, 24)
-        self._stream = pyte.ByteStream(self.screen)
-        self._program = pexpect.spawn(
-            sys.executable,
-            [str(path)],
-            dimensions=(24, columns),
-            env={"PATH": "/usr/bin:/bin", "TERM": "xterm-256color", **variables},
-            echo=False,
-            timeout=30,
-        )
-        self.raw = b""
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines of the screen, without the spinner and how long anything took."""
-        lines = [line.rstrip() for line in self.screen.display]
-        while lines and not lines[-1]:
-            lines.pop()
-        return [re.sub(r"\d[\d.]* s\b", "N s", re.sub("^[⠋-⡿] ", "* ", line)) for line in lines]
-
-    def until(self, pattern: str) -> None:
-        """Read until something stands on the screen.
-
-        Args:
-            pattern: A regular expression for the screen's lines.
-        """
-        deadline = time.monotonic() + 60
-        while not re.search(pattern, "\n".join(self.lines)):
-            assert time.monotonic() < deadline, self.lines
-            self._read()
-
-    def go(self) -> None:
-        """Let the program go on."""
-        self._program.send("\n")
-
-    def narrow(self, columns: int) -> None:
-        """Make the window narrower, whose lines the terminal wraps."""
-        self._program.setwinsize(24, columns)
-        self.screen.resize(24, columns)
-
-    def end(self) -> None:
-        """Read until the program has ended."""
-        while True:
-            try:
-                self._read()
-            except pexpect.EOF:
-                break
-        self._program.close()
-        assert self._program.exitstatus == 0, self.lines
-
-    def close(self) -> None:
-        """End the program."""
-        self._program.close(force=True)
-
-    def _read(self) -> None:
-        chunk = self._program.read_nonblocking(65536, timeout=30)
-        self.raw += chunk
-        self._stream.feed(chunk)
-
-
 @pytest.fixture
 def terminals() -> Iterator[list[Terminal]]:
     opened: list[Terminal] = []
@@ -367,16 +295,23 @@ def terminals() -> Iterator[list[Terminal]]:
 
 
 @pytest.fixture
-def open_terminal(tmp_path: Path, terminals: list[Terminal]) -> type[Terminal]:
-    class Opened(Terminal):
-        def __init__(self, body: str, **options: object) -> None:
-            super().__init__(tmp_path / "program.py", body, **options)  # type: ignore[arg-type]
-            terminals.append(self)
+def open_terminal(tmp_path: Path, terminals: list[Terminal]) -> Open:
+    """Return what starts a program on a terminal that goes on from `CALL`.
 
-    return Opened
+    Where it has a `go()`, it waits for `Terminal.go`.
+    """
+
+    def start(body: str, *, columns: int = 100, **variables: str) -> Terminal:
+        program = tmp_path / "program.py"
+        program.write_text(dedent(CALL) + dedent(body))
+        command = [sys.executable, str(program)]
+        terminals.append(Terminal(command, {"PATH": "/usr/bin:/bin", **variables}, columns=columns))
+        return terminals[-1]
+
+    return start
 
 
-def test_a_call_lives_on_a_terminal_and_leaves_its_line(open_terminal: type[Terminal]) -> None:
+def test_a_call_lives_on_a_terminal_and_leaves_its_line(open_terminal: Open) -> None:
     terminal = open_terminal(
         f"""
         call.begin("train(rate=0.1) on cpu")
@@ -389,7 +324,7 @@ def test_a_call_lives_on_a_terminal_and_leaves_its_line(open_terminal: type[Term
         call.end("done")
     """,
         columns=140,
-    )  # type: ignore[call-arg]
+    )
     terminal.until(r"^\* train\(rate=0.1\) on cpu · N s · build-image: STEP 1/2: FROM base$")
     terminal.go()
     terminal.until(rf"\* train\(rate=0.1\) on cpu · N s · running · {URL}$")
@@ -403,7 +338,7 @@ def test_a_call_lives_on_a_terminal_and_leaves_its_line(open_terminal: type[Term
 
 
 def test_on_a_narrow_terminal_a_live_line_is_cut_and_leaves_nothing_behind(
-    open_terminal: type[Terminal],
+    open_terminal: Open,
 ) -> None:
     terminal = open_terminal(
         """
@@ -416,7 +351,7 @@ def test_on_a_narrow_terminal_a_live_line_is_cut_and_leaves_nothing_behind(
         call.end("done")
     """,
         columns=40,
-    )  # type: ignore[call-arg]
+    )
     terminal.until(r"^\* train\(rate=… · N s · build-image:.*…$")
     terminal.narrow(20)
     terminal.go()
@@ -428,7 +363,7 @@ def test_on_a_narrow_terminal_a_live_line_is_cut_and_leaves_nothing_behind(
 
 
 def test_output_that_ends_in_a_line_is_left_alone_until_that_ends(
-    open_terminal: type[Terminal],
+    open_terminal: Open,
 ) -> None:
     terminal = open_terminal("""
         call.begin("train() on cpu")
@@ -459,7 +394,7 @@ def test_output_that_ends_in_a_line_is_left_alone_until_that_ends(
 
 
 def test_what_the_program_prints_itself_lands_above_what_lives(
-    open_terminal: type[Terminal],
+    open_terminal: Open,
 ) -> None:
     terminal = open_terminal("""
         call.begin("train() on cpu")
@@ -476,7 +411,7 @@ def test_what_the_program_prints_itself_lands_above_what_lives(
     assert terminal.lines == ["a = 1", "careful", "✓ train() on cpu · N s · http://host/run/1"]
 
 
-def test_two_calls_at_once_have_a_line_each(open_terminal: type[Terminal]) -> None:
+def test_two_calls_at_once_have_a_line_each(open_terminal: Open) -> None:
     terminal = open_terminal("""
         other = terminal_progress("auto", dict(os.environ))
         call.begin("train() on cpu")
@@ -500,9 +435,7 @@ def test_two_calls_at_once_have_a_line_each(open_terminal: type[Terminal]) -> No
 
 
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"CI": "true"}])
-def test_nothing_lives_where_nobody_sees_it(
-    variables: dict[str, str], open_terminal: type[Terminal]
-) -> None:
+def test_nothing_lives_where_nobody_sees_it(variables: dict[str, str], open_terminal: Open) -> None:
     terminal = open_terminal(
         """
         call.begin("train() on cpu")
@@ -516,7 +449,7 @@ def test_nothing_lives_where_nobody_sees_it(
     assert b"\x1b" not in terminal.raw
 
 
-def test_there_are_no_colours_where_they_are_not_wanted(open_terminal: type[Terminal]) -> None:
+def test_there_are_no_colours_where_they_are_not_wanted(open_terminal: Open) -> None:
     terminal = open_terminal(
         """
         call.begin("train() on cpu")
@@ -531,7 +464,7 @@ def test_there_are_no_colours_where_they_are_not_wanted(open_terminal: type[Term
     assert not re.search(rb"\x1b\[\d+m", terminal.raw)
 
 
-def test_a_process_that_is_forked_meanwhile_prints_as_ever(open_terminal: type[Terminal]) -> None:
+def test_a_process_that_is_forked_meanwhile_prints_as_ever(open_terminal: Open) -> None:
     terminal = open_terminal("""
         import multiprocessing
 
@@ -549,7 +482,7 @@ def test_a_process_that_is_forked_meanwhile_prints_as_ever(open_terminal: type[T
 
 
 def test_a_program_that_ends_in_the_middle_leaves_no_live_line(
-    open_terminal: type[Terminal],
+    open_terminal: Open,
 ) -> None:
     terminal = open_terminal("""
         call.begin("train() on cpu")

@@ -317,6 +317,15 @@ def track_nobody() -> None:
         os.environ["DO_NOT_TRACK"] = "1"
 
 
+def show_progress(mode: ProgressMode) -> None:
+    """Have this process's calls shown in a way that its command line asks for.
+
+    Args:
+        mode: What `KINETIC_PROGRESS` is from here on.
+    """
+    os.environ["KINETIC_PROGRESS"] = mode
+
+
 def captured_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the values of the variables a function asked to take along.
 
