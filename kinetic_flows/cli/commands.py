@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cyclopts import App, Group
 
 from kinetic_flows.cli.examples import examples
+from kinetic_flows.cli.help_panels import HelpPanels
 from kinetic_flows.core.version import VERSION
 
 FUNCTIONS = Group.create_ordered("Functions")
@@ -196,6 +197,7 @@ app = App(
     help_epilogue="`kinetic COMMAND --help` tells more of each, with examples.",
     # To read Markdown takes a tenth of a second; the overview has none.
     help_format="plaintext",
+    help_formatter=HelpPanels(),
     version=str(VERSION),
     version_flags=["--version"],
 )

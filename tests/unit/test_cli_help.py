@@ -89,6 +89,18 @@ def test_the_help_of_every_command_ends_with_examples(
     assert _run(capsys, "help", *words)[1] == shown
 
 
+def test_what_is_off_until_it_is_given_is_shown_without_its_opposite(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = _run(capsys, "pool", "create", "--help")[1]
+    assert "--cluster --no-cluster" in shown
+    assert shown.startswith("Usage: kinetic pool create")
+    for words in (("lock",), ("server", "stop"), ("config",), ("ui",)):
+        shown = _run(capsys, *words, "--help")[1]
+        assert "default: False" not in shown
+        assert not {"--no-upgrade", "--no-forget", "--no-json", "--no-password"} & {*shown.split()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
