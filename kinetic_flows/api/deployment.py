@@ -13,6 +13,7 @@ from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.labels import IMAGE_LABEL, PLATFORM_LABEL
 from kinetic_flows.code.call_names import parameters_name
 from kinetic_flows.core.api_boundary import at_api_boundary
+from kinetic_flows.core.cards import Card
 from kinetic_flows.core.errors import (
     DeploymentNotFoundError,
     PrefectServerError,
@@ -120,6 +121,23 @@ class Deployment(Generic[R]):
             return Run(ticket=ticket_of(record), url=session.api.run_url(run_id))
 
     @at_api_boundary
+    def _card(self) -> Card:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
+        rows = (
+            ("schedules", f"{', '.join(self.schedules)}{' (paused)' if self.paused else ''}"),
+            ("parameters", given),
+            ("image", self.image),
+            ("work pool", f"{self.work_pool}, whose workers `{self.worker_command}` starts"),
+            ("page", self.url),
+        )
+        return Card(kind="Deployment", title=self.name, rows=rows)
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
+    def __repr__(self) -> str:
+        return self._card().text()
+
     def delete(self) -> None:
         """Delete it with its objects; results of its runs cannot be read afterwards.
 

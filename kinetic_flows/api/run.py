@@ -14,6 +14,7 @@ from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.clients.prefect.timings import timings_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
+from kinetic_flows.core.cards import Card
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import ConfigurationError, RunError, RunNotFoundError
 from kinetic_flows.core.interruption import in_thread
@@ -51,7 +52,9 @@ R = TypeVar("R")
 class Run(Generic[R]):
     """One run of a function, which goes on whatever becomes of this process.
 
-    A run can be pickled, and awaited in async code (`value = await run`).
+    A run can be pickled, and awaited in async code (`value = await run`). A REPL and a notebook
+    show its name, id and page, and the state that `run.state` had when it was last asked for: to
+    show a run asks nobody.
 
     Example:
         ```python
@@ -74,6 +77,7 @@ class Run(Generic[R]):
 
     _final_state: ClassVar[str] = ""
     _outputs: ClassVar[str] = ""
+    _seen: ClassVar[tuple[str, datetime | None]] = ("", None)
 
     @cached_property
     def _sessions(self) -> KeptSession:
@@ -256,8 +260,21 @@ class Run(Generic[R]):
         """Wait for the result without blocking the event loop; giving up leaves the run alone."""
         return in_thread(self.result).__await__()
 
+    def _card(self) -> Card:
+        state, when = self._seen
+        as_of = f" at {when:%H:%M:%S}; `run.state` asks again" if when else ""
+        rows = (
+            ("state", self._final_state or (f"{state}{as_of}" if state else "")),
+            ("id", self.id),
+            ("page", self.url),
+        )
+        return Card(kind="Run", title=self.name, rows=rows)
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
     def __repr__(self) -> str:
-        return f"Run({self.name!r}, id={self.id!r})"
+        return self._card().text()
 
 
 def handle_of(
@@ -276,7 +293,11 @@ def _handle_of_record(record: RunRecord, api: PrefectApi, sessions: KeptSession)
 
 
 def _remember_state(run: Run[Any], record: RunRecord) -> None:
-    """Keep a state that stays: not what a worker guesses, nor what a person may have run again."""
+    """Keep a state that was seen, and whether it stays.
+
+    What a worker guesses does not, nor what a person may have run again.
+    """
+    vars(run)["_seen"] = (record.state_name, datetime.now())
     if record.is_final and not record.is_guessed and record.deployment_id is None:
         vars(run)["_final_state"] = record.state_name
 

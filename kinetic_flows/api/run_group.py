@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from kinetic_flows.api.run import Run, handle_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary, tidy
+from kinetic_flows.core.cards import Card, counts_in_words
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, WaitTimeout
 from kinetic_flows.core.interruption import in_thread, pause
 from kinetic_flows.core.job import RunTicket
@@ -255,8 +256,22 @@ class RunGroup(Generic[R]):
     def __reduce__(self) -> tuple[Any, ...]:
         return _attached, (self.id, self._cloud, self._return_exceptions)
 
+    def _card(self) -> Card:
+        state = self._source.state
+        items, ended = state.items, len(state.ended(0))
+        rows = (
+            ("inputs", f"{ended} of {len(items)} launched have ended" if items else ""),
+            ("states", counts_in_words(state.counts().items())),
+            ("id", self.id),
+            ("page", self.url),
+        )
+        return Card(kind="RunGroup", title=self.name, rows=rows, done=ended, total=len(items))
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
     def __repr__(self) -> str:
-        return f"RunGroup({self.name!r}, id={self.id!r})"
+        return self._card().text()
 
 
 @at_api_boundary

@@ -9,7 +9,7 @@ from typing import Any
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.public_names import public
-from kinetic_flows.plans.plan_words import explained, summary
+from kinetic_flows.plans.plan_words import card, explained, summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +218,9 @@ class RunPlan:
 
     def __repr__(self) -> str:
         return "\n".join(summary(self))
+
+    def _repr_html_(self) -> str:
+        return card(self).html()
 
 
 def _past_as_json(past: PastRuns | None) -> dict[str, Any] | None:

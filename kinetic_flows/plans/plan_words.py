@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.timings import PHASES
+from kinetic_flows.core.cards import Card
 from kinetic_flows.core.display import labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
@@ -69,6 +70,25 @@ def summary(plan: RunPlan) -> list[str]:
     counts = ((len(plan.warnings), "warning"), (len(plan.obstacles), "obstacle"))
     about += [counted(count, noun) for count, noun in counts if count]
     return [*lines, f"  {'; '.join(about)}>"] if about else [*lines[:-1], f"{lines[-1]}>"]
+
+
+def card(plan: RunPlan) -> Card:
+    """Return a plan for a notebook: the most important, and all of it folded away."""
+    past = plan.past
+    rows = (
+        ("where", f"{plan.accelerator}, {title_of(plan.platform)}"),
+        ("image", f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"),
+        ("code", code_in_words(plan) if plan.code else ""),
+        ("took", duration(past.median_seconds) if past else ""),
+        *(("warning", line) for line in plan.warnings),
+        *(("in the way", line) for line in plan.obstacles),
+    )
+    return Card(
+        kind="RunPlan",
+        title=plan.name,
+        rows=rows,
+        details=explained(plan, files=False, columns=None),
+    )
 
 
 def counted(count: int, noun: str) -> str:
