@@ -135,9 +135,6 @@ class Deployment(Generic[R]):
     def _repr_html_(self) -> str:
         return self._card().html()
 
-    def __repr__(self) -> str:
-        return self._card().text()
-
     def delete(self) -> None:
         """Delete it with its objects; results of its runs cannot be read afterwards.
 

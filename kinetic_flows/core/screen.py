@@ -112,7 +112,7 @@ class Screen:
             is_here = bool(text) and (stream == "stderr" or self._is_shared)
             if is_here:
                 self._erase()
-            _print(self._output if stream == "stdout" else self._events, text)
+            write_out(self._output if stream == "stdout" else self._events, text)
             self.spoke = time.monotonic()
             if is_here:
                 self._is_line_begun = not text.endswith("\n")
@@ -201,7 +201,7 @@ class Screen:
         """Write lines of ours; that nobody is there to read them is no reason to fail."""
         self.spoke = time.monotonic()
         with suppress(OSError, ValueError):
-            _print(self._events, text)
+            write_out(self._events, text)
 
 
 class _Door:
@@ -253,7 +253,7 @@ def _take_away(doors: list[_Door]) -> None:
             setattr(sys, door.stream, door.target)
 
 
-def _print(target: TextIO | None, text: str) -> None:
+def write_out(target: TextIO | None, text: str) -> None:
     """Write a text and flush it, in characters that the stream has."""
     if target is None:
         return

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from rich.cells import cell_len
 
 from kinetic_flows.core.display import for_line, for_terminal
+from kinetic_flows.core.notebook import notebook_screen
 from kinetic_flows.core.progress import (
     NullProgress,
     Outcome,
@@ -60,6 +61,9 @@ def terminal_progress(mode: ProgressMode, environ: Mapping[str, str]) -> Progres
     """
     if mode == "quiet":
         return QuietProgress(current_screen(is_alive=False, has_colours=False))
+    notebook = None if mode == "plain" else notebook_screen()
+    if notebook is not None:
+        return TerminalProgress(notebook, is_verbose=mode == "verbose")
     term = environ.get("TERM", "")
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and term != "dumb"
     # A CI's log may be a terminal; nobody sees lines live there, and each drawing would stay.

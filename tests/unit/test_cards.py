@@ -89,12 +89,12 @@ def test_a_deployment_shows_when_it_runs_and_what_starts_its_runs() -> None:
         tags=(),
         concurrency_limit=None,
     )
-    shown = repr(deployment)
-    assert shown.startswith("<Deployment train/nightly\n  schedules: 0 2 * * * (paused)\n")
-    assert "parameters: rate=0.1" in shown
+    shown = deployment._repr_html_()
+    assert "<td style='text-align:left'>0 2 * * * (paused)</td>" in shown
+    assert "rate=0.1" in shown
     assert "kinetic worker start kinetic" in shown
-    assert "<td style='text-align:left'>r/i@sha256:0</td>" in deployment._repr_html_()
-    assert "schedules" not in repr(replace(deployment, schedules=(), paused=False))
+    assert "<td style='text-align:left'>r/i@sha256:0</td>" in shown
+    assert "schedules" not in replace(deployment, schedules=(), paused=False)._repr_html_()
 
 
 def test_what_is_long_is_folded_away_and_is_text() -> None:
