@@ -300,6 +300,8 @@ def test_ctrl_c_in_a_call_cancels_the_build_and_the_flow_run(
     output = client.communicate(timeout=60)[0]
 
     assert "KeyboardInterrupt" in output
+    assert f"build {build.id} was cancelled: nobody else waits for it" in output
+    assert "Ctrl-C: nothing was launched" in output
     assert build.status == Status.CANCELLED
     assert newest_call(api).state_type == "CANCELLED"
 

@@ -160,6 +160,7 @@ def test_ctrl_c_ends_a_sweep_wherever_the_program_is(
     _assert_cancelled(api, told, launched=2)
     assert "Exception ignored" not in told
     assert ("Traceback" in told) == (what != "ended"), "the program's own, and none of ours"
+    assert "kinetic_flows" not in told
 
 
 def test_a_program_may_handle_ctrl_c(project: Project, api: PrefectApi, tmp_path: Path) -> None:

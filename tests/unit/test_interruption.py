@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from pathlib import Path
 
 import pytest
 
-from kinetic_flows.core.interruption import in_thread, in_threads, pause, stoppable
+from kinetic_flows.core.files import exclusive_lock
+from kinetic_flows.core.interruption import (
+    in_thread,
+    in_threads,
+    interruptible,
+    pause,
+    stoppable,
+    stopped_if_interrupted,
+)
 
 
 def _fail() -> None:
@@ -130,3 +143,49 @@ def test_calls_in_threads_are_left_behind_when_the_work_is_to_stop() -> None:
         in_threads(hang, range(5), threads=1)
     assert begun == [0]
     release.set()
+
+
+def test_a_process_that_interrupted_work_waits_for_is_stopped() -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    def work() -> None:
+        sleep = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+        with subprocess.Popen(sleep, text=True) as process, stopped_if_interrupted(process):
+            started.append(process)
+            process.wait()
+
+    assert _interrupted(work, lambda: bool(started))
+    assert started[0].returncode == -signal.SIGTERM
+
+
+def test_work_that_waits_for_a_lock_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    waiting = threading.Event()
+
+    def work() -> None:
+        waiting.set()
+        with exclusive_lock(tmp_path / "lock"):
+            raise AssertionError("somebody else holds it")
+
+    with exclusive_lock(tmp_path / "lock"):
+        assert _interrupted(work, waiting.is_set)
+
+
+def _interrupted(work: Callable[[], None], has_begun: Callable[[], bool]) -> bool:
+    """Do work in a thread, interrupt it once it has begun, and return whether that stopped it."""
+    stopped: list[BaseException] = []
+
+    def watched() -> None:
+        interruptible(interruption)
+        try:
+            work()
+        except KeyboardInterrupt as interrupt:
+            stopped.append(interrupt)
+
+    interruption = threading.Event()
+    thread = threading.Thread(target=watched)
+    thread.start()
+    while not has_begun():
+        time.sleep(0.01)
+    interruption.set()
+    thread.join()
+    return bool(stopped)
