@@ -21,6 +21,9 @@ NAME_CHARACTERS = 60
 VALUE_CHARACTERS = range(NAME_CHARACTERS, 15, -1)
 """How long a value may be, tried in this order until all fit; then the last are left out."""
 
+FLOAT_CHARACTERS = 10
+"""How long a float may be before it is rounded: 0.1 * 3 is 0.3 here."""
+
 _LEAVES = 32
 _LEVELS = 4
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -183,6 +186,8 @@ def _step(key: Any) -> str:
 
 def _text(key: str, value: Any) -> str:
     """Return a value on one line, without what differs in each process."""
+    if type(value) is float and len(repr(value)) > FLOAT_CHARACTERS:
+        return f"{value:.6g}"
     text = "***" if is_secret(key, value) else short_repr(value)
     return _ADDRESS.sub("", _on_one_line(text))
 

@@ -7,7 +7,6 @@ imports nothing from here; `tests/unit/test_contract.py` holds the two sides tog
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -73,23 +72,6 @@ DispatchedBy = Literal["client", "worker"]
 def sha256_hex(data: bytes) -> Sha256:
     """Return the SHA-256 of bytes as lower-case hexadecimal."""
     return Sha256(hashlib.sha256(data).hexdigest())
-
-
-def masked_key(run_key: str, by: str) -> str:
-    """Hide a run's key behind another run's, or, the same way, bring it back.
-
-    Who reads the masked key alone learns nothing; who has the other key has this one.
-
-    Args:
-        run_key: The key, or the masked key, in hexadecimal.
-        by: The other run's own key, which masks no further one.
-
-    Raises:
-        ValueError: It is no key.
-    """
-    mask = hmac.digest(by.encode(), b"the key of the run whose result this is", "sha256")
-    key = bytes.fromhex(run_key)
-    return bytes(each ^ over for each, over in zip(key, mask, strict=True)).hex()
 
 
 def canonical_json(value: Any) -> bytes:

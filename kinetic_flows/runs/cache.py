@@ -19,9 +19,9 @@ from kinetic_flows.core.job import (
     RUN_KEY_VARIABLE,
     RunTicket,
     canonical_json,
-    masked_key,
     sha256_hex,
 )
+from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.flow_run import Membership, launch_labels, run_labels, run_tags
 from kinetic_flows.runs.job_template import Prepared

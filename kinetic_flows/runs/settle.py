@@ -36,8 +36,9 @@ from kinetic_flows.clients.prefect.labels import (
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus
 from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, masked_key
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
+from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.core.streams import shown_text
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.results import (

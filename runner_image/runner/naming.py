@@ -14,6 +14,8 @@ from typing import Any
 NAME_CHARACTERS = 60
 VALUE_CHARACTERS = range(NAME_CHARACTERS, 15, -1)
 
+FLOAT_CHARACTERS = 10
+
 _MADE_UP = re.compile("[a-z]+(-[a-z]+)+")
 """What Prefect names runs that nobody has named (`prefect.utilities.names`, 3.8.8)."""
 _SECRET_NAME = re.compile(r"passw(or)?d|passphrase|secret|api_?key|credential|(^|_)token$", re.I)
@@ -80,6 +82,8 @@ def _is_secret(name: str, value: Any) -> bool:
 
 
 def _text(name: str, value: Any) -> str:
+    if type(value) is float and len(repr(value)) > FLOAT_CHARACTERS:
+        return f"{value:.6g}"
     text = "***" if _is_secret(name, value) else _SHORT.repr(value)
     text = text if len(text) <= 500 else text[:499] + "…"
     return _on_one_line(text)

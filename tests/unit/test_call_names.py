@@ -65,6 +65,8 @@ class Config:
             {},
             f"train(rate='/data/{'x' * 17}…xxxxxxxxxx/shard-3.csv')",
         ),
+        ((0.1 * 3,), {}, "train(rate=0.3)"),
+        ((1e-3 / 3,), {}, "train(rate=0.000333333)"),
         ((), {}, "train()"),
     ],
 )
@@ -142,6 +144,13 @@ def test_inputs_that_look_alike_have_their_places() -> None:
     assert names_of(fit, alike, alike) == [
         "fit(config=[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, ...])",
         "fit[1](config=[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, ...])",
+    ]
+
+
+def test_floats_that_are_rounded_to_the_same_have_their_places() -> None:
+    assert names_of(train, [{"rate": 0.1 * 3}, {"rate": 0.3}]) == [
+        "train(rate=0.3)",
+        "train[1](rate=0.3)",
     ]
 
 

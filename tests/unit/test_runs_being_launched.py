@@ -17,7 +17,8 @@ from kinetic_flows.clients.prefect.labels import (
     STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import RunRecord
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, masked_key
+from kinetic_flows.core.job import RUN_KEY_VARIABLE
+from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.runs.settle import is_being_launched, is_preparing, ticket_of
 
 KEY, OWN = secrets.token_hex(32), secrets.token_hex(32)

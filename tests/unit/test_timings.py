@@ -51,6 +51,14 @@ def test_a_scheduled_run_waits_from_when_it_was_to_begin() -> None:
     assert timings_of(record) == {"wait": 3.0}
 
 
+def test_a_run_waits_from_its_launch_and_not_while_it_is_prepared() -> None:
+    launched = NOW + timedelta(seconds=90)
+    record = run(
+        labels={"kinetic.launched": launched.isoformat()}, started=launched + timedelta(seconds=4)
+    )
+    assert timings_of(record) == {"wait": 4.0}
+
+
 def test_a_run_of_an_earlier_client_or_one_that_waits_has_what_is_known() -> None:
     assert timings_of(run()) == {}
     assert timings_of(run(labels={"kinetic.seconds.build": "soon"})) == {}

@@ -7,9 +7,10 @@ measured when the function begins; the rest follows from the flow run's own time
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from kinetic_flows.clients.prefect.labels import SECONDS_LABEL
+from kinetic_flows.clients.prefect.labels import LAUNCHED_LABEL, SECONDS_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
 
 PHASES: Mapping[str, str] = {
@@ -48,9 +49,17 @@ def timings_of(record: RunRecord) -> dict[str, float]:
     told = {phase: record.labels.get(f"{SECONDS_LABEL}{phase}") for phase in PHASES}
     found = {phase: float(took) for phase, took in told.items() if isinstance(took, int | float)}
     if record.started and "wait" not in found:
-        since = max(record.created, record.expected or record.created)
+        since = max(record.created, record.expected or record.created, _launched(record))
         found["wait"] = max((record.started - since).total_seconds(), 0.0)
     if record.started and record.ended:
         before = sum(found.get(phase, 0.0) for phase in _OF_RUNNER)
         found["run"] = max((record.ended - record.started).total_seconds() - before, 0.0)
     return {phase: found[phase] for phase in PHASES if phase in found}
+
+
+def _launched(record: RunRecord) -> datetime:
+    """Return when the client began to start the process; long ago where it does not say."""
+    try:
+        return datetime.fromisoformat(str(record.labels.get(LAUNCHED_LABEL, "")))
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
