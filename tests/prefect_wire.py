@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from kinetic_flows.core.streams import RESULT_LOGGER
+
 CSRF_TOKEN = "t0ken"
 
 
@@ -52,8 +54,17 @@ class PrefectWire:
 
     @property
     def messages(self) -> list[str]:
-        """All log messages."""
-        return [log["message"] for batch in self.batches for log in batch]
+        """What was logged, without what the runner says of the result."""
+        return [log["message"] for log in self._logs if log["name"] != RESULT_LOGGER]
+
+    @property
+    def results(self) -> list[str]:
+        """What the runner has logged of the result."""
+        return [log["message"] for log in self._logs if log["name"] == RESULT_LOGGER]
+
+    @property
+    def _logs(self) -> list[dict[str, Any]]:
+        return [log for batch in self.batches for log in batch]
 
     @property
     def state_names(self) -> list[str]:

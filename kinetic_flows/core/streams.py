@@ -19,6 +19,8 @@ STDOUT_LOGGER = "kinetic"
 STDERR_LOGGER = "kinetic.stderr"
 RUNNER_LOGGER = "kinetic.runner"
 TRACEBACK_LOGGER = "kinetic.traceback"
+RESULT_LOGGER = "kinetic.result"
+"""Logger of the line that says in a run's log what it returned; no output of the function."""
 
 STDERR_MARK = "\x1b[1002m"
 LONGEST_HEAD_CHARACTERS = 400

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
+from kinetic_flows.code.origin import Origin
+from kinetic_flows.core import markdown
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.job_template import Prepared
+from kinetic_flows.runs.origin_labels import SHORT_COMMIT
 from kinetic_flows.runs.session import Session
+
+CALL_CHARACTERS = 400
+"""How much of a call is shown: its parameters stand on a page of their own."""
+
+REASONS = 12
+"""How many reasons for a build are listed."""
+
+SHORT_DIGEST = 12
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
+_CONTENTS = re.compile(r"(?P<packages>.*), `(?P<hash>\w+)`", re.DOTALL)
+BUCKETS = "https://console.cloud.google.com/storage/browser/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +36,8 @@ class RunDescription:
     Attributes:
         function: The function's name.
         arguments: Its arguments, as short texts by name.
-        accelerator: Its accelerator, by name and in words.
+        accelerator: Its accelerator.
+        hardware: What that is, in words.
         mode: How its image came to be.
         image: The image's reference, by digest.
         image_page: Where a browser shows the image; None when it has no page.
@@ -29,11 +45,14 @@ class RunDescription:
         built_because: Why the image had to be built; empty when it was there.
         code: How much code was shipped.
         outputs: Where the function's files go.
+        pages: Where else a browser shows something of the run, by what it is.
+        origin: Where the call came from; None when that is not told.
     """
 
     function: str
     arguments: Mapping[str, str] = field(default_factory=dict)
     accelerator: str
+    hardware: str
     mode: str
     image: str
     image_page: str | None = None
@@ -41,22 +60,69 @@ class RunDescription:
     built_because: tuple[str, ...] = ()
     code: str
     outputs: str
+    pages: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def markdown(self) -> str:
-        """Return it as a Markdown table."""
+        """Return it as a Markdown table, what a person asks first at its top."""
         arguments = ", ".join(f"{name}={text}" for name, text in self.arguments.items())
-        image = f"[{self.image}]({self.image_page})" if self.image_page else _code(self.image)
-        rows = [
-            ("function", _code(f"{self.function}({arguments})")),
-            ("runs on", self.accelerator),
-            ("image", f"{image} ({self.mode})"),
-            ("environment", self.environment),
-            ("built because", "<br>".join(map(_code, self.built_because))),
-            ("code", self.code),
-            ("outputs", _code(self.outputs)),
-        ]
-        lines = [f"| {label} | {text} |" for label, text in rows if text]
-        return "\n".join(["| | |", "| --- | --- |", *lines])
+        call = markdown.shortened(f"{self.function}({arguments})", CALL_CHARACTERS)
+        links = " · ".join(markdown.link(name, page) for name, page in self.pages.items())
+        return markdown.table(
+            [
+                ("function", markdown.code(call)),
+                ("runs on", f"{markdown.code(self.accelerator)}: {markdown.text(self.hardware)}"),
+                ("look at", links),
+                ("outputs", _place(self.outputs)),
+                ("image", f"{_image(self.image, self.image_page)} ({self.mode})"),
+                ("environment", _environment(self.environment)),
+                ("built because", _reasons(self.built_because)),
+                ("code", " · ".join([markdown.text(self.code), *_commit(self.origin)])),
+                ("called by", _caller(self.origin)),
+            ]
+        )
+
+
+def _image(reference: str, page: str | None) -> str:
+    """Show an image by the end of its name; its digest in full is the run's label."""
+    return markdown.link(_DIGEST.sub(r"\1", reference).rpartition("/")[2], page)
+
+
+def _place(outputs: str) -> str:
+    bucket = outputs.removeprefix("gs://")
+    return markdown.link(outputs, BUCKETS + bucket if bucket != outputs else None)
+
+
+def _environment(contents: str) -> str:
+    found = _CONTENTS.fullmatch(contents)
+    if found is None:
+        return markdown.text(contents)
+    digest = markdown.code(found["hash"][:SHORT_DIGEST])
+    return f"{markdown.text(found['packages'])}, {digest}"
+
+
+def _reasons(reasons: tuple[str, ...]) -> str:
+    shown = [markdown.code(reason) for reason in reasons[:REASONS]]
+    left_out = len(reasons) - REASONS
+    return "<br>".join([*shown, *([f"and {left_out} more"] if left_out > 0 else [])])
+
+
+def _commit(origin: Origin | None) -> list[str]:
+    """Say which commit was shipped, and whether the files were what it has."""
+    commit = origin.commit if origin else None
+    if commit is None or not commit.id:
+        return []
+    branch = f" on {markdown.code(commit.branch)}" if commit.branch else ""
+    changed = ", with changes" if commit.is_dirty else ""
+    return [f"commit {markdown.code(commit.id[:SHORT_COMMIT])}{branch}{changed}"]
+
+
+def _caller(origin: Origin | None) -> str:
+    if origin is None:
+        return ""
+    entry = [f"from {markdown.code(origin.entry)}"] if origin.entry else []
+    who = markdown.text(f"{origin.user}@{origin.host}")
+    return " · ".join([who, *entry, f"kinetic-flows {markdown.text(origin.client)}"])
 
 
 def publish_description(
@@ -74,7 +140,8 @@ def publish_description(
     description = RunDescription(
         function=draft.name,
         arguments=draft.argument_reprs,
-        accelerator=f"`{draft.accelerator}`: {draft.accelerator.description}",
+        accelerator=str(draft.accelerator),
+        hardware=draft.accelerator.description,
         mode=draft.mode,
         image=image,
         image_page=session.platform.image_page(image),
@@ -82,17 +149,10 @@ def publish_description(
         built_because=prepared.built_because,
         code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
         outputs=f"{session.outputs_root}/{ticket.run_id}",
+        pages=session.platform.run_pages(ticket),
+        origin=prepared.origin,
     )
     try:
         session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
     except PrefectServerError as error:  # the run is launched, and goes on without
         session.api_availability.failed(error)
-
-
-def _code(text: str) -> str:
-    """Quote a text, whatever is in it, within a cell of a table."""
-    flat = text.replace("\n", " ").replace("|", "\\|")
-    if not flat:
-        return ""
-    fence = "``" if "`" in flat else "`"
-    return f"{fence}{flat}{fence}"

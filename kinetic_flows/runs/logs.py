@@ -14,7 +14,7 @@ from kinetic_flows.clients.prefect.labels import STEPS_LOGGER
 from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.streams import EntryReader, LogEntry, PrintedLine
+from kinetic_flows.core.streams import RESULT_LOGGER, EntryReader, LogEntry, PrintedLine
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
 
@@ -91,7 +91,7 @@ class LogReader:
         lines = [
             LogEntry(text=line.message, level=line.level, logger=line.logger)
             for line in found
-            if line.logger != STEPS_LOGGER
+            if line.logger not in (STEPS_LOGGER, RESULT_LOGGER)
         ]
         has_hosts = any(line.text.startswith(_HOST_PREFIX) for line in lines)
         self._has_hosts = self._has_hosts or has_hosts

@@ -39,7 +39,7 @@ from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.run_keys import masked_key
-from kinetic_flows.core.streams import shown_text
+from kinetic_flows.core.streams import RESULT_LOGGER, LogEntry, shown_text
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.results import (
     LOG_TAIL_LINES,
@@ -175,7 +175,10 @@ def _sync_with_result(api: PrefectApi, run_id: str, header: ResultHeader) -> Non
         return
     summary = value_summary if header.status == "returned" else failure_summary
     name = "TimedOut" if header.status == "timed_out" else None
-    api.set_state(run_id, STATE_OF_STATUS[header.status], message=summary(header), name=name)
+    message = summary(header)
+    is_set = api.set_state(run_id, STATE_OF_STATUS[header.status], message=message, name=name)
+    if is_set and header.status == "returned":
+        api.log(run_id, LogEntry(text=message, level=logging.INFO, logger=RESULT_LOGGER))
 
 
 def _sync_without_result(

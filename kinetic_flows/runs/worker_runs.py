@@ -24,7 +24,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.object_names import result_object
-from kinetic_flows.core.streams import LogEntry
+from kinetic_flows.core.streams import RESULT_LOGGER, LogEntry
 from kinetic_flows.platforms.base import Platform
 
 LOOK_SECONDS = 0.5
@@ -213,7 +213,7 @@ class _Logs:
 def _is_of_function(logger: str) -> bool:
     """Whether a run's own process has logged a line: no client, and nothing else of Prefect."""
     is_of_prefect = logger.startswith("prefect.") and logger not in PREFECT_RUN_LOGGERS
-    return logger != CLIENT_LOGGER and not is_of_prefect
+    return logger not in (CLIENT_LOGGER, RESULT_LOGGER) and not is_of_prefect
 
 
 def _encoded(line: LogLine) -> bytes:

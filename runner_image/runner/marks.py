@@ -25,6 +25,8 @@ STDOUT_LOGGER = "kinetic"
 STDERR_LOGGER = "kinetic.stderr"
 RUNNER_LOGGER = "kinetic.runner"
 TRACEBACK_LOGGER = "kinetic.traceback"
+RESULT_LOGGER = "kinetic.result"
+"""Of the line that says in a run's log what it returned; no output of the function."""
 
 MAX_RECORD_BYTES = 100_000
 """A record travels as one message of a socket; longer ones are printed as plain text."""

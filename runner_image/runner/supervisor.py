@@ -7,6 +7,7 @@ of the project, so whatever the function does to its own process, its end is rep
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -50,7 +51,7 @@ from .identity import (
     run_key,
 )
 from .interrupts import Interrupted, Interrupts
-from .marks import STDERR_MARK
+from .marks import RESULT_LOGGER, STDERR_MARK
 from .naming import run_name
 from .output import Output
 from .parameters import read_call
@@ -359,8 +360,12 @@ class Supervisor:
     def _report(self, header: dict[str, Any]) -> int:
         """Send the last lines and the state that fits a result; return its exit code."""
         self._interrupts.hold()
+        state = state_of(header)
         is_for_others = self._host and header["status"] == "returned"
-        self._reporter.finish(None if is_for_others else state_of(header))
+        if header["status"] == "returned" and not is_for_others:
+            # Of a run that printed nothing, its page would show nothing at first.
+            self._reporter.entry(state.message, logging.INFO, RESULT_LOGGER)
+        self._reporter.finish(None if is_for_others else state)
         return exit_code_of(header)
 
     def _read_result(self) -> dict[str, Any] | None:

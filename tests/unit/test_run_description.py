@@ -2,47 +2,143 @@
 
 from __future__ import annotations
 
+import html
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from kinetic_flows.code.origin import Commit, Origin
+from kinetic_flows.core.display import for_line
 from kinetic_flows.flows.run_page import RunDescription
+
+DIGEST = "0123456789ab" + "c" * 52
+DESCRIBED = RunDescription(
+    function="train",
+    arguments={"rate": "0.1", "kind": "'a|b'"},
+    accelerator="tpu-v6e-8",
+    hardware="8 TPU chips (2x4) on 1 host of ct6e-standard-8t",
+    mode="bundled",
+    image=f"us-docker.pkg.dev/p/kn-c/app@sha256:{DIGEST}",
+    image_page="https://c.example/image",
+    environment=f"2 packages from requirements.txt, `{DIGEST}`",
+    built_because=("+ numpy 2.1",),
+    code="3 files, 1.2 kB",
+    outputs="gs://b/o/1",
+    pages={"Job": "https://c.example/job", "pod logs": "https://c.example/logs?a=(b)"},
+    origin=Origin(
+        user="ada",
+        host="laptop",
+        client="1.2.3",
+        entry="train.py",
+        commit=Commit(id="abcdef0123456789", branch="main", is_dirty=True),
+    ),
+)
+TABLE = """
+| | |
+| --- | --- |
+| function | `train(rate=0.1, kind='a\\|b')` |
+| runs on | `tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t |
+| look at | [Job](https://c.example/job) · [pod logs](https://c.example/logs?a=%28b%29) |
+| outputs | [gs&#58;//b/o/1](https://console.cloud.google.com/storage/browser/b/o/1) |
+| image | [app&#64;sha256&#58;0123456789ab](https://c.example/image) (bundled) |
+| environment | 2 packages from requirements.txt, `0123456789ab` |
+| built because | `+ numpy 2.1` |
+| code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
+| called by | ada&#64;laptop · from `train.py` · kinetic-flows 1.2.3 |
+""".strip()
+AWKWARD = [
+    *("a\nb", "a|b", r"a\|b", "a`b", "``", "` `", "<b>x</b>", "<script>alert(1)</script>"),
+    *("[x](y)", "![x](y)", "*x*", "_x_", "~~x~~", "&amp;", "&#124;", "\\", "| --- |", "# x"),
+    *("🦊 é 汉字", "a\u2028b", "a\x00b", "a\u202eb", "https://x.example", "$x$", "\ud800", "  x  "),
+]
+
+
+def cells(description: RunDescription) -> dict[str, str]:
+    """Return what a reader sees: the cells of the one table, by their labels."""
+    rendered = (
+        MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(description.markdown())
+    )
+    assert rendered.count("<table>") == 1
+    assert rendered.startswith("<table>")
+    assert rendered.endswith("</table>\n")
+    rows = re.findall(r"<tr>\n(.*?)</tr>", rendered, flags=re.DOTALL)
+    found = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
+    assert all(len(row) == 2 for row in found), rendered
+    return dict(found[1:])
+
+
+def seen(cell: str) -> str:
+    """Return the text of a cell without its markup."""
+    return html.unescape(re.sub(r"</?(code|a|br)\b[^>]*>", "", cell))
+
+
+def shown(words: str) -> str:
+    """Return a text in one line, as it is to be seen."""
+    return for_line(words.encode("utf-8", "backslashreplace").decode()).replace("\t", " ")
 
 
 def test_a_description_is_a_table_of_what_a_person_wants_to_know_first() -> None:
-    image = "us-docker.pkg.dev/p/kn-c/app@sha256:11"
-    described = RunDescription(
-        function="train",
-        arguments={"rate": "0.1", "kind": "'a|b'"},
-        accelerator="`tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t",
-        mode="bundled",
-        image=image,
-        image_page="https://console.example/image",
-        environment="2 packages from requirements.txt, `ab12`",
-        built_because=("+ numpy 2.1",),
-        code="3 files, 1.2 kB",
-        outputs="gs://bucket/outputs/1",
-    )
-    assert described.markdown() == "\n".join(
-        [
-            "| | |",
-            "| --- | --- |",
-            "| function | `train(rate=0.1, kind='a\\|b')` |",
-            "| runs on | `tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t |",
-            f"| image | [{image}](https://console.example/image) (bundled) |",
-            "| environment | 2 packages from requirements.txt, `ab12` |",
-            "| built because | `+ numpy 2.1` |",
-            "| code | 3 files, 1.2 kB |",
-            "| outputs | `gs://bucket/outputs/1` |",
-        ]
-    )
+    assert DESCRIBED.markdown() == TABLE
 
 
 def test_what_nobody_knows_is_left_out_and_an_environment_here_is_no_link() -> None:
     described = RunDescription(
         function="train",
-        accelerator="`cpu`: CPU only",
+        accelerator="cpu",
+        hardware="CPU only",
         mode="bundled",
         image="local/cpu-0123456789ab",
         code="1 file, 10 B",
         outputs="/home/me/outputs",
     )
-    lines = described.markdown().splitlines()
-    assert "| image | `local/cpu-0123456789ab` (bundled) |" in lines
-    assert not [line for line in lines if "environment" in line or "because" in line]
+    assert list(cells(described)) == ["function", "runs on", "outputs", "image", "code"]
+    assert "| image | `cpu-0123456789ab` (bundled) |" in described.markdown().splitlines()
+
+
+def test_long_things_are_shortened() -> None:
+    many = replace(
+        DESCRIBED,
+        arguments={"data": "x" * 5000},
+        built_because=tuple(f"+ package-{number} 1.0" for number in range(40)),
+    )
+    found = cells(many)
+    assert len(seen(found["function"])) <= 400
+    assert seen(found["function"]).endswith("x)")
+    assert "and 28 more" in found["built because"]
+    assert not re.search(r"[0-9a-f]{20}", many.markdown())
+
+
+@pytest.mark.parametrize("words", AWKWARD)
+@pytest.mark.parametrize("field", ["function", "arguments", "environment", "outputs", "code"])
+def test_awkward_texts_are_shown_as_they_are(field: str, words: str) -> None:
+    value: Any = {"rate": words} if field == "arguments" else words
+    found = cells(replace(DESCRIBED, **{field: value}))
+    assert list(found) == list(cells(DESCRIBED))
+    whole = " ".join(" ".join(seen(cell).split()) for cell in found.values())
+    assert " ".join(shown(words).split()) in whole
+
+
+@given(name=st.text(max_size=30), value=st.text(max_size=60))
+@example(name="a", value="\\|")
+@example(name="`", value="``|``")
+@example(name="<b>", value="&lt;|\n\n| x |")
+def test_any_name_and_value_are_one_cell_that_says_just_that(name: str, value: str) -> None:
+    described = replace(
+        DESCRIBED,
+        arguments={name: value},
+        origin=replace(DESCRIBED.origin or Origin("", "", ""), user=name, entry=value),
+        built_because=(value or "x",),
+        outputs=f"/{name}/{value}",
+        environment=f"{value}, `{DIGEST}`",
+    )
+    found = cells(described)
+    call = shown(f"train({name}={value})")
+    assert " ".join(seen(found["function"]).split()) == " ".join(call.split())
+    assert " ".join(seen(found["outputs"]).split()) == " ".join(shown(f"/{name}/{value}").split())
+    assert "<script" not in "".join(found.values())
+    assert list(found) == list(cells(DESCRIBED))

@@ -195,6 +195,20 @@ class TestLogs:
         assert paths[-2:] == ["logs/", f"flow_runs/{RUN_ID}/set_state"]
         assert prefect.messages == ["end"]
 
+    @pytest.mark.parametrize("printed", ["pass", "print('epoch 1')"])
+    def test_what_a_run_returned_is_the_last_line_of_its_log(
+        self, tmp_path: Path, prefect: PrefectWire, printed: str
+    ) -> None:
+        _run(tmp_path, prefect.url, f"def main():\n {printed}\n return 0.93")
+        assert prefect.results == ["returned float: 0.93"]
+        assert prefect.batches[-1][-1]["message"] == prefect.results[0]
+
+    def test_a_run_that_returned_nothing_says_nothing_of_a_result(
+        self, tmp_path: Path, prefect: PrefectWire
+    ) -> None:
+        _run(tmp_path, prefect.url, "def main(): raise ValueError('bad')")
+        assert prefect.results == []
+
     def test_what_prefect_cannot_store_is_made_fit(
         self, tmp_path: Path, prefect: PrefectWire
     ) -> None:

@@ -115,7 +115,12 @@ def test_both_sides_know_the_same_loggers() -> None:
     assert [
         (streams.STDOUT_LOGGER, streams.STDERR_LOGGER),
         (streams.RUNNER_LOGGER, streams.TRACEBACK_LOGGER),
-    ] == [(marks.STDOUT_LOGGER, marks.STDERR_LOGGER), (marks.RUNNER_LOGGER, marks.TRACEBACK_LOGGER)]
+        streams.RESULT_LOGGER,
+    ] == [
+        (marks.STDOUT_LOGGER, marks.STDERR_LOGGER),
+        (marks.RUNNER_LOGGER, marks.TRACEBACK_LOGGER),
+        marks.RESULT_LOGGER,
+    ]
 
 
 def test_a_logger_s_name_cannot_break_a_log() -> None:
