@@ -69,7 +69,8 @@ def _of_the_product() -> Iterator[Printed]:
             if text.startswith(_NO_COMMANDS):
                 continue
             patterns = (_QUOTED,) if id(node) in docstrings else (_QUOTED, _AFTER_COLON, _WHOLE)
-            for line in {line for pattern in patterns for line in pattern.findall(text)}:
+            lines = [line for pattern in patterns for line in pattern.findall(text)]
+            for line in dict.fromkeys(lines):
                 yield from _commands(path, line, is_whole=False)
 
 
