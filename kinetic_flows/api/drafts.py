@@ -61,6 +61,8 @@ def draft(
         may_lack_arguments: Whether arguments may be left out.
     """
     drafted = _decided(opening, remote, args, kwargs, may_lack_arguments=may_lack_arguments)
+    # The project's own settings may name the accelerator, and the cluster its whole name.
+    opening.begin(str(drafted.draft.accelerator))
     for notice in drafted.draft.notices:
         drafted.progress.aside(notice)
     for warning in drafted.draft.warnings:

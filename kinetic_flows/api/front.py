@@ -37,24 +37,35 @@ class Opening:
         environ: This process's variables, as they were when it was made.
         settings: What they alone decide.
         progress: Who watches.
+        what: What is called, as it is shown; empty where that is nothing to be shown.
     """
 
     environ: Mapping[str, str]
     settings: Settings
     progress: Progress
+    what: str = ""
+
+    def begin(self, accelerator: str) -> None:
+        """Show that the call goes on, and what on."""
+        if self.what:
+            self.progress.begin(f"{self.what} on {accelerator}")
 
 
-def open_call() -> Opening:
-    """Read this process's variables, and decide by them who watches."""
+def open_call(what: str = "") -> Opening:
+    """Read this process's variables, and decide by them who watches.
+
+    Args:
+        what: What is called, as it is shown.
+    """
     environ = process_environment()
     settings = load_settings(environ)
     progress = terminal_progress(settings.progress, environ)
-    return Opening(environ=environ, settings=settings, progress=progress)
+    return Opening(environ=environ, settings=settings, progress=progress, what=what)
 
 
 def call(remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run a function to its end, and return its value or raise what it raised."""
-    with _shown(_title(remote, args, kwargs), "done") as opening:
+    with _shown(remote, _called(remote, args, kwargs), "done") as opening:
         return _calls(opening).call(opening, remote, args, kwargs)
 
 
@@ -62,7 +73,7 @@ def submit(
     remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Run[Any]:
     """Launch a function, and return the handle of its run."""
-    with _shown(_title(remote, args, kwargs), "launched") as opening:
+    with _shown(remote, _called(remote, args, kwargs), "launched") as opening:
         made: Run[Any] = _calls(opening).submit(opening, remote, args, kwargs)
         return made
 
@@ -77,8 +88,7 @@ def start_map(
 ) -> RunGroup[Any]:
     """Launch a function for many inputs, and return their handle; see `calls.start_map`."""
     count = "" if inputs.count is None else f"{inputs.count} inputs"
-    title = f"{_name(remote)}.map({count}) on {remote.options.accelerator}"
-    with _shown(title, "launched") as opening:
+    with _shown(remote, f"{_name(remote)}.map({count})", "launched") as opening:
         group: RunGroup[Any] = _calls(opening).start_map(
             opening, remote, bound, inputs, options, return_exceptions=return_exceptions
         )
@@ -89,23 +99,23 @@ def deploy(
     remote: RemoteFunction[..., Any], bound: tuple[Any, ...], *, name: str, **wanted: Any
 ) -> Deployment[Any]:
     """Make a deployment of a function; see `calls.deploy`."""
-    title = f"{_name(remote)}/{name} for {remote.options.accelerator}"
-    with _shown(title, "done") as opening:
+    with _shown(remote, f"{_name(remote)}/{name}", "done") as opening:
         made: Deployment[Any] = _calls(opening).deploy(opening, remote, bound, name=name, **wanted)
         return made
 
 
 @contextmanager
-def _shown(title: str, outcome: Outcome) -> Iterator[Opening]:
+def _shown(remote: RemoteFunction[..., Any], what: str, outcome: Outcome) -> Iterator[Opening]:
     """Show what is done within the block as a call.
 
     Args:
-        title: What is called.
+        remote: The function.
+        what: What is called, as it is shown.
         outcome: How it ends with the block.
     """
     with usable_home(), heeded_signals():
-        opening = open_call()
-        opening.progress.begin(title)
+        opening = open_call(what)
+        opening.begin(remote.options.accelerator_or(opening.settings.accelerator))
         try:
             yield opening
         except BaseException as error:
@@ -128,7 +138,7 @@ def _name(remote: RemoteFunction[..., Any]) -> str:
     return flow_name(remote.fn, remote.options.name)
 
 
-def _title(
+def _called(
     remote: RemoteFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str:
-    return f"{call_name(_name(remote), remote.fn, args, kwargs)} on {remote.options.accelerator}"
+    return call_name(_name(remote), remote.fn, args, kwargs)
