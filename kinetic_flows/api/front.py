@@ -16,8 +16,8 @@ from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Outcome, Progress
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
-from kinetic_flows.core.signals import heeded_signals, interruption_in
-from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.core.signals import heeded_signals
+from kinetic_flows.core.terminal import shown_call, terminal_progress
 
 if TYPE_CHECKING:
     from kinetic_flows.api.deployment import Deployment
@@ -115,14 +115,9 @@ def _shown(remote: RemoteFunction[..., Any], what: str, outcome: Outcome) -> Ite
     """
     with usable_home(), heeded_signals():
         opening = open_call(what)
-        opening.begin(remote.options.accelerator_or(opening.settings.accelerator))
-        try:
+        accelerator = remote.options.accelerator_or(opening.settings.accelerator)
+        with shown_call(opening.progress, f"{what} on {accelerator}", outcome):
             yield opening
-        except BaseException as error:
-            is_interrupted = interruption_in(error) is not None
-            opening.progress.end("cancelled" if is_interrupted else "failed")
-            raise
-        opening.progress.end(outcome)
 
 
 def _calls(opening: Opening) -> Any:

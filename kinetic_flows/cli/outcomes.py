@@ -14,7 +14,7 @@ from kinetic_flows.core.display import value_for_output
 from kinetic_flows.core.errors import KineticError, RunFailed
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.signals import heeded_signals, interruption_in
-from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.core.terminal import shown_call, terminal_progress
 from kinetic_flows.runs.leaving import run_goes_on, tell_left, told_if_left
 from kinetic_flows.runs.results import unpack_result
 from kinetic_flows.runs.session import own_session
@@ -57,7 +57,7 @@ def _awaited(run: Run[Any], *, ends_with_us: bool) -> Any:
     environ = process_environment()
     progress = terminal_progress(load_settings(environ).progress, environ)
     left = _cancelled_if_left(run) if ends_with_us else told_if_left(run_goes_on(run.id, run.name))
-    with left, own_session(progress) as session:
+    with left, shown_call(progress, run.name), own_session(progress) as session:
         return unpack_result(wait_for_run(run.ticket, session, progress), run.ticket, url=run.url)
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.cells import cell_len
 
@@ -27,6 +28,7 @@ from kinetic_flows.core.progress import (
     Stream,
 )
 from kinetic_flows.core.screen import Screen, current_screen, fitting
+from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.core.waits import longest_wait
 
 SILENT_SECONDS = (5.0, 10.0, 10.0, 15.0, 20.0, 30.0)
@@ -72,6 +74,24 @@ def terminal_progress(mode: ProgressMode, environ: Mapping[str, str]) -> Progres
     screen = current_screen(is_alive=is_alive, has_colours=has_colours)
     has_links = is_alive and not term.startswith(WITHOUT_LINKS)
     return TerminalProgress(screen, has_links=has_links, is_verbose=mode == "verbose")
+
+
+@contextmanager
+def shown_call(progress: Progress, title: str, outcome: Outcome = "done") -> Iterator[None]:
+    """Show what is done within the block as a call.
+
+    Args:
+        progress: Who watches.
+        title: What is called.
+        outcome: How it ends with the block, when nothing keeps it from that.
+    """
+    progress.begin(title)
+    try:
+        yield
+    except BaseException as error:
+        progress.end("failed" if interruption_in(error) is None else "cancelled")
+        raise
+    progress.end(outcome)
 
 
 class QuietProgress(NullProgress):
