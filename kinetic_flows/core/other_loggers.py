@@ -26,6 +26,7 @@ OTHERS = frozenset(
         *("google", "grpc", "urllib3", "requests", "googleapiclient", "google_auth_httplib2"),
         *("kubernetes", "kubernetes_asyncio", "kubernetes_client", "aiohttp", "kopf"),
         *("uvicorn", "fastapi", "sqlalchemy", "aiosqlite", "alembic", "opentelemetry"),
+        *("APILogWorker", "EventsWorker"),  # Prefect's threads that send logs and events
         *("docker", "filelock", "rich", "markdown_it", "pydantic"),
     }
 )

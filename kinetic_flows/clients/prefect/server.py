@@ -10,7 +10,6 @@ read by nobody else. Its database takes one server, also where a home is seen by
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -31,6 +30,7 @@ from kinetic_flows.clients.prefect.server_access import (
     remember_access,
 )
 from kinetic_flows.clients.prefect.server_answers import is_healthy, proves_itself, taken_port
+from kinetic_flows.clients.prefect.server_failures import start_error
 from kinetic_flows.clients.prefect.server_record import RecordFile, ServerRecord
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import (
@@ -56,8 +56,6 @@ FIRST_LOOK_SECONDS = 1.0
 
 POLL_SECONDS = 0.1
 PREFERRED_PORT = 4242
-LOG_TAIL_LINES = 15
-NEEDED_BYTES = 1_000_000
 """Free space without which a server cannot make its database."""
 
 GOES_ON = (
@@ -331,13 +329,14 @@ class BackgroundServer:
                 value=str(self.home),
                 hint="the next call starts it again",
             )
-        raise self._start_error(describe_exit(exit_code(record.process)))
+        raise start_error(describe_exit(exit_code(record.process)), self.log_file)
 
     def _takes_too_long(self, record: ServerRecord) -> NoReturn:
         """End a server that was launched here and does not answer."""
         self._end(record)
         self._forgotten(record)
-        raise self._start_error(f"did not answer within {START_TIMEOUT_SECONDS:.0f} s")
+        what = f"did not answer within {START_TIMEOUT_SECONDS:.0f} s"
+        raise start_error(what, self.log_file)
 
     def _forgotten(self, record: ServerRecord) -> bool:
         """Remove the record of a server that did not start; return whether it was still there."""
@@ -346,18 +345,6 @@ class BackgroundServer:
             if is_there:
                 self._record.forget()
         return is_there
-
-    def _start_error(self, what: str) -> PrefectServerError:
-        free_bytes = shutil.disk_usage(self.directory).free
-        if free_bytes < NEEDED_BYTES:
-            what += f"; {self.directory} has {free_bytes} bytes of free space left"
-        tail = self.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        return PrefectServerError(
-            "\n".join([f"the background Prefect server {what}", *(f"    {line}" for line in tail)]),
-            value=str(self.log_file),
-            hint=f"the whole log is in {self.log_file}; to use a server of your own, "
-            "set PREFECT_API_URL",
-        )
 
     def _end(self, record: ServerRecord) -> None:
         """Stop a server's whole process group, kindly at first."""
