@@ -13,11 +13,15 @@ from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.core.display import for_line, for_terminal, labelled
 from kinetic_flows.core.moments import ago, local, took
 from kinetic_flows.runs.description import described
+from kinetic_flows.runs.group import is_group
 from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
 
 Row = tuple[str, str]
+
+MAX_RUNS = 200
+"""How many runs of a group are shown, the newest first."""
 
 
 def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
@@ -31,21 +35,32 @@ def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
     repeats = session.api.find_runs(RunQuery(tag=retry_tag(record.id)))
     is_here = record.labels.get(PLATFORM_LABEL) == session.platform.name
     pages = session.platform.run_pages(ticket_of(record)) if is_here else {}
+    of_group = _of_group(record, session) if is_group(record) else {}
     return {
         **described(record, session.api.run_url(record.id)),
+        **of_group,
         "states": [_state(each) for each in states],
         "retried_as": [each.id for each in repeats],
         "pages": dict(pages),
-        "commit": dict(origin_facts(record.labels)).get("commit"),
+        "facts": dict(origin_facts(record.labels)),
     }
 
 
-def shown(document: Mapping[str, Any], record: RunRecord, now: datetime | None = None) -> str:
+def _of_group(record: RunRecord, session: Session) -> dict[str, Any]:
+    """Return what there is to say of a group's flow run besides what is said of a run's."""
+    runs = session.api.find_runs(RunQuery(parent=record.id), limit=MAX_RUNS)
+    return {
+        "function": record.parameters["function"],
+        "accelerator": record.parameters.get("accelerator"),
+        "runs": [described(each, session.api.run_url(each.id)) for each in runs],
+    }
+
+
+def shown(document: Mapping[str, Any], now: datetime | None = None) -> str:
     """Return a run as text.
 
     Args:
         document: What `run_document` has returned.
-        record: Its flow run.
         now: What times count from; None for this moment.
     """
     now = now or datetime.now(UTC)
@@ -53,7 +68,7 @@ def shown(document: Mapping[str, Any], record: RunRecord, now: datetime | None =
         *_call(document),
         *_times(document, now),
         *_history(document["states"]),
-        *origin_facts(record.labels),
+        *((name, str(text)) for name, text in document["facts"].items()),
         *_relations(document),
         *_places(document),
     )
@@ -108,7 +123,10 @@ def _places(document: Mapping[str, Any]) -> Iterator[Row]:
     yield "outputs", str(document["outputs"] or "")
     yield "page", str(document["url"])
     yield from document["pages"].items()
-    yield "its output", f"kinetic runs logs {document['id']}"
+    if "runs" in document:
+        yield "its runs", f"kinetic runs ls --group {document['id']}"
+    else:
+        yield "its output", f"kinetic runs logs {document['id']}"
 
 
 def _state(record: StateRecord) -> dict[str, Any]:

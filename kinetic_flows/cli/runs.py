@@ -23,7 +23,7 @@ from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.description import described
-from kinetic_flows.runs.find import RunFilter, find_records, full_id
+from kinetic_flows.runs.find import RunFilter, find_records, run_or_group_id
 from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
@@ -103,8 +103,10 @@ def show(
 ) -> None:
     """Show everything about one run: call, state, times, history, commit, places, pages.
 
+    Of a group it shows its runs, too.
+
     Args:
-        run_id: Its id, the part of it that is shown, or its URL.
+        run_id: Its id, or a group's, the part of it that is shown, or its URL.
         web: Open its page in a browser instead.
         as_json: Print a JSON object.
     """
@@ -115,12 +117,15 @@ def show(
         open_page(link)
         return
     with own_session(NullProgress()) as session:
-        record = session.api.read_run(full_id(run_id, session.api))
+        record = session.api.read_run(run_or_group_id(run_id, session.api))
         document = run_document(record, session)
     if as_json:
         print_json(document)
         return
-    print(shown(document, record))
+    print(shown(document))
+    if "runs" in document:
+        print()
+        print_runs(document["runs"])
 
 
 @runs_app.command

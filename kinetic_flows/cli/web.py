@@ -11,7 +11,7 @@ from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.settings.settings import load_settings, process_environment
-from kinetic_flows.runs.find import full_id
+from kinetic_flows.runs.find import run_or_group_id
 
 
 def page_of(run_id: str) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def page_of(run_id: str) -> tuple[str, str]:
     server, other = _api()
     if other:
         with connect(other) as api:
-            page = api.run_url(full_id(run_id, api))
+            page = api.run_url(run_or_group_id(run_id, api))
         return page, page
     record = server.status()
     if record is None:
@@ -35,7 +35,7 @@ def page_of(run_id: str) -> tuple[str, str]:
         record = server.ensure()
     if not _is_whole(run_id):
         with connect(record.api_url) as api:
-            run_id = full_id(run_id, api)
+            run_id = run_or_group_id(run_id, api)
     path = f"/runs/flow-run/{run_id}"
     return f"{record.ui_url}{path}", server.sign_in_url(record, path)
 

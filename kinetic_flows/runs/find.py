@@ -11,7 +11,7 @@ from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
 from kinetic_flows.clients.prefect.records import query_of_state
 from kinetic_flows.code.origin import caller
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.errors import RunNotFoundError, UsageError
 from kinetic_flows.core.run_ids import SHORT_CHARACTERS, completed, is_part
 from kinetic_flows.runs.origin_labels import origin_tags
 from kinetic_flows.runs.reconcile import reconcile
@@ -129,3 +129,22 @@ def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
     records = newest if is_told or len(newest) < PAGE_SIZE else api.find_runs(query)
     told = {each.id: f"{each.shown_name}, {each.state_name}" for each in records}
     return completed(wanted, told)
+
+
+def run_or_group_id(text: str, api: PrefectApi) -> str:
+    """Complete the shortened id of a run, or else of a group.
+
+    Args:
+        text: An id, its beginning or end, or a URL.
+        api: The API to ask.
+
+    Raises:
+        RunNotFoundError: None fits, or several do.
+    """
+    try:
+        return full_id(text, api)
+    except RunNotFoundError as not_a_run:
+        try:
+            return full_id(text, api, groups=True)
+        except RunNotFoundError:
+            raise not_a_run from None

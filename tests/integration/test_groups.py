@@ -112,6 +112,7 @@ def test_every_input_is_a_flow_run_under_one_and_values_come_in_order(
         "scale(value=4, factor=5)",
         "scale(value=6)",
     ]
+    assert {run.id for run in kinetic.list_runs(group=group.id[:8])} == completed
     parent = api.read_run(group.id)
     assert (parent.state_type, parent.message) == ("COMPLETED", "4 inputs: 4 Completed")
     shown = capfd.readouterr().err

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from kinetic_flows.cli.run_list import moment, print_runs, table_of
+from kinetic_flows.cli.run_show import shown
 from kinetic_flows.clients.prefect.records import RunQuery, RunRecord
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.moments import ago, took
+from kinetic_flows.core.moments import ago, local, took
 from kinetic_flows.runs.description import described, reason_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -160,3 +161,28 @@ def test_prefects_server_is_asked_for_what_is_wanted_only() -> None:
         "tags": {"all_": ["kinetic", "user:ann", "mine"]},
         "parent_flow_run_id": {"any_": [GROUP]},
     }
+
+
+def test_everything_about_a_run_is_shown_in_an_order() -> None:
+    document = {
+        **described(FAILED, "http://page"),
+        "states": [
+            {"name": "Pending", "message": "", "since": FAILED.created.isoformat()},
+            {"name": "Failed", "message": "no\x1b[2J\nmore", "since": FAILED.ended.isoformat()},  # type: ignore[union-attr]
+        ],
+        "retried_as": ["7e57ab1e"],
+        "pages": {"Job": "https://console"},
+        "facts": {"called by": "ann@mill"},
+    }
+    lines = [line.strip() for line in shown(document, NOW).splitlines()]
+    labels = [line.split("  ")[0] for line in lines]
+    assert labels[:3] == ["run", "id", "state"]
+    assert "more" in lines, "a message is shown whole"
+    assert "created  " + local(FAILED.created) + " (3h ago)" in lines
+    assert "times  waited to start 1m00s, ran 3m00s" in lines
+    assert f"group  {GROUP} (input 3)" in lines
+    assert "retried as  7e57ab1e" in lines
+    assert "called by  ann@mill" in lines
+    assert "Job  https://console" in lines
+    assert not [line for line in lines if "\x1b" in line]
+    assert lines[-1] == f"its output  kinetic runs logs {FAILED.id}"
