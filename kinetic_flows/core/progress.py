@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-StepStatus = Literal["started", "done", "passed", "cached", "failed"]
+StepStatus = Literal["started", "done", "passed", "cached", "interrupted", "failed"]
 """How a step is: `done` did real work, `passed` what every call does, `cached` found it done."""
 
 Outcome = Literal["done", "launched", "cancelled", "failed"]

@@ -46,8 +46,22 @@ SAME_SECONDS = 1.0
 BAR_CHARACTERS = 24
 LEAST_TITLE = 12
 
-MARKS = {"done": "✓", "launched": "✓", "passed": "✓", "cached": "✓", "failed": "✗"}
-STYLES = {"done": "32", "launched": "32", "passed": "32", "cached": "36", "failed": "1;31"}
+MARKS = {
+    "done": "✓",
+    "launched": "✓",
+    "passed": "✓",
+    "cached": "✓",
+    "failed": "✗",
+    "interrupted": "✗",
+}
+STYLES = {
+    "done": "32",
+    "launched": "32",
+    "passed": "32",
+    "cached": "36",
+    "failed": "1;31",
+    "interrupted": "33",
+}
 DIM, YELLOW = "2", "33"
 
 WITHOUT_LINKS = ("dumb", "linux", "eterm", "screen")
@@ -258,7 +272,7 @@ class TerminalProgress:
 
     def _is_news(self, status: StepStatus) -> bool:
         # How long what every call does takes is told while it does.
-        return self._is_verbose or status in ("done", "failed")
+        return self._is_verbose or status in ("done", "failed", "interrupted")
 
     def _rest(self) -> None:
         """Live no longer than what there is to show."""

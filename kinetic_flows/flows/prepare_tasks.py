@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -214,17 +213,6 @@ def _project(draft: Draft) -> Project:
     return Project(home=draft.settings.home, project_root=draft.source.project_root)
 
 
-@contextmanager
-def _notes_told(progress: Progress) -> Iterator[None]:
-    """Tell what is noted on an interruption, which is not raised where the call was made."""
-    try:
-        yield
-    except KeyboardInterrupt as interruption:
-        for note in getattr(interruption, "__notes__", ()):
-            progress.notice(note)
-        raise
-
-
 def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     request: ImageRequest = parameters["request"]
     return build_cache_key(request.reference, request.dependency_hash or "")
@@ -244,10 +232,7 @@ def build_image_task(
         for reason in reasons:
             current.log(f"because: {reason}")
         output = BuildOutput(current)
-        with _notes_told(progress):
-            image = platform.builder.build(
-                request, environment, output.line, on_build=output.announce
-            )
+        image = platform.builder.build(request, environment, output.line, on_build=output.announce)
         if output.is_remote:
             publish_link(image_page(image.reference), f"The image {image.reference}")
         remember_environment(environment, draft)

@@ -15,6 +15,7 @@ from prefect.logging.loggers import PrefectLogAdapter
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.progress import Progress, StepStatus
+from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.flows.step_times import timed
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,12 @@ def step(progress: Progress, name: str) -> Iterator[Step]:
         with timed(name):
             yield current
     except BaseException as error:
+        if interruption_in(error) is not None:
+            progress.step(name, "interrupted", "interrupted")
+            # What became of what was begun; the interruption of a thread is seen by nobody else.
+            for note in getattr(error, "__notes__", ()):
+                progress.notice(note)
+            raise
         text = error.message if isinstance(error, KineticError) else str(error)
         progress.step(name, "failed", text or type(error).__name__)
         raise

@@ -22,9 +22,11 @@ def test_ctrl_c_cancels_the_builds_that_it_started(quick_bases: QuickBases) -> N
     shell = quick_bases.open()
     shell.expect("console.cloud.google.com")
 
-    interrupt(shell)
+    told = interrupt(shell)
 
     (build,) = quick_bases.builds
+    assert f"build {build.id} was cancelled: nobody else waits for it" in told
+    assert "Traceback" not in told
     wait_until(lambda: build.status == Status.CANCELLED, 30, "the end of the build")
     assert shell.exitstatus == 130
 
@@ -40,22 +42,24 @@ def test_ctrl_c_leaves_a_build_that_somebody_else_waits_for(quick_bases: QuickBa
     with closing(store):
         wait_until(lambda: waiting(store) == 2, 120, "somebody else")
 
-    interrupt(shell)
+    told = interrupt(shell)
     quick_bases.worker.finish.set()
     output, errors = other.communicate(timeout=120)
 
     assert shell.exitstatus == 130
     assert other.returncode == 0, errors
     (build,) = quick_bases.builds
+    assert f"build {build.id} goes on: others wait for it, too" in told
     assert build.status == Status.SUCCESS
     assert json.loads(output)["images"][0]["action"] == "built"
 
 
-def interrupt(shell: pexpect.spawn[str]) -> None:
-    """Press Ctrl-C, and wait until the command has ended."""
+def interrupt(shell: pexpect.spawn[str]) -> str:
+    """Press Ctrl-C, wait until the command has ended, and return what it said then."""
     shell.sendintr()
     shell.expect(pexpect.EOF)
     shell.close()
+    return str(shell.before)
 
 
 def waiting(store: GoogleStore) -> int:
