@@ -61,7 +61,8 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     answers = ask_prefect(draft, environ, has_to_be_built=image is None)
     ahead = _look_ahead(draft, answers)
     platform = draft.platform
-    variables = platform.job_variables(job_request(draft, PLANNED_RUN_ID, image)) if image else {}
+    expected = image or ResolvedImage(reference=decided.reference, digest="", labels={})
+    variables = platform.job_variables(job_request(draft, PLANNED_RUN_ID, expected))
     return RunPlan(
         name=draft.name,
         platform=platform.name,
@@ -77,7 +78,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         dependency_source=draft.source.label,
         environment=decided.environment,
         code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
-        job_variables=variables,
+        job_variables=variables if image else {},
         filtered=filtered,
         warnings=(
             *draft.warnings,

@@ -77,8 +77,9 @@ def test_a_plan_says_where_from_which_image_with_what_and_how_long_the_last_run_
     assert (plan.cached, plan.obstacles, plan.past) == (False, (), None)
     assert [line for line in plan.notices if "there is no work pool 'kinetic-gke' yet" in line]
     assert {item.path for item in plan.files} == {"planned_functions.py", "requirements.txt"}
-    values = {item.name: item.value for item in plan.variables}
+    values = {item.name: item.value for item in plan.variables if item.source != "kinetic"}
     assert values == {"DATASET": "s3://cats", "WANDB_API_KEY": None}
+    assert "HOME" in {item.name for item in plan.variables if item.source == "kinetic"}
     assert "not-for-others" not in json.dumps(plan.to_json())
 
     assert planned(3) == 3

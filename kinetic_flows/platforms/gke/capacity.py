@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from importlib import import_module
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import (
@@ -49,6 +50,8 @@ def rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
     Raises:
         LaunchError: It does not answer in time, or refuses.
     """
+    # What its import takes is not the cluster's time.
+    import_module("kubernetes_asyncio.client")
     try:
         return client.spawn(read_rooms(client)).result()
     except KubernetesRefused as refusal:
