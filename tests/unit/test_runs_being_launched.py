@@ -44,7 +44,9 @@ def test_a_key_comes_back_by_the_key_that_masked_it_and_by_no_other() -> None:
     assert masked_key(masked, secrets.token_hex(32)) != KEY
 
 
-@pytest.mark.parametrize("text", ["", "ab", KEY + "00", "no key"])
+@pytest.mark.parametrize(
+    "text", ["", "ab", KEY + "00", "no key"], ids=["nothing", "short", "long", "no hex"]
+)
 def test_what_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         masked_key(text, OWN)
