@@ -5,7 +5,6 @@ What they show is what this process knows: to show something asks nobody.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,15 +42,17 @@ class Card:
 
     def html(self) -> str:
         """Return it as a piece of a page: whatever it holds is text there."""
+        from html import escape
+
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<tr><th style='text-align:left'>{escape(label)}</th>"
             f"<td style='text-align:left'>{linked(text)}</td></tr>"
             for label, text in self.rows
             if text
         )
-        heading = f"<b>{html.escape(self.kind)}</b> <code>{html.escape(self.title)}</code>"
+        heading = f"<b>{escape(self.kind)}</b> <code>{escape(self.title)}</code>"
         details = (
-            f"<details><summary>more</summary><pre>{html.escape(self.details)}</pre></details>"
+            f"<details><summary>more</summary><pre>{escape(self.details)}</pre></details>"
             if self.details
             else ""
         )
@@ -65,12 +66,14 @@ class Card:
 
 def linked(text: str) -> str:
     """Return a text for a page, its addresses as links."""
+    from html import escape
+
     pieces, position = [], 0
     for match in _URL.finditer(text):
-        url = html.escape(match[0])
-        pieces += [html.escape(text[position : match.start()]), f"<a href='{url}'>{url}</a>"]
+        url = escape(match[0])
+        pieces += [escape(text[position : match.start()]), f"<a href='{url}'>{url}</a>"]
         position = match.end()
-    return "".join([*pieces, html.escape(text[position:])])
+    return "".join([*pieces, escape(text[position:])])
 
 
 def counts_in_words(counts: Iterable[tuple[str, int]]) -> str:

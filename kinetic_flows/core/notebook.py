@@ -138,10 +138,11 @@ def _page(lines: list[tuple[str, str]]) -> str:
 
 
 def notebook_screen() -> NotebookScreen | None:
-    """Return the screen of the notebook that this process is the kernel of; None for none."""
+    """Return the screen of the notebook that this process is the kernel of; None for none.
+
+    To be asked where ipykernel is imported.
+    """
     global _current
-    if "ipykernel" not in sys.modules:
-        return None
     shell = sys.modules["IPython"].get_ipython()
     if getattr(shell, "kernel", None) is None:
         return None

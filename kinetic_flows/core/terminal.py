@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
 from kinetic_flows.core.display import for_line, for_terminal
-from kinetic_flows.core.notebook import notebook_screen
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import (
     NullProgress,
     Outcome,
@@ -30,6 +31,11 @@ from kinetic_flows.core.progress import (
 from kinetic_flows.core.screen import Screen, current_screen, fitting
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.core.waits import longest_wait
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import notebook
+else:
+    notebook = LazyModule("kinetic_flows.core.notebook")
 
 SILENT_SECONDS = (5.0, 10.0, 10.0, 15.0, 20.0, 30.0)
 """How long nothing is said, at most, where no line lives: at first, and then, and from then on."""
@@ -77,9 +83,10 @@ def terminal_progress(mode: ProgressMode, environ: Mapping[str, str]) -> Progres
     """
     if mode == "quiet":
         return QuietProgress(current_screen(is_alive=False, has_colours=False))
-    notebook = None if mode == "plain" else notebook_screen()
-    if notebook is not None:
-        return TerminalProgress(notebook, is_verbose=mode == "verbose")
+    is_kernel = "ipykernel" in sys.modules and mode != "plain"
+    cell = notebook.notebook_screen() if is_kernel else None
+    if cell is not None:
+        return TerminalProgress(cell, is_verbose=mode == "verbose")
     term = environ.get("TERM", "")
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and term != "dumb"
     # A CI's log may be a terminal; nobody sees lines live there, and each drawing would stay.

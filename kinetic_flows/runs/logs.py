@@ -40,6 +40,7 @@ class LogReader:
         self._process = _ProcessLines(run, session)
         self._read = 0
         self._given = 0
+        self._ahead = 0
         self._quiet_since = time.monotonic()
         self._has_hosts = False
 
@@ -95,8 +96,11 @@ class LogReader:
         ]
         has_hosts = any(line.text.startswith(_HOST_PREFIX) for line in lines)
         self._has_hosts = self._has_hosts or has_hosts
-        self._given += len(lines)
-        return lines
+        # What the process has told already arrives here later, in the same order.
+        known = min(self._ahead, len(lines))
+        self._ahead -= known
+        self._given += len(lines) - known
+        return lines[known:]
 
     def _from_process(self) -> list[LogEntry]:
         """Return the lines of the process that Prefect does not have."""
@@ -106,6 +110,7 @@ class LogReader:
         with suppress(KineticError):
             lines = self._process.after(self._given)
             self._given += len(lines)
+            self._ahead += len(lines)
             return lines
         return []
 
