@@ -1,0 +1,88 @@
+"""Reading a run's lines from Prefect and from its process, each line once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from kinetic_flows.clients.prefect.labels import STEPS_LOGGER
+from kinetic_flows.clients.prefect.records import LogLine, RunRecord
+from kinetic_flows.core.errors import PrefectUnreachable
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.launcher import Observation, Phase
+from kinetic_flows.runs.logs import LogReader
+
+NOW = datetime.now(UTC)
+RUNNING = RunRecord(
+    id="run-1", name="train", state_type="RUNNING", state_name="Running", message="", created=NOW
+)
+
+
+@dataclass
+class Prefect:
+    """The API, as far as a reader asks it."""
+
+    record: RunRecord = RUNNING
+    is_away: bool = False
+    lines: list[LogLine] = field(default_factory=list)
+
+    def add(self, *texts: str, logger: str = "kinetic") -> None:
+        for number, text in zip(count(len(self.lines)), texts, strict=False):
+            line = LogLine(id=str(number), logger=logger, timestamp=NOW, level=20, message=text)
+            self.lines.append(line)
+
+    def logs(self, _run_id: str, offset: int = 0) -> list[LogLine]:
+        if self.is_away:
+            raise PrefectUnreachable("it is away", hint="wait")
+        return self.lines[offset:]
+
+    def read_run(self, _run_id: str) -> RunRecord:
+        if self.is_away:
+            raise PrefectUnreachable("it is away", hint="wait")
+        return self.record
+
+
+@dataclass
+class Platform:
+    """A place with one process, which has printed something."""
+
+    output: bytes = b""
+    may_see_processes = True
+
+    @property
+    def launcher(self) -> Platform:
+        return self
+
+    def sees(self, _place: str) -> bool:
+        return True
+
+    def observe(self, _run_id: str, position: int) -> Observation:
+        new = self.output[position:]
+        return Observation(phase=Phase.RUNNING, output=new, position=position + len(new))
+
+
+@dataclass
+class Session:
+    """A session of the two."""
+
+    api: Prefect = field(default_factory=Prefect)
+    platform: Platform = field(default_factory=Platform)
+
+
+def test_lines_that_the_process_has_told_are_not_repeated_when_prefect_has_them() -> None:
+    session: Any = Session()
+    session.api.add("locking", logger=STEPS_LOGGER)
+    session.api.add("one")
+    reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
+    assert reader.available() == ["one"]
+    followed = reader.follow()
+    session.api.is_away = True
+    session.platform.output = b"one\ntwo\nthr"
+    assert next(followed) == ["two"]
+    session.api.is_away = False
+    session.api.add("two", "three")
+    session.api.record = replace(RUNNING, state_type="COMPLETED", state_name="Completed")
+    assert next(followed) == ["three"]
+    assert list(followed) == []
