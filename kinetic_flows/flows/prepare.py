@@ -10,7 +10,6 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
-from kinetic_flows.code.origin import OriginReader
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.dependencies.installation import objects_of
@@ -54,11 +53,10 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     Raises:
         KineticError: A step failed.
     """
-    reader = None if draft.settings.no_origin else OriginReader(draft.root)
     planned = time.monotonic() - draft.begun
     with timed_steps() as seconds:
         prepared = _prepare(draft, session)
-    origin = reader.origin() if reader else None
+    origin = draft.origin.origin() if draft.origin else None
     return replace(prepared, origin=origin, seconds={"plan": planned, **seconds})
 
 

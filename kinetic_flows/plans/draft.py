@@ -17,6 +17,7 @@ from typing import Any
 
 from kinetic_flows.code.call_names import call_name
 from kinetic_flows.code.ignored_imports import ignored_import_warnings
+from kinetic_flows.code.origin import OriginReader
 from kinetic_flows.code.payload import Payload, argument_reprs, pack_call, require_same_python
 from kinetic_flows.code.root import PackageRoot, find_package_root
 from kinetic_flows.code.selection import imported_files
@@ -82,6 +83,7 @@ class Draft:
         notices: What the person should be told.
         warnings: What may not be what the person wants.
         begun: When it was begun, in seconds of the monotonic clock.
+        origin: Finds out where the call comes from meanwhile; None when that is not to be told.
     """
 
     call: Call
@@ -98,6 +100,7 @@ class Draft:
     notices: tuple[str, ...]
     warnings: tuple[str, ...]
     begun: float = field(default_factory=time.monotonic)
+    origin: OriginReader | None = None
 
     @property
     def name(self) -> str:
@@ -146,6 +149,7 @@ def draft_call(
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
     )
+    origin = None if settings.no_origin else OriginReader(root)
     source = discover(
         requirements=call.options.requirements,
         entry_file=root.entry_file,
@@ -192,6 +196,7 @@ def draft_call(
             *call.options.warnings(platform.hosts(accelerator)),
         ),
         begun=begun,
+        origin=origin,
     )
 
 
