@@ -14,6 +14,7 @@ import linecache
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, TracebackType
 from typing import Any
@@ -91,7 +92,8 @@ def _trace(frames: list[Mapping[str, Any]] | tuple[()]) -> TracebackType | None:
 
 def _entered(told: Mapping[str, Any]) -> TracebackType:
     """Return the entry of a traceback at the place of a frame."""
-    code = _code(told)
+    place = told["line"], *(told["place"] or (told["line"], -1, -1))
+    code = _code(told["file"], told["name"], told["first_line"], place)
     try:
         FunctionType(code, {"__name__": told["name"], "__file__": told["file"]})()
     except NameError as error:
@@ -102,18 +104,21 @@ def _entered(told: Mapping[str, Any]) -> TracebackType:
     return trace
 
 
-def _code(told: Mapping[str, Any]) -> CodeType:
-    """Compile a function that fails at the place of a frame."""
-    last_line, column, last_column = told["place"] or (told["line"], -1, -1)
+@lru_cache(maxsize=128)
+def _code(file: str, name: str, first_line: int, place: tuple[int, int, int, int]) -> CodeType:
+    """Compile a function that fails at the place of a frame.
+
+    The same for all frames of a recursion: by that the interpreter knows which lines to leave out.
+    """
     tree = ast.parse("def function():\n    raise raised_in_a_run")
     (function,) = tree.body
     for node in ast.walk(function):
-        _put(node, told["line"], last_line, column, last_column)
-    first = min(told["first_line"], told["line"])
+        _put(node, *place)
+    first = min(first_line, place[0])
     _put(function, first, first, -1, -1)
-    module = compile(tree, told["file"], "exec")
+    module = compile(tree, file, "exec")
     code = next(each for each in module.co_consts if isinstance(each, CodeType))
-    return code.replace(co_name=told["name"], co_qualname=told["name"])
+    return code.replace(co_name=name, co_qualname=name)
 
 
 def _put(node: ast.AST, line: int, last_line: int, column: int, last_column: int) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TASK_FILE = "task.json"
 
+LONGEST_TEXT = 10_000
+"""How many characters of a message are shown."""
+
 ERROR = 40
 """The level of a failure, as `logging` has it."""
 
@@ -244,7 +247,15 @@ def _traceback(error: BaseException, task: Mapping[str, Any]) -> str:
 
     explain_missing(error)
     paths = ShownPaths(task["workspace"], task["root"])
-    return paths.text("".join(traceback.format_exception(type(error), error, _own_part(error))))
+    lines = traceback.format_exception(type(error), error, _own_part(error))
+    return paths.text("".join(map(_cut, lines)))
+
+
+def _cut(text: str) -> str:
+    """Return what is shown of a part of a traceback, such as a message of many megabytes."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}… ({len(text)} characters)\n"
 
 
 def _frames(error: BaseException, task: Mapping[str, Any]) -> bytes:

@@ -108,6 +108,12 @@ def test_it_is_shown_as_it_was_there(function: Any) -> None:
     assert traceback.format_exception(arrived(body_of(error))) == there
 
 
+def test_the_interpreter_leaves_lines_of_a_recursion_out() -> None:
+    trace = arrived(body_of(raised_by(_endless))).__traceback__
+    codes = {frame.f_code for frame, _ in traceback.walk_tb(trace)}
+    assert len(codes) == 1, "it compares code, not text"
+
+
 def test_both_sides_know_the_same_mark() -> None:
     assert runner_frames.FRAMES_MAGIC == remote_traceback.FRAMES_MAGIC
 

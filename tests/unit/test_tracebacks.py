@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 from kinetic_flows.runner_image.runner.shown_paths import ShownPaths
 
 from elsewhere import call_in_a_runner
+from kinetic_flows.code.remote_traceback import split_frames
 
 FORGETFUL = """
     import cloudpickle
@@ -139,3 +141,15 @@ def test_without_a_directory_files_are_named_by_their_place_in_the_project() -> 
     assert ShownPaths(HERE, "").text(f'  File "{HERE}/pkg/a.py", line 1') == (
         '  File "pkg/a.py", line 1'
     )
+
+
+def test_a_message_of_megabytes_is_shown_in_part_and_comes_back_whole(tmp_path: Path) -> None:
+    script = "from packing import pack\n\ndef train():\n    raise ValueError('x' * 3_000_000)\n"
+    files = {"requirements.txt": "", "main.py": f"{script}\npack(train)\n"}
+    job, ended = call_in_a_runner(tmp_path, files, "main.py")
+    assert "xxx… (3000013 characters)" in ended.output
+    assert len(ended.output) < 30_000
+    pickled, frames = split_frames(job.envelope().body)
+    assert len(str(pickle.loads(pickled))) == 3_000_000
+    assert frames is not None
+    assert "ValueError" in job.envelope().header.traceback
