@@ -1,8 +1,7 @@
 """Markdown of texts that are whatever somebody named, passed or raised.
 
-Prefect's UI renders it (its own pages with `marked`, others with other renderers), so that what is
-written here means the same to each: of the ways to keep a character from having a meaning, tables
-and code spans disagree about the backslash, and about character references they do not.
+It is written so that every renderer shows the same. Prefect's own shows character references as
+they stand, and takes a backslash before a pipe in code for the end of a table's cell.
 """
 
 from __future__ import annotations
@@ -13,23 +12,21 @@ from urllib.parse import quote
 
 from kinetic_flows.core.display import for_line
 
-_PLAIN = re.compile(r"[^\w\s]", re.ASCII)
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>&|~#!$]")
 _AWKWARD_IN_CODE = re.compile(r"`|\\\||^\s|\s$|\s\s")
 _URL_CHARACTERS = ":/?#[]@!$&'*+,;=%~-._"
 
 
 def text(words: str) -> str:
     """Return a text that is shown as it is, in one line, within a table too."""
-    return re.sub(r"[\\`*_{}\[\]<>&|~#!$:@]", _reference, _line(words))
+    return _MARKUP.sub(lambda match: f"\\{match[0]}", _line(words))
 
 
 def code(words: str) -> str:
-    """Return a text as code, in one line, within a table too; empty for an empty one."""
+    """Return a text as code, in one line, within a table too; as text where code cannot hold it."""
     line = _line(words)
-    if not line:
-        return ""
-    if _AWKWARD_IN_CODE.search(line):
-        return f"<code>{_PLAIN.sub(_reference, line)}</code>"
+    if not line or _AWKWARD_IN_CODE.search(line):
+        return text(words)
     escaped = line.replace("|", "\\|")
     return f"`{escaped}`"
 
@@ -60,7 +57,3 @@ def shortened(words: str, characters: int) -> str:
 def _line(words: str) -> str:
     readable = words.encode("utf-8", "backslashreplace").decode()
     return for_line(readable).replace("\t", " ")
-
-
-def _reference(match: re.Match[str]) -> str:
-    return f"&#{ord(match[0])};"

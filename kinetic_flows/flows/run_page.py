@@ -104,7 +104,7 @@ def _environment(contents: str) -> str:
 def _reasons(reasons: tuple[str, ...]) -> str:
     shown = [markdown.code(reason) for reason in reasons[:REASONS]]
     left_out = len(reasons) - REASONS
-    return "<br>".join([*shown, *([f"and {left_out} more"] if left_out > 0 else [])])
+    return ", ".join([*shown, *([f"and {left_out} more"] if left_out > 0 else [])])
 
 
 def _commit(origin: Origin | None) -> list[str]:

@@ -44,12 +44,12 @@ TABLE = """
 | function | `train(rate=0.1, kind='a\\|b')` |
 | runs on | `tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t |
 | look at | [Job](https://c.example/job) · [pod logs](https://c.example/logs?a=%28b%29) |
-| outputs | [gs&#58;//b/o/1](https://console.cloud.google.com/storage/browser/b/o/1) |
-| image | [app&#64;sha256&#58;0123456789ab](https://c.example/image) (bundled) |
+| outputs | [gs://b/o/1](https://console.cloud.google.com/storage/browser/b/o/1) |
+| image | [app@sha256:0123456789ab](https://c.example/image) (bundled) |
 | environment | 2 packages from requirements.txt, `0123456789ab` |
 | built because | `+ numpy 2.1` |
 | code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
-| called by | ada&#64;laptop · from `train.py` · kinetic-flows 1.2.3 |
+| called by | ada@laptop · from `train.py` · kinetic-flows 1.2.3 |
 """.strip()
 AWKWARD = [
     *("a\nb", "a|b", r"a\|b", "a`b", "``", "` `", "<b>x</b>", "<script>alert(1)</script>"),
