@@ -12,8 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.code.call_names import call_name
+from kinetic_flows.code.project_settings import project_settings
+from kinetic_flows.code.root import source_directory, working_directory
 from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.options import Unsaid
 from kinetic_flows.core.progress import Outcome, Progress
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.signals import heeded_signals
@@ -115,9 +118,18 @@ def _shown(remote: RemoteFunction[..., Any], what: str, outcome: Outcome) -> Ite
     """
     with usable_home(), heeded_signals():
         opening = open_call(what)
-        accelerator = remote.options.accelerator_or(opening.settings.accelerator)
+        accelerator = _accelerator(remote, opening)
         with shown_call(opening.progress, f"{what} on {accelerator}", outcome):
             yield opening
+
+
+def _accelerator(remote: RemoteFunction[..., Any], opening: Opening) -> str:
+    """Return what a function runs on, as far as nobody has to be asked."""
+    said = remote.options.accelerator
+    if not isinstance(said, Unsaid):
+        return said
+    project_file = project_settings(source_directory(remote.fn, working_directory()))
+    return load_settings(opening.environ, project_file).accelerator
 
 
 def _calls(opening: Opening) -> Any:
