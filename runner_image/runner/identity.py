@@ -22,6 +22,11 @@ COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
 
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
+KEPT_FROM_FUNCTION = frozenset(
+    {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
+    | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE"}
+)
+"""Variables the function's process does not get: credentials, and what names this launch."""
 
 
 def identified(job: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -139,3 +144,26 @@ def run_key(environ: Mapping[str, str]) -> str:
     if not key:
         raise Fault(EXIT_BAD_LAUNCH, f"{RUN_KEY_VARIABLE} must be set, in hexadecimal")
     return key
+
+
+def environment_of_function(
+    environ: Mapping[str, str], job: Mapping[str, Any], *, is_flow: bool
+) -> dict[str, str]:
+    """Return the environment of the function's process: without credentials.
+
+    Args:
+        environ: The supervisor's environment.
+        job: The job.
+        is_flow: Whether Prefect's engine runs there, which needs those of the API.
+    """
+    own = {name: value for name, value in environ.items() if name not in KEPT_FROM_FUNCTION}
+    if not is_flow:
+        return own
+    keys = {name: value for name, value in environ.items() if name.startswith("PREFECT_API_")}
+    # What the engine logs is printed too, and every record is sent from here.
+    return {
+        **own,
+        **keys,
+        "PREFECT_API_URL": job["prefect"]["api_url"],
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    }

@@ -43,8 +43,8 @@ from .endings import (
 )
 from .fetching import fetch_to_file, in_parallel
 from .identity import (
-    RUN_KEY_VARIABLE,
     check_python,
+    environment_of_function,
     host_number,
     host_variables,
     identified,
@@ -61,12 +61,6 @@ from .reporter import Reporter, SilentReporter
 from .slices import Slice
 from .stores import open_store
 from .storing import store_patiently
-
-KEPT_FROM_FUNCTION = frozenset(
-    {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
-    | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE"}
-)
-"""Variables the function's process does not get: credentials, and what names this launch."""
 
 
 class Supervisor:
@@ -155,27 +149,6 @@ class Supervisor:
         """Whether the function is a Prefect flow, whose engine sets the states."""
         return bool(self._job["prefect"] and self._job["prefect"].get("engine"))
 
-    def _environment_of_function(self) -> dict[str, str]:
-        """Return the environment of the function's process: without credentials.
-
-        Prefect's engine, where it runs there, needs those of the API.
-        """
-        own = {
-            name: value for name, value in self._environ.items() if name not in KEPT_FROM_FUNCTION
-        }
-        if not self._is_flow:
-            return own
-        keys = {
-            name: value for name, value in self._environ.items() if name.startswith("PREFECT_API_")
-        }
-        # What the engine logs is printed too, and every printed line is sent from here.
-        return {
-            **own,
-            **keys,
-            "PREFECT_API_URL": self._job["prefect"]["api_url"],
-            "PREFECT_LOGGING_TO_API_ENABLED": "false",
-        }
-
     def _make_reporter(self) -> Reporter | SilentReporter:
         if not self._job["prefect"]:
             return SilentReporter()
@@ -217,7 +190,7 @@ class Supervisor:
         around = Surroundings(
             archive=self._archive,
             scratch=self._scratch,
-            environ=self._environment_of_function(),
+            environ=environment_of_function(self._environ, self._job, is_flow=self._is_flow),
             output=self._output,
             reporter=self._reporter,
             interrupts=self._interrupts,

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from kinetic_flows.runner_image.runner.marks import RESULT_LOGGER
 
 from kinetic_flows.core.streams import StreamDecoder
 from prefect_wire import PrefectWire, serve
@@ -31,7 +32,13 @@ def _printed(ended: Ended, where: str) -> str:
 
 
 def _logged(wire: PrefectWire) -> list[tuple[str, int, str]]:
-    return [(log["name"], log["level"], log["message"]) for batch in wire.batches for log in batch]
+    """Return what came from the function: the runner's last line says what it returned."""
+    return [
+        (log["name"], log["level"], log["message"])
+        for batch in wire.batches
+        for log in batch
+        if log["name"] != RESULT_LOGGER
+    ]
 
 
 def test_each_stream_arrives_as_it_was_written(tmp_path: Path) -> None:
