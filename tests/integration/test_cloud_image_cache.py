@@ -139,7 +139,12 @@ def start_client(project_root: Path, home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "cached_functions.py"],
         cwd=project_root,
-        env={**os.environ, "KINETIC_HOME": str(home / "kn"), "PREFECT_HOME": str(home / "prefect")},
+        env={
+            **os.environ,
+            "KINETIC_HOME": str(home / "kn"),
+            "KINETIC_PROGRESS": "verbose",
+            "PREFECT_HOME": str(home / "prefect"),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -96,8 +96,13 @@ def _post(api_url: str, path: str, body: Any) -> Any:
 
 @pytest.mark.usefixtures("place")
 def test_every_input_is_a_flow_run_under_one_and_values_come_in_order(
-    functions: ModuleType, api: PrefectApi, prefect_api_url: str, capfd: pytest.CaptureFixture[str]
+    functions: ModuleType,
+    api: PrefectApi,
+    prefect_api_url: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("KINETIC_PROGRESS", "verbose")
     inputs = (each for each in [1, (2, 3), {"value": 4, "factor": 5}, 6])
     group = functions.scale.map(inputs, max_concurrent=3)
     completed = {run.id for run in group.as_completed(timeout_seconds=120)}

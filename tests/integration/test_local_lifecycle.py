@@ -99,7 +99,7 @@ def _count_unfinished(api: PrefectApi) -> int:
 def test_a_project_with_packages_a_src_layout_and_data_runs_as_a_script(project: Project) -> None:
     first = project.python("main.py", "5000", PYTHONPATH="src")
     assert first.stdout.endswith("value: 10,000!?\n"), first.stderr
-    second = project.python("main.py", "5001", PYTHONPATH="src")
+    second = project.python("main.py", "5001", PYTHONPATH="src", KINETIC_PROGRESS="verbose")
     assert second.stdout.endswith("value: 10,002!?\n"), second.stderr
     assert "build-image" in second.stderr
     assert "cached" in second.stderr

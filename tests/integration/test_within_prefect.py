@@ -122,7 +122,9 @@ def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(
     kept = shared_kinetic_home / "store" / "results"
     project.python("-c", "from around import double; double(0)")
     before = {path.name for path in kept.iterdir()}
-    done = project.python("failing.py", str(tmp_path / "seen"), **THEIR_DEFAULTS)
+    done = project.python(
+        "failing.py", str(tmp_path / "seen"), KINETIC_PROGRESS="verbose", **THEIR_DEFAULTS
+    )
     assert done.stdout.endswith("failed once\n"), done.stdout + done.stderr
     assert (tmp_path / "seen").read_text() == "called "
     # Nothing is kept but what build was made: no values, no exceptions with keys of runs.
