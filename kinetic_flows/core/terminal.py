@@ -214,6 +214,7 @@ class TerminalProgress:
     def launched(self, url: str, how: str = "") -> None:
         """Note where the run is, and how."""
         with self._screen.lock:
+            self._asides.clear()
             self._launched = self._launched or time.monotonic()
             self._url, self._how = for_line(url), for_line(how)
 

@@ -90,6 +90,15 @@ def test_a_step_that_did_something_leaves_a_line_after_what_is_worth_knowing_the
     ]
 
 
+def test_what_is_worth_knowing_beside_steps_alone_is_not_said_of_a_run() -> None:
+    pipe = Pipe()
+    pipe.call.begin("train() on cpu")
+    pipe.call.aside("no cluster is configured")
+    pipe.call.launched(URL)
+    pipe.call.notice("Ctrl-C: cancelling the run")
+    assert pipe.lines == ["kinetic: Ctrl-C: cancelling the run"]
+
+
 def test_a_build_s_log_is_not_shown_in_a_pipe() -> None:
     pipe = Pipe()
     pipe.call.step("build-image", "started")
