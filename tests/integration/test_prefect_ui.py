@@ -100,8 +100,9 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     for tag in ("kinetic", "cpu", "bundled"):
         expect(page.get_by_text(tag, exact=True).first).to_be_visible()
+    expect(page.get_by_text("returned float: 0.729")).to_be_visible()
     open_tab(page, "Parameters")
-    expect(page.get_by_text("learning_rate")).to_be_visible()
+    expect(page.get_by_text('"learning_rate"')).to_be_visible()
     open_tab(page, "Details")
     expect(page.get_by_text("returned float: 0.729").first).to_be_visible()
     open_tab(page, "Artifacts")
