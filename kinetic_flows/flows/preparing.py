@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.internals import result_store_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.errors import KineticError, PrefectServerError, RunCancelled
+from kinetic_flows.core.exits import wait_for_nothing
 from kinetic_flows.core.interruption import Stoppable
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.flows.defaults import own_settings
@@ -207,10 +208,21 @@ def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) ->
                 cancellation.check()
     except BaseException:
         work.stop()
-        for future in futures:
-            with suppress(BaseException):  # what ends the wait is raised below
-                future.wait(STOP_SECONDS)
+        _await_stopped(futures)
         raise
+
+
+def _await_stopped(futures: Sequence[PrefectFuture[Any]]) -> None:
+    """Wait until tasks have stopped, unless Ctrl-C is pressed once more."""
+    for future in futures:
+        try:
+            future.wait(STOP_SECONDS)
+        except KeyboardInterrupt:
+            # The first one is raised.
+            wait_for_nothing()
+            return
+        except BaseException:  # noqa: BLE001, S110 - what ended the wait for all is raised
+            pass
 
 
 def _mark(done: threading.Event, _: PrefectFuture[Any]) -> None:
