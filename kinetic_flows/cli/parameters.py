@@ -52,7 +52,9 @@ def read_parameters(
 def type_words(described: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """Return which types a parameter may have, in JSON schema's words; `any` for all."""
     types = _types(described, schema)
-    return "any" if types == ANY else " or ".join(sorted(types, key=lambda name: (name == "null", name)))
+    if types == ANY:
+        return "any"
+    return " or ".join(sorted(types, key=lambda name: (name == "null", name)))
 
 
 def _check_required(parameters: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
