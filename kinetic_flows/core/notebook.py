@@ -43,7 +43,7 @@ class NotebookScreen(Screen):
     def say(self, line: str, style: str = "") -> None:
         """Leave a line above what goes on."""
         with self.lock:
-            self._begin_block(anew=not self._lives and self._block.cell != self._cell())
+            self._begin_block(anew=not self._lives and self._is_elsewhere())
             self._block.lines.append((line, style))
             self._show()
 
