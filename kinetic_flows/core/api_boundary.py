@@ -13,7 +13,7 @@ shows the exception: the interpreter, a notebook, pytest, `logging`, a future.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, ParamSpec, TypeVar
@@ -96,6 +96,11 @@ class BoundedIterator(Generic[T]):
     @at_api_boundary
     def __next__(self) -> T:
         return next(self._steps)
+
+    def close(self) -> None:
+        """End a generator's work, as its own `close` does."""
+        if isinstance(self._steps, Generator):
+            self._steps.close()
 
 
 def raise_what_function_raised(error: BaseException, trace: TracebackType | None) -> NoReturn:

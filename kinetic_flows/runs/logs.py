@@ -15,6 +15,7 @@ from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.streams import RESULT_LOGGER, EntryReader, LogEntry, PrintedLine
+from kinetic_flows.runs.prefect_lines import PrefectLines
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
 
@@ -38,7 +39,7 @@ class LogReader:
         self._run = run
         self._session = session
         self._process = _ProcessLines(run, session)
-        self._read = 0
+        self._prefect = PrefectLines()
         self._given = 0
         self._ahead = 0
         self._quiet_since = time.monotonic()
@@ -83,12 +84,11 @@ class LogReader:
 
     def _from_prefect(self, *, patiently: bool = False) -> list[LogEntry]:
         try:
-            found = self._session.api.logs(self._run.run_id, offset=self._read)
+            found = self._prefect.read(self._session.api, self._run.run_id)
         except PrefectServerError:
             if not patiently:
                 raise
             return []
-        self._read += len(found)
         lines = [
             LogEntry(text=line.message, level=line.level, logger=line.logger)
             for line in found

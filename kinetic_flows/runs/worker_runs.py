@@ -8,7 +8,6 @@ that a pod was killed, or why it is not scheduled yet.
 from __future__ import annotations
 
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.core.streams import RESULT_LOGGER, LogEntry
 from kinetic_flows.platforms.base import Platform
+from kinetic_flows.runs.prefect_lines import PrefectLines
 
 LOOK_SECONDS = 0.5
 """The Prefect API is asked for a run no more often than this."""
@@ -38,9 +38,6 @@ RESULT_LAG_SECONDS = 60.0
 
 LOST_SECONDS = 90.0
 """How long a run may be Pending or Running in Prefect while the cluster has no Job of it."""
-
-REREAD_LINES = 50
-"""Lines may arrive out of order: so many of the last ones are read again."""
 
 
 class WorkerRuns:
@@ -57,7 +54,7 @@ class WorkerRuns:
         self._store = store
         self._processes = processes
         self._known: dict[str, tuple[float, Observation]] = {}
-        self._logs: dict[str, _Logs] = {}
+        self._logs: dict[str, PrefectLines] = {}
         self._result_asked: dict[str, float] = {}
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
@@ -77,11 +74,17 @@ class WorkerRuns:
         record = self._api.read_run(run_id)
         seen = self._seen(record)
         if position is not None:
-            logs = self._logs.setdefault(run_id, _Logs())
-            output = logs.read(self._api, run_id, position)
+            output = self._output(run_id, position)
             seen = replace(seen, output=output, position=position + len(output))
         self._known[run_id] = (time.monotonic(), seen)
         return seen
+
+    def _output(self, run_id: str, position: int) -> bytes:
+        """Return what the run's process has said since the last call; all, at position 0."""
+        if position == 0:
+            self._logs[run_id] = PrefectLines()
+        lines = self._logs.setdefault(run_id, PrefectLines()).read(self._api, run_id)
+        return b"".join(_encoded(line) for line in lines if _is_of_function(line.logger))
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Wait for the run to stop itself, as it does when its state is Cancelling; then end it.
@@ -189,25 +192,6 @@ def seconds_in_state(record: RunRecord) -> float:
     if record.state_since is None:
         return 0.0
     return (datetime.now(UTC) - record.state_since).total_seconds()
-
-
-class _Logs:
-    """A run's log lines in Prefect, as one text that grows."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._recent: deque[str] = deque(maxlen=4 * REREAD_LINES)
-
-    def read(self, api: PrefectApi, run_id: str, position: int) -> bytes:
-        """Return the lines since the last call; all lines, at position 0."""
-        if position == 0:
-            self._count = 0
-            self._recent.clear()
-        lines = api.logs(run_id, offset=max(self._count - REREAD_LINES, 0))
-        new = [line for line in lines if line.id not in self._recent]
-        self._count += len(new)
-        self._recent.extend(line.id for line in new)
-        return b"".join(_encoded(line) for line in new if _is_of_function(line.logger))
 
 
 def _is_of_function(logger: str) -> bool:

@@ -86,3 +86,14 @@ def test_lines_that_the_process_has_told_are_not_repeated_when_prefect_has_them(
     session.api.record = replace(RUNNING, state_type="COMPLETED", state_name="Completed")
     assert next(followed) == ["three"]
     assert list(followed) == []
+
+
+def test_a_line_that_reaches_prefect_late_neither_repeats_nor_hides_another() -> None:
+    session: Any = Session()
+    session.api.add("two", "three")
+    reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
+    assert reader.available() == ["two", "three"]
+    session.api.add("one", "four")
+    session.api.lines.insert(0, session.api.lines.pop(2))
+    assert reader.available() == ["one", "four"]
+    assert reader.available() == []
