@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from kinetic_flows.clients.prefect.labels import STEPS_LOGGER
+from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER, STEPS_LOGGER
 from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
@@ -96,11 +96,19 @@ class LogReader:
         ]
         has_hosts = any(line.text.startswith(_HOST_PREFIX) for line in lines)
         self._has_hosts = self._has_hosts or has_hosts
-        # What the process has told already arrives here later, in the same order.
-        known = min(self._ahead, len(lines))
-        self._ahead -= known
-        self._given += len(lines) - known
-        return lines[known:]
+        return [line for line in lines if self._is_new(line)]
+
+    def _is_new(self, line: LogEntry) -> bool:
+        """Whether a line from Prefect has not been given before, and note that it is now."""
+        if line.logger == CLIENT_LOGGER:
+            # No process has printed it.
+            return True
+        if self._ahead:
+            # What the process has told already arrives here later, in the same order.
+            self._ahead -= 1
+            return False
+        self._given += 1
+        return True
 
     def _from_process(self) -> list[LogEntry]:
         """Return the lines of the process that Prefect does not have."""

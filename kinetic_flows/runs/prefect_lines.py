@@ -1,13 +1,16 @@
-"""A run's log lines in Prefect, read on and on: each once, also those that arrive late."""
+"""A run's log lines in Prefect, read on and on: each once, also those that arrive late or twice."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Hashable
 
 from kinetic_flows.clients.prefect.api import LogLine, PrefectApi
 
 REREAD_LINES = 50
 """Lines may arrive out of order: so many of the last ones are read again."""
+
+KNOWN_LINES = 20 * REREAD_LINES
+"""So many of the last ones are remembered: more than are read again."""
 
 
 class PrefectLines:
@@ -15,7 +18,8 @@ class PrefectLines:
 
     def __init__(self) -> None:
         self._count = 0
-        self._recent: deque[str] = deque(maxlen=4 * REREAD_LINES)
+        self._ids = _Recent()
+        self._contents = _Recent()
 
     def read(self, api: PrefectApi, run_id: str) -> list[LogLine]:
         """Return the lines that were not there at the last call.
@@ -28,7 +32,28 @@ class PrefectLines:
             PrefectServerError: Prefect does not tell; the next call returns what this one had to.
         """
         lines = api.logs(run_id, offset=max(self._count - REREAD_LINES, 0))
-        new = [line for line in lines if line.id not in self._recent]
+        new = [line for line in lines if self._ids.add(line.id)]
         self._count += len(new)
-        self._recent.extend(line.id for line in new)
-        return new
+        # Lines whose sender was not told that they had arrived are sent again, and then Prefect
+        # has them twice: with the same time, which of all lines that a run prints no two have.
+        return [
+            line
+            for line in new
+            if self._contents.add((line.timestamp, line.logger, line.level, line.message))
+        ]
+
+
+class _Recent:
+    """What was seen of late."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, None] = {}
+
+    def add(self, what: Hashable) -> bool:
+        """Note what is seen; return whether that was new."""
+        if what in self._seen:
+            return False
+        self._seen[what] = None
+        if len(self._seen) > KNOWN_LINES:
+            del self._seen[next(iter(self._seen))]
+        return True

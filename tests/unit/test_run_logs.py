@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from kinetic_flows.clients.prefect.labels import STEPS_LOGGER
+from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER, STEPS_LOGGER
 from kinetic_flows.clients.prefect.records import LogLine, RunRecord
 from kinetic_flows.core.errors import PrefectUnreachable
 from kinetic_flows.core.job import RunTicket
@@ -31,7 +31,12 @@ class Prefect:
     def add(self, *texts: str, logger: str = "kinetic") -> None:
         for number, text in zip(count(len(self.lines)), texts, strict=False):
             line = LogLine(id=str(number), logger=logger, timestamp=NOW, level=20, message=text)
-            self.lines.append(line)
+            self.lines.append(replace(line, timestamp=NOW + timedelta(microseconds=number)))
+
+    def add_again(self, start: int) -> None:
+        """Add lines again, as a sender does that was not told that they had arrived."""
+        again = [replace(line, id=f"{line.id} again") for line in self.lines[start:]]
+        self.lines = sorted([*self.lines, *again], key=lambda line: line.timestamp)
 
     def logs(self, _run_id: str, offset: int = 0) -> list[LogLine]:
         if self.is_away:
@@ -97,3 +102,28 @@ def test_a_line_that_reaches_prefect_late_neither_repeats_nor_hides_another() ->
     session.api.lines.insert(0, session.api.lines.pop(2))
     assert reader.available() == ["one", "four"]
     assert reader.available() == []
+
+
+def test_lines_that_were_sent_twice_are_told_once() -> None:
+    session: Any = Session()
+    session.api.add("same", "same", *map(str, range(200)))
+    session.api.add_again(100)
+    reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
+    assert reader.available() == ["same", "same", *map(str, range(200))]
+    session.api.add_again(len(session.api.lines) - 190)
+    session.api.add("last")
+    assert reader.available() == ["last"]
+    assert reader.available() == []
+
+
+def test_what_clients_say_of_a_run_is_no_line_of_its_process() -> None:
+    session: Any = Session()
+    session.api.add("train is Pending: no node", logger=CLIENT_LOGGER)
+    session.api.add("one")
+    reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
+    assert reader.available() == ["train is Pending: no node", "one"]
+    session.platform.output = b"one\ntwo\n"
+    assert reader.available() == ["two"]
+    session.api.add("train is Running again", logger=CLIENT_LOGGER)
+    session.api.add("two", "three")
+    assert reader.available() == ["train is Running again", "three"]
