@@ -7,6 +7,7 @@ Prefect server a background process of their own machine.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from contextlib import suppress
@@ -25,7 +26,7 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
-from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.progress import Progress, Stream
 from kinetic_flows.core.settings.settings import is_debugging
 from kinetic_flows.core.streams import TRACEBACK_LOGGER, EntryReader, LogEntry, Piece, StreamDecoder
 from kinetic_flows.runs.cancel import (
@@ -53,6 +54,9 @@ REPORTING_SECONDS = 10.0
 """How long a run that runs is left to say so itself, where it may be able to."""
 
 LONGEST_LINE_CHARACTERS = 20_000
+
+_CALLED_AGAIN = re.compile(r"^kinetic: (?:try \d+ of \d+ raised|.* starts again$)", re.MULTILINE)
+"""What the runner says before it calls a function once more."""
 
 
 def wait_for_run(
@@ -248,6 +252,7 @@ class ShownOutput:
 
     The traceback with which a function ends is held back: the exception is about to be raised
     here, and shows it, or is caught, as it would be if it had been raised here in the first place.
+    What libraries print at the end of its process comes after it, and is shown at once.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -260,16 +265,23 @@ class ShownOutput:
     def take(self, seen: Observation) -> None:
         """Take what was printed since the last observation."""
         self.position = seen.position
-        for piece in self._decoder.take(seen.output):
-            if piece.where == "hidden":
-                continue
-            self._recent.append(piece.text)
-            if piece.record and piece.record.logger == TRACEBACK_LOGGER:
-                self._held.append(piece)
-            else:
-                # It is called again.
-                self.show_held()
-                self._progress.output(piece.text, piece.where)
+        pieces = self._decoder.take(seen.output)
+        if seen.phase.is_final:
+            pieces += self._decoder.end()
+        for piece in pieces:
+            if piece.where != "hidden":
+                self._recent.append(piece.text)
+                self._show(piece, piece.where)
+
+    def _show(self, piece: Piece, stream: Stream) -> None:
+        is_traceback = piece.record is not None and piece.record.logger == TRACEBACK_LOGGER
+        is_of_held = bool(self._held) and piece.record is self._held[0].record
+        if (is_traceback and not is_of_held) or _CALLED_AGAIN.search(piece.text):
+            self.show_held()
+        if is_traceback:
+            self._held.append(piece)
+        else:
+            self._progress.output(piece.text, stream)
 
     def show_held(self) -> None:
         """Show the traceback that was held back, if there is one."""

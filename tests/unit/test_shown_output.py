@@ -52,6 +52,28 @@ def test_that_of_an_earlier_try_is_shown_in_its_place() -> None:
     assert text == f"{TRACEBACK.text}\n{RETRY.text}\n"
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_what_a_process_prints_at_its_end_does_not_have_it_shown_twice(size: int) -> None:
+    at_exit = LogEntry(text="wandb: run finished", logger=STDERR_LOGGER)
+    text, tail = ended("raised", TRACEBACK, at_exit, LogEntry(text="bye"), size=size)
+    assert text == f"{at_exit.text}\nbye\n"
+    assert tail[-3:] == ["ValueError: 1", at_exit.text, "bye"]
+
+
+def test_an_earlier_one_is_shown_before_another() -> None:
+    other = LogEntry(text="Traceback\nKeyError: 2", level=logging.ERROR, logger=TRACEBACK_LOGGER)
+    assert ended("raised", other, TRACEBACK)[0] == f"{other.text}\n"
+
+
+def test_the_last_characters_are_shown_though_a_mark_might_have_begun_with_them() -> None:
+    shown = Shown()
+    output = ShownOutput(shown)
+    output.take(Observation(phase=Phase.RUNNING, output=b"done \x1b[", position=7))
+    assert shown.text == "done "
+    output.take(Observation(phase=Phase.SUCCEEDED, output=b"", position=7))
+    assert shown.text == "done \x1b["
+
+
 def test_that_of_what_is_not_raised_here_is_shown() -> None:
     text, _ = ended("crashed", TRACEBACK)
     assert text == f"{TRACEBACK.text}\n"
