@@ -55,7 +55,7 @@ def run(
     if verbose or quiet:
         show_progress("quiet" if quiet else "verbose")
     function = load_function(target)
-    args, kwargs = parse_call(function.fn, arguments, name=f"kinetic run {target}")
+    args, kwargs = parse_call(function.fn, arguments, target=target)
     if not detach and not as_json:
         value = outcome(lambda: _awaited(function(*args, **kwargs)))
         if value is not None:
@@ -70,19 +70,21 @@ def run(
 
 
 def parse_call(
-    function: Callable[..., Any], tokens: tuple[str, ...], *, name: str
+    function: Callable[..., Any], tokens: tuple[str, ...], *, target: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call that the command line spells out.
 
     Args:
         function: The function.
         tokens: What follows its name on the command line.
-        name: What to call the command in its help.
+        target: How the command line names the function.
 
     Raises:
         UsageError: They do not fit the function.
     """
     signature = f"{function.__name__}{inspect.signature(function)}"
+    # Whatever command it is for, this one's help is the function's.
+    name = f"kinetic run {target}"
     parser = App(
         name=name,
         help=f"`{signature}`\n\n{inspect.getdoc(function) or ''}",
@@ -97,7 +99,7 @@ def parse_call(
         raise UsageError(
             f"the arguments do not fit {signature}: {error}",
             value=tokens,
-            hint=f"see {name} --help",
+            hint=f"see `{name} --help`",
         ) from error
     if command is not function:
         # Cyclopts answers --help with a command of its own.

@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from cyclopts.help.formatters.default import DefaultFormatter
     from rich.console import Console, ConsoleOptions
 
+SAY_NOTHING = ("False", "()", '""', "''", "None")
+"""Defaults, as they are shown, that are no news."""
+
 
 class HelpPanels:
     """Shows help as Cyclopts does, less what says nothing.
 
-    An option that is off by default needs neither its opposite nor that it is off.
+    An option that is off or empty by default needs neither its opposite nor that it is so.
     """
 
     @cached_property
@@ -27,7 +30,7 @@ class HelpPanels:
         """Show a heading and the options or commands below it."""
         entries = [
             entry.copy(negative_names=(), negative_shorts=(), default=None)
-            if entry.default == "False"
+            if entry.default in SAY_NOTHING
             else entry
             for entry in panel.entries
         ]

@@ -25,7 +25,8 @@ from kinetic_flows.core.options import Options
 
 OPTIONS = "Options of kinetic.run, in place of the function's"
 
-_DOCUMENTED = re.compile(r"^ {4,8}(\w+): (.+(?:\n {9,}.+)*)", re.MULTILINE)
+_DOCUMENTED = re.compile(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)
+_END_OF_SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z])")
 
 
 def _option_type(hint: Any) -> Any:
@@ -43,11 +44,12 @@ def _option_type(hint: Any) -> Any:
 
 
 def _option_fields() -> list[tuple[str, Any, Any]]:
-    """Return a field for each option of `kinetic.run`, with its own line of documentation."""
+    """Return a field for each option of `kinetic.run`, with the first sentence said of it."""
     told = dict(_DOCUMENTED.findall(inspect.getdoc(run) or ""))
     made = []
     for name, hint in get_type_hints(Options).items():
-        shown = " ".join(told.get(name, "").split()).replace("`", "")
+        first, *_ = _END_OF_SENTENCE.split(" ".join(told.get(name, "").split()))
+        shown = first.replace("`", "")
         parameter = Parameter(help=shown, negative="", show_default=False, group=OPTIONS)
         kind: Any = Annotated[_option_type(hint) | None, parameter]
         made.append((name, kind, field(default=None)))
@@ -105,7 +107,7 @@ def _arguments(
     if not tokens:
         return (), {}
     try:
-        return parse_call(function.fn, tokens, name=f"kinetic plan {target}")
+        return parse_call(function.fn, tokens, target=target)
     except UsageError as error:
         meant = _meant_option(tokens)
         if meant is None:

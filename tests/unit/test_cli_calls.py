@@ -39,7 +39,7 @@ def chosen(kind: Literal["a", "b"], /, *rest: int) -> None: ...
     ],
 )
 def test_arguments_are_typed(function: Any, tokens: list[str], args: Any, kwargs: Any) -> None:
-    assert parse_call(function, tuple(tokens), name="kinetic run") == (args, kwargs)
+    assert parse_call(function, tuple(tokens), target="t.py:f") == (args, kwargs)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_arguments_are_typed(function: Any, tokens: list[str], args: Any, kwargs
 )
 def test_arguments_that_do_not_fit_are_refused(function: Any, tokens: list[str]) -> None:
     with pytest.raises(UsageError, match=f"do not fit {function.__name__}") as refused:
-        parse_call(function, tuple(tokens), name="kinetic run t.py:train")
+        parse_call(function, tuple(tokens), target="t.py:train")
     assert "kinetic run t.py:train --help" in str(refused.value)
 
 
 def test_help_describes_the_functions_own_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse_call(train, ("--help",), name="kinetic run t.py:train")
+        parse_call(train, ("--help",), target="t.py:train")
     shown = capsys.readouterr().out
     assert "The learning rate" in shown
     assert "--steps" in shown

@@ -54,6 +54,9 @@ def test_every_option_of_the_decorator_is_one_of_the_command(
     for item in fields(RunOptions):
         assert f"--{item.name.replace('_', '-')} " in shown
     assert "How often the function is called again after it" in shown
+    words = " ".join(shown.replace("│", " ").split())
+    assert "what KINETIC_ACCELERATOR says by default, and else cpu." in words
+    assert "None for 3 on Spot VMs and 0 elsewhere. --cache-for" in words
     assert "[choices: jax, none]" in shown
 
 
@@ -128,3 +131,10 @@ def test_on_a_terminal_lines_are_no_wider_than_it_and_go_on_below_themselves(
     assert any(line.lstrip().startswith("function  train") for line in lines), command.before
     for line in lines:
         assert len(line) <= columns or " " not in line[label:].strip(), line
+
+
+def test_arguments_that_do_not_fit_lead_to_the_functions_help(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("--rate", "much") == UsageError.exit_code
+    assert "see `kinetic run plan_job.py:train --help`" in capsys.readouterr().err
