@@ -18,6 +18,7 @@ from typing import Any
 from kinetic_flows.core.streams import RESULT_LOGGER
 
 CSRF_TOKEN = "t0ken"
+FLOW_ID = "5a1f0e1c-2b6e-4c80-9d4a-3c7f7b1e2d10"
 
 
 @dataclass
@@ -36,6 +37,7 @@ class PrefectWire:
         parameters: The flow run's parameters.
         name: The flow run's name.
         labels: Labels that were added to the flow run's.
+        events: Every event, in order.
     """
 
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -50,6 +52,7 @@ class PrefectWire:
     parameters: dict[str, Any] = field(default_factory=dict)
     name: str = "train()"
     labels: dict[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
 
     @property
@@ -87,7 +90,9 @@ class PrefectWire:
             return 401, {"detail": "Unauthorized"}
         if path.startswith("/api/csrf-token?client="):
             self.csrf_tokens += 1
-            return 200, {"token": f"{CSRF_TOKEN}{self.csrf_tokens}"}
+            token = f"{CSRF_TOKEN}{self.csrf_tokens}"
+            client = path.rpartition("=")[2]
+            return 200, {"token": token, "client": client, "expiration": "2100-01-01T00:00:00Z"}
         if method != "GET" and self.wants_csrf and not self._has_token(headers):
             detail = "Invalid CSRF token or client identifier."
             missing = "Prefect-Csrf-Token" not in headers
@@ -102,6 +107,9 @@ class PrefectWire:
         if path == "/api/logs/":
             self.batches.append(body)
             return 201, None
+        if path == "/api/events":
+            self.events += body
+            return 204, None
         if path.endswith("/set_state"):
             return 201, self._set_state(body["state"])
         if method == "PATCH" and path.endswith("/labels"):
@@ -114,6 +122,9 @@ class PrefectWire:
             "name": self.name,
             "state": {"type": self.current_type},
             "parameters": self.parameters,
+            "labels": self.labels,
+            "tags": ["kinetic", "cpu"],
+            "flow_id": FLOW_ID,
         }
         return 200, {"id": path.rpartition("/")[2], **run}
 
@@ -122,7 +133,7 @@ class PrefectWire:
             return {"status": "REJECT", "state": {"type": self.current_type}}
         self.states.append(state)
         self.current_type = state["type"]
-        return {"status": "ACCEPT", "state": state}
+        return {"status": "ACCEPT", "state": state, "details": {"type": "accept_details"}}
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from kinetic_flows.core.job import canonical_json
 
 RESULT_MAGIC = b"kinetic-result-1"
 
+OUT_OF_MEMORY = "the container ran out of memory"
+"""What the message of a crash says whose process was killed for want of memory."""
+
 ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancelled", "crashed"]
 
 

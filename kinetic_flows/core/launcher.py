@@ -12,6 +12,9 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
 
+STARTING = "starting"
+"""Cause of a process that is Pending because it has just begun to start."""
+
 
 class Phase(Enum):
     """The phase of a launched process: of a child process here, or of a pod."""
@@ -135,6 +138,8 @@ class Observation:
         exit_code: The process's exit code; negative for a signal; None while it lives or
             when its end was not seen.
         reason: Why it is in this phase, in plain words; empty when there is nothing to say.
+        cause: The reason in one word, for programs; empty where it has none.
+        restarts: How often it was started again after something outside had ended it.
         is_lasting: Whether its cause lasts, so that another start would end alike.
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
@@ -145,6 +150,8 @@ class Observation:
     phase: Phase
     exit_code: int | None = None
     reason: str = ""
+    cause: str = ""
+    restarts: int = 0
     is_lasting: bool = False
     output: bytes = b""
     position: int = 0

@@ -9,7 +9,12 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task
 from prefect.futures import PrefectFuture
 
+from kinetic_flows.clients.prefect.api import short_retries
+from kinetic_flows.clients.prefect.events import tell_event
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
+from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
+from kinetic_flows.core.environment import EnvironmentSpec
+from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.dependencies.installation import objects_of
@@ -100,12 +105,33 @@ def _prepare_project_image(
     made = building.result()
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
+    image = found or image_from_fields(made)
+    if found is None:
+        _tell_built(image, environment, reasons, session)
     return Prepared(
-        image=found or image_from_fields(made),
+        image=image,
         code=uploading.result(),
         environment=describe_contents(environment, draft),
         built_because=() if found else reasons,
     )
+
+
+def _tell_built(
+    image: ResolvedImage, environment: EnvironmentSpec, reasons: tuple[str, ...], session: Session
+) -> None:
+    """Tell Prefect that an image had to be built for the flow run that is being driven."""
+    run_id = surrounding_flow_run_id()
+    if run_id is None:
+        return
+    with short_retries(session.api_retries(1)):
+        tell_event(
+            session.api,
+            run_id,
+            "built",
+            reason="; ".join(reasons),
+            image=image.reference,
+            packages=len(environment.packages),
+        )
 
 
 def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False) -> Task[P, R]:

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from socket import gethostname
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
+from kinetic_flows.clients.prefect.events import EventKind, tell_event
 from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
     CACHED_KEY_LABEL,
@@ -34,7 +35,7 @@ from kinetic_flows.clients.prefect.labels import (
     STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import environment_of
-from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, ResultStatus
+from kinetic_flows.core.envelope import OUT_OF_MEMORY, ResultEnvelope, ResultHeader, ResultStatus
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
@@ -60,6 +61,14 @@ STATE_OF_STATUS: Mapping[ResultStatus, str] = {
     "timed_out": "FAILED",
     "cancelled": "CANCELLED",
 }
+
+EVENT_OF_CAUSE: Mapping[str, EventKind] = {
+    "out_of_memory": "oom",
+    "preempted": "preempted",
+    "evicted": "preempted",
+    "node_lost": "preempted",
+}
+"""Events of processes that could not tell how they ended, by an observation's cause."""
 
 
 def ticket_of(record: RunRecord) -> RunTicket:
@@ -171,7 +180,9 @@ def store_label(platform: Platform) -> str:
 
 def _sync_with_result(api: PrefectApi, run_id: str, header: ResultHeader) -> None:
     if header.status == "crashed":
-        crash(api, run_id, failure_summary(header))
+        cause = failure_summary(header)
+        if crash(api, run_id, cause) and OUT_OF_MEMORY in cause:
+            tell_event(api, run_id, "oom", reason=cause)
         return
     summary = value_summary if header.status == "returned" else failure_summary
     name = "TimedOut" if header.status == "timed_out" else None
@@ -194,6 +205,9 @@ def _sync_without_result(
     cause = crash_error(observation, run, tail_of(observation.output)).message
     if crash(api, run.run_id, cause):
         api.log(run.run_id, cause, level=logging.ERROR)
+        if observation.cause in EVENT_OF_CAUSE:
+            kind = EVENT_OF_CAUSE[observation.cause]
+            tell_event(api, run.run_id, kind, reason=cause, cause=observation.cause)
 
 
 def tail_of(output: bytes) -> list[str]:

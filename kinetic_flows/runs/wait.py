@@ -37,6 +37,7 @@ from kinetic_flows.runs.pod_waits import PodWaits
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import is_being_launched, sync_state
+from kinetic_flows.runs.wait_events import WaitEvents
 from kinetic_flows.runs.worker_runs import processes_of
 
 FIRST_POLL_SECONDS = 0.02
@@ -90,7 +91,7 @@ def wait_for_run(
     cancellation = CancellationWatch(run, session, processes)
     output, seen = ShownOutput(progress), Observation(phase=Phase.PENDING)
     reasons, left = _Reasons(run, session, progress), _Left(run, session)
-    waits = PodWaits(run, session)
+    waits, events = PodWaits(run, session), WaitEvents(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
     started = time.monotonic()
     with short_retries():
@@ -103,6 +104,8 @@ def wait_for_run(
                 break
             reasons.take(seen)
             waits.take(seen)
+            if is_launched:
+                events.take(seen, is_relayed=bool(relay.is_needed))
             cancellation.look()
             waited = time.monotonic() - started
             if timeout_seconds is not None and waited >= timeout_seconds:

@@ -27,6 +27,9 @@ from kinetic_flows.core.streams import RESULT_LOGGER, LogEntry
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.prefect_lines import PrefectLines
 
+NO_WORKER = "no_worker"
+"""Cause of a run that is Pending because no worker has taken it."""
+
 LOOK_SECONDS = 0.5
 """The Prefect API is asked for a run no more often than this."""
 
@@ -115,7 +118,7 @@ class WorkerRuns:
             phase = Phase.SUCCEEDED if ended_well else Phase.FAILED
             return Observation(phase=phase, reason="" if ended_well else record.message)
         if record.state_type == "SCHEDULED":
-            return Observation(phase=Phase.PENDING, reason=_waiting(record))
+            return Observation(phase=Phase.PENDING, reason=_waiting(record), cause=NO_WORKER)
         if self._has_result(record.id):
             return Observation(phase=Phase.GONE, reason="it has left its result")
         phase = Phase.PENDING if record.state_type == "PENDING" else Phase.RUNNING

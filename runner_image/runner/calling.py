@@ -123,7 +123,13 @@ class Calls:
         )
         if self._around.interrupts.is_stopping:
             return self._interrupted(ending)
-        return ending or crashed(worker.exit_code or 0, tail, describe_kill(self._kills))
+        return ending or self._crashed(worker.exit_code or 0, tail)
+
+    def _crashed(self, exit_code: int, tail: list[str]) -> Ending:
+        why = describe_kill(self._kills)
+        if why:
+            self._around.reporter.tell("oom", "", {"reason": why})
+        return crashed(exit_code, tail, why)
 
     def _interrupted(self, ending: Ending | None) -> Ending:
         """Return how a run ended that was asked to stop while the function ran."""

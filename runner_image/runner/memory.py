@@ -11,6 +11,7 @@ import os
 from typing import NamedTuple
 
 CGROUP = "/sys/fs/cgroup"
+OUT_OF_MEMORY = "the container ran out of memory"
 NO_LIMIT_BYTES = 1 << 60
 """Version 1 writes a huge number where there is no limit."""
 
@@ -49,7 +50,7 @@ def describe_kill(kills_before: int, root: str = CGROUP) -> str | None:
             numbers = [f"limit {_gibibytes(limit)}"] if limit else []
             numbers += [f"peak {_gibibytes(peak)}"] if peak else []
             known = f" ({', '.join(numbers)})" if numbers else ""
-            return f"the container ran out of memory{known}"
+            return f"{OUT_OF_MEMORY}{known}"
     return None
 
 

@@ -107,6 +107,21 @@ class PrefectApi:
         """Give the flow run a name."""
         self._send("PATCH", f"flow_runs/{self._flow_run_id}", {"name": name}, timeout_seconds)
 
+    def tell(
+        self,
+        kind: str,
+        which: str,
+        payload: Mapping[str, Any],
+        occurred: float,
+        timeout_seconds: float,
+    ) -> None:
+        """Send an event of the flow run; see `events.event_of`."""
+        from .events import event_of
+
+        flow_run = {**self._flow_run(timeout_seconds), "id": self._flow_run_id}
+        event = event_of(flow_run, kind, which, payload, _iso(occurred))
+        self._post("events", [event], timeout_seconds)
+
     def _flow_run(self, timeout_seconds: float) -> Mapping[str, Any]:
         path = f"flow_runs/{self._flow_run_id}"
         answer: Mapping[str, Any] = self._request("GET", path, None, timeout_seconds)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from .endings import State
 from .marks import RUNNER_LOGGER
@@ -54,6 +55,9 @@ class SilentReporter:
         """Do nothing."""
 
     def label(self, labels: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def tell(self, kind: str, which: str, payload: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def entry(self, text: str, level: int, logger: str) -> None:
@@ -114,6 +118,11 @@ class Reporter:
         """Ask for labels to be added to the flow run's."""
         if labels:
             self._update(lambda timeout: self._api.label(labels, timeout))
+
+    def tell(self, kind: str, which: str, payload: Mapping[str, Any]) -> None:
+        """Ask for an event that tells what happened to the run; see `events.event_of`."""
+        occurred = time.time()
+        self._update(lambda timeout: self._api.tell(kind, which, payload, occurred, timeout))
 
     def _update(self, update: Callable[[float], None]) -> None:
         with self._changed:

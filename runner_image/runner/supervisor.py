@@ -117,6 +117,11 @@ class Supervisor:
             raise Fault(EXIT_TERMINATED, message)
         if self._host == 0 and not self._is_flow:
             self._reporter.set_state(State("RUNNING", "Running"))
+        if self._host == 0 and self._attempt:
+            # An end of its own leaves a result, and nothing starts again after it.
+            reason = "its process was ended from outside, and starts again"
+            payload = {"reason": reason, "restarts": self._attempt}
+            self._reporter.tell("preempted", str(self._attempt), payload)
         interrupts = self._interrupts
         watch = self._slice.watch(
             self._attempt, interrupts.request_restart, lambda: interrupts.is_terminated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -14,20 +15,25 @@ from kinetic_flows.runner_image import remote_runner
 from kinetic_flows.runner_image.runner import (
     contract,
     endings,
+    events,
     identity,
+    memory,
     phases,
     restoring,
     stores,
 )
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
+from kinetic_flows.clients.prefect.events import event_of
 from kinetic_flows.clients.prefect.labels import SECONDS_LABEL
+from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.manifest import Entry, encode_manifest
 from kinetic_flows.code.packs import Contents, Member, archive
 from kinetic_flows.core import job, object_names
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import (
+    OUT_OF_MEMORY,
     RESULT_MAGIC,
     ResultEnvelope,
     ResultHeader,
@@ -39,6 +45,7 @@ from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 
 KEY, RUN = "ab" * 32, "run-1"
+NOW = datetime.now(UTC)
 
 
 def _exit_codes(module: object) -> dict[str, int]:
@@ -53,6 +60,35 @@ def test_both_sides_know_the_same_exit_codes() -> None:
     assert _exit_codes(contract) == _exit_codes(job)
     assert _exit_codes(remote_runner).items() <= _exit_codes(job).items()
     assert set(job.EXIT_MEANINGS) == set(_exit_codes(job).values())
+
+
+def test_both_sides_tell_the_same_events() -> None:
+    flow_run: dict[str, Any] = {
+        "id": "run-1",
+        "name": "train(rate=0.1)",
+        "flow_id": "flow-1",
+        "deployment_id": "deployment-1",
+        "tags": ["kinetic", "cpu"],
+        "labels": {
+            "kinetic.function": "train",
+            "kinetic.accelerator": "cpu",
+            "kinetic.platform": "local",
+            "kinetic.group": "run-0",
+            "kinetic.user": "ann",
+            "kinetic.store": "none of an automation's business",
+        },
+    }
+    known = RunRecord(**flow_run, state_type="RUNNING", state_name="", message="", created=NOW)
+    ours = event_of(known, "preempted", "1", {"restarts": 1})
+    theirs = events.event_of(flow_run, "preempted", "1", {"restarts": 1}, NOW.isoformat())
+    assert {**ours, "occurred": NOW.isoformat()} == theirs
+    roles = [each["prefect.resource.role"] for each in theirs["related"]]
+    assert roles == ["flow", "deployment", "tag", "tag"]
+    assert "kinetic.store" not in theirs["resource"]
+
+
+def test_both_sides_know_the_words_for_want_of_memory() -> None:
+    assert memory.OUT_OF_MEMORY == OUT_OF_MEMORY
 
 
 def test_both_sides_speak_the_same_version() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.launcher import Phase
+from kinetic_flows.platforms.gke.diagnosis import INDEX_ANNOTATION, Cause
 from kinetic_flows.platforms.gke.phase import Timeouts, evaluate, gives_up, timeouts_of
 from kinetic_flows.platforms.gke.state import RunView
 
@@ -96,6 +97,17 @@ def test_a_restarted_run_that_runs_says_why_it_was_restarted():
     status = evaluate(RunView(job=job(), pods=(preempted(), pod("Running", LATER))))
     assert status.phase is Phase.RUNNING
     assert "Google took its Spot VM" in status.reason
+    assert status.restarts == 1
+    assert evaluate(RunView(job=job(), pods=(pod("Running"),))).restarts == 0
+
+
+def test_of_a_slice_that_lost_two_hosts_at_once_one_restart_is_counted():
+    lost = [with_metadata(preempted(), annotations={INDEX_ANNOTATION: index}) for index in "01"]
+    new = [
+        with_metadata(pod("Running", LATER), annotations={INDEX_ANNOTATION: index})
+        for index in "01"
+    ]
+    assert evaluate(RunView(job=job(), pods=(*lost, *new))).restarts == 1
 
 
 FAILURES = {
@@ -229,18 +241,21 @@ def test_a_job_says_how_long_it_may_wait(said, limit):
 
 
 @pytest.mark.parametrize(
-    ("last_pod", "reason", "is_lasting"),
+    ("last_pod", "reason", "is_lasting", "cause"),
     [
-        (preempted(), "BackoffLimitExceeded", False),
-        (ended(143, reason="Error", conditions=[]), "PodFailurePolicy", True),
-        (ended(137, reason="OOMKilled"), "PodFailurePolicy", True),
-        (ended(1), "PodFailurePolicy", True),
+        (preempted(), "BackoffLimitExceeded", False, Cause.PREEMPTED),
+        (ended(143, reason="Error", conditions=[]), "PodFailurePolicy", True, Cause.FAILED),
+        (ended(137, reason="OOMKilled"), "PodFailurePolicy", True, Cause.OUT_OF_MEMORY),
+        (ended(1), "PodFailurePolicy", True, Cause.FAILED),
     ],
 )
-def test_what_ended_a_run_tells_whether_another_call_may_get_further(last_pod, reason, is_lasting):
+def test_what_ended_a_run_tells_whether_another_call_may_get_further(
+    last_pod, reason, is_lasting, cause
+):
     status = evaluate(RunView(job=job(("Failed", reason), limit=0), pods=(last_pod,)))
     assert status.phase is Phase.FAILED
     assert status.is_lasting is is_lasting
+    assert status.cause is cause
 
 
 def running(scheduled: str, begun: str, created: str = NOON) -> dict[str, Any]:

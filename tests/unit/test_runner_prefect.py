@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from kinetic_flows.runner_image.runner import prefect_api, reporter
+from kinetic_flows.runner_image.runner.events import event_id
 
 from prefect_wire import PrefectWire, serve
 from runner_jobs import RUN_ID, Ended, Job, wait, wait_until
@@ -123,6 +124,38 @@ def test_a_second_start_reports_the_state_of_the_first_ones_result(
     assert [(state["type"], state["message"]) for state in prefect.states] == [
         ("FAILED", "ValueError: no")
     ]
+
+
+def test_a_run_that_starts_again_tells_of_it_once_and_names_what_it_runs_on(
+    tmp_path: Path, prefect: PrefectWire
+) -> None:
+    prefect.labels = {"kinetic.function": "train", "kinetic.accelerator": "l4:spot"}
+    job, _ = _run(tmp_path, prefect.url, "def main(): ...")
+    assert prefect.events == [], "of a first start there is nothing to tell"
+    job.result_path.unlink()
+    job.again()
+    [event] = prefect.events
+    assert event["event"] == "kinetic.run.preempted"
+    assert event["id"] == event_id(RUN_ID, "preempted", "1")
+    assert event["resource"] == {
+        "prefect.resource.id": f"prefect.flow-run.{RUN_ID}",
+        "prefect.resource.name": "train()",
+        "kinetic.function": "train",
+        "kinetic.accelerator": "l4:spot",
+    }
+    assert event["payload"]["restarts"] == 1
+
+
+@pytest.mark.parametrize("code", [404, 422, 503])
+def test_an_api_that_takes_no_events_changes_nothing_for_a_run(
+    tmp_path: Path, prefect: PrefectWire, code: int
+) -> None:
+    job, _ = _run(tmp_path, prefect.url, "def main(): ...")
+    job.result_path.unlink()
+    prefect.states.clear()
+    prefect.failures = {"/api/events": [code] * 20}
+    assert job.again().exit_code == 0
+    assert prefect.state_names == ["Running", "Completed"]
 
 
 def test_a_host_that_is_not_the_first_reports_its_failure_only(

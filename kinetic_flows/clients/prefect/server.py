@@ -318,6 +318,8 @@ class BackgroundServer:
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+            # What notifications link to: by itself the server knows no address of its pages.
+            "PREFECT_UI_URL": f"http://127.0.0.1:{port}",
             "DO_NOT_TRACK": "1",
         }
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.launcher import STARTING
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
@@ -25,7 +26,7 @@ KubernetesObject = Mapping[str, Any]
 class Cause(StrEnum):
     """What a run waits for, or what ended it."""
 
-    STARTING = "starting"
+    STARTING = STARTING
     QUEUE = "queue"
     SCALING_UP = "scaling_up"
     NO_NODE_POOL = "no_node_pool"

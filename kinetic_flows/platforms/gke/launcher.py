@@ -224,6 +224,8 @@ class KubernetesLauncher:
             phase=status.phase,
             exit_code=status.exit_code,
             reason=self._reason(status),
+            cause=status.cause,
+            restarts=status.restarts,
             is_lasting=status.is_lasting,
             is_outdated=not status.phase.is_final and self._trouble() is not None,
             waits=status.waits,
@@ -284,8 +286,7 @@ class KubernetesLauncher:
             return PodStatus(phase=Phase.FAILED, reason=given_up, is_lasting=True)
         known = self._statuses.get(run_id)
         if known is None or known[0] is not view:
-            known = (view, evaluate(view, self._node_pools))
-            self._statuses[run_id] = known
+            known = self._statuses[run_id] = (view, evaluate(view, self._node_pools))
         status = known[1]
         if status.phase.is_final:
             self._statuses.pop(run_id, None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.launcher import Phase
@@ -16,6 +17,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     container_state,
     created_at,
     events_about,
+    host_index,
     pod_phase,
 )
 from kinetic_flows.platforms.gke.ending import (
@@ -54,6 +56,8 @@ class PodStatus:
         phase: Where it is in its life.
         exit_code: Its exit code, where there is one.
         reason: Why it is in this phase.
+        cause: What `reason` says, for programs; empty where it has no cause.
+        restarts: How often the run has started again.
         waiting_since: Since when it waits, by the cluster's clock; None when it does not.
         waiting: What it waits for; None when it does not wait, or has just begun.
         is_lasting: Whether the same run would end the same way again.
@@ -63,6 +67,8 @@ class PodStatus:
     phase: Phase
     exit_code: int | None = None
     reason: str = ""
+    cause: Cause | Literal[""] = ""
+    restarts: int = 0
     waiting_since: datetime | None = None
     waiting: Diagnosis | None = None
     is_lasting: bool = False
@@ -93,7 +99,12 @@ def evaluate(view: RunView, pools: Sequence[NodePool] | None = None) -> PodStatu
         return _running(view)
     reason = "; ".join(part for part in (_restarted(view), str(waiting or "")) if part)
     return PodStatus(
-        phase=Phase.PENDING, reason=reason, waiting_since=_waiting_since(view), waiting=waiting
+        phase=Phase.PENDING,
+        reason=reason,
+        cause=waiting.cause if waiting else "",
+        restarts=_restarts(view),
+        waiting_since=_waiting_since(view),
+        waiting=waiting,
     )
 
 
@@ -157,6 +168,7 @@ def _ended(view: RunView, job: dict[str, Any]) -> PodStatus:
         phase=Phase.FAILED,
         exit_code=found.exit_code,
         reason=str(found),
+        cause=found.cause,
         is_lasting=found.cause not in DISTURBANCES,
     )
 
@@ -169,7 +181,12 @@ def _running(view: RunView) -> PodStatus:
             reason=_restarted(view) or "Kubernetes is making the next pod",
             waiting_since=_last_end(view),
         )
-    return PodStatus(phase=Phase.RUNNING, reason=_restarted(view), waits=pod_waits(view))
+    return PodStatus(
+        phase=Phase.RUNNING,
+        reason=_restarted(view),
+        restarts=_restarts(view),
+        waits=pod_waits(view),
+    )
 
 
 def _restarted(view: RunView) -> str:
@@ -185,6 +202,12 @@ def _restarted(view: RunView) -> str:
     is_counted = limit and int(spec.get("completions") or 1) == 1
     times = f" (disturbance {len(ended)} of at most {limit})" if is_counted else ""
     return f"{ended[-1].message}; it starts again{times}"
+
+
+def _restarts(view: RunView) -> int:
+    """Count the starts before this one: of a slice, those of the host that was disturbed most."""
+    survived = survived_ends(view.job or {}, view.pods, view.departed)
+    return max(Counter(map(host_index, survived)).values(), default=0)
 
 
 def _explained(view: RunView, pod: Mapping[str, Any]) -> Diagnosis | None:

@@ -1,0 +1,103 @@
+"""The automation of docs/prefect-ui.md tells of a run that waits, on a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+from prefect_http import PREFECT
+
+from kinetic_flows.clients.prefect.api import NewRun, connect
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.launcher import Observation, Phase
+from kinetic_flows.runs import wait_events
+from kinetic_flows.runs.wait_events import WaitEvents
+
+PAGE = Path(__file__).parents[2] / "docs" / "prefect-ui.md"
+NAME = "Tell of kinetic runs"
+
+
+class Session:
+    """A session, as far as events need one."""
+
+    def __init__(self, api: Any) -> None:
+        self.api = api
+
+
+@contextmanager
+def chat() -> Iterator[tuple[str, Queue[str]]]:
+    """A chat whose webhook takes messages: its URL, and what was told there."""
+    told: Queue[str] = Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", told
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def recipe() -> str:
+    """The page's script."""
+    [script] = re.findall(r"```python\n(import os\n.*?)```", PAGE.read_text(), re.S)
+    return script
+
+
+@pytest.fixture
+def automation(prefect_api_url: str) -> Iterator[None]:
+    """Removes the automation afterwards: the server is shared."""
+    yield
+    wanted = {"automations": {"name": {"any_": [NAME]}}}
+    found = PREFECT.post(f"{prefect_api_url}/automations/filter", json=wanted).json()
+    assert found
+    for each in found:
+        PREFECT.delete(f"{prefect_api_url}/automations/{each['id']}").raise_for_status()
+
+
+@pytest.mark.usefixtures("automation")
+def test_a_chat_is_told_of_a_run_that_waits(
+    prefect_api_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait_events, "LASTING_SECONDS", 0.0)
+    with chat() as (url, told), connect(prefect_api_url) as api:
+        monkeypatch.setenv("WEBHOOK_URL", url)
+        exec(compile(recipe(), PAGE, "exec"), {})
+        new = NewRun(
+            flow="train",
+            name="train(rate=0.1)",
+            parent_flow_run_id=None,
+            parameters={},
+            tags=("kinetic",),
+            labels={"kinetic.function": "train"},
+            job_variables={},
+        )
+        run_id = api.create_run(new)
+        session: Any = Session(api)
+        events = WaitEvents(RunTicket(run_id=run_id, name="train", run_key=""), session)
+        reason = "it waits in queue `gpus`, 3 runs before it"
+        seen = Observation(phase=Phase.PENDING, reason=reason, cause="queue")
+        events.take(seen, is_relayed=False)
+        message = told.get(timeout=120)
+    subject, body, link = message.splitlines()
+    assert subject == "train(rate=0.1): kinetic.run.pending"
+    assert body == reason
+    assert link == f"{prefect_api_url.removesuffix('/api')}/runs/flow-run/{run_id}"
