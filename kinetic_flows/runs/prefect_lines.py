@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from kinetic_flows.clients.prefect.api import LogLine, PrefectApi
+from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER, PREFECT_RUN_LOGGERS
+from kinetic_flows.core.streams import RESULT_LOGGER
 
 REREAD_LINES = 50
 """Lines may arrive out of order: so many of the last ones are read again."""
@@ -57,3 +59,13 @@ class _Recent:
         if len(self._seen) > KNOWN_LINES:
             del self._seen[next(iter(self._seen))]
         return True
+
+
+def is_of_run(logger: str) -> bool:
+    """Whether a run's own process has logged a line: no client, and nothing else of Prefect.
+
+    Args:
+        logger: The line's logger.
+    """
+    is_of_prefect = logger.startswith("prefect.") and logger not in PREFECT_RUN_LOGGERS
+    return logger not in (CLIENT_LOGGER, RESULT_LOGGER) and not is_of_prefect

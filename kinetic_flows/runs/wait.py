@@ -1,8 +1,7 @@
 """Waiting for a run: its output as it comes, what it waits for, its result.
 
-A run whose own process cannot reach the Prefect API is told of by the client that waits for it
-(`Relay`). That is how it is for most people on their first day: the cluster is Google's, and the
-Prefect server a background process of their own machine.
+A run whose own process cannot reach the Prefect API is told of by the client that waits for it:
+`relay.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.errors import (
     KineticError,
-    PrefectServerError,
     PrefectUnreachable,
     RunCancelled,
     StoreError,
@@ -28,12 +26,13 @@ from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.progress import Progress, Stream
 from kinetic_flows.core.settings.settings import is_debugging
-from kinetic_flows.core.streams import TRACEBACK_LOGGER, EntryReader, LogEntry, Piece, StreamDecoder
+from kinetic_flows.core.streams import TRACEBACK_LOGGER, Piece, StreamDecoder
 from kinetic_flows.runs.cancel import (
     API_AWAY,
     CancellationWatch,
 )
 from kinetic_flows.runs.pod_waits import PodWaits
+from kinetic_flows.runs.relay import Relay, relay_for
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import is_being_launched, sync_state
@@ -49,12 +48,6 @@ LEFT = "it has left its result"
 WORTH_SAYING_SECONDS = 5.0
 FINAL_STATE_RETRIES = 3
 """How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
-
-SEND_SECONDS = 1.0
-REPORTING_SECONDS = 10.0
-"""How long a run that runs is left to say so itself, where it may be able to."""
-
-LONGEST_LINE_CHARACTERS = 20_000
 
 _CALLED_AGAIN = re.compile(r"^kinetic: (?:try \d+ of \d+ raised|.* starts again$)", re.MULTILINE)
 """What the runner says before it calls a function once more."""
@@ -301,95 +294,3 @@ class ShownOutput:
     def tail(self) -> list[str]:
         """Return the last lines."""
         return "".join(self._recent).splitlines()[-LOG_TAIL_LINES:]
-
-
-class Relay:
-    """Sends a run's state Running and its output to Prefect, where the run cannot do so itself.
-
-    Args:
-        run: The run.
-        session: Where it runs and reports.
-        is_needed: False for a run that tells of itself; None to find that out: a run that still
-            is Pending when its process has run for a while does not.
-    """
-
-    def __init__(self, run: RunTicket, session: Session, *, is_needed: bool | None) -> None:
-        self._run = run
-        self._session = session
-        self._reader = EntryReader()
-        self._entries: list[LogEntry] = []
-        self._running_since: float | None = None
-        self._is_told = False
-        self._sent = time.monotonic()
-        self.is_needed = is_needed
-
-    def take(self, seen: Observation) -> None:
-        """Take an observation of the run; send its state and its log now and then."""
-        if self.is_needed is False:
-            return
-        self._entries += self._reader.take(seen.output)
-        now = time.monotonic()
-        if self._running_since is None and seen.phase is Phase.RUNNING:
-            self._running_since = now
-        if self._running_since is None:
-            return
-        if self.is_needed is None and now - self._running_since >= REPORTING_SECONDS:
-            self._decide()
-        if self.is_needed and not self._is_told:
-            self._tell_running()
-        if self.is_needed and now - self._sent >= SEND_SECONDS:
-            self._send()
-
-    def finish(self) -> None:
-        """Send the rest of its log."""
-        if self.is_needed is None:
-            self._decide()
-        if self.is_needed:
-            self._entries += self._reader.end()
-            self._send()
-
-    def _decide(self) -> None:
-        """Find out whether the run has told of itself; an API that is away is asked again."""
-        with suppress(PrefectServerError):
-            self.is_needed = self._session.api.read_run(self._run.run_id).state_type == "PENDING"
-        if self.is_needed:
-            self._tell_running()
-
-    def _tell_running(self) -> None:
-        self._is_told = True
-        with suppress(PrefectServerError):
-            self._session.api.set_state(self._run.run_id, "RUNNING")
-
-    def _send(self) -> None:
-        self._sent = time.monotonic()
-        entries = [piece for entry in self._entries for piece in _pieces(entry)]
-        self._entries = []
-        if not entries:
-            return
-        # What is monitored goes on without: its output is on the terminal, its result in the store.
-        with suppress(PrefectServerError):
-            self._session.api.log(self._run.run_id, *entries)
-
-
-def _pieces(entry: LogEntry) -> list[LogEntry]:
-    """Cut an entry into pieces that Prefect takes."""
-    size = LONGEST_LINE_CHARACTERS
-    if len(entry.text) <= size:
-        return [entry]
-    return [
-        replace(entry, text=entry.text[at : at + size]) for at in range(0, len(entry.text), size)
-    ]
-
-
-def relay_for(run: RunTicket, session: Session) -> Relay:
-    """Return the relay of a run's state and output.
-
-    Args:
-        run: The run.
-        session: Where it runs and reports.
-    """
-    # A worker names an API to the runs it starts that they can reach.
-    if run.dispatch == "worker":
-        return Relay(run, session, is_needed=False)
-    can_report = session.runs_report
-    return Relay(run, session, is_needed=None if can_report is None else not can_report)

@@ -13,19 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect.api import LogLine, PrefectApi, RunRecord
-from kinetic_flows.clients.prefect.labels import (
-    CACHED_FROM_LABEL,
-    CLIENT_LOGGER,
-    PREFECT_RUN_LOGGERS,
-)
+from kinetic_flows.clients.prefect.labels import CACHED_FROM_LABEL
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
 from kinetic_flows.core.object_names import result_object
-from kinetic_flows.core.streams import RESULT_LOGGER, LogEntry
+from kinetic_flows.core.streams import LogEntry
 from kinetic_flows.platforms.base import Platform
-from kinetic_flows.runs.prefect_lines import PrefectLines
+from kinetic_flows.runs.prefect_lines import PrefectLines, is_of_run
 
 NO_WORKER = "no_worker"
 """Cause of a run that is Pending because no worker has taken it."""
@@ -87,7 +83,7 @@ class WorkerRuns:
         if position == 0:
             self._logs[run_id] = PrefectLines()
         lines = self._logs.setdefault(run_id, PrefectLines()).read(self._api, run_id)
-        return b"".join(_encoded(line) for line in lines if _is_of_function(line.logger))
+        return b"".join(_encoded(line) for line in lines if is_of_run(line.logger))
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Wait for the run to stop itself, as it does when its state is Cancelling; then end it.
@@ -195,12 +191,6 @@ def seconds_in_state(record: RunRecord) -> float:
     if record.state_since is None:
         return 0.0
     return (datetime.now(UTC) - record.state_since).total_seconds()
-
-
-def _is_of_function(logger: str) -> bool:
-    """Whether a run's own process has logged a line: no client, and nothing else of Prefect."""
-    is_of_prefect = logger.startswith("prefect.") and logger not in PREFECT_RUN_LOGGERS
-    return logger not in (CLIENT_LOGGER, RESULT_LOGGER) and not is_of_prefect
 
 
 def _encoded(line: LogLine) -> bytes:

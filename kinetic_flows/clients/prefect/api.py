@@ -229,22 +229,29 @@ class PrefectApi:
                 return
 
     @translated
-    def log(self, run_id: str, *lines: str | LogEntry, level: int = logging.INFO) -> None:
+    def log(
+        self,
+        run_id: str,
+        *lines: str | LogEntry,
+        level: int = logging.INFO,
+        at: datetime | None = None,
+    ) -> None:
         """Write lines into a run's log.
 
         Args:
             run_id: The flow run.
             *lines: The lines, in order: a client's own, or entries of the run itself.
             level: Level of the client's own, as `logging` has it.
+            at: When the first of them was read; None for now.
         """
-        now = datetime.now(UTC)
+        at = at or datetime.now(UTC)
         self.client.create_logs(
             {
                 "name": entry.logger,
                 "level": entry.level,
                 "message": entry.text,
                 # Prefect orders lines by their time.
-                "timestamp": (now + timedelta(microseconds=number)).isoformat(),
+                "timestamp": (at + timedelta(microseconds=number)).isoformat(),
                 "flow_run_id": run_id,
             }
             for number, entry in enumerate(entries_of(lines, CLIENT_LOGGER, level))
