@@ -24,8 +24,9 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public
 from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.cancel import cancel
-from kinetic_flows.runs.find import RunFilter, find_records, full_id
+from kinetic_flows.runs.find import RunFilter, find_records, group_for_run, run_id_of
 from kinetic_flows.runs.following import followed_lines, last_lines
+from kinetic_flows.runs.group import is_group
 from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.leaving import run_goes_on, told_if_left
 from kinetic_flows.runs.logs import LogReader
@@ -314,13 +315,15 @@ def attach(run_id: str) -> Run[Any]:
     """
     sessions = KeptSession({})
     with sessions.session() as session:
-        record = session.api.read_run(full_id(run_id, session.api))
+        record = session.api.read_run(run_id_of(run_id, session.api))
         if not ticket_of(record).run_key:
+            if is_group(record):
+                raise group_for_run(record.id)
             raise RunNotFoundError(
                 f"flow run {record.id} is not a run of a remote function",
                 value=record.id,
                 hint="attach to the function's own flow run (older clients made `kinetic-run` "
-                "above it); to a group of runs with kinetic.attach_group(id)",
+                "above it)",
             )
         _check_store(record, session)
         return _handle_of_record(record, session.api, sessions)

@@ -49,9 +49,11 @@ def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
 def _of_group(record: RunRecord, session: Session) -> dict[str, Any]:
     """Return what there is to say of a group's flow run besides what is said of a run's."""
     runs = session.api.find_runs(RunQuery(parent=record.id), limit=MAX_RUNS)
+    told = dict(record.parameters)
     return {
-        "function": record.parameters["function"],
-        "accelerator": record.parameters.get("accelerator"),
+        "function": told.pop("function"),
+        "accelerator": told.pop("accelerator", None),
+        "arguments": told,
         "runs": [described(each, session.api.run_url(each.id)) for each in runs],
     }
 
@@ -84,12 +86,17 @@ def _call(document: Mapping[str, Any]) -> Iterator[Row]:
     yield "state", f"{state}: {first}" if first else state
     yield from (("", line) for line in more.splitlines())
     yield "function", str(document["function"])
+    of_group = "runs" in document
     yield from (
-        ("argument", f"{name} = {for_line(str(value))}")
+        (_words(name), str(value)) if of_group else ("argument", f"{name} = {for_line(str(value))}")
         for name, value in document["arguments"].items()
     )
     yield "runs on", str(document["accelerator"] or "")
     yield "image", str(document["image"] or "")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _times(document: Mapping[str, Any], now: datetime) -> Iterator[Row]:

@@ -135,10 +135,13 @@ def _pool(name: str | None, settings: Settings, api_url: str) -> tuple[str, str]
         ensure_worker_pool(own, {}, api_url)
         return wanted, own.type
     names = ", ".join(pools.names()) or "none yet"
+    remedy = (
+        f"`kinetic worker start` alone makes {own.name}, for this machine"
+        if own.type == "process"
+        else f"`kinetic pool create --name {wanted}` makes it"
+    )
     raise UsageError(
-        f"there is no work pool {wanted!r}",
-        value=wanted,
-        hint=f"`kinetic pool create --name {wanted}` makes it; there are: {names}",
+        f"there is no work pool {wanted!r}", value=wanted, hint=f"{remedy}; there are: {names}"
     )
 
 

@@ -39,12 +39,13 @@ def short_ids(run_ids: Sequence[str]) -> list[str]:
     return [parts.get(run_id, run_id) for run_id in run_ids]
 
 
-def completed(beginning: str, known: Mapping[str, str]) -> str:
+def completed(beginning: str, known: Mapping[str, str], what: str = "run") -> str:
     """Return the id that begins or ends with a text, with or without its dashes.
 
     Args:
         beginning: The text; of an end at least `END_CHARACTERS`.
         known: What is said of each id that there is.
+        what: What has these ids.
 
     Raises:
         RunNotFoundError: No id begins or ends with it, or several do.
@@ -54,7 +55,7 @@ def completed(beginning: str, known: Mapping[str, str]) -> str:
         return fits[0]
     if not fits:
         raise RunNotFoundError(
-            f"no run's id starts or ends with {beginning!r}",
+            f"no {what}'s id starts or ends with {beginning!r}",
             value=beginning,
             hint="see `kinetic runs ls`",
         )
@@ -62,7 +63,7 @@ def completed(beginning: str, known: Mapping[str, str]) -> str:
     told = [f"{short} ({known[run_id]})" for short, run_id in pairs]
     more = f" and {len(told) - CANDIDATES} more" if len(told) > CANDIDATES else ""
     raise RunNotFoundError(
-        f"{len(fits)} runs have an id that starts or ends with {beginning!r}",
+        f"{len(fits)} {what}s have an id that starts or ends with {beginning!r}",
         value=beginning,
         hint=f"say which: {', '.join(told[:CANDIDATES])}{more}",
     )

@@ -128,7 +128,37 @@ def full_id(text: str, api: PrefectApi, *, groups: bool = False) -> str:
     # What a list shows of an id hardly fits an old run, too; less of it may.
     records = newest if is_told or len(newest) < PAGE_SIZE else api.find_runs(query)
     told = {each.id: f"{each.shown_name}, {each.state_name}" for each in records}
-    return completed(wanted, told)
+    return completed(wanted, told, what="group" if groups else "run")
+
+
+def run_id_of(text: str, api: PrefectApi) -> str:
+    """Complete the shortened id of a run, and say so where it is a group's.
+
+    Args:
+        text: An id, its beginning or end, or a URL.
+        api: The API to ask.
+
+    Raises:
+        RunNotFoundError: No run fits, or several do.
+    """
+    try:
+        return full_id(text, api)
+    except RunNotFoundError as not_a_run:
+        try:
+            group = full_id(text, api, groups=True)
+        except RunNotFoundError:
+            raise not_a_run from None
+    raise group_for_run(group)
+
+
+def group_for_run(group_id: str) -> RunNotFoundError:
+    """Return the error for a group that is named where a run is meant."""
+    return RunNotFoundError(
+        f"{group_id} is a group of runs, not a run",
+        value=group_id,
+        hint=f"`kinetic runs ls --group {group_id}` lists its runs; in Python, "
+        "kinetic.attach_group(id) is the group",
+    )
 
 
 def run_or_group_id(text: str, api: PrefectApi) -> str:

@@ -133,7 +133,9 @@ class GroupState:
 
 def is_group(record: RunRecord) -> bool:
     """Whether a flow run is one above the runs of a group."""
-    return {"function", "max_concurrent", "retries"} <= record.parameters.keys()
+    # A function's run has its name in a label, and may have any parameters.
+    told = {"function", "max_concurrent", "retries"} <= record.parameters.keys()
+    return told and not record.function
 
 
 class AttachedGroup:

@@ -162,6 +162,9 @@ def test_failures_are_retried_as_new_runs_and_then_raised_or_returned(
     assert (tmp_path / "3").read_text() == "2"
     assert api.read_run(group.id).state_type == "FAILED"
     assert len(api.find_runs(RunQuery(parent=group.id))) == 6
+    for part in (group.id, group.id[:13]):
+        with pytest.raises(RunNotFoundError, match="is a group of runs, not a run"):
+            kinetic.attach(part)
     attached = kinetic.attach_group(group.id[:13])
     assert attached.status_counts() == {"Completed": 3, "Failed": 1}
     with pytest.raises(LookupError, match="never"):

@@ -84,7 +84,7 @@ def test_a_worker_of_a_work_pool_that_is_not_there_is_refused(
     code, shown = in_process(capsys, "worker", "start", "no-such-pool")
     assert code == 2
     assert "there is no work pool 'no-such-pool'" in shown.err
-    assert "kinetic pool create --name no-such-pool" in shown.err
+    assert "`kinetic worker start` alone makes kinetic-local" in shown.err
     code, shown = in_process(capsys, "worker", "start", "--type", "process")
     assert code == 2
     assert "--type is what this command chooses" in shown.err

@@ -68,3 +68,8 @@ def test_a_beginning_of_none_says_where_ids_are_listed(text):
     with pytest.raises(RunNotFoundError, match="no run's id starts or ends") as caught:
         completed(text, {"0f0e6d3a-1a2b-4c3d-8e4f-5a6b7c8d9e0f": "train, Running"})
     assert "kinetic runs ls" in (caught.value.hint or "")
+
+
+def test_a_beginning_of_no_groups_id_is_said_to_be_that() -> None:
+    with pytest.raises(RunNotFoundError, match="no group's id starts or ends with 'zzz'"):
+        completed("zzz", {}, what="group")

@@ -186,3 +186,18 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
     assert "Job  https://console" in lines
     assert not [line for line in lines if "\x1b" in line]
     assert lines[-1] == f"its output  kinetic runs logs {FAILED.id}"
+
+
+def test_what_a_group_was_started_with_is_no_argument_of_a_function() -> None:
+    document = {
+        **described(replace(FAILED, labels={}), "http://page"),
+        "arguments": {"inputs": "2", "max_concurrent": "64"},
+        "states": [],
+        "retried_as": [],
+        "pages": {},
+        "facts": {},
+        "runs": [],
+    }
+    lines = [line.strip() for line in shown(document, NOW).splitlines()]
+    assert "max concurrent  64" in lines
+    assert not [line for line in lines if line.startswith("argument")]
