@@ -62,7 +62,7 @@ class Record(NamedTuple):
         """Return the record as its process sends it."""
         name = _UNFIT.sub("_", self.name)[:NAME_CHARACTERS]
         head = f"{self.where};{self.level};{self.start};{name}\n"
-        return (head + self.text).encode(errors="surrogateescape")
+        return bytes_of(head + self.text)
 
 
 def decoded_record(data: bytes) -> Record:
@@ -70,6 +70,14 @@ def decoded_record(data: bytes) -> Record:
     head, _, text = data.decode(errors="surrogateescape").partition("\n")
     where, level, start, name = head.split(";", 3)
     return Record(where, int(level), int(start), name, text)
+
+
+def bytes_of(text: str) -> bytes:
+    """Return a text's bytes, also of one that no bytes can be: half a surrogate pair, say."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace")
 
 
 class Marker:

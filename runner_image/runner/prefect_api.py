@@ -131,7 +131,9 @@ class PrefectApi:
         return self._send("POST", path, body, timeout_seconds)
 
     def _send(self, method: str, path: str, body: Any, timeout_seconds: float) -> Any:
-        data = json.dumps(body).encode()
+        # A server fails at all of a request in which half a surrogate pair stands, such as for a
+        # byte of a file's name that is no UTF-8.
+        data = json.dumps(body, ensure_ascii=False).encode(errors="replace")
         try:
             return self._request(method, path, data, timeout_seconds)
         except _CsrfTokenWanted:

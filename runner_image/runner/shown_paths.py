@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from .marks import bytes_of
+
 
 class ShownPaths:
     """Rewrites the files of frames in what a run prints.
@@ -32,7 +34,7 @@ class ShownPaths:
 
     def text(self, text: str) -> str:
         """Return a text that is whole."""
-        data = text.encode(errors="surrogateescape")
+        data = bytes_of(text)
         return data.replace(self._here, self._shown).decode(errors="surrogateescape")
 
     def feed(self, data: bytes) -> bytes:

@@ -227,3 +227,23 @@ def test_a_function_with_prefect_has_a_run_logger(tmp_path: Path, prefect: Prefe
 def test_a_function_that_does_not_import_prefect_has_none(tmp_path: Path) -> None:
     source = "import sys\ndef main(): print('prefect' in sys.modules)"
     assert _run(tmp_path, source).output == "False\n"
+
+
+def test_a_text_that_no_bytes_can_be_harms_neither_the_function_nor_other_lines(
+    tmp_path: Path, prefect: PrefectWire
+) -> None:
+    source = r"""
+        import logging, os
+        def main():
+            logging.info("half a pair: \ud83d")
+            logging.info("a file: %s", os.fsdecode(b"caf\xe9"))
+            raise ValueError("half: \ud83d, file: " + os.fsdecode(b"caf\xe9"))
+    """
+    ended = _run(tmp_path, source, prefect)
+    first, second, failure = _logged(prefect)
+    assert first == ("root", 20, r"half a pair: \ud83d")
+    assert second == ("root", 20, "a file: caf?")
+    assert failure[2].startswith("Traceback (most recent call last):\n")
+    assert r"half: \ud83d, file: caf" in failure[2]
+    assert 'File "app.py", line 6, in main' in _printed(ended, "stderr").replace("'", '"')
+    assert prefect.state_names[-1] == "Failed"
