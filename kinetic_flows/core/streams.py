@@ -248,6 +248,8 @@ class EntryReader:
         if self._record is not None:
             entries.append(_entry(self._record, self._record_text))
         left = [(logger, _last_state(text)) for logger, text in self._unfinished.items()]
+        # Nothing is left: who asks again is told nothing.
+        self._record, self._unfinished = None, {}
         return entries + [LogEntry(text=text, logger=logger) for logger, text in left if text]
 
     def _entries(self, pieces: Iterable[Piece]) -> list[LogEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER, STEPS_LOGGER
@@ -54,6 +54,7 @@ class Platform:
     """A place with one process, which has printed something."""
 
     output: bytes = b""
+    phase: Phase = Phase.RUNNING
     may_see_processes = True
 
     @property
@@ -65,7 +66,7 @@ class Platform:
 
     def observe(self, _run_id: str, position: int) -> Observation:
         new = self.output[position:]
-        return Observation(phase=Phase.RUNNING, output=new, position=position + len(new))
+        return Observation(phase=self.phase, output=new, position=position + len(new))
 
 
 @dataclass
@@ -127,3 +128,12 @@ def test_what_clients_say_of_a_run_is_no_line_of_its_process() -> None:
     session.api.add("train is Running again", logger=CLIENT_LOGGER)
     session.api.add("two", "three")
     assert reader.available() == ["train is Running again", "three"]
+
+
+def test_a_last_line_that_nothing_ends_is_told_once() -> None:
+    session: Any = Session()
+    session.api.record = replace(RUNNING, state_type="COMPLETED", state_name="Completed")
+    session.platform.output, session.platform.phase = b"one\ntwo", Phase.SUCCEEDED
+    reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
+    assert reader.available() == ["one", "two"]
+    assert list(islice(reader.follow(), 2)) == []
