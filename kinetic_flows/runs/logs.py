@@ -7,6 +7,7 @@ the API cannot be reached, or takes no lines, the process itself is read.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -41,7 +42,7 @@ class LogReader:
         self._process = _ProcessLines(run, session)
         self._prefect = PrefectLines()
         self._given = 0
-        self._ahead = 0
+        self._ahead: Counter[str] = Counter()
         self._quiet_since = time.monotonic()
         self._has_hosts = False
 
@@ -103,9 +104,9 @@ class LogReader:
         if line.logger == CLIENT_LOGGER:
             # No process has printed it.
             return True
-        if self._ahead:
-            # What the process has told already arrives here later, in the same order.
-            self._ahead -= 1
+        if self._ahead[line.text]:
+            # What the process has told already arrives here later, if it does at all.
+            self._ahead[line.text] -= 1
             return False
         self._given += 1
         return True
@@ -118,7 +119,7 @@ class LogReader:
         with suppress(KineticError):
             lines = self._process.after(self._given)
             self._given += len(lines)
-            self._ahead += len(lines)
+            self._ahead.update(line.text for line in lines)
             return lines
         return []
 

@@ -137,3 +137,13 @@ def test_a_last_line_that_nothing_ends_is_told_once() -> None:
     reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
     assert reader.available() == ["one", "two"]
     assert list(islice(reader.follow(), 2)) == []
+
+
+def test_a_line_that_prefect_never_gets_hides_no_other() -> None:
+    session: Any = Session()
+    session.platform.output = b"one\ntwo\nthree\n"
+    session.api.add("one")
+    reader = LogReader(RunTicket(run_id="run-1", name="train", run_key=""), session)
+    assert reader.available() == ["one", "two", "three"]
+    session.api.add("three", "four")
+    assert reader.available() == ["four"]
