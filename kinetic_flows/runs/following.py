@@ -9,6 +9,7 @@ from contextvars import copy_context
 from queue import Full, Queue
 
 from kinetic_flows.clients.prefect.api import short_retries
+from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.kept_session import KeptSession
@@ -62,6 +63,8 @@ def _read_on(
                 lines.put(item, timeout=1.0)
                 return
 
+    # Whoever stops following a run that prints nothing leaves no thread that waits for it.
+    interruptible(is_over)
     try:
         with sessions.session() as session:
             reader = LogReader(ticket, session)

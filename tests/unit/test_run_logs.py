@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
+from types import SimpleNamespace
 from typing import Any
 
 from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER, STEPS_LOGGER
@@ -12,6 +15,7 @@ from kinetic_flows.clients.prefect.records import LogLine, RunRecord
 from kinetic_flows.core.errors import PrefectUnreachable
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
+from kinetic_flows.runs.following import followed_lines
 from kinetic_flows.runs.logs import LogReader
 
 NOW = datetime.now(UTC)
@@ -147,3 +151,16 @@ def test_a_line_that_prefect_never_gets_hides_no_other() -> None:
     assert reader.available() == ["one", "two", "three"]
     session.api.add("three", "four")
     assert reader.available() == ["four"]
+
+
+def test_who_stops_following_leaves_no_thread_behind() -> None:
+    session: Any = Session()
+    session.api.add("one")
+    sessions: Any = SimpleNamespace(session=lambda: nullcontext(session))
+    before = set(threading.enumerate())
+    lines = followed_lines(RunTicket(run_id="run-1", name="train", run_key=""), sessions, None)
+    assert next(lines) == "one"
+    (reader,) = set(threading.enumerate()) - before
+    lines.close()
+    reader.join(20)
+    assert not reader.is_alive()
