@@ -176,6 +176,14 @@ def history(api: PrefectApi, run_id: str) -> list[str]:
     return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
 
 
+def preemptions(api: PrefectApi, run_id: str) -> list[dict[str, Any]]:
+    """Return the events that tell of a run's preemptions."""
+    resource = {"id": [f"prefect.flow-run.{run_id}"]}
+    wanted = {"resource": resource, "event": {"name": ["kinetic.run.preempted"]}}
+    found = PREFECT.post(f"{api.url}/events/filter", json={"filter": wanted}).json()["events"]
+    return list(found)
+
+
 def until(holds: Any, what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -228,10 +236,10 @@ def test_the_specifications_example_runs_on_a_tpu(
     assert shown["work_pool_name"] == "kinetic-gke"
     assert shown["job_variables"]["image"] == container["image"]
     assert shown["job_variables"]["tpu_topology"] == "2x4"
-    assert history(api, record.id) == ["Pending", "Running", "Completed"]
+    assert history(api, record.id) == ["Preparing", "Running", "Completed"]
     lines = [line.message for line in api.logs(record.id)]
     assert "training at 2000000" in lines
-    reason = "train is pending: the cluster's autoscaler is adding a node"
+    reason = f"{record.name} is pending: the cluster's autoscaler is adding a node"
     assert any(line.startswith(reason) for line in lines), lines
     told = capfd.readouterr().err
     assert reason in told
@@ -332,12 +340,16 @@ def test_a_preempted_run_goes_on_as_one_flow_run(
         assert functions.survive() == ("step 7", "1")
         preempting.result()
     record = api.find_runs(limit=1)[0]
-    assert history(api, record.id) == ["Pending", "Running", "Running", "Completed"]
+    assert history(api, record.id) == ["Preparing", "Running", "Running", "Completed"]
     reason = "Google took its Spot VM; it starts again (disturbance 1 of at most 3)"
     assert reason in capfd.readouterr().err
     lines = [line.message for line in api.logs(record.id)]
     assert any(reason in line for line in lines), lines
     assert lines.count("saved") == 1
+    until(lambda: preemptions(api, record.id), "the event of its preemption")
+    [event] = preemptions(api, record.id)
+    assert event["resource"]["kinetic.accelerator"].endswith(":spot")
+    assert event["payload"]["restarts"] == 1
 
 
 def test_a_wait_that_is_too_long_ends_with_its_reason_everywhere(
