@@ -234,7 +234,7 @@ def test_the_specifications_example_runs_on_a_tpu(
 
     shown = PREFECT.get(f"{api.url}/flow_runs/{record.id}").json()
     assert shown["work_pool_name"] == "kinetic-gke"
-    assert shown["job_variables"]["image"] == container["image"]
+    assert shown["labels"]["kinetic.image"] == container["image"]
     assert shown["job_variables"]["tpu_topology"] == "2x4"
     assert history(api, record.id) == ["Preparing", "Running", "Completed"]
     lines = [line.message for line in api.logs(record.id)]
