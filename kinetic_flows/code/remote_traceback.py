@@ -22,6 +22,9 @@ from typing import Any
 FRAMES_MAGIC = b"kinetic-frames-1"
 _LENGTH = struct.Struct(">Q")
 
+LINE_CHARACTERS = 500
+"""How much of a line the runner tells, at most; kept equal to its own by a test."""
+
 MAX_CHANGES = 3
 """How many lines that have changed since are told of."""
 
@@ -128,9 +131,9 @@ def _put(node: ast.AST, line: int, last_line: int, column: int, last_column: int
 
 
 def _line_here(told: Mapping[str, Any]) -> str:
-    """Return the line of a frame as it is here; empty where there is no such file or line."""
+    """Return what is told of a frame's line, as it is here; empty where there is no such line."""
     linecache.checkcache(told["file"])
-    return linecache.getline(told["file"], told["line"]).strip()
+    return linecache.getline(told["file"], told["line"]).strip()[:LINE_CHARACTERS]
 
 
 def _show_lines(told: Mapping[str, Any]) -> None:

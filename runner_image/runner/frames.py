@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 FRAMES_MAGIC = b"kinetic-frames-1"
 """The end of a body that has frames; kept equal to the client's by a test."""
 
+LINE_CHARACTERS = 500
 _FRAMES = 1000
 _EXCEPTIONS = 200
-_LINE_CHARACTERS = 500
 
 
 def frames_after(
@@ -75,7 +75,7 @@ class _Tree:
             "name": code.co_name,
             "first_line": code.co_firstlineno,
             "line": trace.tb_lineno,
-            "text": line.strip()[:_LINE_CHARACTERS],
+            "text": line.strip()[:LINE_CHARACTERS],
             "place": _place(code, trace.tb_lasti, trace.tb_lineno),
         }
 

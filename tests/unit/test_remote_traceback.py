@@ -114,8 +114,9 @@ def test_the_interpreter_leaves_lines_of_a_recursion_out() -> None:
     assert len(codes) == 1, "it compares code, not text"
 
 
-def test_both_sides_know_the_same_mark() -> None:
+def test_both_sides_agree() -> None:
     assert runner_frames.FRAMES_MAGIC == remote_traceback.FRAMES_MAGIC
+    assert runner_frames.LINE_CHARACTERS == remote_traceback.LINE_CHARACTERS
 
 
 def test_who_reads_the_pickle_alone_finds_it() -> None:
@@ -167,6 +168,13 @@ def test_a_file_that_has_changed_since_is_told_with_its_line() -> None:
     assert frames.changes() == [
         f'{__file__} has changed since: its line 1 was `"""Tracebacks of a run …"""`'
     ]
+
+
+def test_a_long_line_that_is_told_in_part_has_not_changed(tmp_path: Path) -> None:
+    error = of_module(tmp_path, f"raise ValueError(1)  # {'long ' * 200}\n")
+    _, frames = split_frames(body_of(error))
+    assert frames is not None
+    assert frames.changes() == []
 
 
 RUN = RunTicket(run_id="run-1", name="train(rate=0.1)", run_key="ab" * 32)
