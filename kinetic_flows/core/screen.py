@@ -274,6 +274,7 @@ def _is_same_file(one: TextIO | None, other: TextIO | None) -> bool:
 
 
 _current: Screen | None = None
+_choosing = threading.RLock()
 
 
 def current_screen(*, is_alive: bool, has_colours: bool) -> Screen:
@@ -285,14 +286,17 @@ def current_screen(*, is_alive: bool, has_colours: bool) -> Screen:
     """
     global _current
     events, output = sys.stderr, sys.stdout
-    found = _current
-    if found is None or not found.is_on(events, output) or found.is_alive != is_alive:
-        # The widths of other scripts are a module that rich imports when they are first asked for:
-        # here, and not in a thread that holds the screen while this one imports what prints.
-        cell_len("…")
-        found = _current = Screen(
-            _behind(events), _behind(output), is_alive=is_alive, has_colours=has_colours
-        )
+    # Calls may begin in several threads at once.
+    with _choosing:
+        found = _current
+        if found is None or not found.is_on(events, output) or found.is_alive != is_alive:
+            # The widths of other scripts are a module that rich imports when they are first asked
+            # for: here, and not in a thread that holds the screen while this one imports what
+            # prints.
+            cell_len("…")
+            found = _current = Screen(
+                _behind(events), _behind(output), is_alive=is_alive, has_colours=has_colours
+            )
     return found
 
 
@@ -302,6 +306,8 @@ def _close() -> None:
 
 
 def _forget() -> None:
+    global _choosing
+    _choosing = threading.RLock()
     if _current is not None:
         _current.forget()
 

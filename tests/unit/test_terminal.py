@@ -6,13 +6,16 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
+from kinetic_flows.core import screen, waits
 from kinetic_flows.core import terminal as shown
-from kinetic_flows.core import waits
 from kinetic_flows.core.screen import Screen, fitting
 from kinetic_flows.core.terminal import Steps, TerminalProgress, duration
 from kinetic_flows.core.waits import longest_wait, try_failed, waiting_for
@@ -216,6 +219,24 @@ def test_what_a_step_does_is_told_until_it_ends_and_never_of_one_that_has_ended(
 )
 def test_a_length_of_time_is_said_as_exactly_as_matters(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_calls_that_begin_at_once_share_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Barrier(2, timeout=0.5)
+
+    def measure(_: str) -> int:
+        with suppress(BrokenBarrierError):
+            both.wait()
+        return 1
+
+    monkeypatch.setattr(screen, "cell_len", measure)
+    monkeypatch.setattr(screen, "_current", None)
+    with ThreadPoolExecutor(2) as pool:
+        begun = [
+            pool.submit(screen.current_screen, is_alive=False, has_colours=False) for _ in range(2)
+        ]
+    first, second = (each.result() for each in begun)
+    assert first is second
 
 
 def test_a_text_is_cut_by_the_columns_that_it_takes() -> None:
