@@ -1,4 +1,4 @@
-"""The automation of docs/prefect-ui.md tells of a run that waits, on a real Prefect server."""
+"""Events of runs on a real Prefect server, and the automation of docs/prefect-ui.md."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 from prefect_http import PREFECT
+from projects import make_project
 
 from kinetic_flows.clients.prefect.api import NewRun, connect
+from kinetic_flows.clients.prefect.events import tell_event
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.runs import wait_events
 from kinetic_flows.runs.wait_events import WaitEvents
+from runner_jobs import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "prefect-ui.md"
 NAME = "Tell of kinetic runs"
@@ -101,3 +104,41 @@ def test_a_chat_is_told_of_a_run_that_waits(
     assert subject == "train(rate=0.1): kinetic.run.pending"
     assert body == reason
     assert link == f"{prefect_api_url.removesuffix('/api')}/runs/flow-run/{run_id}"
+
+
+SOURCE = """
+    import kinetic
+
+    @kinetic.run
+    def built_once():
+        pass
+"""
+
+
+def names_of_events(api_url: str, run_ids: list[str]) -> list[tuple[str, str]]:
+    """Return the runs and names of what was told of runs, in order."""
+    wanted = {
+        "resource": {"id": [f"prefect.flow-run.{run_id}" for run_id in run_ids]},
+        "event": {"prefix": ["kinetic.run."]},
+        "order": "ASC",
+    }
+    found = PREFECT.post(f"{api_url}/events/filter", json={"filter": wanted}).json()["events"]
+    return [(each["resource"]["prefect.resource.id"][-36:], each["event"]) for each in found]
+
+
+def test_a_build_is_told_once_and_of_a_warm_call_nothing_is(
+    prefect_api_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_HOME", str(tmp_path / "home"))
+    project = make_project(tmp_path / "project", monkeypatch, {"built_job.py": SOURCE})
+    function = project.module("built_job").built_once
+    cold = function.submit()
+    cold.result()
+    warm = function.submit()
+    warm.result()
+    run_ids = [cold.id, warm.id]
+    with connect(prefect_api_url) as api:
+        tell_event(api, warm.id, "pending")
+    last = (warm.id, "kinetic.run.pending")
+    wait_until(lambda: last in names_of_events(prefect_api_url, run_ids))
+    assert names_of_events(prefect_api_url, run_ids) == [(cold.id, "kinetic.run.built"), last]
