@@ -45,12 +45,16 @@ def read_parameters(
                 hint="give it once",
             )
         parameters[name] = _value(name, value, _types(known[name], schema))
+        _check_choice(name, parameters[name], _choices(known[name], schema))
     _check_required({**own, **parameters}, schema)
     return parameters
 
 
 def type_words(described: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """Return which types a parameter may have, in JSON schema's words; `any` for all."""
+    """Return which values a parameter may have, or else which types, in JSON schema's words."""
+    choices = _choices(described, schema)
+    if choices:
+        return " or ".join(map(json.dumps, choices))
     types = _types(described, schema)
     if types == ANY:
         return "any"
@@ -75,14 +79,35 @@ def _types(described: Mapping[str, Any], schema: Mapping[str, Any]) -> frozenset
     return found or ANY
 
 
+def _choices(described: Mapping[str, Any], schema: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the only values that a part of a schema allows; empty where it lists none."""
+    if "$ref" in described:
+        described = _referred(described, schema)
+    return described.get("enum") or ([described["const"]] if "const" in described else ())
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    if choices and value not in choices:
+        raise UsageError(
+            f"parameter {name!r} is {value!r}",
+            value=value,
+            hint=suggest(str(value), map(str, choices)),
+        )
+
+
+def _referred(described: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a reference stands for; nothing where there is no such definition."""
+    name = str(described["$ref"]).rpartition("/")[2]
+    for group in ("definitions", "$defs"):
+        if name in (schema.get(group) or {}):
+            found: Mapping[str, Any] = schema[group][name]
+            return found
+    return {}
+
+
 def _named_types(described: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
-    reference = described.get("$ref")
-    if isinstance(reference, str):
-        name = reference.rpartition("/")[2]
-        groups = (schema.get("definitions") or {}, schema.get("$defs") or {})
-        for group in groups:
-            if name in group:
-                yield from _named_types(group[name], schema)
+    if "$ref" in described:
+        yield from _named_types(_referred(described, schema), schema)
         return
     for kind in ("anyOf", "oneOf", "allOf"):
         for each in described.get(kind) or ():

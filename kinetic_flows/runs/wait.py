@@ -94,6 +94,7 @@ def wait_for_run(
             output.take(seen)
             relay.take(seen)
             if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
+                reasons.end()
                 break
             reasons.take(seen)
             waits.take(seen)
@@ -226,6 +227,10 @@ class _Reasons:
             waited = now - self._since
             after = f" (for {_duration(waited)})" if waited >= WORTH_SAYING_SECONDS else ""
             self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
+
+    def end(self) -> None:
+        """Say no more what a run waited for that may have ended since it was seen to wait."""
+        self._progress.launched(self._session.api.run_url(self._run.run_id))
 
     def _show(self, seen: Observation) -> None:
         how = "" if seen.phase.is_final or seen.phase is Phase.RUNNING else seen.phase.value

@@ -174,8 +174,11 @@ def test_the_command_runs_a_deployment_with_parameters_of_its_schema(
         shown = capsys.readouterr()
         return int(ended.value.code or 0), shown.out, shown.err
 
-    code, out, _ = run("-p", "steps=6")
+    code, out, err = run("-p", "steps=6")
     assert (code, out) == (0, "training for 6 steps\n3.0\n")
+    last = err.splitlines()[-1]
+    assert "✓ train(rate=0.5, steps=6)" in last
+    assert "pending" not in last, "the run is over"
     code, out, err = run("-p", "steps=4", "--json")
     told = json.loads(out)
     assert (code, told["result"]) == (0, 2.0)

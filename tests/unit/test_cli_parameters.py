@@ -70,13 +70,19 @@ def test_a_value_is_of_the_schemas_type(kind: Any, text: str, value: Any) -> Non
         (["rate"], "write NAME=VALUE"),
         (["=1"], "write NAME=VALUE"),
         (["rate=1", "rate=2"], "given twice"),
+        (
+            ["rate=1", "colour=rde"],
+            "is 'rde'\n  hint: did you mean 'red'? Valid:",
+        ),
+        (["rate=1", "mode=c"], "parameter 'mode' is 'c'\n  hint: valid: a, b"),
         ([], "give -p rate=..."),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_run_is_asked_for(
     given: list[str], words: str
 ) -> None:
-    schema = {**_schema(rate=float, steps=int), "required": ["rate", "steps"]}
+    types: Any = {"rate": float, "steps": int, "colour": Colour, "mode": Literal["a", "b"]}
+    schema = {**_schema(**types), "required": ["rate", "steps"]}
     with pytest.raises(UsageError) as refused:
         read_parameters(given, schema, {"steps": 3})
     assert words in str(refused.value)
@@ -85,4 +91,9 @@ def test_what_does_not_fit_is_refused_before_a_run_is_asked_for(
 def test_types_are_told_in_words() -> None:
     schema = _schema(a=str | None, b=Any, c=Colour, d=int | str)
     words = {name: type_words(kind, schema) for name, kind in schema["properties"].items()}
-    assert words == {"a": "string or null", "b": "any", "c": "string", "d": "integer or string"}
+    assert words == {
+        "a": "string or null",
+        "b": "any",
+        "c": '"red" or "blue"',
+        "d": "integer or string",
+    }
