@@ -39,9 +39,14 @@ def wait_for_nothing() -> None:
 
     For a person who has pressed Ctrl-C twice.
     """
-    if not _hurry.is_set():
-        _hurry.set()
+    if _hurry.is_set():
+        return
+    _hurry.set()
+    try:
         at_exit(_end_if_interrupted)
+    except RuntimeError:
+        # It is ending already: the person has interrupted that.
+        end_by_interrupt()
 
 
 def end_by_interrupt() -> NoReturn:
