@@ -107,6 +107,9 @@ class PrefectWire:
         if path == "/api/logs/":
             self.batches.append(body)
             return 201, None
+        if path == "/api/events/filter":
+            [identity] = body["filter"]["id"]["id"]
+            return 200, {"events": [each for each in self.events if each["id"] == identity]}
         if path == "/api/events":
             self.events += body
             return 204, None

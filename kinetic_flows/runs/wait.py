@@ -98,8 +98,7 @@ def wait_for_run(
                 break
             reasons.take(seen)
             waits.take(seen)
-            if is_launched:
-                events.take(seen, is_relayed=bool(relay.is_needed))
+            events.take(seen, is_relayed=bool(relay.is_needed))
             cancellation.look()
             waited = time.monotonic() - started
             if timeout_seconds is not None and waited >= timeout_seconds:

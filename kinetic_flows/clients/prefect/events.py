@@ -59,8 +59,8 @@ def tell_event(
         **payload: What is known of it.
     """
     with suppress(KineticError):
-        event = event_of(api.read_run(run_id), kind, which, payload)
-        _send(api, [event])
+        if not _is_told(api, event_id(run_id, kind, which)):
+            _send(api, event_of(api.read_run(run_id), kind, which, payload))
 
 
 def event_of(
@@ -101,6 +101,13 @@ def _related(role: str, identity: str | None, name: str = "") -> dict[str, str]:
 
 
 @translated
-def _send(api: PrefectApi, events: list[dict[str, Any]]) -> None:
+def _is_told(api: PrefectApi, identity: str) -> bool:
+    """Whether Prefect has an event: it would have automations react to one that comes again."""
+    wanted = {"filter": {"id": {"id": [identity]}}, "limit": 1}
+    return bool(api.client.request("POST", "/events/filter", json=wanted).json()["events"])
+
+
+@translated
+def _send(api: PrefectApi, event: dict[str, Any]) -> None:
     # Prefect's own emitter holds a thread and a websocket of its own for the whole process.
-    api.client.request("POST", "/events", json=events)
+    api.client.request("POST", "/events", json=[event])
