@@ -8,9 +8,13 @@ from kinetic_flows.clients.prefect.events import tell_event
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import STARTING, Observation, Phase
 from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.worker_runs import NO_WORKER
 
 LASTING_SECONDS = 5.0
 """How long a run has to be Pending for one reason until that is told: most reasons pass sooner."""
+
+NO_WORKER_SECONDS = 30.0
+"""The same of a run that no worker has taken: workers ask for work about every 10 seconds."""
 
 
 class WaitEvents:
@@ -52,7 +56,8 @@ class WaitEvents:
         cause = seen.cause if seen.phase is Phase.PENDING and seen.cause != STARTING else ""
         if cause != self._cause:
             self._cause, self._since = cause, time.monotonic()
-        if not cause or cause in self._told or time.monotonic() - self._since < LASTING_SECONDS:
+        limit = NO_WORKER_SECONDS if cause == NO_WORKER else LASTING_SECONDS
+        if not cause or cause in self._told or time.monotonic() - self._since < limit:
             return
         self._told.add(cause)
         tell_event(

@@ -20,6 +20,7 @@ from kinetic_flows.platforms.gke.diagnosis import Cause
 from kinetic_flows.runs import wait_events
 from kinetic_flows.runs.settle import EVENT_OF_CAUSE, _sync_with_result, _sync_without_result
 from kinetic_flows.runs.wait_events import WaitEvents
+from kinetic_flows.runs.worker_runs import NO_WORKER
 from prefect_wire import FLOW_ID, PrefectWire, serve
 
 RUN_ID = "0b8d6c1e-5a43-4a3c-9d5f-1f1a0d2c3b4e"
@@ -94,7 +95,8 @@ def test_an_event_that_is_refused_is_nobodys_trouble(
 
 
 def test_each_cause_of_a_wait_is_told_once(waiting: WaitEvents, prefect: PrefectWire) -> None:
-    for seen in (QUEUED, QUEUED, replace(QUEUED, reason="scaling up", cause="scaling_up"), QUEUED):
+    scaling_up = replace(QUEUED, reason="scaling up", cause="scaling_up")
+    for seen in (QUEUED, QUEUED, scaling_up, QUEUED):
         waiting.take(seen, is_relayed=False)
     assert names(prefect) == ["kinetic.run.pending"] * 2
     payloads = [event["payload"] for event in prefect.events]
@@ -108,11 +110,16 @@ def test_of_a_wait_that_passes_nothing_is_asked_or_told(
     waiting: WaitEvents, prefect: PrefectWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting.take(replace(QUEUED, cause=Cause.STARTING), is_relayed=False)
+    # A worker that is there takes it soon.
+    waiting.take(replace(QUEUED, cause=NO_WORKER), is_relayed=False)
     waiting.take(Observation(phase=Phase.PENDING), is_relayed=True)
     waiting.take(Observation(phase=Phase.RUNNING, cause="queue"), is_relayed=True)
     monkeypatch.setattr(wait_events, "LASTING_SECONDS", 3600.0)
     waiting.take(QUEUED, is_relayed=False)
     assert prefect.requests == []
+    monkeypatch.setattr(wait_events, "NO_WORKER_SECONDS", 0.0)
+    waiting.take(replace(QUEUED, cause=NO_WORKER), is_relayed=False)
+    assert [event["payload"]["cause"] for event in prefect.events] == [NO_WORKER]
 
 
 def test_a_client_tells_of_preemptions_where_the_run_cannot(
