@@ -15,6 +15,8 @@ OUTCOME_FILE = "outcome.json"
 BODY_FILE = "outcome.body"
 REPR_CHARACTERS = 200
 MESSAGE_CHARACTERS = 10_000
+SECRET_CHARACTERS = 4
+"""What is shorter (`1`, `yes`) is no secret, and many a value has it in it."""
 
 
 def read_outcome(directory: str) -> dict[str, Any] | None:
@@ -120,6 +122,6 @@ def _short_repr(value: Any, secrets: Iterable[str]) -> str:
         text = short.repr(value)
     except Exception:  # noqa: BLE001 - as above
         return f"<{type_name(value)}>"
-    if any(secret and secret in text for secret in secrets):
+    if any(len(secret) >= SECRET_CHARACTERS and secret in text for secret in secrets):
         return f"<{type_name(value)}>"
     return text if len(text) <= REPR_CHARACTERS else text[:REPR_CHARACTERS] + "…"

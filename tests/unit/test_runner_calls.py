@@ -637,6 +637,8 @@ def test_a_result_is_summarised_without_what_was_captured(tmp_path: Path) -> Non
     hidden = run(tmp_path / "secret", source, "secret", environment={"TOKEN": "hush"})
     header = hidden.envelope().header
     assert (header.type_name, header.message) == ("list", "<list>")
+    shown = run(tmp_path / "setting", source, "secret", environment={"TOKEN": "h"})
+    assert shown.envelope().header.message == "['h']"
 
 
 def test_a_missing_module_comes_with_what_to_do_about_it(tmp_path: Path) -> None:
