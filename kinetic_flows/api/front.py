@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.code.call_names import call_name
 from kinetic_flows.code.project_settings import project_settings
 from kinetic_flows.code.root import source_directory, working_directory
+from kinetic_flows.core.display import counted
 from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.options import Unsaid
@@ -90,7 +91,7 @@ def start_map(
     return_exceptions: bool,
 ) -> RunGroup[Any]:
     """Launch a function for many inputs, and return their handle; see `calls.start_map`."""
-    count = "" if inputs.count is None else f"{inputs.count} inputs"
+    count = "" if inputs.count is None else counted(inputs.count, "input")
     with _shown(remote, f"{_name(remote)}.map({count})", "launched") as opening:
         group: RunGroup[Any] = _calls(opening).start_map(
             opening, remote, bound, inputs, options, return_exceptions=return_exceptions

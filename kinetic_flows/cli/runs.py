@@ -18,8 +18,9 @@ from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_show import run_document, shown
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.display import output_for_terminal, value_for_output
+from kinetic_flows.core.display import counted, output_for_terminal, value_for_output
 from kinetic_flows.core.errors import RunNotFoundError
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.description import described
@@ -261,7 +262,8 @@ def cleanup(
         return
     verb = "would remove" if dry_run else "removed"
     print(
-        f"{verb} {told['objects']} objects of {len(done)} runs, {told['bytes'] / 1e6:.1f} MB, "
+        f"{verb} {counted(told['objects'], 'object')} of {counted(len(done), 'run')}, "
+        f"{size_in_units(told['bytes'])}, "
         f"left more than {days:g} days ago"
     )
     if lifecycle:

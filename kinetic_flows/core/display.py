@@ -52,6 +52,11 @@ def value_for_output(value: object) -> str:
     return for_terminal(str(value)) if sys.stdout.isatty() else str(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 file`, `3 files`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def labelled(
     rows: Iterable[tuple[str, str]], *, label_width: int = 0, columns: int | None = None
 ) -> str:

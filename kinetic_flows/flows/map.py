@@ -20,7 +20,7 @@ from prefect.states import Cancelled, Completed, Failed
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, INPUTS_ARTIFACT
 from kinetic_flows.clients.prefect.work_pools import WorkPools, ensure_worker_pool
 from kinetic_flows.code.call_names import SweepNames
-from kinetic_flows.core.display import for_markdown
+from kinetic_flows.core.display import counted, for_markdown
 from kinetic_flows.core.exits import (
     at_exit,
     end_by_interrupt,
@@ -253,7 +253,7 @@ class Sweep:
     def _final_state(self) -> State[Any]:
         items = self.state.items
         counts = ", ".join(f"{count} {state}" for state, count in self.state.counts().items())
-        message = f"{len(items)} inputs: {counts}" if items else "no inputs"
+        message = f"{counted(len(items), 'input')}: {counts}" if items else "no inputs"
         if any(_is_a_failure(item) for item in self.state.ended(0)):
             return Failed(message=message)
         if self._control.is_cancelling:
@@ -274,7 +274,7 @@ def publish_inputs(items: Sequence[MapItem], session: Session) -> None:
     create_table_artifact(
         key=INPUTS_ARTIFACT,
         table=[_row(item, session) for item in ordered[:MAX_ROWS]],
-        description=f"{len(items)} inputs"
+        description=counted(len(items), "input")
         + (f", of which {left_out} are left out here" if left_out > 0 else ""),
     )
 

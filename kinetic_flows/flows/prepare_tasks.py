@@ -22,6 +22,7 @@ from kinetic_flows.clients.prefect.flow_names import (
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.code.upload import code_spec, upload_code
 from kinetic_flows.core.artifact_store import ArtifactStore
+from kinetic_flows.core.display import counted
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_reference import image_page
@@ -68,7 +69,7 @@ def lock_dependencies_task(
         how = "stored lock" if lock.from_cache else "resolved"
         lean = ", for the lean base" if lock.target.variant == "lean" else ""
         current.finish(
-            f"{draft.source.label}: {len(lock.packages)} packages ({how}){lean}",
+            f"{draft.source.label}: {counted(len(lock.packages), 'package')} ({how}){lean}",
             "cached" if lock.from_cache else "done",
         )
         return lock
@@ -155,7 +156,7 @@ def upload_code_task(draft: Draft, store: ArtifactStore, progress: Progress) -> 
             progress.warning(warning)
         sent = uploaded.snapshot
         current.finish(
-            f"{sent.files} files, {size_in_units(sent.size_bytes)}; "
+            f"{counted(sent.files, 'file')}, {size_in_units(sent.size_bytes)}; "
             f"{size_in_units(uploaded.bytes_uploaded)} new",
             "done" if uploaded.bytes_uploaded else "cached",
         )
@@ -189,8 +190,7 @@ def environment_artifact(
 
 def describe_contents(environment: EnvironmentSpec, draft: Draft) -> str:
     """Say in one line how many packages an environment has, and which file declares them."""
-    count = len(environment.packages)
-    packages = "1 package" if count == 1 else f"{count} packages"
+    packages = counted(len(environment.packages), "package")
     return f"{packages} from {draft.source.label}, `{environment.dependency_hash}`"
 
 
@@ -236,7 +236,7 @@ def build_image_task(
         if output.is_remote:
             publish_link(image_page(image.reference), f"The image {image.reference}")
         remember_environment(environment, draft)
-        current.finish(f"{image.reference} with {len(environment.packages)} packages")
+        current.finish(f"{image.reference} with {counted(len(environment.packages), 'package')}")
         return asdict(image)
 
 
@@ -291,8 +291,9 @@ def upload_dependencies_task(
         upload = upload_installation(installation, store)
         size = sum(item.size_bytes for item in installation.wheels)
         current.finish(
-            f"{len(installation.packages)} packages, {len(installation.wheels)} as wheels "
-            f"({size_in_units(size)}); {size_in_units(upload.bytes_uploaded)} new",
+            f"{counted(len(installation.packages), 'package')}, "
+            f"{len(installation.wheels)} as wheels ({size_in_units(size)}); "
+            f"{size_in_units(upload.bytes_uploaded)} new",
             "done" if upload.bytes_uploaded else "cached",
         )
         return asdict(upload.spec)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.code.origin import Origin
 from kinetic_flows.core import markdown
+from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
@@ -147,7 +148,7 @@ def publish_description(
         image_page=session.platform.image_page(image),
         environment=prepared.environment,
         built_because=prepared.built_because,
-        code=f"{draft.snapshot.files} files, {size_in_units(draft.snapshot.size_bytes)}",
+        code=f"{counted(draft.snapshot.files, 'file')}, {size_in_units(draft.snapshot.size_bytes)}",
         outputs=f"{session.outputs_root}/{ticket.run_id}",
         pages=session.platform.run_pages(ticket),
         origin=prepared.origin,

@@ -339,6 +339,13 @@ def _accelerator(text: str, platform: Platform) -> Accelerator:
     return parse_accelerator(text, pools=pools)
 
 
+def _names_of(signature: inspect.Signature) -> str:
+    """Return a signature without its types, which may be long, and its defaults."""
+    empty = inspect.Parameter.empty
+    bare = [each.replace(annotation=empty, default=empty) for each in signature.parameters.values()]
+    return str(inspect.Signature(bare))
+
+
 def _check_arguments(call: Call) -> None:
     """Refuse arguments that do not fit, as calling the function here would.
 
@@ -350,7 +357,7 @@ def _check_arguments(call: Call) -> None:
     try:
         bind(*call.args, **call.kwargs)
     except TypeError as error:
-        text = f"{call.name}({', '.join(signature.parameters)}): {error}"
+        text = f"{call.name}{_names_of(signature)}: {error}"
     else:
         return
     raise_what_function_raised(TypeError(text), None)

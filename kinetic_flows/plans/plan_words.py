@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.core.cards import Card
-from kinetic_flows.core.display import labelled
+from kinetic_flows.core.display import counted, labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
 from kinetic_flows.platforms.choose import title_of
@@ -89,11 +89,6 @@ def card(plan: RunPlan) -> Card:
         rows=rows,
         details=explained(plan, files=False, columns=None),
     )
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number of things: `1 file`, `3 files`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def duration(seconds: float) -> str:

@@ -62,6 +62,15 @@ EXPECTED = {
     "inputs": ("train.map(3)", "the inputs are 3"),
     "an argument too few": ("train()", "TypeError: train(rate, steps): missing a required"),
     "an argument too many": ("train.plan(1, 2, 3)", "TypeError: train(rate, steps): too many"),
+    "an argument too few of many": (
+        """
+            @kinetic.run
+            def many(first, *rest, deep: int = 1, **more): ...
+
+            many()
+        """,
+        "TypeError: many(first, *rest, deep, **more): missing a required",
+    ),
     "an unknown argument": ("train.submit(1, step=3)", "unexpected keyword argument 'step'"),
     "a schedule": ("train.deploy('nightly', cron='at night')", "cron='at night' is no schedule"),
     "a parameter": ("train.deploy('nightly', parameters={'rat': 1})", "'rat'"),

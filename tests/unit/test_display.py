@@ -16,6 +16,7 @@ from kinetic_flows.cli.run_list import print_runs
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.display import (
+    counted,
     for_line,
     for_markdown,
     for_terminal,
@@ -125,3 +126,8 @@ def test_lists_and_notices_show_names_without_obeying_them(
     assert "train\\x1b]52" in shown
     assert not [each for each in shown if is_an_order(each) and each != "\n"]
     assert "two\\nlines" in shown
+
+
+def test_one_thing_is_not_several() -> None:
+    told = [counted(count, "file") for count in (0, 1, 2, 3000)]
+    assert told == ["0 files", "1 file", "2 files", "3,000 files"]
