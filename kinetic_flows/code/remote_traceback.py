@@ -95,15 +95,20 @@ def _trace(frames: list[Mapping[str, Any]] | tuple[()]) -> TracebackType | None:
 
 def _entered(told: Mapping[str, Any]) -> TracebackType:
     """Return the entry of a traceback at the place of a frame."""
-    place = told["line"], *(told["place"] or (told["line"], -1, -1))
-    code = _code(told["file"], told["name"], told["first_line"], place)
+    file, name, first_line, line = (told[key] for key in ("file", "name", "first_line", "line"))
+    whole_line = (line, -1, -1)
     try:
-        FunctionType(code, {"__name__": told["name"], "__file__": told["file"]})()
+        code = _code(file, name, first_line, (line, *(told["place"] or whole_line)))
+    except ValueError:
+        # Libraries that make code may have it at places where no source can be.
+        code = _code(file, name, first_line, (line, *whole_line))
+    try:
+        FunctionType(code, {"__name__": name, "__file__": file})()
     except NameError as error:
         # The first entry is this function's.
         trace = error.__traceback__ and error.__traceback__.tb_next
     if trace is None:
-        raise LookupError(f"{told['file']} raised nothing at line {told['line']}")
+        raise LookupError(f"{file} raised nothing at line {line}")
     return trace
 
 

@@ -177,6 +177,21 @@ def test_a_long_line_that_is_told_in_part_has_not_changed(tmp_path: Path) -> Non
     assert frames.changes() == []
 
 
+@pytest.mark.parametrize("place", [[1, 3, 2], [9, 8, 2], [7, 5, 1]])
+def test_a_frame_at_a_place_that_cannot_be_is_shown_by_its_line(place: list[int]) -> None:
+    told = {
+        "file": "made.py",
+        "name": "fit",
+        "first_line": 1,
+        "line": 7,
+        "text": "",
+        "place": place,
+    }
+    trace = RemoteFrames(host="", tree={"frames": [told]}).trace()
+    (shown,) = traceback.extract_tb(trace)
+    assert (shown.filename, shown.lineno, shown.name) == ("made.py", 7, "fit")
+
+
 RUN = RunTicket(run_id="run-1", name="train(rate=0.1)", run_key="ab" * 32)
 
 
