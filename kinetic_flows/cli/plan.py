@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,7 +99,27 @@ def _given(options: Any) -> Mapping[str, Any]:
     if options is None:
         return {}
     said = {item.name: getattr(options, item.name) for item in fields(options)}
+    said["requirements"] = _path_or_list(said["requirements"])
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _path_or_list(text: str | None) -> str | list[str] | None:
+    """Return requirements as they are told: a path, or a JSON list of them.
+
+    Raises:
+        UsageError: It begins as a list, and is none.
+    """
+    if text is None or not text.startswith("["):
+        return text
+    try:
+        listed: list[str] = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--requirements is {text!r}",
+            value=text,
+            hint="""give a path, or a JSON list such as '["numpy>=2"]'""",
+        ) from error
+    return listed
 
 
 def _arguments(

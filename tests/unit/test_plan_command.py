@@ -138,3 +138,10 @@ def test_arguments_that_do_not_fit_lead_to_the_functions_help(
 ) -> None:
     assert _run("--rate", "much") == UsageError.exit_code
     assert "see `kinetic run plan_job.py:train --help`" in capsys.readouterr().err
+
+
+def test_requirements_are_a_path_or_a_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--requirements", "[]", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["dependency_file"] is None
+    assert _run("--requirements", "[numpy]") == UsageError.exit_code
+    assert """such as '["numpy>=2"]'""" in capsys.readouterr().err
