@@ -11,6 +11,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
+from typing import Self
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.envelope import ResultEnvelope
@@ -82,35 +83,33 @@ def wait_for_run(
     _say_where(run, session, progress)
     processes = processes_of(session.platform, session.api, run)
     cancellation = CancellationWatch(run, session, processes)
-    output, seen = ShownOutput(progress), Observation(phase=Phase.PENDING)
+    seen, started = Observation(phase=Phase.PENDING), time.monotonic()
     reasons, left = _Reasons(run, session, progress), _Left(run, session)
     waits, events = PodWaits(run, session), WaitEvents(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
-    started = time.monotonic()
-    with short_retries():
-        while True:
-            before = replace(seen, output=b"", position=output.position)
-            seen = left.look(_look(run, session, processes, before))
-            output.take(seen)
-            relay.take(seen)
-            if seen.phase.is_final and (is_launched or not _is_yet_to_start(run, session, seen)):
-                reasons.end()
-                break
-            reasons.take(seen)
-            waits.take(seen)
-            events.take(seen, is_relayed=bool(relay.is_needed))
-            cancellation.look()
-            waited = time.monotonic() - started
-            if timeout_seconds is not None and waited >= timeout_seconds:
-                raise _timeout(run, timeout_seconds)
-            pause(_pause_seconds(waited))
-        relay.finish()
-    try:
+    with ShownOutput(progress) as output:
+        with short_retries():
+            while True:
+                before = replace(seen, output=b"", position=output.position)
+                seen = left.look(_look(run, session, processes, before))
+                output.take(seen)
+                relay.take(seen)
+                if seen.phase.is_final and (
+                    is_launched or not _is_yet_to_start(run, session, seen)
+                ):
+                    reasons.end()
+                    break
+                reasons.take(seen)
+                waits.take(seen)
+                events.take(seen, is_relayed=bool(relay.is_needed))
+                cancellation.look()
+                waited = time.monotonic() - started
+                if timeout_seconds is not None and waited >= timeout_seconds:
+                    raise _timeout(run, timeout_seconds)
+                pause(_pause_seconds(waited))
+            relay.finish()
         envelope = _settled(run, session, seen, output.tail(), is_launched=is_launched)
-    except BaseException:
-        output.show_held()
-        raise
-    output.end(envelope)
+        output.end(envelope)
     return envelope
 
 
@@ -262,6 +261,14 @@ class ShownOutput:
         self._held: list[Piece] = []
         self.position = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            # The wait ends in another way: nobody else shows it.
+            self._show_held()
+
     def take(self, seen: Observation) -> None:
         """Take what was printed since the last observation."""
         self.position = seen.position
@@ -277,14 +284,13 @@ class ShownOutput:
         is_traceback = piece.record is not None and piece.record.logger == TRACEBACK_LOGGER
         is_of_held = bool(self._held) and piece.record is self._held[0].record
         if (is_traceback and not is_of_held) or _CALLED_AGAIN.search(piece.text):
-            self.show_held()
+            self._show_held()
         if is_traceback:
             self._held.append(piece)
         else:
             self._progress.output(piece.text, stream)
 
-    def show_held(self) -> None:
-        """Show the traceback that was held back, if there is one."""
+    def _show_held(self) -> None:
         held, self._held = self._held, []
         for piece in held:
             if piece.where != "hidden":
@@ -293,7 +299,7 @@ class ShownOutput:
     def end(self, envelope: ResultEnvelope) -> None:
         """Take note of how the run has ended."""
         if envelope.header.status != "raised" or is_debugging():
-            self.show_held()
+            self._show_held()
 
     def tail(self) -> list[str]:
         """Return the last lines."""

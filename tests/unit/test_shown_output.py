@@ -79,6 +79,20 @@ def test_that_of_what_is_not_raised_here_is_shown() -> None:
     assert text == f"{TRACEBACK.text}\n"
 
 
+def test_that_of_a_run_whose_wait_is_interrupted_is_shown() -> None:
+    shown = Shown()
+
+    def wait() -> None:
+        with ShownOutput(shown) as output:
+            output.take(Observation(phase=Phase.RUNNING, output=TRACEBACK.encoded(), position=1))
+            assert not shown.text
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
+    assert shown.text == f"{TRACEBACK.text}\n"
+
+
 def test_debugging_shows_it_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINETIC_DEBUG", "1")
     assert ended("raised", TRACEBACK)[0] == f"{TRACEBACK.text}\n"
