@@ -16,7 +16,11 @@ from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import print_launched, print_value
 from kinetic_flows.cli.parameters import read_parameters, type_words
 from kinetic_flows.cli.questions import confirmed
-from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
+from kinetic_flows.cli.reading import (
+    anything_to_read,
+    require_something_known,
+    require_something_to_read,
+)
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.display import for_terminal, labelled
 from kinetic_flows.core.errors import UsageError
@@ -94,6 +98,7 @@ def run(
         detach: Return when the run was asked for, and print its id and where to watch it.
         as_json: Print a JSON object; output goes to standard error.
     """
+    require_something_known()
     found = find_deployment(name)
     parameters = read_parameters(param or (), found.parameter_schema, found.parameters)
     started = found.run(**parameters)
@@ -119,6 +124,7 @@ def delete(
         yes: Do not ask.
         as_json: Print a JSON object instead of text.
     """
+    require_something_known()
     found = find_deployment(name)
     undone = f"{found.name} was not deleted"
     question = f"Delete {found.name}, and the results of its runs?"

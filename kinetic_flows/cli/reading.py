@@ -1,4 +1,4 @@
-"""Commands that only read start no server: one that has never run knows nothing."""
+"""Which commands start no server: one that has never run knows nothing."""
 
 from __future__ import annotations
 
@@ -39,9 +39,27 @@ def require_something_to_read() -> None:
         PrefectServerError: None is configured, and no background server runs.
     """
     if not anything_to_read():
-        raise PrefectServerError(
-            f"{NOT_RUNNING}, and has never run with this KINETIC_HOME",
-            value=str(load_settings().home),
-            hint="the first call starts it, as `kinetic server start` does; set KINETIC_HOME or "
-            "PREFECT_API_URL where another one is meant",
-        )
+        raise _never_ran()
+
+
+def require_something_known() -> None:
+    """See that a run or a deployment may be there before the server is started to act on it.
+
+    Raises:
+        PrefectServerError: No API is configured, and no background server has ever run.
+    """
+    environ = process_environment()
+    if known_api_url(environ):
+        return
+    server = BackgroundServer(load_settings(environ).home, environ)
+    if not (server.database.exists() or server.status() or server.starting()):
+        raise _never_ran()
+
+
+def _never_ran() -> PrefectServerError:
+    return PrefectServerError(
+        f"{NOT_RUNNING}, and has never run with this KINETIC_HOME",
+        value=str(load_settings().home),
+        hint="the first call starts it, as `kinetic server start` does; set KINETIC_HOME or "
+        "PREFECT_API_URL where another one is meant",
+    )

@@ -13,7 +13,11 @@ from kinetic_flows.api.run_group import attach_group
 from kinetic_flows.cli.documents import plain, print_json, print_records
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import errors_told, outcome, print_launched
-from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
+from kinetic_flows.cli.reading import (
+    anything_to_read,
+    require_something_known,
+    require_something_to_read,
+)
 from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_show import run_document, shown
 from kinetic_flows.cli.web import open_page, page_of
@@ -195,6 +199,7 @@ def cancel(run_id: str, /, *, as_json: Json = False) -> None:
         run_id: Its id, the part of it that is shown, or its URL.
         as_json: Print a JSON object.
     """
+    require_something_known()
     try:
         run = attach(run_id)
     except RunNotFoundError as not_a_run:
@@ -220,6 +225,7 @@ def retry(run_id: str, /, *, as_json: Json = False) -> None:
         run_id: Its id, the part of it that is shown, or its URL.
         as_json: Print a JSON object.
     """
+    require_something_known()
     print_launched(attach(run_id).retry(), as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""Commands that only read start no background server, and say what they found."""
+"""Commands start no background server to look for what cannot be there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ def test_a_home_where_nothing_has_run_has_nothing_to_list(
         ("runs", "show", RUN),
         ("runs", "logs", RUN),
         ("runs", "result", RUN, "--json"),
+        ("runs", "cancel", RUN),
+        ("runs", "retry", RUN),
         ("deployments", "show", "train/nightly"),
+        ("deployments", "run", "train/nightly", "-p", "rate=1"),
+        ("deployments", "delete", "train/nightly", "--yes"),
         ("pool", "show", "--no-cluster"),
     ],
     ids=" ".join,
