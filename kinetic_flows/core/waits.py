@@ -81,8 +81,13 @@ def try_failed() -> None:
         wait.failed()
 
 
+def waits() -> list[Wait]:
+    """Return all that is waited for."""
+    with _lock:
+        return list(_waits.values())
+
+
 def longest_wait() -> Wait | None:
     """Return what has been waited for the longest, if there is something worth saying."""
-    with _lock:
-        waits = [wait for wait in _waits.values() if wait.is_worth_saying]
-    return max(waits, key=lambda wait: wait.seconds, default=None)
+    worth_saying = (wait for wait in waits() if wait.is_worth_saying)
+    return max(worth_saying, key=lambda wait: wait.seconds, default=None)

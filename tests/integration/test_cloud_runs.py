@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -138,7 +139,7 @@ def test_a_sweep_shares_its_upload_and_old_runs_are_removed(functions: ModuleTyp
         float,
         ZeroDivisionError,
     ]
-    with closing(GoogleStore(JOBS_BUCKET)) as store:
+    with closing(GoogleStore(JOBS_BUCKET, endpoint=os.environ["STORAGE_EMULATOR_HOST"])) as store:
         pieces = [info.size_bytes for info in store.list(f"runs/{group.id}/pieces/")]
         assert pieces == [256_000]
         with own_session(NullProgress()) as session:

@@ -203,9 +203,13 @@ def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(
 ) -> None:
     run = functions.describe.submit(6_000_000)
     assert run.result(timeout_seconds=120) == "6 million"
+    bucket, url = (
+        cloud.environment[name] for name in ("KINETIC_JOBS_BUCKET", "STORAGE_EMULATOR_HOST")
+    )
+    store = GoogleStore(bucket, endpoint=url)
     in_two_hours = datetime.now(UTC) + timedelta(hours=2)
     with (
-        closing(GoogleStore(cloud.environment["KINETIC_JOBS_BUCKET"])) as store,
+        closing(store),
         own_session(NullProgress()) as session,
     ):
         job = session.api.read_run(run.id).job_variables["env"][JOB_VARIABLE]

@@ -67,15 +67,16 @@ def t4s(quick_cloud: QuickCloud) -> Iterator[NodeGroup]:
 
 
 def test_a_plan_says_where_from_which_image_with_what_and_how_long_the_last_run_took(
-    planned: Any, prefect_api_url: str
+    planned: Any, prefect_api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KINETIC_WORK_POOL", "pool-of-nobody")
     plan = planned.plan(3)
     assert plan.where["cluster"] == CLUSTER
     assert plan.where["project"] == PROJECT
     assert plan.where["bucket"] == f"gs://{JOBS_BUCKET}"
     assert (plan.prefect_api, plan.dispatched_by) == (prefect_api_url, "client")
     assert (plan.cached, plan.obstacles, plan.past) == (False, (), None)
-    assert [line for line in plan.notices if "there is no work pool 'kinetic-gke' yet" in line]
+    assert [line for line in plan.notices if "there is no work pool 'pool-of-nobody' yet" in line]
     assert {item.path for item in plan.files} == {"planned_functions.py", "requirements.txt"}
     values = {item.name: item.value for item in plan.variables if item.source != "kinetic"}
     assert values == {"DATASET": "s3://cats", "WANDB_API_KEY": None}

@@ -46,7 +46,8 @@ def test_states_and_lines_arrive(tmp_path: Path, api: PrefectApi, flow_run: str)
     record = api.read_run(flow_run)
     assert (record.state_type, record.state_name) == ("COMPLETED", "Completed")
     assert record.started is not None
-    assert [line.message for line in api.logs(flow_run)] == [f"line {n}" for n in range(500)]
+    lines = [line.message for line in api.logs(flow_run)]
+    assert lines == [*(f"line {n}" for n in range(500)), "returned None"]
 
 
 def test_a_retried_function_goes_through_retrying(
