@@ -152,7 +152,6 @@ def test_a_flow_that_runs_remotely_shows_its_own_tasks_and_retries(
                 break
     assert {each.state_name for each in tasks} == {"Completed"}
     assert [each.name for each in tasks if each.name.startswith("count")]
-    assert {each.name for each in tasks} > {"upload-code", "launch-accelerator"}
     assert "AwaitingRetry" in {state.name for state in states}
     assert any("the task's first try" in line for line in run.logs())
 

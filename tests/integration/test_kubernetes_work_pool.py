@@ -114,6 +114,16 @@ async def submit(cluster: LoopbackCluster, accelerator: str) -> FlowRun:
         return flow_run
 
 
+def states_of(flow_run: FlowRun) -> set[str]:
+    """Return all states of a run: of a quick one, the worker may say last that it is pending."""
+
+    async def read() -> set[str]:
+        async with get_client() as client:
+            return {state.name or "" for state in await client.read_flow_run_states(flow_run.id)}
+
+    return asyncio.run(read())
+
+
 def state_of(flow_run: FlowRun) -> str:
     async def read() -> str:
         async with get_client() as client:
@@ -178,4 +188,4 @@ def test_a_stock_worker_picks_a_scheduled_run_up(cluster, api, tmp_path):
     finally:
         worker.send_signal(signal.SIGINT)
         worker.wait(30)
-    assert state_of(flow_run) == "Completed", log.read_text()
+    assert "Completed" in states_of(flow_run), log.read_text()

@@ -132,7 +132,7 @@ def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(
     assert all(path.name.startswith("kinetic-") for path in kept.iterdir())
     assert "cached)" in done.stderr
     (run,) = api.find_runs(RunQuery(function="double"), limit=1)
-    assert any("packages (" in line.message for line in api.logs(run.id))
+    assert any("package (" in line.message for line in api.logs(run.id))
 
 
 def test_a_scripts_functions_run_remotely_from_processes_that_prefect_starts(
