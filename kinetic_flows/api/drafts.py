@@ -60,7 +60,7 @@ def draft(
         kwargs: Its keyword arguments.
         may_lack_arguments: Whether arguments may be left out.
     """
-    drafted = _decided(opening, remote, args, kwargs, may_lack_arguments=may_lack_arguments)
+    drafted = decided(opening, remote, args, kwargs, may_lack_arguments=may_lack_arguments)
     # The project's own settings may name the accelerator, and the cluster its whole name.
     opening.begin(str(drafted.draft.accelerator))
     for notice in drafted.draft.notices:
@@ -70,7 +70,7 @@ def draft(
     return drafted
 
 
-def _decided(
+def decided(
     opening: Opening,
     remote: RemoteFunction[..., Any],
     args: tuple[Any, ...],
@@ -79,7 +79,16 @@ def _decided(
     may_lack_arguments: bool,
     is_only_planned: bool = False,
 ) -> Drafted:
-    """Decide what can be decided at once, and tell nothing; a plan starts no server for it."""
+    """Decide what can be decided at once, and tell nothing.
+
+    Args:
+        opening: What the call begins with.
+        remote: The function.
+        args: Its positional arguments, the bound ones included.
+        kwargs: Its keyword arguments.
+        may_lack_arguments: Whether arguments may be left out.
+        is_only_planned: Whether no server is started for it.
+    """
     cwd = working_directory()
     call = Call(
         function=remote.fn,
@@ -119,7 +128,7 @@ def plan(
 ) -> RunPlan:
     """Decide everything about a call and do nothing of it."""
     with usable_home():
-        drafted = _decided(
+        drafted = decided(
             open_call(), remote, args, kwargs, may_lack_arguments=True, is_only_planned=True
         )
         return plan_call(drafted.draft, drafted.environ)

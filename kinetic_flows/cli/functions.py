@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from kinetic_flows.api.drafts import decided
+from kinetic_flows.api.front import open_call
 from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.outcomes import outcome, output_aside, print_launched, print_value
@@ -24,10 +27,8 @@ from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.display import value_for_output
 from kinetic_flows.core.errors import KineticError, UsageError, suggest
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.settings.settings import load_settings, process_environment, show_progress
-from kinetic_flows.plans.draft import Call, draft_call, lock_draft
-from kinetic_flows.platforms.choose import choose_platform
-from kinetic_flows.runs.session import configure
+from kinetic_flows.core.settings.settings import show_progress
+from kinetic_flows.plans.draft import lock_draft
 
 
 def run(
@@ -80,8 +81,9 @@ def parse_call(
         target: How the command line names the function.
 
     Raises:
-        UsageError: They do not fit the function.
+        UsageError: They do not fit the function, or it is a method, which needs its object.
     """
+    _refuse_method(function, target)
     signature = f"{function.__name__}{inspect.signature(function)}"
     # Whatever command it is for, this one's help is the function's.
     name = f"kinetic run {target}"
@@ -106,6 +108,22 @@ def parse_call(
         command(*bound.args, **bound.kwargs)
         raise SystemExit(0)
     return _read_untyped(function, bound)
+
+
+def _refuse_method(function: Callable[..., Any], target: str) -> None:
+    """Refuse a method, whose object no command line can spell.
+
+    Raises:
+        UsageError: It is one.
+    """
+    first = next(iter(inspect.signature(function).parameters), "")
+    if "." in target.rpartition(":")[2] and first in ("self", "cls"):
+        raise UsageError(
+            f"{target} is a method, and needs what it is called on",
+            value=target,
+            hint="put a function into the file, decorated with @kinetic.run, that makes the object "
+            "and calls the method, and name that",
+        )
 
 
 def _read_untyped(
@@ -250,20 +268,9 @@ def lock(
         as_json: Print a JSON object that holds the lock.
     """
     function = load_function(target)
-    environ = process_environment()
-    settings = configure(load_settings(environ), environ, NullProgress())
-    platform = choose_platform(settings, environ)
-    call = Call(
-        function=function.fn,
-        args=(),
-        kwargs={},
-        options=function.options,
-        may_lack_arguments=True,
-    )
-    draft = draft_call(
-        call, settings, platform, cwd=working_directory(), sys_path=sys.path, environ=environ
-    )
-    locked = lock_draft(draft, environ, upgrade=upgrade)
+    opening = replace(open_call(), progress=NullProgress())
+    draft = decided(opening, function, (), {}, may_lack_arguments=True).draft
+    locked = lock_draft(draft, opening.environ, upgrade=upgrade)
     warnings = (*draft.warnings, *locked.warnings)
     if as_json:
         told = {"dependencies": draft.source.label, "warnings": warnings, "lock": locked.text}

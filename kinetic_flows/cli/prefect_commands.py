@@ -25,7 +25,9 @@ def prefect(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) ->
     Args:
         arguments: The command, such as flow-run ls, with its own options.
     """
-    become_prefect(arguments, prefect_variables(process_environment()))
+    # What only tells of Prefect's commands needs no server.
+    is_help = not arguments or "--help" in arguments
+    become_prefect(arguments, {} if is_help else prefect_variables(process_environment()))
 
 
 def prefect_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ def anything_to_read() -> bool:
     server = BackgroundServer(load_settings(environ).home, environ)
     if server.status() or server.starting():
         return True
-    if not server.database.exists():
+    if not server.has_run:
         return False
     raise PrefectServerError(
         f"{NOT_RUNNING}, and what is asked for is in its database",
@@ -52,7 +52,7 @@ def require_something_known() -> None:
     if known_api_url(environ):
         return
     server = BackgroundServer(load_settings(environ).home, environ)
-    if not (server.database.exists() or server.status() or server.starting()):
+    if not (server.has_run or server.status() or server.starting()):
         raise _never_ran()
 
 

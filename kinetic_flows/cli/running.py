@@ -42,14 +42,17 @@ def run_command(arguments: Sequence[str]) -> int | str | None:
 
 
 def _helping(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments such that `--help` behind a function asks for the function's help."""
+    """Return the arguments such that `--help` behind a function asks for the function's help.
+
+    It is asked for by `-h`, as `--help` may be a parameter of the function.
+    """
     given = list(arguments)
     if given[:1] != ["run"]:
         return given
     own = given.index("--") if "--" in given else len(given)
     target = next((at for at in range(1, own) if not given[at].startswith("-")), own)
     asked = next((at for at in range(target, own) if given[at] in HELP_FLAGS), None)
-    return given if asked is None else [*given[: target + 1], "--", "--help"]
+    return given if asked is None else [*given[: target + 1], "--", "-h"]
 
 
 def _told(error: KineticError, arguments: Sequence[str]) -> int:

@@ -250,6 +250,7 @@ def cleanup(
     """
     if older_than_days is not None and not 0 <= older_than_days <= MAX_DAYS:  # nan, too
         check.refuse("--older-than-days", older_than_days, "give 0 or a number of days")
+    require_something_known()
     with own_session(NullProgress()) as session:
         days = session.settings.retention_days if older_than_days is None else older_than_days
         ruled = None

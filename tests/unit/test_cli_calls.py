@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from kinetic_flows.cli import main
 from kinetic_flows.cli.documents import plain
 from kinetic_flows.cli.functions import parse_call
 from kinetic_flows.core.errors import UsageError
@@ -58,6 +61,34 @@ def test_help_describes_the_functions_own_parameters(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert "The learning rate" in shown
     assert "--steps" in shown
+
+
+def asked(*, help: str) -> None:  # noqa: A002 - as a person may name it
+    """Answer a question."""
+
+
+def test_help_may_be_a_parameter_of_the_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse_call(asked, ("--help", "x"), target="t.py:asked") == ((), {"help": "x"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    source = "import kinetic\n\n@kinetic.run\ndef asked(*, help):\n    'Answer a question.'\n"
+    Path("help_as_parameter.py").write_text(source)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "help_as_parameter.py:asked", "--help"])
+    assert not ended.value.code
+    assert "Answer a question." in capsys.readouterr().out
+
+
+class Trainer:
+    def fit(self, rate: float) -> None: ...
+
+
+def test_a_method_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UsageError, match=r"Trainer\.fit is a method") as refused:
+        parse_call(Trainer.fit, ("0.1",), target="t.py:Trainer.fit")
+    assert "makes the object and calls the method" in (refused.value.hint or "")
 
 
 def test_what_json_cannot_hold_is_described() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,7 @@ def test_a_home_where_nothing_has_run_has_nothing_to_list(
         ("runs", "result", RUN, "--json"),
         ("runs", "cancel", RUN),
         ("runs", "retry", RUN),
+        ("runs", "cleanup", "--dry-run"),
         ("deployments", "show", "train/nightly"),
         ("deployments", "run", "train/nightly", "-p", "rate=1"),
         ("deployments", "delete", "train/nightly", "--yes"),
@@ -81,6 +84,18 @@ def test_the_ui_of_a_configured_api_is_opened_and_no_server_started(
     assert (code, out) == (0, "UI:   http://prefect.example:4200\n")
     page = f"http://prefect.example:4200/runs/flow-run/{RUN}"
     assert _run(capsys, "ui", RUN, "--no-browser")[1] == f"UI:   {page}\n"
+    assert not (home / "prefect").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("work-pool", "create", "--help")], ids=" ".join)
+def test_no_server_is_started_to_show_prefects_own_help(
+    arguments: tuple[str, ...], home: Path
+) -> None:
+    kinetic_command = Path(sys.executable).with_name("kinetic")
+    shown = subprocess.run(
+        [kinetic_command, "prefect", *arguments], capture_output=True, text=True, check=False
+    )
+    assert f"Usage: prefect {' '.join(arguments[:-1])}".rstrip() in shown.stdout
     assert not (home / "prefect").exists()
 
 
