@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
 
@@ -119,14 +120,14 @@ class PoolRoom:
     def __str__(self) -> str:
         if self.nodes is None:
             return self.pool.name
-        counted = f"{self.nodes} node" + ("" if self.nodes == 1 else "s")
         if not self.nodes:
             return f"{self.pool.name}: no node now"
+        nodes = counted(self.nodes, "node")
         if not self.chips:
-            return f"{self.pool.name}: {counted}"
+            return f"{self.pool.name}: {nodes}"
         if self.free_chips is None:
-            return f"{self.pool.name}: {counted}, {self.chips} chips"
-        return f"{self.pool.name}: {counted}, {self.free_chips} of {self.chips} chips free"
+            return f"{self.pool.name}: {nodes}, {self.chips} chips"
+        return f"{self.pool.name}: {nodes}, {self.free_chips} of {self.chips} chips free"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Moments and durations in a few characters, as lists show them."""
+"""Moments and durations: in a few characters, as lists show them, and in words."""
 
 from __future__ import annotations
 
@@ -21,6 +21,28 @@ def took(seconds: float | None) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
     return f"{whole // _DAY}d{whole % _DAY // _HOUR:02}h"
+
+
+def elapsed(seconds: float, *, tenths: bool = True) -> str:
+    """Return a duration that may still grow: `0.6 s`, `12 s`, `3 min 0 s`, `1 h 5 min`.
+
+    Args:
+        seconds: The duration.
+        tenths: Whether the tenths of a few seconds are said.
+    """
+    if tenths and seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: as `elapsed`, but `3 min`, `1 h`."""
+    return elapsed(seconds).removesuffix(" 0 s").removesuffix(" 0 min")
 
 
 def ago(moment: datetime, now: datetime) -> str:

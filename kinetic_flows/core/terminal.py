@@ -20,6 +20,7 @@ from rich.cells import cell_len
 
 from kinetic_flows.core.display import for_line, for_terminal
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.core.moments import elapsed
 from kinetic_flows.core.progress import (
     NullProgress,
     Outcome,
@@ -230,7 +231,7 @@ class TerminalProgress:
             self._rest()
             if not title or (outcome in ("failed", "cancelled") and not self._url):
                 return  # what is raised says all there is to say
-            took = duration(time.monotonic() - self._began)
+            took = elapsed(time.monotonic() - self._began)
             ended = {"failed": f"failed after {took}", "cancelled": f"cancelled after {took}"}
             ended["launched"] = f"launched in {took}"
             mark = "failed" if outcome in ("failed", "cancelled") else "done"
@@ -242,7 +243,7 @@ class TerminalProgress:
     def line(self, width: int) -> str:
         """Return the live line: the call, since when, and what it is doing."""
         took = time.monotonic() - self._began if self._title else 0.0
-        rest = " · ".join(filter(None, (duration(took) if self._title else "", self._doing(took))))
+        rest = " · ".join(filter(None, (elapsed(took) if self._title else "", self._doing(took))))
         whole = f"{self._title} · {rest} · {self._url}"
         self._shows_url = bool(self._url) and cell_len(whole) <= width
         if not self._title or self._shows_url:
@@ -359,19 +360,8 @@ class Steps:
         log = self._logs[name]
         doing = self._described.get(name) or (log[-1].strip() if log else "")
         took = time.monotonic() - self._started[name]
-        shown = "" if abs(took - beside_seconds) < SAME_SECONDS else f" {duration(took)}"
+        shown = "" if abs(took - beside_seconds) < SAME_SECONDS else f" {elapsed(took)}"
         return f"{name}{shown}: {doing}" if doing else f"{name}{shown}"
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in words: `0.6 s`, `12 s`, `3 min 2 s`, `1 h 5 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {left} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _bar(done: int, total: int | None) -> str:
@@ -387,4 +377,4 @@ def _step_line(name: str, status: StepStatus, detail: str, took: float) -> tuple
     told = detail.partition("\n")[0] if status == "failed" else detail
     shown = f"{name}: {told}" if told else name
     cached = ", cached" if status == "cached" else ""
-    return MARKS[status], for_terminal(f"{shown} ({duration(took)}{cached})"), STYLES[status]
+    return MARKS[status], for_terminal(f"{shown} ({elapsed(took)}{cached})"), STYLES[status]

@@ -10,6 +10,7 @@ from kinetic_flows.core.cards import Card
 from kinetic_flows.core.display import counted, labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
+from kinetic_flows.core.moments import duration
 from kinetic_flows.platforms.choose import title_of
 
 if TYPE_CHECKING:
@@ -89,20 +90,6 @@ def card(plan: RunPlan) -> Card:
         rows=rows,
         details=explained(plan, files=False, columns=None),
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 4 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def code_in_words(plan: RunPlan) -> str:

@@ -15,12 +15,7 @@ from kinetic_flows.clients.prefect.labels import (
     cache_tag,
 )
 from kinetic_flows.core.errors import ObjectRefusedError
-from kinetic_flows.core.job import (
-    RUN_KEY_VARIABLE,
-    RunTicket,
-    canonical_json,
-    sha256_hex,
-)
+from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
 from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.flow_run import Membership, launch_labels, run_labels, run_tags
@@ -79,12 +74,8 @@ def launch_or_reuse(
         KineticError: It could not be started; its flow run says so.
     """
     cache_for = draft.call.options.cache_for
-    if cache_for is None:
-        return launch_run(
-            draft, prepared, membership, session, opened=opened, on_created=on_created
-        )
-    key = cache_key(draft, prepared)
-    earlier = _find(key, None if cache_for is True else cache_for, session)
+    key = None if cache_for is None else cache_key(draft, prepared)
+    earlier = _find(key, None if cache_for is True else cache_for, session) if key else None
     if earlier is None:
         return launch_run(
             draft,

@@ -44,9 +44,7 @@ class RunFilter:
     mine: bool = False
 
 
-def find_records(
-    session: Session, wanted: RunFilter | None = None, *, limit: int | None
-) -> list[RunRecord]:
+def find_records(session: Session, wanted: RunFilter, *, limit: int | None) -> list[RunRecord]:
     """Return the flow runs that `list_runs` lists.
 
     Raises:
@@ -55,7 +53,7 @@ def find_records(
     """
     if limit is not None:
         check.count("limit", limit)
-    query, name = _query(wanted or RunFilter(), session), wanted.name if wanted else None
+    query, name = _query(wanted, session), wanted.name
     reconcile(session.platform, session.api)
     if name is None:
         return session.api.find_runs(query, limit=limit)

@@ -81,4 +81,4 @@ def _read_on(
 
 def last_lines(lines: list[PrintedLine], tail: int | None) -> list[PrintedLine]:
     """Return the last lines of some; None for all of them."""
-    return lines if tail is None else lines[len(lines) - tail :] if tail < len(lines) else lines
+    return lines if tail is None else lines[max(len(lines) - tail, 0) :]

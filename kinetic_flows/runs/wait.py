@@ -25,6 +25,7 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
+from kinetic_flows.core.moments import elapsed
 from kinetic_flows.core.progress import Progress, Stream
 from kinetic_flows.core.settings.settings import is_debugging
 from kinetic_flows.core.streams import TRACEBACK_LOGGER, Piece, StreamDecoder
@@ -223,7 +224,8 @@ class _Reasons:
         self._reason = seen.reason
         if seen.reason:
             waited = now - self._since
-            after = f" (for {_duration(waited)})" if waited >= WORTH_SAYING_SECONDS else ""
+            long = f" (for {elapsed(waited, tenths=False)})"
+            after = long if waited >= WORTH_SAYING_SECONDS else ""
             self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
 
     def end(self) -> None:
@@ -239,11 +241,6 @@ class _Reasons:
         self._progress.notice(text)
         with suppress(KineticError):
             self._session.api.log(self._run.run_id, text)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class ShownOutput:

@@ -15,8 +15,8 @@ from kinetic_flows.code.root import find_package_root
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.moments import duration
 from kinetic_flows.plans.plan import CodeSummary, PastRuns, PlannedFile, PlannedVariable, RunPlan
-from kinetic_flows.plans.plan_words import duration
 from kinetic_flows.platforms.gke.capacity import rooms_of
 
 LEFT_OUT = "requirements.txt:2: jax==0.4 is left out"
@@ -201,14 +201,6 @@ def test_what_others_do_meanwhile_makes_no_other_plan_of_it() -> None:
 
 def test_a_plan_can_be_kept() -> None:
     assert pickle.loads(pickle.dumps(WHOLE)) == WHOLE
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (60, "1 min"), (3600, "1 h")],
-)
-def test_durations_are_told_as_people_say_them(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
 
 
 FACTOR = {"of": 2}

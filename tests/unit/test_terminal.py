@@ -17,7 +17,7 @@ import pytest
 from kinetic_flows.core import screen, waits
 from kinetic_flows.core import terminal as shown
 from kinetic_flows.core.screen import Screen, fitting
-from kinetic_flows.core.terminal import Steps, TerminalProgress, duration
+from kinetic_flows.core.terminal import Steps, TerminalProgress
 from kinetic_flows.core.waits import longest_wait, try_failed, waiting_for
 from terminals import Terminal
 
@@ -211,14 +211,6 @@ def test_what_a_step_does_is_told_until_it_ends_and_never_of_one_that_has_ended(
     steps.end("build-image")
     steps.describe("build-image", "too late")
     assert steps.at_work() == ["upload-code"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (182, "3 min 2 s"), (3900, "1 h 5 min")],
-)
-def test_a_length_of_time_is_said_as_exactly_as_matters(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def test_calls_that_begin_at_once_share_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
