@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.questions import confirmed
 from kinetic_flows.cli.reading import require_something_to_read
@@ -36,8 +36,6 @@ else:
     platform = LazyModule("kinetic_flows.platforms.gke.platform")
     work_pool = LazyModule("kinetic_flows.platforms.gke.work_pool")
     session = LazyModule("kinetic_flows.runs.session")
-
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 pool_app = App(name="pool", help_format="markdown", help_epilogue="")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from kinetic_flows.api.deployment import find_deployment, list_deployments
-from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import print_launched, print_value
 from kinetic_flows.cli.parameters import read_parameters, type_words
@@ -85,7 +85,7 @@ def run(
     *,
     param: Annotated[list[str] | None, Parameter(name=["--param", "-p"], negative="")] = None,
     detach: Annotated[bool, Parameter(negative="--wait")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Start a run of a deployment, show its output and print its value.
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from kinetic_flows.core.errors import KineticError, RunError, RunFailed, UsageError
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+"""The option of a command that prints a document where it is given, and has no opposite."""
 
 _commands: list[bool] = [False]
 """Whether the command has printed its document."""

@@ -21,7 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 from kinetic_flows.api.drafts import decided
 from kinetic_flows.api.front import open_call
 from kinetic_flows.api.remote_function import RemoteFunction
-from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.outcomes import outcome, output_aside, print_launched, print_value
 from kinetic_flows.code.root import working_directory
 from kinetic_flows.core.display import value_for_output
@@ -36,7 +36,7 @@ def run(
     /,
     *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
     detach: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
     verbose: Annotated[bool, Parameter(name="-v", negative="")] = False,
     quiet: Annotated[bool, Parameter(name="-q", negative="")] = False,
 ) -> None:
@@ -258,7 +258,7 @@ def lock(
     /,
     *,
     upgrade: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the lock of a function's dependencies, and store it for everyone.
 

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.api.run import attach
 from kinetic_flows.api.run_group import attach_group
-from kinetic_flows.cli.documents import plain, print_json, print_records
+from kinetic_flows.cli.documents import Json, plain, print_json, print_records
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.outcomes import errors_told, outcome, print_launched
 from kinetic_flows.cli.reading import (
@@ -33,7 +33,6 @@ from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
 MAX_DAYS = 36_500

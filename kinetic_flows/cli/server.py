@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_record import ServerRecord
@@ -24,7 +24,6 @@ else:
 
 server_app = App(name="server", help_format="markdown", help_epilogue="")
 
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 Shell = Literal["sh", "fish", "csh", "powershell"]
 
 SHELLS: Mapping[Shell, Callable[[str, str], str]] = {

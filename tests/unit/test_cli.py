@@ -117,6 +117,15 @@ def test_a_lock_says_where_the_requirements_are_from(
     assert f"dependencies: {project / 'requirements.txt'}\n" in capsys.readouterr().err
 
 
+def test_a_lock_heeds_the_settings_of_the_functions_project_wherever_it_is_asked_for(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.kinetic]\nstrict_imports = 1\n")
+    monkeypatch.chdir(project.parent)
+    assert _run("lock", "project/cli_job.py:train") == ConfigurationError.exit_code
+    assert "strict_imports of [tool.kinetic] is 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [
