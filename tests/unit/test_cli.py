@@ -17,6 +17,7 @@ from kinetic_flows.cli import main
 from kinetic_flows.cli.commands import COMMANDS
 from kinetic_flows.clients.prefect.server import BackgroundServer, ServerRecord
 from kinetic_flows.clients.prefect.server_access import make_auth_string, read_auth_string
+from kinetic_flows.code import project_settings
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.core.processes import current_process
 
@@ -120,6 +121,8 @@ def test_a_lock_says_where_the_requirements_are_from(
 def test_a_lock_heeds_the_settings_of_the_functions_project_wherever_it_is_asked_for(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # What this process asks later is not to be read from here.
+    monkeypatch.setattr(project_settings, "_last", [])
     (project / "pyproject.toml").write_text("[tool.kinetic]\nstrict_imports = 1\n")
     monkeypatch.chdir(project.parent)
     assert _run("lock", "project/cli_job.py:train") == ConfigurationError.exit_code
