@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from kinetic_flows.clients.prefect.run_labels import add_labels
 from kinetic_flows.clients.prefect.timings import seconds_labels
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.job import RunTicket
@@ -34,4 +33,4 @@ class PodWaits:
             return
         self._is_told = True
         with suppress(KineticError):
-            add_labels(self._session.api, self._run.run_id, seconds_labels(seen.waits))
+            self._session.api.add_labels(self._run.run_id, seconds_labels(seen.waits))

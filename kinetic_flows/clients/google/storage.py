@@ -94,10 +94,8 @@ class GoogleStore:
         credentials: Credentials | None = None,
         timeouts: StoreTimeouts | None = None,
     ) -> None:
-        self._bucket_name = bucket
         self._place = BucketPlace(name=bucket, project=project, location=location)
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._project = project
         self._endpoint = endpoint
         self._credentials = credentials
         self._timeouts = timeouts or StoreTimeouts()
@@ -107,7 +105,7 @@ class GoogleStore:
     @property
     def uri(self) -> str:
         """The store as `gs://bucket` or `gs://bucket/prefix`."""
-        return f"gs://{self._bucket_name}/{self._prefix}".rstrip("/")
+        return f"gs://{self._place.name}/{self._prefix}".rstrip("/")
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -245,7 +243,7 @@ class GoogleStore:
     def _page(self, prefix: str, token: str | None) -> _Page:
         """Fetch one page of a listing, and the token of the next."""
         pages = self._connect().list_blobs(
-            self._bucket_name,
+            self._place.name,
             prefix=self._prefix + prefix,
             page_token=token,
             fields="items(name,size,updated),nextPageToken",
@@ -305,7 +303,7 @@ class GoogleStore:
     def _call(self, call: Callable[[], T], name: str, seconds: float) -> T:
         moves_data = seconds > self._timeouts.call_seconds
         try:
-            with waiting_for(f"bucket {self._bucket_name}", moves_data=moves_data):
+            with waiting_for(f"bucket {self._place.name}", moves_data=moves_data):
                 return call_with_deadline(call, seconds)
         except Exception as error:
             raise store_error(error, bucket=self._place, name=name) from error
@@ -333,12 +331,12 @@ class GoogleStore:
         return self._bucket().blob(self._prefix + name)
 
     def _bucket(self) -> Bucket:
-        return self._connect().bucket(self._bucket_name)
+        return self._connect().bucket(self._place.name)
 
     def _connect(self) -> Client:
         with self._lock:
             if self._client is None:
-                self._client = _client(self._project, self._endpoint, self._credentials)
+                self._client = _client(self._place.project, self._endpoint, self._credentials)
             return self._client
 
 

@@ -56,7 +56,6 @@ FIRST_LOOK_SECONDS = 1.0
 
 POLL_SECONDS = 0.1
 PREFERRED_PORT = 4242
-"""Free space without which a server cannot make its database."""
 
 GOES_ON = (
     "the background Prefect server goes on starting, for the next call; `kinetic server stop` "

@@ -9,6 +9,8 @@ from pathlib import Path
 from kinetic_flows.core.errors import PrefectServerError
 
 NEEDED_BYTES = 1_000_000
+"""Free space without which a server cannot make its database."""
+
 LINE_CHARACTERS = 300
 
 _DAMAGED = re.compile("file is not a database|database disk image is malformed|file is encrypted")

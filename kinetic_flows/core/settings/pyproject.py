@@ -11,14 +11,19 @@ repository that somebody has only just cloned is not to decide that.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.table import ProjectSettings, ProjectValue, Setting, rows
+
+if TYPE_CHECKING:
+    import tomllib
+else:
+    tomllib = LazyModule("tomllib")
 
 DEPENDENCY_KEYS = ("extras", "groups", "requirements")
 """Keys of the table that select dependencies."""

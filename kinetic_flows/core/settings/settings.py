@@ -176,12 +176,13 @@ def load_settings(
     """
     env = os.environ if environ is None else environ
     values, sources = Givers(environ=env, project=project_file).resolve(Settings)
+    is_explicit = sources["platform"].kind == "environment"
     values["platform"], sources["platform"] = _platform(values, sources)
     if values["platform"] == "gke":
         values["project"] = values["project"] or env.get("GOOGLE_CLOUD_PROJECT") or None
     return Settings(
         **values,
-        platform_is_explicit=bool(env.get(rows(Settings)["platform"].variable, "").strip()),
+        platform_is_explicit=is_explicit,
         inside_run="KINETIC_RUN_ID" in env,
         sources=sources,
         project_file=project_file,

@@ -100,18 +100,18 @@ def rooms_of(
         nodes: Its nodes.
         pods: Its pods that have not ended; None where they may not be listed.
     """
-    pool_of = {node["metadata"]["name"]: NodePool.from_node(node).name for node in nodes}
-    counted = Counter(pool_of.values())
+    pool_of: dict[str, str] = {}
     chips: Counter[str] = Counter()
     for node in nodes:
-        allocatable = (node.get("status") or {}).get("allocatable") or {}
-        capacity = (node.get("status") or {}).get("capacity") or {}
-        chips[pool_of[node["metadata"]["name"]]] += _chips(allocatable or capacity)
+        name = pool_of[node["metadata"]["name"]] = NodePool.from_node(node).name
+        status = node.get("status") or {}
+        chips[name] += _chips(status.get("allocatable") or status.get("capacity") or {})
+    counted = Counter(pool_of.values())
     taken: Counter[str] = Counter()
     for pod in pods or ():
-        pool = pool_of.get((pod.get("spec") or {}).get("nodeName") or "")
-        if pool:
-            taken[pool] += sum(map(_requested, pod["spec"].get("containers") or ()))
+        bound = pool_of.get((pod.get("spec") or {}).get("nodeName") or "")
+        if bound:
+            taken[bound] += sum(map(_requested, pod["spec"].get("containers") or ()))
     return tuple(
         PoolRoom(
             pool=pool,
