@@ -55,7 +55,6 @@ LEAST_TITLE = 12
 
 MARKS = {
     "done": "✓",
-    "launched": "✓",
     "passed": "✓",
     "cached": "✓",
     "failed": "✗",
@@ -63,7 +62,6 @@ MARKS = {
 }
 STYLES = {
     "done": "32",
-    "launched": "32",
     "passed": "32",
     "cached": "36",
     "failed": "1;31",
