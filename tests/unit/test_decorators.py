@@ -201,6 +201,7 @@ HEAVY = (
     "pydantic",
     "httpx",
     "rich",
+    "tomllib",
 )
 
 
