@@ -11,6 +11,7 @@ from databases import give_database
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_workers import RunningWorker, a_worker
 
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL
 from loopback.quick_cloud import QuickCloud, a_quick_cloud
@@ -43,6 +44,13 @@ def prefect_api_url(prefect_server: BackgroundServer, monkeypatch: pytest.Monkey
     for name, value in prefect_server.environment(record).items():
         monkeypatch.setenv(name, value)
     return record.api_url
+
+
+@pytest.fixture
+def api(prefect_api_url: str) -> Iterator[PrefectApi]:
+    """A connection to the shared server."""
+    with connect(prefect_api_url) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ def give_database(home: Path) -> None:
 
 
 def _make_database() -> None:
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KEPT.parent) as home:
         server = BackgroundServer(Path(home), os.environ)
         try:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from projects import make_project
 
-from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
@@ -85,12 +85,6 @@ def functions(
     )
     monkeypatch.delitem(__import__("sys").modules, "cloud_functions", raising=False)
     return project.module("cloud_functions")
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def test_a_call_is_built_pushed_and_run_by_digest_and_built_only_once(

@@ -21,7 +21,7 @@ from projects import Project, make_project
 
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect import flow_names
-from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
 from kinetic_flows.core import object_names
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import ACCESS_TOKEN, LoopbackCloud
@@ -89,12 +89,6 @@ def project(
 @pytest.fixture
 def functions(project: Project) -> ModuleType:
     return project.module("cached_functions")
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from projects import Project, make_project
 import kinetic
 from kinetic_flows.api.deployment import find_deployment
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.job import JOB_VARIABLE
@@ -147,12 +147,6 @@ def project(
 @pytest.fixture
 def functions(project: Project) -> ModuleType:
     return project.module("worker_functions")
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def test_without_access_to_the_cluster_a_call_runs_through_a_stock_worker(

@@ -18,7 +18,7 @@ from prefect_workers import eventually
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 
 PROGRAM = """
     import signal
@@ -83,12 +83,6 @@ def project(
 ) -> Project:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     return make_project(tmp_path / "project", monkeypatch, {"program.py": PROGRAM})
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 class Terminal:

@@ -15,7 +15,7 @@ from projects import make_project
 
 import kinetic
 from kinetic_flows.cli import main
-from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
 from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
     INDEX_LABEL,
@@ -49,12 +49,6 @@ def functions(
     project = make_project(tmp_path / "project", monkeypatch, {"undamaged.py": FUNCTIONS})
     yield project.module("undamaged")
     sys.modules.pop("undamaged", None)
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def _make(api: PrefectApi, labels: dict[str, Any], job_variables: dict[str, Any]) -> str:

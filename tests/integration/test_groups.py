@@ -17,7 +17,7 @@ from prefect_workers import RunningWorker
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.core.errors import RunCancelled, RunNotFoundError, UsageError, WaitTimeout
 
 FUNCTIONS = """
@@ -75,12 +75,6 @@ def project(
 @pytest.fixture
 def functions(project: Project) -> ModuleType:
     return project.module("group_functions")
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def _until(condition: Callable[[], bool], seconds: float = 60) -> None:

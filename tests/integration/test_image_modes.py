@@ -16,7 +16,7 @@ from projects import make_project
 from kinetic_flows.cli.main import main
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
-from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.errors import ImageError, RunCrashed
 from kinetic_flows.images import tags
@@ -118,12 +118,6 @@ def project(
 def functions(project: Any) -> ModuleType:
     module: ModuleType = project.module("moded_functions")
     return module
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_workers import eventually
 from projects import Project, make_project
 
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.core.run_ids import short_id
 
 FUNCTIONS = """
@@ -57,12 +57,6 @@ def project(
 ) -> Project:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     return make_project(tmp_path / "project", monkeypatch, {"interrupted.py": FUNCTIONS})
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from prefect_http import PREFECT
 from projects import make_project
 
 import kinetic
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.core.errors import (
     ConfigurationError,
@@ -150,12 +150,6 @@ def functions(
     sys.modules.pop("functions", None)
     yield project.module("functions")
     sys.modules.pop("functions", None)
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def _newest(api: PrefectApi) -> RunRecord:

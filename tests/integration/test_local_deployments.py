@@ -23,7 +23,7 @@ import kinetic
 from corpus.dependencies.simple_index import serve, wheel
 from kinetic_flows.api.deployment import Deployment, find_deployment, list_deployments
 from kinetic_flows.cli.main import main
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.core.errors import DeploymentNotFoundError, UsageError
 
 FUNCTIONS = """
@@ -101,12 +101,6 @@ def functions(project: Project) -> Iterator[ModuleType]:
     yield project.module("deployed")
     for deployment in list_deployments():
         deployment.delete()
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def rest(api: PrefectApi, deployment: Deployment[Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -15,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 from prefect_workers import eventually
 from projects import make_project
 
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 
 FUNCTIONS = """
     import sys, time
@@ -67,22 +66,19 @@ def _streams(outputs: list[Any]) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def api(
+@pytest.fixture(autouse=True)
+def project(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     prefect_api_url: str,
     shared_kinetic_home: Path,
-) -> Iterator[PrefectApi]:
+) -> None:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     make_project(tmp_path / "project", monkeypatch, {})
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
-@pytest.mark.usefixtures("api")
-def test_cells_show_one_line_of_a_call_and_handles_in_a_few(prefect_api_url: str) -> None:
+def test_cells_show_one_line_of_a_call_and_handles_in_a_few() -> None:
     async def cells() -> list[list[Any]]:
         notebook = Notebook()
         async with notebook.client.async_setup_kernel():

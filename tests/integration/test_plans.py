@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def project(
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     monkeypatch.setenv("DATASET", "s3://cats")
     monkeypatch.setenv("WANDB_API_KEY", "not-for-others")
-    monkeypatch.delitem(__import__("sys").modules, "planned_functions", raising=False)
+    monkeypatch.delitem(sys.modules, "planned_functions", raising=False)
     return make_project(tmp_path / "project", monkeypatch, {"planned_functions.py": FUNCTIONS})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from prefect_workers import eventually
 from projects import Project, make_project
 
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.images.labels import LABEL_CATEGORY, LABEL_PYTHON
 from loopback.__main__ import CLUSTER, PROJECT
@@ -70,12 +69,6 @@ def project(
     requirements = "humanize==4.12.3\ntabulate==0.9.0\n"
     files = {"call.py": CALL, "requirements.txt": requirements}
     return make_project(tmp_path / "project", monkeypatch, files)
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def push_base(cloud: QuickCloud, name: str, labels: dict[str, str]) -> dict[str, str]:

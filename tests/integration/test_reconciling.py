@@ -12,7 +12,7 @@ import pytest
 from kubernetes_runs import IMAGE, a_launcher
 from prefect_workers import eventually
 
-from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL, RUN_TAG, STORE_LABEL
 from kinetic_flows.core.accelerators import parse_accelerator
@@ -65,12 +65,6 @@ def platform(tmp_path: Path, cluster: LoopbackCluster) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def _directories(tmp_path: Path) -> None:
     (tmp_path / "cluster-files").mkdir()
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,13 +27,6 @@ from runner_jobs import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "prefect-ui.md"
 NAME = "Tell of kinetic runs"
-
-
-class Session:
-    """A session, as far as events need one."""
-
-    def __init__(self, api: Any) -> None:
-        self.api = api
 
 
 @contextmanager
@@ -94,7 +88,7 @@ def test_a_chat_is_told_of_a_run_that_waits(
             job_variables={},
         )
         run_id = api.create_run(new)
-        session: Any = Session(api)
+        session: Any = SimpleNamespace(api=api)
         events = WaitEvents(RunTicket(run_id=run_id, name="train", run_key=""), session)
         reason = "it waits in queue `gpus`, 3 runs before it"
         seen = Observation(phase=Phase.PENDING, reason=reason, cause="queue")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, connect
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
 from runner_jobs import RUN_ID, Job, wait, wait_until
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from projects import Project, make_project
 
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, connect
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 
 FUNCTIONS = """
     import os, time
@@ -108,12 +107,6 @@ def project(
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     files = {"around.py": FUNCTIONS, "failing.py": FAILING, "processes.py": IN_PROCESSES}
     return make_project(tmp_path / "project", monkeypatch, files)
-
-
-@pytest.fixture
-def api(prefect_api_url: str) -> Iterator[PrefectApi]:
-    with connect(prefect_api_url) as connection:
-        yield connection
 
 
 def test_prefects_defaults_for_peoples_flows_do_not_reach_ours(

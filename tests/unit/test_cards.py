@@ -73,28 +73,39 @@ def test_a_group_shows_how_far_it_is() -> None:
     assert "<progress value='1' max='3'>" in group._repr_html_()
 
 
-def test_a_deployment_shows_when_it_runs_and_what_starts_its_runs() -> None:
-    deployment: Deployment[Any] = Deployment(
-        id="1",
-        name="train/nightly",
-        url=URL,
-        change="created",
-        image="r/i@sha256:0",
-        work_pool="kinetic",
-        worker_type="kubernetes",
-        schedules=("0 2 * * *",),
-        paused=True,
-        parameters={"rate": 0.1},
-        parameter_schema={},
-        tags=(),
-        concurrency_limit=None,
+DEPLOYMENT: Deployment[Any] = Deployment(
+    id="1",
+    name="train/nightly",
+    url=URL,
+    change="created",
+    image="r/i@sha256:0",
+    work_pool="kinetic",
+    worker_type="kubernetes",
+    schedules=("0 2 * * *",),
+    paused=True,
+    parameters={"rate": 0.1},
+    parameter_schema={},
+    tags=(),
+    concurrency_limit=None,
+)
+
+
+def test_a_deployment_is_shown_in_a_few_lines() -> None:
+    assert repr(DEPLOYMENT) == (
+        "<Deployment train/nightly: 0 2 * * *, paused\n"
+        "  work pool kinetic, image r/i@sha256:0\n"
+        f"  {URL}>"
     )
-    shown = deployment._repr_html_()
+    assert "on demand" in repr(replace(DEPLOYMENT, schedules=()))
+
+
+def test_a_deployment_shows_when_it_runs_and_what_starts_its_runs() -> None:
+    shown = DEPLOYMENT._repr_html_()
     assert "<td style='text-align:left'>0 2 * * * (paused)</td>" in shown
     assert "rate=0.1" in shown
     assert "kinetic worker start kinetic" in shown
     assert "<td style='text-align:left'>r/i@sha256:0</td>" in shown
-    assert "schedules" not in replace(deployment, schedules=(), paused=False)._repr_html_()
+    assert "schedules" not in replace(DEPLOYMENT, schedules=(), paused=False)._repr_html_()
 
 
 def test_what_is_long_is_folded_away_and_is_text() -> None:

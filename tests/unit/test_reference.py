@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
-import subprocess
-import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from textwrap import dedent
 from typing import Any
 
@@ -117,33 +115,3 @@ def test_what_people_hold_is_documented_with_an_example(thing: Any) -> None:
 def test_misuse_is_told_with_what_would_do(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         kinetic.run(**options)
-
-
-def test_the_signature_is_made_without_prefect_or_the_rest() -> None:
-    program = "import sys, kinetic; kinetic.run; print('prefect' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert shown.stdout == "False\n", shown.stderr
-
-
-def test_a_deployment_is_shown_in_a_few_lines() -> None:
-    made: Deployment[Any] = Deployment(
-        id="0",
-        name="train/nightly",
-        url="https://prefect.example.com/deployments/0",
-        change="created",
-        image="registry/app@sha256:0123",
-        work_pool="kinetic-gke",
-        worker_type="kubernetes",
-        schedules=("0 2 * * * (UTC)",),
-        paused=True,
-        parameters={"rate": 0.1},
-        parameter_schema={"properties": {"rate": {"type": "number"}}},
-        tags=(),
-        concurrency_limit=None,
-    )
-    assert repr(made) == (
-        "<Deployment train/nightly: 0 2 * * * (UTC), paused\n"
-        "  work pool kinetic-gke, image registry/app@sha256:0123\n"
-        "  https://prefect.example.com/deployments/0>"
-    )
-    assert "on demand" in repr(replace(made, schedules=()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,13 +29,6 @@ RUN = RunTicket(run_id=RUN_ID, name="train", run_key="")
 QUEUED = Observation(phase=Phase.PENDING, reason="it waits in queue `gpus`", cause="queue")
 
 
-@dataclass(frozen=True)
-class Session:
-    """A session, as far as events need one."""
-
-    api: PrefectApi
-
-
 @pytest.fixture
 def prefect() -> Iterator[PrefectWire]:
     with serve() as wire:
@@ -51,7 +45,7 @@ def api(prefect: PrefectWire) -> Iterator[PrefectApi]:
 @pytest.fixture
 def waiting(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> WaitEvents:
     monkeypatch.setattr(wait_events, "LASTING_SECONDS", 0.0)
-    session: Any = Session(api)
+    session: Any = SimpleNamespace(api=api)
     return WaitEvents(RUN, session)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -147,9 +148,7 @@ def test_a_file_without_the_table_or_with_dependencies_alone_says_nothing(tmp_pa
     assert settings_of_project(tmp_path / "pyproject.toml") is None
     assert settings_of_project(written(tmp_path, "[project]\nname = 'kinetic'\n")) is None
     only = settings_of_project(written(tmp_path, '[tool.kinetic]\nextras = ["x"]\n'))
-    assert load_settings({}, only) == load_settings({}, None).__class__(
-        **{**vars(load_settings({}, None)), "project_file": only}
-    )
+    assert load_settings({}, only) == replace(load_settings({}, None), project_file=only)
 
 
 def test_the_nearest_file_with_the_table_counts_up_to_the_repository(
