@@ -206,6 +206,8 @@ def test_the_specifications_example_runs_on_a_tpu(
         pools.update("kinetic-gke", template)
     builds = loopback_cloud.builds.builds
     before = len(builds)
+    for group in (TPUS, SPOT):  # whose nodes other tests have had made
+        cluster.remove_nodes(group)
 
     pin = pin_of(read_base_inputs("tpu", MINOR).lock, "jax").partition(" ")[0]
     assert functions.train(2_000_000) == ("2.0 million", pin.removeprefix("jax=="), True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -59,12 +58,9 @@ def planned(project: Project) -> Any:
 
 
 @pytest.fixture
-def t4s(quick_cloud: QuickCloud) -> Iterator[NodeGroup]:
+def t4s(quick_cloud: QuickCloud) -> None:
+    """A node pool, which stays for the other tests."""
     quick_cloud.cluster.add_nodes(T4)
-    yield T4
-    for node in quick_cloud.cluster.list("nodes"):
-        if node["metadata"]["name"].startswith(T4.name):
-            quick_cloud.cluster.remove_node(node["metadata"]["name"])
 
 
 def test_a_plan_says_where_from_which_image_with_what_and_how_long_the_last_run_took(
@@ -126,9 +122,8 @@ def test_a_plan_says_that_the_bucket_is_missing_and_how_to_make_it(
     assert "gcloud storage buckets create gs://bucket-of-nobody" in obstacle
 
 
-def test_a_plan_refuses_and_warns_of_the_cluster_as_the_call_does(
-    planned: Any, quick_cloud: QuickCloud, t4s: NodeGroup
-) -> None:
+@pytest.mark.usefixtures("t4s")
+def test_a_plan_refuses_and_warns_of_the_cluster_as_the_call_does(planned: Any) -> None:
     tpu = planned.with_options(accelerator="tpu-v6e-8")
     (warning,) = [line for line in tpu.plan().warnings if "no node yet has tpu-v6e-8" in line]
     assert "t4s (nvidia-tesla-t4" in warning
@@ -145,7 +140,8 @@ def test_a_plan_refuses_and_warns_of_the_cluster_as_the_call_does(
         misspelt()
 
 
-def test_a_plan_says_what_is_free(planned: Any, t4s: NodeGroup) -> None:
+@pytest.mark.usefixtures("t4s")
+def test_a_plan_says_what_is_free(planned: Any) -> None:
     plan = planned.with_options(accelerator="t4x2", job_variables={"memory": "8Gi"}).plan()
     assert plan.rooms == ("t4s: 2 nodes, 4 of 4 chips free",)
     assert plan.asks_for["memory"] == "8Gi"

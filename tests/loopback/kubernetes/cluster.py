@@ -21,7 +21,7 @@ from loopback.kubernetes.jobs import JobController, delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
 from loopback.kubernetes.pod_security import PREFIX
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
-from loopback.kubernetes.scheduler import NodeGroup, Scheduler
+from loopback.kubernetes.scheduler import NODE_POOL_LABEL, NodeGroup, Scheduler
 from loopback.kubernetes.store import Object, Store
 
 Result = TypeVar("Result")
@@ -147,6 +147,12 @@ class LoopbackCluster:
                     self._kubelet.lose(pod)
 
         self._call(remove)
+
+    def remove_nodes(self, group: NodeGroup) -> None:
+        """Let all nodes of a node pool vanish."""
+        for node in self.list("nodes"):
+            if node["metadata"]["labels"].get(NODE_POOL_LABEL) == group.name:
+                self.remove_node(node["metadata"]["name"])
 
     def run_out_of_memory(self, pod: str, namespace: str = "default") -> None:
         """Kill a running pod for its use of memory."""
