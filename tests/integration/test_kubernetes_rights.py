@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from kubernetes_runs import WAIT_FOR_EVER, a_launcher, a_request, launch
+from kubernetes_runs import a_launcher, a_request, launch
 
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
@@ -20,6 +20,14 @@ from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTI
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service, has_headless_service
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
+
+HARD_TO_END = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(600)
+"""
+"""Its pod is still there when its Job is deleted, and has to be ended."""
 
 SLICE = parse_accelerator("tpu-v5p-2x2x2")
 
@@ -42,8 +50,9 @@ def do_everything(cluster: LoopbackCluster, launcher: KubernetesLauncher) -> Non
     launcher.start(request)
     assert run.end().phase is Phase.SUCCEEDED
     make_room_for_one(cluster, launcher)
-    live = launch(launcher, a_request(WAIT_FOR_EVER))
-    live.until(Phase.RUNNING)
+    live = launch(launcher, a_request(HARD_TO_END))
+    while b"up" not in live.output:
+        live.until(Phase.RUNNING)
     launcher.stop(live.run_id, 1)
     launcher.discard(run.run_id)
 

@@ -17,12 +17,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from databases import give_database
 from prefect_http import PREFECT
 from projects import make_project
 
 import kinetic
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
+from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.errors import (
     ConfigurationError,
     ObjectRefusedError,
@@ -270,6 +272,24 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
     }
 
 
+def test_a_call_s_steps_reach_its_server_after_one_at_another(
+    functions: ModuleType, api: PrefectApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions.same(1)
+    give_database(tmp_path)
+    other = BackgroundServer(tmp_path, os.environ)
+    try:
+        record = other.ensure()
+        for name, value in other.environment(record).items():
+            monkeypatch.setenv(name, value)
+        functions.same(1)
+        with connect(record.api_url) as there:
+            assert _steps_of(_newest(there), record.api_url)["launch-accelerator"] == "Completed"
+        assert record.api_url != api.url
+    finally:
+        other.stop()
+
+
 def _artifact_packages(api_url: str) -> set[str]:
     """Return the packages in the newest artifact that shows an environment."""
     wanted = {"artifacts": {"key": {"any_": ["environment"]}}, "sort": "CREATED_DESC", "limit": 1}
@@ -278,12 +298,11 @@ def _artifact_packages(api_url: str) -> set[str]:
 
 
 def _steps_of(run: RunRecord, api_url: str) -> dict[str, str]:
-    from prefect import get_client
     from prefect.client.schemas.filters import TaskRunFilter
     from prefect.client.schemas.sorting import TaskRunSort
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+    with connect(api_url) as api:
+        client = api.client
         wanted = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
         deadline = time.monotonic() + 30
         # Prefect records task runs from events, a moment after they happened.

@@ -55,6 +55,19 @@ NAMES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "prefect",
         lambda _: "logging.raiseExceptions" in source("prefect.logging.handlers"),
     ),
+    "prefect.events.worker.EventsWorker._instances": ("prefect", lambda kept: kept is not None),
+    "prefect.events.worker.EventsWorker._stop": (
+        "prefect",
+        lambda f: "self._remove_instance()" in inspect.getsource(f),
+    ),
+    "prefect.events.worker.EventsWorker._lifespan": (
+        "prefect",
+        lambda f: "self._client = self.client_type(" in inspect.getsource(f),
+    ),
+    "prefect.events.clients.PrefectEventsClient": (
+        "prefect",
+        lambda kind: "self._api_url = api_url" in inspect.getsource(kind),
+    ),
     "prefect._internal.concurrency.logger.name": (
         "prefect",
         lambda name: name == "prefect._internal.concurrency",

@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
 from kinetic_flows.clients.prefect.errors import translated
-from kinetic_flows.clients.prefect.internals import early_retries
+from kinetic_flows.clients.prefect.internals import early_retries, send_events_to
 from kinetic_flows.clients.prefect.labels import CLIENT_LOGGER
 from kinetic_flows.clients.prefect.records import (
     FINAL_STATES,
@@ -339,6 +339,7 @@ class PrefectConnection:
     def current(self) -> Iterator[PrefectApi]:
         """Make the API current for this thread; several threads may do so at a time."""
         settings, profile = self._settings, self._outer.profile
+        send_events_to(self._url)
         with sdk.context.SettingsContext(profile=profile, settings=settings):
             yield PrefectApi(self._client, self._url, sdk.settings.PREFECT_UI_URL.value())
 

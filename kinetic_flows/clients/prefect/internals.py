@@ -7,6 +7,7 @@ Everything of the kind stands here, so that one test can tell when a release tak
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from functools import lru_cache
 from importlib import import_module
@@ -53,6 +54,24 @@ def result_store_of(flow: Flow[..., Any]) -> ResultStore:
 
     found: Any = get_result_store()
     return cast("ResultStore", found.update_for_flow(flow, _sync=True))
+
+
+def send_events_to(api_url: str) -> None:
+    """Have no events of this process, and so no task runs, go to another server than this one.
+
+    Prefect keeps one sender for all the servers of its own kind: the server at which a process sent
+    its first event would get all that come later, and one that is gone would keep them (3.8.8).
+
+    Args:
+        api_url: The API that is current from now on.
+    """
+    worker: Any = sys.modules.get("prefect.events.worker")
+    for sender in list(worker.EventsWorker._instances.values()) if worker else ():
+        # Nobody knows yet where one sends that is just being started.
+        known = getattr(getattr(sender, "_client", None), "_api_url", api_url)
+        if isinstance(sender, worker.EventsWorker) and known != api_url:
+            # It sends what it has, and is not given anything more.
+            sender._stop()
 
 
 def early_retries() -> dict[str, Any]:
