@@ -204,8 +204,7 @@ def test_the_specifications_example_runs_on_a_tpu(
     pools = WorkPools(api.url)
     if not pools.create("kinetic-gke", WORK_POOL_TYPE, template):
         pools.update("kinetic-gke", template)
-    builds = loopback_cloud.builds.builds
-    before = len(builds)
+    before = len(loopback_cloud.builds.builds)
     for group in (TPUS, SPOT):  # whose nodes other tests have had made
         cluster.remove_nodes(group)
 
@@ -223,6 +222,7 @@ def test_the_specifications_example_runs_on_a_tpu(
     }
     assert container["resources"]["limits"] == {"google.com/tpu": 8}
     assert container["resources"]["requests"] == {"google.com/tpu": 8}
+    builds = loopback_cloud.builds.builds
     assert len(builds) - before <= 1, "the project's layer alone: the base is the user's own"
     image, _, digest = container["image"].partition("@")
     assert image == f"us-docker.pkg.dev/{PROJECT}/kn-{CLUSTER}/app"
