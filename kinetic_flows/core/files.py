@@ -22,8 +22,8 @@ PRIVATE_DIRECTORY = 0o700
 LOCK_LOOK_SECONDS = 0.01
 
 OWN_DIRECTORIES = frozenset(
-    {"bootstraps", "cache", "clients", "environments", "history", "images", "keys", "locks"}
-    | {"prefect", "runs", "scratch", "store", "trees", "uv", "wheels"}
+    {"bootstraps", "cache", "clients", "environments", "history", "images", "keys", "layers"}
+    | {"locks", "prefect", "runs", "scratch", "store", "trees", "uv", "wheels"}
 )
 """What this library makes in `KINETIC_HOME`."""
 

@@ -20,10 +20,17 @@ PUBLIC_HOSTS = frozenset({"files.pythonhosted.org", "pypi.org"})
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A wheel or source archive somewhere: its URL or path, and its SHA-256 if known."""
+    """A wheel or source archive somewhere.
+
+    Attributes:
+        location: Its URL or path.
+        hashes: Its digests, as `sha256:hex`, as far as they are known.
+        size_bytes: Its size; 0 when it is not known.
+    """
 
     location: str
     hashes: tuple[str, ...]
+    size_bytes: int = 0
 
     @property
     def filename(self) -> str:
@@ -159,4 +166,6 @@ def _vcs(item: PackageVcs) -> VcsSource:
 
 def _file(item: PackageWheel | PackageSdist | PackageArchive) -> RemoteFile:
     hashes = tuple(sorted(f"{name}:{value.lower()}" for name, value in item.hashes.items()))
-    return RemoteFile(location=item.url or item.path or "", hashes=hashes)
+    return RemoteFile(
+        location=item.url or item.path or "", hashes=hashes, size_bytes=item.size or 0
+    )

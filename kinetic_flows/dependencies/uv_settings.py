@@ -107,6 +107,11 @@ def uv_settings(project_root: Path, environ: Mapping[str, str]) -> UvSettings:
     )
 
 
+def without_deciding(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without those that decide what uv finds: how it finds it is left."""
+    return {name: value for name, value in environ.items() if name not in _DECIDING_VARIABLES}
+
+
 def _tables(project_root: Path, environ: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
     """Yield the project's table, then the person's, then the machine's, as uv merges them."""
     if environ.get("UV_CONFIG_FILE"):
