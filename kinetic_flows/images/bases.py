@@ -1,4 +1,4 @@
-"""Base images: what each is built from, and its identity before it has ever been built.
+"""Base images: what each is made from, and its identity before it has ever been made.
 
 The inputs come with this package, under `runner_image/`; `refresh_base_locks.py` there writes
 the locks.
@@ -22,6 +22,7 @@ from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import ImageError, suggest
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.images.layers.model import FORMAT_VERSION
 
 UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"
 """The image that bases start from (https://hub.docker.com/_/python); its Debian release is named
@@ -35,13 +36,18 @@ had wheels for it. The smoke test of every base holds the image to it."""
 PLATFORM = f"x86_64-manylinux_{GLIBC.replace('.', '_')}"
 """uv's name of the platform that images are for."""
 
-VARIABLES: Mapping[Category, str] = {
-    "cpu": f"JAX_PLATFORMS={JAX_PLATFORMS['cpu']}",
-    "gpu": f"JAX_PLATFORMS={JAX_PLATFORMS['gpu']} LD_LIBRARY_PATH={DRIVER_LIBRARIES} "
-    f"PATH=$PATH:{DRIVER_PROGRAMS}",
-    "tpu": f"JAX_PLATFORMS={JAX_PLATFORMS['tpu']} TF_CPP_MIN_LOG_LEVEL=2",
+_FOR_UV = {"PYTHONUNBUFFERED": "1", "UV_SYSTEM_PYTHON": "1", "UV_BREAK_SYSTEM_PACKAGES": "1"}
+VARIABLES: Mapping[Category, Mapping[str, str]] = {
+    "cpu": {**_FOR_UV, "JAX_PLATFORMS": JAX_PLATFORMS["cpu"]},
+    "gpu": {
+        **_FOR_UV,
+        "JAX_PLATFORMS": JAX_PLATFORMS["gpu"],
+        "LD_LIBRARY_PATH": DRIVER_LIBRARIES,
+        "PATH": f"$PATH:{DRIVER_PROGRAMS}",
+    },
+    "tpu": {**_FOR_UV, "JAX_PLATFORMS": JAX_PLATFORMS["tpu"], "TF_CPP_MIN_LOG_LEVEL": "2"},
 }
-"""Environment variables of each category's images, as Dockerfiles write them."""
+"""Environment variables of each category's images; `$PATH` is what the image had before."""
 
 _PINNED = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?:.*\\\n)*.*\n")
 _ONLY_FOR_JAX = frozenset({"ml-dtypes", "numpy", "opt-einsum", "scipy"})
@@ -49,13 +55,12 @@ _ONLY_FOR_JAX = frozenset({"ml-dtypes", "numpy", "opt-einsum", "scipy"})
 
 @dataclass(frozen=True, kw_only=True)
 class BaseInputs:
-    """Everything a base image is built from, but for the runner's bootstrap.
+    """Everything a base image is made from, but for the runner's bootstrap.
 
     Attributes:
         category: Kind of accelerator.
         python: Python minor version, such as `3.11`.
         lock: The locked packages with their hashes.
-        template: Text of the Dockerfile's template, the category's variables filled in.
         upstream: Reference of the image it starts from.
         is_shipped: Whether the lock comes with this package; else it was made for the Python.
         variant: Which of the category's bases it is.
@@ -64,7 +69,6 @@ class BaseInputs:
     category: Category
     python: str
     lock: str
-    template: str
     upstream: str
     is_shipped: bool = True
     variant: BaseVariant = "jax"
@@ -72,7 +76,9 @@ class BaseInputs:
     @property
     def identity(self) -> Sha256:
         """Digest of the inputs; the lock's comments do not count."""
-        return identity_of_base(lock=self.lock, template=self.template, upstream=self.upstream)
+        return identity_of_base(
+            lock=self.lock, variables=VARIABLES[self.category], upstream=self.upstream
+        )
 
 
 def read_base_inputs(category: Category, python: str, lock: str | None = None) -> BaseInputs:
@@ -91,7 +97,6 @@ def read_base_inputs(category: Category, python: str, lock: str | None = None) -
         category=category,
         python=python,
         lock=lock or _shipped_lock(category, python),
-        template=_read("base.Dockerfile.template").replace("{{variables}}", VARIABLES[category]),
         upstream=UPSTREAM.format(python=python),
         is_shipped=not lock,
     )
@@ -132,6 +137,11 @@ def without_framework(lock: str) -> str:
     )
 
 
+def read_base_template() -> str:
+    """Return the template of the Dockerfiles that bases are built from."""
+    return _read("base.Dockerfile.template")
+
+
 def read_project_template() -> str:
     """Return the template of project images, which is part of their identity."""
     return _read("project.Dockerfile.template")
@@ -151,7 +161,7 @@ def bootstrap_version() -> str:
 
 
 def read_smoke_test() -> str:
-    """Return the program that a base image must pass before it is published."""
+    """Return the program that a base from a Dockerfile must pass before it is published."""
     return _read("smoke_test.py")
 
 
@@ -171,17 +181,22 @@ def base_lock_name(category: Category, python: str) -> str:
     return f"{category}-py{python}.txt"
 
 
-def identity_of_base(*, lock: str, template: str, upstream: str) -> Sha256:
-    """Return the identity of a base image: the digest of what it is built from.
+def identity_of_base(*, lock: str, variables: Mapping[str, str], upstream: str) -> Sha256:
+    """Return the identity of a base image: the digest of what it is made from, and how.
 
     Args:
         lock: The base's lock; its comments do not count.
-        template: Text of its Dockerfile template.
+        variables: Environment variables that it sets.
         upstream: Reference of the image it starts from.
     """
     lines = [line for line in lock.splitlines() if line.strip()]
-    content = [line for line in lines if not line.lstrip().startswith("#")]
-    return sha256_hex(canonical_json({"lock": content, "template": template, "upstream": upstream}))
+    content = {
+        "lock": [line for line in lines if not line.lstrip().startswith("#")],
+        "layers": FORMAT_VERSION,
+        "variables": dict(variables),
+        "upstream": upstream,
+    }
+    return sha256_hex(canonical_json(content))
 
 
 def _resources() -> Traversable:

@@ -14,7 +14,7 @@ from kinetic_flows.core.accelerators.packages import accelerator_closure, pin_of
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.job import sha256_hex
-from kinetic_flows.images.bases import BaseInputs
+from kinetic_flows.images.bases import VARIABLES, BaseInputs, read_base_template
 from kinetic_flows.images.labels import (
     LABEL_BASE_IDENTITY,
     LABEL_BASE_NAME,
@@ -78,11 +78,12 @@ def base_context(inputs: BaseInputs, *, bootstrap: bytes, version: str) -> Build
         LABEL_BASE_NAME: inputs.upstream,
         **({} if inputs.variant == "jax" else {LABEL_VARIANT: inputs.variant}),
     }
-    values = {"upstream": inputs.upstream, "labels": _pairs(labels)}
+    variables = " ".join(f"{name}={value}" for name, value in VARIABLES[inputs.category].items())
+    values = {"upstream": inputs.upstream, "labels": _pairs(labels), "variables": variables}
     constraints = "".join(f"{pin}\n" for pin in accelerator_closure(inputs.lock))
     return BuildContext(
         files={
-            DOCKERFILE: render(inputs.template, values).encode(),
+            DOCKERFILE: render(read_base_template(), values).encode(),
             "lock.txt": inputs.lock.encode(),
             "uv.txt": pin_of(inputs.lock, "uv").encode(),
             "constraints.txt": constraints.encode(),

@@ -23,6 +23,11 @@ def controller_image(repository: str) -> str:
     return _image_in(repository, "controller")
 
 
+def layers_image(repository: str) -> str:
+    """Name of the image that keeps layers in a repository, without a tag."""
+    return _image_in(repository, "layers")
+
+
 def _image_in(repository: str, name: str) -> str:
     """Name an image in a repository.
 
