@@ -1,0 +1,321 @@
+"""Where the files of a wheel go in an image, as an installer decides it.
+
+See https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from configparser import Error as ConfigError
+from dataclasses import dataclass
+from email.errors import MessageError
+from hashlib import sha256
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from installer import install
+from installer.destinations import WheelDestination
+from installer.exceptions import InstallerError
+from installer.records import RecordEntry, parse_record_file
+from installer.sources import WheelSource
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from kinetic_flows.core.files import printable
+from kinetic_flows.core.wheel_file import WheelFile
+from kinetic_flows.images.layers.model import INTERPRETER, PREFIX, SCRIPTS, SITE_PACKAGES
+from kinetic_flows.images.layers.paths import collision, wrong_target
+from kinetic_flows.images.layers.wheel import Entry, Wheel
+
+INSTALLER = b"kinetic\n"
+
+_SHEBANG = b"#!python"
+_UNSIGNED = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s"})
+"""What stands in no RECORD, or there without a digest."""
+_OF_THE_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "direct_url.json"})
+"""What an installer says of an installation; no wheel can know it."""
+_OTHER_SITE_PACKAGES = re.compile(r"usr/local/lib/python(3\.\d+)/site-packages/(.+)")
+
+_SCRIPT = """\
+#!{interpreter}
+# -*- coding: utf-8 -*-
+import sys
+from {module} import {name}
+if __name__ == "__main__":
+    sys.exit({function}())
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaidFile:
+    """A file of an image that a wheel puts there.
+
+    Attributes:
+        path: Its path in the image, relative to the root.
+        executable: Whether it is a program.
+        source: What it is in the wheel; a file with other content has none.
+        content: Its content where it has no source.
+        digest: Digest of its content by the wheel's RECORD, such as `sha256=…`; empty for none.
+    """
+
+    path: str
+    executable: bool
+    source: Entry | None = None
+    content: bytes = b""
+    digest: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its content."""
+        return self.source.size_bytes if self.source else len(self.content)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a source of Python that may be imported."""
+        return self.path.startswith(f"{SITE_PACKAGES}/") and self.path.endswith(".py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a wheel becomes.
+
+    Attributes:
+        files: Its files, sorted by path.
+        info: Path of its metadata in the wheel (`NAME-VERSION.dist-info`).
+        record: Path of its RECORD in the image.
+    """
+
+    files: tuple[LaidFile, ...]
+    info: str
+    record: str
+
+
+class _Stream(BytesIO):
+    """What pypa's installer hands on: a file of the wheel, by its name."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
+        self.entry = entry
+
+
+class _Source(WheelSource):
+    """A wheel as pypa's installer wants it, whose content nobody reads yet."""
+
+    def __init__(self, wheel: Wheel, info: str) -> None:
+        name, _, version = info.removesuffix(".dist-info").rpartition("-")
+        super().__init__(name, version)
+        self._wheel = wheel
+        self._records = _records(wheel, f"{info}/RECORD")
+        self.digests = _digests(wheel, self._records)
+
+    @property
+    def dist_info_filenames(self) -> list[str]:
+        start = f"{self.dist_info_dir}/"
+        return [path.removeprefix(start) for path in self._wheel.entries if path.startswith(start)]
+
+    def read_dist_info(self, filename: str) -> str:
+        path = f"{self.dist_info_dir}/{filename}"
+        try:
+            return self._wheel.metadata(path).decode()
+        except UnicodeDecodeError:
+            self._wheel.refuse(f"{printable(path)} is not UTF-8", path)
+
+    def get_contents(self) -> Iterator[tuple[tuple[str, str, str], BinaryIO, bool]]:
+        own = {f"{self.dist_info_dir}/{name}" for name in _OF_THE_INSTALLER}
+        for path, entry in self._wheel.entries.items():
+            if path in own or "__pycache__" in path.split("/")[:-1]:
+                continue
+            yield self._records.get(path, (path, "", "")), _Stream(entry), entry.executable
+
+
+class _Destination(WheelDestination):
+    """Notes what pypa's installer would write."""
+
+    def __init__(
+        self, wheel: Wheel, name: str, python: str | None, digests: Mapping[str, str]
+    ) -> None:
+        self._wheel, self._name, self._python = wheel, name, python
+        self._digests = digests
+        self._generated: dict[str, LaidFile] = {}
+        self._files: list[LaidFile] = []
+        self.record = ""
+
+    @property
+    def files(self) -> list[LaidFile]:
+        """What it would write, but for RECORD."""
+        return [*self._files, *self._generated.values()]
+
+    def write_script(
+        self,
+        name: str,
+        module: str,
+        attr: str,
+        section: object,  # noqa: ARG002
+    ) -> RecordEntry:
+        text = _SCRIPT.format(
+            interpreter=INTERPRETER, module=module, name=attr.partition(".")[0], function=attr
+        )
+        # As other installers do it, the last one of a name is the one that is there.
+        target = self._target("scripts", name)
+        self._generated[name] = self._laid(target, content=text.encode(), executable=True)
+        return RecordEntry(name, None, None)
+
+    def write_file(
+        self, scheme: str, path: Any, stream: BinaryIO, is_executable: bool
+    ) -> RecordEntry:
+        target = self._target(scheme, path)
+        if not isinstance(stream, _Stream):
+            laid = self._laid(target, content=stream.read(), executable=False)
+        elif scheme == "scripts":
+            laid = self._script(target, stream.entry)
+        else:
+            laid = self._laid(target, source=stream.entry, executable=is_executable)
+        if scheme != "scripts" or path not in self._generated:
+            self._files.append(laid)
+        return RecordEntry(path, None, None)
+
+    def finalize_installation(
+        self,
+        scheme: str,
+        record_file_path: str,
+        records: Iterable[Any],  # noqa: ARG002
+    ) -> None:
+        self.record = self._target(scheme, record_file_path)
+
+    def _target(self, scheme: str, path: str) -> str:
+        if scheme in ("purelib", "platlib"):
+            return f"{SITE_PACKAGES}/{path}"
+        if scheme == "scripts":
+            if "/" in path:
+                self._wheel.refuse(f"{printable(path)} among its scripts is in a directory", path)
+            return f"{SCRIPTS}/{path}"
+        if scheme == "headers":
+            return f"{PREFIX}/include/python{self._python or 3}/{self._name}/{path}"
+        return self._data_target(f"{PREFIX}/{path}")
+
+    def _data_target(self, path: str) -> str:
+        """Place a data file; one for this Python's packages goes where they are for all."""
+        found = _OTHER_SITE_PACKAGES.fullmatch(path)
+        if found and found[1] == self._python:
+            return f"{SITE_PACKAGES}/{found[2]}"
+        return path
+
+    def _script(self, target: str, entry: Entry) -> LaidFile:
+        start = next((plain for _, plain in self._wheel.pieces(entry)), b"")
+        if not start.startswith(_SHEBANG):
+            return self._laid(target, source=entry, executable=True)
+        _, _, rest = self._wheel.metadata(entry.path).partition(b"\n")
+        return self._laid(target, content=f"#!{INTERPRETER}\n".encode() + rest, executable=True)
+
+    def _laid(
+        self, path: str, *, executable: bool, source: Entry | None = None, content: bytes = b""
+    ) -> LaidFile:
+        if wrong := wrong_target(path, self._python):
+            self._wheel.refuse(wrong, path)
+        digest = self._digests.get(source.path, "") if source else _digest(content)
+        return LaidFile(
+            path=path, executable=executable, source=source, content=content, digest=digest
+        )
+
+
+def lay_out(wheel: Wheel, file: WheelFile, python: str | None) -> Layout:
+    """Decide what a wheel becomes in an image.
+
+    Args:
+        wheel: The open wheel.
+        file: What it is said to be.
+        python: The Python minor version it is laid out for; None for any.
+
+    Raises:
+        WheelRefused: It is something else, its metadata is wrong, or its files cannot be together
+            in an image.
+    """
+    info = _info_directory(wheel, file)
+    source = _Source(wheel, info)
+    destination = _Destination(wheel, source.distribution, python, source.digests)
+    try:
+        install(source, destination, {"INSTALLER": INSTALLER})
+    except (InstallerError, ConfigError, MessageError, ValueError, AssertionError) as error:
+        said = " ".join(str(error).split()) or "entry_points.txt has a line that names no function"
+        wheel.refuse(f"its metadata is wrong: {said}")
+    record = destination.record
+    if clash := collision([*(laid.path for laid in destination.files), record]):
+        wheel.refuse(clash)
+    listing = LaidFile(path=record, executable=False, content=_record_of(destination.files, record))
+    files = sorted([*destination.files, listing], key=lambda laid: laid.path)
+    return Layout(files=tuple(files), info=info, record=record)
+
+
+def _record_of(files: Iterable[LaidFile], record: str) -> bytes:
+    """Return the RECORD of what was laid out, whose paths are relative to the packages."""
+    rows = [(posixpath.relpath(record, SITE_PACKAGES), "", "")]
+    for laid in files:
+        relative = posixpath.relpath(laid.path, SITE_PACKAGES)
+        rows.append((relative, laid.digest, str(laid.size_bytes)))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(sorted(rows))
+    return text.getvalue().encode()
+
+
+def _digest(content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(sha256(content).digest()).decode()
+    return f"sha256={digest.rstrip('=')}"
+
+
+def _info_directory(wheel: Wheel, file: WheelFile) -> str:
+    """Return the name of the directory with the metadata, which has to be of this wheel."""
+    try:
+        name, version, *_ = parse_wheel_filename(file.filename)
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        wheel.refuse(f"its name is none of a wheel ({error})")
+    if (name, version) != (canonicalize_name(file.name), Version(file.version)):
+        wheel.refuse(f"its name is not that of {file}", file.filename)
+    tops = {path.partition("/")[0] for path in wheel.entries}
+    found = sorted(top for top in tops if top.endswith(".dist-info"))
+    if len(found) != 1:
+        wheel.refuse(f"it has {len(found)} directories of metadata ({', '.join(found) or 'none'})")
+    said, _, number = found[0].removesuffix(".dist-info").rpartition("-")
+    if not _is_same(said, number, name, version):
+        wheel.refuse(f"its metadata is of another package: {printable(found[0])}", found[0])
+    return found[0]
+
+
+def _is_same(name: str, number: str, expected: str, version: Version) -> bool:
+    try:
+        return canonicalize_name(name) == expected and Version(number) == version
+    except InvalidVersion:
+        return False
+
+
+def _records(wheel: Wheel, path: str) -> dict[str, tuple[str, str, str]]:
+    try:
+        text = wheel.metadata(path).decode()
+        return {row[0]: row for row in parse_record_file(io.StringIO(text, newline=""))}
+    except (InstallerError, ValueError, csv.Error) as error:
+        wheel.refuse(f"its RECORD cannot be read: {error}", path)
+
+
+def _digests(wheel: Wheel, records: Mapping[str, tuple[str, str, str]]) -> dict[str, str]:
+    """Return the digests that RECORD has, which has to name what is in the wheel, and no more.
+
+    An empty one, as some small build backends write it, says nothing, and is taken by installers.
+    """
+    for path in wheel.entries:
+        if records and path not in records and path.rpartition("/")[2] not in _UNSIGNED:
+            wheel.refuse(f"{printable(path)} is not in its RECORD", path)
+    found = {}
+    for path, digest, size in records.values():
+        entry = wheel.entries.get(path)
+        if entry is None:
+            if path.endswith(("/", ".pyc")):
+                continue
+            wheel.refuse(f"{printable(path)} of its RECORD is not in it", path)
+        if size and size != str(entry.size_bytes):
+            wheel.refuse(f"{printable(path)} has not the size of its RECORD", path)
+        found[path] = digest
+    return found

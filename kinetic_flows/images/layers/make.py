@@ -1,0 +1,197 @@
+"""Making layers: of a wheel, of the bytecode of several, of several wheels, of plain files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetic_flows.core.wheel_file import WheelFile
+from kinetic_flows.images.layers.archive import LayerWriter
+from kinetic_flows.images.layers.bytecode import Bytecode, Compiler
+from kinetic_flows.images.layers.layout import LaidFile
+from kinetic_flows.images.layers.model import LayerBlob, MadeLayer, WheelFacts
+from kinetic_flows.images.layers.opened import OpenWheel, open_wheel
+from kinetic_flows.images.layers.refused import WheelRefused
+
+__all__ = [
+    "WheelRefused",
+    "make_bytecode_layer",
+    "make_files_layer",
+    "make_merged_layer",
+    "make_wheel_layer",
+]
+
+Wheels = Sequence[tuple[WheelFile, Path]]
+
+
+def make_wheel_layer(
+    wheel: Path, target: Path, *, file: WheelFile, python: str | None, compiler: Compiler
+) -> MadeLayer:
+    """Make the layer of one wheel.
+
+    Args:
+        wheel: The wheel's file, whatever its name.
+        target: File that gets the layer's compressed bytes; it is there once it is complete.
+        file: What the wheel is said to be.
+        python: Python minor version whose bytecode is added; None for a layer without bytecode,
+            of a wheel that any Python takes.
+        compiler: What compiles for that version.
+
+    Raises:
+        WheelRefused: The wheel is damaged, is something else, or would write where it must not.
+        ImageError: There is no interpreter to compile with.
+    """
+    with LayerWriter(target) as writer:
+        layer = _Layer(writer=writer, bytecode=Bytecode(compiler) if python else None)
+        with open_wheel(wheel, file, python) as opened:
+            facts = layer.add(opened)
+        return MadeLayer(blob=layer.close(), path=target, facts=(facts,))
+
+
+def make_bytecode_layer(
+    wheels: Wheels, target: Path, *, python: str, compiler: Compiler
+) -> MadeLayer:
+    """Make one layer with the bytecode of several wheels that any Python takes.
+
+    Args:
+        wheels: The wheels with their files; of two with one path, the one whose name comes last
+            has it.
+        target: As for `make_wheel_layer`.
+        python: Python minor version.
+        compiler: What compiles for that version.
+
+    Raises:
+        WheelRefused: As `make_wheel_layer`.
+        ImageError: As `make_wheel_layer`.
+    """
+    layout = _Layout.of(wheels, python)
+    with LayerWriter(target) as writer:
+        layer = _Layer(writer=writer, bytecode=Bytecode(compiler))
+        for file, path in layout.wheels:
+            with open_wheel(path, file, python) as opened:
+                layer.compile(opened, layout.owned_by(file))
+        return MadeLayer(blob=layer.close(), path=target)
+
+
+def make_merged_layer(
+    wheels: Wheels, target: Path, *, python: str, compiler: Compiler
+) -> MadeLayer:
+    """Make one layer of several wheels with their bytecode; as `make_bytecode_layer`."""
+    layout = _Layout.of(wheels, python)
+    facts = []
+    with LayerWriter(target) as writer:
+        layer = _Layer(writer=writer, bytecode=Bytecode(compiler))
+        for file, path in layout.wheels:
+            with open_wheel(path, file, python) as opened:
+                facts.append(layer.add(opened, layout.owned_by(file)))
+        return MadeLayer(blob=layer.close(), path=target, facts=tuple(facts))
+
+
+def make_files_layer(
+    files: Mapping[str, bytes], target: Path, *, links: Mapping[str, str] | None = None
+) -> MadeLayer:
+    """Make a layer of plain files and symbolic links.
+
+    Args:
+        files: Contents by absolute path.
+        target: As for `make_wheel_layer`.
+        links: What each symbolic link says, by its absolute path; None for no links.
+    """
+    links = links or {}
+    with LayerWriter(target) as writer:
+        for path in sorted({**files, **links}):
+            if path in links:
+                writer.add_link(path.lstrip("/"), links[path])
+            else:
+                writer.add_file(path.lstrip("/"), files[path])
+        return MadeLayer(blob=writer.close(), path=target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Several wheels in one layer.
+
+    Attributes:
+        wheels: The wheels with their files, in the order in which they would be layers.
+        owners: Digest of the wheel whose file it is, by path: the last one that has it.
+    """
+
+    wheels: Wheels
+    owners: Mapping[str, str]
+
+    @classmethod
+    def of(cls, wheels: Wheels, python: str | None) -> _Layout:
+        """Find out which wheel has which path."""
+        ordered = sorted(wheels, key=lambda pair: (pair[0].name, pair[0].sha256))
+        owners: dict[str, str] = {}
+        for file, path in ordered:
+            with open_wheel(path, file, python) as opened:
+                owners.update(dict.fromkeys((laid.path for laid in opened.files), file.sha256))
+        return cls(wheels=ordered, owners=owners)
+
+    def owned_by(self, file: WheelFile) -> Callable[[str], bool]:
+        """Return what tells whether a path is a wheel's."""
+        return lambda path: self.owners[path] == file.sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """A layer that wheels are written to.
+
+    Attributes:
+        writer: What writes it.
+        bytecode: What compiles the sources that are written; None for no bytecode.
+    """
+
+    writer: LayerWriter
+    bytecode: Bytecode | None
+
+    def add(self, opened: OpenWheel, has: Callable[[str], bool] = lambda _: True) -> WheelFacts:
+        """Write the files of a wheel that are its own; return what is known of it."""
+        for laid in opened.files:
+            if not has(laid.path):
+                opened.read(laid)
+                continue
+            pieces = opened.pieces(laid)
+            if not laid.is_module or self.bytecode is None:
+                self._write(laid, pieces)
+                continue
+            source: list[bytes] = []
+            self._write(laid, _kept(pieces, source))
+            self.bytecode.add(laid.path, b"".join(source))
+        return opened.facts()
+
+    def _write(self, laid: LaidFile, pieces: Iterable[tuple[bytes, bytes]]) -> None:
+        if laid.source and laid.source.deflated:
+            self.writer.add_deflated(
+                laid.path, laid.source.size_bytes, pieces, executable=laid.executable
+            )
+        else:
+            self.writer.add_stream(
+                laid.path,
+                laid.size_bytes,
+                (plain for _, plain in pieces),
+                executable=laid.executable,
+            )
+
+    def compile(self, opened: OpenWheel, has: Callable[[str], bool]) -> None:
+        """Have the sources of a wheel compiled that are its own."""
+        for laid in opened.files:
+            if laid.is_module and self.bytecode and has(laid.path):
+                self.bytecode.add(laid.path, opened.read(laid))
+
+    def close(self) -> LayerBlob:
+        """Write the bytecode, and the end."""
+        for path, data in self.bytecode.finish() if self.bytecode else ():
+            self.writer.add_file(path, data)
+        return self.writer.close()
+
+
+def _kept(
+    pieces: Iterable[tuple[bytes, bytes]], kept: list[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Pass the pieces of a file on, and keep its content."""
+    for raw, plain in pieces:
+        kept.append(plain)
+        yield raw, plain
