@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
+from kinetic_flows.clients.registry.connections import RegistryLimits
 from kinetic_flows.clients.registry.credentials import DockerConfig, GoogleRegistryCredentials
-from kinetic_flows.clients.registry.http import RegistryLimits
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_registry import ResolvedImage

@@ -11,7 +11,6 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 from loopback.proxy import forward_to
+from loopback.registry_manners import Manners, refusal
 from loopback.storage import free_port
 from loopback.tools import find_tool
 from loopback.wire import Request, Response, WireServer, wait_until
@@ -31,7 +31,7 @@ log: {{level: warn, accesslog: {{disabled: true}}}}
 storage:
   cache: {{blobdescriptor: inmemory}}
   filesystem: {{rootdirectory: {directory}}}
-  delete: {{enabled: true}}
+  delete: {{enabled: {deletes}}}
 http:
   addr: 127.0.0.1:{port}
   relativeurls: true
@@ -43,10 +43,12 @@ class DockerRegistry:
 
     Args:
         directory: Where it keeps its images and its configuration.
+        deletes: Whether it deletes what it is asked to.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, deletes: bool = True) -> None:
         self.directory = directory
+        self._deletes = deletes
         self.data = directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -56,7 +58,9 @@ class DockerRegistry:
     def start(self) -> DockerRegistry:
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "config.yml"
-        config.write_text(_CONFIG.format(directory=self.data, port=self.port))
+        deletes = str(self._deletes).lower()
+        text = _CONFIG.format(directory=self.data, port=self.port, deletes=deletes)
+        config.write_text(text)
         with (self.directory / "registry.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [find_tool("docker-registry"), "serve", str(config)],
@@ -92,6 +96,7 @@ class RegistryFront:
         read_only: Accounts that may not push.
         members: Organisations that accounts may push to, beside their own namespaces.
         token_life_seconds: How long tokens are good for.
+        manners: How the registry behind it takes what it is given.
         server: Where requests can be seen and answers spoiled.
 
     Args:
@@ -107,7 +112,8 @@ class RegistryFront:
         self.members: dict[str, set[str]] = {}
         self.token_life_seconds = 300.0
         self._flavour = flavour
-        self._forward = forward_to(upstream)
+        self.manners = Manners(forward_to(upstream), googles=flavour == "artifact-registry")
+        self._forward = self.manners.answer
         self._tokens: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self.server = WireServer(self._answer)
@@ -143,12 +149,12 @@ class RegistryFront:
         if self._flavour == "docker-hub":
             return self._about_hub(request, repository, account, reads=reads)
         if repository not in self.repositories:
-            return _error(404, "NAME_UNKNOWN", f'Repository "{repository}" not found')
+            return refusal(404, "NAME_UNKNOWN", f'Repository "{repository}" not found')
         if not account and (repository in self.private or not reads):
-            return _error(403, "DENIED", "Permission denied")
+            return refusal(403, "DENIED", "Permission denied")
         if not reads and account in self.read_only:
             needed = '"artifactregistry.repositories.uploadArtifacts"'
-            return _error(403, "DENIED", f"Permission {needed} denied on resource {repository}")
+            return refusal(403, "DENIED", f"Permission {needed} denied on resource {repository}")
         return _name_known(self._forward(request))
 
     def _about_hub(
@@ -173,7 +179,7 @@ class RegistryFront:
     def _give_token(self, request: Request) -> Response:
         account = self._check_login(request.headers.get("Authorization", ""))
         if account is None:
-            return _error(401, "UNAUTHORIZED", "incorrect username or password")
+            return refusal(401, "UNAUTHORIZED", "incorrect username or password")
         text = uuid4().hex
         with self._lock:
             self._tokens[text] = (time.monotonic() + self.token_life_seconds, account)
@@ -202,16 +208,7 @@ class RegistryFront:
         header = f'Bearer realm="{self.url}/token",service="{self.host}"{scope}'
         if why == "insufficient_scope":
             header += ',error="insufficient_scope"'
-        return _error(401, "UNAUTHORIZED", why, {"WWW-Authenticate": header})
-
-
-def _error(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
-    return Response(
-        status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=body
-    )
+        return refusal(401, "UNAUTHORIZED", why, {"WWW-Authenticate": header})
 
 
 def _name_known(response: Response) -> Response:

@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-Kind = Literal["status", "reset", "truncate", "drip", "stall", "alter"]
+Kind = Literal["status", "reset", "truncate", "drip", "stall", "alter", "cut"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,14 @@ class Fault:
         kind: `status`: answer with it instead of handling the request. `reset`: close the
             connection with a TCP reset after handling it, before answering. `truncate`: send
             half of the body and close. `drip`: send the body a byte at a time. `stall`: handle
-            it, send nothing, hold the connection. `alter`: send one other byte in the body.
+            it, send nothing, hold the connection. `alter`: send one other byte in the body. `cut`:
+            handle the first half of what is sent, and close with a TCP reset before the rest.
         times: How many requests to spoil; each uses one up.
         method: Only requests of this method; empty for any.
         path: Only requests whose path holds this text; empty for any.
         status: The status of a `status` fault.
         headers: The headers of a `status` fault.
+        body: The body of a `status` fault.
         pause_seconds: Between the bytes of a `drip`, or the length of a `stall`.
     """
 
@@ -77,6 +79,7 @@ class Fault:
     path: str = ""
     status: int = 503
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
     pause_seconds: float = 0.05
 
     def fits(self, request: Request) -> bool:
@@ -157,10 +160,17 @@ class _Connection(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        request = self._read_request()
+        request = self._read_head()
         fault = self.owner.fault_for(request)
+        if fault and fault.kind == "cut":
+            half = int(self.headers.get("Content-Length") or 0) // 2
+            self.owner.handler(replace(request, body=self.rfile.read(half)))
+            self._reset()
+            return
+        request = replace(request, body=self._read_body())
         if fault and fault.kind == "status":
-            self._send(request, Response(status=fault.status, headers=fault.headers, body=b"{}"))
+            answer = Response(status=fault.status, headers=fault.headers, body=fault.body)
+            self._send(request, answer)
             return
         response = self.owner.handler(request)
         if fault is None:
@@ -175,7 +185,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
-    def _read_request(self) -> Request:
+    def _read_head(self) -> Request:
         parts = urlsplit(self.path)
         return Request(
             method=self.command,
@@ -183,7 +193,7 @@ class _Connection(BaseHTTPRequestHandler):
             target=self.path,
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
             headers=self.headers,
-            body=self._read_body(),
+            body=b"",
         )
 
     def _read_body(self) -> bytes:

@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kinetic_flows.clients.google.secret_manager import SecretManager
+from kinetic_flows.clients.registry.connections import RegistryLimits, RegistryUnreachable
 from kinetic_flows.clients.registry.credentials import FirstFound, RegistryCredentials
-from kinetic_flows.clients.registry.http import (
-    RegistryLimits,
-    RegistryTransport,
-    RegistryUnreachable,
-)
+from kinetic_flows.clients.registry.http import RegistryTransport
 from kinetic_flows.core.errors import RegistryAccessError, SecretError
 from kinetic_flows.core.image_reference import DOCKER_HUB
 from kinetic_flows.platforms.gke.builds.build import RegistryLogin
