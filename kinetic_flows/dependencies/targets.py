@@ -20,6 +20,7 @@ from kinetic_flows.core.accelerators.runtime import RuntimeRequirement, moved_co
 from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.job import canonical_json, sha256_hex
 from kinetic_flows.images.bases import PLATFORM
+from kinetic_flows.images.markers import image_markers
 
 ACCELERATOR_PACKAGES = frozenset({"jax", "jaxlib", "libtpu", "libtpu-nightly"})
 """Packages whose version the base decides."""
@@ -84,19 +85,7 @@ class Target:
         """Return the values that requirement markers have in the environment."""
         if self.interpreter is not None:
             return {key: str(value) for key, value in default_environment().items()}
-        return {
-            "implementation_name": "cpython",
-            "implementation_version": f"{self.python}.0",
-            "os_name": "posix",
-            "platform_machine": "x86_64",
-            "platform_python_implementation": "CPython",
-            "platform_release": "",
-            "platform_system": "Linux",
-            "platform_version": "",
-            "python_full_version": f"{self.python}.0",
-            "python_version": self.python,
-            "sys_platform": "linux",
-        }
+        return image_markers(self.python)
 
 
 def local_target(category: Category = "cpu") -> Target:
