@@ -25,6 +25,7 @@ class Manners:
     Attributes:
         refuses_mounts: Whether it opens an upload where a blob is to be mounted.
         takes_chunks: Whether it takes a blob in several requests.
+        resumes: Whether it says where an upload is after a drop, which docker-registry cannot.
         forgets: How many of the next requests find their upload forgotten.
         spoils: Rewrites manifests before they are kept; None to keep them as they are.
         after_push: What happens when a manifest has been pushed, before that is answered.
@@ -42,6 +43,7 @@ class Manners:
     def __init__(self, upstream: Handler, *, googles: bool) -> None:
         self.refuses_mounts = False
         self.takes_chunks = True
+        self.resumes = False
         self.forgets = 0
         self.spoils: Callable[[bytes], bytes] | None = None
         self.after_push: Callable[[], None] = lambda: None
@@ -52,6 +54,7 @@ class Manners:
         self.pushed_at: dict[tuple[str, str], float] = {}
         self._googles = googles
         self._upstream = upstream
+        self._taken: dict[str, bytes] = {}
         self._untagged: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -75,6 +78,8 @@ class Manners:
             return refusal(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
         if request.method == "PATCH" and not self.takes_chunks:
             return refusal(405, "UNSUPPORTED", "The operation is unsupported.")
+        if self.resumes:
+            return self._go_on(request)
         if self.redirects and self.uploads_at is not None and request.method in ("PATCH", "PUT"):
             return Response(status=307, headers={"Location": self.uploads_at.url + request.target})
         return self._upstream(request)
@@ -89,6 +94,22 @@ class Manners:
                 response, headers={**response.headers, "Location": self.uploads_at.url + path}
             )
         return response
+
+    def _go_on(self, request: Request) -> Response:
+        """Keep what comes of an upload until all of it has come."""
+        if request.method == "PUT" and len(request.body) == int(request.headers["Content-Length"]):
+            return self._upstream(
+                replace(request, body=self._taken.pop(request.path, b"") + request.body)
+            )
+        with self._lock:
+            taken = self._taken.get(request.path, b"")
+            first = request.headers.get("Content-Range", "").partition("-")[0]
+            if request.method == "PATCH" and first != str(len(taken)):
+                return Response(status=416)
+            taken = self._taken[request.path] = taken + request.body
+        status = 202 if request.method == "PATCH" else 204
+        end = max(len(taken) - 1, 0)
+        return Response(status=status, headers={"Location": request.target, "Range": f"0-{end}"})
 
     def _forget(self) -> bool:
         with self._lock:

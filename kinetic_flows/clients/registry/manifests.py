@@ -28,6 +28,7 @@ from kinetic_flows.clients.registry.errors import (
 )
 from kinetic_flows.clients.registry.http import RegistryRequest, RegistryTransport
 from kinetic_flows.clients.registry.uploads import PUSH
+from kinetic_flows.clients.retry import Transient
 from kinetic_flows.core.image_reference import DOCKER_HUB, ImageReference, is_googles
 
 CLEANUP_POLICIES = "https://cloud.google.com/artifact-registry/docs/repositories/cleanup-policy"
@@ -118,29 +119,32 @@ def put_manifest(
 def _read_back(
     transport: RegistryTransport, image: ImageReference, content: bytes, digest: str
 ) -> None:
-    """Read a manifest that was written.
+    """Read a manifest that was written, by its tag and, where that has another, by its digest.
+
+    Somebody else may have given the tag to another image a moment later.
 
     Raises:
-        ManifestChangedError: It is another one.
-        Transient: It is not there yet.
+        Transient: It is not there, or another one is, which a registry may say for a moment.
     """
-    for version in dict.fromkeys((image.version, digest)):
-        request = RegistryRequest(
-            method="GET",
-            image=image,
-            path=f"manifests/{version}",
-            headers={"Accept": ", ".join(ALL_TYPES)},
-            actions=PUSH,
+    answer = _read_once(transport, image, image.version)
+    if answer.body == content:
+        return
+    if answer.status == 404:
+        raise transport.connections.transient("it does not have the manifest that it was given")
+    if image.version == digest or _read_once(transport, image, digest).body != content:
+        raise Transient(_changed(image, digest, digest_of(answer.body)))
+
+
+def _read_once(transport: RegistryTransport, image: ImageReference, version: str) -> Answer:
+    accept = {"Accept": ", ".join(ALL_TYPES)}
+    answer = transport.send_once(
+        RegistryRequest(
+            method="GET", image=image, path=f"manifests/{version}", headers=accept, actions=PUSH
         )
-        answer = transport.send_once(request)
-        if answer.status == 404:
-            raise transport.connections.transient("it does not have the manifest that it was given")
+    )
+    if answer.status != 404:
         raise_unless_ok(image, answer)
-        if answer.body == content:
-            return
-        # Somebody else may have given the tag to another image a moment later: then ours is still
-        # there by its digest.
-    raise _changed(image, digest, digest_of(answer.body))
+    return answer
 
 
 def _raise_manifest_refused(image: ImageReference, answer: Answer, content: bytes) -> None:

@@ -8,6 +8,7 @@ Registry takes a blob in one request only
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from urllib.parse import urlencode, urljoin
 from kinetic_flows.clients.registry.connections import Answer
 from kinetic_flows.clients.registry.errors import error_codes, write_refused
 from kinetic_flows.clients.registry.http import RegistryRequest, RegistryTransport
+from kinetic_flows.clients.retry import Transient
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_reference import ImageReference, is_googles
+from kinetic_flows.core.interruption import LOOK_SECONDS, pause
 
 PUSH = "pull,push"
 """What a token has to allow for whoever sends something."""
@@ -26,7 +29,8 @@ PUSH = "pull,push"
 PIECE_BYTES = 256 << 10
 """How much is read and written at a time."""
 
-BLOB_UPLOAD_UNKNOWN = "BLOB_UPLOAD_UNKNOWN"
+MOST_AT_A_TIME = 8
+"""Uploads of one client at a time: further ones would only wait for the others' connections."""
 
 _RANGE = re.compile(r"^(?:bytes=)?0-(\d+)$")
 
@@ -64,6 +68,7 @@ class Uploads:
     def __init__(self, transport: RegistryTransport) -> None:
         self.transport = transport
         self._takes_no_chunks: set[str] = set()
+        self._turns = threading.Semaphore(MOST_AT_A_TIME)
 
     def send(self, blob: Blob, *, location: str | None = None) -> None:
         """Send a blob.
@@ -76,7 +81,12 @@ class Uploads:
             ImageError: The registry refuses it, or its content is not what its digest says.
             RegistryUnreachable: The registry does not answer any more.
         """
-        _Upload(self, blob, location).run()
+        while not self._turns.acquire(timeout=LOOK_SECONDS):
+            pause(0)
+        try:
+            _Upload(self, blob, location).run()
+        finally:
+            self._turns.release()
 
     def takes_chunks(self, registry: str) -> bool:
         """Whether a registry takes a blob in several requests, as far as is known."""
@@ -145,22 +155,14 @@ class _Upload:
         Raises:
             ImageError: The registry opens none, or forgets every one.
         """
-        self._begun += 1
-        self._offset, self._is_certain = 0, True
-        self._tell(0)
-        if self._begun > self._transport.limits.tries:
-            raise ImageError(
-                f"the registry {self._registry} forgot the upload of {self._blob.digest} "
-                f"{self._begun - 1} times",
-                value=str(self._blob.image),
-                hint="several registries without common state behind one address do this; run "
-                "again later, or ask who runs it",
-            )
+        if self._begun == self._transport.limits.tries:
+            raise self._never_ended()
         request = self._request("POST", "blobs/uploads/")
         answer = self._transport.send_once(request)
         if answer.status != 202 or "location" not in answer.headers:
             raise write_refused(self._blob.image, answer, "take uploads to")
         self._location = location_of(self._transport, request, answer)
+        self._begun += 1
 
     def _send_chunk(self, size_bytes: int) -> None:
         last = self._offset + size_bytes - 1
@@ -228,7 +230,7 @@ class _Upload:
         """
         if answer.status == 404 and "NAME_UNKNOWN" not in error_codes(answer):
             self._start_over()
-            raise self._transport.connections.transient("it forgot the upload")
+            raise Transient(self._never_ended())
         if answer.status == 416:
             self._is_certain = False
             raise self._transport.connections.transient("it is at another place of the upload")
@@ -302,6 +304,15 @@ class _Upload:
         if position != self._told:
             self._blob.on_sent(position - self._told)
             self._told = position
+
+    def _never_ended(self) -> ImageError:
+        return ImageError(
+            f"the upload of {self._blob.digest} to {self._registry} began {self._begun} times and "
+            "never came to its end",
+            value=str(self._blob.image),
+            hint="the connection breaks off, or the registry forgets its uploads, as several "
+            "without common state behind one address do; run again later",
+        )
 
     def _other_content(self, problem: str) -> ImageError:
         return ImageError(
