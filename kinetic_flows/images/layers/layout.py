@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from installer import install
 from installer.destinations import WheelDestination
 from installer.exceptions import InstallerError
-from installer.records import RecordEntry, parse_record_file
+from installer.records import RecordEntry
 from installer.sources import WheelSource
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -39,6 +39,8 @@ _UNSIGNED = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s"})
 """What stands in no RECORD, or there without a digest."""
 _OF_THE_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "direct_url.json"})
 """What an installer says of an installation; no wheel can know it."""
+_WRAPPER = re.compile(r"(?:\.exe|-script\.pyw?|\.pya)$", re.IGNORECASE)
+"""What build tools of old put behind the name of a console script that they wrote themselves."""
 _OTHER_SITE_PACKAGES = re.compile(r"usr/local/lib/python(3\.\d+)/site-packages/(.+)")
 
 _SCRIPT = """\
@@ -110,8 +112,7 @@ class _Source(WheelSource):
         name, _, version = info.removesuffix(".dist-info").rpartition("-")
         super().__init__(name, version)
         self._wheel = wheel
-        self._records = _records(wheel, f"{info}/RECORD")
-        self.digests = _digests(wheel, self._records)
+        self.digests = _digests(wheel, _records(wheel, f"{info}/RECORD"))
 
     @property
     def dist_info_filenames(self) -> list[str]:
@@ -119,18 +120,14 @@ class _Source(WheelSource):
         return [path.removeprefix(start) for path in self._wheel.entries if path.startswith(start)]
 
     def read_dist_info(self, filename: str) -> str:
-        path = f"{self.dist_info_dir}/{filename}"
-        try:
-            return self._wheel.metadata(path).decode()
-        except UnicodeDecodeError:
-            self._wheel.refuse(f"{printable(path)} is not UTF-8", path)
+        return _text(self._wheel, f"{self.dist_info_dir}/{filename}")
 
     def get_contents(self) -> Iterator[tuple[tuple[str, str, str], BinaryIO, bool]]:
         own = {f"{self.dist_info_dir}/{name}" for name in _OF_THE_INSTALLER}
         for path, entry in self._wheel.entries.items():
             if path in own or "__pycache__" in path.split("/")[:-1]:
                 continue
-            yield self._records.get(path, (path, "", "")), _Stream(entry), entry.executable
+            yield (path, "", ""), _Stream(entry), entry.executable
 
 
 class _Destination(WheelDestination):
@@ -175,7 +172,7 @@ class _Destination(WheelDestination):
             laid = self._script(target, stream.entry)
         else:
             laid = self._laid(target, source=stream.entry, executable=is_executable)
-        if scheme != "scripts" or path not in self._generated:
+        if scheme != "scripts" or _WRAPPER.sub("", path) not in self._generated:
             self._files.append(laid)
         return RecordEntry(path, None, None)
 
@@ -292,15 +289,26 @@ def _is_same(name: str, number: str, expected: str, version: Version) -> bool:
         return False
 
 
-def _records(wheel: Wheel, path: str) -> dict[str, tuple[str, str, str]]:
+def _records(wheel: Wheel, path: str) -> dict[str, tuple[str, str]]:
+    """Return the digest and the size that RECORD has of each file, as it has them."""
     try:
-        text = wheel.metadata(path).decode()
-        return {row[0]: row for row in parse_record_file(io.StringIO(text, newline=""))}
-    except (InstallerError, ValueError, csv.Error) as error:
+        rows = [row for row in csv.reader(io.StringIO(_text(wheel, path), newline="")) if row]
+    except csv.Error as error:
         wheel.refuse(f"its RECORD cannot be read: {error}", path)
+    for row in rows:
+        if len(row) != 3:
+            wheel.refuse(f"its RECORD has a line of {len(row)} columns: {printable(row[0])}", path)
+    return {name: (digest, size) for name, digest, size in rows}
 
 
-def _digests(wheel: Wheel, records: Mapping[str, tuple[str, str, str]]) -> dict[str, str]:
+def _text(wheel: Wheel, path: str) -> str:
+    try:
+        return wheel.metadata(path).decode()
+    except UnicodeDecodeError:
+        wheel.refuse(f"{printable(path)} is not UTF-8", path)
+
+
+def _digests(wheel: Wheel, records: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Return the digests that RECORD has, which has to name what is in the wheel, and no more.
 
     An empty one, as some small build backends write it, says nothing, and is taken by installers.
@@ -309,7 +317,7 @@ def _digests(wheel: Wheel, records: Mapping[str, tuple[str, str, str]]) -> dict[
         if records and path not in records and path.rpartition("/")[2] not in _UNSIGNED:
             wheel.refuse(f"{printable(path)} is not in its RECORD", path)
     found = {}
-    for path, digest, size in records.values():
+    for path, (digest, size) in records.items():
         entry = wheel.entries.get(path)
         if entry is None:
             if path.endswith(("/", ".pyc")):

@@ -36,7 +36,6 @@ INFLATED_BYTES = 4 << 20
 
 _LOCAL = struct.Struct("<4x2x2H4x3L2H")
 _LOCAL_MARK = b"PK\x03\x04"
-_UNIX = 3
 _ENCRYPTED, _EFFORT, _SIZES_FOLLOW, _UTF8 = 0x1, 0x6, 0x8, 0x800
 _KNOWN_FLAGS = _EFFORT | _SIZES_FOLLOW | _UTF8
 """Flags of a plain entry, of which one tells how hard the compressor tried."""
@@ -140,7 +139,7 @@ class Wheel:
         if not path.isascii() and not info.flag_bits & _UTF8:
             self.refuse(f"the name {shown} is not marked as UTF-8", path)
         kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG):
+        if kind not in (0, stat.S_IFREG) and not (info.is_dir() and kind == stat.S_IFDIR):
             self.refuse(f"{shown} is {_kind_in_words(kind)}", path)
         if info.flag_bits & _ENCRYPTED:
             self.refuse(f"{shown} is encrypted", path)
@@ -155,6 +154,8 @@ class Wheel:
     def _data_begin(self, info: zipfile.ZipInfo, position: int) -> int:
         """Return where an entry's data begins; what stands before it has to say the same."""
         shown = printable(info.filename)
+        if info.header_offset < 0:
+            self.refuse(f"its beginning is missing, with {shown}", info.filename)
         if info.header_offset < position:
             self.refuse(f"{shown} overlaps with another file", info.filename)
         if position == 0 and info.header_offset:
@@ -251,13 +252,11 @@ class Wheel:
 
 
 def _entry(info: zipfile.ZipInfo, begin: int) -> Entry:
-    # Only systems like Unix say rights there; installers look at them nowhere else.
-    rights = info.external_attr >> 16 if info.create_system == _UNIX else 0
     return Entry(
         path=info.filename,
         size_bytes=info.file_size,
         crc=info.CRC,
-        executable=bool(rights & 0o111),
+        executable=bool(info.external_attr >> 16 & 0o111),
         deflated=info.compress_type == zipfile.ZIP_DEFLATED,
         begin=begin,
         length=info.compress_size,
@@ -311,6 +310,5 @@ def _kind_in_words(kind: int) -> str:
         stat.S_IFIFO: "a pipe",
         stat.S_IFSOCK: "a socket",
         stat.S_IFDIR: "a directory with the name of a file",
-        stat.S_IFREG: "a file with the name of a directory",
     }
     return words.get(kind, "neither a file nor a directory")
