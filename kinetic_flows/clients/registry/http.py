@@ -173,7 +173,8 @@ class RegistryTransport:
         Raises:
             Transient: There is no answer, it breaks off, or the registry is busy.
         """
-        authorization = self._tokens.header(request.image.registry, request.scopes)
+        registry = request.image.registry
+        authorization = self._tokens.header(registry, request.scopes, self.endpoint(registry))
         response = self._start(request, authorization)
         if response.status_code == 401:
             renewed = self._answer_challenge(request, response, authorization)

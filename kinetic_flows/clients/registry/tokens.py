@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from kinetic_flows.clients.registry.credentials import CredentialSource, RegistryCredentials
@@ -115,15 +115,26 @@ class RegistryTokens:
         self._credentials = credentials
         self._ask = ask
         self._tokens: dict[str, list[Token]] = {}
+        self._challenges: dict[str, Challenge] = {}
         self._lock = threading.Lock()
         self._renewing: dict[str, threading.Lock] = {}
 
-    def header(self, registry: str, scopes: Iterable[str]) -> str | None:
-        """Return what is known to authorize a request; None when nothing is."""
-        wanted = _actions(scopes)
-        with self._lock:
-            known = self._tokens.get(registry, [])
-            return next((token.header for token in known if token.allows(wanted)), None)
+    def header(self, registry: str, scopes: tuple[str, ...], endpoint: str) -> str | None:
+        """Return what authorizes a request; None when nothing does, or nothing has to.
+
+        Where a registry has named its token server once, a token for something else is had before
+        it is asked for.
+
+        Args:
+            registry: Who is asked.
+            scopes: What the request needs.
+            endpoint: The registry's URL.
+        """
+        known = self._known(registry, scopes)
+        challenge = self._challenges.get(registry)
+        if known is not None or challenge is None:
+            return known
+        return self._renew(registry, scopes, replace(challenge, scopes=()), endpoint, None)
 
     def renew(
         self,
@@ -144,11 +155,25 @@ class RegistryTokens:
             refused: What the request was authorized with, which is worth nothing any more.
         """
         with self._lock:
-            renewing = self._renewing.setdefault(registry, threading.Lock())
             self._forget(registry, refused)
-        # Threads that were refused together wait for one new token.
+        header = self._renew(registry, scopes, challenge, endpoint, refused)
+        if header is not None:
+            self._challenges[registry] = challenge
+        return header
+
+    def _renew(
+        self,
+        registry: str,
+        scopes: tuple[str, ...],
+        challenge: Challenge,
+        endpoint: str,
+        refused: str | None,
+    ) -> str | None:
+        with self._lock:
+            renewing = self._renewing.setdefault(registry, threading.Lock())
+        # Threads that lack the same token wait for one.
         with renewing:
-            known = self.header(registry, scopes)
+            known = self._known(registry, scopes)
             if known is not None and known != refused:
                 return known
             token = self._obtain(registry, scopes, challenge, endpoint)
@@ -157,6 +182,12 @@ class RegistryTokens:
             with self._lock:
                 self._tokens.setdefault(registry, []).insert(0, token)
             return token.header
+
+    def _known(self, registry: str, scopes: Iterable[str]) -> str | None:
+        wanted = _actions(scopes)
+        with self._lock:
+            known = self._tokens.get(registry, [])
+            return next((token.header for token in known if token.allows(wanted)), None)
 
     def _forget(self, registry: str, refused: str | None) -> None:
         known = self._tokens.get(registry, [])
