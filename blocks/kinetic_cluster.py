@@ -98,6 +98,12 @@ class KineticCluster(Block):
         "{region}-docker.pkg.dev/{project}/kn-{cluster}.",
         examples=["us-central1-docker.pkg.dev/my-project-123/kn-kinetic-cluster"],
     )
+    builder: Literal["auto", "direct", "cloud-build"] | None = Field(
+        default=None,
+        description="Who assembles images from layers: the client itself (direct), cloud-build, or "
+        "auto for the client where it has little to send and may push.",
+        examples=["cloud-build"],
+    )
     build_location: str | None = Field(
         default=None,
         description="Where Cloud Build runs builds: a region; empty for global.",

@@ -14,7 +14,7 @@ from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.images.inspection import ImageRequirements, inspect_image
-from kinetic_flows.platforms.gke.platform import image_registry
+from kinetic_flows.platforms.gke.registries import image_registry
 from kinetic_flows.runs.session import configure
 
 

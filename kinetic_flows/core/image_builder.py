@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_registry import ResolvedImage
 
 
@@ -27,6 +28,39 @@ class StartedBuild:
     url: str
     service: str
     activity_of: Callable[[str], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePreview:
+    """How an image would be made, found out without making anything.
+
+    Attributes:
+        builder: Who makes it: this client (`direct`) or `cloud-build`.
+        because: Why, in a few words.
+        layers: How many layers it is assembled from; None where it has a Dockerfile.
+        known: How many of them are in the registry.
+        bytes_to_send: About how much is sent there.
+    """
+
+    builder: str
+    because: str
+    layers: int | None = None
+    known: int = 0
+    bytes_to_send: int = 0
+
+    @property
+    def who(self) -> str:
+        """Who makes it, and why."""
+        return f"{self.builder} ({self.because})"
+
+    def __str__(self) -> str:
+        if self.layers is None:
+            return "built from a Dockerfile"
+        words = [f"assembled from {self.layers} layers", f"{self.known} known"]
+        missing = self.layers - self.known
+        words += [f"{missing} to make"] if missing else []
+        words += [f"{size_in_units(self.bytes_to_send)} to send"] if self.bytes_to_send else []
+        return ", ".join(words)
 
 
 OnBuild: TypeAlias = Callable[[StartedBuild], None]
@@ -55,5 +89,17 @@ class ImageBuilder(Protocol):
             environment: What goes into it.
             on_output: Called with each line the build prints, as it is printed.
             on_build: Told of builds that run elsewhere, for links to them.
+        """
+        ...
+
+    def preview(self, request: ImageRequest, environment: EnvironmentSpec) -> ImagePreview | None:
+        """Say how the image would be made; None where that is always the same.
+
+        Args:
+            request: Which image.
+            environment: What goes into it.
+
+        Raises:
+            KineticError: Whoever knows cannot be asked.
         """
         ...

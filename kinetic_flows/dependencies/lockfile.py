@@ -195,7 +195,8 @@ def dependency_hash(packages: Iterable[LockedPackage], target: Target) -> Sha256
          "category": "cpu" | "gpu" | "tpu",
          "python":   minor version, "3.11",
          "platform": uv's name of the platform,
-         "template": SHA-256 of the Dockerfile template, "" where there is none,
+         "template": SHA-256 of how the image is made: the Dockerfile's template and the version
+                     of the layers' format; "" where there is none,
          "indexes":  [URLs that packages are installed from, without credentials],
          "packages": {name: [version, [hashes, sorted]], …},
          "wheels":   {name: [file name, SHA-256], …}}

@@ -136,7 +136,7 @@ def plan_base_images(
         request=request,
         settings=settings,
         specs=specs,
-        platform=BaseImagePlatform(settings.required_cloud(), environ),
+        platform=BaseImagePlatform(settings.required_cloud(), environ, settings.home),
         on_docker_hub=needs_docker_hub(request.repository),
     )
 

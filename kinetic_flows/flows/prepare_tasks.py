@@ -25,7 +25,6 @@ from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, ObjectRef, RequirementsSpec
 from kinetic_flows.core.object_names import runner_object
@@ -233,8 +232,7 @@ def build_image_task(
             current.log(f"because: {reason}")
         output = BuildOutput(current)
         image = platform.builder.build(request, environment, output.line, on_build=output.announce)
-        if output.is_remote:
-            publish_link(image_page(image.reference), f"The image {image.reference}")
+        publish_link(platform.image_page(image.reference), f"The image {image.reference}")
         remember_environment(environment, draft)
         current.finish(f"{image.reference} with {counted(len(environment.packages), 'package')}")
         return asdict(image)

@@ -114,11 +114,6 @@ class BuildOutput:
         self._current = current
         self._remote: StartedBuild | None = None
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the build runs somewhere else."""
-        return self._remote is not None
-
     def line(self, line: str) -> None:
         """Pass a line on."""
         self._current.follow(line)

@@ -143,8 +143,13 @@ def read_base_template() -> str:
 
 
 def read_project_template() -> str:
-    """Return the template of project images, which is part of their identity."""
+    """Return the template of the Dockerfiles of project images that are not assembled."""
     return _read("project.Dockerfile.template")
+
+
+def project_recipe() -> str:
+    """Return how project images are made, by either way, which is part of their identity."""
+    return f"{read_project_template()}# layers {FORMAT_VERSION}\n"
 
 
 def read_bootstrap() -> bytes:

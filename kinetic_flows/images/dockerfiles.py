@@ -109,17 +109,7 @@ def project_context(
         wheels: The wheels that ship, by file name.
         version: This product's version, for the labels.
     """
-    labels = {
-        LABEL_KIND: "project",
-        LABEL_CATEGORY: environment.category,
-        LABEL_PYTHON: environment.python,
-        LABEL_BASE_IDENTITY: environment.base_identity,
-        LABEL_DEPENDENCY_HASH: environment.dependency_hash,
-        LABEL_LOCK_DIGEST: _digest(environment.lock),
-        LABEL_VERSION: version,
-        LABEL_TITLE: f"kinetic project on {environment.category}",
-        LABEL_BASE_NAME: base,
-    }
+    labels = project_labels(environment, base=base, version=version)
     dockerfile = render(template, {"base": base, "labels": _pairs(labels)})
     shipped = {f"wheels/{name}": content for name, content in wheels.items()}
     return BuildContext(
@@ -131,6 +121,27 @@ def project_context(
             **shipped,
         }
     )
+
+
+def project_labels(environment: EnvironmentSpec, *, base: str, version: str) -> dict[str, str]:
+    """Return the labels of a project's image.
+
+    Args:
+        environment: What the image contains.
+        base: The base image, by digest.
+        version: This product's version.
+    """
+    return {
+        LABEL_KIND: "project",
+        LABEL_CATEGORY: environment.category,
+        LABEL_PYTHON: environment.python,
+        LABEL_BASE_IDENTITY: environment.base_identity,
+        LABEL_DEPENDENCY_HASH: environment.dependency_hash,
+        LABEL_LOCK_DIGEST: _digest(environment.lock),
+        LABEL_VERSION: version,
+        LABEL_TITLE: f"kinetic project on {environment.category}",
+        LABEL_BASE_NAME: base,
+    }
 
 
 def controller_context(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
+from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.public_names import public
 from kinetic_flows.plans.plan_words import card, explained, summary
 
@@ -119,6 +120,9 @@ class RunPlan:
         captured: What the function takes along of its module by value, a name and its type each.
         past: How long this function took on this accelerator; None for never, or not known.
         builds: How long images took to be built; None when none has to be, or not known.
+        making: How the image would be made: who assembles it from how many layers, of which so many
+            are known, and how much is sent; None when it need not be made, or is made on this
+            machine.
     """
 
     name: str
@@ -153,6 +157,7 @@ class RunPlan:
     captured: tuple[str, ...] = ()
     past: PastRuns | None = field(default=None, compare=False)
     builds: PastRuns | None = field(default=None, compare=False)
+    making: ImagePreview | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values, for machines."""
@@ -176,6 +181,7 @@ class RunPlan:
             "cached": self.cached,
             "why": list(self.why) if self.why is not None else None,
             "builds": _past_as_json(self.builds),
+            "making": asdict(self.making) if self.making else None,
             "dependency_file": self.dependency_file,
             "dependency_source": self.dependency_source,
             "base_variant": environment.variant if environment else None,

@@ -12,6 +12,7 @@ from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.manifest import decode_manifest
 from kinetic_flows.core.environment import ImageRequest
 from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.dependencies.explain import explain_change
@@ -59,6 +60,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     image, lock = decided.image, decided.lock
     filtered, told = (lock.filtered, lock.warnings) if lock else ((), ())
     answers = ask_prefect(draft, environ, has_to_be_built=image is None)
+    making, not_made = _look_at_image(draft, decided)
     ahead = _look_ahead(draft, answers)
     platform = draft.platform
     expected = image or ResolvedImage(reference=decided.reference, digest="", labels={})
@@ -86,7 +88,12 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
             *(line for line in told if line not in filtered),
             *ahead.found.warnings,
         ),
-        obstacles=(*ahead.found.problems, *_store_obstacles(draft), *answers.obstacles),
+        obstacles=(
+            *ahead.found.problems,
+            *not_made,
+            *_store_obstacles(draft),
+            *answers.obstacles,
+        ),
         why=_reasons_to_build(draft, decided),
         notices=(*draft.notices, *answers.notices, *ahead.notices),
         where=platform.where(),
@@ -101,6 +108,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         captured=captured_globals(draft.call.function, draft.root),
         past=_past(answers.runs),
         builds=_past(answers.builds),
+        making=making,
     )
 
 
@@ -153,12 +161,28 @@ def _rooms(draft: Draft) -> tuple[str, ...] | None:
     return tuple(str(room) for room in rooms if room.pool.offers(draft.accelerator))
 
 
+def _look_at_image(
+    draft: Draft, decided: DecidedImage
+) -> tuple[ImagePreview | None, tuple[str, ...]]:
+    """Return how an image would be made that has to be, and why it could not be."""
+    if not isinstance(decided, DecidedProjectImage) or decided.image:
+        return None, ()
+    try:
+        return draft.platform.builder.preview(decided.request, decided.environment), ()
+    except KineticError as error:
+        return None, (_in_a_sentence(error),)
+
+
 def _store_obstacles(draft: Draft) -> tuple[str, ...]:
     try:
         draft.platform.store.check()
     except KineticError as error:
-        return (f"{error.message}; {error.hint}" if error.hint else error.message,)
+        return (_in_a_sentence(error),)
     return ()
+
+
+def _in_a_sentence(error: KineticError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _reasons_to_build(draft: Draft, decided: DecidedImage) -> tuple[str, ...] | None:

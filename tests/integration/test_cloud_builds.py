@@ -34,6 +34,7 @@ from loopback.cloud_build import CloudBuildServer, Status
 from loopback.grpc_services import CallFault
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry
+from loopback.small_images import push_python_image
 from loopback.storage import StorageServer
 from loopback.wire import wait_until
 
@@ -67,7 +68,8 @@ class Cloud:
     @property
     def built(self) -> list[str]:
         """The images that were built, by their last path part."""
-        return [build.images[0].rpartition("/")[2] for build in self.server.builds]
+        made = (self.worker.images_of(build)[0] for build in self.server.builds)
+        return [name.rpartition("/")[2] for name in made]
 
     def built_projects(self) -> list[str]:
         return [name for name in self.built if name.startswith("app:")]
@@ -85,13 +87,18 @@ class Cloud:
     def wait_for_running_build(self, count: int = 1) -> None:
         def runs() -> bool:
             working = [build for build in self.server.builds if build.status == Status.WORKING]
-            return len([b for b in working if "app:" in b.images[0]]) >= count
+            made = [self.worker.images_of(build)[0] for build in working]
+            return len([name for name in made if "app:" in name]) >= count
 
         wait_until(runs, 40, "a running build")
 
 
 @pytest.fixture
-def cloud(storage_server: StorageServer, docker_registry: DockerRegistry) -> Iterator[Cloud]:
+def cloud(
+    storage_server: StorageServer,
+    docker_registry: DockerRegistry,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cloud]:
     """Cloud Build with quick builds, in buckets and a repository of its own."""
     name = uuid4().hex[:10]
     worker = QuickWorker(storage_server.url, docker_registry.url)
@@ -105,7 +112,9 @@ def cloud(storage_server: StorageServer, docker_registry: DockerRegistry) -> Ite
         repository=f"us-docker.pkg.dev/project/kn-{name}",
         jobs_bucket=storage_server.create_bucket(f"jobs-{name}"),
         builds_bucket=storage_server.create_bucket(f"builds-{name}"),
+        home=str(tmp_path_factory.getbasetemp() / "kinetic-home"),
     )
+    push_python_image(docker_registry.url)
     yield Cloud(address=address, worker=worker, server=server, registry=docker_registry)
     server.stop()
 
@@ -152,8 +161,9 @@ def test_the_log_of_a_build_is_passed_on_line_by_line_and_once(cloud: Cloud) -> 
     cloud.ask("a", lines)
 
     assert [line for line in lines if line.startswith("line ")] == cloud.worker.lines
-    assert lines[0].startswith("Cloud Build ")
-    assert "https://console.cloud.google.com/cloud-build/builds/" in lines[0]
+    assert lines[0].startswith("builder: cloud-build, from a Dockerfile (its base ")
+    assert lines[1].startswith("Cloud Build ")
+    assert "https://console.cloud.google.com/cloud-build/builds/" in lines[1]
 
 
 def test_a_failed_build_says_which_package_and_step_and_where_its_log_is(cloud: Cloud) -> None:

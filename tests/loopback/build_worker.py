@@ -24,10 +24,12 @@ from urllib.request import Request, urlopen
 from google.cloud.devtools import cloudbuild_v1 as api
 
 from loopback.cloud_build import RunningBuild, Status
-from loopback.containers import Containers
+from loopback.containers import CA_BUNDLE, Containers
 from loopback.secret_manager import SecretManager
 
 DOCKER_STEP = "gcr.io/cloud-builders/docker"
+HOME_OF_STEPS = "/builder/home"
+WORKSPACE = "/workspace"
 DOCKER_HUB = "docker.io"
 LOG_PAUSE_SECONDS = 0.2
 
@@ -83,14 +85,11 @@ class BuildWorker:
         finally:
             log.stop()
             shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder.with_name(f"{folder.name}-home"), ignore_errors=True)
             folder.with_name(f"{folder.name}-auth.json").unlink(missing_ok=True)
 
-    def fetch(self, bucket: str, name: str, generation: int) -> bytes:
-        where = f"{self._storage_url}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
-        version = f"&generation={generation}" if generation else ""
-        with urlopen(f"{where}?alt=media{version}", timeout=30) as answer:
-            content: bytes = answer.read()
-        return content
+    def unpack_source(self, build: Any, folder: Path) -> None:
+        unpack_source(self._storage_url, build, folder)
 
     def address_of(self, image: str) -> str:
         """Return where an image is really pushed to."""
@@ -127,6 +126,33 @@ class BuildWorker:
             return self.push_command(arguments[-1], Path(os.devnull))
         return self._containers.command("buildah", *arguments)
 
+    def container_command(self, step: Any, folder: Path, logins: Path, name: str) -> list[str]:
+        """Return the command that runs a step in an image of its own, as Cloud Build does.
+
+        Its home has Docker's logins; registries are at the addresses that stand for them.
+        """
+        home = folder.with_name(f"{folder.name}-home")
+        (home / ".docker").mkdir(parents=True, exist_ok=True)
+        shutil.copy(logins, home / ".docker" / "config.json")
+        endpoints = ",".join(f"{host}=http://{at}" for host, at in self._registries.items())
+        options = ["--rm", "--name", name, "--network", "host", "--workdir", WORKSPACE]
+        options += ["--volume", f"{folder}:{WORKSPACE}", "--volume", f"{home}:{HOME_OF_STEPS}"]
+        variables = (
+            f"HOME={HOME_OF_STEPS}",
+            f"KINETIC_REGISTRY_ENDPOINTS={endpoints}",
+            f"SSL_CERT_FILE={CA_BUNDLE}",
+        )
+        options += [item for variable in variables for item in ("--env", variable)]
+        arguments = [argument.replace("$$", "$") for argument in step.args]
+        entrypoint = ["--entrypoint", step.entrypoint] if step.entrypoint else []
+        return self._containers.command(
+            "podman", "run", *options, *entrypoint, step.name, *arguments
+        )
+
+    def remove_container(self, name: str) -> None:
+        """End a step that was given up: what starts a container does not take it along."""
+        self._containers.run("podman", "rm", "--force", "--time", "0", name, check=False)
+
     def push_command(self, image: str, digest_file: Path) -> list[str]:
         # Uncompressed, because compressing takes longer than anything else on loopback.
         options = ["--tls-verify=false", "--disable-compression", "--digestfile", str(digest_file)]
@@ -147,6 +173,7 @@ class _Execution:
         self._build = running.build
         self._folder = folder
         self._log = log
+        self._container = f"step-{folder.name}"
         # A build's logins are its own, as they are on a machine of Cloud Build's.
         self._logins = folder.with_name(f"{folder.name}-auth.json")
         shutil.copy(worker.known_logins, self._logins)
@@ -158,10 +185,7 @@ class _Execution:
 
     def run(self) -> Any:
         self._log.write(f'starting build "{self._build.id}"\n\nFETCHSOURCE\n')
-        source = self._build.source.storage_source
-        archive = self._worker.fetch(source.bucket, source.object_, source.generation)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(self._folder, filter="data")
+        self._worker.unpack_source(self._build, self._folder)
         self._log.write("BUILD\n")
         status = self._run_steps()
         if status == Status.SUCCESS:
@@ -174,13 +198,18 @@ class _Execution:
         for number, step in enumerate(self._build.steps):
             step.status = Status.WORKING
             environment = self._worker.environment_of(step, self._secrets, self._logins)
-            code, status = self._execute(self._worker.docker_command(step), environment)
+            code, status = self._execute(self._command(step), environment)
             step.status = status
             if status != Status.SUCCESS:
                 words = f'build step {number} "{step.name}" failed: step exited with '
                 self._fail(f"{words}non-zero status: {code}")
                 return status
         return Status.SUCCESS
+
+    def _command(self, step: Any) -> list[str]:
+        if step.name == DOCKER_STEP:
+            return self._worker.docker_command(step)
+        return self._worker.container_command(step, self._folder, self._logins, self._container)
 
     def _push(self) -> Any:
         environment = self._worker.environment_of(None, {}, self._logins)
@@ -227,6 +256,7 @@ class _Execution:
             if status is not None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                self._worker.remove_container(self._container)
                 return status
         return Status.SUCCESS if process.returncode == 0 else Status.FAILURE
 
@@ -240,6 +270,18 @@ def _split(image: str) -> tuple[str, str]:
     """Return an image's registry and the rest of its name, as docker reads it."""
     host, _, rest = image.partition("/")
     return (host, rest) if set(host) & set(".:") else (DOCKER_HUB, image)
+
+
+def unpack_source(storage_url: str, build: Any, folder: Path) -> None:
+    """Write the files of a build's source into a directory."""
+    source = build.source.storage_source
+    name = quote(source.object_, safe="")
+    where = f"{storage_url}/download/storage/v1/b/{source.bucket}/o/{name}?alt=media"
+    version = f"&generation={source.generation}" if source.generation else ""
+    with urlopen(f"{where}{version}", timeout=30) as answer:
+        archive = io.BytesIO(answer.read())
+    with tarfile.open(fileobj=archive) as tar:
+        tar.extractall(folder, filter="data")
 
 
 class GrowingLog:

@@ -7,21 +7,28 @@ its digest, so that tests can have many clients and kill them.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.registry.credentials import GoogleRegistryCredentials
 from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.clients.registry.repository import RegistryWriter
+from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.platforms.gke.builds.build import BuildOptions
-from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.builds.making import BuilderSettings
+from kinetic_flows.platforms.gke.builds.routes import Assembler
 from loopback.lifted_python import MINOR
 
 REGISTRY_HOST = "us-docker.pkg.dev"
@@ -46,6 +53,8 @@ class CloudAddress:
     repository: str
     jobs_bucket: str
     builds_bucket: str
+    home: str
+    builder: Builder = "cloud-build"
     timeout_seconds: int = 600
     term_seconds: float = 3.0
     poll_seconds: float = 0.1
@@ -55,7 +64,26 @@ def registry_of(cloud: CloudAddress) -> OciRegistry:
     """A registry client that asks with an access token."""
     return OciRegistry(
         credentials=GoogleRegistryCredentials(token=lambda: cloud.access_token),
-        endpoints={REGISTRY_HOST: cloud.registry_url},
+        endpoints=endpoints_of(cloud),
+    )
+
+
+def endpoints_of(cloud: CloudAddress) -> dict[str, str]:
+    """Where the registries are that Google and Docker have."""
+    return {REGISTRY_HOST: cloud.registry_url, "docker.io": cloud.registry_url}
+
+
+def assembler_of(cloud: CloudAddress, store: ArtifactStore) -> Assembler:
+    """What assembles images as this machine's user."""
+    return Assembler(
+        registry=RegistryWriter(
+            credentials=GoogleRegistryCredentials(token=lambda: cloud.access_token),
+            endpoints=endpoints_of(cloud),
+        ),
+        home=Path(cloud.home),
+        environ=os.environ,
+        builder=cloud.builder,
+        store=store,
     )
 
 
@@ -84,6 +112,7 @@ def builder_of(
             repository=cloud.repository,
             base_repository=None,
             version="0.1.0",
+            builder=cloud.builder,
             options=BuildOptions(timeout_seconds=cloud.timeout_seconds),
             poll_seconds=cloud.poll_seconds,
             term_seconds=cloud.term_seconds,
@@ -93,6 +122,7 @@ def builder_of(
             store=store,
             build_store=sources,
             registry=registry,
+            assembler=assembler_of(cloud, store),
             settings=replace(settings, **changes),
         )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from google.cloud.devtools import cloudbuild_v1 as api
 
-from loopback.build_worker import GrowingLog
+from kinetic_flows.images.assembly.remote import ASSEMBLY_FILE
+from kinetic_flows.images.assembly.spec import Assembly
+from loopback.build_worker import DOCKER_STEP, GrowingLog, unpack_source
 from loopback.cloud_build import RunningBuild, Status
 from loopback.small_images import Pusher
 
@@ -60,18 +64,39 @@ class QuickWorker:
         build.steps[0].status = status
         if status != Status.SUCCESS:
             return status
-        for image in build.images:
-            digest = self._push(image, build)
-            build.results.images.append(api.BuiltImage(name=image, digest=digest))
-        for step in build.steps:
-            if step.args[0] == "push":  # to where Cloud Build itself does not push
-                self._push(step.args[-1], build)
+        labels = _labels(build) if is_docker(build) else self._assembly(build).labels
+        for image in self.images_of(build):
+            digest = self._push(image, build, labels)
+            # What a step pushes itself, Cloud Build knows nothing of.
+            if image in build.images:
+                build.results.images.append(api.BuiltImage(name=image, digest=digest))
         return Status.SUCCESS
 
-    def _push(self, image: str, build: Any) -> str:
+    def images_of(self, build: Any) -> list[str]:
+        """Return the images that a build makes, by reference."""
+        if not is_docker(build):
+            assembly = self._assembly(build)
+            return [assembly.reference, *assembly.also]
+        return [
+            *build.images,
+            *(step.args[-1] for step in build.steps if step.args[0] == "push"),
+        ]
+
+    def _assembly(self, build: Any) -> Assembly:
+        with tempfile.TemporaryDirectory() as folder:
+            unpack_source(self._storage_url, build, Path(folder))
+            return Assembly.from_json(Path(folder, ASSEMBLY_FILE).read_text())
+
+    def _push(self, image: str, build: Any, labels: Mapping[str, str]) -> str:
+        """Push an image that says nothing of layers, so that none is assembled on top of it."""
         path, _, tag = image.partition("/")[2].rpartition(":")
-        labels = {**_labels(build), "build": build.id, "at": str(time.time_ns())}
+        labels = {**labels, "build": build.id, "at": str(time.time_ns())}
         return Pusher(self._registry_url, path).push_image(tag, labels)
+
+
+def is_docker(build: Any) -> bool:
+    """Whether a build has a Dockerfile; else its last step assembles an image."""
+    return bool(build.steps[-1].name == DOCKER_STEP)
 
 
 def _labels(build: Any) -> dict[str, str]:

@@ -20,6 +20,7 @@ from loopback.kubernetes.runtime import ProcessRuntime, Runtime, use_this_python
 from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
+from loopback.small_images import push_python_image
 from loopback.storage import StorageServer
 
 BOOTSTRAP_IN_IMAGES = "/app/remote_runner.py"
@@ -57,6 +58,7 @@ def a_quick_cloud(directory: Path, *, forks_pods: bool = False) -> Iterator[Quic
         running.callback(registry.stop)
         front = RegistryFront(registry.url, "artifact-registry").start()
         running.callback(front.stop)
+        push_python_image(registry.url)
         front.accounts[USERNAME] = ACCESS_TOKEN
         front.repositories.add(f"{PROJECT}/kn-{CLUSTER}")
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
@@ -80,8 +82,11 @@ def a_quick_cloud(directory: Path, *, forks_pods: bool = False) -> Iterator[Quic
                 "KINETIC_JOBS_BUCKET": JOBS_BUCKET,
                 "KINETIC_BUILDS_BUCKET": BUILDS_BUCKET,
                 "KINETIC_IMAGE_REPO": f"{REGISTRY_HOST}/{PROJECT}/kn-{CLUSTER}",
+                # Images are tiny here, and nothing can be assembled on top of them.
+                "KINETIC_BUILDER": "cloud-build",
                 "KINETIC_CLOUD_BUILD_ENDPOINT": builds.endpoint,
-                "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={front.url}",
+                "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={front.url},"
+                f"docker.io={registry.url}",
                 "STORAGE_EMULATOR_HOST": storage.url,
                 "KUBECONFIG": str(cluster.kubeconfig()),
             },

@@ -12,6 +12,9 @@ from typing import Any
 
 import httpx
 
+from kinetic_flows.images.bases import UPSTREAM
+from loopback.lifted_python import MINOR
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -34,16 +37,26 @@ class Pusher:
         *,
         environment: Mapping[str, str] | None = None,
         architecture: str = "amd64",
+        files: Mapping[str, bytes] | None = None,
     ) -> str:
-        """Push an image of one tiny layer, and return its digest."""
+        """Push an image of one tiny layer, and return its digest.
+
+        Args:
+            tag: Its tag.
+            labels: Its labels.
+            environment: Its ENV.
+            architecture: What it says that it is for.
+            files: What is in its layer; None for one empty file.
+        """
+        plain = _layer(files or {"empty": b""})
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         config = {
             "os": "linux",
             "architecture": architecture,
             "config": {"Labels": dict(labels), "Env": variables},
-            "rootfs": {"type": "layers", "diff_ids": []},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
         }
-        layer, config_bytes = _layer(), _json(config)
+        layer, config_bytes = gzip.compress(plain, mtime=0), _json(config)
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -90,11 +103,20 @@ class Pusher:
         return {"digest": _digest(content), "size": len(content)}
 
 
-def _layer() -> bytes:
+def push_python_image(registry_url: str) -> None:
+    """Push what stands for Docker Hub's image of Python, that bases start from."""
+    path, _, tag = UPSTREAM.format(python=MINOR).partition("/")[2].rpartition(":")
+    Pusher(registry_url, path).push_image(tag, {})
+
+
+def _layer(files: Mapping[str, bytes]) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.addfile(tarfile.TarInfo("empty"))
-    return gzip.compress(archive.getvalue(), mtime=0)
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
 
 
 def _json(value: Any) -> bytes:

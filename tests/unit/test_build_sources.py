@@ -10,14 +10,11 @@ from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core import object_names
 from kinetic_flows.images.dockerfiles import BuildContext
 from kinetic_flows.platforms.gke.builds.build import BuildOptions
-from kinetic_flows.platforms.gke.builds.requests import BuildRequest
+from kinetic_flows.platforms.gke.builds.requests import BuildRequest, BuildSource
 
-REQUEST = BuildRequest(
-    reference="r.io/image:1",
-    subject="s",
-    context=lambda: BuildContext(files={"Dockerfile": b"FROM scratch\n"}),
-)
-ARCHIVE = REQUEST.context().archive()
+CONTENT = BuildSource(context=BuildContext(files={"Dockerfile": b"FROM scratch\n"}))
+REQUEST = BuildRequest(reference="r.io/image:1", subject="s", source=lambda: CONTENT)
+ARCHIVE = CONTENT.context.archive()
 SOURCE = object_names.build_source_object(hashlib.sha256(ARCHIVE).hexdigest())
 
 
@@ -33,7 +30,7 @@ def test_a_build_gets_exactly_the_source_that_was_meant(before: bytes | None) ->
     if before is not None:
         store.objects[SOURCE] = before
 
-    spec = REQUEST.upload(store, BuildOptions())
+    spec = REQUEST.upload(CONTENT, store, BuildOptions())
 
     assert store.objects[SOURCE] == ARCHIVE
     assert spec.source_object == SOURCE
@@ -55,7 +52,7 @@ def test_a_source_that_is_replaced_while_it_is_uploaded_is_uploaded_again() -> N
             return super().replace_if_unchanged(name, data, generation)
 
     store = Contested()
-    spec = REQUEST.upload(store, BuildOptions())
+    spec = REQUEST.upload(CONTENT, store, BuildOptions())
 
     assert store.objects[SOURCE] == ARCHIVE
     assert spec.source_generation == store.get(SOURCE).generation

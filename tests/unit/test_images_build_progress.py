@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinetic_flows.core.image_reference import image_page
-from kinetic_flows.platforms.gke.builds.build import activity_of
+from kinetic_flows.platforms.gke.builds.activity import activity_of
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from kinetic_flows.platforms.gke.builds.build import activity_of
         ("Step #1: PUSH", "pushing the image"),
         ("#7 1.22 Resolved 40 packages", None),
         ("#1 [internal] load build definition from Dockerfile", None),
+        ("Step #0: kinetic: sending numpy 2.1.0", "sending numpy 2.1.0"),
+        ("kinetic error: no", None),
         ("we PUSH on", None),
         ("", None),
     ],

@@ -9,6 +9,7 @@ import pytest
 from kinetic_flows.images import tags
 from kinetic_flows.images.dockerfiles import BuildRecipe
 from kinetic_flows.platforms.gke.builds.build import (
+    AssemblyRecipe,
     BuildOptions,
     BuildSpec,
     BuildState,
@@ -108,6 +109,33 @@ def test_a_recipe_names_the_dockerfile_its_arguments_and_labels() -> None:
         *("--label", "price=$$5"),
         ".",
     )
+
+
+def test_an_assembly_is_one_step_in_the_image_of_python_that_pushes_itself() -> None:
+    recipe = AssemblyRecipe(python="3.12", command=("bash", "-c", "echo $PATH"))
+    hub = replace(spec(LOGIN), recipe=recipe, also=("someone/kinetic-base-cpu:1",))
+
+    login, step = build_steps(hub)
+
+    assert login.entrypoint == "bash"
+    assert step.name == "docker.io/library/python:3.12-slim-bookworm"
+    assert (step.entrypoint, step.args) == ("bash", ("-c", "echo $$PATH"))
+    assert pushed_images(hub) == ()
+
+
+def test_an_assembler_says_itself_why_it_failed() -> None:
+    lines = [
+        "Step #0: kinetic: 2 of 3 layers",
+        "Step #0: kinetic error: six-1.whl is something else than was locked",
+        "Step #0: kinetic hint: lock again",
+        'build step 0 "docker.io/library/python:3.12-slim-bookworm" failed: exited with 6',
+    ]
+
+    error = build_error(BuildState(id="1", status="FAILURE"), lines)
+
+    first = error.message.splitlines()[0]
+    assert first == "build 1 failed: six-1.whl is something else than was locked"
+    assert error.hint == "lock again"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ VALUES = {
     "jobs_bucket": ("my-jobs", "my-jobs"),
     "builds_bucket": ("my.builds", "my.builds"),
     "image_repo": ("us-docker.pkg.dev/p/images", "us-docker.pkg.dev/p/images"),
+    "builder": ("Cloud-Build", "cloud-build"),
     "build_location": ("us-central1", "us-central1"),
     "build_service_account": ("b@p.iam.gserviceaccount.com", "b@p.iam.gserviceaccount.com"),
     "build_machine_type": ("e2-highcpu-8", "E2_HIGHCPU_8"),
@@ -291,6 +292,7 @@ def test_a_missing_project_names_every_way_to_set_it(way: str) -> None:
         ("storage_endpoint", "https://", "host:port"),
         ("retention_days", "-1", "whole number of days"),
         ("dispatch", "clinet", "did you mean 'client'"),
+        ("builder", "clod-build", "did you mean 'cloud-build'"),
     ],
 )
 def test_a_malformed_value_is_refused_with_its_variable_and_a_hint(

@@ -22,6 +22,7 @@ from kinetic_flows.core.settings.table import (
 )
 
 Dispatch = Literal["auto", "client", "worker"]
+Builder = Literal["auto", "direct", "cloud-build"]
 
 DEFAULT_RETENTION_DAYS = 30
 DEFAULT_ZONE = "us-central1-a"
@@ -84,6 +85,10 @@ class CloudSettings:
 
     image_repo: str = field(metadata=row(check.image_repository, _image_repo))
     """`KINETIC_IMAGE_REPO`: Artifact Registry repository of the cluster's images."""
+
+    builder: Builder = field(metadata=row(check.choice("auto", "direct", "cloud-build"), "auto"))
+    """`KINETIC_BUILDER`: who assembles images from layers: this client (`direct`), `cloud-build`,
+    or `auto` for the client where it has little to send and may push."""
 
     build_location: str = field(metadata=row(check.build_location, "global"))
     """`KINETIC_BUILD_LOCATION`: `global`, or the region of builds."""

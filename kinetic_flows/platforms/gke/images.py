@@ -26,8 +26,8 @@ from kinetic_flows.images.base_lookup import (
 from kinetic_flows.images.bases import (
     BaseInputs,
     lean_inputs,
+    project_recipe,
     read_base_inputs,
-    read_project_template,
 )
 from kinetic_flows.images.inspection import ImageRequirements
 from kinetic_flows.images.tags import project_image
@@ -72,7 +72,7 @@ class ClusterImages:
                 wanted=self._wanted_base(target),
                 ship_wheels=asked.ship_wheels,
             )
-        target = _target(inputs, accelerator, asked.framework, template=read_project_template())
+        target = _target(inputs, accelerator, asked.framework, template=project_recipe())
         # A base is identified by its inputs, unless a repository of bases is configured.
         base = self._configured_base(target)
         return ProjectImage(

@@ -17,8 +17,6 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.build_cache import shared_build_cache
 from kinetic_flows.clients.prefect.store_key import load_store_key
-from kinetic_flows.clients.registry.credentials import default_credentials
-from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.artifact_store import StoreTrust
@@ -36,8 +34,10 @@ from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
-from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.builds.making import BuilderSettings
+from kinetic_flows.platforms.gke.builds.routes import Assembler
 from kinetic_flows.platforms.gke.console import run_pages
 from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.gke.job_variables import (
@@ -49,6 +49,7 @@ from kinetic_flows.platforms.gke.job_variables import (
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
+from kinetic_flows.platforms.gke.registries import image_registry, registry_writer
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -92,6 +93,13 @@ class GoogleCloudPlatform:
             store=self.store,
             build_store=open_bucket(cloud.builds_bucket, cloud, self._credentials),
             registry=self.registry,
+            assembler=Assembler(
+                registry=registry_writer(environ, home, cloud.registry_endpoints),
+                store=self.store,
+                home=home,
+                environ=environ,
+                builder=cloud.builder,
+            ),
             settings=builder_settings(cloud),
         )
         self.worker_pool = KubernetesWorkerPool(cloud.work_pool)
@@ -332,23 +340,6 @@ def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeClu
     )
 
 
-def image_registry(
-    environ: Mapping[str, str], home: Path, endpoints: Mapping[str, str]
-) -> OciRegistry:
-    """Return what looks images up, as this machine's user.
-
-    Args:
-        environ: Variables: Docker's own configuration counts.
-        home: `KINETIC_HOME`, for what was learnt of images.
-        endpoints: Other URLs for registries, by host.
-    """
-    return OciRegistry(
-        credentials=default_credentials(docker_config(environ), environ, endpoints),
-        endpoints=endpoints,
-        documents=home / "images",
-    )
-
-
 def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
     """Return one of the cluster's buckets."""
     return GoogleStore(
@@ -366,6 +357,7 @@ def builder_settings(cloud: CloudSettings) -> BuilderSettings:
         repository=cloud.image_repo,
         base_repository=cloud.base_repository,
         version=version("kinetic-flows"),
+        builder=cloud.builder,
         base_tag=cloud.base_image_tag,
         options=BuildOptions(
             machine_type=cloud.build_machine_type or "",
@@ -377,9 +369,3 @@ def builder_settings(cloud: CloudSettings) -> BuilderSettings:
             for host, secrets in cloud.registry_logins.items()
         },
     )
-
-
-def docker_config(environ: Mapping[str, str]) -> Path:
-    """Return Docker's configuration file: https://docs.docker.com/reference/cli/docker/."""
-    directory = environ.get("DOCKER_CONFIG")
-    return (Path(directory) if directory else Path.home() / ".docker") / "config.json"

@@ -104,6 +104,13 @@ class LocalEnvironments:
             )
         return made
 
+    def preview(
+        self,
+        request: ImageRequest,
+        environment: EnvironmentSpec,
+    ) -> None:
+        """Say nothing: uv makes every environment."""
+
     def _path(self, reference: str) -> Path:
         return self._directory / reference.rpartition("/")[2]
 

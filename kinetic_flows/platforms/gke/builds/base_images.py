@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.google.secret_manager import SecretManager
@@ -14,6 +15,7 @@ from kinetic_flows.clients.registry.credentials import (
     default_credentials,
 )
 from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import BuildError, ConfigurationError
 from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
@@ -40,7 +42,9 @@ from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE, StoredLogin, check_login
 from kinetic_flows.platforms.gke.builds.failures import UPDATE_CREDENTIALS
-from kinetic_flows.platforms.gke.platform import builder_settings, docker_config, open_bucket
+from kinetic_flows.platforms.gke.builds.routes import Assembler
+from kinetic_flows.platforms.gke.platform import builder_settings, open_bucket
+from kinetic_flows.platforms.gke.registries import docker_config
 
 if TYPE_CHECKING:
     from kinetic_flows.core.settings.cloud import CloudSettings
@@ -59,9 +63,10 @@ class BaseImagePlatform:
     Args:
         cloud: The settings of Google Cloud.
         environ: This process's variables: Docker's own configuration counts.
+        home: `KINETIC_HOME`, for what was learnt of wheels and layers.
     """
 
-    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str]) -> None:
+    def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
         credentials = cloud.credentials.load() if cloud.credentials else None
         self.project = cloud.project
         self._endpoints = cloud.registry_endpoints
@@ -71,11 +76,10 @@ class BaseImagePlatform:
             )
         )
         usual = default_credentials(docker_config(environ), environ, cloud.registry_endpoints)
-        self.registry = OciRegistry(
-            # A private image of Docker Hub's is seen only with what pushed it.
-            credentials=FirstFound(sources=(*usual.sources, self.docker_hub)),
-            endpoints=cloud.registry_endpoints,
-        )
+        # A private image of Docker Hub's is seen only with what pushed it.
+        known = FirstFound(sources=(*usual.sources, self.docker_hub))
+        endpoints = cloud.registry_endpoints
+        self.registry = OciRegistry(credentials=known, endpoints=endpoints)
         self._artifacts = ArtifactRegistry(
             endpoint=cloud.artifact_registry_endpoint, credentials=credentials
         )
@@ -91,6 +95,14 @@ class BaseImagePlatform:
             store=open_bucket(cloud.jobs_bucket, cloud, credentials),
             build_store=open_bucket(cloud.builds_bucket, cloud, credentials),
             registry=self.registry,
+            assembler=Assembler(
+                registry=RegistryWriter(
+                    credentials=known, endpoints=endpoints, documents=home / "images"
+                ),
+                home=home,
+                environ=environ,
+                builder=cloud.builder,
+            ),
             settings=builder_settings(cloud),
         )
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.image_reference import DOCKER_HUB, is_googles, parse_reference
+from kinetic_flows.images.assembly.remote_words import failure_in
+from kinetic_flows.images.bases import UPSTREAM
 from kinetic_flows.images.dockerfiles import BuildRecipe
 
 BuildStatus = Literal[
@@ -41,6 +42,7 @@ _FAILED_PACKAGE = re.compile(
     # uv 0.13 writes addresses without quotes.
     r"|Failed to fetch: (?P<address>[^\s`]+)"
 )
+_STEP_PREFIX = re.compile(r'^Step #\d+(?: - "[^"]*")?: ')
 _FAILED_STEP = re.compile(r'^(?:ERROR: )?build step (?P<number>\d+) "(?P<name>[^"]+)" failed')
 
 
@@ -101,6 +103,19 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AssemblyRecipe:
+    """An image that a build's one step assembles from layers, and pushes itself.
+
+    Attributes:
+        python: Python minor version of the step, which compiles bytecode with it.
+        command: What it runs in the source's directory: a program and its arguments.
+    """
+
+    python: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildSpec:
     """One build to submit.
 
@@ -124,7 +139,7 @@ class BuildSpec:
     tags: tuple[str, ...]
     also: tuple[str, ...] = ()
     options: BuildOptions = field(default_factory=BuildOptions)
-    recipe: BuildRecipe = field(default_factory=BuildRecipe)
+    recipe: BuildRecipe | AssemblyRecipe = field(default_factory=BuildRecipe)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -178,18 +193,31 @@ class BuildState:
 
 
 def build_steps(spec: BuildSpec) -> tuple[BuildStep, ...]:
-    """Return a build's steps: logins, build, smoke tests, and pushes where Cloud Build has none.
+    """Return a build's steps: logins, and what makes the image."""
+    logins = (_login(number, login) for number, login in enumerate(spec.options.logins))
+    if isinstance(spec.recipe, AssemblyRecipe):
+        return (*logins, _assembly(spec.recipe))
+    return (*logins, *_docker_steps(spec, spec.recipe))
+
+
+def _assembly(recipe: AssemblyRecipe) -> BuildStep:
+    program, *arguments = (_literal(word) for word in recipe.command)
+    image = UPSTREAM.format(python=recipe.python)
+    return BuildStep(name=image, entrypoint=program, args=tuple(arguments))
+
+
+def _docker_steps(spec: BuildSpec, recipe: BuildRecipe) -> tuple[BuildStep, ...]:
+    """Return build, smoke tests, and pushes where Cloud Build has none.
 
     What a build pushes comes after all that may fail, so that no tag moves to a broken image.
     """
-    logins = (_login(number, login) for number, login in enumerate(spec.options.logins))
-    tests = (_smoke_test(spec, command) for command in spec.recipe.smoke_tests)
+    tests = (_smoke_test(spec, command) for command in recipe.smoke_tests)
     pushes = (
         BuildStep(name=DOCKER_STEP, args=("push", reference))
         for reference in spec.references
         if reference not in pushed_images(spec)
     )
-    return (*logins, _build(spec), *tests, *pushes)
+    return (_build(spec, recipe), *tests, *pushes)
 
 
 def _smoke_test(spec: BuildSpec, command: Sequence[str]) -> BuildStep:
@@ -215,8 +243,7 @@ def _login(number: int, login: RegistryLogin) -> BuildStep:
     )
 
 
-def _build(spec: BuildSpec) -> BuildStep:
-    recipe = spec.recipe
+def _build(spec: BuildSpec, recipe: BuildRecipe) -> BuildStep:
     options = [item for reference in spec.references for item in ("--tag", reference)]
     if recipe.dockerfile != "Dockerfile":
         options += ["--file", recipe.dockerfile]
@@ -242,8 +269,11 @@ def pushed_images(spec: BuildSpec) -> tuple[str, ...]:
     """Return the images that Cloud Build itself pushes, as the build's service account.
 
     It can do so to Google's registries; to others a step pushes, with the login of a step
-    before it (https://cloud.google.com/build/docs/interacting-with-dockerhub-images).
+    before it (https://cloud.google.com/build/docs/interacting-with-dockerhub-images). What a step
+    assembles it pushes wherever it goes.
     """
+    if isinstance(spec.recipe, AssemblyRecipe):
+        return ()
     return tuple(
         reference
         for reference in spec.references
@@ -287,6 +317,7 @@ def build_error(
     package = failed_package(lines)
     number = failed_step(state, lines)
     message, hint = _words(state, package)
+    explanation = explanation or _told_by_assembler(lines)
     if explanation is not None:
         message, hint = f"{message}: {explanation.message}", explanation.hint
     details = [
@@ -297,6 +328,16 @@ def build_error(
         *([f"log: {state.log_url}"] if state.log_url else []),
     ]
     return BuildError("\n".join([message, *details]), value=state.id, hint=hint)
+
+
+def without_step(line: str) -> str:
+    """Return a line of a log without the name of the step that printed it."""
+    return _STEP_PREFIX.sub("", line)
+
+
+def _told_by_assembler(lines: Iterable[str]) -> Explanation | None:
+    told = failure_in(without_step(line) for line in lines)
+    return Explanation(message=told[0], hint=told[1]) if told else None
 
 
 def _words(state: BuildState, package: str | None) -> tuple[str, str]:
@@ -347,48 +388,3 @@ def _step_name(state: BuildState, lines: Iterable[str], number: int) -> str:
 
 def _secret_variables(number: int) -> tuple[str, str]:
     return f"REGISTRY_USERNAME_{number}", f"REGISTRY_PASSWORD_{number}"
-
-
-MAX_INSTRUCTION_CHARACTERS = 60
-
-_STEP_PREFIX = re.compile(r'^Step #\d+(?: - "[^"]*")?: ')
-_INSTRUCTION = re.compile(
-    r"^(?:#\d+ \[(?:[^\]]* )?(?P<kit>\d+/\d+)\]|(?:STEP|Step) (?P<classic>\d+/\d+) ?:) (?P<what>.+)"
-)
-"""BuildKit: `#7 [2/4] RUN …`; Docker before it: `Step 2/4 : RUN …`; buildah: `STEP 2/4: RUN …`."""
-
-_PHASES = {
-    "FETCHSOURCE": "fetching the source",
-    "BUILD": "starting to build",
-    "PUSH": "pushing the image",
-}
-"""Lines by which Cloud Build marks the phases of a build."""
-
-
-def started_build(state: BuildState, image: str) -> StartedBuild:
-    """Describe a running build for those who want to look at it."""
-    return StartedBuild(
-        id=state.id,
-        image=image,
-        url=state.log_url,
-        service="Cloud Build",
-        activity_of=activity_of,
-    )
-
-
-def activity_of(line: str) -> str | None:
-    """Return what a build is doing from this line of its log on; None when it goes on as before.
-
-    Args:
-        line: One line.
-    """
-    text = _STEP_PREFIX.sub("", line).strip()
-    if text in _PHASES:
-        return _PHASES[text]
-    match = _INSTRUCTION.match(text)
-    if match is None:
-        return None
-    what = " ".join(match["what"].split())
-    if len(what) > MAX_INSTRUCTION_CHARACTERS:
-        what = f"{what[: MAX_INSTRUCTION_CHARACTERS - 1]}…"
-    return f"step {match['kit'] or match['classic']}: {what}"

@@ -13,8 +13,10 @@ from kinetic_flows.core.errors import BuildError, ObjectNotFoundError
 from kinetic_flows.core.image_builder import OnBuild
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.images import tags
+from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.dockerfiles import BuildContext, BuildRecipe
 from kinetic_flows.platforms.gke.builds.build import (
+    AssemblyRecipe,
     BuildOptions,
     BuildSpec,
     BuildState,
@@ -38,15 +40,29 @@ def _by_name(request: BuildRequest, registry: ImageRegistry) -> ResolvedImage | 
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSource:
+    """What a build makes an image from.
+
+    Attributes:
+        context: Its files.
+        recipe: How it is made of them.
+        because: Why only a build can make it, where it could be assembled from layers otherwise.
+    """
+
+    context: BuildContext
+    recipe: BuildRecipe | AssemblyRecipe = field(default_factory=BuildRecipe)
+    because: str = "it has a Dockerfile"
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """One image that must exist.
 
     Attributes:
         reference: Its name, with a tag.
         subject: What its lease and its builds are called after.
-        context: Makes its build context, when it has to be built after all.
+        source: Tells what it is made from, when it has to be made after all.
         also: Its further names.
-        recipe: How it is built.
         logins: Registries that its build logs in to first.
         find: Looks the image up; None while it has to be built. Whatever has its name, by
             default.
@@ -55,9 +71,8 @@ class BuildRequest:
 
     reference: str
     subject: str
-    context: Callable[[], BuildContext]
+    source: Callable[[], BuildSource | Assembly]
     also: tuple[str, ...] = ()
-    recipe: BuildRecipe = field(default_factory=BuildRecipe)
     logins: tuple[RegistryLogin, ...] = ()
     find: Callable[[BuildRequest, ImageRegistry], ResolvedImage | None] = _by_name
     failure: Callable[[BuildState, Sequence[str]], BuildError] = build_error
@@ -67,31 +82,32 @@ class BuildRequest:
         """Tag by which its builds are found."""
         return tags.build_tag(self.reference, self.subject)
 
-    def upload(self, store: ArtifactStore, options: BuildOptions) -> BuildSpec:
+    def upload(self, source: BuildSource, store: ArtifactStore, options: BuildOptions) -> BuildSpec:
         """Upload its source, unless it is there, and return the build to submit.
 
         Args:
+            source: What it is made from.
             store: The bucket of sources and logs.
             options: How builds run.
 
         Raises:
             StoreError: The source cannot be uploaded.
         """
-        archive = self.context().archive()
-        source = object_names.build_source_object(hashlib.sha256(archive).hexdigest())
-        generation = _uploaded(store, source, archive)
+        archive = source.context.archive()
+        name = object_names.build_source_object(hashlib.sha256(archive).hexdigest())
+        generation = _uploaded(store, name, archive)
         bucket, _, prefix = store.uri.removeprefix("gs://").partition("/")
         folder = f"{prefix}/" if prefix else ""
         return BuildSpec(
             image=self.reference,
             bucket=bucket,
-            source_object=f"{folder}{source}",
+            source_object=f"{folder}{name}",
             source_generation=generation,
             logs_prefix=f"{folder}{object_names.BUILD_LOGS}",
             tags=("kinetic", self.tag),
             also=self.also,
             options=replace(options, logins=self.logins),
-            recipe=self.recipe,
+            recipe=source.recipe,
         )
 
 
