@@ -15,8 +15,7 @@ import importlib.util
 import marshal
 import struct
 import sys
-import types
-from typing import IO, Any
+from typing import IO
 
 UNCHECKED = (1).to_bytes(4, "little")
 NUMBER = struct.Struct("<Q")
@@ -58,36 +57,10 @@ def send(stream: IO[bytes], parts: list[bytes]) -> None:
 def bytecode(source: bytes, name: str) -> bytes:
     """Return the content of a .pyc file; nothing for a source that does not compile."""
     try:
-        code = compile(source, name, "exec", dont_inherit=True, optimize=0)
-        held = _texts(code)
-        data = marshal.dumps(code)
+        data = marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0))
     except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):
         return b""
-    del held
     return importlib.util.MAGIC_NUMBER + UNCHECKED + importlib.util.source_hash(source) + data
-
-
-def _texts(code: types.CodeType) -> list[str]:
-    """Return every text in a code object.
-
-    What marshal writes of an object depends on whether anything else refers to it: of a text that
-    the interpreter keeps once for all, on what else was compiled or imported in this process. While
-    somebody holds all of them, it writes the same everywhere.
-    """
-    texts: list[str] = []
-    left: list[Any] = [code]
-    while left:
-        item = left.pop()
-        if isinstance(item, str):
-            texts.append(item)
-        elif isinstance(item, (tuple, frozenset)):
-            left.extend(item)
-        elif isinstance(item, slice):
-            left += item.start, item.stop, item.step
-        elif isinstance(item, types.CodeType):
-            left += item.co_consts, item.co_names, item.co_varnames, item.co_cellvars
-            left += item.co_freevars, item.co_name, item.co_qualname, item.co_filename
-    return texts
 
 
 def main() -> None:
