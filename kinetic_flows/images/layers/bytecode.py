@@ -141,15 +141,16 @@ class Bytecode:
         self._batch, self._batch_bytes = {}, 0
 
     def finish(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the bytecode of all that compiles, with its path in the layer, sorted."""
+        """Yield the bytecode of all that compiles, with its path in the layer, in that order.
+
+        It comes while the rest is still being compiled.
+        """
         if self._batch:
             self._send()
-        done: dict[str, bytes] = {}
         for paths, future in self._sent:
-            done.update(zip(paths, future.result(), strict=True))
-        for path in sorted(done):
-            if done[path]:
-                yield bytecode_path(path, self._compiler.python), done[path]
+            for path, data in zip(paths, future.result(), strict=True):
+                if data:
+                    yield bytecode_path(path, self._compiler.python), data
 
 
 def seen_path(path: str, python: str) -> str:
