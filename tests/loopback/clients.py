@@ -55,6 +55,7 @@ class CloudAddress:
     builds_bucket: str
     home: str
     builder: Builder = "cloud-build"
+    base_repository: str | None = None
     timeout_seconds: int = 600
     term_seconds: float = 3.0
     poll_seconds: float = 0.1
@@ -110,7 +111,7 @@ def builder_of(
     ):
         settings = BuilderSettings(
             repository=cloud.repository,
-            base_repository=None,
+            base_repository=cloud.base_repository,
             version="0.1.0",
             builder=cloud.builder,
             options=BuildOptions(timeout_seconds=cloud.timeout_seconds),
@@ -148,15 +149,16 @@ def request_for(cloud: CloudAddress, environment: EnvironmentSpec) -> ImageReque
     return ImageRequest(reference=reference, mode="bundled", dependency_hash=digest)
 
 
-def arguments_for(cloud: CloudAddress, name: str) -> list[str]:
-    """The command line of a client that asks for the environment of a name."""
-    return [sys.executable, "-m", "loopback.clients", json.dumps(asdict(cloud)), name]
+def arguments_for(cloud: CloudAddress, name: str, **changes: str) -> list[str]:
+    """The command line of a client that asks for the environment of a name, or a changed one."""
+    module = [sys.executable, "-m", "loopback.clients"]
+    return [*module, json.dumps(asdict(cloud)), name, json.dumps(changes)]
 
 
-def main(address: str, name: str) -> None:
+def main(address: str, name: str, changes: str) -> None:
     """Ask for one image; print the build's output and, last, the digest."""
     cloud = CloudAddress(**json.loads(address))
-    environment = environment_named(name)
+    environment = replace(environment_named(name), **json.loads(changes))
     with builder_of(cloud) as builder:
         image = builder.build(
             request_for(cloud, environment), environment, lambda line: print(line, flush=True)
