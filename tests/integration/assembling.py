@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from kinetic_flows.clients.registry.credentials import RegistryCredentials
 from kinetic_flows.clients.registry.repository import RegistryWriter
+from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.assemble import assemble
-from kinetic_flows.images.assembly.compose import digest_of
+from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, digest_of
 from kinetic_flows.images.assembly.preview import AssemblyPreview, look_at
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.spec import Assembly
@@ -59,10 +63,7 @@ def push_image(registry: RegistryWriter, name: str, *layers: Mapping[str, bytes]
         "config": {"Env": ["PATH=/usr/local/bin:/bin", f"PYTHON_VERSION={PYTHON}.9"]},
         "rootfs": {"type": "layers", "diff_ids": [digest_of(data) for data in plain]},
     }
-    kinds = (
-        "application/vnd.oci.image.layer.v1.tar+gzip",
-        "application/vnd.oci.image.config.v1+json",
-    )
+    kinds = (OCI_LAYER, OCI_CONFIG)
     blobs = [*packed, json.dumps(config).encode()]
     for blob in blobs:
         send_document(registry, name, blob)
@@ -150,3 +151,35 @@ def tree_of(registry: RegistryWriter, name: str, digest: str) -> dict[str, bytes
                     assert file is not None
                     tree[entry.name] = file.read()
     return tree
+
+
+class Login:
+    """Stands for `docker login`."""
+
+    def find(self, registry: str) -> RegistryCredentials | None:
+        return RegistryCredentials(username="me", password="secret")
+
+
+def lose(name: str, digest: str) -> None:
+    """Have a registry lose a blob of an image."""
+    host, _, path = name.partition("/")
+    httpx.delete(f"http://{host}/v2/{path}/blobs/{digest}").raise_for_status()
+
+
+def recompress(registry: RegistryWriter, layers: str, tag: str) -> str:
+    """Have a layer's record name other compressed bytes of the same layer; return their digest."""
+    manifest = manifest_of(registry, tag)
+    data = b"".join(registry.download(layers, manifest["layers"][0]["digest"]))
+    packed = gzip.compress(gzip.decompress(data), 1, mtime=0)
+    send_document(registry, layers, packed)
+    manifest["layers"][0] |= {"digest": digest_of(packed), "size": len(packed)}
+    registry.put_manifest(tag, json.dumps(manifest).encode(), manifest["mediaType"])
+    return digest_of(packed)
+
+
+def copy_blobs(registry: RegistryWriter, name: str, reference: str) -> None:
+    """Have an image's repository get all blobs of another image."""
+    manifest = manifest_of(registry, reference)
+    source = parse_reference(reference).name
+    for blob in (manifest["config"], *manifest["layers"]):
+        registry.copy(name, blob["digest"], blob["size"], source)

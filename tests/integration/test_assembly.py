@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,27 @@ from assembling import (
     PYTHON,
     SETUPTOOLS,
     Bench,
+    Login,
     Wheels,
     config_of,
+    copy_blobs,
+    lose,
+    manifest_of,
     push_image,
+    recompress,
     tree_of,
 )
 
 from kinetic_flows.clients.registry.repository import RegistryWriter
+from kinetic_flows.core.errors import ImageError, RegistryAccessError
+from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.spec import Assembly
-from loopback.registry import DockerRegistry
+from kinetic_flows.images.layers.names import wheel_tag
+from loopback.proxy import forward_to
+from loopback.registry import DockerRegistry, RegistryFront
 from loopback.small_wheels import make_wheel
+from loopback.wire import Fault, WireServer
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -39,6 +51,25 @@ BOUND = "cp311-cp311-manylinux_2_17_x86_64"
 def name(docker_registry: DockerRegistry) -> str:
     """A repository that nobody else uses."""
     return f"{docker_registry.host}/{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def wire(docker_registry: DockerRegistry) -> Iterator[WireServer]:
+    """The registry behind a wire that can be spoiled."""
+    server = WireServer(forward_to(docker_registry.url)).start()
+    yield server
+    server.stop()
+
+
+@contextmanager
+def out_of_order(wire: WireServer) -> Iterator[None]:
+    """Let a registry take no blobs of layers."""
+    path = "/layers/blobs/uploads"
+    with (
+        wire.fault(Fault(kind="status", status=403, times=99, method="POST", path=path)),
+        pytest.raises(RegistryAccessError),
+    ):
+        yield
 
 
 @pytest.fixture
@@ -214,3 +245,215 @@ def test_package_of_the_image_of_python_gives_way(
         assert f"{SITE}/setuptools/v80_0/__init__.py" in found
         assert [path for path in found if "old" in path or "65.5" in path] == []
         assert f"{SITE}/pip/__init__.py" in tree
+
+
+def test_image_of_nothing_holds_the_wheels_alone(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    assembly = replace(
+        base_of(name, package(store, "flax"), start=f"{name}/unused:x"),
+        start="",
+        starts_from="nothing",
+        files={},
+        environment={},
+        reference=f"{name}/volume:x",
+    )
+    tree = tree_of(bench.registry, f"{name}/volume", bench.assemble(assembly))
+    assert {path for path in tree if not path.startswith(f"{SITE}/flax")} == set()
+    assert f"{SITE}/flax/__pycache__/__init__.cpython-311.pyc" in tree
+
+
+def test_interrupted_assembly_goes_on_with_what_was_made(
+    machine: Callable[[str], Bench], store: Path, wire: WireServer
+) -> None:
+    name = f"127.0.0.1:{wire.port}/{uuid4().hex[:8]}"
+    base = machine("one").assemble(base_of(name, package(store, "jax")))
+    assembly = project_of(name, base, package(store, "flax"))
+    bench = machine("two")
+    with out_of_order(wire):
+        bench.assemble(assembly)
+    assert [path.partition("-")[0] for path in bench.left_behind] == ["whl", "whl"]
+    assert bench.registry.manifest(assembly.reference) is None
+    bench.assemble(assembly)
+    assert bench.wheels.fetched == ["flax"]
+    assert bench.left_behind == []
+
+
+def test_damaged_blob_of_an_interrupted_assembly_is_made_again(
+    machine: Callable[[str], Bench], store: Path, wire: WireServer
+) -> None:
+    name = f"127.0.0.1:{wire.port}/{uuid4().hex[:8]}"
+    base = machine("one").assemble(base_of(name, package(store, "jax")))
+    assembly = project_of(name, base, package(store, "flax"))
+    bench = machine("two")
+    with out_of_order(wire):
+        bench.assemble(assembly)
+    (blob,) = (bench.home / "layers" / "blobs").glob("*.gz")
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    bench.assemble(assembly)
+    assert bench.wheels.fetched == ["flax", "flax"]
+
+
+def test_ctrl_c_leaves_no_image_and_stops_the_threads(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    base = machine("one").assemble(base_of(name, package(store, "jax")))
+    bench, interruption = machine("two"), threading.Event()
+
+    def interrupt(wheel: WheelFile) -> None:
+        interruption.set()
+
+    bench.wheels.before = interrupt
+    assembly = project_of(name, base, package(store, "flax"), package(store, "optax"))
+
+    def work() -> None:
+        interruptible(interruption)
+        bench.assemble(assembly)
+
+    with ThreadPoolExecutor() as pool, pytest.raises(KeyboardInterrupt):
+        pool.submit(work).result()
+    assert bench.registry.manifest(assembly.reference) is None
+    assert (
+        bench.registry.manifest(f"{name}/layers:{wheel_tag(assembly.wheels[0].sha256, PYTHON)}")
+        is None
+    )
+
+
+def test_blob_that_the_registry_lost_is_made_anew(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax")))
+    flax = package(store, "flax")
+    bench.assemble(project_of(name, base, flax))
+    record = manifest_of(bench.registry, f"{name}/layers:{wheel_tag(flax.sha256, PYTHON)}")
+    lose(f"{name}/layers", record["layers"][0]["digest"])
+    assembly = replace(project_of(name, base, flax), reference=f"{name}/other:x")
+    digest = bench.assemble(assembly)
+    assert any("the registry has lost it" in line for line in bench.lines)
+    tree = tree_of(bench.registry, f"{name}/other", digest)
+    assert tree[f"{SITE}/flax/__init__.py"] == b"VERSION = '1.0'\n"
+
+
+def test_record_of_another_compression_is_taken(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    first = machine("one")
+    base = first.assemble(base_of(name, package(store, "jax")))
+    flax = package(store, "flax")
+    first.assemble(project_of(name, base, flax))
+    tag = f"{name}/layers:{wheel_tag(flax.sha256, PYTHON)}"
+    recompressed = recompress(first.registry, f"{name}/layers", tag)
+    digests = [
+        manifest_of(bench.registry, f"{name}/app@{bench.assemble(project_of(name, base, flax))}")
+        for bench in (machine("two"), machine("three"))
+    ]
+    assert [image["layers"][-1]["digest"] for image in digests] == [recompressed] * 2
+
+
+def test_race_for_a_tag_is_won_by_the_registrys_record(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    first = machine("one")
+    base = first.assemble(base_of(name, package(store, "jax")))
+    flax, bench = package(store, "flax"), machine("two")
+    tag = f"{name}/layers:{wheel_tag(flax.sha256, PYTHON)}"
+    theirs: list[str] = []
+
+    def meanwhile(wheel: WheelFile) -> None:
+        first.assemble(project_of(name, base, flax))
+        theirs.append(recompress(first.registry, f"{name}/layers", tag))
+
+    bench.wheels.before = meanwhile
+    image = manifest_of(
+        bench.registry, f"{name}/app@{bench.assemble(project_of(name, base, flax))}"
+    )
+    assert image["layers"][-1]["digest"] == theirs[0]
+    assert bench.left_behind == []
+
+
+def test_tag_of_something_else_is_refused_by_name(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax")))
+    flax, optax = package(store, "flax"), package(store, "optax")
+    bench.assemble(project_of(name, base, optax))
+    layers, tag = f"{name}/layers", wheel_tag(flax.sha256, PYTHON)
+    for other in (f"{layers}:{wheel_tag(optax.sha256, PYTHON)}", f"{name}/base-cpu@{base}"):
+        found = bench.registry.manifest(other)
+        assert found is not None
+        copy_blobs(bench.registry, layers, other)
+        bench.registry.put_manifest(f"{layers}:{tag}", found.content, found.media_type)
+        with pytest.raises(ImageError, match=rf"{tag} should be the layer flax 1\.0, and is some"):
+            bench.assemble(project_of(name, base, flax))
+
+
+def test_base_is_copied_from_another_registry(
+    machine: Callable[[str], Bench], name: str, store: Path, artifact_registry: RegistryFront
+) -> None:
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax"), package(store, "flax")))
+    project, repository = uuid4().hex[:8], uuid4().hex[:8]
+    artifact_registry.repositories.add(f"{project}/{repository}")
+    artifact_registry.accounts["me"] = "secret"
+    target = f"{artifact_registry.host}/{project}/{repository}"
+    away = Bench(RegistryWriter(credentials=Login()), bench.wheels, machine("two").home)
+    newer = package(store, "flax", "2.0")
+    assembly = replace(
+        project_of(name, base, newer),
+        reference=f"{target}/app:x",
+        layers=f"{target}/layers",
+    )
+    assert away.look_at(assembly).bytes_to_send > newer.size_bytes
+    digest = away.assemble(assembly)
+    here = bench.assemble(project_of(name, base, newer))
+    assert digest == here
+    assert tree_of(away.registry, f"{target}/app", digest) == tree_of(
+        bench.registry, f"{name}/app", here
+    )
+
+
+def test_refused_mounts_are_sent(
+    machine: Callable[[str], Bench], name: str, store: Path, docker_registry: DockerRegistry
+) -> None:
+    front = RegistryFront(docker_registry.url).start()
+    front.accounts["me"] = "secret"
+    project = uuid4().hex[:8]
+    front.repositories.add(f"{project}/repo")
+    front.manners.refuses_mounts = True
+    target = f"{front.host}/{project}/repo"
+    bench = machine("one")
+    registry = RegistryWriter(credentials=Login())
+    start = push_image(registry, f"{target}/python", PIP)
+    away = Bench(registry, bench.wheels, bench.home)
+    assembly = base_of(target, package(store, "jax"), start=start)
+    digest = away.assemble(assembly)
+    again = replace(assembly, reference=f"{target}/again:x")
+    assert away.assemble(again) == digest
+    front.stop()
+
+
+def test_what_does_not_fit_is_warned_of(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    needy = make_wheel(store, "needy", "1.0", {"needy.py": ""}, requires=("flax>=3",))
+    bench.assemble(base_of(name, needy, package(store, "flax")))
+    assert "warning: needy 1.0 asks for flax>=3, and the image has flax 1.0" in bench.lines
+
+
+def test_forty_known_wheels_cost_few_requests(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    parts = [package(store, f"part{number}") for number in range(42)]
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax")))
+    bench.assemble(project_of(name, base, *parts[:21]))
+    bench.assemble(project_of(name, base, *parts[21:]))
+    before = bench.registry.requests
+    bench.assemble(project_of(name, base, *parts[1:41]))
+    # The base's two documents are on this machine; its configuration, its manifest and the look at
+    # it are all that is sent.
+    assert bench.registry.requests - before <= 6

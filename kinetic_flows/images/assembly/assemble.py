@@ -9,7 +9,6 @@ from pathlib import Path
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.wheel_file import WheelSource
 from kinetic_flows.images.assembly.base_check import base_problems, is_base
 from kinetic_flows.images.assembly.compose import ImageLayer, compose
@@ -20,7 +19,7 @@ from kinetic_flows.images.assembly.push import LayersLost, Push
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.smoke_test import smoke_test
 from kinetic_flows.images.assembly.spec import Assembly
-from kinetic_flows.images.assembly.workshop import Workshop
+from kinetic_flows.images.assembly.workshop import Talk, Workshop
 from kinetic_flows.images.layers.bytecode import Compiler
 
 OnOutput = Callable[[str], None]
@@ -50,7 +49,7 @@ def assemble(
         wheels: Where wheels come from that there are no layers of.
         home: `KINETIC_HOME`, which keeps what is known of layers.
         environ: Environment variables that an interpreter is looked for with.
-        on_output: Takes each line of progress; from several threads, one at a time.
+        on_output: Takes each line of progress; called from several threads, one at a time.
 
     Returns:
         The digest of its manifest (`sha256:…`).
@@ -64,7 +63,8 @@ def assemble(
     """
     records, kept = LayerRecords(registry, home), KeptLayers(home)
     kept.tidy()
-    with stoppable() as work, Compiler(assembly.python, environ) as compiler:
+    talk = Talk(on_output)
+    with Compiler(assembly.python, environ) as compiler:
         shop = Workshop(
             assembly=assembly,
             registry=registry,
@@ -73,13 +73,13 @@ def assemble(
             compiler=compiler,
             kept=kept,
             home=home,
-            say=on_output,
+            talk=talk,
         )
         try:
             digest = _assemble(shop)
         except BaseException:
             # Threads that still make or send something end at their next step.
-            work.stop()
+            talk.stop()
             raise
     kept.discard_sent()
     return digest
@@ -89,7 +89,7 @@ def _assemble(shop: Workshop) -> str:
     survey = survey_of(shop.assembly, shop.registry, shop.records)
     survey = _complete(shop, survey)
     for sentence in _judged(shop.assembly, survey):
-        shop.say(f"warning: {sentence}")
+        shop.talk.say(f"warning: {sentence}")
     for _ in range(LOSSES):
         try:
             return _push(shop, survey)
@@ -102,7 +102,7 @@ def _complete(shop: Workshop, survey: Survey) -> Survey:
     """Have every layer made that the registry lacks."""
     total = len(survey.plan.kept) + len(survey.plan.added)
     missing = _certain(shop.assembly, survey)
-    shop.say(
+    shop.talk.say(
         f"{shop.assembly.reference}: {total} layers, {total - len(survey.missing)} known, "
         f"{len(survey.missing)} to make"
     )
@@ -159,8 +159,8 @@ def _push(shop: Workshop, survey: Survey) -> str:
     push = Push(image=image, start=survey.start, kept=survey.plan.kept, layers=layers, shop=shop)
     for reference in (shop.assembly.reference, *shop.assembly.also):
         push.to(reference)
-        shop.say(f"pushed {reference}@{image.digest}")
-    shop.say(f"{size_in_units(shop.registry.sent_bytes)} sent")
+        shop.talk.say(f"pushed {reference}@{image.digest}")
+    shop.talk.say(f"{size_in_units(shop.registry.sent_bytes)} sent")
     return image.digest
 
 
@@ -168,7 +168,7 @@ def _made_again(shop: Workshop, survey: Survey, lost: Sequence[ImageLayer]) -> S
     """Make layers anew that the registry has records of and nothing else."""
     made = {}
     for layer in lost:
-        shop.say(f"layer {layer.plan.title}: the registry has lost it, it is made again")
+        shop.talk.say(f"layer {layer.plan.title}: the registry has lost it, it is made again")
         shop.records.forget(shop.assembly.layers, layer.plan.tag)
         record = shop.provide(survey, layer.plan, lost=layer.blob.digest)
         made[record.tag] = record

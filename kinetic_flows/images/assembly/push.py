@@ -112,7 +112,7 @@ class Push:
     def _copy(self, name: str, layer: StartLayer) -> None:
         """Have a repository get a layer of the image that this one starts from."""
         title = f"layer of {self.start.name}"
-        sending = Sending(title, layer.blob.size_bytes, self.shop.say)
+        sending = Sending(title, layer.blob.size_bytes, self.shop.talk)
         blob = layer.blob
         if not self._registry.mount(name, blob.digest, self.start.name):
             self._registry.copy(name, blob.digest, blob.size_bytes, self.start.name, sending)
@@ -123,7 +123,7 @@ class Push:
         source, blob = self.shop.assembly.layers, layer.blob
         if self._registry.mount(name, blob.digest, source):
             return None
-        sending = Sending(f"layer {layer.plan.title}", blob.size_bytes, self.shop.say)
+        sending = Sending(f"layer {layer.plan.title}", blob.size_bytes, self.shop.talk)
         file = self.shop.kept_file(layer.plan.tag, blob.digest)
         if file is not None:
             opened = partial(open_at, file)

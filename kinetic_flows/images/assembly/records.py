@@ -101,7 +101,7 @@ class LayerRecords:
             ImageError: A tag is of something else, or the registry gives no usable answer.
         """
         wanted = list({plan.tag: plan for plan in plans}.values())
-        found = {plan.tag: self._remembered(name, plan.tag) for plan in wanted}
+        found = {plan.tag: self.known(name, plan.tag) for plan in wanted}
         unknown = [plan for plan in wanted if found[plan.tag] is None]
         answers = in_threads(lambda plan: self.ask(name, plan), unknown, threads=REQUESTS_AT_A_TIME)
         found.update((plan.tag, answer) for plan, answer in zip(unknown, answers, strict=True))
@@ -143,7 +143,8 @@ class LayerRecords:
         with suppress(OSError):
             self._path(name, tag).unlink(missing_ok=True)
 
-    def _remembered(self, name: str, tag: str) -> LayerRecord | None:
+    def known(self, name: str, tag: str) -> LayerRecord | None:
+        """Return what is known of a layer on this machine; None when nothing is."""
         known = self._known.get((name, tag))
         if known is not None:
             return known

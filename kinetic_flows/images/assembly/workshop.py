@@ -41,32 +41,65 @@ TOLD_EVERY_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 
 
+class Talk:
+    """What threads that work together say, and whether they are to go on.
+
+    Args:
+        on_output: Takes each line.
+    """
+
+    def __init__(self, on_output: Callable[[str], None]) -> None:
+        self._on_output = on_output
+        self._speaking = threading.Lock()
+        self._stopped = threading.Event()
+
+    def say(self, line: str) -> None:
+        """Say a line; nobody listens any more once the work has stopped."""
+        with self._speaking:
+            if not self._stopped.is_set():
+                self._on_output(line)
+
+    def stop(self) -> None:
+        """Have every thread stop that looks."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Go on.
+
+        Raises:
+            KeyboardInterrupt: The work is to stop.
+        """
+        pause(0)
+        if self._stopped.is_set():
+            raise KeyboardInterrupt
+
+
 class Sending:
     """Tells how far the sending of one blob is.
 
     Args:
         title: What is sent.
         size_bytes: Its size.
-        say: Takes a line.
+        talk: Where it is told.
     """
 
-    def __init__(self, title: str, size_bytes: int, say: Callable[[str], None]) -> None:
-        self._title, self._size_bytes, self._say = title, size_bytes, say
+    def __init__(self, title: str, size_bytes: int, talk: Talk) -> None:
+        self._title, self._size_bytes, self._talk = title, size_bytes, talk
         self._sent = 0
         self._told = time.monotonic()
 
     def __call__(self, sent: int) -> None:
         """Count bytes that were sent, and stop when the work is interrupted."""
-        pause(0)
+        self._talk.check()
         self._sent += sent
         if time.monotonic() - self._told > TOLD_EVERY_SECONDS and self._sent < self._size_bytes:
             self._told = time.monotonic()
             size = size_in_units(self._size_bytes)
-            self._say(f"{self._title}: {size_in_units(self._sent)} of {size} sent")
+            self._talk.say(f"{self._title}: {size_in_units(self._sent)} of {size} sent")
 
     def end(self) -> None:
         """Tell that all of it has been sent."""
-        self._say(f"{self._title}: {size_in_units(self._size_bytes)} sent")
+        self._talk.say(f"{self._title}: {size_in_units(self._size_bytes)} sent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +114,7 @@ class Workshop:
         compiler: Makes bytecode.
         kept: Where made layers lie until they are sent.
         home: `KINETIC_HOME`.
-        say: Takes each line of progress.
+        talk: Where progress is told.
     """
 
     assembly: Assembly
@@ -91,7 +124,7 @@ class Workshop:
     compiler: Compiler
     kept: KeptLayers
     home: Path
-    say: Callable[[str], None]
+    talk: Talk
     _cores: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(os.cpu_count() or 1)
     )
@@ -122,6 +155,11 @@ class Workshop:
         """
         name, tag = self.assembly.layers, plan.tag
         with self.kept.room_for(tag, self._size_of(plan)), self.kept.held(tag):
+            self.talk.check()
+            # Another process here may have made it while this one waited.
+            known = self.records.known(name, tag)
+            if known is not None and known.blob.digest != lost:
+                return known
             own = self.kept.find(tag) or self._make(survey, plan)
             theirs = self.records.ask(name, plan)
             # Whoever was first decides how it is compressed.
@@ -139,7 +177,7 @@ class Workshop:
     def _send(self, plan: LayerPlan, record: LayerRecord) -> None:
         """Send a layer: its blob, what is known of it, and its tag last."""
         name, title = self.assembly.layers, f"layer {plan.title}"
-        sending = Sending(title, record.blob.size_bytes, self.say)
+        sending = Sending(title, record.blob.size_bytes, self.talk)
         opened = partial(open_at, self.kept.path(plan.tag))
         blob = record.blob
         self.registry.upload(name, blob.digest, blob.size_bytes, opened, sending)
@@ -244,7 +282,7 @@ class Workshop:
         path = scratch / layer.blob.digest.partition(":")[2]
         with path.open("wb") as file:
             for piece in self.registry.download(survey.start.name, layer.blob.digest):
-                pause(0)
+                self.talk.check()
                 file.write(piece)
         return path
 
@@ -259,9 +297,9 @@ class Workshop:
     def _core(self) -> Iterator[None]:
         """Wait for a processor that is free."""
         while not self._cores.acquire(timeout=_LOOK_SECONDS):
-            pause(0)
+            self.talk.check()
         try:
-            pause(0)
+            self.talk.check()
             yield
         finally:
             self._cores.release()
