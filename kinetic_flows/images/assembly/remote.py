@@ -10,6 +10,8 @@ import hashlib
 import os
 import signal
 import sys
+import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,6 +56,7 @@ class DownloadedWheels:
         self._shipped = shipped
         self._cache = private_directory(cache)
         self._client = httpx.Client(follow_redirects=True, timeout=TIMEOUT_SECONDS)
+        self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def fetch(self, wheel: WheelFile) -> Path:
         """Return a wheel's file, checked against its digest.
@@ -73,8 +76,10 @@ class DownloadedWheels:
                 hint="run again",
             )
         target = self._cache / f"{wheel.sha256}-{wheel.filename}"
-        if not target.exists():
-            insist(lambda: self._download(wheel, target), RETRY_PAUSES_SECONDS)
+        # Its contents and its bytecode are two layers, made at once.
+        with self._fetching[wheel.sha256]:
+            if not target.exists():
+                insist(lambda: self._download(wheel, target), RETRY_PAUSES_SECONDS)
         return target
 
     def _download(self, wheel: WheelFile, target: Path) -> None:
@@ -90,7 +95,7 @@ class DownloadedWheels:
         except httpx.HTTPError as error:
             raise Transient(_not_downloaded(wheel, error)) from error
         if found.hexdigest() != wheel.sha256:
-            raise Transient(_another(wheel, wheel.url))
+            raise _another(wheel, wheel.url)
         draft.replace(target)
 
 
