@@ -1,14 +1,12 @@
-"""What a base image must be able to do before it is published; run in it as `python3 -c`.
+"""What a base image from a Dockerfile must be able to do before it is published.
 
-Arguments: the Python minor version, the category, the bootstrap's version, what kind of base it
-is (`own` has jax, `lean` has no framework, `custom` is of somebody's own Dockerfile and need not
-have jax), and the glibc that packages are resolved for.
+It is run in the image as `python3 -c`. Arguments: the Python minor version, the bootstrap's
+version, and the glibc that packages are resolved for.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -22,14 +20,9 @@ LINES = {
     "uv": f"{INSTALL} uv",
     RUNNER: "COPY remote_runner.py /app/",
 }
-PLUGINS: dict[str, tuple[str, ...]] = {
-    "cpu": (),
-    "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
-    "tpu": ("libtpu",),
-}
 
 
-def main(python: str, category: str, runner: str, kind: str, glibc: str) -> list[str]:
+def main(python: str, runner: str, glibc: str) -> list[str]:
     """Return what is wrong, line by line."""
     problems = []
     found = ".".join(platform.python_version_tuple()[:2])
@@ -39,14 +32,12 @@ def main(python: str, category: str, runner: str, kind: str, glibc: str) -> list
         problems += _with_line(_import(module), module)
     problems += _with_line(_run(["uv", "--version"], "uv"), "uv")
     problems += _with_line(_run([sys.executable, RUNNER, "--version"], runner), RUNNER)
-    jax = [] if kind == "lean" else _import("jax")
-    old = _older_glibc(glibc)
-    if kind == "custom":
-        notes = [f"{line}; projects bring their own" for line in jax]
-        notes += [f"{line}; packages that need the newer one cannot be installed" for line in old]
-        print("\n".join(f"note: {line}" for line in notes))
-    else:
-        problems += (jax or _plugin(category if kind == "own" else "cpu")) + old
+    notes = [f"{line}; projects bring their own" for line in _import("jax")]
+    notes += [
+        f"{line}; packages that need the newer one cannot be installed"
+        for line in _older_glibc(glibc)
+    ]
+    print("\n".join(f"note: {line}" for line in notes))
     return problems
 
 
@@ -68,17 +59,6 @@ def _older_glibc(wanted: str) -> list[str]:
     if name == "glibc" and numbers[0] >= numbers[1]:
         return []
     return [f"it has {name or 'no glibc'} {found}, and packages are resolved for glibc {wanted}"]
-
-
-def _plugin(category: str) -> list[str]:
-    wanted = PLUGINS[category]
-    for name in wanted:
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return []
-    return [f"its jax has none of {', '.join(wanted)}"] if wanted else []
 
 
 def _run(command: list[str], expected: str) -> list[str]:

@@ -70,7 +70,7 @@ def build_image(
     project: str | None = None,
     cluster: str | None = None,
 ) -> None:
-    """Build base images with Cloud Build and push them to Artifact Registry or Docker Hub.
+    """Make base images in a repository of Artifact Registry or on Docker Hub.
 
     Without --repo it asks. Afterwards set KINETIC_BASE_IMAGE_REPO to the repository.
 
@@ -86,10 +86,12 @@ def build_image(
         python: Python minor version; repeat for several: the first one gets the plain tag. By
             default the version of this Python.
         controller: Build the image that kinetic-flows' own scheduled flows run in.
-        no_cache: Build what exists already, without any layer of an earlier build.
+        no_cache: Make what exists already, from the newest image of Python; a Dockerfile is
+            built without any layer of an earlier build.
         update_credentials: Enter the Docker Hub credentials anew.
         yes: Do not ask for confirmation.
-        dry_run: Print Dockerfiles, names and build steps, and do nothing.
+        dry_run: Print names and packages, of a Dockerfile its text and the build's steps, and do
+            nothing.
         as_json: Print what was made as JSON.
         deployment: Have a Prefect deployment do it, such as rebuild-base-images, and wait for
             the end of its run; Ctrl-C leaves the run going.

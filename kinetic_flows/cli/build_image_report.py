@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.core.accelerators.packages import pins_of
+from kinetic_flows.images.assembly.bases import BASE_FILES
+from kinetic_flows.images.bases import VARIABLES, BaseInputs
+from kinetic_flows.images.dockerfiles import BuildContext
 from kinetic_flows.platforms.gke.builds.docker_hub import (
     DOCKER_HUB_TOKEN_SECRET,
     DOCKER_HUB_USERNAME_SECRET,
@@ -29,33 +33,51 @@ if TYPE_CHECKING:
 
 def print_summary(plan: BaseImagesPlan, existing_images: Sequence[ExistingImage]) -> None:
     """Print what is going to happen, to standard error."""
-    where = f"in project {plan.platform.project}"
-    say(f"base images for {plan.request.repository}, built by Cloud Build {where}:")
+    say(f"base images for {plan.request.repository}, project {plan.platform.project}:")
     for existing in existing_images:
         spec = existing.spec
         if existing.is_current and not spec.recipe.from_scratch:
             digest = existing.image.digest if existing.image else ""
             say(f"  {spec.name}: {spec.references[-1]} holds exactly this: {digest}")
             continue
-        say(f"  {spec.name}: build {' and '.join(spec.references)}")
+        how = "assemble" if spec.is_assembled else "build with Cloud Build"
+        say(f"  {spec.name}: {how} {' and '.join(spec.references)}")
         for reference, digest in existing.replaced.items():
             say(f"    replaces {reference.rpartition('/')[2]} {digest}")
 
 
 def print_dry_run(plan: BaseImagesPlan, *, as_json: bool) -> None:
-    """Print names, Dockerfiles and build steps."""
+    """Print names; of a base its packages, of a Dockerfile what it says and its steps."""
     if as_json:
         print_json([_described(plan, spec) for spec in plan.specs])
         return
     for spec in plan.specs:
         print(f"== {spec.name}: {' '.join(spec.references)}")
-        print(f"-- {spec.context.dockerfile}")
-        print(_dockerfile(spec).rstrip())
-        print("-- files: " + " ".join(sorted(spec.context.files)))
-        print("-- steps")
-        for step in plan.platform.steps(spec):
-            print(f"  {_command(step)}")
+        source = spec.source
+        if isinstance(source, BuildContext):
+            _print_build(source, plan.platform.steps(spec))
+        else:
+            _print_base(source)
         print()
+
+
+def _print_build(source: BuildContext, steps: Sequence[BuildStep]) -> None:
+    print(f"-- {source.dockerfile}")
+    print(_dockerfile(source).rstrip())
+    print("-- files: " + " ".join(sorted(source.files)))
+    print("-- steps")
+    for step in steps:
+        print(f"  {_command(step)}")
+
+
+def _print_base(source: BaseInputs) -> None:
+    print(f"-- assembled on {source.upstream}")
+    for name, value in VARIABLES[source.category].items():
+        print(f"  {name}={value}")
+    print("-- packages")
+    for pin in pins_of(source.lock):
+        print(f"  {pin}")
+    print("-- files: " + " ".join(BASE_FILES))
 
 
 def print_outcomes(
@@ -140,18 +162,26 @@ def say(line: str) -> None:
 
 
 def _described(plan: BaseImagesPlan, spec: BaseImageSpec) -> dict[str, Any]:
+    common = {"name": spec.name, "references": spec.references, "inputs": spec.inputs}
+    source = spec.source
+    if isinstance(source, BuildContext):
+        return {
+            **common,
+            "dockerfile": _dockerfile(source),
+            "files": sorted(source.files),
+            "steps": [asdict(step) for step in plan.platform.steps(spec)],
+        }
     return {
-        "name": spec.name,
-        "references": spec.references,
-        "inputs": spec.inputs,
-        "dockerfile": _dockerfile(spec),
-        "files": sorted(spec.context.files),
-        "steps": [asdict(step) for step in plan.platform.steps(spec)],
+        **common,
+        "starts_from": source.upstream,
+        "environment": dict(VARIABLES[source.category]),
+        "packages": pins_of(source.lock),
+        "files": BASE_FILES,
     }
 
 
-def _dockerfile(spec: BaseImageSpec) -> str:
-    return spec.context.files[spec.context.dockerfile].decode()
+def _dockerfile(source: BuildContext) -> str:
+    return source.files[source.dockerfile].decode()
 
 
 def _command(step: BuildStep) -> str:

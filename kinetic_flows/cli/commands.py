@@ -117,7 +117,7 @@ COMMANDS: Mapping[str, Command] = {
         where="build_image:build_image",
         group=CLUSTER,
         help=(
-            "Build base images with Cloud Build and push them to Artifact Registry or Docker Hub."
+            "Make base images in a repository of Artifact Registry or on Docker Hub."
             "\n\n"
             "Without --repo it asks. Afterwards set KINETIC_BASE_IMAGE_REPO to the repository."
         ),

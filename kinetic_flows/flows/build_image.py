@@ -1,4 +1,4 @@
-"""The flow `kinetic-build-image`: base images, built at the same time, one task for each.
+"""The flow `kinetic-build-image`: base images, made at the same time, one task for each.
 
 The command `kinetic build-image` runs it here; a deployment of it runs on a schedule. Its
 parameters are names only: registry credentials are in Secret Manager.
@@ -176,9 +176,9 @@ def kinetic_build_image(
     project: str | None = None,
     cluster: str | None = None,
 ) -> list[BaseOutcome]:
-    """Build and push base images with Cloud Build, all at the same time.
+    """Make and push base images, all at the same time.
 
-    An image whose names hold one of exactly these inputs is not built again, so that another
+    An image whose names hold one of exactly these inputs is not made again, so that another
     run makes only what is missing.
 
     Args:
@@ -188,7 +188,8 @@ def kinetic_build_image(
         tag: Version tag; the version of kinetic-flows by default.
         pythons: Python minor versions; the first one's images also get the plain tag.
         dockerfile: Path of a Dockerfile of your own.
-        no_cache: Build what exists already, without any layer of an earlier build.
+        no_cache: Make what exists already, from the newest image of Python; a Dockerfile is
+            built without any layer of an earlier build.
         controller: Build the image that kinetic-flows' own flows run in.
         project: Google Cloud project.
         cluster: GKE cluster, or the name of a profile.

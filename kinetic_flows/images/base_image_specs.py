@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.environment import BaseVariant
@@ -30,9 +29,11 @@ from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.images import tags
+from kinetic_flows.images.assembly.bases import base_digest, base_labels
 from kinetic_flows.images.bases import (
     GLIBC,
     UPSTREAM,
+    BaseInputs,
     base_pythons,
     bootstrap_version,
     lean_inputs,
@@ -42,12 +43,7 @@ from kinetic_flows.images.bases import (
     read_smoke_test,
 )
 from kinetic_flows.images.docker_context import read_context
-from kinetic_flows.images.dockerfiles import (
-    BuildContext,
-    BuildRecipe,
-    base_context,
-    controller_context,
-)
+from kinetic_flows.images.dockerfiles import BuildContext, BuildRecipe, controller_context
 from kinetic_flows.images.labels import (
     LABEL_CATEGORY,
     LABEL_INPUTS,
@@ -96,18 +92,24 @@ class BaseImageSpec:
     Attributes:
         name: What to call it: `cpu`, or `cpu py3.12` where there are several.
         references: What it is pushed as; the first one is only its own.
-        inputs: Digest of everything it is built from.
-        context: The files of the build.
-        recipe: How it is built, and what it must stand.
+        inputs: Digest of everything it is made from.
+        source: The files of its build; for a base that is assembled, its lock and what it starts
+            from.
+        recipe: How it is built, what it must stand, and its labels.
         warnings: What may keep it from being published, a sentence each.
     """
 
     name: str
     references: tuple[str, ...]
     inputs: Sha256
-    context: BuildContext
+    source: BuildContext | BaseInputs
     recipe: BuildRecipe
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_assembled(self) -> bool:
+        """Whether it is assembled from layers; else it has a Dockerfile."""
+        return isinstance(self.source, BaseInputs)
 
     @property
     def subject(self) -> str:
@@ -256,7 +258,7 @@ def controller_image_spec(request: BaseImagesRequest, wheel: str, content: bytes
         name="controller",
         references=(f"{tags.controller_image(request.repository)}:{request.tag}",),
         inputs=inputs,
-        context=context(request.version),
+        source=context(request.version),
         recipe=BuildRecipe(
             labels={LABEL_INPUTS: inputs},
             smoke_tests=(("kinetic", "--version"), ("python3", "-c", program)),
@@ -292,13 +294,11 @@ def _look_up(reference: str, registry: ImageRegistry) -> ResolvedImage | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What one image is built from."""
+    """What one image is made from, whatever it is called."""
 
-    context: BuildContext
     inputs: Sha256
-    kind: Literal["own", "lean", "custom"]
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    source: BuildContext | BaseInputs
+    recipe: BuildRecipe
     warnings: tuple[str, ...] = ()
 
 
@@ -309,23 +309,20 @@ def _base_image_spec(request: BaseImagesRequest, base: str, python: str) -> Base
     if python == request.pythons[0]:
         references.append(f"{name}:{request.tag}")
     if request.dockerfile is None:
-        source = _own_source(request, category, variant, python)
+        found = _assembled(request.version, category, variant, python)
     else:
-        source = _custom_source(request.dockerfile, request.version, category, python)
-    test = (read_smoke_test(), python, category, bootstrap_version(), source.kind, GLIBC)
+        found = _custom(request.dockerfile, request.version, category, python)
     return BaseImageSpec(
         name=f"{base} py{python}" if len(request.pythons) > 1 else base,
         references=tuple(references),
-        inputs=source.inputs,
-        context=source.context,
-        recipe=BuildRecipe(
-            dockerfile=source.context.dockerfile,
-            arguments=source.arguments,
-            labels={**source.labels, LABEL_INPUTS: source.inputs},
-            smoke_tests=(("python3", "-c", *test),),
+        inputs=found.inputs,
+        source=found.source,
+        recipe=replace(
+            found.recipe,
+            labels={**found.recipe.labels, LABEL_INPUTS: found.inputs},
             from_scratch=request.from_scratch,
         ),
-        warnings=source.warnings,
+        warnings=found.warnings,
     )
 
 
@@ -335,21 +332,17 @@ def _parts(base: str) -> tuple[Category, BaseVariant]:
     return category, "lean" if base.endswith(LEAN) else "jax"
 
 
-def _own_source(
-    request: BaseImagesRequest, category: Category, variant: BaseVariant, python: str
-) -> _Source:
-    """Return the product's own Dockerfile; its version is a label and no input."""
-    inputs, bootstrap = read_base_inputs(category, python), read_bootstrap()
+def _assembled(version: str, category: Category, variant: BaseVariant, python: str) -> _Source:
+    inputs = read_base_inputs(category, python)
     inputs = lean_inputs(inputs) if variant == "lean" else inputs
-    unversioned = base_context(inputs, bootstrap=bootstrap, version="")
     return _Source(
-        context=base_context(inputs, bootstrap=bootstrap, version=request.version),
-        inputs=_digest(unversioned, {}),
-        kind="own" if variant == "jax" else "lean",
+        inputs=base_digest(inputs, read_bootstrap()),
+        source=inputs,
+        recipe=BuildRecipe(labels=base_labels(inputs, version)),
     )
 
 
-def _custom_source(path: Path, version: str, category: Category, python: str) -> _Source:
+def _custom(path: Path, version: str, category: Category, python: str) -> _Source:
     known = {CATEGORY_ARGUMENT: category, PYTHON_ARGUMENT: python}
     context = read_context(path, bootstrap=read_bootstrap())
     arguments = {name: known[name] for name in known if name in context.arguments}
@@ -360,12 +353,16 @@ def _custom_source(path: Path, version: str, category: Category, python: str) ->
         LABEL_VERSION: version,
         LABEL_TITLE: f"kinetic base for {category}, Python {python}",
     }
+    test = (read_smoke_test(), python, bootstrap_version(), GLIBC)
     return _Source(
-        context=context.files,
         inputs=_digest(context.files, {**arguments, "category": category, "python": python}),
-        kind="custom",
-        arguments=arguments,
-        labels=labels,
+        source=context.files,
+        recipe=BuildRecipe(
+            dockerfile=context.files.dockerfile,
+            arguments=arguments,
+            labels=labels,
+            smoke_tests=(("python3", "-c", *test),),
+        ),
         warnings=context.warnings,
     )
 

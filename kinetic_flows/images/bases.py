@@ -137,11 +137,6 @@ def without_framework(lock: str) -> str:
     )
 
 
-def read_base_template() -> str:
-    """Return the template of the Dockerfiles that bases are built from."""
-    return _read("base.Dockerfile.template")
-
-
 def read_project_template() -> str:
     """Return the template of the Dockerfiles of project images that are not assembled."""
     return _read("project.Dockerfile.template")

@@ -10,11 +10,9 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kinetic_flows.core.accelerators.packages import accelerator_closure, pin_of
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.job import sha256_hex
-from kinetic_flows.images.bases import VARIABLES, BaseInputs, read_base_template
 from kinetic_flows.images.labels import (
     LABEL_BASE_IDENTITY,
     LABEL_BASE_NAME,
@@ -24,7 +22,6 @@ from kinetic_flows.images.labels import (
     LABEL_LOCK_DIGEST,
     LABEL_PYTHON,
     LABEL_TITLE,
-    LABEL_VARIANT,
     LABEL_VERSION,
 )
 
@@ -57,39 +54,6 @@ class BuildContext:
                 entry.mode = 0o755 if path in self.executable else 0o644
                 tar.addfile(entry, io.BytesIO(self.files[path]))
         return gzip.compress(plain.getvalue(), mtime=0)
-
-
-def base_context(inputs: BaseInputs, *, bootstrap: bytes, version: str) -> BuildContext:
-    """Return the build context of a base image.
-
-    Args:
-        inputs: What it is built from.
-        bootstrap: The runner's bootstrap.
-        version: This product's version, for the labels.
-    """
-    labels = {
-        LABEL_KIND: "base",
-        LABEL_CATEGORY: inputs.category,
-        LABEL_PYTHON: inputs.python,
-        LABEL_BASE_IDENTITY: inputs.identity,
-        LABEL_LOCK_DIGEST: _digest(inputs.lock),
-        LABEL_VERSION: version,
-        LABEL_TITLE: f"kinetic base for {inputs.category}, Python {inputs.python}",
-        LABEL_BASE_NAME: inputs.upstream,
-        **({} if inputs.variant == "jax" else {LABEL_VARIANT: inputs.variant}),
-    }
-    variables = " ".join(f"{name}={value}" for name, value in VARIABLES[inputs.category].items())
-    values = {"upstream": inputs.upstream, "labels": _pairs(labels), "variables": variables}
-    constraints = "".join(f"{pin}\n" for pin in accelerator_closure(inputs.lock))
-    return BuildContext(
-        files={
-            DOCKERFILE: render(read_base_template(), values).encode(),
-            "lock.txt": inputs.lock.encode(),
-            "uv.txt": pin_of(inputs.lock, "uv").encode(),
-            "constraints.txt": constraints.encode(),
-            "remote_runner.py": bootstrap,
-        }
-    )
 
 
 def project_context(

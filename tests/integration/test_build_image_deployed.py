@@ -43,7 +43,11 @@ def deployment(quick_bases: QuickBases, prefect_api_url: str) -> str:
             flow_id=client.create_flow_from_name(BUILD_IMAGE_FLOW),
             name=name,
             entrypoint="kinetic_flows.flows.build_image.kinetic_build_image",
-            parameters={"repository": quick_bases.repository, "categories": ["cpu"]},
+            parameters={
+                "repository": quick_bases.repository,
+                "categories": ["cpu"],
+                "dockerfile": str(quick_bases.dockerfile),
+            },
         )
     return name
 

@@ -59,6 +59,7 @@ def spec_of(
         version="0.1.0",
         categories=("cpu",),
         pythons=(MINOR,),
+        dockerfile=quick_bases.dockerfile,
         from_scratch=from_scratch,
     )
     (spec,) = base_image_specs(request)

@@ -86,6 +86,7 @@ def start_cloud(directory: Path, *, keep: str | None = None) -> LoopbackCloud:
         front.accounts[USERNAME] = ACCESS_TOKEN
         docker_hub = RegistryFront(registry.url, "docker-hub").start()
         starting.callback(docker_hub.stop)
+        docker_hub.repositories.add("library/python")
         containers = _containers(registry, front, starting)
         if not restored:
             _make_first_image(containers, registry)

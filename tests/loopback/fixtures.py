@@ -12,7 +12,7 @@ import pytest
 from loopback.__main__ import CLUSTER, PROJECT
 from loopback.cloud import LoopbackCloud, start_cloud
 from loopback.cloud_build import CloudBuildServer
-from loopback.quick_bases import QuickBases
+from loopback.quick_bases import DOCKERFILE, QuickBases
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
@@ -80,15 +80,19 @@ def quick_bases(
     prefect_api_url: str,
     shared_kinetic_home: Path,
     bucket_name: str,
+    tmp_path: Path,
 ) -> Iterator[QuickBases]:
-    """The command with a repository and a bucket of its own."""
+    """The command with a Dockerfile, a repository and a bucket of its own."""
     worker = QuickWorker(storage_server.url, docker_registry.url)
     server = CloudBuildServer(worker).start()
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(DOCKERFILE)
     yield QuickBases(
         worker=worker,
         server=server,
         bucket=storage_server.create_bucket(bucket_name),
         repository=f"{docker_registry.host}/{bucket_name}",
+        dockerfile=dockerfile,
         environment={
             **os.environ,
             "PREFECT_API_URL": prefect_api_url,

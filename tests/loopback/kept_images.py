@@ -17,10 +17,11 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from kinetic_flows import images
 from kinetic_flows.core.files import exclusive_lock
+from kinetic_flows.images.assembly.bases import base_digest
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap
-from kinetic_flows.images.dockerfiles import base_context
-from kinetic_flows.images.tags import base_tag
+from kinetic_flows.images.tags import base_tag, layers_image
 from loopback import lifted_python
 from loopback.lifted_python import MINOR
 
@@ -54,6 +55,9 @@ def keep_images(cluster_repository: str, registry: Path) -> None:
         made = Path(directory, "images")
         for repository, tags in _wanted(cluster_repository).items():
             _copy_repository(registry / STORED, made, repository, tags)
+        layers = layers_image(cluster_repository)
+        if tags := _layers_of_bases(registry / STORED, layers):
+            _copy_repository(registry / STORED, made, layers, tags)
         blobs = set(_blobs_of(made))
         # Processes that began with nothing each made their own: the fuller set stays.
         if len(_repositories_of(made)) <= len(_repositories_of(kept)):
@@ -88,19 +92,30 @@ def _wanted(cluster_repository: str) -> Mapping[str, frozenset[str]]:
     }
 
 
+def _layers_of_bases(stored: Path, repository: str) -> frozenset[str]:
+    """Return the tags of the layers that the bases are made of: a test's own are not kept."""
+    lock = read_base_inputs("cpu", MINOR).lock
+    folder = stored / "repositories" / repository / "_manifests" / "tags"
+    tags = (path.name for path in folder.glob("*"))
+    return frozenset(tag for tag in tags if _is_of_base(tag, lock))
+
+
+def _is_of_base(tag: str, lock: str) -> bool:
+    kind, digest, *_ = tag.split("-")
+    return kind in ("site", "pyc") or digest in lock
+
+
 @cache
 def _identity(cluster_repository: str) -> str:
-    """Return a digest of everything that the images are made from."""
-    inputs = read_base_inputs("cpu", MINOR)
-    bootstrap, number = read_bootstrap(), version("kinetic-flows")
-    contexts = (
-        base_context(each, bootstrap=bootstrap, version=number)
-        for each in (inputs, lean_inputs(inputs))
-    )
+    """Return a digest of everything that the images are made from, and of what makes them."""
+    inputs, bootstrap = read_base_inputs("cpu", MINOR), read_bootstrap()
+    bases = [base_digest(each, bootstrap) for each in (inputs, lean_inputs(inputs))]
+    programs = sorted(Path(images.__file__).parent.rglob("*.py"))
+    known = (version("kinetic-flows"), sys.version, sys.base_prefix, cluster_repository, *bases)
     parts = (
         Path(lifted_python.__file__).read_bytes(),
-        f"{sys.version} {sys.base_prefix} {cluster_repository}".encode(),
-        *(context.archive() for context in contexts),
+        *(program.read_bytes() for program in programs),
+        " ".join(known).encode(),
     )
     return sha256(b"".join(parts)).hexdigest()[:16]
 

@@ -1,4 +1,7 @@
-"""`kinetic build-image` as a person runs it, with builds that take as long as they are told to."""
+"""`kinetic build-image` as a person runs it, with builds that take as long as they are told to.
+
+What is built is a Dockerfile of the person's own: bases of the product's are assembled.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,11 @@ import pexpect
 from loopback.cloud_build import CloudBuildServer
 from loopback.quick_builds import QuickWorker
 
+DOCKERFILE = """\
+FROM python
+RUN pip install uv cloudpickle google-cloud-storage
+COPY remote_runner.py /app/
+"""
 KINETIC = str(Path(sys.executable).parent / "kinetic")
 
 
@@ -25,6 +33,7 @@ class QuickBases:
         server: Knows the builds.
         bucket: Bucket of their sources, logs and leases.
         repository: Where the images go.
+        dockerfile: What they are built from.
         environment: The command's variables.
     """
 
@@ -32,6 +41,7 @@ class QuickBases:
     server: CloudBuildServer
     bucket: str
     repository: str
+    dockerfile: Path
     environment: dict[str, str]
 
     @property
@@ -42,6 +52,7 @@ class QuickBases:
     def arguments(self, *options: str) -> list[str]:
         """Return the command that builds the base image for CPUs."""
         usual = ["--repo", self.repository, "--category", "cpu", "--yes"]
+        usual += ["--dockerfile", str(self.dockerfile)]
         return [KINETIC, "build-image", *usual, *options]
 
     def start(self, *options: str) -> subprocess.Popen[str]:

@@ -1,77 +1,90 @@
 """A TPU base image without the gigabytes: everything of the real one but the accelerator runtime.
 
-It is built from the real template and the real lock, of which only the packages that would need
-a TPU, or gigabytes, are stood in for by their metadata: uv then takes them for installed, in the
-versions that the lock names, and projects are built on top as they would be anywhere.
+It is assembled from the real lock, of which only the packages that would need a TPU, or
+gigabytes, are stood in for by wheels of metadata alone: they are there in the versions that the
+lock names, and projects are put on top as they would be anywhere.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import shutil
-import tarfile
+import os
 import tempfile
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.accelerators.model import Category
-from kinetic_flows.images.bases import BaseInputs, read_base_inputs, read_bootstrap
-from kinetic_flows.images.dockerfiles import base_context
+from kinetic_flows.core.accelerators.packages import pins_of
+from kinetic_flows.core.wheel_file import WheelFile, WheelSource
+from kinetic_flows.dependencies.wheel_files import WheelDownloads, choose_wheels
+from kinetic_flows.images.assembly.assemble import assemble
+from kinetic_flows.images.assembly.bases import base_assembly, base_labels
+from kinetic_flows.images.bases import PLATFORM, BaseInputs, read_base_inputs
 from kinetic_flows.images.tags import base_image
 from loopback.cloud import LoopbackCloud
 from loopback.lifted_python import MINOR
+from loopback.small_wheels import make_wheel
 
 STOOD_IN_FOR = frozenset({"jax", "jaxlib", "libtpu", "ml-dtypes", "numpy", "opt-einsum", "scipy"})
 
-_BLOCK = re.compile(r"(?m)^(?P<name>[a-z0-9][\w.-]*)==(?P<version>\S+)(?:.*\\\n)*.*\n?")
+
+@dataclass(frozen=True, kw_only=True)
+class WheelsHere:
+    """Wheels in a directory, and all others from where they come from."""
+
+    directory: Path
+    others: WheelSource
+
+    def fetch(self, wheel: WheelFile) -> Path:
+        here = self.directory / wheel.filename
+        return here if here.is_file() else self.others.fetch(wheel)
 
 
 def push_small_base(cloud: LoopbackCloud, repository: str, category: Category) -> str:
-    """Build a small base image into a repository, and return its tag.
+    """Assemble a small base image into a repository, and return its tag.
 
     Args:
-        cloud: Where it is built and kept.
+        cloud: Where it is kept.
         repository: The repository, as `KINETIC_BASE_IMAGE_REPO` would name it.
         category: Kind of accelerator it claims to be for.
     """
     inputs, tag = read_base_inputs(category, MINOR), version("kinetic-flows")
-    reference = f"{base_image(repository, category)}:{tag}"
-    directory = Path(tempfile.mkdtemp(prefix="kn-base-"))
-    context = base_context(_light(inputs), bootstrap=read_bootstrap(), version=tag)
-    with tarfile.open(fileobj=io.BytesIO(context.archive())) as archive:
-        archive.extractall(directory, filter="data")
-    dockerfile = directory / "Dockerfile"
-    _write_metadata(inputs, directory / "metadata")
-    site = f"/usr/local/lib/python{MINOR}/site-packages/"
-    dockerfile.write_text(f"{dockerfile.read_text()}\nCOPY metadata/ {site}\n")
-    cloud.containers.run("buildah", "bud", "--tag", reference, str(directory))
-    shutil.rmtree(directory)
-    _, _, path = reference.partition("/")
-    cloud.containers.run(
-        *("buildah", "push", "--tls-verify=false", reference),
-        f"docker://{cloud.registry.host}/{path}",
-    )
+    endpoints = {repository.partition("/")[0]: cloud.registry.url, "docker.io": cloud.registry.url}
+    with (
+        tempfile.TemporaryDirectory(prefix="kn-base-") as directory,
+        closing(OciRegistry(endpoints=endpoints)) as registry,
+    ):
+        home = Path(directory)
+        upstream = registry.resolve(inputs.upstream)
+        assert upstream is not None
+        stood_in = _stand_ins(inputs, home)
+        names = {wheel.name for wheel in stood_in}
+        chosen = choose_wheels(
+            inputs.lock, python=MINOR, platform=PLATFORM, home=home, environ=os.environ
+        )
+        assembly = base_assembly(
+            inputs,
+            repository=repository,
+            references=(f"{base_image(repository, category)}:{tag}",),
+            upstream=upstream.reference,
+            wheels=[*stood_in, *(each for each in chosen.wheels if each.name not in names)],
+            labels=base_labels(inputs, tag),
+        )
+        assemble(
+            assembly,
+            RegistryWriter(endpoints=endpoints),
+            WheelsHere(directory=home, others=WheelDownloads(home, os.environ)),
+            home=home,
+            environ=os.environ,
+            on_output=lambda _: None,
+        )
     return tag
 
 
-def _light(inputs: BaseInputs) -> BaseInputs:
-    """Leave out of the lock what is stood in for."""
-
-    def keep(block: re.Match[str]) -> str:
-        return "" if block["name"] in STOOD_IN_FOR else block[0]
-
-    return replace(inputs, lock=_BLOCK.sub(keep, inputs.lock))
-
-
-def _write_metadata(inputs: BaseInputs, directory: Path) -> None:
-    for block in _BLOCK.finditer(inputs.lock):
-        if block["name"] in STOOD_IN_FOR:
-            name, number = block["name"].replace("-", "_"), block["version"]
-            folder = directory / f"{name}-{number}.dist-info"
-            folder.mkdir(parents=True)
-            metadata = f"Metadata-Version: 2.1\nName: {block['name']}\nVersion: {number}\n"
-            (folder / "METADATA").write_text(metadata)
-            (folder / "INSTALLER").write_text("loopback\n")
-            (folder / "RECORD").write_text("")
+def _stand_ins(inputs: BaseInputs, directory: Path) -> Sequence[WheelFile]:
+    pins = (pin.split("==") for pin in pins_of(inputs.lock))
+    return [make_wheel(directory, name, number) for name, number in pins if name in STOOD_IN_FOR]

@@ -93,7 +93,7 @@ def facts(name: str, *paths: str) -> WheelFacts:
 WHOLE = (
     facts("cloudpickle", f"{SITE_PACKAGES}/cloudpickle/__init__.py"),
     facts("google-cloud-storage", f"{SITE_PACKAGES}/google/cloud/storage/__init__.py"),
-    facts("jax", f"{SITE_PACKAGES}/jax/__init__.py"),
+    facts("jax"),
     facts("jax-cuda12-plugin"),
     facts("uv", f"{SCRIPTS}/uv"),
 )

@@ -9,26 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.images.assembly.bases import BOOTSTRAP
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.bases import GLIBC, bootstrap_version
 from kinetic_flows.images.labels import LABEL_CATEGORY, LABEL_KIND, LABEL_VARIANT
 from kinetic_flows.images.layers.model import SCRIPTS, SITE_PACKAGES, WheelFacts
 
-PLUGINS: Mapping[Category, tuple[str, ...]] = {
+_PLUGINS: Mapping[str, tuple[str, ...]] = {
     "cpu": (),
     "gpu": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
     "tpu": ("libtpu",),
 }
-"""The packages, of which a category's jax needs one."""
+"""The packages of which a category's jax needs one."""
 
 _NEEDED = {
     "cloudpickle": f"{SITE_PACKAGES}/cloudpickle/__init__.py",
     "google.cloud.storage": f"{SITE_PACKAGES}/google/cloud/storage/__init__.py",
     "uv": f"{SCRIPTS}/uv",
 }
-_JAX = f"{SITE_PACKAGES}/jax/__init__.py"
 _GLIBC_RELEASE = re.compile(rb"GNU C Library [^\n]{0,60}release version (\d+\.\d+)")
 
 
@@ -63,17 +61,15 @@ def _problems(
     if f'VERSION = "{bootstrap_version()}"'.encode() not in assembly.files.get(BOOTSTRAP, b""):
         yield f"{BOOTSTRAP} is not the bootstrap of version {bootstrap_version()}"
     if assembly.labels.get(LABEL_VARIANT) != "lean":
-        yield from _framework_problems(assembly, files, {wheel.name for wheel in facts})
+        yield from _framework_problems(assembly, {wheel.name for wheel in facts})
     if _numbers(glibc or "0") < _numbers(GLIBC):
         yield f"it has glibc {glibc or 'unknown'}, and packages are resolved for {GLIBC}"
 
 
-def _framework_problems(assembly: Assembly, files: set[str], packages: set[str]) -> Iterator[str]:
-    if _JAX not in files:
-        yield f"it lacks jax: none of its packages has {_JAX}"
-    wanted = next(
-        (PLUGINS[item] for item in PLUGINS if item == assembly.labels[LABEL_CATEGORY]), ()
-    )
+def _framework_problems(assembly: Assembly, packages: set[str]) -> Iterator[str]:
+    if "jax" not in packages:
+        yield "it lacks jax"
+    wanted = _PLUGINS.get(assembly.labels.get(LABEL_CATEGORY, ""), ())
     if wanted and not packages & set(wanted):
         yield f"its jax has none of {', '.join(wanted)}"
 
