@@ -15,7 +15,7 @@ import pytest
 
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
 from kinetic_flows.clients.registry.repository import RegistryWriter
-from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.assemble import assemble
 from kinetic_flows.images.assembly.bases import base_assembly, base_labels
@@ -141,9 +141,9 @@ def bases(
 
 
 def environment() -> dict[str, str]:
-    """This process's variables, with every Python of this machine on the path."""
+    """This process's variables, with the Pythons beside this one on the path."""
     roots = Path(sys.base_prefix).parent.glob("*/bin")
-    path = os.pathsep.join([os.environ["PATH"], *sorted(map(str, roots))])
+    path = os.pathsep.join([*sorted(map(str, roots)), os.environ["PATH"]])
     return {**os.environ, "PATH": path}
 
 
@@ -215,7 +215,7 @@ def test_the_same_base_again_sends_no_layer(bases: Bases) -> None:
 def test_a_base_that_lacks_what_runs_need_is_not_published(bases: Bases) -> None:
     wheels = [wheel for wheel in bases.core() if wheel.name != "cloudpickle"]
 
-    with pytest.raises(ImageError, match="it lacks cloudpickle"):
+    with pytest.raises(BuildError, match="it lacks cloudpickle"):
         bases.assemble("base-cpu", [*wheels, bases.wheel("jax")])
 
     with pytest.raises(Exception, match="404"):
