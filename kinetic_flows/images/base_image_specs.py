@@ -92,6 +92,7 @@ class BaseImageSpec:
     Attributes:
         name: What to call it: `cpu`, or `cpu py3.12` where there are several.
         references: What it is pushed as; the first one is only its own.
+        repository: The repository that it goes to, where its layers are kept, too.
         inputs: Digest of everything it is made from.
         source: The files of its build; for a base that is assembled, its lock and what it starts
             from.
@@ -101,6 +102,7 @@ class BaseImageSpec:
 
     name: str
     references: tuple[str, ...]
+    repository: str
     inputs: Sha256
     source: BuildContext | BaseInputs
     recipe: BuildRecipe
@@ -257,6 +259,7 @@ def controller_image_spec(request: BaseImagesRequest, wheel: str, content: bytes
     return BaseImageSpec(
         name="controller",
         references=(f"{tags.controller_image(request.repository)}:{request.tag}",),
+        repository=request.repository,
         inputs=inputs,
         source=context(request.version),
         recipe=BuildRecipe(
@@ -315,6 +318,7 @@ def _base_image_spec(request: BaseImagesRequest, base: str, python: str) -> Base
     return BaseImageSpec(
         name=f"{base} py{python}" if len(request.pythons) > 1 else base,
         references=tuple(references),
+        repository=request.repository,
         inputs=found.inputs,
         source=found.source,
         recipe=replace(

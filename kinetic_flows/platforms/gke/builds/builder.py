@@ -22,7 +22,7 @@ from kinetic_flows.images.bases import (
     read_base_inputs,
     read_project_template,
 )
-from kinetic_flows.images.dockerfiles import project_context
+from kinetic_flows.images.dockerfiles import BuildContext, project_context
 from kinetic_flows.platforms.gke.builds.build import RegistryLogin
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.failures import base_build_error
@@ -136,19 +136,20 @@ class CloudBuildBuilder:
         *,
         on_build: OnBuild = unannounced,
     ) -> ResolvedImage:
-        """Build and push an image under all its names, unless they hold exactly it already.
+        """Make and push an image under all its names, unless they hold exactly it already.
 
-        Clients that ask for the same at the same time follow the one build. From scratch, it is
-        built even if it is there.
+        Of clients that ask for the same at the same time one makes it. From scratch, it is made
+        even if it is there.
 
         Args:
-            base: What to build.
-            logins: Registries to log in to first.
-            on_output: Called with each line of the build's log.
-            on_build: Told of the build, for a link to it.
+            base: What to make.
+            logins: Registries that a build logs in to first.
+            on_output: Called with each line that is said of it, a build's log included.
+            on_build: Told of a build, for a link to it.
 
         Raises:
             BuildError: The build failed.
+            ImageError: It cannot be assembled.
             StoreError: The source cannot be uploaded.
         """
 
@@ -161,7 +162,7 @@ class CloudBuildBuilder:
         wanted = BuildRequest(
             reference=base.references[0],
             subject=base.subject,
-            source=lambda: BuildSource(context=base.context, recipe=base.recipe),
+            source=lambda: self._source_of(base),
             also=base.references[1:],
             logins=logins,
             find=find,
@@ -190,6 +191,17 @@ class CloudBuildBuilder:
     def cancel_started(self) -> None:
         """Cancel every build that was started here and that nobody else follows."""
         self._maker.cancel_started()
+
+    def _source_of(self, base: BaseImageSpec) -> BuildSource | Assembly:
+        if isinstance(base.source, BuildContext):
+            return BuildSource(context=base.source, recipe=base.recipe)
+        return self._assembler.base(
+            base.source,
+            repository=base.repository,
+            references=base.references,
+            labels=base.recipe.labels,
+            images=self._registry,
+        )
 
     def _assembly(
         self, request: ImageRequest, environment: EnvironmentSpec, base: ResolvedImage

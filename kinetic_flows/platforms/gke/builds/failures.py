@@ -39,7 +39,8 @@ _NO_NAME = re.compile(
 )
 _NO_RIGHTS = re.compile(
     r"requested access to the resource is denied|insufficient[_ ]scope|permission denied"
-    r"|uploadArtifacts|\bdenied:|authentication required|\b403 Forbidden",
+    r"|uploadArtifacts|\bdenied:|authentication required|\b403 Forbidden"
+    r"|refuses to push .*\banswered 40[13]\b",
     re.IGNORECASE,
 )
 _TAIL_LINES = 40
@@ -65,6 +66,8 @@ def _explain(
     """Return why nothing was published; None when only the log says so."""
     if state.status != "FAILURE":
         return None
+    if spec.is_assembled:  # the step that assembles pushes, too, and says everything else itself
+        return explain_refusal(lines, spec.references)
     number = failed_step(state, lines)
     if number == logins:  # the build itself
         return None
