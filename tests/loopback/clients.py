@@ -54,6 +54,7 @@ class CloudAddress:
     jobs_bucket: str
     builds_bucket: str
     home: str
+    hub_url: str = ""
     builder: Builder = "cloud-build"
     base_repository: str | None = None
     timeout_seconds: int = 600
@@ -71,7 +72,7 @@ def registry_of(cloud: CloudAddress) -> OciRegistry:
 
 def endpoints_of(cloud: CloudAddress) -> dict[str, str]:
     """Where the registries are that Google and Docker have."""
-    return {REGISTRY_HOST: cloud.registry_url, "docker.io": cloud.registry_url}
+    return {REGISTRY_HOST: cloud.registry_url, "docker.io": cloud.hub_url or cloud.registry_url}
 
 
 def assembler_of(cloud: CloudAddress, store: ArtifactStore) -> Assembler:
