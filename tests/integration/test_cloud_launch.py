@@ -27,7 +27,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.accelerators.packages import pin_of
+from kinetic_flows.core.accelerators.packages import pins_of
 from kinetic_flows.core.errors import (
     AcceleratorError,
     DevicesMissing,
@@ -208,8 +208,8 @@ def test_the_specifications_example_runs_on_a_tpu(
     for group in (TPUS, SPOT):  # whose nodes other tests have had made
         cluster.remove_nodes(group)
 
-    pin = pin_of(read_base_inputs("tpu", MINOR).lock, "jax").partition(" ")[0]
-    assert functions.train(2_000_000) == ("2.0 million", pin.removeprefix("jax=="), True)
+    pins = dict(pin.split("==") for pin in pins_of(read_base_inputs("tpu", MINOR).lock))
+    assert functions.train(2_000_000) == ("2.0 million", pins["jax"], True)
 
     record = api.find_runs(limit=1)[0]
     job = job_of(cluster, record.id)

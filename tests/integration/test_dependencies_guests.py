@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.accelerators.packages import pin_of
+from kinetic_flows.core.accelerators.packages import pins_of
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.settings.cloud import resolve_cloud
@@ -170,7 +170,7 @@ def test_what_people_bring_resolves_to_releases_of_today_or_says_why_not(
 
 def _check_runtime(found: Found, *, is_the_images: bool) -> None:
     category, versions = found.target.category, found.versions
-    jax = pin_of(read_base_inputs(category, PYTHON).lock, "jax").split()[0].removeprefix("jax==")
+    jax = dict(pin.split("==") for pin in pins_of(read_base_inputs(category, PYTHON).lock))["jax"]
     assert found.target.variant == ("jax" if is_the_images else "lean")
     assert not is_the_images or versions["jax"] == jax
     if category == "gpu":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from kinetic_flows.core.errors import ImageError
-
 _PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
 
 _CLOSURE = re.compile(r"^(jax|jaxlib|libtpu|libtpu-nightly|jax-(cuda|rocm)\d.*|nvidia-.*)$")
@@ -24,15 +22,3 @@ def is_accelerator_package(name: str) -> bool:
 def pins_of(lock: str) -> tuple[str, ...]:
     """Return every pin of a lock, sorted, without hashes."""
     return tuple(sorted(f"{name}=={version}" for name, version in _PIN.findall(lock)))
-
-
-def pin_of(lock: str, name: str) -> str:
-    r"""Return one package's part of a lock: its pin and its hashes, joined by `\`."""
-    lines = iter(lock.splitlines())
-    found: list[str] = []
-    for line in lines:
-        if found or line.startswith(f"{name}=="):
-            found.append(line)
-            if not line.endswith("\\"):
-                return "\n".join(found) + "\n"
-    raise ImageError(f"the base image's lock lacks {name}", value=name)
