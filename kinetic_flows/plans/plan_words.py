@@ -134,13 +134,14 @@ def _hardware(plan: RunPlan) -> Iterator[Row]:
 
 def _image(plan: RunPlan) -> Iterator[Row]:
     yield "image", f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"
-    if plan.making:
-        yield "", str(plan.making)
-        yield "builder", plan.making.who
     if plan.size_bytes is not None:
         yield "size", size_in_words(plan.size_bytes)
     took = f"; the last builds took {_took(plan.builds)}" if plan.builds else ""
-    yield "build", f"{plan.build_step}{took}"
+    if plan.making:
+        yield "", str(plan.making)
+        yield "builder", f"{plan.making.who}{took}"
+    else:
+        yield "build", f"{plan.build_step}{took}"
     yield from (("why", line) for line in plan.why or ())
     yield "dependencies", _dependencies(plan)
     environment = plan.environment

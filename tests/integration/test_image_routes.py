@@ -280,6 +280,7 @@ def test_ctrl_c_leaves_no_image_and_gives_the_lease_back_at_once(world: World) -
         output = client.communicate(timeout=30)[0]
 
     assert "KeyboardInterrupt" in output
+    assert "app:cpu-ca978112ca1b was not pushed" in output
     assert world.find(environment) is None
     assert world.lease(environment).holder == ""
     assert world.ask(environment).labels["kinetic.layers"] == "1"

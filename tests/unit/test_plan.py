@@ -14,6 +14,7 @@ from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.root import find_package_root
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, Package
+from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.job import Sha256
 from kinetic_flows.core.moments import duration
 from kinetic_flows.plans.plan import CodeSummary, PastRuns, PlannedFile, PlannedVariable, RunPlan
@@ -132,6 +133,34 @@ def test_a_plan_answers_where_on_what_from_which_image_with_which_files_and_how_
     assert str(WHOLE) == WHOLE.explain()
 
 
+MAKING = ImagePreview(
+    builder="direct",
+    because="12.0 MB to send, at most 100.0 MB",
+    layers=41,
+    known=39,
+    bytes_to_send=12_000_000,
+)
+
+
+def test_a_plan_says_of_how_many_layers_an_image_is_and_who_assembles_it() -> None:
+    plan = replace(WHOLE, making=MAKING)
+    assert (
+        "(bundled, has to be built)\n"
+        "                  assembled from 41 layers, 39 known, 2 to make, 12.0 MB to send\n"
+        "         builder  direct (12.0 MB to send, at most 100.0 MB); the last builds took"
+        " 1 min 35 s, once\n"
+        "             why  "
+    ) in plan.explain()
+    assert json.loads(json.dumps(plan.to_json()))["making"] == {
+        "builder": "direct",
+        "because": "12.0 MB to send, at most 100.0 MB",
+        "layers": 41,
+        "known": 39,
+        "bytes_to_send": 12_000_000,
+    }
+    assert WHOLE.to_json()["making"] is None
+
+
 def test_every_file_is_listed_with_its_size_where_that_is_asked() -> None:
     listed = WHOLE.explain(files=True)
     indent = " " * len("image repository  ")
@@ -196,7 +225,7 @@ def test_a_plan_whose_image_exists_gives_no_reasons() -> None:
 
 
 def test_what_others_do_meanwhile_makes_no_other_plan_of_it() -> None:
-    assert replace(WHOLE, past=None, builds=None, rooms=None) == WHOLE
+    assert replace(WHOLE, past=None, builds=None, rooms=None, making=MAKING) == WHOLE
 
 
 def test_a_plan_can_be_kept() -> None:

@@ -182,7 +182,15 @@ class ImageMaker:
         self, request: BuildRequest, source: BuildSource | Assembly, listener: Listener
     ) -> ResolvedImage | None:
         """Assemble an image here, if that is the way it is to be made; None if a build makes it."""
-        digest = self._assembler.made_here(source, listener.on_output)
+        try:
+            digest = self._assembler.made_here(source, listener.on_output)
+        except KineticError:
+            raise
+        except BaseException as interruption:
+            interruption.add_note(
+                f"{request.reference} was not pushed; the next call uses the layers that were made"
+            )
+            raise
         if digest is None:
             return None
         reference = str(parse_reference(request.reference).at(digest))
