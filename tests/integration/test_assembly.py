@@ -444,16 +444,41 @@ def test_what_does_not_fit_is_warned_of(
     assert "warning: needy 1.0 asks for flax>=3, and the image has flax 1.0" in bench.lines
 
 
-def test_forty_known_wheels_cost_few_requests(
+def test_known_wheels_cost_no_request_each(
     machine: Callable[[str], Bench], name: str, store: Path
 ) -> None:
-    parts = [package(store, f"part{number}") for number in range(42)]
+    parts = [package(store, f"part{number}") for number in range(14)]
     bench = machine("one")
     base = bench.assemble(base_of(name, package(store, "jax")))
-    bench.assemble(project_of(name, base, *parts[:21]))
-    bench.assemble(project_of(name, base, *parts[21:]))
+    bench.assemble(project_of(name, base, *parts[:7]))
+    bench.assemble(project_of(name, base, *parts[7:]))
     before = bench.registry.requests
-    bench.assemble(project_of(name, base, *parts[1:41]))
+    bench.assemble(project_of(name, base, *parts[1:13]))
     # The base's two documents are on this machine; its configuration, its manifest and the look at
     # it are all that is sent.
     assert bench.registry.requests - before <= 6
+
+
+@pytest.mark.parametrize(("size", "kinds"), [(100, ["whl"]), (70_000, ["pyc", "whl"])])
+def test_project_has_bytecode_of_a_library_where_it_is_worth_a_layer(
+    machine: Callable[[str], Bench], name: str, store: Path, size: int, kinds: list[str]
+) -> None:
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax")))
+    before = set(bench.registry.tags(f"{name}/layers"))
+    files = {"nvidia.py": f"text = '{'x' * size}'\n"}
+    assembly = project_of(name, base, make_wheel(store, "nvidia", "1.0", files, tag=LIBRARY))
+    assert bench.look_at(assembly).layers == 6
+    bench.assemble(assembly)
+    made = set(bench.registry.tags(f"{name}/layers")) - before
+    assert sorted(tag.partition("-")[0] for tag in made) == kinds
+    assert machine("two").look_at(assembly).layers == 5 + len(kinds)
+
+
+def test_image_of_another_python_is_refused_before_anything_is_made(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    with pytest.raises(ImageError, match=r"has Python 3\.11, and .* is to have 3\.12"):
+        bench.assemble(replace(base_of(name, package(store, "jax")), python="3.12"))
+    assert bench.wheels.fetched == []

@@ -13,13 +13,13 @@ from kinetic_flows.core.wheel_file import WheelSource
 from kinetic_flows.images.assembly.base_check import base_problems, is_base
 from kinetic_flows.images.assembly.compose import ImageLayer, compose
 from kinetic_flows.images.assembly.kept import KeptLayers
-from kinetic_flows.images.assembly.layer_plan import LayerPlan
 from kinetic_flows.images.assembly.preview import Survey, facts_in, settle, survey_of
 from kinetic_flows.images.assembly.push import LayersLost, Push
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.smoke_test import smoke_test
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.assembly.workshop import Talk, Workshop
+from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.images.layers.bytecode import Compiler
 
 OnOutput = Callable[[str], None]
@@ -86,45 +86,34 @@ def assemble(
 
 
 def _assemble(shop: Workshop) -> str:
-    survey = survey_of(shop.assembly, shop.registry, shop.records)
-    survey = _complete(shop, survey)
+    sent = shop.registry.sent_bytes
+    survey = _complete(shop, survey_of(shop.assembly, shop.registry, shop.records))
     for sentence in _judged(shop.assembly, survey):
         shop.talk.say(f"warning: {sentence}")
     for _ in range(LOSSES):
         try:
-            return _push(shop, survey)
+            digest = _push(shop, survey)
+            break
         except LayersLost as lost:
             survey = _made_again(shop, survey, lost.layers)
-    return _push(shop, survey)
+    else:
+        digest = _push(shop, survey)
+    shop.talk.say(f"{size_in_units(shop.registry.sent_bytes - sent)} sent in all")
+    return digest
 
 
 def _complete(shop: Workshop, survey: Survey) -> Survey:
     """Have every layer made that the registry lacks."""
-    total = len(survey.plan.kept) + len(survey.plan.added)
-    missing = _certain(shop.assembly, survey)
-    shop.talk.say(
-        f"{shop.assembly.reference}: {total} layers, {total - len(survey.missing)} known, "
-        f"{len(survey.missing)} to make"
-    )
+    count, missing = survey.layers, survey.missing
+    known, to_make = count - len(missing), len(missing)
+    shop.talk.say(f"{shop.assembly.reference}: {count} layers, {known} known, {to_make} to make")
     while missing:
         made = shop.make_all(survey, missing)
         records = {**survey.records, **made}
         facts = {**survey.facts, **facts_in(made.values())}
         survey = settle(replace(survey, records=records, facts=facts), shop.assembly, shop.records)
-        missing = _certain(shop.assembly, survey)
+        missing = survey.missing
     return survey
-
-
-def _certain(assembly: Assembly, survey: Survey) -> list[LayerPlan]:
-    """Return the missing layers that are wanted whatever the others turn out to hold."""
-    return [
-        layer
-        for layer in survey.missing
-        if layer.kind != "bytecode"
-        or layer.tag in survey.plan.made_from
-        or assembly.starts_from == "upstream"
-        or all(package.sha256 in survey.facts for package in layer.packages)
-    ]
 
 
 def _judged(assembly: Assembly, survey: Survey) -> tuple[str, ...]:
@@ -139,7 +128,7 @@ def _judged(assembly: Assembly, survey: Survey) -> tuple[str, ...]:
         problems = base_problems(
             assembly,
             survey.facts.values(),
-            python=".".join(variables.get("PYTHON_VERSION", "").split(".")[:2]) or None,
+            python=".".join(variables.get(PYTHON_VARIABLE, "").split(".")[:2]) or None,
             glibc=(survey.records[site.tag].glibc if site else "") or None,
         )
         if problems:
@@ -160,7 +149,6 @@ def _push(shop: Workshop, survey: Survey) -> str:
     for reference in (shop.assembly.reference, *shop.assembly.also):
         push.to(reference)
         shop.talk.say(f"pushed {reference}@{image.digest}")
-    shop.talk.say(f"{size_in_units(shop.registry.sent_bytes)} sent")
     return image.digest
 
 

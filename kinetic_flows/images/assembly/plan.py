@@ -86,7 +86,7 @@ def plan_image(assembly: Assembly, start: StartImage) -> ImagePlan:
 
 
 def settled(plan: ImagePlan, facts: Mapping[str, WheelFacts], assembly: Assembly) -> ImagePlan:
-    """Return a plan without layers of bytecode that are not worth it.
+    """Return a plan without layers of bytecode that are known not to be worth it.
 
     Args:
         plan: The plan.
@@ -99,8 +99,9 @@ def settled(plan: ImagePlan, facts: Mapping[str, WheelFacts], assembly: Assembly
     def is_worth_it(layer: LayerPlan) -> bool:
         if layer.kind != "bytecode" or layer.tag in plan.made_from:
             return True
-        sizes = [facts[package.sha256].source_bytes for package in layer.packages]
-        return sum(sizes) >= BYTECODE_WORTH_BYTES
+        known = [facts.get(package.sha256) for package in layer.packages]
+        sizes = [item.source_bytes for item in known if item is not None]
+        return len(sizes) < len(known) or sum(sizes) >= BYTECODE_WORTH_BYTES
 
     return replace(plan, added=tuple(layer for layer in plan.added if is_worth_it(layer)))
 

@@ -26,6 +26,7 @@ from kinetic_flows.images.assembly.records import REQUESTS_AT_A_TIME, LayerRecor
 from kinetic_flows.images.assembly.smoke_test import smoke_test
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.assembly.start import StartImage, read_start
+from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.images.layers.model import WheelFacts
 
 _BASE = ("base-cpu", "base-gpu", "base-tpu")
@@ -66,17 +67,32 @@ class Survey:
         plan: The layers it has; those of bytecode whose worth is not known yet are among them.
         records: The layers that the registry has, by their tags.
         facts: What is known of wheels, those of the image it starts from included, by digest.
+        is_base: Whether all of the bytecode is one layer, which is there in any case.
     """
 
     start: StartImage
     plan: ImagePlan
     records: Mapping[str, LayerRecord]
     facts: Mapping[str, WheelFacts]
+    is_base: bool
 
     @property
     def missing(self) -> tuple[LayerPlan, ...]:
-        """The layers that have to be made."""
-        return tuple(layer for layer in self.plan.added if layer.tag not in self.records)
+        """The layers that have to be made, whatever others turn out to hold."""
+        return tuple(layer for layer in self.plan.added if self._is_missing(layer))
+
+    @property
+    def layers(self) -> int:
+        """How many layers the image has, as far as is known."""
+        known = [layer for layer in self.plan.added if layer.tag in self.records]
+        return len(self.plan.kept) + len(known) + len(self.missing)
+
+    def _is_missing(self, layer: LayerPlan) -> bool:
+        if layer.tag in self.records:
+            return False
+        is_maybe = layer.kind == "bytecode" and layer.tag not in self.plan.made_from
+        wheels = [package.sha256 for package in layer.packages]
+        return not is_maybe or self.is_base or all(wheel in self.facts for wheel in wheels)
 
 
 def look_at(assembly: Assembly, registry: RegistryWriter, records: LayerRecords) -> AssemblyPreview:
@@ -101,10 +117,9 @@ def look_at(assembly: Assembly, registry: RegistryWriter, records: LayerRecords)
         for package in layer.packages
     }
     sizes = [wheel.size_bytes for wheel in assembly.wheels if wheel.sha256 in made]
-    layers = len(survey.plan.kept) + len(survey.plan.added)
     return AssemblyPreview(
-        layers=layers,
-        known=layers - len(missing),
+        layers=survey.layers,
+        known=survey.layers - len(missing),
         to_make=to_make,
         bytes_to_send=sum(sizes) + _bytes_to_copy(assembly, registry, survey),
         warnings=smoke_test(survey.plan.packages, survey.facts, assembly.python),
@@ -121,7 +136,9 @@ def survey_of(assembly: Assembly, registry: RegistryWriter, records: LayerRecord
     plan = plan_image(assembly, start)
     found = records.find(assembly.layers, plan.added)
     facts = {**facts_of_start(start, assembly, records), **facts_in(found.values())}
-    return settle(Survey(start=start, plan=plan, records=found, facts=facts), assembly, records)
+    is_base = assembly.starts_from == "upstream"
+    survey = Survey(start=start, plan=plan, records=found, facts=facts, is_base=is_base)
+    return settle(survey, assembly, records)
 
 
 def settle(survey: Survey, assembly: Assembly, records: LayerRecords) -> Survey:
@@ -158,7 +175,21 @@ def start_of(assembly: Assembly, registry: RegistryWriter) -> StartImage:
             hint="correct the reference",
         ) from error
     config = registry.document(name, digest)
-    return read_start(name, manifest.digest, manifest.content, config)
+    start = read_start(name, manifest.digest, manifest.content, config)
+    _check_python(start, assembly)
+    return start
+
+
+def _check_python(start: StartImage, assembly: Assembly) -> None:
+    """Refuse an image of another Python, which says so as all official ones do."""
+    version = start.variables.get(PYTHON_VARIABLE, "")
+    python = ".".join(version.split(".")[:2])
+    if python not in ("", assembly.python):
+        raise ImageError(
+            f"{start} has Python {python}, and {assembly.reference} is to have {assembly.python}",
+            value=str(start),
+            hint=f"name an image of Python {assembly.python}",
+        )
 
 
 def facts_in(records: Iterable[LayerRecord]) -> dict[str, WheelFacts]:

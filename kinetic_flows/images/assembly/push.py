@@ -95,10 +95,11 @@ class Push:
 
     def _give(self, name: str, layer: StartLayer | ImageLayer) -> ImageLayer | None:
         """Have an image's repository get a layer; return one of ours that is lost."""
-        if isinstance(layer, ImageLayer):
-            return self._take(name, layer)
-        self._copy(name, layer)
-        return None
+        with self.shop.talk.together():
+            if isinstance(layer, ImageLayer):
+                return self._take(name, layer)
+            self._copy(name, layer)
+            return None
 
     def _lacking(self, name: str) -> frozenset[str]:
         """Return which blobs a repository lacks, where the registry does not say."""

@@ -36,7 +36,7 @@ from kinetic_flows.images.layers.make import (
 )
 from kinetic_flows.images.layers.model import MadeLayer
 
-UPLOADS_AT_A_TIME = 4
+UPLOADS_AT_A_TIME = 8
 TOLD_EVERY_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 
@@ -52,6 +52,17 @@ class Talk:
         self._on_output = on_output
         self._speaking = threading.Lock()
         self._stopped = threading.Event()
+        self._done, self._total = 0, 0
+
+    def expect(self, total: int) -> None:
+        """Note how many layers are going to be sent."""
+        self._done, self._total = 0, total
+
+    def counted(self) -> str:
+        """Count a layer that was sent, and say which one of how many it is."""
+        with self._speaking:
+            self._done += 1
+            return f", {self._done} of {self._total}" if self._done <= self._total else ""
 
     def say(self, line: str) -> None:
         """Say a line; nobody listens any more once the work has stopped."""
@@ -62,6 +73,15 @@ class Talk:
     def stop(self) -> None:
         """Have every thread stop that looks."""
         self._stopped.set()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have all threads stop when one of them fails in this block."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
 
     def check(self) -> None:
         """Go on.
@@ -99,7 +119,8 @@ class Sending:
 
     def end(self) -> None:
         """Tell that all of it has been sent."""
-        self._talk.say(f"{self._title}: {size_in_units(self._size_bytes)} sent")
+        count = self._talk.counted()
+        self._talk.say(f"{self._title}: {size_in_units(self._size_bytes)} sent{count}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +163,14 @@ class Workshop:
         # What takes longest begins first.
         ordered = sorted(plans, key=self._size_of, reverse=True)
         threads = (os.cpu_count() or 1) + UPLOADS_AT_A_TIME
-        made = in_threads(partial(self.provide, survey), ordered, threads=threads)
+        self.talk.expect(len(ordered))
+
+        def provide(plan: LayerPlan) -> LayerRecord:
+            with self.talk.together():
+                return self.provide(survey, plan)
+
+        made = in_threads(provide, ordered, threads=threads)
+        self.talk.expect(0)
         return {record.tag: record for record in made}
 
     def provide(self, survey: Survey, plan: LayerPlan, *, lost: str = "") -> LayerRecord:
