@@ -20,7 +20,7 @@ from kinetic_flows.clients.registry.credentials import (
     GoogleRegistryCredentials,
     RegistryCredentials,
 )
-from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.clients.registry.documents import MANIFEST_TYPES
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.errors import BuildError
@@ -37,13 +37,15 @@ from kinetic_flows.images.labels import (
 from kinetic_flows.platforms.gke.builds.build import registry_login
 from loopback.__main__ import CLUSTER, PROJECT
 from loopback.clients import (
+    INICONFIG_LOCK,
     PYTHON,
     CloudAddress,
     builder_of,
     environment_named,
+    registry_of,
     request_for,
 )
-from loopback.cloud import ACCESS_TOKEN, REGISTRY_HOST, LoopbackCloud
+from loopback.cloud import ACCESS_TOKEN, LoopbackCloud
 from runner_jobs import RUN_ID, RUN_KEY, Job
 
 pytest_plugins = ["loopback.fixtures"]
@@ -61,7 +63,9 @@ toolz==1.0.0 \\
 
 
 @pytest.fixture(scope="module")
-def address(loopback_cloud: LoopbackCloud) -> Iterator[CloudAddress]:
+def address(
+    loopback_cloud: LoopbackCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CloudAddress]:
     """A project with buckets of its own; it shares its base image with whoever built it."""
     name = uuid4().hex[:10]
     path = f"{PROJECT}/kn-{CLUSTER}"
@@ -76,6 +80,8 @@ def address(loopback_cloud: LoopbackCloud) -> Iterator[CloudAddress]:
         repository=repository,
         jobs_bucket=loopback_cloud.storage.create_bucket(f"jobs-{name}"),
         builds_bucket=loopback_cloud.storage.create_bucket(f"builds-{name}"),
+        home=str(tmp_path_factory.mktemp("home")),
+        hub_url=loopback_cloud.docker_hub.url,
         poll_seconds=0.05,
     )
     loopback_cloud.front.private.discard(path)
@@ -83,7 +89,7 @@ def address(loopback_cloud: LoopbackCloud) -> Iterator[CloudAddress]:
 
 @pytest.fixture(scope="module")
 def image(address: CloudAddress) -> ResolvedImage:
-    """A project's image, built with its base."""
+    """A project's image, which Cloud Build assembles, and its base where that is not kept."""
     environment = environment_named("one")
     with builder_of(address) as builder:
         return builder.build(request_for(address, environment), environment, lambda _: None)
@@ -94,7 +100,7 @@ def layers(loopback_cloud: LoopbackCloud) -> Iterator[httpx.Client]:
     """A client for looking at the layers of images."""
     with httpx.Client(
         base_url=f"{loopback_cloud.registry.url}/v2/",
-        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+        headers={"Accept": ", ".join(MANIFEST_TYPES)},
     ) as client:
         yield client
 
@@ -172,7 +178,7 @@ def test_a_job_in_the_bucket_runs_in_a_container_of_the_digest_and_leaves_its_re
     assert pickle.loads(envelope.body) == ("hello on cpu", 65534, "iniconfig")
 
 
-def test_another_requirement_rebuilds_only_the_layer_of_the_project(
+def test_another_requirement_is_one_layer_more(
     loopback_cloud: LoopbackCloud,
     address: CloudAddress,
     image: ResolvedImage,
@@ -185,8 +191,34 @@ def test_another_requirement_rebuilds_only_the_layer_of_the_project(
 
     assert len(loopback_cloud.builds.builds) == builds_before + 1
     before, after = layers_of(layers, image), layers_of(layers, other)
-    assert before[:-1] == after[:-1]
-    assert before[-1] != after[-1]
+    assert len(after) == len(before) + 1
+    assert set(before) < set(after)
+
+
+def test_this_client_makes_the_same_image_as_cloud_build_to_the_byte(
+    loopback_cloud: LoopbackCloud,
+    address: CloudAddress,
+    image: ResolvedImage,
+    layers: httpx.Client,
+    tmp_path: Path,
+) -> None:
+    environment, builds_before = environment_named("one"), len(loopback_cloud.builds.builds)
+    path = address.repository.partition("/")[2]
+    tags = layers.get(f"{path}/layers/tags/list").json()["tags"]
+    digest = INICONFIG_LOCK.rpartition("sha256:")[2].strip()
+    (made,) = (tag for tag in tags if digest in tag)
+    for name, version in (("layers", made), ("app", image.digest)):
+        found = layers.get(f"{path}/{name}/manifests/{version}")
+        known = found.headers["Docker-Content-Digest"]
+        layers.delete(f"{path}/{name}/manifests/{known}").raise_for_status()
+    lines: list[str] = []
+
+    with builder_of(replace(address, builder="direct", home=str(tmp_path))) as builder:
+        again = builder.build(request_for(address, environment), environment, lines.append)
+
+    assert again.digest == image.digest
+    assert ", 1 to make, " in lines[0]
+    assert len(loopback_cloud.builds.builds) == builds_before
 
 
 def test_a_package_whose_bytes_are_not_the_locked_ones_fails_the_build_by_name(
@@ -226,28 +258,26 @@ def test_a_base_in_a_private_registry_is_pulled_with_the_login_that_the_settings
     with builder_of(address) as builder:
         base = builder.ensure_base(lean, lambda _: None).reference
     push_without_a_trace(loopback_cloud, base, f"{loopback_cloud.registry.host}/{name}:0.1.0")
-    registry = OciRegistry(
-        credentials=FirstFound(
-            sources=(
-                GoogleRegistryCredentials(token=lambda: ACCESS_TOKEN),
-                OnlyDockerHub("reader", "hub-s3cret"),
-            )
-        ),
-        endpoints={REGISTRY_HOST: loopback_cloud.front.url, "docker.io": hub.url},
+    mine = FirstFound(
+        sources=(
+            GoogleRegistryCredentials(token=lambda: ACCESS_TOKEN),
+            OnlyDockerHub("reader", "hub-s3cret"),
+        )
     )
-    found = registry.resolve(f"{name}:0.1.0")
+    with closing(registry_of(address, mine)) as registry:
+        found = registry.resolve(f"{name}:0.1.0")
     assert found is not None
     environment = replace(lean, base_identity=found.digest)
     login = registry_login("docker.io", "hub-user:hub-token", project="p")
     settings = {"base_repository": "reader/private", "version": "0.1.0"}
     request = request_for(address, environment)
 
-    with builder_of(address, registry, **settings) as builder, pytest.raises(BuildError):
+    with builder_of(address, mine, **settings) as builder, pytest.raises(BuildError):
         builder.build(request, environment, lambda _: None)
     lines: list[str] = []
     with (
         loopback_cloud.builds.secrets.holding(hub_user="reader", hub_token="hub-s3cret"),
-        builder_of(address, registry, **settings, logins={"docker.io": login}) as builder,
+        builder_of(address, mine, **settings, logins={"docker.io": login}) as builder,
     ):
         made = builder.build(request, environment, lines.append)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.clients.registry.credentials import GoogleRegistryCredentials
+from kinetic_flows.clients.registry.credentials import CredentialSource, GoogleRegistryCredentials
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.artifact_store import ArtifactStore
@@ -62,12 +62,16 @@ class CloudAddress:
     poll_seconds: float = 0.1
 
 
-def registry_of(cloud: CloudAddress) -> OciRegistry:
-    """A registry client that asks with an access token."""
+def registry_of(cloud: CloudAddress, credentials: CredentialSource | None = None) -> OciRegistry:
+    """A registry client that asks with an access token, or with other credentials."""
     return OciRegistry(
-        credentials=GoogleRegistryCredentials(token=lambda: cloud.access_token),
-        endpoints=endpoints_of(cloud),
+        credentials=credentials or credentials_of(cloud), endpoints=endpoints_of(cloud)
     )
+
+
+def credentials_of(cloud: CloudAddress) -> CredentialSource:
+    """The access token of this machine's user."""
+    return GoogleRegistryCredentials(token=lambda: cloud.access_token)
 
 
 def endpoints_of(cloud: CloudAddress) -> dict[str, str]:
@@ -75,12 +79,13 @@ def endpoints_of(cloud: CloudAddress) -> dict[str, str]:
     return {REGISTRY_HOST: cloud.registry_url, "docker.io": cloud.hub_url or cloud.registry_url}
 
 
-def assembler_of(cloud: CloudAddress, store: ArtifactStore) -> Assembler:
+def assembler_of(
+    cloud: CloudAddress, store: ArtifactStore, credentials: CredentialSource | None = None
+) -> Assembler:
     """What assembles images as this machine's user."""
     return Assembler(
         registry=RegistryWriter(
-            credentials=GoogleRegistryCredentials(token=lambda: cloud.access_token),
-            endpoints=endpoints_of(cloud),
+            credentials=credentials or credentials_of(cloud), endpoints=endpoints_of(cloud)
         ),
         home=Path(cloud.home),
         environ=os.environ,
@@ -91,13 +96,13 @@ def assembler_of(cloud: CloudAddress, store: ArtifactStore) -> Assembler:
 
 @contextmanager
 def builder_of(
-    cloud: CloudAddress, registry: OciRegistry | None = None, **changes: Any
+    cloud: CloudAddress, credentials: CredentialSource | None = None, **changes: Any
 ) -> Iterator[CloudBuildBuilder]:
     """A builder for the test's repository, its connections closed afterwards.
 
     Args:
         cloud: Where everything is.
-        registry: Who looks images up; None for one that asks with an access token.
+        credentials: Those for registries; None for an access token.
         changes: Settings of the builder that are not the usual.
     """
     with (
@@ -108,7 +113,7 @@ def builder_of(
         closing(
             GoogleStore(cloud.builds_bucket, prefix="b", endpoint=cloud.storage_url)
         ) as sources,
-        closing(registry or registry_of(cloud)) as registry,
+        closing(registry_of(cloud, credentials)) as registry,
     ):
         settings = BuilderSettings(
             repository=cloud.repository,
@@ -124,7 +129,7 @@ def builder_of(
             store=store,
             build_store=sources,
             registry=registry,
-            assembler=assembler_of(cloud, store),
+            assembler=assembler_of(cloud, store, credentials),
             settings=replace(settings, **changes),
         )
 
