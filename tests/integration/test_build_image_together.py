@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prefect_http import PREFECT
 
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.registry.images import OciRegistry
+from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_image_specs import BaseImageSpec, BaseImagesRequest, base_image_specs
-from kinetic_flows.platforms.gke.builds.builder import BuilderSettings, CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.builds.making import BuilderSettings
+from kinetic_flows.platforms.gke.builds.routes import Assembler
 from loopback.cloud_build import Status
 from loopback.lifted_python import MINOR
 from loopback.quick_bases import QuickBases
@@ -27,7 +32,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def builder(quick_bases: QuickBases) -> Iterator[CloudBuildBuilder]:
+def builder(quick_bases: QuickBases, tmp_path: Path) -> Iterator[CloudBuildBuilder]:
     """Builds what the command asks for, as any number of its processes would."""
     url = quick_bases.environment["STORAGE_EMULATOR_HOST"]
     with (
@@ -40,6 +45,9 @@ def builder(quick_bases: QuickBases) -> Iterator[CloudBuildBuilder]:
             store=store,
             build_store=store,
             registry=registry,
+            assembler=Assembler(
+                registry=RegistryWriter(), home=tmp_path, environ=os.environ, builder="auto"
+            ),
             settings=BuilderSettings(
                 repository=quick_bases.repository,
                 base_repository=None,

@@ -57,6 +57,7 @@ def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
             ]
         ),
         "STORAGE_EMULATOR_HOST": cloud.storage.url,
+        "DOCKER_CONFIG": str(cloud.docker_config),
     }
 
 

@@ -41,6 +41,7 @@ class LoopbackCloud:
         builds: Cloud Build and Secret Manager.
         containers: Builds images, and runs them as a node would.
         worker: Executes builds.
+        docker_config: Docker's configuration of somebody who has logged in to Artifact Registry.
         running: What `stop` stops.
     """
 
@@ -52,6 +53,7 @@ class LoopbackCloud:
     builds: CloudBuildServer
     containers: Containers
     worker: BuildWorker
+    docker_config: Path
     running: ExitStack
 
     def stop(self) -> None:
@@ -117,6 +119,7 @@ def start_cloud(directory: Path, *, keep: str | None = None) -> LoopbackCloud:
             builds=builds,
             containers=containers,
             worker=worker,
+            docker_config=_docker_config(directory / "docker"),
             running=starting.pop_all(),
         )
 
@@ -129,10 +132,20 @@ def _containers(registry: DockerRegistry, front: RegistryFront, starting: ExitSt
     containers.mirror("docker.io/library", f"{registry.host}/library")
     for host in REGISTRY_HOSTS:
         containers.mirror(host, front.host)
-    login = base64.b64encode(f"{USERNAME}:{ACCESS_TOKEN}".encode()).decode()
-    logins = {host: {"auth": login} for host in (front.host, *REGISTRY_HOSTS)}
-    (directory / "auth.json").write_text(json.dumps({"auths": logins}))
+    (directory / "auth.json").write_text(_logins(front.host, *REGISTRY_HOSTS))
     return containers
+
+
+def _docker_config(directory: Path) -> Path:
+    directory.mkdir()
+    (directory / "config.json").write_text(_logins(*REGISTRY_HOSTS))
+    return directory
+
+
+def _logins(*hosts: str) -> str:
+    """Write down that somebody has logged in to registries, as Docker does."""
+    login = base64.b64encode(f"{USERNAME}:{ACCESS_TOKEN}".encode()).decode()
+    return json.dumps({"auths": {host: {"auth": login} for host in hosts}})
 
 
 def _make_first_image(containers: Containers, registry: DockerRegistry) -> None:
