@@ -86,6 +86,7 @@ Refusal = Callable[..., str]
         ("thing/" + "x" * 256, "is longer than a file name can be"),
         ("/".join(["x" * 200] * 21), "is too long"),
         ("DATA/scripts/python3", "/usr/local/bin/python3 is the interpreter's own"),
+        ("DATA/data/bin/python3/x", "/usr/local/bin/python3/x is the interpreter's own"),
         ("DATA/data/bin/python", "/usr/local/bin/python is the interpreter's own"),
         (f"DATA/data/bin/python{PYTHON}", "is the interpreter's own"),
         (f"DATA/data/lib/python{PYTHON}/os.py", "os.py is the interpreter's own"),

@@ -264,3 +264,20 @@ def test_a_python_that_is_another_one_is_not_used(
     ):
         compiler.submit([("x", b"1")]).result()
     assert f"uv python install {PYTHON}" in str(caught.value)
+
+
+def test_a_python_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    environ = {"PATH": "", "HOME": str(tmp_path), "UV_OFFLINE": "1"}
+    with Compiler("3.4", environ) as compiler, pytest.raises(ImageError) as caught:
+        compiler.submit([("x", b"1")]).result()
+    assert caught.value.message.startswith("there is no Python 3.4 here to make bytecode with: ")
+    assert "uv python install 3.4" in str(caught.value)
+    assert not list(tmp_path.rglob("python3*"))
+
+
+def test_a_layer_that_cannot_be_written_is_an_error_about_images(tmp_path: Path) -> None:
+    file, path = SmallWheel(files={"x.py": "1"}).write(tmp_path)
+    target = tmp_path / "missing" / "layer"
+    with Compiler(PYTHON, os.environ) as unused, pytest.raises(ImageError) as caught:
+        make_wheel_layer(path, target, file=file, python=None, compiler=unused)
+    assert f"it is written to {target.parent}" in str(caught.value)

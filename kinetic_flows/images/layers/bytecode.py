@@ -234,9 +234,10 @@ def find_interpreter(python: str, environ: Mapping[str, str]) -> str:
     find = ("python", "find", "--no-project", "--no-config", f"cpython@{python}")
     found = uv(*find)
     if found.exit_code:
-        got = uv("python", "install", "--no-config", f"cpython@{python}")
+        got = uv("python", "install", "--no-bin", "--no-config", f"cpython@{python}")
         if got.exit_code:
-            raise _no_interpreter(python, got.stderr)
+            said = got.stderr.splitlines() or ["uv said nothing"]
+            raise _no_interpreter(python, f"{said[0].strip()} ({said[-1].strip()})")
         found = uv(*find)
     return found.stdout.strip()
 

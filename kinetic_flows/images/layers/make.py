@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.layers.archive import LayerWriter
 from kinetic_flows.images.layers.bytecode import Bytecode, Compiler
@@ -40,9 +42,9 @@ def make_wheel_layer(
 
     Raises:
         WheelRefused: The wheel is damaged, is something else, or would write where it must not.
-        ImageError: There is no interpreter to compile with.
+        ImageError: There is no interpreter to compile with, or no room for the layer.
     """
-    with LayerWriter(target) as writer:
+    with _writer(target) as writer:
         layer = _Layer(writer=writer, bytecode=Bytecode(compiler) if python else None)
         with open_wheel(wheel, file, python) as opened:
             facts = layer.add(opened)
@@ -66,7 +68,7 @@ def make_bytecode_layer(
         ImageError: As `make_wheel_layer`.
     """
     layout = _Layout.of(wheels, python)
-    with LayerWriter(target) as writer:
+    with _writer(target) as writer:
         layer = _Layer(writer=writer, bytecode=Bytecode(compiler))
         for file, path in layout.wheels:
             with open_wheel(path, file, python) as opened:
@@ -80,7 +82,7 @@ def make_merged_layer(
     """Make one layer of several wheels with their bytecode; as `make_bytecode_layer`."""
     layout = _Layout.of(wheels, python)
     facts = []
-    with LayerWriter(target) as writer:
+    with _writer(target) as writer:
         layer = _Layer(writer=writer, bytecode=Bytecode(compiler))
         for file, path in layout.wheels:
             with open_wheel(path, file, python) as opened:
@@ -99,13 +101,27 @@ def make_files_layer(
         links: What each symbolic link says, by its absolute path; None for no links.
     """
     links = links or {}
-    with LayerWriter(target) as writer:
+    with _writer(target) as writer:
         for path in sorted({**files, **links}):
             if path in links:
                 writer.add_link(path.lstrip("/"), links[path])
             else:
                 writer.add_file(path.lstrip("/"), files[path])
         return MadeLayer(blob=writer.close(), path=target)
+
+
+@contextmanager
+def _writer(target: Path) -> Iterator[LayerWriter]:
+    """Yield what writes a layer, of which nothing is left unless it is closed."""
+    try:
+        with LayerWriter(target) as writer:
+            yield writer
+    except OSError as error:
+        raise ImageError(
+            f"the layer {target.name} cannot be made: {error}",
+            value=str(target),
+            hint=f"it is written to {target.parent}, which needs room for it",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

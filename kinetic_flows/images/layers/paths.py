@@ -18,7 +18,7 @@ See https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
 """
 
 _INTERPRETER = re.compile(
-    r"usr/local/(?:bin/python(?:3(?:\.\d+)?t?)?|lib/libpython3[^/]*|(?:bin/)?pyvenv\.cfg)"
+    r"usr/local/(?:bin/python(?:3(?:\.\d+)?t?)?|lib/libpython3[^/]*|(?:bin/)?pyvenv\.cfg)(?:/.*)?"
 )
 """What the interpreter is, and what tells it where its packages are."""
 
