@@ -26,7 +26,7 @@ from kinetic_flows.images.layers.make import (
     make_wheel_layer,
 )
 from kinetic_flows.images.layers.model import MadeLayer, WheelFacts
-from small_wheels import PROGRAM, SmallWheel, record_line
+from odd_wheels import PROGRAM, OddWheel, record_line
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 CACHE_TAG = sys.implementation.cache_tag
@@ -40,7 +40,7 @@ def compiler() -> Iterator[Compiler]:
 
 
 def layer_of(
-    wheel: SmallWheel, tmp_path: Path, compiler: Compiler, python: str | None = None
+    wheel: OddWheel, tmp_path: Path, compiler: Compiler, python: str | None = None
 ) -> MadeLayer:
     file, path = wheel.write(tmp_path)
     return make_wheel_layer(
@@ -70,7 +70,7 @@ def facts(layer: MadeLayer) -> WheelFacts:
 
 
 def test_files_lie_where_every_minor_version_finds_them(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={
             "thing/__init__.py": "",
             "thing/data.bin": b"\0\1",
@@ -98,7 +98,7 @@ def test_files_lie_where_every_minor_version_finds_them(tmp_path: Path, compiler
 def test_only_programs_are_executable_and_all_belongs_to_root(
     tmp_path: Path, compiler: Compiler
 ) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={"thing/tool": "#!/bin/sh\n", "thing/text": "", "DATA/scripts/run": "#!/bin/sh\n"},
         modes={"thing/tool": PROGRAM, "thing/text": 0o106644},
         change=lambda entry: setattr(entry, "date_time", (2020, 1, 2, 3, 4, 6)),
@@ -113,7 +113,7 @@ def test_only_programs_are_executable_and_all_belongs_to_root(
 
 
 def test_every_directory_is_there_before_what_is_in_it(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(files={"a/b/c.py": "1", "a/d.py": "2", "DATA/data/etc/thing/x": ""})
+    wheel = OddWheel(files={"a/b/c.py": "1", "a/d.py": "2", "DATA/data/etc/thing/x": ""})
     seen: set[str] = set()
     for name, member in members(layer_of(wheel, tmp_path, compiler, PYTHON)).items():
         parent = name.rpartition("/")[0]
@@ -138,7 +138,7 @@ thing-window = thing.cli:main
 [thing.plugins]
 x = %(nothing)s
 """
-    wheel = SmallWheel(files={"INFO/entry_points.txt": entry_points})
+    wheel = OddWheel(files={"INFO/entry_points.txt": entry_points})
     layer = layer_of(wheel, tmp_path, compiler)
     found = contents(layer)
     scripts = {name for name in found if name.startswith("usr/local/bin/")}
@@ -151,7 +151,7 @@ x = %(nothing)s
 
 
 def test_a_console_script_runs(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={
             "thing.py": "import sys\nclass Tool:\n    def run():\n        return len(sys.argv)\n",
             "INFO/entry_points.txt": "[console_scripts]\nthing = thing:Tool.run\n",
@@ -189,7 +189,7 @@ def unpacked(layer: MadeLayer, tmp_path: Path) -> Path:
 def test_a_script_for_python_gets_the_images(
     written: str, installed: str, tmp_path: Path, compiler: Compiler
 ) -> None:
-    layer = layer_of(SmallWheel(files={"DATA/scripts/run": written}), tmp_path, compiler)
+    layer = layer_of(OddWheel(files={"DATA/scripts/run": written}), tmp_path, compiler)
     assert contents(layer)["usr/local/bin/run"].decode() == installed
     assert members(layer)["usr/local/bin/run"].mode == 0o755
 
@@ -197,7 +197,7 @@ def test_a_script_for_python_gets_the_images(
 def test_a_console_script_takes_the_place_of_a_wrapper_from_the_build(
     tmp_path: Path, compiler: Compiler
 ) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={
             "DATA/scripts/run": "#!python\nold\n",
             "DATA/scripts/run.exe": "old",
@@ -216,7 +216,7 @@ def test_data_for_the_packages_of_this_python_goes_where_they_are(
     tmp_path: Path, compiler: Compiler
 ) -> None:
     place = f"DATA/data/lib/python{PYTHON}/site-packages/more.py"
-    wheel = SmallWheel(files={place: "1", "DATA/data/lib/python3.1/site-packages/old.py": "2"})
+    wheel = OddWheel(files={place: "1", "DATA/data/lib/python3.1/site-packages/old.py": "2"})
     found = contents(layer_of(wheel, tmp_path, compiler, PYTHON))
     assert found[f"{SITE}/more.py"] == b"1"
     assert found["usr/local/lib/python3.1/site-packages/old.py"] == b"2"
@@ -225,7 +225,7 @@ def test_data_for_the_packages_of_this_python_goes_where_they_are(
 def test_what_installers_leave_out_of_a_wheel_is_left_out(
     tmp_path: Path, compiler: Compiler
 ) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={
             "thing/__pycache__/x.cpython-311.pyc": "old",
             "thing/x.py": "1",
@@ -244,7 +244,7 @@ def test_what_installers_leave_out_of_a_wheel_is_left_out(
 
 
 def test_record_lists_what_was_installed(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={
             "thing/a, b.py": "1",
             "thing/ü.py": "2",
@@ -266,7 +266,7 @@ def test_record_lists_what_was_installed(tmp_path: Path, compiler: Compiler) -> 
 def test_names_of_any_length_and_script_survive(tmp_path: Path, compiler: Compiler) -> None:
     long = "/".join(["a" * 60] * 6)
     names = (f"{long}.txt", "x" * 250, f"{'y' * 90}/{'z' * 90}", "thing/日本語.txt", "thing/é.txt")
-    wheel = SmallWheel(files={name: name for name in names})
+    wheel = OddWheel(files={name: name for name in names})
     found = contents(layer_of(wheel, tmp_path, compiler))
     assert {found[f"{SITE}/{name}"].decode() for name in names} == set(names)
 
@@ -276,7 +276,7 @@ def test_content_is_the_same_however_the_wheel_is_compressed(
     compression: int, tmp_path: Path, compiler: Compiler
 ) -> None:
     large = bytes(range(256)) * 30_000
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={"thing/large": large, "thing/none": b"", "thing/small": b"x"},
         compression=compression,
     )
@@ -288,7 +288,7 @@ def test_content_is_the_same_however_the_wheel_is_compressed(
 
 
 def test_digests_are_those_of_the_bytes(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(files={"thing/x.py": "x = 1\n" * 1000, "thing/y": b"y"})
+    wheel = OddWheel(files={"thing/x.py": "x = 1\n" * 1000, "thing/y": b"y"})
     layer = layer_of(wheel, tmp_path, compiler, PYTHON)
     data = layer.path.read_bytes()
     assert layer.blob.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -308,7 +308,7 @@ Provides-Extra: x
 
 Requires-Dist: not-this
 """
-    wheel = SmallWheel(
+    wheel = OddWheel(
         name="Some.Thing",
         metadata=metadata,
         files={"s.py": "12345", "DATA/scripts/r": "#!python\n"},
@@ -324,7 +324,7 @@ Requires-Dist: not-this
 
 
 def test_bytecode_is_used_without_looking_at_the_source(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(files={"thing/__init__.py": "VALUE = 41\n", "thing/more.py": "import sys\n"})
+    wheel = OddWheel(files={"thing/__init__.py": "VALUE = 41\n", "thing/more.py": "import sys\n"})
     layer = layer_of(wheel, tmp_path, compiler, PYTHON)
     site = unpacked(layer, tmp_path) / SITE
     (site / "thing/__init__.py").write_text("VALUE = 42 # changed, and newer\n")
@@ -340,7 +340,7 @@ def test_bytecode_is_used_without_looking_at_the_source(tmp_path: Path, compiler
 
 
 def test_bytecode_names_the_file_as_an_image_sees_it(tmp_path: Path, compiler: Compiler) -> None:
-    wheel = SmallWheel(files={"thing/x.py": "def f():\n    return 1\n"})
+    wheel = OddWheel(files={"thing/x.py": "def f():\n    return 1\n"})
     found = contents(layer_of(wheel, tmp_path, compiler, PYTHON))
     code = marshal.loads(found[f"{SITE}/thing/__pycache__/x.{CACHE_TAG}.pyc"][16:])
     name = f"/usr/local/lib/python{PYTHON}/site-packages/thing/x.py"
@@ -361,7 +361,7 @@ def test_sources_that_do_not_compile_have_no_bytecode(tmp_path: Path, compiler: 
         "empty.py": "",
         "bom.py": b"\xef\xbb\xbf1",
     }
-    wheel = SmallWheel(files={f"thing/{name}": data for name, data in {**bad, **good}.items()})
+    wheel = OddWheel(files={f"thing/{name}": data for name, data in {**bad, **good}.items()})
     found = contents(layer_of(wheel, tmp_path, compiler, PYTHON))
     compiled = {name.rpartition("/")[2].split(".")[0] for name in found if name.endswith(".pyc")}
     assert compiled == {"cookie", "empty", "bom"}
@@ -369,14 +369,14 @@ def test_sources_that_do_not_compile_have_no_bytecode(tmp_path: Path, compiler: 
 
 
 def test_without_a_python_there_is_no_bytecode(tmp_path: Path, compiler: Compiler) -> None:
-    layer = layer_of(SmallWheel(files={"thing.py": "1"}), tmp_path, compiler)
+    layer = layer_of(OddWheel(files={"thing.py": "1"}), tmp_path, compiler)
     assert not [name for name in contents(layer) if name.endswith(".pyc")]
 
 
 def several(tmp_path: Path) -> list[tuple[WheelFile, Path]]:
     shared = {"shared/__init__.py": "OF = 'a'\n", "a.py": "1"}
-    first = SmallWheel(name="a", files=shared)
-    second = SmallWheel(name="b", files={"shared/__init__.py": "OF = 'b'\n", "b.py": "2"})
+    first = OddWheel(name="a", files=shared)
+    second = OddWheel(name="b", files={"shared/__init__.py": "OF = 'b'\n", "b.py": "2"})
     return [first.write(tmp_path), second.write(tmp_path)]
 
 
@@ -432,5 +432,5 @@ def test_plain_files_and_links_make_a_layer(tmp_path: Path) -> None:
 
 
 def test_a_wheel_that_any_python_takes_may_have_headers(tmp_path: Path, compiler: Compiler) -> None:
-    layer = layer_of(SmallWheel(files={"DATA/headers/x.h": "h"}), tmp_path, compiler)
+    layer = layer_of(OddWheel(files={"DATA/headers/x.h": "h"}), tmp_path, compiler)
     assert "usr/local/include/python3/thing/x.h" in contents(layer)

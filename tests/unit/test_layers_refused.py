@@ -27,7 +27,7 @@ from kinetic_flows.images.layers.make import (
     make_merged_layer,
     make_wheel_layer,
 )
-from small_wheels import SmallWheel, written
+from odd_wheels import OddWheel, written
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -43,7 +43,7 @@ def refusal(tmp_path: Path, compiler: Compiler) -> Callable[..., str]:
     """Return what makes a wheel, and says why it was refused."""
 
     def tried(
-        wheel: SmallWheel,
+        wheel: OddWheel,
         change: Callable[[bytearray], bytes | bytearray] = bytes,
         *,
         python: str | None = PYTHON,
@@ -103,11 +103,11 @@ Refusal = Callable[..., str]
     ],
 )
 def test_paths_that_no_wheel_may_write(path: str, why: str, refusal: Refusal) -> None:
-    assert why in refusal(SmallWheel(files={path: "x"}))
+    assert why in refusal(OddWheel(files={path: "x"}))
 
 
 def test_a_layer_for_any_python_has_nothing_of_one(refusal: Refusal) -> None:
-    wheel = SmallWheel(files={"DATA/data/lib/python3.1/site-packages/x.py": "1"})
+    wheel = OddWheel(files={"DATA/data/lib/python3.1/site-packages/x.py": "1"})
     assert "is the interpreter's own" in refusal(wheel, python=None)
 
 
@@ -125,7 +125,7 @@ def test_a_layer_for_any_python_has_nothing_of_one(refusal: Refusal) -> None:
     ],
 )
 def test_files_that_cannot_be_together(paths: tuple[str, ...], why: str, refusal: Refusal) -> None:
-    assert why in refusal(SmallWheel(files=dict.fromkeys(paths, "x")))
+    assert why in refusal(OddWheel(files=dict.fromkeys(paths, "x")))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_files_that_cannot_be_together(paths: tuple[str, ...], why: str, refusal
 )
 @pytest.mark.parametrize("system", [0, 3])
 def test_what_is_no_file(mode: int, what: str, system: int, refusal: Refusal) -> None:
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={"thing/x": "/etc/passwd"},
         modes={"thing/x": mode},
         change=lambda entry: setattr(entry, "create_system", system),
@@ -151,14 +151,14 @@ def test_what_is_no_file(mode: int, what: str, system: int, refusal: Refusal) ->
 
 
 def test_a_directory_with_content(refusal: Refusal) -> None:
-    assert refusal(SmallWheel(files={"thing/x/": "x"})) == "thing/x/ is a directory with content"
+    assert refusal(OddWheel(files={"thing/x/": "x"})) == "thing/x/ is a directory with content"
 
 
 def test_the_same_name_twice(refusal: Refusal) -> None:
     def renamed(data: bytearray) -> bytearray:
         return data.replace(b"thing/b.py", b"thing/a.py")
 
-    wheel = SmallWheel(files={"thing/a.py": "1", "thing/b.py": "2"}, record="")
+    wheel = OddWheel(files={"thing/a.py": "1", "thing/b.py": "2"}, record="")
     assert refusal(wheel, renamed) == "it has thing/a.py twice"
 
 
@@ -166,7 +166,7 @@ def test_a_name_that_ends_at_a_nul(refusal: Refusal) -> None:
     def cut(data: bytearray) -> bytearray:
         return data.replace(b"thing/a.py0evil", b"thing/a.py\0evil")
 
-    wheel = SmallWheel(files={"thing/a.py0evil": "1"}, record="")
+    wheel = OddWheel(files={"thing/a.py0evil": "1"}, record="")
     assert refusal(wheel, cut) == "thing/a.py\\x00evil has two names"
 
 
@@ -177,7 +177,7 @@ def test_a_name_in_an_unknown_encoding(refusal: Refusal) -> None:
                 data[found.start() + flags + 1] &= ~0x08
         return data
 
-    wheel = SmallWheel(files={"thing/é.py": "1"}, record="")
+    wheel = OddWheel(files={"thing/é.py": "1"}, record="")
     assert refusal(wheel, unmarked).endswith("is not marked as UTF-8")
 
 
@@ -187,7 +187,7 @@ def test_a_name_in_an_unknown_encoding(refusal: Refusal) -> None:
 LOCAL_BYTES = 30
 LOCAL = {"flags": 6, "method": 8, "crc": 14, "short": 18, "size": 22, "extra": 28}
 CENTRAL = {"flags": 8, "method": 10, "crc": 16, "short": 20, "size": 24, "offset": 42}
-VICTIM = SmallWheel(files={"x": "a" * 5000, "y.py": "y = 1\n"}, record="")
+VICTIM = OddWheel(files={"x": "a" * 5000, "y.py": "y = 1\n"}, record="")
 
 
 def local(data: bytearray, **fields: int) -> bytearray:
@@ -293,13 +293,13 @@ def test_files_that_overlap(refusal: Refusal) -> None:
 
 def test_a_bomb_by_ratio(refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "ALWAYS_ALLOWED_BYTES", 1 << 20)
-    bomb = SmallWheel(files={"x": bytes(3 << 20)})
+    bomb = OddWheel(files={"x": bytes(3 << 20)})
     assert re.fullmatch(r"its \S+ kB would become 3\.1 MB", refusal(bomb))
 
 
 def test_a_bomb_by_size(refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "LARGEST_BYTES", 2000)
-    assert "would become" in refusal(SmallWheel(files={"x": os.urandom(3000)}))
+    assert "would become" in refusal(OddWheel(files={"x": os.urandom(3000)}))
 
 
 def test_a_bomb_that_hides_its_size_is_stopped_early(
@@ -314,14 +314,14 @@ def test_a_bomb_that_hides_its_size_is_stopped_early(
             yield plain
 
     monkeypatch.setattr(reading.Wheel, "_inflated", counted)
-    bomb = SmallWheel(files={"x": bytes(200 << 20)}, record="")
+    bomb = OddWheel(files={"x": bytes(200 << 20)}, record="")
     assert "x holds more than it says" in refusal(bomb, lambda data: both(data, size=10))
     assert sum(inflated) < 16 << 20
 
 
 def test_too_many_files(refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MOST_FILES", 10)
-    wheel = SmallWheel(files={f"f{number}": "" for number in range(10)})
+    wheel = OddWheel(files={f"f{number}": "" for number in range(10)})
     assert refusal(wheel) == "it has 13 files, of which 10 are allowed"
 
 
@@ -380,14 +380,14 @@ INFO = "thing-1.0.dist-info"
 def test_a_record_that_is_not_of_the_wheel(record: str, why: str, refusal: Refusal) -> None:
     rest = "".join(f"{INFO}/{name},,\n" for name in ("METADATA", "WHEEL", "RECORD"))
     whole = record if "METADATA" in record else record + rest
-    assert why in refusal(SmallWheel(files={"x": "x"}, record=whole))
+    assert why in refusal(OddWheel(files={"x": "x"}, record=whole))
 
 
 @pytest.mark.parametrize("record", ["", "\n"])
 def test_a_record_that_says_nothing_is_taken(
     record: str, tmp_path: Path, compiler: Compiler
 ) -> None:
-    file, path = SmallWheel(files={"x": "x"}, record=record).write(tmp_path)
+    file, path = OddWheel(files={"x": "x"}, record=record).write(tmp_path)
     make_wheel_layer(path, tmp_path / "l", file=file, python=None, compiler=compiler)
 
 
@@ -397,7 +397,7 @@ def test_digests_of_any_kind_are_compared(
 ) -> None:
     digest = urlsafe_b64encode(hashlib.new(algorithm, b"x").digest()).decode()
     rest = "".join(f"{INFO}/{name},,\n" for name in ("METADATA", "WHEEL", "RECORD"))
-    wheel = SmallWheel(files={"x": "x"}, record=f"x,{algorithm}={digest},1\n{rest}")
+    wheel = OddWheel(files={"x": "x"}, record=f"x,{algorithm}={digest},1\n{rest}")
     file, path = wheel.write(tmp_path)
     make_wheel_layer(path, tmp_path / "l", file=file, python=None, compiler=compiler)
 
@@ -412,7 +412,7 @@ def test_digests_of_any_kind_are_compared(
     ],
 )
 def test_metadata_of_another_package(metadata: str, why: str, refusal: Refusal) -> None:
-    assert why in refusal(SmallWheel(metadata=metadata))
+    assert why in refusal(OddWheel(metadata=metadata))
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_metadata_of_another_package(metadata: str, why: str, refusal: Refusal) 
 def test_a_wheel_that_is_another_one(
     change: dict[str, str], why: str, tmp_path: Path, compiler: Compiler
 ) -> None:
-    file, path = SmallWheel(files={"x.py": "1"}).write(tmp_path)
+    file, path = OddWheel(files={"x.py": "1"}).write(tmp_path)
     other = replace(file, **change)  # type: ignore[arg-type]
     with pytest.raises(WheelRefused, match=re.escape(why)):
         make_wheel_layer(path, tmp_path / "layer", file=other, python=None, compiler=compiler)
@@ -457,7 +457,7 @@ def test_metadata_that_is_wrong(files: dict[str, str], why: str, refusal: Refusa
     assert why in refusal(_WithWheel(files=files))
 
 
-class _WithWheel(SmallWheel):
+class _WithWheel(OddWheel):
     """A wheel whose `WHEEL` can be another one."""
 
     def contents(self) -> dict[str, bytes]:
@@ -473,14 +473,14 @@ def test_metadata_that_is_missing(name: str, refusal: Refusal) -> None:
     def without(data: bytearray) -> bytearray:
         return data.replace(f"dist-info/{name}".encode(), f"dist-info/{name[::-1]}".encode())
 
-    assert refusal(SmallWheel(record="" if name != "RECORD" else None), without) == (
+    assert refusal(OddWheel(record="" if name != "RECORD" else None), without) == (
         f"it has no {INFO}/{name}"
     )
 
 
 def test_a_refused_wheel_among_several_leaves_no_layer(tmp_path: Path, compiler: Compiler) -> None:
-    good = SmallWheel(name="good", files={"good.py": "1"}).write(tmp_path)
-    bad = SmallWheel(name="worse", files={"../worse.py": "1"}).write(tmp_path)
+    good = OddWheel(name="good", files={"good.py": "1"}).write(tmp_path)
+    bad = OddWheel(name="worse", files={"../worse.py": "1"}).write(tmp_path)
     target = tmp_path / "layers"
     target.mkdir()
     for make in (make_bytecode_layer, make_merged_layer):
@@ -492,7 +492,7 @@ def test_a_refused_wheel_among_several_leaves_no_layer(tmp_path: Path, compiler:
 def test_refusals_are_errors_about_images_and_survive_pickling(
     tmp_path: Path, compiler: Compiler
 ) -> None:
-    file, path = SmallWheel(files={"/x": "1"}).write(tmp_path)
+    file, path = OddWheel(files={"/x": "1"}).write(tmp_path)
     with pytest.raises(ImageError) as caught:
         make_wheel_layer(path, tmp_path / "l", file=file, python=None, compiler=compiler)
     again = pickle.loads(pickle.dumps(caught.value))
@@ -501,7 +501,7 @@ def test_refusals_are_errors_about_images_and_survive_pickling(
     assert again.value == "/x"
 
 
-SOUND = SmallWheel(
+SOUND = OddWheel(
     files={"thing/x.py": "x = 1\n" * 40, "DATA/scripts/run": "#!python\n", "thing/y": b"\0" * 300}
 ).data()
 
@@ -527,7 +527,7 @@ def test_any_end_of_a_wheel_is_refused_or_changes_nothing(
 
 def _make_or_refuse(data: bytes, directory: Path) -> None:
     """Make a layer; if that works, its content is that of the sound wheel."""
-    filename = SmallWheel().filename
+    filename = OddWheel().filename
     file, path = written(data, filename, directory, name="thing", version="1.0")
     sound, its_path = written(SOUND, filename, directory / "..", name="thing", version="1.0")
     with Compiler(PYTHON, os.environ) as unused:

@@ -19,7 +19,7 @@ from kinetic_flows.images.layers import names
 from kinetic_flows.images.layers.archive import LayerWriter, header
 from kinetic_flows.images.layers.bytecode import Bytecode, Compiler
 from kinetic_flows.images.layers.make import make_merged_layer, make_wheel_layer
-from small_wheels import PROGRAM, SmallWheel
+from odd_wheels import PROGRAM, OddWheel
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -48,13 +48,13 @@ MAKE = """
 import json, os, sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from small_wheels import SmallWheel
+from odd_wheels import OddWheel
 from kinetic_flows.images.layers.bytecode import Compiler
 from kinetic_flows.images.layers.make import make_wheel_layer
 
 os.umask(int(sys.argv[3], 8))
 files = json.loads(sys.stdin.read())
-file, path = SmallWheel(files=files).write(Path.cwd())
+file, path = OddWheel(files=files).write(Path.cwd())
 with Compiler(sys.argv[4], os.environ, processes=int(sys.argv[5])) as compiler:
     made = make_wheel_layer(
         path, Path.cwd() / "layer", file=file, python=sys.argv[4], compiler=compiler
@@ -119,12 +119,12 @@ def test_order_of_wheels_and_of_files_in_them_does_not_matter(tmp_path: Path) ->
         for number, each in enumerate((files, turned)):
             directory = tmp_path / f"{number}"
             directory.mkdir()
-            file, path = SmallWheel(files=each).write(directory)
+            file, path = OddWheel(files=each).write(directory)
             layer = make_wheel_layer(
                 path, directory / "layer", file=file, python=PYTHON, compiler=compiler
             )
             diff_ids.add(layer.blob.diff_id)
-        pair = [SmallWheel(name=name, files={f"{name}.py": "1"}).write(tmp_path) for name in "ba"]
+        pair = [OddWheel(name=name, files={f"{name}.py": "1"}).write(tmp_path) for name in "ba"]
         for wheels in (pair, pair[::-1]):
             layer = make_merged_layer(wheels, tmp_path / "m", python=PYTHON, compiler=compiler)
             merged.add((layer.blob.digest, tuple(fact.name for fact in layer.facts)))
@@ -134,7 +134,7 @@ def test_order_of_wheels_and_of_files_in_them_does_not_matter(tmp_path: Path) ->
 
 def test_the_bytes_of_a_layer_are_known(tmp_path: Path) -> None:
     """Other bytes would be other layers: whoever changes them raises FORMAT_VERSION."""
-    wheel = SmallWheel(
+    wheel = OddWheel(
         files={
             "thing/__init__.py": "x = 1\n",
             f"thing/{'d' * 60}/{'e' * 60}.txt": "long",
@@ -276,7 +276,7 @@ def test_a_python_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 
 def test_a_layer_that_cannot_be_written_is_an_error_about_images(tmp_path: Path) -> None:
-    file, path = SmallWheel(files={"x.py": "1"}).write(tmp_path)
+    file, path = OddWheel(files={"x.py": "1"}).write(tmp_path)
     target = tmp_path / "missing" / "layer"
     with Compiler(PYTHON, os.environ) as unused, pytest.raises(ImageError) as caught:
         make_wheel_layer(path, target, file=file, python=None, compiler=unused)

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 
 _BATCH_BYTES = 1 << 18
-_WAITING_BATCHES = 16
+_WAITING_BATCHES = 4
 
 
 class Digest:

@@ -1,4 +1,4 @@
-"""Small wheels for tests, sound ones and others."""
+"""Wheels for tests, sound ones and others: any path, mode, RECORD or flag can be in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def record_line(path: str, data: bytes) -> str:
 
 
 @dataclass(kw_only=True)
-class SmallWheel:
+class OddWheel:
     """A wheel as it is about to be written.
 
     Attributes:
