@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -38,10 +39,12 @@ ASSEMBLY_FILE = "assembly.json"
 WHEELS_DIRECTORY = "wheels"
 
 ENDPOINTS_VARIABLE = "KINETIC_REGISTRY_ENDPOINTS"
-METADATA_SERVER = "http://metadata.google.internal/computeMetadata/v1"
-_ACCESS = "instance/service-accounts/default/token"
+METADATA_HOST = "metadata.google.internal"
+_ACCESS = "computeMetadata/v1/instance/service-accounts/default/token"
 RETRY_PAUSES_SECONDS = (0.5, 2.0, 5.0)
 TIMEOUT_SECONDS = 60.0
+_FINAL = frozenset({401, 403, 404, 410})
+"""Answers of an index that another try does not change."""
 
 
 class DownloadedWheels:
@@ -92,17 +95,27 @@ class DownloadedWheels:
                     pause(0)
                     found.update(piece)
                     file.write(piece)
+            if found.hexdigest() != wheel.sha256:
+                raise _another(wheel, wheel.url)
+            draft.replace(target)
+        except httpx.HTTPStatusError as error:
+            failure = _not_downloaded(wheel, error)
+            raise (
+                failure if error.response.status_code in _FINAL else Transient(failure)
+            ) from error
         except httpx.HTTPError as error:
             raise Transient(_not_downloaded(wheel, error)) from error
-        if found.hexdigest() != wheel.sha256:
-            raise _another(wheel, wheel.url)
-        draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
-def metadata_token() -> str:
+def metadata_token(host: str) -> str:
     """Return an access token of the account that the build runs as.
 
     See https://cloud.google.com/compute/docs/access/authenticate-workloads.
+
+    Args:
+        host: The metadata server.
 
     Raises:
         ImageError: The metadata server gives none.
@@ -111,13 +124,13 @@ def metadata_token() -> str:
     def ask() -> str:
         try:
             answer = httpx.get(
-                f"{METADATA_SERVER}/{_ACCESS}",
+                f"http://{host}/{_ACCESS}",
                 headers={"Metadata-Flavor": "Google"},
                 timeout=TIMEOUT_SECONDS,
             )
             answer.raise_for_status()
             return str(answer.json()["access_token"])
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise Transient(
                 ImageError(
                     f"the metadata server gives no access token for the registry: {error!r}",
@@ -163,10 +176,12 @@ def _registry(environ: Mapping[str, str], home: Path) -> RegistryWriter:
     # Cloud Build's home is /builder/home, where steps before this one may have logged in.
     places = (environ.get("DOCKER_CONFIG"), environ.get("HOME") and f"{environ['HOME']}/.docker")
     config = Path(next((place for place in places if place), "/builder/home/.docker"))
+    # The variable is google-auth's.
+    host = environ.get("GCE_METADATA_HOST") or METADATA_HOST
     emulated = frozenset(host for host, url in endpoints.items() if url.startswith("http://"))
     sources = (
         DockerConfig(path=config / "config.json", environment=environ),
-        GoogleRegistryCredentials(token=metadata_token, emulated=emulated),
+        GoogleRegistryCredentials(token=partial(metadata_token, host), emulated=emulated),
     )
     return RegistryWriter(
         credentials=FirstFound(sources=sources),
