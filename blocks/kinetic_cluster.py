@@ -168,6 +168,12 @@ class KineticCluster(Block):
         "the client where it has the cluster's credentials.",
         examples=["worker"],
     )
+    prebuilt: Literal["auto", "install", "volume"] | None = Field(
+        default=None,
+        description="How packages come into a prebuilt image: installed when a run starts, mounted "
+        "as a volume, or auto for the volume where the cluster has image volumes.",
+        examples=["volume"],
+    )
     job_variables: dict[str, Any] | None = Field(
         default=None,
         description="Variables of the work pool's job template for every run on this cluster; "

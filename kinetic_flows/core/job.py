@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NewType
 
@@ -25,6 +25,12 @@ CANCEL_GRACE_SECONDS = FUNCTION_GRACE_SECONDS + 5.0
 
 JOB_VARIABLE = "KINETIC_JOB"
 """Environment variable by which a run's process is told where its job is."""
+
+PACKAGES_VARIABLE = "KINETIC_PACKAGES"
+"""Environment variable by which a run's process is told where its packages are mounted."""
+
+PACKAGES_MARKER = "kinetic.json"
+"""File at the root of an image with packages, whose `identity` says what is in it."""
 
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 """Environment variable by which a run's process is handed its HMAC key."""
@@ -142,6 +148,19 @@ class RequirementsSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackagesSpec:
+    """The project's packages as an image that is mounted as a volume, in prebuilt mode.
+
+    Attributes:
+        image: The image, by digest.
+        identity: What its marker file says of what is in it.
+    """
+
+    image: str
+    identity: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
     """What a run was started as; for clients that start it again, the runner does not read it.
 
@@ -183,6 +202,7 @@ class JobTemplate:
         max_preemptions: How often a slice of several hosts starts again as a whole; what has
             one host is counted by Kubernetes.
         launch: What it was started as; None for jobs that cannot be started again.
+        packages: The project's packages where they are mounted; None where they are not.
     """
 
     name: str
@@ -202,6 +222,7 @@ class JobTemplate:
     pieces: tuple[ObjectRef, ...] = ()
     max_preemptions: int = 0
     launch: LaunchSpec | None = None
+    packages: PackagesSpec | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -220,6 +241,9 @@ class JobTemplate:
             of_run: `run_id`, `result`, `output_dir` and `prefect`.
         """
         shared = {name: value for name, value in asdict(self).items() if name not in _NESTED}
+        if self.packages is None:
+            # So that jobs of earlier clients keep their digests.
+            del shared["packages"]
         payload = ObjectRef(
             name=payload_name, sha256=self.payload_sha256, size_bytes=self.payload_size_bytes
         )
@@ -300,77 +324,6 @@ class StoredTemplate:
             output_dir=self.outputs,
             prefect=self.template.reports_to("", ""),
         )
-
-
-def read_job(data: bytes) -> Job | StoredTemplate:
-    """Read what a runner is given.
-
-    Raises:
-        ValueError: It is no job, or one of another version.
-    """
-    try:
-        found = json.loads(data)
-        template, prefect = _read_template(found), found["prefect"]
-        if not found["run_id"]:
-            name, outputs = found["payload"]["name"], found["output_dir"]
-            return StoredTemplate(template=template, payload_name=name, outputs=outputs)
-        return Job(
-            template=template,
-            run_id=found["run_id"],
-            output_dir=found["output_dir"],
-            api_url=prefect["api_url"] if prefect else None,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is no job of version {JOB_VERSION}: {error}") from error
-
-
-def _read_template(found: Mapping[str, Any]) -> JobTemplate:
-    code, requirements, prefect = found["code"], found["requirements"], found["prefect"] or {}
-    shared = {name: found[name] for name in found.keys() - _OF_RUN}
-    return JobTemplate(
-        **{
-            **shared,
-            "runner": ObjectRef(**found["runner"]),
-            "payload_sha256": found["payload"]["sha256"],
-            "payload_size_bytes": found["payload"]["size_bytes"],
-            "is_flow": prefect.get("engine", False),
-            "takes_parameters": prefect.get("parameters", False),
-            "pieces": _references(found["pieces"]),
-            "code": code and _read_code(code),
-            "requirements": requirements and _read_requirements(requirements),
-            "launch": found["launch"] and LaunchSpec(**found["launch"]),
-        }
-    )
-
-
-_OF_RUN = {"run_id", "payload", "result", "output_dir", "prefect"}
-"""Parts of the document that a template does not have, or not so."""
-
-
-def _read_requirements(found: Mapping[str, Any]) -> RequirementsSpec:
-    return RequirementsSpec(
-        **{
-            **found,
-            "lock": ObjectRef(**found["lock"]),
-            "wheels": _references(found["wheels"]),
-        }
-    )
-
-
-def _read_code(found: Mapping[str, Any]) -> CodeSpec:
-    return CodeSpec(
-        **{
-            **found,
-            "packs": _references(found["packs"]),
-            "manifest": ObjectRef(**found["manifest"]),
-            "sys_path": tuple(found["sys_path"]),
-            "late_sys_path": tuple(found.get("late_sys_path", ())),
-        }
-    )
-
-
-def _references(found: Iterable[Mapping[str, Any]]) -> tuple[ObjectRef, ...]:
-    return tuple(ObjectRef(**each) for each in found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.settings.cloud import Prebuilt
 
 STARTING = "starting"
 """Cause of a process that is Pending because it has just begun to start."""
@@ -63,12 +64,17 @@ class LaunchNeeds:
         prefect_api_url: Where it is to report; None when that is not known.
         security_context: What its containers may do on their nodes; None when only the image
             will tell.
+        packages: How packages are to come into a prebuilt image; `install` for other images,
+            where the cluster is asked nothing.
+        no_packages_volume: Why they cannot be mounted whatever the cluster can; empty if they can.
     """
 
     accelerator: Accelerator
     service_account: str | None = None
     prefect_api_url: str | None = None
     security_context: Mapping[str, Any] | None = None
+    packages: Prebuilt = "install"
+    no_packages_volume: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +85,14 @@ class Preflight:
         problems: Why it cannot succeed; empty when nothing speaks against it.
         warnings: What may not be as the person wants it.
         node_pools: The cluster's node pools; None when they could not be read.
+        no_image_volumes: Why the cluster's pods cannot have an image mounted as a volume; empty
+            where they can, None where that was not asked.
     """
 
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     node_pools: tuple[NodePool, ...] | None = None
+    no_image_volumes: str | None = None
 
     def raise_for_problems(self) -> None:
         """Raise one error that lists every problem.

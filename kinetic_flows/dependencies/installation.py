@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinetic_flows.core import object_names
 from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.artifact_store import ArtifactStore
+from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.job import ObjectRef, RequirementsSpec, sha256_hex
-from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock
+from kinetic_flows.dependencies.lockfile import LockedPackage, environment_spec, format_lock
+from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.wheels import LocalWheel, local_wheels
 from kinetic_flows.images.base_lookup import is_made_from
+from kinetic_flows.images.layers.model import FORMAT_VERSION
 
 UPLOADERS = 4
 
@@ -74,12 +77,8 @@ def plan_installation(
         ship: Makes wheels of all packages, so that no index is asked; None to send only
             those that no public index has.
     """
-    wanted = tuple(
-        item for item in packages if f"{item.name}=={item.version}" not in target.constraints
-    )
-    is_known = is_made_from(base, target.base_identity)
-    there = frozenset(target.preferences if is_known else ())
-    lacking = tuple(item for item in wanted if f"{item.name}=={item.version}" not in there)
+    wanted = _own_packages(packages, target)
+    lacking = lacking_packages(wanted, target, base)
     if ship:
         shipped = {item.name: item for item in ship(lacking)}
         wanted = tuple(shipped.get(item.name, item) for item in wanted)
@@ -90,6 +89,42 @@ def plan_installation(
         wheels=local_wheels(lacking, home=home),
         offline=all(item.wheel for item in lacking),
         constraints=None if brings_runtime else BASE_CONSTRAINTS,
+    )
+
+
+def lacking_packages(
+    packages: Iterable[LockedPackage], target: Target, base: ResolvedImage
+) -> tuple[LockedPackage, ...]:
+    """Return the packages of a lock that an image may not have in the very version it names.
+
+    Args:
+        packages: The project's lock.
+        target: What it was locked for.
+        base: The image; of one that was not made from the target's own inputs nothing is known.
+    """
+    there = frozenset(target.preferences if is_made_from(base, target.base_identity) else ())
+    own = _own_packages(packages, target)
+    return tuple(item for item in own if f"{item.name}=={item.version}" not in there)
+
+
+def packages_environment(lock: Lock, base: ResolvedImage) -> EnvironmentSpec:
+    """Return what an image holds that is mounted beside a base image, and its identity.
+
+    A base that is made anew with the same packages needs no other one.
+
+    Args:
+        lock: The project's packages.
+        base: The base image.
+    """
+    layout = replace(lock.target, base_identity="", template_sha256=f"packages-{FORMAT_VERSION}")
+    lacking = lacking_packages(lock.packages, lock.target, base)
+    return environment_spec(format_lock(lacking, variant=lock.target.variant), layout)
+
+
+def _own_packages(packages: Iterable[LockedPackage], target: Target) -> tuple[LockedPackage, ...]:
+    """Leave out of a lock what it only repeats of the accelerator's own packages."""
+    return tuple(
+        item for item in packages if f"{item.name}=={item.version}" not in target.constraints
     )
 
 

@@ -149,7 +149,8 @@ def describe_deployment(
         **worker_environment(platform, pinned.name, pinned.digest),
         RUN_KEY_VARIABLE: _key_of(known) or secrets.token_hex(32),
     }
-    placed = platform.job_variables(job_request(draft, "", prepared.image))
+    asked = job_request(draft, "", prepared.image, prepared.packages)
+    placed = platform.job_variables(asked)
     new = NewDeployment(
         flow=draft.name,
         name=request.name,

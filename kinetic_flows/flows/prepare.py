@@ -13,10 +13,11 @@ from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.clients.prefect.events import tell_event
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
-from kinetic_flows.core.environment import EnvironmentSpec
+from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
+from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.dependencies.installation import objects_of
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
@@ -35,7 +36,8 @@ from kinetic_flows.flows.preparing import wait_for
 from kinetic_flows.flows.step_times import timed_steps
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.plans.look_ahead import left_to_worker
+from kinetic_flows.plans.look_ahead import left_to_worker, refuse_volume
+from kinetic_flows.plans.packages import Packages, PackagesVolume, WheelQuestion, decide_packages
 from kinetic_flows.platforms.image_sources import (
     DecidedBaseImage,
     DecidedOwnImage,
@@ -67,38 +69,73 @@ def prepare(draft: Draft, session: Session) -> Prepared:
 
 def _prepare(draft: Draft, session: Session) -> Prepared:
     # With worker dispatch this machine may have no access to the cluster.
-    if session.platform.has_preflight:
-        _look_ahead(draft, session)
-    match draft.image.decide(ImageTasks(draft=draft, session=session)):
+    found = _look_ahead(draft, session) if session.platform.has_preflight else None
+    if found is None:
+        refuse_volume(draft, session.platform, session.base_job_template)
+    ask = ImageTasks(draft=draft, session=session)
+    match draft.image.decide(ask):
         case DecidedProjectImage() as decided:
             return _prepare_project_image(draft, decided, session)
         case DecidedBaseImage() as decided:
-            return _prepare_base_image(draft, decided, session)
+            wheels = WheelQuestion(home=draft.settings.home, environ=session.environ)
+            packages = decide_packages(decided, found, ask, wheels)
+            return _prepare_base_image(draft, decided, packages, session)
         case DecidedOwnImage() as decided:
             code = upload_code_task(draft, session.platform.store, session.progress)
             return Prepared(image=decided.image, code=code)
 
 
-def _look_ahead(draft: Draft, session: Session) -> None:
+def _look_ahead(draft: Draft, session: Session) -> Preflight | None:
     """Check that the cluster could launch the run; with worker dispatch, say that a worker will."""
     if session.platform.dispatch == "client":
-        preflight_task(draft, session)
-        return
+        return preflight_task(draft, session)
     session.progress.aside(left_to_worker(session.platform.worker_pool.name))
+    return None
 
 
 def _prepare_project_image(
     draft: Draft, decided: DecidedProjectImage, session: Session
 ) -> Prepared:
     """Have an image that holds the project's packages."""
+    environment, request = decided.environment, decided.request
+    return _have_image(draft, request, decided.image, environment, environment, session)
+
+
+def _mount_packages(
+    draft: Draft, decided: DecidedBaseImage, volume: PackagesVolume, session: Session
+) -> Prepared:
+    """Have an image that holds what the base image lacks, to be mounted."""
+    made = _have_image(
+        draft, volume.request, volume.image, volume.environment, decided.environment, session
+    )
+    return replace(made, image=decided.image, packages=volume.mounted(made.image))
+
+
+def _have_image(
+    draft: Draft,
+    request: ImageRequest,
+    found: ResolvedImage | None,
+    content: EnvironmentSpec,
+    environment: EnvironmentSpec,
+    session: Session,
+) -> Prepared:
+    """Have an image made, unless it is there, while the code is uploaded.
+
+    Args:
+        draft: The call.
+        request: The image.
+        found: The image, if it is there.
+        content: What it holds.
+        environment: What the run has, with what another image holds of it.
+        session: Where it runs and reports.
+    """
     platform, progress = session.platform, session.progress
-    request, environment, found = decided.request, decided.environment, decided.image
     reasons = reasons_to_build(environment, draft)
     artifact = environment_artifact(environment, draft, reasons)
     # Prefect's cache answers for a build; only the registry knows whether it is still there.
     build = _shared(build_image_task, session, refresh_cache=found is None)
     with stoppable() as work:
-        building = build.submit(request, environment, draft, reasons, platform, progress)
+        building = build.submit(request, content, reasons, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
         with wait_for(building, uploading, work=work, session=session):
             publish_environment(artifact, session)
@@ -107,6 +144,7 @@ def _prepare_project_image(
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
     image = found or image_from_fields(made)
     if found is None:
+        remember_environment(environment, draft)
         _tell_built(image, environment, reasons, session)
     return Prepared(
         image=image,
@@ -149,8 +187,14 @@ def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False
     return cached.with_options(**options) if options else cached
 
 
-def _prepare_base_image(draft: Draft, decided: DecidedBaseImage, session: Session) -> Prepared:
-    """Send the project's packages along for the runner to install."""
+def _prepare_base_image(
+    draft: Draft, decided: DecidedBaseImage, packages: Packages, session: Session
+) -> Prepared:
+    """Have the project's packages mounted, or send them along for the runner to install."""
+    if packages.volume:
+        return _mount_packages(draft, decided, packages.volume, session)
+    if packages.why_installed:
+        session.progress.aside(packages.told)
     platform, progress, environment = session.platform, session.progress, decided.environment
     artifact = environment_artifact(environment, draft, reasons_to_build(environment, draft))
     with stoppable() as work:

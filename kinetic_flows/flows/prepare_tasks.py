@@ -27,6 +27,7 @@ from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_i
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, ObjectRef, RequirementsSpec
+from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.dependencies.explain import explain_change, package_table, remember
@@ -221,7 +222,6 @@ def _build_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> st
 def build_image_task(
     request: ImageRequest,
     environment: EnvironmentSpec,
-    draft: Draft,
     reasons: tuple[str, ...],
     platform: Platform,
     progress: Progress,
@@ -233,13 +233,12 @@ def build_image_task(
         output = BuildOutput(current)
         image = platform.builder.build(request, environment, output.line, on_build=output.announce)
         publish_link(platform.image_page(image.reference), f"The image {image.reference}")
-        remember_environment(environment, draft)
         current.finish(f"{image.reference} with {counted(len(environment.packages), 'package')}")
         return asdict(image)
 
 
 @own_task(TASK_PREFLIGHT)
-def preflight_task(draft: Draft, session: Session) -> None:
+def preflight_task(draft: Draft, session: Session) -> Preflight:
     """Ask the cluster everything that a launch depends on, at once.
 
     Raises:
@@ -252,6 +251,7 @@ def preflight_task(draft: Draft, session: Session) -> None:
             current.warn(warning)
         found.raise_for_problems()
         current.finish(f"the cluster is ready for {draft.accelerator}", "passed")
+        return found
 
 
 def _upload_cache_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:

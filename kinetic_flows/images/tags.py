@@ -67,6 +67,11 @@ def local_image_reference(category: str, dependency_hash: str) -> str:
     return f"local/{image_tag(category, dependency_hash)}"
 
 
+def packages_image(repository: str, category: str, dependency_hash: str) -> str:
+    """Reference, with its tag, of the image of packages that is mounted in a prebuilt run."""
+    return f"{_image_in(repository, 'packages')}:{image_tag(category, dependency_hash)}"
+
+
 def project_image(repository: str, category: str, dependency_hash: str) -> str:
     """Reference, with its tag, of the image of one dependency hash in a cluster's repository."""
     return f"{repository}/app:{image_tag(category, dependency_hash)}"

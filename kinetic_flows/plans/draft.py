@@ -29,6 +29,7 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings, captured_environment
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
@@ -321,8 +322,17 @@ def _locked_target(draft: Draft) -> Target:
     return draft.image.target
 
 
-def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
-    """Return what is to be started for one run of a call."""
+def job_request(
+    draft: Draft, run_id: str, image: ResolvedImage, packages: PackagesSpec | None = None
+) -> JobRequest:
+    """Return what is to be started for one run of a call.
+
+    Args:
+        draft: The call.
+        run_id: The run's id; empty for runs whose ids a Prefect worker will know.
+        image: The image it runs in.
+        packages: The project's packages where they are mounted; None where they are not.
+    """
     return JobRequest(
         run_id=run_id,
         name=draft.name,
@@ -330,6 +340,7 @@ def job_request(draft: Draft, run_id: str, image: ResolvedImage) -> JobRequest:
         accelerator=draft.accelerator,
         mode=draft.mode,
         options=draft.call.options,
+        packages=packages,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kinetic_flows.core.errors import LaunchError, suggest
-from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.core.launcher import LaunchNeeds, Preflight
 from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.platforms.base import Platform
@@ -29,7 +30,54 @@ def look_ahead(
     options, known = draft.call.options, template or platform.worker_pool.template()
     _refuse_unknown(platform.chosen_variables(options), known)
     needs = platform.launch_needs(draft.accelerator, draft.mode, options, known, prefect_api_url)
-    return platform.launcher.preflight(needs)
+    return with_packages(platform.launcher.preflight(needs), needs)
+
+
+def with_packages(found: Preflight, needs: LaunchNeeds) -> Preflight:
+    """Judge whether packages can be mounted where they are to be, or may be.
+
+    Args:
+        found: What the cluster told.
+        needs: What the launch needs.
+    """
+    if found.no_image_volumes is None:
+        return found
+    why = found.no_image_volumes or needs.no_packages_volume
+    found = replace(found, no_image_volumes=why)
+    if not why:
+        return found
+    if needs.packages == "volume":
+        problem = f"KINETIC_PREBUILT is 'volume', and packages cannot be mounted: {why}"
+        return replace(found, problems=(*found.problems, problem))
+    if why == needs.no_packages_volume:
+        # The cluster could, and it is up to a person that it does not.
+        return replace(found, warnings=(*found.warnings, installed_because(why)))
+    return found
+
+
+def installed_because(why: str) -> str:
+    """Say that a prebuilt run's packages are not mounted."""
+    return f"packages are installed when the run starts: {why}"
+
+
+def refuse_volume(draft: Draft, platform: Platform, template: Mapping[str, Any] | None) -> None:
+    """Refuse a run that a worker starts, if its packages must be mounted and cannot be.
+
+    Args:
+        draft: The call.
+        platform: Where it runs.
+        template: The work pool's base job template; None for the one that ships.
+
+    Raises:
+        LaunchError: The template has no place for the volume.
+    """
+    needs = platform.launch_needs(draft.accelerator, draft.mode, draft.call.options, template)
+    if needs.packages == "volume" and needs.no_packages_volume:
+        raise LaunchError(
+            f"KINETIC_PREBUILT is 'volume', and {needs.no_packages_volume}",
+            value=needs.packages,
+            hint="bring the work pool up to date, or say KINETIC_PREBUILT=install",
+        )
 
 
 def left_to_worker(pool: str) -> str:

@@ -86,6 +86,9 @@ class RunPlan:
         mode: How the image comes to be.
         build_step: What has to be built, in the words of the documentation.
         packages_come: How dependencies get into the image, in the same words.
+        packages_image: The image with the project's packages that is mounted in a prebuilt run;
+            None where none is.
+        packages_cached: Whether that image exists already; None where there is none.
         image: The image's reference.
         digest: Digest of the image; None while there is none.
         size_bytes: Its compressed size; None when it is not known, or there is none.
@@ -131,6 +134,8 @@ class RunPlan:
     mode: ImageMode
     build_step: str
     packages_come: str
+    packages_image: str | None = None
+    packages_cached: bool | None = None
     image: str
     digest: str | None = None
     size_bytes: int | None = None
@@ -175,6 +180,8 @@ class RunPlan:
             "mode": self.mode,
             "build_step": self.build_step,
             "packages_come": self.packages_come,
+            "packages_image": self.packages_image,
+            "packages_cached": self.packages_cached,
             "image": self.image,
             "digest": self.digest,
             "size_bytes": self.size_bytes,

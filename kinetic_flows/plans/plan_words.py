@@ -144,6 +144,8 @@ def _image(plan: RunPlan) -> Iterator[Row]:
         yield "build", f"{plan.build_step}{took}"
     yield from (("why", line) for line in plan.why or ())
     yield "dependencies", _dependencies(plan)
+    if plan.packages_image:
+        yield "mounted", f"{plan.packages_image} ({_CACHED_WORDS[plan.packages_cached]})"
     environment = plan.environment
     if environment and environment.variant == "lean":
         yield "base", f"{environment.category}-lean, which has no framework of its own"

@@ -22,6 +22,14 @@ from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead
+from kinetic_flows.plans.packages import (
+    ASSEMBLED,
+    MOUNTED,
+    Packages,
+    PackagesVolume,
+    WheelQuestion,
+    decide_packages,
+)
 from kinetic_flows.plans.plan import (
     CodeSummary,
     PastRuns,
@@ -30,7 +38,7 @@ from kinetic_flows.plans.plan import (
     RunPlan,
 )
 from kinetic_flows.plans.prefect_answers import PrefectAnswers, Took, ask_prefect
-from kinetic_flows.platforms.image_sources import DecidedImage, DecidedProjectImage
+from kinetic_flows.platforms.image_sources import DecidedBaseImage, DecidedImage
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""
@@ -56,22 +64,30 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     Raises:
         KineticError: The dependencies or the image cannot be.
     """
-    decided = draft.image.decide(_Questions(draft=draft, environ=environ))
+    ask = _Questions(draft=draft, environ=environ)
+    decided = draft.image.decide(ask)
     image, lock = decided.image, decided.lock
     filtered, told = (lock.filtered, lock.warnings) if lock else ((), ())
-    answers = ask_prefect(draft, environ, has_to_be_built=image is None)
-    making, not_made = _look_at_image(draft, decided)
+    may_be_built = image is None or isinstance(decided, DecidedBaseImage)
+    answers = ask_prefect(draft, environ, has_to_be_built=may_be_built)
     ahead = _look_ahead(draft, answers)
+    packages = _packages(draft, decided, ahead, ask)
+    volume = packages.volume
+    making, not_made = _look_at_image(draft, decided, volume)
     platform = draft.platform
     expected = image or ResolvedImage(reference=decided.reference, digest="", labels={})
-    variables = platform.job_variables(job_request(draft, PLANNED_RUN_ID, expected))
+    mounted = volume.mounted(volume.expected) if volume else None
+    variables = platform.job_variables(job_request(draft, PLANNED_RUN_ID, expected, mounted))
+    built = image if volume is None else volume.image
     return RunPlan(
         name=draft.name,
         platform=platform.name,
         accelerator=str(draft.accelerator),
         mode=draft.mode,
-        build_step=draft.image.build_step,
-        packages_come=draft.image.packages_come,
+        build_step=ASSEMBLED if volume else draft.image.build_step,
+        packages_come=MOUNTED if volume else draft.image.packages_come,
+        packages_image=volume.request.reference if volume else None,
+        packages_cached=volume.image is not None if volume else None,
         image=decided.reference,
         digest=image.digest if image else None,
         size_bytes=image.config.size_bytes if image and image.config else None,
@@ -80,7 +96,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         dependency_source=draft.source.label,
         environment=decided.environment,
         code=CodeSummary(files=draft.snapshot.files, size_bytes=draft.snapshot.size_bytes),
-        job_variables=variables if image else {},
+        job_variables=variables if image and built else {},
         filtered=filtered,
         warnings=(
             *draft.warnings,
@@ -94,8 +110,11 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
             *_store_obstacles(draft),
             *answers.obstacles,
         ),
-        why=_reasons_to_build(draft, decided),
-        notices=(*draft.notices, *answers.notices, *ahead.notices),
+        why=None if built else _reasons_to_build(draft, decided),
+        notices=(
+            *(*draft.notices, *answers.notices, *ahead.notices),
+            *([packages.told] if packages.told else []),
+        ),
         where=platform.where(),
         prefect_api=answers.api_url,
         dispatched_by=ahead.dispatched_by,
@@ -107,7 +126,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         variables=_variables(draft, variables),
         captured=captured_globals(draft.call.function, draft.root),
         past=_past(answers.runs),
-        builds=_past(answers.builds),
+        builds=None if built else _past(answers.builds),
         making=making,
     )
 
@@ -162,13 +181,19 @@ def _rooms(draft: Draft) -> tuple[str, ...] | None:
 
 
 def _look_at_image(
-    draft: Draft, decided: DecidedImage
+    draft: Draft, decided: DecidedImage, volume: PackagesVolume | None
 ) -> tuple[ImagePreview | None, tuple[str, ...]]:
     """Return how an image would be made that has to be, and why it could not be."""
-    if not isinstance(decided, DecidedProjectImage) or decided.image:
+    if volume:
+        found, request, environment = volume.image, volume.request, volume.environment
+    elif isinstance(decided, DecidedProjectImage):
+        found, request, environment = decided.image, decided.request, decided.environment
+    else:
+        return None, ()
+    if found:
         return None, ()
     try:
-        return draft.platform.builder.preview(decided.request, decided.environment), ()
+        return draft.platform.builder.preview(request, environment), ()
     except KineticError as error:
         return None, (_in_a_sentence(error),)
 
@@ -185,9 +210,20 @@ def _in_a_sentence(error: KineticError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
+def _packages(
+    draft: Draft, decided: DecidedImage, ahead: _LookedAhead, ask: _Questions
+) -> Packages:
+    """Decide how the packages of a prebuilt run come to it; nothing is decided of other runs."""
+    if not isinstance(decided, DecidedBaseImage):
+        return Packages()
+    found = ahead.found if ahead.dispatched_by == "client" else None
+    wheels = WheelQuestion(home=draft.settings.home, environ=ask.environ)
+    return decide_packages(decided, found, ask, wheels)
+
+
 def _reasons_to_build(draft: Draft, decided: DecidedImage) -> tuple[str, ...] | None:
-    """Say what makes an environment new; None where nothing has to be built."""
-    if not isinstance(decided, DecidedProjectImage) or decided.image:
+    """Say what makes an environment new, of an image that has to be built."""
+    if decided.environment is None:
         return None
     return explain_change(
         home=draft.settings.home,

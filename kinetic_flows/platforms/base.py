@@ -15,7 +15,7 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
-from kinetic_flows.core.job import DispatchedBy, RunTicket
+from kinetic_flows.core.job import DispatchedBy, PackagesSpec, RunTicket
 from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
@@ -64,6 +64,7 @@ class JobRequest:
         accelerator: What it runs on.
         mode: How its image comes to be.
         options: How it is to run.
+        packages: The project's packages where they are mounted; None where they are not.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class JobRequest:
     accelerator: Accelerator
     mode: ImageMode
     options: RunOptions
+    packages: PackagesSpec | None = None
 
 
 class Platform(Protocol):

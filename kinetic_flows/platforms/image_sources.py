@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode, ImageRequest
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.settings.cloud import Prebuilt
+from kinetic_flows.dependencies.installation import packages_environment
 from kinetic_flows.dependencies.lockfile import environment_spec
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target
@@ -68,7 +70,7 @@ class DecidedProjectImage:
 
 @dataclass(frozen=True, kw_only=True)
 class DecidedBaseImage:
-    """A base image, and the packages that a run installs in it.
+    """A base image, and the packages that a run has besides.
 
     Attributes:
         reference: The name it was found under.
@@ -77,6 +79,9 @@ class DecidedBaseImage:
         environment: What a run finds installed besides the base, and its identity.
         ship_wheels: Whether every package is sent along, so that no index is asked.
         warnings: What the person should know of the image, a sentence each.
+        prebuilt: How packages are to come into it.
+        lacking: What it may lack of the environment, which is what can be mounted.
+        volume: The image that holds just that, by the name that its content gives it.
     """
 
     reference: str
@@ -85,6 +90,9 @@ class DecidedBaseImage:
     environment: EnvironmentSpec
     ship_wheels: bool
     warnings: tuple[str, ...]
+    prebuilt: Prebuilt
+    lacking: EnvironmentSpec
+    volume: ImageRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,17 +180,21 @@ class ProjectImage:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImage:
-    """A base image as it is, in which the runner installs the project's packages.
+    """A base image as it is, beside which the runner has the project's packages.
 
     Attributes:
         target: What the packages are locked for.
         wanted: The base image.
+        volume_of: Gives the reference that the image of packages to be mounted has or will get.
         ship_wheels: Whether every package is sent along, so that no index is asked.
+        prebuilt: How packages are to come into the base.
     """
 
     target: Target
     wanted: WantedBase
+    volume_of: Callable[[EnvironmentSpec], str]
     ship_wheels: bool = False
+    prebuilt: Prebuilt = "auto"
     mode: ClassVar[ImageMode] = "prebuilt"
     build_step: ClassVar[str] = "None"
     packages_come: ClassVar[str] = "At pod startup via `uv pip install`"
@@ -203,6 +215,7 @@ class BaseImage:
         if lock.target.variant != self.wanted.variant:
             base = ask.find_base(replace(self.wanted, variant=lock.target.variant))
         target = replace(lock.target, base_identity=base.image.digest)
+        lacking = packages_environment(lock, base.image)
         return DecidedBaseImage(
             reference=base.reference,
             image=base.image,
@@ -210,6 +223,13 @@ class BaseImage:
             environment=environment_spec(lock.text, target),
             ship_wheels=self.ship_wheels,
             warnings=base.warnings,
+            prebuilt=self.prebuilt,
+            lacking=lacking,
+            volume=ImageRequest(
+                reference=self.volume_of(lacking),
+                mode=self.mode,
+                dependency_hash=lacking.dependency_hash,
+            ),
         )
 
 

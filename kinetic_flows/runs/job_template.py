@@ -14,6 +14,7 @@ from kinetic_flows.core.job import (
     JobTemplate,
     LaunchSpec,
     ObjectRef,
+    PackagesSpec,
     RequirementsSpec,
 )
 from kinetic_flows.core.object_names import piece_object, runner_object
@@ -28,7 +29,9 @@ class Prepared:
     Attributes:
         image: The image they run in.
         code: The project's code as it was shipped.
-        requirements: What they install first; None when the image has everything.
+        requirements: What they install first; None when the image has everything, or the rest is
+            mounted.
+        packages: What is mounted besides the image; None for nothing.
         environment: What is installed, and what declares it, in words; empty when nobody knows.
         built_because: What made a new image necessary; empty when it was there.
         origin: Where the call comes from; None when that is not to be told.
@@ -38,6 +41,7 @@ class Prepared:
     image: ResolvedImage
     code: CodeSpec
     requirements: RequirementsSpec | None = None
+    packages: PackagesSpec | None = None
     environment: str = ""
     built_because: tuple[str, ...] = ()
     origin: Origin | None = None
@@ -78,6 +82,7 @@ def job_template(
         ),
         code=prepared.code,
         requirements=prepared.requirements,
+        packages=prepared.packages,
         payload_sha256=draft.payload.sha256,
         payload_size_bytes=len(draft.payload.data),
         pieces=tuple(pieces),

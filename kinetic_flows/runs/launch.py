@@ -117,7 +117,7 @@ def launch_run(
     )
     planned = PlannedRun(
         new=new,
-        request=job_request(draft, "", prepared.image),
+        request=job_request(draft, "", prepared.image, prepared.packages),
         template=template,
         payload=draft.payload.data,
         outputs=session.outputs_root,

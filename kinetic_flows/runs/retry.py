@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kinetic_flows.clients.prefect.api import NewRun, RunRecord
 from kinetic_flows.clients.prefect.labels import (
     DISPATCH_LABEL,
@@ -31,9 +33,9 @@ from kinetic_flows.core.job import (
     JobTemplate,
     LaunchSpec,
     RunTicket,
-    read_job,
     sha256_hex,
 )
+from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.images.inspection import image_from_fields
@@ -87,7 +89,7 @@ def retry_run(
     )
     planned = PlannedRun(
         new=new,
-        request=_request(launch, template.name),
+        request=replace(_request(launch, template.name), packages=template.packages),
         template=template,
         payload=payload,
         outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or session.outputs_root,

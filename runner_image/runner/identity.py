@@ -24,7 +24,7 @@ COORDINATOR_PORT = 8476
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
-    | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE"}
+    | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE", "KINETIC_PACKAGES"}
 )
 """Variables the function's process does not get: credentials, and what names this launch."""
 

@@ -212,7 +212,7 @@ class Supervisor:
         with phases.measure("fetch"):
             fetch_to_file(self._store, self._job["payload"], payload)
         code, requirements = self._job["code"], self._job["requirements"]
-        distributions = packages = None
+        distributions = packages = scripts = None
         if code:
             from .restoring import restore_code, write_distributions
 
@@ -226,6 +226,14 @@ class Supervisor:
                 packages = install_requirements(
                     self._store, requirements, self._scratch, self._output.say
                 )
+                scripts = os.path.join(packages, "bin")
+        # Jobs that were written by earlier clients do not say.
+        elif self._job.get("packages"):
+            from .packages import mounted_packages
+
+            packages, scripts, variables = mounted_packages(self._job["packages"], self._environ)
+            self._environ = {**self._environ, **variables}
+            self._output.say("the project's packages are mounted: nothing is installed")
         if self._host == 0:
             self._reporter.label(phases.labels())
         self._output.show_paths(workspace, places_of(code)["root"])
@@ -237,6 +245,7 @@ class Supervisor:
             "parameters": self._parameters(),
             "distributions": distributions,
             "packages": packages,
+            "scripts": scripts,
         }
 
     def _fetch_pieces(self) -> str:

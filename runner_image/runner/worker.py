@@ -157,11 +157,9 @@ def _set_path(task: Mapping[str, Any]) -> None:
         own.append(task["distributions"])
     sys.path[:0] = own
     if task["packages"]:
-        _add_packages(task["packages"])
-        own.append(task["packages"])
-        os.environ["PATH"] = os.pathsep.join(
-            [task["packages"] + "/bin", os.environ.get("PATH", "")]
-        )
+        # Processes that are started read no `.pth` files there: they get what those added.
+        own += _add_packages(task["packages"])
+        os.environ["PATH"] = os.pathsep.join([task["scripts"], os.environ.get("PATH", "")])
     sys.path += late
     # Of started processes' import path only the front can be set.
     own += [folder for folder in late if not _hides_standard_library(folder)]
@@ -186,8 +184,8 @@ def _hides_standard_library(folder: str) -> bool:
     return not names.isdisjoint(standard)
 
 
-def _add_packages(directory: str) -> None:
-    """Put installed packages before the image's own, their `.pth` files included."""
+def _add_packages(directory: str) -> list[str]:
+    """Put packages before the image's own, their `.pth` files included; return what was added."""
     import site
 
     before = len(sys.path)
@@ -197,6 +195,7 @@ def _add_packages(directory: str) -> None:
     images = [os.path.basename(entry) in _INSTALLED for entry in sys.path]
     position = images.index(True) if True in images else before
     sys.path[position:position] = added
+    return added
 
 
 def _is_installed(package: str) -> bool:

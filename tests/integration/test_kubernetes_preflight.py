@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes_runs import a_launcher
@@ -218,3 +219,99 @@ def test_a_namespace_that_may_not_be_read_stops_nobody(cluster, client):
     found = preflight(client, request)
     assert not found.problems
     assert "pods violate Pod Security 'restricted'" in found.warnings[0]
+
+
+# Image volumes
+
+
+NEW = "containerd://2.1.4"
+MOUNTS = PreflightRequest(accelerator=CPU, mounts_image=True)
+
+
+def volumes_of(
+    directory: Path, version: str, request: PreflightRequest = MOUNTS, **about: Any
+) -> tuple[Preflight, list[str]]:
+    """Return what is found of a cluster of a version, and what it was asked for."""
+    gate, kubelet = about.pop("image_volumes", None), about.pop("kubelet", "")
+    group = NodeGroup(name="default", nodes=1, kubelet=kubelet, runtime=about.pop("runtime", NEW))
+    with LoopbackCluster(directory, version=version, image_volumes=gate) as cluster:
+        cluster.add_nodes(group)
+        cluster.access.denials += about.pop("denials", ())
+        client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+        try:
+            return preflight(client, request), list(cluster.requests)
+        finally:
+            client.close()
+
+
+def test_a_cluster_that_mounts_images_is_asked_nothing_more_for_it(tmp_path):
+    (tmp_path / "other").mkdir()
+    found, asked = volumes_of(tmp_path, "1.35")
+    assert (found.no_image_volumes, found.problems, found.warnings) == ("", (), ())
+    plain = PreflightRequest(accelerator=CPU)
+    without, fewer = volumes_of(tmp_path / "other", "1.35", plain)
+    assert without.no_image_volumes is None
+    assert sorted(asked) == sorted(fewer)
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.33"])
+def test_a_server_that_takes_no_image_volumes_is_named_with_its_version(tmp_path, version):
+    found, _ = volumes_of(tmp_path, version)
+    assert found.no_image_volumes.startswith(
+        f"the cluster's API server (Kubernetes v{version}.0) takes no image volumes"
+    )
+    assert (found.problems, found.warnings) == ((), ())
+
+
+def test_an_older_server_whose_gate_was_opened_counts(tmp_path):
+    assert volumes_of(tmp_path, "1.33", image_volumes=True)[0].no_image_volumes == ""
+
+
+def test_one_whose_gate_was_shut_does_not(tmp_path):
+    assert "takes no image" in volumes_of(tmp_path, "1.35", image_volumes=False)[0].no_image_volumes
+
+
+def test_nodes_that_cannot_mount_images_are_named_with_what_they_have(tmp_path):
+    found, _ = volumes_of(tmp_path, "1.35", runtime="containerd://2.0.5")
+    assert found.no_image_volumes == (
+        "nodes of the pool default have containerd 2.0.5, and image volumes need containerd 2.1 "
+        "or cri-o 1.31"
+    )
+
+
+def test_where_nodes_are_hidden_the_server_alone_tells(tmp_path):
+    found, _ = volumes_of(
+        tmp_path, "1.35", runtime="containerd://1.7.0", denials=[Denial(resource="nodes")]
+    )
+    assert found.no_image_volumes == ""
+
+
+def test_a_volume_that_admission_refuses_is_no_problem_of_the_run(tmp_path):
+    def refuse(plural: str, item: Mapping[str, Any]) -> str | None:
+        pod = item["spec"]["template"]["spec"] if plural == "jobs" else {}
+        return "no image volumes here" if pod.get("volumes") else None
+
+    with LoopbackCluster(tmp_path, version="1.35") as cluster:
+        cluster.add_nodes(NodeGroup(name="default", nodes=1))
+        cluster.admission.webhooks.append(refuse)
+        client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+        try:
+            found = preflight(client, MOUNTS)
+        finally:
+            client.close()
+    assert "no image volumes here" in found.no_image_volumes
+    assert found.problems == ()
+
+
+def test_nodes_of_a_pool_that_is_being_upgraded_are_judged_by_the_oldest(tmp_path):
+    with LoopbackCluster(tmp_path, version="1.35") as cluster:
+        cluster.add_nodes(NodeGroup(name="default", nodes=2, max_nodes=2))
+        name = cluster.list("nodes")[0]["metadata"]["name"]
+        old = {"kubeletVersion": "v1.33.1", "containerRuntimeVersion": "containerd://2.0.5"}
+        cluster.change("nodes", name, lambda node: node["status"].update(nodeInfo=old), "")
+        client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+        try:
+            found = preflight(client, MOUNTS)
+        finally:
+            client.close()
+    assert "have Kubernetes v1.33.1" in found.no_image_volumes

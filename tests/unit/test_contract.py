@@ -41,6 +41,7 @@ from kinetic_flows.core.envelope import (
     open_result,
     seal_result,
 )
+from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 
@@ -225,7 +226,7 @@ def _document(stored: job.Job | job.StoredTemplate = STORED) -> dict[str, Any]:
 def test_what_is_stored_for_a_runner_is_read_by_clients(
     stored: job.Job | job.StoredTemplate,
 ) -> None:
-    assert job.read_job(stored.to_json()) == stored
+    assert read_job(stored.to_json()) == stored
 
 
 WORKERS = {"PREFECT__FLOW_RUN_ID": str(UUID(int=7)), "PREFECT_API_URL": "http://prefect/api"}

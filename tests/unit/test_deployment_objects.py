@@ -15,9 +15,9 @@ from kinetic_flows.core.job import (
     ObjectRef,
     RequirementsSpec,
     StoredTemplate,
-    read_job,
     sha256_hex,
 )
+from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.object_names import deployment_prefix, deployment_prefix_of
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.deployment_objects import deploy_job, known_prefix, remove_objects

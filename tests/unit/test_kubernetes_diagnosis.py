@@ -178,6 +178,20 @@ def test_a_failed_image_pull_says_why(message, why, permanent):
     assert found.permanent is permanent
 
 
+def test_a_volumes_image_that_cannot_be_pulled_is_told_from_the_containers():
+    pod = a_pod(state={"waiting": {"reason": "ErrImagePull", "message": "x"}})
+    pod["spec"]["volumes"] = [{"name": "p", "image": {"reference": "r/p@sha256:2"}}]
+    said = 'Failed to pull image "{}": manifest unknown'
+    assert (
+        "cannot pull r/p@sha256:2:"
+        in waiting(pod, an_event("F", said.format("r/p@sha256:2"))).message
+    )
+    assert (
+        "cannot pull r/i@sha256:1:"
+        in waiting(pod, an_event("F", said.format("r/i@sha256:1"))).message
+    )
+
+
 def test_a_missing_secret_is_named():
     pod = a_pod(
         state={

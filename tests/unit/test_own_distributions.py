@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from elsewhere import call_in_a_runner
 from kinetic_flows.code.distributions import own_distributions
 from kinetic_flows.code.root import PackageRoot
-from kinetic_flows.core.job import read_job
+from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.dependencies.uv import find_uv
 from runner_jobs import Job
 from shipping import plain_root, ship, write_project

@@ -137,6 +137,7 @@ VALUES = {
     ),
     "retention_days": ("7", 7),
     "dispatch": ("Worker", "worker"),
+    "prebuilt": ("Volume", "volume"),
     "job_variables": ('{"queue_name": "tpus"}', {"queue_name": "tpus"}),
 }
 

@@ -21,7 +21,7 @@ from prefect.flows import load_flow_from_entrypoint
 import kinetic
 from kinetic import Run, RunFailed, RunGroup
 from kinetic_flows.core.envelope import open_result
-from kinetic_flows.core.job import read_job
+from kinetic_flows.core.job_reading import read_job
 from old_pickles import described, names_in
 from what_stays import KEY, RUN, collected
 

@@ -356,6 +356,7 @@ def _node_pool(pool: Mapping[str, Any]) -> NodePool:
         topology=topology,
         machine_type=machine_type,
         spot=bool(config.get("spot")),
+        kubelet=str(pool.get("version") or ""),
     )
 
 

@@ -135,6 +135,9 @@ class NodePool:
         topology: Arrangement of its slices' chips; None when they are no TPUs.
         machine_type: Compute Engine machine type of its nodes; empty when not known.
         spot: Whether its nodes are Spot VMs.
+        kubelet: Kubernetes version of its nodes; empty when not known.
+        runtime: Container runtime of its nodes, such as `containerd://2.1.4`; empty when not
+            known.
     """
 
     name: str
@@ -143,12 +146,15 @@ class NodePool:
     topology: str | None = None
     machine_type: str = ""
     spot: bool = False
+    kubelet: str = ""
+    runtime: str = ""
 
     @classmethod
     def from_node(cls, node: Mapping[str, Any]) -> NodePool:
         """Describe the pool of a node, by the labels and the capacity the node reports."""
         labels: Mapping[str, str] = node.get("metadata", {}).get("labels") or {}
         capacity: Mapping[str, str] = node.get("status", {}).get("capacity") or {}
+        info: Mapping[str, str] = node.get("status", {}).get("nodeInfo") or {}
         count = capacity.get(TPU_RESOURCE) or capacity.get(GPU_RESOURCE)
         return cls(
             name=labels.get(NODE_POOL_LABEL, "unnamed"),
@@ -157,6 +163,8 @@ class NodePool:
             topology=labels.get(TPU_TOPOLOGY_LABEL),
             machine_type=labels.get(MACHINE_TYPE_LABEL, ""),
             spot=labels.get(SPOT_LABEL) == "true",
+            kubelet=info.get("kubeletVersion", ""),
+            runtime=info.get("containerRuntimeVersion", ""),
         )
 
     def offers(self, accelerator: Accelerator) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings import cloud_names
@@ -23,6 +23,7 @@ from kinetic_flows.core.settings.table import (
 
 Dispatch = Literal["auto", "client", "worker"]
 Builder = Literal["auto", "direct", "cloud-build"]
+Prebuilt = Literal["auto", "install", "volume"]
 
 DEFAULT_RETENTION_DAYS = 30
 DEFAULT_ZONE = "us-central1-a"
@@ -136,6 +137,10 @@ class CloudSettings:
     )
     """`KINETIC_DISPATCH`: who creates the Kubernetes Job: this `client`, a `worker`, or `auto` for
     the client where it has the cluster's credentials."""
+
+    prebuilt: Prebuilt = field(metadata=row(check.choice(*get_args(Prebuilt)), "auto"))
+    """`KINETIC_PREBUILT`: how packages come into a prebuilt image: `install` when a run starts,
+    mounted as a `volume`, or `auto` for the volume where the cluster has image volumes."""
 
     registry_logins: Mapping[str, str] = field(metadata=row(check.registry_logins, lambda _: {}))
     """`KINETIC_REGISTRY_LOGINS`: how builds log in to registries that base images are pulled from,

@@ -32,6 +32,10 @@ _DECIDED_ELSEWHERE: Mapping[str, str] = {
         "accelerator= decides that; `:spot` at its end asks for Spot VMs",
     ),
     "backoff_limit": "say max_preemptions=",
+    **dict.fromkeys(
+        ("packages_volume", "packages_mount"),
+        "KINETIC_PREBUILT says how packages come into a prebuilt image",
+    ),
     "namespace": "set KINETIC_NAMESPACE, or the namespace of the profile",
     "env": "name variables in capture_env_vars=, whose values stay out of Prefect and the Job; "
     "for secrets of the cluster there is env_from",

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from importlib import import_module
 from typing import Any
 
+from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster, gke_node_pools
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
@@ -18,7 +19,7 @@ from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.core.launcher import PoolRoom
 from kinetic_flows.platforms.gke.diagnosis import launch_error
-from kinetic_flows.platforms.gke.preflight import read_node_pools
+from kinetic_flows.platforms.gke.image_volumes import version_of
 
 CAPACITY_SECONDS = 5.0
 
@@ -61,6 +62,38 @@ def rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
             f"the cluster did not tell of its nodes within {CAPACITY_SECONDS:g} seconds",
             hint="is this network among the cluster's authorised networks?",
         ) from error
+
+
+async def read_node_pools(
+    client: KubernetesClient,
+) -> tuple[tuple[NodePool, ...] | None, bool]:
+    """Return the cluster's node pools (None if they are secret), and whether these are all."""
+    access = client.access
+    if isinstance(access, GkeCluster):
+        described = await asyncio.to_thread(describe_gke_cluster, access)
+        autoprovisions = (described.get("autoscaling") or {}).get("enableNodeAutoprovisioning")
+        return gke_node_pools(described), not autoprovisions
+    try:
+        nodes = await client.ask_within("GET", "/api/v1/nodes")
+    except KubernetesRefused as refusal:
+        if refusal.status == HTTPStatus.FORBIDDEN:
+            return None, False
+        raise
+    return oldest_of_each(nodes.get("items") or ()), False
+
+
+def oldest_of_each(nodes: Iterable[Mapping[str, Any]]) -> tuple[NodePool, ...]:
+    """Describe each node pool by its oldest node: while it is upgraded, a pod may be on any.
+
+    Args:
+        nodes: Nodes as the API lists them.
+    """
+    by_name: dict[str, NodePool] = {}
+    for pool in map(NodePool.from_node, nodes):
+        known = by_name.setdefault(pool.name, pool)
+        if version_of(pool.kubelet) < version_of(known.kubelet):
+            by_name[pool.name] = pool
+    return tuple(by_name.values())
 
 
 async def read_rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:

@@ -30,7 +30,7 @@ from kinetic_flows.images.bases import (
     read_base_inputs,
 )
 from kinetic_flows.images.inspection import ImageRequirements
-from kinetic_flows.images.tags import project_image
+from kinetic_flows.images.tags import packages_image, project_image
 from kinetic_flows.platforms.base import ImageOptions
 from kinetic_flows.platforms.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
 
@@ -70,7 +70,9 @@ class ClusterImages:
             return BaseImage(
                 target=target,
                 wanted=self._wanted_base(target),
+                volume_of=self._packages_image,
                 ship_wheels=asked.ship_wheels,
+                prebuilt=self.cloud.prebuilt,
             )
         target = _target(inputs, accelerator, asked.framework, template=project_recipe())
         # A base is identified by its inputs, unless a repository of bases is configured.
@@ -103,6 +105,11 @@ class ClusterImages:
     def _lean_digest(self, target: Target) -> str:
         base = self._configured_base(target.settled("lean"))
         return base.digest if base else target.settled("lean").base_identity
+
+    def _packages_image(self, environment: EnvironmentSpec) -> str:
+        return packages_image(
+            self.cloud.image_repo, environment.category, environment.dependency_hash
+        )
 
     def _project_image(self, environment: EnvironmentSpec) -> str:
         return project_image(

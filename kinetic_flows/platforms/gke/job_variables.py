@@ -11,16 +11,26 @@ from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.image_variables import missing_variables
 from kinetic_flows.core.accelerators.model import SPOT_LABEL
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.core.image_reference import BUNDLED, CUSTOM
+from kinetic_flows.core.image_reference import BUNDLED, CUSTOM, PREBUILT
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
-from kinetic_flows.core.settings.cloud import CloudSettings
-from kinetic_flows.core.settings.pool_variables import merged, template_defaults
+from kinetic_flows.core.settings.cloud import CloudSettings, Prebuilt
+from kinetic_flows.core.settings.pool_variables import (
+    merged,
+    template_defaults,
+    unknown_variables,
+)
 from kinetic_flows.core.slug import slug
 from kinetic_flows.images.bases import read_bootstrap
 from kinetic_flows.platforms.base import JobRequest
+from kinetic_flows.platforms.gke.image_volumes import (
+    VARIABLES,
+    packages_variables,
+    template_obstacle,
+)
 from kinetic_flows.platforms.gke.manifests import container_security
 from kinetic_flows.platforms.gke.names import (
     HEADLESS_SERVICE,
@@ -58,6 +68,7 @@ class PodRequest:
             on Spot VMs and 0 elsewhere.
         schedule_timeout_seconds: How long it may wait for its pods; None for ever.
         security_context: What its container may do on its node; None for what the work pool says.
+        packages: The packages that are mounted as a volume; None for none.
         variables: What else people set of the template's variables, as
             `pool_variables.check_job_variables` returns it.
     """
@@ -74,6 +85,7 @@ class PodRequest:
     max_preemptions: int | None = None
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
     security_context: Mapping[str, Any] | None = None
+    packages: PackagesSpec | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,7 +118,9 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
         "tolerations": _accelerator_tolerations(request.accelerator),
     }
     return merged(
-        {name: value for name, value in own.items() if value is not None}, request.variables
+        {name: value for name, value in own.items() if value is not None},
+        packages_variables(request.packages),
+        request.variables,
     )
 
 
@@ -126,6 +140,7 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
             namespace=cloud.namespace,
             max_preemptions=request.options.max_preemptions,
             schedule_timeout_seconds=request.options.schedule_timeout_seconds,
+            packages=request.packages,
             variables=chosen_variables(request.options, cloud),
         )
     )
@@ -157,6 +172,7 @@ def launch_needs(
     chosen: Mapping[str, Any],
     template: Mapping[str, Any],
     prefect_api_url: str | None,
+    prebuilt: Prebuilt = "install",
 ) -> LaunchNeeds:
     """Return what launching a run is going to need of the cluster.
 
@@ -166,6 +182,7 @@ def launch_needs(
         chosen: What people set of the template's variables.
         template: The work pool's base job template.
         prefect_api_url: Where it is to report; None when that is not known.
+        prebuilt: How packages come into a prebuilt image.
     """
     context = _security_context(mode, accelerator)
     own = {} if context is None else {"security_context": context}
@@ -177,6 +194,8 @@ def launch_needs(
         service_account=variables.get("service_account_name"),
         prefect_api_url=prefect_api_url,
         security_context=container_security(template, variables) if is_told else None,
+        packages=prebuilt if mode == PREBUILT else "install",
+        no_packages_volume=template_obstacle(unknown_variables(VARIABLES, template)),
     )
 
 

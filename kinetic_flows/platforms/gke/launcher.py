@@ -111,14 +111,12 @@ class KubernetesLauncher:
                 if needs.security_context is None
                 else json.dumps(dict(needs.security_context), sort_keys=True)
             ),
+            mounts_image=needs.packages != "install",
         )
         with self._checking:
             checked, found = self._checked.get(request, (0.0, None))
-            if (
-                found is None
-                or found.problems
-                or time.monotonic() - checked > PREFLIGHT_HOLDS_SECONDS
-            ):
+            is_old = time.monotonic() - checked > PREFLIGHT_HOLDS_SECONDS
+            if found is None or found.problems or is_old:
                 found = preflight(self._client, request)
                 self._checked[request] = (time.monotonic(), found)
                 self._node_pools = found.node_pools

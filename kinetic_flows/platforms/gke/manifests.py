@@ -8,10 +8,19 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.platforms.gke.image_volumes import (
+    MOUNT_VARIABLE,
+    VOLUME_VARIABLE,
+    packages_variables,
+)
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE, RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.templates import marked
 
 WORK_POOL_TYPE = "kubernetes"
+
+TRIAL_IMAGE = "kinetic/preflight"
+"""Image of a Job that is only tried: no node pulls it."""
 
 
 def base_job_template() -> dict[str, Any]:
@@ -47,16 +56,31 @@ def headless_service(namespace: str) -> dict[str, Any]:
 
 
 def trial_job(
-    namespace: str, service_account: str | None, security_context: Mapping[str, Any]
+    namespace: str,
+    service_account: str | None,
+    security_context: Mapping[str, Any],
+    *,
+    mounts_image: bool = False,
 ) -> dict[str, Any]:
-    """Return a Job like a run's, as far as those who admit Jobs judge them, to be tried only."""
+    """Return a Job like a run's, as far as those who admit Jobs judge them, to be tried only.
+
+    Args:
+        namespace: Where it is tried.
+        service_account: Kubernetes service account of its pods; None for the default one.
+        security_context: What its container may do on its node.
+        mounts_image: Whether it has an image mounted as a volume.
+    """
     container: dict[str, Any] = {
         "name": "prefect-job",
-        "image": "kinetic/preflight",
+        "image": TRIAL_IMAGE,
         "securityContext": dict(security_context),
     }
     account = {"serviceAccountName": service_account} if service_account else {}
-    pod = {"restartPolicy": "Never", "containers": [container], **account}
+    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container], **account}
+    if mounts_image:
+        given = packages_variables(PackagesSpec(image=TRIAL_IMAGE, identity=""))
+        pod["volumes"] = [given[VOLUME_VARIABLE]]
+        container["volumeMounts"] = [given[MOUNT_VARIABLE]]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

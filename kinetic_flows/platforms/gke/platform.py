@@ -169,7 +169,7 @@ class GoogleCloudPlatform:
         """Return what the run's pods are going to need of the cluster."""
         chosen = self.chosen_variables(options)
         known = template or base_job_template()
-        return launch_needs(accelerator, mode, chosen, known, prefect_api_url)
+        return launch_needs(accelerator, mode, chosen, known, prefect_api_url, self._cloud.prebuilt)
 
     def where(self) -> Mapping[str, str]:
         """Return the cluster, the bucket, the image repository and the work pool."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster, gke_node_pools
+from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
@@ -23,6 +23,7 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
+from kinetic_flows.platforms.gke.capacity import oldest_of_each, read_node_pools
 from kinetic_flows.platforms.gke.diagnosis import (
     COUNTED_JOBS,
     FINISHED_JOBS_COUNT,
@@ -32,6 +33,12 @@ from kinetic_flows.platforms.gke.diagnosis import (
     launch_error,
     refused_security,
     unknown_security,
+)
+from kinetic_flows.platforms.gke.image_volumes import (
+    keeps_image_volume,
+    may_know_image_volumes,
+    node_obstacle,
+    server_obstacle,
 )
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
@@ -52,6 +59,8 @@ class PreflightRequest:
         prefect_api_url: Where its pods are to report; None when that is not known.
         security_context: What its containers may do on their nodes, as JSON so that requests
             compare; None when only the image will tell.
+        mounts_image: Whether its pods are to have an image mounted as a volume, if they can.
+        server: Version of the API server, as soon as it has told; empty until then.
     """
 
     accelerator: Accelerator
@@ -59,6 +68,8 @@ class PreflightRequest:
     service_account: str | None = None
     prefect_api_url: str | None = None
     security_context: str | None = None
+    mounts_image: bool = False
+    server: str = ""
 
 
 Check = Callable[[KubernetesClient, PreflightRequest], Awaitable[Preflight]]
@@ -80,9 +91,9 @@ def preflight(client: KubernetesClient, request: PreflightRequest) -> Preflight:
 
 
 async def _look(client: KubernetesClient, request: PreflightRequest) -> Preflight:
-    await _reach(client)
+    request = replace(request, server=await _reach(client))
     checks = (
-        *(_check_namespace, _check_permissions, _check_node_pools),
+        *(_check_namespace, _check_permissions, _check_node_pools, _check_nodes),
         *(_check_service, _check_quota, _check_pod_security, _check_trial_launch),
     )
     found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
@@ -90,14 +101,24 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         problems=tuple(problem for each in found for problem in each.problems),
         warnings=tuple(warning for each in found for warning in each.warnings),
         node_pools=next((each.node_pools for each in found if each.node_pools is not None), None),
+        # What the API server takes comes before what its nodes could do with it.
+        no_image_volumes=(
+            next((each.no_image_volumes for each in found[::-1] if each.no_image_volumes), "")
+            if request.mounts_image
+            else None
+        ),
     )
 
 
-async def _reach(client: KubernetesClient) -> None:
-    """Ask something that everybody may ask, so that what nobody answers is told once."""
+async def _reach(client: KubernetesClient) -> str:
+    """Ask something that everybody may ask, so that what nobody answers is told once.
+
+    Returns:
+        The API server's version; empty where it is not told.
+    """
     try:
         async with asyncio.timeout(PREFLIGHT_SECONDS):
-            await client.ask_within("GET", "/version")
+            return str((await client.ask_within("GET", "/version")).get("gitVersion") or "")
     except TimeoutError as error:
         raise KubernetesUnreachable(
             f"the cluster's API server did not answer within {PREFLIGHT_SECONDS:g} seconds",
@@ -106,6 +127,7 @@ async def _reach(client: KubernetesClient) -> None:
     except KubernetesRefused as refusal:
         if refusal.status != HTTPStatus.FORBIDDEN:
             raise launch_error(refusal, "look at it") from refusal
+        return ""
 
 
 async def _bounded(check: Check, client: KubernetesClient, request: PreflightRequest) -> Preflight:
@@ -176,15 +198,32 @@ async def _check_pod_security(client: KubernetesClient, request: PreflightReques
 async def _check_trial_launch(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     """Have the cluster's admission look at a Job like the run's, which is not made."""
     context = json.loads(request.security_context or "{}")
-    job = trial_job(request.namespace, request.service_account, context)
+    tries_volume = request.mounts_image and may_know_image_volumes(request.server)
+    job = trial_job(request.namespace, request.service_account, context, mounts_image=tries_volume)
     warned: list[str] = []
     try:
         path, dry = jobs_path(request.namespace), {"dryRun": "All"}
-        await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
+        made = await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
     except KubernetesRefused as refusal:
+        if tries_volume and not is_full(refusal):
+            return await _try_without_volume(client, request, refusal)
         return await _refused_trial(client, request, refusal)
     said = [told for each in warned if (told := explain_warning(each))]
-    return Preflight(warnings=tuple(dict.fromkeys(said)))
+    # Not even when the volume was left out: then the server is too old for it.
+    is_lost = request.mounts_image and not keeps_image_volume(made)
+    return Preflight(
+        warnings=tuple(dict.fromkeys(said)),
+        no_image_volumes=server_obstacle(request.server) if is_lost else None,
+    )
+
+
+async def _try_without_volume(
+    client: KubernetesClient, request: PreflightRequest, refusal: KubernetesRefused
+) -> Preflight:
+    """Tell a refusal of the volume from one of the Job, of which packages are installed instead."""
+    without = await _check_trial_launch(client, replace(request, mounts_image=False))
+    found = explain_refusal(refusal.status, refusal.body, "create a Job with an image volume")
+    return replace(without, no_image_volumes=found.message)
 
 
 async def _refused_trial(
@@ -253,8 +292,12 @@ async def _check_node_pools(client: KubernetesClient, request: PreflightRequest)
     pools, complete = await read_node_pools(client)
     if pools is None:
         return Preflight()
-    if any(pool.offers(request.accelerator) for pool in pools):
-        return Preflight(node_pools=pools if complete else None)
+    fitting = [pool for pool in pools if pool.offers(request.accelerator)]
+    if fitting:
+        return Preflight(
+            node_pools=pools if complete else None,
+            no_image_volumes=_node_obstacle(fitting, request),
+        )
     listed = ", ".join(sorted(set(map(str, pools)))) or "none"
     missing = f"no node pool has {request.accelerator}; the cluster has: {listed}"
     if complete:
@@ -263,23 +306,23 @@ async def _check_node_pools(client: KubernetesClient, request: PreflightRequest)
     return Preflight(warnings=(f"no node yet has {request.accelerator}; there are: {listed}",))
 
 
-async def read_node_pools(
-    client: KubernetesClient,
-) -> tuple[tuple[NodePool, ...] | None, bool]:
-    """Return the cluster's node pools (None if they are secret), and whether these are all."""
-    access = client.access
-    if isinstance(access, GkeCluster):
-        described = await asyncio.to_thread(describe_gke_cluster, access)
-        autoprovisions = (described.get("autoscaling") or {}).get("enableNodeAutoprovisioning")
-        return gke_node_pools(described), not autoprovisions
+async def _check_nodes(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    """Look at what nodes run containers with, which GKE does not tell of its node pools."""
+    if not request.mounts_image or not isinstance(client.access, GkeCluster):
+        return Preflight()
     try:
         nodes = await client.ask_within("GET", "/api/v1/nodes")
     except KubernetesRefused as refusal:
         if refusal.status == HTTPStatus.FORBIDDEN:
-            return None, False
+            return Preflight()
         raise
-    by_name = {pool.name: pool for pool in map(NodePool.from_node, nodes.get("items") or ())}
-    return tuple(by_name.values()), False
+    pools = oldest_of_each(nodes.get("items") or ())
+    fitting = [pool for pool in pools if pool.offers(request.accelerator)]
+    return Preflight(no_image_volumes=_node_obstacle(fitting, request))
+
+
+def _node_obstacle(pools: Iterable[NodePool], request: PreflightRequest) -> str | None:
+    return node_obstacle(pools, request.server) if request.mounts_image else None
 
 
 async def _check_service(client: KubernetesClient, request: PreflightRequest) -> Preflight:

@@ -297,6 +297,9 @@ def slim(item: Mapping[str, Any]) -> Object:
         kept["containers"] = [
             {name: main[name] for name in ("name", "image", "resources") if name in main}
         ]
+    images = [each for each in spec.get("volumes") or () if each.get("image")]
+    if images:
+        kept["volumes"] = images
     metadata = {name: item["metadata"][name] for name in _METADATA if name in item["metadata"]}
     return {"metadata": metadata, "spec": kept, "status": item.get("status") or {}}
 

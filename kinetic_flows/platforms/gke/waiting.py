@@ -33,6 +33,11 @@ _NO_ADDRESS = re.compile(r"no IP addresses available|failed to allocate (?:for r
 https://github.com/containernetworking/plugins/blob/main/plugins/ipam/host-local/backend/allocator/allocator.go
 """
 
+NO_VOLUME = (
+    "if its node cannot mount images, say KINETIC_PREBUILT=install: it takes containerd 2.1 or "
+    "CRI-O 1.31"
+)
+
 _SIGNED_OUT = re.compile(r"\b(401|403|unauthorized|forbidden|denied|authentication)\b", re.I)
 _NOT_THERE = re.compile(r"not found|manifest unknown|does not exist|\b404\b", re.I)
 
@@ -108,6 +113,7 @@ def _waiting_pod(
         return Diagnosis(
             cause=Cause.CONFIGURATION,
             message=f"the container cannot be started: {state.get('message') or reason}",
+            hint=NO_VOLUME if _volume_images(pod) and reason == "CreateContainerError" else None,
             permanent=reason == "CreateContainerConfigError",
         )
     if _is_scheduled(pod):
@@ -138,12 +144,23 @@ def _unprepared(said: str) -> Diagnosis:
     return Diagnosis(cause=Cause.CONFIGURATION, message=f"the node cannot prepare the pod: {said}")
 
 
+def _failing_image(pod: KubernetesObject, said: str) -> str:
+    """Return the image that is spoken of: the container's own, or one that is a volume."""
+    own = str(pod["spec"]["containers"][0].get("image", ""))
+    return next((each for each in _volume_images(pod) if each in said), own)
+
+
+def _volume_images(pod: KubernetesObject) -> list[str]:
+    volumes = pod["spec"].get("volumes") or ()
+    return [str(each["image"].get("reference")) for each in volumes if each.get("image")]
+
+
 def _image_pull(
     pod: KubernetesObject, message: str, events: Sequence[KubernetesObject]
 ) -> Diagnosis:
-    image = pod["spec"]["containers"][0].get("image", "")
     failures = [e for e in events if "pull image" in str(e.get("message") or "")]
     detail = str(failures[-1].get("message") if failures else message)
+    image = _failing_image(pod, f"{message} {detail}")
     if _OTHER_PLATFORM.search(detail):
         why = "it is not built for the platform of the node"
         hint = "build it for linux/amd64, or take an accelerator whose nodes are of its platform"

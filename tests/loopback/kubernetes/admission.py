@@ -10,6 +10,12 @@ from typing import Any
 import kubernetes_validate
 
 from loopback.kubernetes.errors import ApiError
+from loopback.kubernetes.image_volumes import (
+    BY_DEFAULT,
+    drop_image_volumes,
+    numbers,
+    volume_problems,
+)
 from loopback.kubernetes.pod_security import enforced, violations, warned
 from loopback.kubernetes.quotas import exceeded
 from loopback.kubernetes.store import KINDS, Kind, Object, Store, random_suffix
@@ -32,11 +38,13 @@ class Admission:
     Attributes:
         store: The cluster's objects.
         version: Kubernetes version whose schemas are used.
+        image_volumes: Whether the feature gate `ImageVolume` is open; None for as it is by default.
         webhooks: Further checks, as admission webhooks and quotas make them.
     """
 
     store: Store
     version: str = "1.31"
+    image_volumes: bool | None = None
     webhooks: list[Webhook] = field(default_factory=list)
 
     def check(self, plural: str, namespace: str, body: Object) -> Object:
@@ -52,13 +60,21 @@ class Admission:
                 item.get("spec", {}).get("template", {}).get("spec", {}).pop(name, None)
         self._check_schema(kind, item)
         if plural == "jobs":
-            check_job(item)
+            if not self.takes_image_volumes:
+                drop_image_volumes(item["spec"]["template"]["spec"])
+            check_job(item, self.version)
         for webhook in self.webhooks:
             if refusal := webhook(plural, item):
                 raise ApiError(403, refusal)
         if refusal := exceeded(self.store, plural, namespace, _name_of(item)):
             raise ApiError(403, refusal)
         return item
+
+    @property
+    def takes_image_volumes(self) -> bool:
+        """Whether pods keep their volumes that are images."""
+        by_default = numbers(self.version) >= BY_DEFAULT
+        return by_default if self.image_volumes is None else self.image_volumes
 
     def warnings(self, plural: str, namespace: str, item: Object) -> list[str]:
         """Return what the API server warns of when it takes an object.
@@ -125,7 +141,7 @@ def _name_of(item: Object) -> str:
     return str(metadata.get("name") or f"{metadata.get('generateName', '')}{random_suffix()}")
 
 
-def check_job(job: Object) -> None:
+def check_job(job: Object, version: str) -> None:
     """Check the rules of Jobs that no schema can say.
 
     https://kubernetes.io/docs/concepts/workloads/controllers/job/
@@ -142,6 +158,7 @@ def check_job(job: Object) -> None:
         if job["metadata"].get("name") and not _DNS_LABEL.fullmatch(host):
             problems.append(f"metadata.name: {host!r} cannot be the host name of a pod")
     problems += _resource_problems(pod["containers"])
+    problems += volume_problems(pod, version)
     if problems:
         name = job["metadata"].get("name", "")
         raise ApiError(422, f'Job.batch "{name}" is invalid: {"; ".join(problems)}')

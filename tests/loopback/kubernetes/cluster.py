@@ -34,7 +34,9 @@ class LoopbackCluster:
         directory: Where its kubeconfig, logs and working directories go.
         runtime: What runs containers; None for child processes.
         pull_image: What checks images; every image is there by default.
-        version: Kubernetes version whose schemas are used.
+        version: Kubernetes version: its schemas are used, and of its fields those that it has by
+            default.
+        image_volumes: Whether pods may have images as volumes; None for as that version has it.
     """
 
     def __init__(
@@ -44,15 +46,16 @@ class LoopbackCluster:
         runtime: Runtime | None = None,
         pull_image: PullImage = any_image,
         version: str = "1.31",
+        image_volumes: bool | None = None,
     ) -> None:
         self.directory = directory
         self.store = Store()
         self.access = Access()
-        self.admission = Admission(self.store, version)
+        self.admission = Admission(self.store, version, image_volumes)
         self._kubelet = Kubelet(
             self.store, runtime or ProcessRuntime(), directory, pull_image, self._spawn
         )
-        self._scheduler = Scheduler(self.store, self._spawn)
+        self._scheduler = Scheduler(self.store, self._spawn, version)
         self._jobs = JobController(self.store, self.admission, self._spawn)
         self._api = Api(self.store, self.admission, self.access, self._kubelet)
         self._loop = asyncio.new_event_loop()

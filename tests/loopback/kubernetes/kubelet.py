@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loopback.kubernetes.errors import ApiError
+from loopback.kubernetes.image_volumes import cannot_mount, images_of
 from loopback.kubernetes.jobs import mark_deleted
 from loopback.kubernetes.pod_logs import PodLog
 from loopback.kubernetes.runtime import Container, ContainerSpec, Runtime, stop
@@ -191,16 +192,18 @@ class Kubelet:
     async def _prepare(self, pod: Object) -> ContainerSpec | None:
         """Pull the image and read the variables, again and again while either fails."""
         while pod["metadata"]["uid"] in self._running and self._lives(pod):
-            if await self._pull(pod):
+            images = (*images_of(pod).values(), pod["spec"]["containers"][0]["image"])
+            if all([await self._pull(pod, image) for image in dict.fromkeys(images)]):
                 try:
                     return self._container_spec(pod)
                 except ApiError as error:
                     self._waiting(pod, "CreateContainerConfigError", _kubelet_words(error))
+                except OSError as error:
+                    self._waiting(pod, "CreateContainerError", str(error))
             await asyncio.sleep(RETRY_SECONDS)
         return None
 
-    async def _pull(self, pod: Object) -> bool:
-        image = pod["spec"]["containers"][0]["image"]
+    async def _pull(self, pod: Object, image: str) -> bool:
         self._event(pod, "Normal", "Pulling", f'Pulling image "{image}"')
         try:
             await self.pull_image(image)
@@ -216,6 +219,9 @@ class Kubelet:
         container = pod["spec"]["containers"][0]
         directory = self._directory / pod["metadata"]["uid"]
         directory.mkdir(exist_ok=True)
+        images = images_of(pod)
+        if images and (problem := cannot_mount(self._runtime_of(pod))):
+            raise OSError(problem)
         return ContainerSpec(
             pod=pod["metadata"]["name"],
             image=container["image"],
@@ -225,7 +231,12 @@ class Kubelet:
             directory=directory,
             security=container.get("securityContext") or {},
             volumes=_volumes(pod, directory),
+            images=images,
         )
+
+    def _runtime_of(self, pod: Object) -> str:
+        node = self._store.get("nodes", "", pod["spec"]["nodeName"])
+        return str(node["status"]["nodeInfo"]["containerRuntimeVersion"])
 
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:
         namespace, found = pod["metadata"]["namespace"], _stand_ins(container)

@@ -14,7 +14,7 @@ PREFIX = "pod-security.kubernetes.io"
 _HOSTS = ("hostNetwork", "hostPID", "hostIPC")
 _VOLUMES = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
-    *("persistentVolumeClaim", "projected", "secret"),
+    *("image", "persistentVolumeClaim", "projected", "secret"),
 }
 
 

@@ -67,6 +67,9 @@ class PodmanRuntime:
         options += _security_options(spec.security)
         for path, volume in spec.volumes.items():
             options += ["--volume", f"{volume}:{path}"] if volume else ["--tmpfs", path]
+        for path, image in spec.images.items():
+            # Read-only, and executable, as containerd has it.
+            options += ["--mount", f"type=image,source={image},destination={path}"]
         with spec.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.containers.command("podman", *options, spec.image, *arguments),

@@ -8,9 +8,11 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+from loopback.kubernetes.image_volumes import Unpack
 
 Rewrite = Callable[[Sequence[str]], list[str]]
 
@@ -28,6 +30,7 @@ class ContainerSpec:
         directory: A directory of its own.
         security: Its security context.
         volumes: Directories that are mounted in it, by where; those in memory have none here.
+        images: Images that are mounted in it, by where.
     """
 
     pod: str
@@ -38,6 +41,7 @@ class ContainerSpec:
     directory: Path
     security: Mapping[str, Any] = field(default_factory=dict)
     volumes: Mapping[str, Path | None] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 class Container(Protocol):
@@ -91,6 +95,27 @@ def variables_here(spec: ContainerSpec) -> dict[str, str]:
     return {name: directories.get(value, value) for name, value in spec.environment.items()}
 
 
+def with_unpacked(spec: ContainerSpec, unpack: Unpack | None) -> ContainerSpec:
+    """Return a container that has directories in place of the images that it has mounted.
+
+    Args:
+        spec: The container.
+        unpack: Makes an image's tree; None where images cannot be looked at.
+
+    Raises:
+        OSError: There is no way to look at them.
+    """
+    if not spec.images:
+        return spec
+    if unpack is None:
+        raise OSError("nothing here unpacks images")
+    found: dict[str, Path | None] = {}
+    for number, (path, image) in enumerate(spec.images.items()):
+        found[path] = spec.directory / "images" / str(number)
+        unpack(image, spec.directory / "images" / str(number))
+    return replace(spec, volumes={**spec.volumes, **found}, images={})
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProcessRuntime:
     """Runs containers as child processes of this machine; the image is not looked at.
@@ -98,12 +123,15 @@ class ProcessRuntime:
     Attributes:
         rewrite: Turns the container's command into one that this machine has.
         environment: Variables besides the pod's own.
+        unpack: Makes the trees of images that are mounted; None where none can be.
     """
 
     rewrite: Rewrite = use_this_python
     environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.defpath})
+    unpack: Unpack | None = None
 
     async def start(self, spec: ContainerSpec) -> Container:
+        spec = await asyncio.to_thread(with_unpacked, spec, self.unpack)
         command = self.rewrite(spec.command)
         with spec.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(

@@ -33,6 +33,8 @@ class NodeGroup:
         max_nodes: How many the autoscaler may make of them.
         delay_seconds: Time until a new node is ready.
         failure: What the cloud answers instead of a node, such as `GCE quota exceeded`.
+        runtime: What its nodes run containers with.
+        kubelet: Kubernetes version of its nodes; empty for the cluster's own.
     """
 
     name: str
@@ -43,13 +45,22 @@ class NodeGroup:
     max_nodes: int = 1
     delay_seconds: float = 0.1
     failure: str | None = None
+    runtime: str = "containerd://2.1.4"
+    kubelet: str = ""
 
 
 class Scheduler:
-    """Binds pods to nodes, and asks for nodes that are missing."""
+    """Binds pods to nodes, and asks for nodes that are missing.
 
-    def __init__(self, store: Store, spawn: Callable[[Any], object]) -> None:
+    Args:
+        store: The cluster's objects.
+        spawn: Starts a task that ends with the cluster.
+        version: The cluster's Kubernetes version.
+    """
+
+    def __init__(self, store: Store, spawn: Callable[[Any], object], version: str) -> None:
         self._store = store
+        self._version = version
         self._spawn = spawn
         self._groups: dict[str, NodeGroup] = {}
         self._coming: Counter[str] = Counter()
@@ -175,6 +186,10 @@ class Scheduler:
             "status": {
                 "capacity": {key: str(amount) for key, amount in group.capacity.items()},
                 "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now()}],
+                "nodeInfo": {
+                    "kubeletVersion": group.kubelet or f"v{self._version}.0",
+                    "containerRuntimeVersion": group.runtime,
+                },
             },
         }
         self._store.create("nodes", "", body)
