@@ -108,6 +108,23 @@ def project_labels(environment: EnvironmentSpec, *, base: str, version: str) -> 
     }
 
 
+def packages_labels(environment: EnvironmentSpec, *, version: str) -> dict[str, str]:
+    """Return the labels of an image of packages that is mounted beside a base image.
+
+    Args:
+        environment: What the image contains.
+        version: This product's version.
+    """
+    return {
+        LABEL_KIND: "packages",
+        LABEL_PYTHON: environment.python,
+        LABEL_DEPENDENCY_HASH: environment.dependency_hash,
+        LABEL_LOCK_DIGEST: _digest(environment.lock),
+        LABEL_VERSION: version,
+        LABEL_TITLE: "packages of a kinetic project",
+    }
+
+
 def controller_context(
     template: str, *, upstream: str, wheel: str, content: bytes, python: str, version: str
 ) -> BuildContext:

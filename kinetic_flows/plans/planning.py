@@ -38,7 +38,11 @@ from kinetic_flows.plans.plan import (
     RunPlan,
 )
 from kinetic_flows.plans.prefect_answers import PrefectAnswers, Took, ask_prefect
-from kinetic_flows.platforms.image_sources import DecidedBaseImage, DecidedImage
+from kinetic_flows.platforms.image_sources import (
+    DecidedBaseImage,
+    DecidedImage,
+    DecidedProjectImage,
+)
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""

@@ -137,7 +137,9 @@ def _judged(assembly: Assembly, survey: Survey) -> tuple[str, ...]:
                 value=assembly.reference,
                 hint="nothing was published; correct its lock, or the image that it starts from",
             )
-    return smoke_test(survey.plan.packages, survey.facts, assembly.python)
+    return smoke_test(
+        survey.plan.packages, survey.facts, assembly.python, is_whole=assembly.is_whole
+    )
 
 
 def _push(shop: Workshop, survey: Survey) -> str:

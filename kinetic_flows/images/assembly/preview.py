@@ -122,7 +122,9 @@ def look_at(assembly: Assembly, registry: RegistryWriter, records: LayerRecords)
         known=survey.layers - len(missing),
         to_make=to_make,
         bytes_to_send=sum(sizes) + _bytes_to_copy(assembly, registry, survey),
-        warnings=smoke_test(survey.plan.packages, survey.facts, assembly.python),
+        warnings=smoke_test(
+            survey.plan.packages, survey.facts, assembly.python, is_whole=assembly.is_whole
+        ),
     )
 
 

@@ -22,7 +22,11 @@ MOST_PATHS = 3
 
 
 def smoke_test(
-    packages: Sequence[HeldPackage], facts: Mapping[str, WheelFacts], python: str
+    packages: Sequence[HeldPackage],
+    facts: Mapping[str, WheelFacts],
+    python: str,
+    *,
+    is_whole: bool = True,
 ) -> tuple[str, ...]:
     """Return what is wrong with a set of packages, a sentence each.
 
@@ -31,10 +35,12 @@ def smoke_test(
         facts: What is known of their wheels, by their digests; a wheel that nothing is known of
             asks for nothing.
         python: Python minor version.
+        is_whole: Whether these are all the packages that there will be.
     """
     known = [facts[package.sha256] for package in packages if package.sha256 in facts]
     versions = {package.name: package.version for package in packages}
-    return (*_unmet(known, versions, python), *_shared_paths(known))
+    unmet = _unmet(known, versions, python) if is_whole else ()
+    return (*unmet, *_shared_paths(known))
 
 
 def _unmet(known: Iterable[WheelFacts], versions: Mapping[str, str], python: str) -> Iterator[str]:

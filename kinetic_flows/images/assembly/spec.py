@@ -47,6 +47,11 @@ class Assembly:
     command: tuple[str, ...] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no packages are beside its own: what is mounted has those of another image."""
+        return self.starts_from != "nothing"
+
     def to_json(self) -> str:
         """Return it as text, for an assembler elsewhere."""
         files = {path: base64.b64encode(data).decode() for path, data in self.files.items()}

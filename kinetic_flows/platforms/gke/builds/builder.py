@@ -9,7 +9,7 @@ from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.image_builder import ImagePreview, OnBuild, unannounced
-from kinetic_flows.core.image_reference import parse_reference
+from kinetic_flows.core.image_reference import PREBUILT, parse_reference
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
 from kinetic_flows.images import tags
@@ -82,6 +82,8 @@ class CloudBuildBuilder:
     ) -> ResolvedImage:
         """Return the image of an environment, built unless it exists or is being built.
 
+        In prebuilt mode that is an image of its packages alone, to be mounted beside a base.
+
         Raises:
             BuildError: The build failed.
             ImageError: The registry cannot be asked, or the base image does not fit.
@@ -89,6 +91,8 @@ class CloudBuildBuilder:
         """
 
         def source() -> BuildSource | Assembly:
+            if request.mode == PREBUILT:
+                return self._packages(request, environment)
             base = self.ensure_base(environment, on_output, on_build=on_build)
             assembly = self._assembly(request, environment, base)
             if isinstance(assembly, Assembly):
@@ -177,6 +181,8 @@ class CloudBuildBuilder:
         Raises:
             KineticError: The registry or the index cannot be asked.
         """
+        if request.mode == PREBUILT:
+            return self._assembler.preview(self._packages(request, environment))
         if environment.base_identity.startswith("sha256:"):
             base: ResolvedImage | None = self._configured_base(environment)
         else:
@@ -211,6 +217,14 @@ class CloudBuildBuilder:
             reference=request.reference,
             repository=self._settings.repository,
             base=base,
+            version=self._settings.version,
+        )
+
+    def _packages(self, request: ImageRequest, environment: EnvironmentSpec) -> Assembly:
+        return self._assembler.packages(
+            environment,
+            reference=request.reference,
+            repository=self._settings.repository,
             version=self._settings.version,
         )
 

@@ -13,7 +13,7 @@ from typing import Literal
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec
-from kinetic_flows.core.errors import BuildError, LockError, RegistryAccessError
+from kinetic_flows.core.errors import BuildError, ImageError, LockError, RegistryAccessError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.image_reference import parse_reference
@@ -22,7 +22,7 @@ from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.dependencies.wheel_files import ChosenWheels, WheelDownloads, choose_wheels
 from kinetic_flows.images.assembly.preview import AssemblyPreview, look_at, start_of
 from kinetic_flows.images.assembly.records import LayerRecords
-from kinetic_flows.images.assembly.requests import project_assembly
+from kinetic_flows.images.assembly.requests import packages_assembly, project_assembly
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.bases import BaseInputs
 from kinetic_flows.images.labels import LABEL_LAYERS
@@ -144,6 +144,38 @@ class Assembler:
         if not start_of(assembly, self._registry).is_assembled:
             return f"its base {base.reference} was not assembled from layers"
         return assembly
+
+    def packages(
+        self, environment: EnvironmentSpec, *, reference: str, repository: str, version: str
+    ) -> Assembly:
+        """Return an image of packages alone, to be mounted, as what has to be assembled.
+
+        Args:
+            environment: What it contains.
+            reference: What it is called, with a tag.
+            repository: The repository that it and its layers go to.
+            version: This product's version.
+
+        Raises:
+            ImageError: A package has no wheel that fits.
+            LockError: The public index cannot be asked.
+        """
+        chosen = self.wheels_of(
+            environment.lock, python=environment.python, platform=environment.platform
+        )
+        if chosen.sources:
+            raise ImageError(
+                f"there is no wheel that fits of {', '.join(chosen.sources)}, to be mounted",
+                value=chosen.sources,
+                hint="say KINETIC_PREBUILT=install, or container_image='bundled'",
+            )
+        return packages_assembly(
+            environment,
+            reference=reference,
+            repository=repository,
+            wheels=chosen.wheels,
+            version=version,
+        )
 
     def base(
         self,
