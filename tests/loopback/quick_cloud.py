@@ -22,6 +22,7 @@ from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.small_images import push_python_image
 from loopback.storage import StorageServer
+from loopback.unpacked import unpacker
 
 BOOTSTRAP_IN_IMAGES = "/app/remote_runner.py"
 
@@ -44,12 +45,15 @@ class QuickCloud:
 
 
 @contextmanager
-def a_quick_cloud(directory: Path, *, forks_pods: bool = False) -> Iterator[QuickCloud]:
+def a_quick_cloud(
+    directory: Path, *, forks_pods: bool = False, kubernetes: str = "1.31"
+) -> Iterator[QuickCloud]:
     """Start everything, and stop it afterwards.
 
     Args:
         directory: Where the servers keep what they are told.
         forks_pods: Whether pods begin with what their image contains already imported.
+        kubernetes: The cluster's version.
     """
     with ExitStack() as running:
         storage = StorageServer(directory / "storage").start()
@@ -65,11 +69,13 @@ def a_quick_cloud(directory: Path, *, forks_pods: bool = False) -> Iterator[Quic
             storage.create_bucket(bucket)
         builds = CloudBuildServer(QuickWorker(storage.url, registry.url)).start()
         running.callback(builds.stop)
-        runtime: Runtime = ProcessRuntime(rewrite=_on_this_machine)
+        runtime: Runtime = ProcessRuntime(rewrite=_on_this_machine, unpack=unpacker(registry.url))
         if forks_pods:
             runtime = running.enter_context(a_forked_runtime(_on_this_machine))
         (directory / "cluster").mkdir(parents=True)
-        cluster = running.enter_context(LoopbackCluster(directory / "cluster", runtime=runtime))
+        cluster = running.enter_context(
+            LoopbackCluster(directory / "cluster", runtime=runtime, version=kubernetes)
+        )
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         yield QuickCloud(
             storage=storage,
