@@ -14,6 +14,7 @@ from kinetic_flows.clients.prefect.events import tell_event
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
+from kinetic_flows.core.errors import BuildError, ImageError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
@@ -36,7 +37,7 @@ from kinetic_flows.flows.preparing import wait_for
 from kinetic_flows.flows.step_times import timed_steps
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.plans.look_ahead import left_to_worker, refuse_volume
+from kinetic_flows.plans.look_ahead import installed_because, left_to_worker, refuse_volume
 from kinetic_flows.plans.packages import Packages, PackagesVolume, WheelQuestion, decide_packages
 from kinetic_flows.platforms.image_sources import (
     DecidedBaseImage,
@@ -191,10 +192,23 @@ def _prepare_base_image(
     draft: Draft, decided: DecidedBaseImage, packages: Packages, session: Session
 ) -> Prepared:
     """Have the project's packages mounted, or send them along for the runner to install."""
-    if packages.volume:
+    if packages.volume is None:
+        if packages.told:
+            session.progress.aside(packages.told)
+        return _install_packages(draft, decided, session)
+    try:
         return _mount_packages(draft, decided, packages.volume, session)
-    if packages.why_installed:
-        session.progress.aside(packages.told)
+    except (ImageError, BuildError) as error:
+        if decided.prebuilt == "volume":
+            raise
+        # Whoever may neither push nor build has them installed, as it always was.
+        why = f"the image that would be mounted cannot be made: {error.message.splitlines()[0]}"
+        session.progress.notice(installed_because(why))
+    return _install_packages(draft, decided, session)
+
+
+def _install_packages(draft: Draft, decided: DecidedBaseImage, session: Session) -> Prepared:
+    """Send the project's packages along for the runner to install."""
     platform, progress, environment = session.platform, session.progress, decided.environment
     artifact = environment_artifact(environment, draft, reasons_to_build(environment, draft))
     with stoppable() as work:

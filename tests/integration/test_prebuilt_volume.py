@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -109,6 +110,23 @@ def test_packages_are_mounted_where_the_cluster_can_and_made_once(
     assert f"{plan['packages_image']} exists" in again.stderr
     later = cloud.cluster.list("jobs")[-1]
     assert later["spec"]["template"]["spec"]["volumes"][-1]["image"]["reference"] == reference
+
+
+def test_whoever_may_not_push_has_packages_installed_unless_a_volume_is_demanded(
+    project: Project, cloud: QuickCloud, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    project.write({"requirements.txt": "tabulate==0.9.0\nhumanize==4.12.2\n"})
+    refused = project.python("call.py", KINETIC_PREBUILT="volume")
+    assert refused.returncode != 0
+    assert "refuses to take uploads" in refused.stderr
+    done = project.python("call.py")
+    # What the base has is not on this machine, and the index is out of the pod's reach.
+    assert re.search(r"installing \d+ of the project's \d+ packages", done.stderr)
+    assert (
+        "packages are installed when the run starts: the image that would be mounted cannot be "
+        "made: the registry us-docker.pkg.dev refuses to take uploads"
+    ) in done.stderr
 
 
 def test_a_volume_that_nodes_cannot_mount_is_refused_before_anything_is_made(
