@@ -127,6 +127,11 @@ COMMANDS: Mapping[str, Command] = {
             "kinetic build-image --repo my-name/kinetic --dry-run",
         ),
     ),
+    "images": Command(
+        where="image_list:images_app",
+        group=CLUSTER,
+        help="Images and layers that a cluster's image repository keeps, and what uses them.",
+    ),
     "check-image": Command(
         where="images:check_image",
         group=CLUSTER,

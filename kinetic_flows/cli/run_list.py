@@ -155,8 +155,12 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def moment(text: str) -> datetime:
+def moment(text: str, option: str = "--since") -> datetime:
     """Return the moment that a text names: a date and time, or how long ago.
+
+    Args:
+        text: The text.
+        option: Whose value it is.
 
     Raises:
         UsageError: It names none.
@@ -168,7 +172,7 @@ def moment(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"--since is {text!r}",
+            f"{option} is {text!r}",
             value=text,
             hint="give a date and time, such as 2026-01-31T09:00, or how long ago: 30m, 2h, 7d",
         ) from error

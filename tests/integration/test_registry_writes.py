@@ -492,9 +492,9 @@ def test_a_manifest_is_written_and_read_back(writer: RegistryWriter, place: Plac
     assert found is not None
     assert (found.content, found.media_type, found.digest) == (content, MANIFEST, digest)
     assert writer.document(place.name(), config.digest) == config.data
-    assert writer.tags(place.name()) == ("v1",)
+    assert [each.tags for each in writer.listing(place.name())] == [("v1",)]
     assert writer.manifest(f"{place.name()}:v2") is None
-    assert writer.tags(place.name("nothing")) == ()
+    assert writer.listing(place.name("nothing")) == ()
 
 
 def test_a_manifest_whose_blobs_the_registry_lost_names_them_and_is_not_kept(
@@ -607,7 +607,7 @@ def test_a_repository_that_does_not_exist_is_named_with_what_makes_it(
 
     for use in (
         lambda: Content(1).upload(writer, name),
-        lambda: writer.tags(name),
+        lambda: writer.listing(name),
         lambda: writer.manifest(f"{name}:v1"),
         lambda: writer.put_manifest(f"{name}:v1", manifest_of(Content(1)), MANIFEST),
     ):
@@ -667,7 +667,7 @@ def test_an_image_is_deleted_with_its_tags(writer: RegistryWriter, google: Place
 
     assert writer.manifest(f"{google.name()}@{digest}") is None
     assert writer.manifest(f"{google.name()}:v1") is None
-    assert writer.tags(google.name()) == ()
+    assert writer.listing(google.name()) == ()
 
 
 def test_a_registry_that_deletes_nothing_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

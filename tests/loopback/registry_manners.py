@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from email.message import Message
 
+from kinetic_flows.clients.registry.documents import ALL_TYPES
 from loopback.wire import Handler, Request, Response, WireServer
 
 UPLOADS = "/blobs/uploads/"
@@ -33,6 +35,7 @@ class Manners:
         blobs_at: Another server that blobs are read from; None for the registry itself.
         uploads_at: Another server whose URLs uploads get; None for the registry's own.
         redirects: Whether what is sent to an upload is redirected to `uploads_at`.
+        deletes: Whether it deletes what it is asked to.
         pushed_at: When manifests were pushed, by image and digest, in seconds since 1970.
 
     Args:
@@ -51,6 +54,7 @@ class Manners:
         self.blobs_at: WireServer | None = None
         self.uploads_at: WireServer | None = None
         self.redirects = False
+        self.deletes = True
         self.pushed_at: dict[tuple[str, str], float] = {}
         self._googles = googles
         self._upstream = upstream
@@ -120,6 +124,8 @@ class Manners:
         name, version = request.path.removeprefix("/v2/").split("/manifests/")
         if (name, version) in self._untagged and request.method != "PUT":
             return refusal(404, "MANIFEST_UNKNOWN", "manifest unknown")
+        if request.method == "DELETE" and not self.deletes:
+            return refusal(405, "UNSUPPORTED", "The operation is unsupported.")
         if request.method == "DELETE" and self._googles:
             return self._delete(request, name, version)
         if request.method == "PUT" and self.spoils is not None:
@@ -180,7 +186,12 @@ class Manners:
         return found
 
     def _ask(self, request: Request, path: str) -> Response:
-        return self._upstream(replace(request, method="GET", path=path, target=path, body=b""))
+        headers = Message()
+        headers["Accept"] = ", ".join(ALL_TYPES)
+        asked = replace(
+            request, method="GET", path=path, target=path, query={}, headers=headers, body=b""
+        )
+        return self._upstream(asked)
 
 
 def refusal(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urljoin
@@ -52,6 +53,21 @@ class Manifest:
     content: bytes
     media_type: str
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedManifest:
+    """What a registry lists of one manifest.
+
+    Attributes:
+        digest: Its digest; None where the registry lists tags alone.
+        tags: Its tags; none for one that lost them all.
+        pushed: When it was pushed; None where the registry does not tell.
+    """
+
+    digest: str | None = None
+    tags: tuple[str, ...]
+    pushed: datetime | None = None
 
 
 def read_manifest(
@@ -171,15 +187,35 @@ def _changed(image: ImageReference, digest: str, kept: str) -> ManifestChangedEr
     )
 
 
-def tags(transport: RegistryTransport, image: ImageReference) -> tuple[str, ...]:
-    """Return the tags of an image's repository; none when nothing was ever pushed there.
+def listing(transport: RegistryTransport, image: ImageReference) -> tuple[ListedManifest, ...]:
+    """Return what an image's repository has; nothing when nothing was ever pushed there.
+
+    Google's registries tell all of their manifests, with their times, among the tags
+    (https://pkg.go.dev/github.com/google/go-containerregistry/pkg/v1/google#Tags); others tell
+    their tags alone.
 
     Raises:
         ImageError: The repository cannot be read.
         RegistryUnreachable: No usable answer came.
     """
-    pages = _tag_pages(transport, image)
-    return tuple(str(tag) for page in pages for tag in page.get("tags") or ())
+    found: list[ListedManifest] = []
+    for page in _tag_pages(transport, image):
+        described = page.get("manifest")
+        if isinstance(described, dict) and described:
+            found += (_listed(digest, entry) for digest, entry in described.items())
+        else:
+            found += (ListedManifest(tags=(str(tag),)) for tag in page.get("tags") or ())
+    return tuple(found)
+
+
+def _listed(digest: str, described: dict[str, Any]) -> ListedManifest:
+    milliseconds = str(described.get("timeUploadedMs") or "")
+    pushed = int(milliseconds) / 1000 if milliseconds.isdigit() else 0.0
+    return ListedManifest(
+        digest=digest,
+        tags=tuple(str(tag) for tag in described.get("tag") or ()),
+        pushed=datetime.fromtimestamp(pushed, UTC) if pushed else None,
+    )
 
 
 def _tag_pages(transport: RegistryTransport, image: ImageReference) -> Iterator[dict[str, Any]]:
@@ -208,7 +244,8 @@ def delete(transport: RegistryTransport, image: ImageReference, digest: str) -> 
     """
     answer = _delete(transport, image, digest)
     if "GOOGLE_MANIFEST_DANGLING_TAG" in error_codes(answer):
-        for tag in _tags_of(transport, image, digest):
+        listed = listing(transport, image)
+        for tag in (tag for each in listed if each.digest == digest for tag in each.tags):
             _raise_if_kept(image, _delete(transport, image, tag))
         answer = _delete(transport, image, digest)
     _raise_if_kept(image, answer)
@@ -220,15 +257,6 @@ def _delete(transport: RegistryTransport, image: ImageReference, version: str) -
             method="DELETE", image=image, path=f"manifests/{version}", actions="pull,push,delete"
         )
     )
-
-
-def _tags_of(transport: RegistryTransport, image: ImageReference, digest: str) -> tuple[str, ...]:
-    """Return the tags of a manifest, which Google's registries list with it."""
-    found: list[str] = []
-    for page in _tag_pages(transport, image):
-        described = (page.get("manifest") or {}).get(digest) or {}
-        found += (str(tag) for tag in described.get("tag") or ())
-    return tuple(found)
 
 
 def _raise_if_kept(image: ImageReference, answer: Answer) -> None:

@@ -16,7 +16,7 @@ from kinetic_flows.clients.registry.credentials import CredentialSource, FirstFo
 from kinetic_flows.clients.registry.documents import DocumentCache
 from kinetic_flows.clients.registry.errors import answered, unreachable
 from kinetic_flows.clients.registry.http import RegistryTransport, Sleep
-from kinetic_flows.clients.registry.manifests import Manifest
+from kinetic_flows.clients.registry.manifests import ListedManifest, Manifest
 from kinetic_flows.clients.registry.uploads import Blob, OnSent, OpenAt, Uploads, has_blob
 from kinetic_flows.core.image_reference import ImageReference, parse_reference
 from kinetic_flows.core.interruption import pause
@@ -210,10 +210,14 @@ class RegistryWriter:
             image, partial(manifests.put_manifest, self._transport, image, content, media_type)
         )
 
+    def listing(self, name: str) -> tuple[ListedManifest, ...]:
+        """Return what an image's repository has; nothing when nothing was ever pushed there."""
+        image = parse_reference(name)
+        return self._answered(image, partial(manifests.listing, self._transport, image))
+
     def tags(self, name: str) -> tuple[str, ...]:
         """Return the tags of an image; none when nothing was ever pushed there."""
-        image = parse_reference(name)
-        return self._answered(image, partial(manifests.tags, self._transport, image))
+        return tuple(tag for each in self.listing(name) for tag in each.tags)
 
     def delete(self, name: str, digest: str) -> None:
         """Delete a manifest and the tags that name it; nothing happens when it is not there.
