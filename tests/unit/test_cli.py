@@ -209,6 +209,7 @@ def test_what_only_this_machine_can_do_is_not_asked_of_a_deployment(
         ["pool", "create", "--name", "a/b"],
         ["pool", "show", "--namespace", "Not_One"],
         ["check-image", "docker.io/x/y:z", "--accelerator", "h1000"],
+        ["images", "prune", "--older-than", "soon"],
     ],
     ids=" ".join,
 )
