@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,6 +166,25 @@ def test_two_machines_make_the_same_image(
     assert len(set(digests)) == 1
     elsewhere = replace(assembly, reference=f"{name}/again:x", layers=f"{name}/other-layers")
     assert machine("three").assemble(elsewhere) == digests[0]
+
+
+def test_without_an_interpreter_for_bytecode_nothing_is_fetched(
+    machine: Callable[[str], Bench],
+    name: str,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    for variable, value in {"PATH": "", "HOME": str(tmp_path), "UV_OFFLINE": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    bench = machine("one")
+    with pytest.raises(ImageError, match=r"there is no Python 3\.11 here to make bytecode with"):
+        bench.assemble(base_of(name, package(store, "jax")))
+    assert bench.wheels.fetched == []
 
 
 def test_known_packages_are_neither_fetched_nor_sent(

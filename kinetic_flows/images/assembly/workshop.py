@@ -38,6 +38,8 @@ from kinetic_flows.images.layers.model import MadeLayer
 
 UPLOADS_AT_A_TIME = 8
 TOLD_EVERY_SECONDS = 10.0
+COMPILED = frozenset({"wheel", "merged", "bytecode"})
+"""Kinds of layers that have bytecode if they are for one Python."""
 _LOOK_SECONDS = 0.1
 
 
@@ -158,8 +160,11 @@ class Workshop:
             plans: The layers that the registry lacks.
 
         Raises:
+            ImageError: There is no interpreter that makes bytecode.
             KineticError: A wheel cannot be had or is refused, or the registry refuses a layer.
         """
+        if any(plan.python and plan.kind in COMPILED for plan in plans):
+            self.compiler.check()
         # What takes longest begins first.
         ordered = sorted(plans, key=self._size_of, reverse=True)
         threads = (os.cpu_count() or 1) + UPLOADS_AT_A_TIME

@@ -70,6 +70,14 @@ class Compiler:
                 child.end()
         self._pool.shutdown(cancel_futures=True)
 
+    def check(self) -> None:
+        """See that it can compile, before anything is fetched for it.
+
+        Raises:
+            ImageError: There is no interpreter of the version, and uv cannot get one.
+        """
+        self.submit([("", b"")]).result()
+
     def submit(self, sources: Sources) -> Future[list[bytes]]:
         """Have sources compiled, each with the name of its file in a running image.
 
