@@ -132,9 +132,11 @@ def build_image(
         return
     answers.kept(lambda: _settle_credentials(plan, environ, update=update_credentials))
     existing_images = answers.kept(lambda: _look_up(plan, may_ask=not yes))
-    print_summary(plan, existing_images)
+    to_make = [existing.spec for existing in existing_images if existing.has_to_be_made]
+    previews = answers.kept(lambda: plan.platform.preview(to_make))
+    print_summary(plan, existing_images, previews)
     try:
-        if not yes and any(no_cache or not existing.is_current for existing in existing_images):
+        if to_make and not yes:
             _confirm()
         _run(plan, parameters, environ, progress, as_json=as_json)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from kinetic_flows.platforms.gke.builds.docker_hub import (
 )
 
 if TYPE_CHECKING:
+    from kinetic_flows.core.image_builder import ImagePreview
     from kinetic_flows.flows.build_image import BaseImagesPlan, BuildImageParameters
     from kinetic_flows.flows.build_image_task import BaseOutcome
     from kinetic_flows.images.base_image_specs import (
@@ -31,17 +32,28 @@ if TYPE_CHECKING:
     from kinetic_flows.platforms.gke.builds.build import BuildStep
 
 
-def print_summary(plan: BaseImagesPlan, existing_images: Sequence[ExistingImage]) -> None:
-    """Print what is going to happen, to standard error."""
+def print_summary(
+    plan: BaseImagesPlan,
+    existing_images: Sequence[ExistingImage],
+    previews: Mapping[str, ImagePreview],
+) -> None:
+    """Print what is going to happen, to standard error.
+
+    Args:
+        plan: What is asked for.
+        existing_images: What there is.
+        previews: How those are made that are not there, by their names.
+    """
     say(f"base images for {plan.request.repository}, project {plan.platform.project}:")
     for existing in existing_images:
         spec = existing.spec
-        if existing.is_current and not spec.recipe.from_scratch:
+        preview = previews.get(spec.name)
+        if preview is None:
             digest = existing.image.digest if existing.image else ""
             say(f"  {spec.name}: {spec.references[-1]} holds exactly this: {digest}")
             continue
-        how = "assemble" if spec.is_assembled else "build with Cloud Build"
-        say(f"  {spec.name}: {how} {' and '.join(spec.references)}")
+        say(f"  {spec.name}: {' and '.join(spec.references)}")
+        say(f"    {preview}; builder: {preview.who}")
         for reference, digest in existing.replaced.items():
             say(f"    replaces {reference.rpartition('/')[2]} {digest}")
 

@@ -73,7 +73,7 @@ def _ensure(
     spec: BaseImageSpec, platform: BaseImagePlatform, current: Step, progress: Progress
 ) -> tuple[ResolvedImage, Literal["built", "unchanged"]]:
     existing = find_existing(spec, platform.registry)
-    if existing.image is not None and existing.is_current and not spec.recipe.from_scratch:
+    if existing.image is not None and not existing.has_to_be_made:
         return existing.image, "unchanged"
     return _build(spec, platform, current, progress), "built"
 

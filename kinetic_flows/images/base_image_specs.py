@@ -141,6 +141,11 @@ class ExistingImage:
         )
 
     @property
+    def has_to_be_made(self) -> bool:
+        """Whether an image has to be made: there is another one, none, or it is made anew."""
+        return self.spec.recipe.from_scratch or not self.is_current
+
+    @property
     def replaced(self) -> Mapping[str, str]:
         """The digests of other images that hold these names, by reference."""
         return {ref: image.digest for ref, image in self.found.items() if image is not None}

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from kinetic_flows.clients.registry.connections import Answer
+from kinetic_flows.clients.registry.errors import write_refused
+from kinetic_flows.core.image_reference import parse_reference
+from kinetic_flows.images.assembly.remote_words import failure_lines
+from kinetic_flows.images.base_image_specs import BaseImagesRequest, base_image_specs
 from kinetic_flows.platforms.gke.builds.artifact_registry import (
     READER,
     WRITER,
@@ -13,7 +20,8 @@ from kinetic_flows.platforms.gke.builds.artifact_registry import (
     node_account,
     plan_setup,
 )
-from kinetic_flows.platforms.gke.builds.failures import explain_refusal
+from kinetic_flows.platforms.gke.builds.build import BuildState
+from kinetic_flows.platforms.gke.builds.failures import base_build_error, explain_refusal
 
 BUILDER = "42-compute@developer.gserviceaccount.com"
 REPOSITORY = ArtifactRepository(location="us", project="my-project", name="bases")
@@ -108,6 +116,36 @@ def test_a_refused_push_says_whether_it_was_authentication_rights_or_the_name(
     assert explanation is not None
     assert explanation.message.startswith(words)
     assert explanation.hint
+
+
+@pytest.mark.parametrize(
+    ("reference", "status", "code", "words"),
+    [
+        (HUB, 401, "UNAUTHORIZED", "rights: the build's account may not push to docker.io/someone"),
+        (GOOGLE, 403, "DENIED", "rights: the build's account may not push to us-docker.pkg.dev"),
+    ],
+)
+def test_a_push_refused_to_an_assembler_in_a_build_is_explained_as_well(
+    reference: str, status: int, code: str, words: str
+) -> None:
+    body = json.dumps({"errors": [{"code": code, "message": "no"}]}).encode()
+    answer = Answer(status=status, headers={}, body=body)
+    error = write_refused(parse_reference(reference), answer, "push")
+    (spec,) = base_image_specs(
+        BaseImagesRequest(
+            repository=reference.rpartition("/")[0],
+            tag="1",
+            version="1",
+            categories=("cpu",),
+            pythons=("3.12",),
+        )
+    )
+    state = BuildState(id="b", status="FAILURE", step_statuses=(("python", "FAILURE"),))
+
+    told = base_build_error(state, list(failure_lines(error)), spec, logins=0)
+
+    assert words in told.message.splitlines()[0]
+    assert told.hint
 
 
 def test_other_failures_are_left_to_the_log() -> None:

@@ -17,7 +17,7 @@ from kinetic_flows.clients.registry.credentials import (
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import BuildError, ConfigurationError
-from kinetic_flows.core.image_builder import OnBuild, unannounced
+from kinetic_flows.core.image_builder import ImagePreview, OnBuild, unannounced
 from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_image_specs import BaseImageSpec, ExistingImage, find_existing
@@ -142,6 +142,16 @@ class BaseImagePlatform:
         """
         with ThreadPoolExecutor(8) as pool:
             return tuple(pool.map(lambda spec: find_existing(spec, self.registry), specs))
+
+    def preview(self, specs: Sequence[BaseImageSpec]) -> dict[str, ImagePreview]:
+        """Say how images would be made and how much of each there is, by their names.
+
+        Raises:
+            KineticError: The registry or the index cannot be asked.
+        """
+        with ThreadPoolExecutor(8) as pool:
+            found = pool.map(self._builder.preview_base, specs)
+            return {spec.name: preview for spec, preview in zip(specs, found, strict=True)}
 
     def build(
         self,

@@ -194,6 +194,15 @@ class CloudBuildBuilder:
             return self._assembler.preview(source.because)
         return self._assembler.preview(self._assembler.with_base(environment, source))
 
+    def preview_base(self, base: BaseImageSpec) -> ImagePreview:
+        """Say how an image that `build_base` is to make would be made.
+
+        Raises:
+            KineticError: The registry or the index cannot be asked.
+        """
+        source = self._source_of(base)
+        return self._assembler.preview(source if isinstance(source, Assembly) else source.because)
+
     def cancel_started(self) -> None:
         """Cancel every build that was started here and that nobody else follows."""
         self._maker.cancel_started()
