@@ -437,6 +437,30 @@ def test_docker_hub_is_logged_in_to_from_secret_manager_and_the_token_is_nowhere
     assert "Read & Write" in refused.stderr
 
 
+def test_a_base_of_the_products_own_goes_to_docker_hub_by_either_way(command: Command) -> None:
+    hub, builds = command.cloud.docker_hub, command.cloud.builds.builds
+    hub.accounts[USERNAME] = TOKEN
+    login = {"KINETIC_DOCKERHUB_USERNAME": USERNAME, "KINETIC_DOCKERHUB_TOKEN": TOKEN}
+    asked = ("--repo", f"{USERNAME}/own", "--category", "cpu-lean", "--yes", "--json")
+    before = len(builds)
+
+    made = command.run(*asked, "--tag", "v1", "--update-credentials", **login)
+
+    assert made.returncode == 0, made.stderr
+    assert len(builds) == before, "this machine has assembled it, with the stored login"
+    assert "assembled from " in made.stderr
+    assert "builder: direct" in made.stderr
+    labels = command.labels(f"{USERNAME}/own-base-cpu-lean", f"v1-py{MINOR}")
+    assert labels["kinetic.variant"] == "lean"
+    again = command.run(*asked, "--tag", "v2", KINETIC_BUILDER="cloud-build")
+    assert again.returncode == 0, again.stderr
+    assert len(builds) == before + 1
+    (one,), (two,) = (json.loads(done.stdout)["images"] for done in (made, again))
+    assert one["digest"] == two["digest"], "it differs in its tag alone"
+    assert TOKEN not in made.stderr + again.stderr + again.stdout
+    assert_not_in_buckets(command.cloud)
+
+
 def assert_prebuilt_mode_finds(repository: str, url: str) -> None:
     """See that nodes and clients, who have no login, find the base."""
     with contextlib.closing(OciRegistry(endpoints={"docker.io": url})) as registry:

@@ -7,6 +7,7 @@ registry that stands for theirs, and their digests are reported.
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -133,7 +134,7 @@ class BuildWorker:
         """
         home = folder.with_name(f"{folder.name}-home")
         (home / ".docker").mkdir(parents=True, exist_ok=True)
-        shutil.copy(logins, home / ".docker" / "config.json")
+        (home / ".docker" / "config.json").write_text(self._logins_by_name(logins))
         endpoints = ",".join(f"{host}=http://{at}" for host, at in self._registries.items())
         options = ["--rm", "--name", name, "--network", "host", "--workdir", WORKSPACE]
         options += ["--volume", f"{folder}:{WORKSPACE}", "--volume", f"{home}:{HOME_OF_STEPS}"]
@@ -148,6 +149,12 @@ class BuildWorker:
         return self._containers.command(
             "podman", "run", *options, *entrypoint, step.name, *arguments
         )
+
+    def _logins_by_name(self, logins: Path) -> str:
+        """Return logins as Docker keeps them: for the registries that others stand for."""
+        known = json.loads(logins.read_text()).get("auths", {})
+        meant = {host: known[at] for host, at in self._registries.items() if at in known}
+        return json.dumps({"auths": {**known, **meant}})
 
     def remove_container(self, name: str) -> None:
         """End a step that was given up: what starts a container does not take it along."""
