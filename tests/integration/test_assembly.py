@@ -502,3 +502,44 @@ def test_image_of_another_python_is_refused_before_anything_is_made(
     with pytest.raises(ImageError, match=r"has Python 3\.11, and .* is to have 3\.12"):
         bench.assemble(replace(base_of(name, package(store, "jax")), python="3.12"))
     assert bench.wheels.fetched == []
+
+
+def test_many_wheels_share_a_layer_which_gives_single_ones_up(
+    machine: Callable[[str], Bench], name: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinetic_flows.images.assembly.plan.MAX_LAYERS", 7)
+    bench, parts = machine("one"), [package(store, f"p{number}", tag=BOUND) for number in range(5)]
+    base = bench.assemble(base_of(name, package(store, "jax"), *parts))
+    assert len(manifest_of(bench.registry, f"{name}/base-cpu@{base}")["layers"]) == 7
+    monkeypatch.undo()
+    project = project_of(name, base, package(store, "p1", "2.0", tag=BOUND))
+    tree = tree_of(bench.registry, f"{name}/app", bench.assemble(project))
+    assert tree[f"{SITE}/p1/__init__.py"] == b"VERSION = '2.0'\n"
+    assert [path for path in tree if "p1/v1_0" in path or "p1-1.0" in path] == []
+    for number in (0, 2, 3, 4):
+        assert tree[f"{SITE}/p{number}/__init__.py"] == b"VERSION = '1.0'\n"
+        assert f"{SITE}/p{number}/__pycache__/__init__.cpython-311.pyc" in tree
+
+
+def test_image_gets_all_of_its_names(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    also = (f"{name}/base-cpu:latest", f"{name}/elsewhere:x")
+    digest = bench.assemble(base_of(name, package(store, "jax"), also=also))
+    for reference in also:
+        found = bench.registry.manifest(reference)
+        assert found is not None
+        assert found.digest == digest
+
+
+def test_project_of_a_base_in_another_repository_finds_its_records(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax"), package(store, "flax")))
+    newer = package(store, "flax", "2.0")
+    assembly = replace(project_of(name, base, newer), layers=f"{name}/mine/layers")
+    tree = tree_of(bench.registry, f"{name}/app", bench.assemble(assembly))
+    assert [path for path in tree if "flax/v1_0" in path] == []
+    assert f"{SITE}/jax/__pycache__/__init__.cpython-311.pyc" in tree

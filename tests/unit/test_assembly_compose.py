@@ -120,6 +120,13 @@ def test_unmet_requirements_are_told_by_name() -> None:
     )
 
 
+def test_part_of_an_image_may_lack_what_it_asks_for_but_not_have_another() -> None:
+    a, b = wheel("a"), wheel("b")
+    facts = {a.sha256: facts_of(a, requires=("b>=2", "c")), b.sha256: facts_of(b)}
+    found = smoke_test([held_package(a), held_package(b)], facts, "3.11", is_whole=False)
+    assert found == ("a 1.0 asks for b>=2, and the image has b 1.0",)
+
+
 def test_places_that_two_wheels_share_are_told_with_both_names() -> None:
     files = {f"usr/x/{number}": "1" for number in range(5)}
     other = {**files, **{f"usr/x/{number}": "2" for number in range(4)}}

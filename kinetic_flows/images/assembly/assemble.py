@@ -13,10 +13,15 @@ from kinetic_flows.core.wheel_file import WheelSource
 from kinetic_flows.images.assembly.base_check import base_problems, is_base
 from kinetic_flows.images.assembly.compose import ImageLayer, compose
 from kinetic_flows.images.assembly.kept import KeptLayers
-from kinetic_flows.images.assembly.preview import Survey, facts_in, settle, survey_of
+from kinetic_flows.images.assembly.preview import (
+    Survey,
+    facts_in,
+    settle,
+    survey_of,
+    warnings_about,
+)
 from kinetic_flows.images.assembly.push import LayersLost, Push
 from kinetic_flows.images.assembly.records import LayerRecords
-from kinetic_flows.images.assembly.smoke_test import smoke_test
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.assembly.workshop import Talk, Workshop
 from kinetic_flows.images.inspection import PYTHON_VARIABLE
@@ -88,7 +93,8 @@ def assemble(
 def _assemble(shop: Workshop) -> str:
     sent = shop.registry.sent_bytes
     survey = _complete(shop, survey_of(shop.assembly, shop.registry, shop.records))
-    for sentence in _judged(shop.assembly, survey):
+    _check_base(shop.assembly, survey)
+    for sentence in warnings_about(survey, shop.assembly):
         shop.talk.say(f"warning: {sentence}")
     for _ in range(LOSSES):
         try:
@@ -116,11 +122,11 @@ def _complete(shop: Workshop, survey: Survey) -> Survey:
     return survey
 
 
-def _judged(assembly: Assembly, survey: Survey) -> tuple[str, ...]:
-    """Return what the smoke test finds.
+def _check_base(assembly: Assembly, survey: Survey) -> None:
+    """Hold a base to what runs need.
 
     Raises:
-        BuildError: A base lacks what runs need.
+        BuildError: It lacks some of it.
     """
     if is_base(assembly):
         site = next((layer for layer in survey.plan.added if layer.kind == "site"), None)
@@ -137,9 +143,6 @@ def _judged(assembly: Assembly, survey: Survey) -> tuple[str, ...]:
                 value=assembly.reference,
                 hint="nothing was published; correct its lock, or the image that it starts from",
             )
-    return smoke_test(
-        survey.plan.packages, survey.facts, assembly.python, is_whole=assembly.is_whole
-    )
 
 
 def _push(shop: Workshop, survey: Survey) -> str:

@@ -122,9 +122,14 @@ def look_at(assembly: Assembly, registry: RegistryWriter, records: LayerRecords)
         known=survey.layers - len(missing),
         to_make=to_make,
         bytes_to_send=sum(sizes) + _bytes_to_copy(assembly, registry, survey),
-        warnings=smoke_test(
-            survey.plan.packages, survey.facts, assembly.python, is_whole=assembly.is_whole
-        ),
+        warnings=warnings_about(survey, assembly),
+    )
+
+
+def warnings_about(survey: Survey, assembly: Assembly) -> tuple[str, ...]:
+    """Return what the smoke test finds, as far as the wheels are known; a sentence each."""
+    return smoke_test(
+        survey.plan.packages, survey.facts, assembly.python, is_whole=assembly.is_whole
     )
 
 

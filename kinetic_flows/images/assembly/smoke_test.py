@@ -35,15 +35,17 @@ def smoke_test(
         facts: What is known of their wheels, by their digests; a wheel that nothing is known of
             asks for nothing.
         python: Python minor version.
-        is_whole: Whether these are all the packages that there will be.
+        is_whole: Whether these are all packages that there will be; else some may be elsewhere.
     """
     known = [facts[package.sha256] for package in packages if package.sha256 in facts]
     versions = {package.name: package.version for package in packages}
-    unmet = _unmet(known, versions, python) if is_whole else ()
+    unmet = _unmet(known, versions, python, is_whole=is_whole)
     return (*unmet, *_shared_paths(known))
 
 
-def _unmet(known: Iterable[WheelFacts], versions: Mapping[str, str], python: str) -> Iterator[str]:
+def _unmet(
+    known: Iterable[WheelFacts], versions: Mapping[str, str], python: str, *, is_whole: bool
+) -> Iterator[str]:
     markers = {**image_markers(python), "extra": ""}
     for facts in known:
         if not _allows_python(facts.requires_python, python):
@@ -53,7 +55,9 @@ def _unmet(known: Iterable[WheelFacts], versions: Mapping[str, str], python: str
             )
         for line in facts.requires:
             requirement = _requirement(line)
-            if requirement and _applies(requirement, markers):
+            if requirement is None or not _applies(requirement, markers):
+                continue
+            if is_whole or canonicalize_name(requirement.name) in versions:
                 yield from _unmet_requirement(facts, requirement, versions)
 
 

@@ -197,10 +197,21 @@ class Workshop:
             theirs = self.records.ask(name, plan)
             # Whoever was first decides how it is compressed.
             if theirs is None or theirs.blob.digest == lost:
-                self._send(plan, own)
-                theirs = self.records.ask(name, plan) or own
+                theirs = self._publish(plan, own, lost)
             self.kept.is_sent(tag)
             return theirs
+
+    def _publish(self, plan: LayerPlan, own: LayerRecord, lost: str) -> LayerRecord:
+        """Send a layer, and return what the registry has under its tag afterwards."""
+        try:
+            self._send(plan, own)
+        except ImageError:
+            # Where tags never move, the one who comes second is refused.
+            theirs = self.records.ask(self.assembly.layers, plan)
+            if theirs is None or theirs.blob.digest == lost:
+                raise
+            return theirs
+        return self.records.ask(self.assembly.layers, plan) or own
 
     def kept_file(self, tag: str, digest: str) -> Path | None:
         """Return the file of a layer that is still on this machine; None when it is not."""
