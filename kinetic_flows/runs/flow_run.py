@@ -16,6 +16,7 @@ from kinetic_flows.clients.prefect.labels import (
     INDEX_LABEL,
     LAUNCHED_LABEL,
     OUTPUTS_LABEL,
+    PACKAGES_LABEL,
     PARENT_LABEL,
     PLACE_LABEL,
     PLATFORM_LABEL,
@@ -187,8 +188,10 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
 
 def launch_labels(prepared: Prepared, session: Session) -> dict[str, str | int]:
     """Return the labels of a run that is launched: who knows its store may look after it."""
+    mounted = {PACKAGES_LABEL: prepared.packages.image} if prepared.packages else {}
     return {
         **origin_labels(prepared.origin),
+        **mounted,
         STORE_LABEL: store_label(session.platform),
         LAUNCHED_LABEL: datetime.now(UTC).isoformat(),
         IMAGE_LABEL: prepared.image.reference,

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from projects import Project, make_project
 
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
+from kinetic_flows.clients.prefect.labels import PACKAGES_LABEL
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.images.labels import LABEL_BASE_IDENTITY, LABEL_CATEGORY, LABEL_PYTHON
 from loopback.__main__ import CLUSTER, PROJECT
@@ -85,7 +87,7 @@ def plan_of(project: Project, **variables: str) -> dict[str, Any]:
 
 
 def test_packages_are_mounted_where_the_cluster_can_and_made_once(
-    project: Project, cloud: QuickCloud
+    project: Project, cloud: QuickCloud, api: PrefectApi
 ) -> None:
     plan = plan_of(project)
     assert (plan["packages_come"], plan["packages_cached"]) == ("Mounted as a volume", False)
@@ -104,6 +106,9 @@ def test_packages_are_mounted_where_the_cluster_can_and_made_once(
     reference = volumes[-1]["image"]["reference"]
     name = plan["packages_image"].partition(":cpu-")[0]
     assert reference.startswith(f"{name}@sha256:")
+    # By this the image is known to be in use once the Job is gone.
+    (run,) = api.find_runs(RunQuery(of_function="describe"))
+    assert run.labels[PACKAGES_LABEL] == reference
 
     again = project.python("call.py", KINETIC_PROGRESS="verbose")
     assert "answer: 3.0 million 0.9.0 " in again.stdout, again.stderr
