@@ -42,7 +42,7 @@ class KeptLayers:
 
     @contextmanager
     def room_for(self, tag: str, size_bytes: int) -> Iterator[None]:
-        """Wait until there is room for a layer, and hold it; `discard` gives it back.
+        """Wait until there is room for a layer; one that was sent has it until it is discarded.
 
         Args:
             tag: The layer's tag.
@@ -55,9 +55,9 @@ class KeptLayers:
                 pause(_LOOK_SECONDS)
         try:
             yield
-        except BaseException:
-            self._give_back(tag)
-            raise
+        finally:
+            if tag not in self._sent:
+                self._give_back(tag)
 
     @contextmanager
     def held(self, tag: str) -> Iterator[None]:

@@ -142,7 +142,7 @@ def survey_of(assembly: Assembly, registry: RegistryWriter, records: LayerRecord
     start = start_of(assembly, registry)
     plan = plan_image(assembly, start)
     found = records.find(assembly.layers, plan.added)
-    facts = {**facts_of_start(start, assembly, records), **facts_in(found.values())}
+    facts = {**_facts_of_start(start, plan, assembly, records), **facts_in(found.values())}
     is_base = assembly.starts_from == "upstream"
     survey = Survey(start=start, plan=plan, records=found, facts=facts, is_base=is_base)
     return settle(survey, assembly, records)
@@ -204,21 +204,23 @@ def facts_in(records: Iterable[LayerRecord]) -> dict[str, WheelFacts]:
     return {facts.sha256: facts for record in records for facts in record.facts if facts.sha256}
 
 
-def facts_of_start(
-    start: StartImage, assembly: Assembly, records: LayerRecords
+def _facts_of_start(
+    start: StartImage, plan: ImagePlan, assembly: Assembly, records: LayerRecords
 ) -> dict[str, WheelFacts]:
     """Return what is known of the wheels of the image that an assembly starts from.
 
-    Bases are copied from registry to registry without the layers' records: what nothing is known
-    of goes without being tested.
+    Bases are copied from registry to registry without the layers' records. Where those are is
+    looked at only for what some layers are made from: Docker Hub counts each look as a pull.
     """
     plans = [layer.plan for layer in start.layers if layer.plan]
     layers = [layer for layer in plans if layer.kind in ("wheel", "merged")]
-    found: dict[str, LayerRecord] = {}
-    for name in dict.fromkeys((assembly.layers, _layers_beside(assembly.start))):
-        unknown = [layer for layer in layers if layer.tag not in found]
-        if name and unknown:
-            found.update(_found(name, unknown, records))
+    found = _found(assembly.layers, layers, records)
+    sources = [layer.plan for layer in plan.made_from.values() if layer.plan]
+    needed = {package for source in sources for package in source.packages}
+    beside = _layers_beside(assembly.start)
+    unknown = [layer for layer in layers if layer.tag not in found and needed & set(layer.packages)]
+    if beside and unknown:
+        found.update(_found(beside, unknown, records))
     return facts_in(found.values())
 
 
