@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -277,14 +278,18 @@ def test_an_upload_goes_on_where_the_registry_says_that_it_is(
     place.front.manners.resumes = True
     drop = Fault(kind=kind, method=method, path="/blobs/uploads/", pause_seconds=1.5)
 
-    def break_off() -> None:
-        if sum(blob.told) >= 3 * CHUNK and not drops:
-            drops.append(place.front.server.fault(drop))
-            drops[0].__enter__()
+    away = Fault(kind="reset", method="GET", path="/blobs/uploads/")
+    drops = ExitStack()
 
-    drops: list[Any] = []
+    def break_off() -> None:
+        if sum(blob.told) >= 3 * CHUNK:
+            blob.then = lambda: None
+            drops.enter_context(place.front.server.fault(drop))
+            drops.enter_context(place.front.server.fault(away))
+
     blob.then = break_off
-    blob.upload(writer, place.name())
+    with drops:
+        blob.upload(writer, place.name())
 
     assert drop.times == 0
     assert place.kept(blob.digest) == blob.data
@@ -510,6 +515,19 @@ def test_a_manifest_whose_blobs_the_registry_lost_names_them_and_is_not_kept(
 
     assert met.value.digests == (layer.digest,)
     assert writer.manifest(f"{place.name()}:v1") is None
+
+
+def test_a_lacking_blob_is_understood_from_its_name_whatever_the_code(
+    writer: RegistryWriter, place: Place
+) -> None:
+    config = Content(1)
+    body = refusal(400, "MANIFEST_INVALID", f"{config.digest} was not found").body
+    named = Fault(kind="status", status=400, body=body, method="PUT", path="/manifests/")
+
+    with place.front.server.fault(named), pytest.raises(UnknownBlobs) as met:
+        writer.put_manifest(f"{place.name()}:v1", manifest_of(config), MANIFEST)
+
+    assert met.value.digests == (config.digest,)
 
 
 def test_a_registry_that_does_not_name_the_blobs_that_it_lacks_is_understood(

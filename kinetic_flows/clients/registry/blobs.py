@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
@@ -126,13 +125,12 @@ def _start_of(image: ImageReference, digest: str, answer: OpenAnswer, position: 
 def opened_at(
     transport: RegistryTransport, image: ImageReference, digest: str, start: int
 ) -> Iterator[BinaryIO]:
-    """Open a blob of a registry as a file, at an offset."""
-    pieces = pieces_from(transport, image, digest, start)
-    yield cast("BinaryIO", io.BufferedReader(_Pieces(pieces)))
+    """Open a blob of a registry as something to read, at an offset."""
+    yield cast("BinaryIO", _Pieces(pieces_from(transport, image, digest, start)))
 
 
-class _Pieces(io.RawIOBase):
-    """Pieces as one file.
+class _Pieces:
+    """Pieces as one file, as far as it is read from its beginning to its end.
 
     Args:
         pieces: The pieces, none of them empty.
@@ -142,13 +140,8 @@ class _Pieces(io.RawIOBase):
         self._pieces = pieces
         self._rest = b""
 
-    def readable(self) -> bool:
-        """Whether it can be read, as it can."""
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read some of it into a buffer, and return how much; 0 at its end."""
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, so many at most; none at the end."""
         self._rest = self._rest or next(self._pieces, b"")
-        size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece

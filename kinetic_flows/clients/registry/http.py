@@ -177,10 +177,7 @@ class RegistryTransport:
         authorization = self._tokens.header(registry, request.scopes, self.endpoint(registry))
         response = self._start(request, authorization)
         if response.status_code == 401:
-            renewed = self._answer_challenge(request, response, authorization)
-            if renewed is not None:
-                response.close()
-                response = self._start(request, renewed)
+            response = self._authorized(request, response, authorization)
         with closing(response):
             yield self.connections.opened(response)
 
@@ -239,6 +236,20 @@ class RegistryTransport:
             response.close()
             url = urljoin(url, response.headers.get("location", ""))
         raise RegistryUnreachable(f"it redirected a request {MOST_REDIRECTS} times")
+
+    def _authorized(
+        self, request: RegistryRequest, response: httpx.Response, refused: str | None
+    ) -> httpx.Response:
+        """Send a request again that was refused, if something can authorize it."""
+        try:
+            renewed = self._answer_challenge(request, response, refused)
+        except BaseException:
+            response.close()
+            raise
+        if renewed is None:
+            return response
+        response.close()
+        return self._start(request, renewed)
 
     def _answer_challenge(
         self, request: RegistryRequest, response: httpx.Response, refused: str | None

@@ -164,13 +164,14 @@ def _read_once(transport: RegistryTransport, image: ImageReference, version: str
 
 
 def _raise_manifest_refused(image: ImageReference, answer: Answer, content: bytes) -> None:
-    if error_codes(answer) & _BLOB_CODES:
-        ours = set(_DIGEST.findall(content.decode()))
-        named = [digest for digest in _DIGEST.findall(answer.body.decode()) if digest in ours]
+    ours = set(_DIGEST.findall(content.decode()))
+    named = [digest for digest in _DIGEST.findall(answer.body.decode()) if digest in ours]
+    # Registries have several codes for this; what they have in common is that blobs are named.
+    if error_codes(answer) & _BLOB_CODES or (named and answer.status in (400, 404)):
         digests = tuple(dict.fromkeys(named))
         what = ", ".join(digests) or "blobs that it does not name"
         raise UnknownBlobs(
-            f"the registry {image.registry} lacks blobs of {image}: {what}",
+            f"the registry {image.registry} lacks blobs of {image}: {what} ({error_words(answer)})",
             value=str(image),
             digests=digests,
         )

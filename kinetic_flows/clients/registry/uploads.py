@@ -176,7 +176,7 @@ class _Upload:
         if answer.status not in (201, 202, 204):
             self._chunk_refused(answer)
             return
-        self._location = location_of(self._transport, request, answer) or self._location
+        self._location = location_of(self._transport, request, answer)
         taken = _end_of(answer)
         self._is_certain = taken is None or taken <= last + 1
         self._offset = last + 1 if taken is None else taken
@@ -239,22 +239,25 @@ class _Upload:
         """Ask where the registry is after a drop; return whether it has the whole blob."""
         if self._committed and has_blob(self._transport, self._blob.image, self._blob.digest):
             return True
-        if self._location is None:
-            return False
-        self._is_certain = True
-        end = None
-        if self._uploads.takes_chunks(self._registry):
-            request = self._request("GET", self._location)
-            answer = self._transport.send_once(request)
-            end = _end_of(answer) if answer.status in (200, 202, 204) else None
-            self._location = location_of(self._transport, request, answer) or self._location
+        end = self._ask_where()
         # `0-0` is said of nothing as well as of one byte.
         if end is None or not 1 < end <= self._blob.size_bytes:
             self._start_over()
             return False
-        self._offset = end
+        self._offset, self._is_certain = end, True
         self._tell(end)
         return False
+
+    def _ask_where(self) -> int | None:
+        """Return how much of the upload the registry says that it has; None for no such upload."""
+        if self._location is None or not self._uploads.takes_chunks(self._registry):
+            return None
+        request = self._request("GET", self._location)
+        answer = self._transport.send_once(request)
+        if answer.status not in (200, 202, 204):
+            return None
+        self._location = location_of(self._transport, request, answer)
+        return _end_of(answer)
 
     def _start_over(self) -> None:
         self._location, self._offset, self._is_certain = None, 0, True
