@@ -18,9 +18,9 @@ from kinetic_flows.images.layers.make import make_files_layer
 
 
 def keep(kept: KeptLayers, tag: str, content: bytes = b"x") -> LayerRecord:
-    made = make_files_layer({f"/{tag}": content}, kept.path(tag))
+    made = make_files_layer({f"/{tag}": content}, kept.path(f"draft of {tag}"))
     record = LayerRecord(tag=tag, blob=made.blob, facts=(facts_of(wheel("numpy")),))
-    kept.keep(record)
+    kept.keep(record, made.path)
     return record
 
 

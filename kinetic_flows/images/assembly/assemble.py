@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.files import size_in_units
+from kinetic_flows.core.files import scratch_directory, size_in_units
 from kinetic_flows.core.wheel_file import WheelSource
 from kinetic_flows.images.assembly.base_check import base_problems, is_base
 from kinetic_flows.images.assembly.compose import ImageLayer, compose
@@ -69,7 +69,10 @@ def assemble(
     records, kept = LayerRecords(registry, home), KeptLayers(home)
     kept.tidy()
     talk = Talk(on_output)
-    with Compiler(assembly.python, environ) as compiler:
+    with (
+        scratch_directory(home) as scratch,
+        Compiler(assembly.python, environ) as compiler,
+    ):
         shop = Workshop(
             assembly=assembly,
             registry=registry,
@@ -77,7 +80,7 @@ def assemble(
             wheels=wheels,
             compiler=compiler,
             kept=kept,
-            home=home,
+            scratch=scratch,
             talk=talk,
         )
         try:
@@ -86,7 +89,8 @@ def assemble(
             # Threads that still make or send something end at their next step.
             talk.stop()
             raise
-    kept.discard_sent()
+        finally:
+            kept.discard_sent()
     return digest
 
 
@@ -112,6 +116,9 @@ def _complete(shop: Workshop, survey: Survey) -> Survey:
     """Have every layer made that the registry lacks."""
     count, missing = survey.layers, survey.missing
     known, to_make = count - len(missing), len(missing)
+    for tag in survey.records:
+        # Of an assembly that died after it had sent them.
+        shop.kept.discard(tag)
     shop.talk.say(f"{shop.assembly.reference}: {count} layers, {known} known, {to_make} to make")
     while missing:
         made = shop.make_all(survey, missing)

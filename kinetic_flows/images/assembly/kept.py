@@ -79,8 +79,14 @@ class KeptLayers:
             return None
         return record if is_whole else None
 
-    def keep(self, record: LayerRecord) -> None:
-        """Note what a layer is, once all of it is in its file."""
+    def keep(self, record: LayerRecord, made: Path) -> None:
+        """Keep a layer.
+
+        Args:
+            record: What there is to know of it.
+            made: Its file, which is moved.
+        """
+        made.replace(self.path(record.tag))
         write_atomically(self._note(record.tag), record.to_json())
 
     def is_sent(self, tag: str) -> None:

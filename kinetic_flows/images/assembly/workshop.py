@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.core.files import scratch_directory, size_in_units
+from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.interruption import in_threads, pause
 from kinetic_flows.core.wheel_file import WheelFile, WheelSource
 from kinetic_flows.images.assembly.compose import digest_of, record_documents
@@ -136,7 +137,7 @@ class Workshop:
         wheels: Where wheels come from.
         compiler: Makes bytecode.
         kept: Where made layers lie until they are sent.
-        home: `KINETIC_HOME`.
+        scratch: A directory for what is not whole yet, on the disk of those.
         talk: Where progress is told.
     """
 
@@ -146,7 +147,7 @@ class Workshop:
     wheels: WheelSource
     compiler: Compiler
     kept: KeptLayers
-    home: Path
+    scratch: Path
     talk: Talk
     _cores: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(os.cpu_count() or 1)
@@ -233,7 +234,7 @@ class Workshop:
 
     def _make(self, survey: Survey, plan: LayerPlan) -> LayerRecord:
         """Make a layer, and keep it."""
-        target = self.kept.path(plan.tag)
+        target = self.scratch / plan.tag
         source = survey.plan.made_from.get(plan.tag)
         if plan.kind == "site":
             record = self._make_site(survey, plan, source, target)
@@ -244,7 +245,7 @@ class Workshop:
             # What wheels say of themselves stands with the layers of their contents.
             facts = () if plan.kind == "bytecode" else made.facts
             record = LayerRecord(tag=plan.tag, blob=made.blob, facts=facts)
-        self.kept.keep(record)
+        self.kept.keep(record, target)
         return record
 
     def _make_from_wheels(self, plan: LayerPlan, target: Path) -> MadeLayer:
@@ -270,8 +271,8 @@ class Workshop:
         """Make a site layer, from all layers of an image of Python or from a base's own."""
         layers = [source] if source else list(survey.start.layers)
         staying = {package.name for package in plan.packages}
-        with scratch_directory(self.home) as scratch:
-            blobs = [self._download(survey, layer, scratch) for layer in layers]
+        with TemporaryDirectory(dir=self.scratch) as scratch:
+            blobs = [self._download(survey, layer, Path(scratch)) for layer in layers]
             with self._core():
                 made = make_site_layer(
                     blobs,
@@ -289,8 +290,8 @@ class Workshop:
         assert source.plan is not None
         rest = {package.sha256 for package in plan.packages}
         known = [survey.facts[package.sha256] for package in source.plan.packages]
-        with scratch_directory(self.home) as scratch:
-            blob = self._download(survey, source, scratch)
+        with TemporaryDirectory(dir=self.scratch) as scratch:
+            blob = self._download(survey, source, Path(scratch))
             with self._core():
                 layer = leave_out(
                     blob,
