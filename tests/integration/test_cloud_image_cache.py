@@ -22,6 +22,7 @@ from projects import Project, make_project
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect import flow_names
 from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
+from kinetic_flows.clients.registry.documents import MANIFEST_TYPES
 from kinetic_flows.core import object_names
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import ACCESS_TOKEN, LoopbackCloud
@@ -35,6 +36,7 @@ from loopback.wire import wait_until
 pytest_plugins = ["loopback.fixtures"]
 
 CAPTURED = "captured-value-8c1f"
+ACCEPT = ", ".join(MANIFEST_TYPES)
 API_KEY = "pnu_prefect-key-77d0"
 
 FUNCTIONS = """
@@ -76,6 +78,7 @@ def project(
         loopback_cloud.storage.create_bucket(bucket)
     for name, value in environment_of(loopback_cloud).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KINETIC_BUILDER", "cloud-build")
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
     monkeypatch.setenv("CAPTURED", CAPTURED)
     monkeypatch.delitem(sys.modules, "cached_functions", raising=False)
@@ -128,6 +131,13 @@ def logged_lines(prefect: SyncPrefectClient, wanted: LogFilter) -> list[str]:
     return lines
 
 
+def wait_for_lines(prefect: SyncPrefectClient, task_run: Any, *lines: str) -> None:
+    """Wait until a task run's log has lines."""
+    wanted = LogFilter.model_validate({"task_run_id": {"any_": [task_run["id"]]}})
+    for line in lines:
+        wait_until(lambda line=line: line in logged_lines(prefect, wanted), 30, f"{line} logged")
+
+
 def start_client(project_root: Path, home: Path) -> subprocess.Popen[str]:
     """Start a client of its own process and its own home, as another person has."""
     return subprocess.Popen(
@@ -152,17 +162,15 @@ def layers_of(cloud: LoopbackCloud, image: str) -> list[str]:
 
 def manifest_of(cloud: LoopbackCloud, image: str) -> Any:
     name, _, tag = image.partition("/")[2].rpartition(":")
-    accept = "application/vnd.docker.distribution.manifest.v2+json"
     return httpx.get(
-        f"{cloud.registry.url}/v2/{name}/manifests/{tag}", headers={"Accept": accept}
+        f"{cloud.registry.url}/v2/{name}/manifests/{tag}", headers={"Accept": ACCEPT}
     ).json()
 
 
 def delete_image(cloud: LoopbackCloud, image: str) -> None:
     name, _, tag = image.partition("/")[2].rpartition(":")
-    accept = "application/vnd.docker.distribution.manifest.v2+json"
     url = f"{cloud.registry.url}/v2/{name}/manifests"
-    digest = httpx.head(f"{url}/{tag}", headers={"Accept": accept}).headers["Docker-Content-Digest"]
+    digest = httpx.head(f"{url}/{tag}", headers={"Accept": ACCEPT}).headers["Docker-Content-Digest"]
     httpx.delete(f"{url}/{digest}").raise_for_status()
 
 
@@ -175,14 +183,16 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
     jobs_store: GoogleStore,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def builds() -> list[str]:
-        return [image for build in loopback_cloud.builds.builds for image in build.images]
+        return [build.id for build in loopback_cloud.builds.builds]
 
-    image = functions.describe.plan(1).image
+    plan = functions.describe.plan(1)
+    image = plan.image
+    assert plan.making is not None
     assert functions.describe(1_000_000) == ("1.0 million", len(CAPTURED))
     made = builds()
-    assert made[-1] == image
 
     task_run = last_build_task(prefect)
     assert task_run["state"]["name"] == "Completed"
@@ -199,9 +209,7 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
     )
     shown = capfd.readouterr().err
     assert "FETCHSOURCE" not in shown, "folded away"
-    wanted = LogFilter.model_validate({"task_run_id": {"any_": [task_run["id"]]}})
-    for line in ("FETCHSOURCE", "PUSH", "DONE"):
-        wait_until(lambda line=line: line in logged_lines(prefect, wanted), 30, f"{line} logged")
+    wait_for_lines(prefect, task_run, "FETCHSOURCE", "PUSH", "DONE")
     links = prefect.request(
         "POST",
         "/artifacts/filter",
@@ -230,14 +238,23 @@ def test_an_image_is_built_once_for_everyone_and_again_only_when_it_is_gone(
     before = layers_of(loopback_cloud, image)
     delete_image(loopback_cloud, image)
     functions.describe(1)
-    assert builds() == [*made, image], "what is gone from the registry is built again"
+    assert len(builds()) == len(made) + 1, "what is gone from the registry is made again"
+    assert layers_of(loopback_cloud, image) == before, "and the same"
 
+    monkeypatch.setenv("KINETIC_BUILDER", "auto")
     (project.root / "requirements.txt").write_text("humanize==4.12.1\n")
+    plan = functions.describe.plan(1)
     functions.describe(1)
-    *_, last = builds()
-    assert len(builds()) == len(made) + 2, "another requirement builds one image, and no base"
-    after = layers_of(loopback_cloud, last)
-    assert (before[:-1], before[-1] == after[-1]) == (after[:-1], False)
+    assert len(builds()) == len(made) + 1, "what little there is to send needs no build"
+    after = layers_of(loopback_cloud, plan.image)
+    assert len(set(before) ^ set(after)) == 2, "one wheel gave way to another"
+    wait_for_lines(
+        prefect,
+        last_build_task(prefect),
+        "because: humanize 4.12.2 → 4.12.1",
+        f"image: {plan.making}",
+        f"builder: {plan.making.who}",
+    )
 
 
 def test_builds_images_and_logs_hold_no_credential_and_no_captured_value(
