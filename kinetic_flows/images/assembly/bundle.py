@@ -11,6 +11,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from kinetic_flows.core.version import VERSION
+from kinetic_flows.images.assembly.remote_words import progress_line
 
 BUNDLE_FILE = "kinetic.zip"
 MODULE = "kinetic_flows.images.assembly.remote"
@@ -60,6 +61,7 @@ def assembler_script() -> str:
     pinned = " ".join(f"{name}=={version(name)}" for name in REQUIREMENTS)
     install = "python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check"
     return (
+        f"echo '{progress_line('installing the assembler')}'\n"
         f"{install} --root-user-action=ignore {pinned}\n"
         f"PYTHONPATH={BUNDLE_FILE} exec python3 -m {MODULE}\n"
     )

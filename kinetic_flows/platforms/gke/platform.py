@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib.metadata import version
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,11 +32,6 @@ from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
-from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
-from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
-from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
-from kinetic_flows.platforms.gke.builds.making import BuilderSettings
-from kinetic_flows.platforms.gke.builds.routes import Assembler
 from kinetic_flows.platforms.gke.console import run_pages
 from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.gke.job_variables import (
@@ -49,7 +43,7 @@ from kinetic_flows.platforms.gke.job_variables import (
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
-from kinetic_flows.platforms.gke.registries import image_registry, registry_writer
+from kinetic_flows.platforms.gke.registries import image_registry
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -57,6 +51,7 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
     from kinetic_flows.core.settings.cloud import CloudSettings
+    from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
 
 
 _sharing = threading.Lock()
@@ -83,25 +78,6 @@ class GoogleCloudPlatform:
         )
         self.store = open_bucket(cloud.jobs_bucket, cloud, self._credentials)
         self.registry = image_registry(environ, home, cloud.registry_endpoints)
-        self.builder = CloudBuildBuilder(
-            builds=CloudBuild(
-                cloud.project,
-                location=cloud.build_location,
-                endpoint=cloud.cloud_build_endpoint,
-                credentials=self._credentials,
-            ),
-            store=self.store,
-            build_store=open_bucket(cloud.builds_bucket, cloud, self._credentials),
-            registry=self.registry,
-            assembler=Assembler(
-                registry=registry_writer(environ, home, cloud.registry_endpoints),
-                store=self.store,
-                home=home,
-                environ=environ,
-                builder=cloud.builder,
-            ),
-            settings=builder_settings(cloud),
-        )
         self.worker_pool = KubernetesWorkerPool(cloud.work_pool)
         self._cloud = cloud
         self._environ = environ
@@ -117,6 +93,24 @@ class GoogleCloudPlatform:
             ConfigurationError: They name no project.
         """
         return cls(settings.required_cloud(), environ, settings.home)
+
+    @cached_property
+    def builder(self) -> CloudBuildBuilder:
+        """What makes images: of no concern where every image is there, and not imported then."""
+        from kinetic_flows.platforms.gke.builds.cluster_builder import cloud_build, cluster_builder
+        from kinetic_flows.platforms.gke.registries import registry_writer
+
+        cloud = self._cloud
+        return cluster_builder(
+            cloud,
+            builds=cloud_build(cloud, self._credentials),
+            store=self.store,
+            build_store=open_bucket(cloud.builds_bucket, cloud, self._credentials),
+            registry=self.registry,
+            writer=registry_writer(self._environ, self._home, cloud.registry_endpoints),
+            home=self._home,
+            environ=self._environ,
+        )
 
     def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
         """Return an image for the nodes, with this Python minor version."""
@@ -348,24 +342,4 @@ def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None
         location=region(cloud.zone),
         endpoint=cloud.storage_endpoint,
         credentials=credentials,
-    )
-
-
-def builder_settings(cloud: CloudSettings) -> BuilderSettings:
-    """Return where a cluster's images go and how its builds run."""
-    return BuilderSettings(
-        repository=cloud.image_repo,
-        base_repository=cloud.base_repository,
-        version=version("kinetic-flows"),
-        builder=cloud.builder,
-        base_tag=cloud.base_image_tag,
-        options=BuildOptions(
-            machine_type=cloud.build_machine_type or "",
-            timeout_seconds=cloud.build_timeout_seconds,
-            service_account=cloud.build_service_account or "",
-        ),
-        logins={
-            host: registry_login(host, secrets, project=cloud.project)
-            for host, secrets in cloud.registry_logins.items()
-        },
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.registry.credentials import default_credentials
 from kinetic_flows.clients.registry.images import OciRegistry
-from kinetic_flows.clients.registry.repository import RegistryWriter
+
+if TYPE_CHECKING:
+    from kinetic_flows.clients.registry.repository import RegistryWriter
 
 
 def image_registry(
@@ -31,6 +34,8 @@ def registry_writer(
     environ: Mapping[str, str], home: Path, endpoints: Mapping[str, str]
 ) -> RegistryWriter:
     """Return what puts images together, as this machine's user; see `image_registry`."""
+    from kinetic_flows.clients.registry.repository import RegistryWriter
+
     return RegistryWriter(
         credentials=default_credentials(docker_config(environ), environ, endpoints),
         endpoints=endpoints,

@@ -38,12 +38,10 @@ from kinetic_flows.platforms.gke.builds.build import (
     RegistryLogin,
     build_steps,
 )
-from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
-from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
+from kinetic_flows.platforms.gke.builds.cluster_builder import cloud_build, cluster_builder
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE, StoredLogin, check_login
 from kinetic_flows.platforms.gke.builds.failures import UPDATE_CREDENTIALS
-from kinetic_flows.platforms.gke.builds.routes import Assembler
-from kinetic_flows.platforms.gke.platform import builder_settings, open_bucket
+from kinetic_flows.platforms.gke.platform import open_bucket
 from kinetic_flows.platforms.gke.registries import docker_config
 
 if TYPE_CHECKING:
@@ -84,26 +82,18 @@ class BaseImagePlatform:
             endpoint=cloud.artifact_registry_endpoint, credentials=credentials
         )
         self._build_account = cloud.build_service_account
-        self._builds = CloudBuild(
-            cloud.project,
-            location=cloud.build_location,
-            endpoint=cloud.cloud_build_endpoint,
-            credentials=credentials,
-        )
-        self._builder = CloudBuildBuilder(
+        self._builds = cloud_build(cloud, credentials)
+        self._builder = cluster_builder(
+            cloud,
             builds=self._builds,
             store=open_bucket(cloud.jobs_bucket, cloud, credentials),
             build_store=open_bucket(cloud.builds_bucket, cloud, credentials),
             registry=self.registry,
-            assembler=Assembler(
-                registry=RegistryWriter(
-                    credentials=known, endpoints=endpoints, documents=home / "images"
-                ),
-                home=home,
-                environ=environ,
-                builder=cloud.builder,
+            writer=RegistryWriter(
+                credentials=known, endpoints=endpoints, documents=home / "images"
             ),
-            settings=builder_settings(cloud),
+            home=home,
+            environ=environ,
         )
 
     def setup(self, repository: str) -> Setup | None:
