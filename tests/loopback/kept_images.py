@@ -21,7 +21,7 @@ from kinetic_flows import images
 from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.images.assembly.bases import base_digest
 from kinetic_flows.images.bases import lean_inputs, read_base_inputs, read_bootstrap
-from kinetic_flows.images.tags import base_tag, layers_image
+from kinetic_flows.images.tags import base_tag
 from loopback import lifted_python
 from loopback.lifted_python import MINOR
 
@@ -55,7 +55,7 @@ def keep_images(cluster_repository: str, registry: Path) -> None:
         made = Path(directory, "images")
         for repository, tags in _wanted(cluster_repository).items():
             _copy_repository(registry / STORED, made, repository, tags)
-        layers = layers_image(cluster_repository)
+        layers = f"{cluster_repository}/layers"
         if tags := _layers_of_bases(registry / STORED, layers):
             _copy_repository(registry / STORED, made, layers, tags)
         blobs = set(_blobs_of(made))
