@@ -1,4 +1,4 @@
-"""Where base images are built and kept: Cloud Build, a registry, and Docker Hub's login."""
+"""Where base images are made and kept: who makes them, a registry, and Docker Hub's login."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ class BaseImagePlatform:
         # A private image of Docker Hub's is seen only with what pushed it.
         known = FirstFound(sources=(*usual.sources, self.docker_hub))
         endpoints = cloud.registry_endpoints
-        self.registry = OciRegistry(credentials=known, endpoints=endpoints)
+        self.registry = OciRegistry(
+            credentials=known, endpoints=endpoints, documents=home / "images"
+        )
         self._artifacts = ArtifactRegistry(
             endpoint=cloud.artifact_registry_endpoint, credentials=credentials
         )
@@ -150,20 +152,21 @@ class BaseImagePlatform:
         *,
         on_build: OnBuild = unannounced,
     ) -> ResolvedImage:
-        """Build and push one image under all its names.
+        """Make and push one image under all its names.
 
         Args:
             spec: The image.
-            on_output: Called with each line that the build prints.
-            on_build: Told of the build, for a link to it.
+            on_output: Called with each line that is said of it, a build's log included.
+            on_build: Told of a build, for a link to it.
 
         Raises:
             BuildError: The build failed, or was refused by the registry.
+            ImageError: It cannot be assembled.
         """
         return self._builder.build_base(spec, self._logins(spec), on_output, on_build=on_build)
 
     def steps(self, spec: BaseImageSpec) -> tuple[BuildStep, ...]:
-        """Return the steps of the build of an image."""
+        """Return the steps of the build of an image that has a Dockerfile."""
         build = BuildSpec(
             image=spec.references[0],
             also=spec.references[1:],
