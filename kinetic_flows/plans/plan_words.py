@@ -136,6 +136,8 @@ def _image(plan: RunPlan) -> Iterator[Row]:
     yield "image", f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"
     if plan.size_bytes is not None:
         yield "size", size_in_words(plan.size_bytes)
+    if plan.packages_image:
+        yield "mounted", f"{plan.packages_image} ({_CACHED_WORDS[plan.packages_cached]})"
     took = f"; the last builds took {_took(plan.builds)}" if plan.builds else ""
     if plan.making:
         yield "", str(plan.making)
@@ -144,8 +146,6 @@ def _image(plan: RunPlan) -> Iterator[Row]:
         yield "build", f"{plan.build_step}{took}"
     yield from (("why", line) for line in plan.why or ())
     yield "dependencies", _dependencies(plan)
-    if plan.packages_image:
-        yield "mounted", f"{plan.packages_image} ({_CACHED_WORDS[plan.packages_cached]})"
     environment = plan.environment
     if environment and environment.variant == "lean":
         yield "base", f"{environment.category}-lean, which has no framework of its own"

@@ -14,13 +14,17 @@ from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import base_job_template
 
 RUN = "11111111-2222-4333-8444-555555555555"
 
 
-def variables(accelerator: str) -> dict[str, Any]:
+PACKAGES = PackagesSpec(image="registry/packages@sha256:" + "1" * 64, identity="abc")
+
+
+def variables(accelerator: str, packages: PackagesSpec | None = None) -> dict[str, Any]:
     return job_variables(
         PodRequest(
             run_id=RUN,
@@ -28,16 +32,17 @@ def variables(accelerator: str) -> dict[str, Any]:
             image="registry/image@sha256:" + "0" * 64,
             accelerator=parse_accelerator(accelerator),
             environment={"KINETIC_JOB": "gs://bucket/job.json"},
+            packages=packages,
         )
     )
 
 
-def rendered_by_prefect(accelerator: str) -> dict[str, Any]:
+def rendered_by_prefect(accelerator: str, packages: PackagesSpec | None = None) -> dict[str, Any]:
     async def render() -> dict[str, Any]:
         # Without a client it would start a server; this one is never asked anything.
         client = PrefectClient("http://127.0.0.1:9/api")
         configuration = await KubernetesWorkerJobConfiguration.from_template_and_values(
-            base_job_template(), variables(accelerator), client=client
+            base_job_template(), variables(accelerator, packages), client=client
         )
         configuration.prepare_for_flow_run(FlowRun(id=UUID(RUN), flow_id=UUID(RUN), name="train"))
         manifest: dict[str, Any] = configuration.job_manifest
@@ -61,6 +66,18 @@ def test_a_run_gets_the_job_that_a_worker_would_make_but_for_the_workers_own_set
     assert {"name": "PREFECT__FLOW_RUN_ID", "value": RUN} in environment
     assert not [each for each in own if each["name"].startswith("PREFECT")]
     assert all(each in environment for each in own)
+
+
+def test_a_worker_mounts_the_packages_that_we_mount():
+    ours = render_job(base_job_template(), variables("cpu", PACKAGES), run_id=RUN, name="train")
+    pods = [
+        each["spec"]["template"]["spec"] for each in (ours, rendered_by_prefect("cpu", PACKAGES))
+    ]
+    own, theirs = pods
+    assert own["volumes"] == theirs["volumes"]
+    assert own["volumes"][-1]["image"]["reference"] == PACKAGES.image
+    mounts = [each["containers"][0]["volumeMounts"] for each in pods]
+    assert mounts[0] == mounts[1]
 
 
 def test_a_template_that_cannot_be_filled_is_an_error_that_names_the_command():

@@ -71,6 +71,13 @@ def test_lists_are_compared_item_by_item_and_named_items_by_their_names():
     ]
 
 
+def test_a_place_for_a_variable_among_named_items_is_the_one_thing_that_is_new():
+    old = [{"name": "home", "emptyDir": {}}]
+    assert list(template_changes(old, [*old, "{{ packages_volume }}"], "volumes")) == [
+        "volumes[{{ packages_volume }}]: added '{{ packages_volume }}'"
+    ]
+
+
 def test_a_template_that_nobody_touched_is_known_by_its_mark():
     assert is_as_shipped(base_job_template())
     assert is_as_shipped(older())

@@ -224,6 +224,24 @@ def test_a_plan_whose_image_exists_gives_no_reasons() -> None:
     assert "(bundled, exists)" in cached.explain()
 
 
+def test_the_image_that_is_mounted_is_told_before_how_it_would_be_made() -> None:
+    making = ImagePreview(builder="direct", because="little", layers=3, known=1, bytes_to_send=9)
+    mounted = replace(
+        PLAN, mode="prebuilt", cached=True, packages_image="r/p:cpu-1", packages_cached=False,
+        packages_come="Mounted as a volume", making=making,
+    )  # fmt: skip
+    labels = [line.split()[0] for line in mounted.explain().splitlines() if line.strip()]
+    assert [each for each in labels if each in ("image", "mounted", "builder", "dependencies")] == [
+        "image",
+        "mounted",
+        "builder",
+        "dependencies",
+    ]
+    assert "mounted  r/p:cpu-1 (has to be built)" in mounted.explain()
+    told = mounted.to_json()
+    assert (told["packages_image"], told["packages_cached"]) == ("r/p:cpu-1", False)
+
+
 def test_what_others_do_meanwhile_makes_no_other_plan_of_it() -> None:
     assert replace(WHOLE, past=None, builds=None, rooms=None, making=MAKING) == WHOLE
 

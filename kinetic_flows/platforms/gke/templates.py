@@ -100,10 +100,17 @@ def _list_changes(old: Sequence[Any], new: Sequence[Any], path: str) -> Iterator
 
 
 def _by_name(items: Sequence[Any]) -> dict[str, Any]:
-    names = [str(item["name"]) for item in items if isinstance(item, Mapping) and "name" in item]
+    names = [name for item in items if (name := _name_of(item))]
     if len(names) == len(items) == len(set(names)):
         return dict(zip(names, items, strict=True))
     return {str(index): item for index, item in enumerate(items)}
+
+
+def _name_of(item: Any) -> str:
+    """Return what an item is known by: its name, or the variable that it is the place of."""
+    if isinstance(item, Mapping):
+        return str(item.get("name") or "")
+    return item if isinstance(item, str) and item.startswith("{{") else ""
 
 
 def _two_sides(old: str, new: str) -> tuple[str, str]:
