@@ -93,6 +93,8 @@ def _call(document: Mapping[str, Any]) -> Iterator[Row]:
     )
     yield "runs on", str(document["accelerator"] or "")
     yield "image", str(document["image"] or "")
+    if document.get("packages_image"):
+        yield "mounted", str(document["packages_image"])
 
 
 def _words(name: str) -> str:

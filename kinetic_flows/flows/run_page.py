@@ -42,6 +42,7 @@ class RunDescription:
         mode: How its image came to be.
         image: The image's reference, by digest.
         image_page: Where a browser shows the image; None when it has no page.
+        mounted: The image with its packages that it has mounted, by digest; empty for none.
         environment: The number of packages, and the file that declares them; empty when unknown.
         built_because: Why the image had to be built; empty when it was there.
         code: How much code was shipped.
@@ -57,6 +58,7 @@ class RunDescription:
     mode: str
     image: str
     image_page: str | None = None
+    mounted: str = ""
     environment: str = ""
     built_because: tuple[str, ...] = ()
     code: str
@@ -76,6 +78,7 @@ class RunDescription:
                 ("look at", links),
                 ("outputs", _place(self.outputs)),
                 ("image", f"{_image(self.image, self.image_page)} ({self.mode})"),
+                ("mounted", _image(self.mounted, None) if self.mounted else ""),
                 ("environment", _environment(self.environment)),
                 ("built because", _reasons(self.built_because)),
                 ("code", " · ".join([markdown.text(self.code), *_commit(self.origin)])),
@@ -146,6 +149,7 @@ def publish_description(
         mode=draft.mode,
         image=image,
         image_page=session.platform.image_page(image),
+        mounted=prepared.packages.image if prepared.packages else "",
         environment=prepared.environment,
         built_because=prepared.built_because,
         code=f"{counted(draft.snapshot.files, 'file')}, {size_in_units(draft.snapshot.size_bytes)}",

@@ -14,6 +14,7 @@ from kinetic_flows.clients.prefect.labels import (
     INDEX_LABEL,
     ORIGIN_LABELS,
     OUTPUTS_LABEL,
+    PACKAGES_LABEL,
     PARENT_LABEL,
     RETRY_LABEL,
 )
@@ -44,6 +45,7 @@ def described(record: RunRecord, url: str) -> dict[str, Any]:
         "arguments": dict(record.parameters),
         "accelerator": labels.get(ACCELERATOR_LABEL),
         "image": labels.get(IMAGE_LABEL) or record.job_variables.get("image"),
+        "packages_image": labels.get(PACKAGES_LABEL),
         "tags": list(record.tags),
         "outputs": outputs_of(record),
         "group": labels.get(PARENT_LABEL),

@@ -26,6 +26,7 @@ DESCRIBED = RunDescription(
     image=f"us-docker.pkg.dev/p/kn-c/app@sha256:{DIGEST}",
     image_page="https://c.example/image",
     environment=f"2 packages from requirements.txt, `{DIGEST}`",
+    mounted="us-docker.pkg.dev/p/r/packages@sha256:" + "b" * 64,
     built_because=("+ numpy 2.1",),
     code="3 files, 1.2 kB",
     outputs="gs://b/o/1",
@@ -46,6 +47,7 @@ TABLE = """
 | look at | [Job](https://c.example/job) · [pod logs](https://c.example/logs?a=%28b%29) |
 | outputs | [gs://b/o/1](https://console.cloud.google.com/storage/browser/b/o/1) |
 | image | [app@sha256:0123456789ab](https://c.example/image) (bundled) |
+| mounted | `packages@sha256:bbbbbbbbbbbb` |
 | environment | 2 packages from requirements.txt, `0123456789ab` |
 | built because | `+ numpy 2.1` |
 | code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |

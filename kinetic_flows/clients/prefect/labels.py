@@ -47,7 +47,7 @@ IMAGE_LABEL = "kinetic.image"
 """Label of a run or deployment that tells its image, by digest."""
 
 PACKAGES_LABEL = "kinetic.packages"
-"""Label of a run whose packages are mounted: the image that has them, by digest."""
+"""Label of a run or deployment whose packages are mounted: the image that has them, by digest."""
 
 ACCELERATOR_LABEL = "kinetic.accelerator"
 """Label that tells what a run runs on."""
