@@ -506,7 +506,7 @@ SOUND = OddWheel(
 ).data()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(at=st.integers(0, len(SOUND) - 1), bits=st.integers(1, 255))
 def test_any_damage_to_a_wheel_is_refused_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, at: int, bits: int
@@ -517,7 +517,7 @@ def test_any_damage_to_a_wheel_is_refused_or_changes_nothing(
     _make_or_refuse(bytes(data), directory)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(length=st.integers(0, len(SOUND)), more=st.binary(max_size=20))
 def test_any_end_of_a_wheel_is_refused_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, length: int, more: bytes

@@ -50,7 +50,7 @@ class Compiler:
         self._environ = environ
         self._pool = ThreadPoolExecutor(processes or _processors())
         self._own = threading.local()
-        self._lock = threading.Lock()
+        self._lock, self._finding = threading.Lock(), threading.Lock()
         self._interpreter = ""
         self._children: list[_Child] = []
         self._closed = False
@@ -76,6 +76,8 @@ class Compiler:
         Raises:
             ImageError: There is no interpreter of the version, and uv cannot get one.
         """
+        # Here, where an interruption is seen, and not in one of the pool's threads.
+        self._found()
         self.submit([("", b"")]).result()
 
     def submit(self, sources: Sources) -> Future[list[bytes]]:
@@ -103,17 +105,18 @@ class Compiler:
         return [b""]
 
     def _child(self) -> _Child:
-        if self._closed:
-            raise ImageError(f"compiling for Python {self.python} was ended")
         child: _Child | None = getattr(self._own, "child", None)
         if child is None:
             child = self._own.child = _Child(self._found(), self.python, self._environ)
             with self._lock:
                 self._children.append(child)
+        if self._closed:
+            child.end()
+            raise ImageError(f"compiling for Python {self.python} was ended")
         return child
 
     def _found(self) -> str:
-        with self._lock:
+        with self._finding:
             if not self._interpreter:
                 self._interpreter = find_interpreter(self.python, self._environ)
             return self._interpreter

@@ -112,7 +112,7 @@ class _Source(WheelSource):
         name, _, version = info.removesuffix(".dist-info").rpartition("-")
         super().__init__(name, version)
         self._wheel = wheel
-        self.digests = _digests(wheel, _records(wheel, f"{info}/RECORD"))
+        self.digests = _digests(wheel, info)
 
     @property
     def dist_info_filenames(self) -> list[str]:
@@ -308,13 +308,15 @@ def _text(wheel: Wheel, path: str) -> str:
         wheel.refuse(f"{printable(path)} is not UTF-8", path)
 
 
-def _digests(wheel: Wheel, records: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def _digests(wheel: Wheel, info: str) -> dict[str, str]:
     """Return the digests that RECORD has, which has to name what is in the wheel, and no more.
 
     An empty one, as some small build backends write it, says nothing, and is taken by installers.
     """
+    records = _records(wheel, f"{info}/RECORD")
+    unsigned = {f"{info}/{name}" for name in _UNSIGNED}
     for path in wheel.entries:
-        if records and path not in records and path.rpartition("/")[2] not in _UNSIGNED:
+        if records and path not in records and path not in unsigned:
             wheel.refuse(f"{printable(path)} is not in its RECORD", path)
     found = {}
     for path, (digest, size) in records.items():
