@@ -22,6 +22,7 @@ from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.files import size_in_units
+from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.moments import ago
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
@@ -45,6 +46,8 @@ from kinetic_flows.runs.session import configure, prefect_api_url
 images_app = App(name="images", help_format="markdown", help_epilogue="")
 
 DEFAULT_AGE = "30d"
+
+DELETED_AT_A_TIME = 8
 
 OlderThan = Annotated[str, Parameter(name="--older-than")]
 
@@ -72,6 +75,14 @@ class _Repository:
             ImageError: It cannot be read.
         """
         return read_images(self.registry, self.name, self.settings.home)
+
+    def delete(self, state: KeptState) -> None:
+        """Delete an image or a layer.
+
+        Raises:
+            ImageError: The registry deletes nothing, or refuses this.
+        """
+        self.registry.delete(state.image.name, state.image.digest, state.image.tags)
 
     def uses(self) -> list[Use]:
         """Return what uses images of it.
@@ -148,8 +159,7 @@ def prune(
         states = judge(images, repository.uses(), since=repository.since)
         unused = [state for state in states if not state.used_by]
         if yes:
-            for state in unused:
-                repository.registry.delete(state.image.name, state.image.digest)
+            in_threads(repository.delete, unused, threads=DELETED_AT_A_TIME)
     if as_json:
         freed = {"freed_bytes": freed_bytes(states), "deleted": yes}
         print_json({**_document(repository.name, unused), **freed})

@@ -662,6 +662,31 @@ def test_a_refusal_is_explained_with_the_registrys_words(
         assert hint in str(met.value.hint)
 
 
+def test_an_image_of_known_layers_takes_a_handful_of_requests(
+    writer: RegistryWriter, google: Place
+) -> None:
+    layers = [Content(100) for _ in range(20)]
+    for layer in layers:
+        layer.upload(writer, google.name("layers"))
+
+    def push(tag: str) -> int:
+        before = writer.requests
+        config = Content(100)
+        config.upload(writer, google.name())
+        content = manifest_of(config, *layers)
+        try:
+            writer.put_manifest(f"{google.name()}:{tag}", content, MANIFEST)
+        except UnknownBlobs as lacking:
+            for digest in lacking.digests:
+                assert writer.mount(google.name(), digest, google.name("layers"))
+            writer.put_manifest(f"{google.name()}:{tag}", content, MANIFEST)
+        return writer.requests - before
+
+    # A token to push, one to mount, the configuration in two, the manifest once more.
+    assert push("first") == len(layers) + 7
+    assert push("second") == 4
+
+
 def test_threads_share_connections_and_tokens(place: Place) -> None:
     client = RegistryWriter(credentials=Login())
     blobs = [Content(100_000) for _ in range(24)]
@@ -680,12 +705,31 @@ def test_an_image_is_deleted_with_its_tags(writer: RegistryWriter, google: Place
     for tag in ("v1", "v2"):
         digest = writer.put_manifest(f"{google.name()}:{tag}", manifest_of(config), MANIFEST)
 
-    writer.delete(google.name(), digest)
+    writer.delete(google.name(), digest, ["v1"])
     writer.delete(google.name(), digest)
 
     assert writer.manifest(f"{google.name()}@{digest}") is None
     assert writer.manifest(f"{google.name()}:v1") is None
     assert writer.listing(google.name()) == ()
+
+
+def test_a_tag_that_was_given_to_another_image_is_not_deleted(
+    writer: RegistryWriter, google: Place
+) -> None:
+    configs = Content(50), Content(50)
+    for config in configs:
+        config.upload(writer, google.name())
+    old, new = (
+        writer.put_manifest(f"{google.name()}:v1", manifest_of(config), MANIFEST)
+        for config in configs
+    )
+
+    writer.delete(google.name(), old, ["v1"])
+
+    assert writer.manifest(f"{google.name()}@{old}") is None
+    found = writer.manifest(f"{google.name()}:v1")
+    assert found is not None
+    assert found.digest == new
 
 
 def test_a_registry_that_deletes_nothing_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

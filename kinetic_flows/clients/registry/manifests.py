@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -235,21 +235,39 @@ def _tag_pages(transport: RegistryTransport, image: ImageReference) -> Iterator[
         path = urljoin(transport.url(request), following[1]) if following else ""
 
 
-def delete(transport: RegistryTransport, image: ImageReference, digest: str) -> None:
+def delete(
+    transport: RegistryTransport, image: ImageReference, digest: str, tags: Iterable[str] = ()
+) -> None:
     """Delete a manifest and the tags that name it; nothing happens when it is not there.
+
+    Args:
+        transport: Asks the registry.
+        image: Whose repository.
+        digest: The manifest.
+        tags: Its tags, as far as they are known. Google's registries want them deleted first.
 
     Raises:
         DeletionNotAllowedError: The registry deletes nothing.
         ImageError: It refuses this.
         RegistryUnreachable: No usable answer came.
     """
+    if is_googles(image.registry):
+        for tag in tags:
+            _untag(transport, image, tag, digest)
     answer = _delete(transport, image, digest)
     if "GOOGLE_MANIFEST_DANGLING_TAG" in error_codes(answer):
         listed = listing(transport, image)
         for tag in (tag for each in listed if each.digest == digest for tag in each.tags):
-            _raise_if_kept(image, _delete(transport, image, tag))
+            _untag(transport, image, tag, digest)
         answer = _delete(transport, image, digest)
     _raise_if_kept(image, answer)
+
+
+def _untag(transport: RegistryTransport, image: ImageReference, tag: str, digest: str) -> None:
+    """Delete a tag, unless somebody has given it to another manifest meanwhile."""
+    answer = transport.ask("HEAD", image, f"manifests/{tag}", ALL_TYPES)
+    if answer.headers.get("docker-content-digest") == digest:
+        _raise_if_kept(image, _delete(transport, image, tag))
 
 
 def _delete(transport: RegistryTransport, image: ImageReference, version: str) -> Answer:

@@ -5,7 +5,7 @@ See https://github.com/opencontainers/distribution-spec/blob/main/spec.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -219,14 +219,19 @@ class RegistryWriter:
         """Return the tags of an image; none when nothing was ever pushed there."""
         return tuple(tag for each in self.listing(name) for tag in each.tags)
 
-    def delete(self, name: str, digest: str) -> None:
+    def delete(self, name: str, digest: str, tags: Iterable[str] = ()) -> None:
         """Delete a manifest and the tags that name it; nothing happens when it is not there.
+
+        Args:
+            name: The image.
+            digest: The manifest.
+            tags: Its tags, as far as they are known, which saves requests.
 
         Raises:
             DeletionNotAllowedError: The registry deletes nothing.
         """
         image = parse_reference(name)
-        self._answered(image, partial(manifests.delete, self._transport, image, digest))
+        self._answered(image, partial(manifests.delete, self._transport, image, digest, tags))
 
     def _answered(self, image: ImageReference, question: Callable[[], T]) -> T:
         return answered(image, self._limits, question)
