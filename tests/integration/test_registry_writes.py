@@ -331,6 +331,23 @@ def test_a_registry_that_is_gone_is_an_error_that_says_what_to_do(
     assert "run again" in str(met.value.hint)
 
 
+def test_a_registry_that_has_had_enough_requests_is_told_from_one_that_is_gone(
+    docker_hub: RegistryFront,
+) -> None:
+    docker_hub.repositories.add("library/python")
+    client = RegistryWriter(endpoints={"docker.io": docker_hub.url}, limits=QUICK)
+    enough = Fault(kind="status", status=429, times=1000)
+
+    with docker_hub.server.fault(enough), pytest.raises(ImageError, match="answered 429") as met:
+        client.manifest("python:3.11-slim")
+
+    assert met.value.hint == (
+        "it has had too many requests: run again later, or log in with docker login, which raises "
+        "Docker Hub's limit"
+    )
+    client.close()
+
+
 def test_a_token_that_expires_in_the_middle_is_renewed(
     writer: RegistryWriter, place: Place
 ) -> None:

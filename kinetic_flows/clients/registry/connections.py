@@ -27,7 +27,16 @@ Body: TypeAlias = Callable[[], Iterable[bytes]]
 
 
 class RegistryUnreachable(Exception):
-    """No usable answer came within the tries and the time allowed."""
+    """No usable answer came within the tries and the time allowed.
+
+    Args:
+        problem: What was wrong with the last try.
+        status: The status that it was answered with; None when it was not.
+    """
+
+    def __init__(self, problem: str, status: int | None = None) -> None:
+        super().__init__(problem)
+        self.status = status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +168,10 @@ class Connections:
             Transient: The registry is busy.
         """
         if response.status_code in RETRIED_STATUSES:
-            wait_seconds = self._retry_after(response.headers)
-            raise self.transient(f"it answered {response.status_code}", wait_seconds)
+            raise Transient(
+                self._unreachable(f"it answered {response.status_code}", response.status_code),
+                self._retry_after(response.headers),
+            )
         return OpenAnswer(
             url=str(response.url),
             status=response.status_code,
@@ -178,10 +189,12 @@ class Connections:
             pool=None,
         )
 
-    def transient(self, problem: str, wait_seconds: float | None = None) -> Transient:
+    def transient(self, problem: str) -> Transient:
         """Return the failure of a try that another one may make good."""
-        unreachable = RegistryUnreachable(f"{problem} ({self._limits.tries} tries)")
-        return Transient(unreachable, wait_seconds)
+        return Transient(self._unreachable(problem))
+
+    def _unreachable(self, problem: str, status: int | None = None) -> RegistryUnreachable:
+        return RegistryUnreachable(f"{problem} ({self._limits.tries} tries)", status)
 
     def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:

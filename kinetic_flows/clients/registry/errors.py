@@ -31,6 +31,7 @@ ADMINISTRATOR = "roles/artifactregistry.repoAdmin"
 
 NAME_UNKNOWN = "NAME_UNKNOWN"
 UNSUPPORTED = "UNSUPPORTED"
+TOO_MANY_REQUESTS = 429
 
 _MOST_WORDS = 300
 """Characters of a registry's own words that an error quotes."""
@@ -76,10 +77,15 @@ def answered(image: ImageReference, limits: RegistryLimits, question: Callable[[
 
 def unreachable(image: ImageReference, error: Exception) -> ImageError:
     """Return the error for a registry that gives no usable answer about an image."""
+    hint = "check the network and the registry's status, and run again"
+    if isinstance(error, RegistryUnreachable) and error.status == TOO_MANY_REQUESTS:
+        hint = "it has had too many requests: run again later"
+        if image.registry == DOCKER_HUB:
+            hint += ", or log in with docker login, which raises Docker Hub's limit"
     return ImageError(
         f"the registry {image.registry} cannot be asked for {image}: {error}",
         value=str(image),
-        hint="check the network and the registry's status, and run again",
+        hint=hint,
     )
 
 
