@@ -543,3 +543,43 @@ def test_project_of_a_base_in_another_repository_finds_its_records(
     tree = tree_of(bench.registry, f"{name}/app", bench.assemble(assembly))
     assert [path for path in tree if "flax/v1_0" in path] == []
     assert f"{SITE}/jax/__pycache__/__init__.cpython-311.pyc" in tree
+
+
+def mirrored(bench: Bench, name: str, base: str) -> str:
+    """Copy a base without the records of its layers, and return its reference."""
+    source = f"{name}/base-cpu@{base}"
+    copy_blobs(bench.registry, f"{name}/mirror/python", source)
+    found = bench.registry.manifest(source)
+    assert found is not None
+    bench.registry.put_manifest(f"{name}/mirror/python:x", found.content, found.media_type)
+    return f"{name}/mirror/python@{base}"
+
+
+def test_bytecode_of_an_unknown_base_is_made_of_the_projects_own_wheels(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    jax = package(store, "jax")
+    base = bench.assemble(base_of(name, jax, package(store, "flax")))
+    newer = package(store, "flax", "2.0")
+    assembly = replace(
+        project_of(name, base, newer, jax),
+        start=mirrored(bench, name, base),
+        layers=f"{name}/mine/layers",
+    )
+    assert bench.assemble(assembly) == bench.assemble(project_of(name, base, newer, jax))
+
+
+def test_unknown_wheels_of_a_base_that_cannot_be_had_are_named(
+    machine: Callable[[str], Bench], name: str, store: Path
+) -> None:
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax"), package(store, "flax")))
+    assembly = replace(
+        project_of(name, base, package(store, "flax", "2.0")),
+        start=mirrored(bench, name, base),
+        layers=f"{name}/mine/layers",
+    )
+    with pytest.raises(ImageError, match=r"holds flax 1\.0, jax 1\.0 together with what gives way"):
+        bench.assemble(assembly)
+    assert bench.registry.tags(assembly.layers) == ()

@@ -39,6 +39,8 @@ from kinetic_flows.images.layers.model import MadeLayer
 
 UPLOADS_AT_A_TIME = 8
 TOLD_EVERY_SECONDS = 10.0
+TOLD_BYTES = 50_000_000
+"""A wheel of this size is told of before it is fetched: nothing is heard of it for a while."""
 COMPILED = frozenset({"wheel", "merged", "bytecode"})
 """Kinds of layers that have bytecode if they are for one Python."""
 _LOOK_SECONDS = 0.1
@@ -161,11 +163,14 @@ class Workshop:
             plans: The layers that the registry lacks.
 
         Raises:
-            ImageError: There is no interpreter that makes bytecode.
+            ImageError: There is no interpreter that makes bytecode, or too little is known of a
+                base.
             KineticError: A wheel cannot be had or is refused, or the registry refuses a layer.
         """
         if any(plan.python and plan.kind in COMPILED for plan in plans):
             self.compiler.check()
+        for plan in plans:
+            self._lacks_facts(survey, plan)
         # What takes longest begins first.
         ordered = sorted(plans, key=self._size_of, reverse=True)
         threads = (os.cpu_count() or 1) + UPLOADS_AT_A_TIME
@@ -238,7 +243,7 @@ class Workshop:
         source = survey.plan.made_from.get(plan.tag)
         if plan.kind == "site":
             record = self._make_site(survey, plan, source, target)
-        elif source is not None and not self._lacks_facts(survey, plan, source):
+        elif source is not None and not self._lacks_facts(survey, plan):
             record = self._make_from_layer(survey, plan, source, target)
         else:
             made = self._make_from_wheels(plan, target)
@@ -255,6 +260,9 @@ class Workshop:
         wheels: list[tuple[WheelFile, Path]] = []
         for package in plan.packages:
             file = files[package.sha256]
+            if file.url and file.size_bytes >= TOLD_BYTES and plan.kind != "bytecode":
+                size = size_in_units(file.size_bytes)
+                self.talk.say(f"layer {plan.title}: fetching {file.filename}, {size}")
             wheels.append((file, self.wheels.fetch(file)))
         with self._core():
             if plan.kind == "wheel":
@@ -303,13 +311,14 @@ class Workshop:
         staying = tuple(item for item in known if item.sha256 in rest)
         return LayerRecord(tag=plan.tag, blob=layer, facts=staying if plan.kind == "merged" else ())
 
-    def _lacks_facts(self, survey: Survey, plan: LayerPlan, source: StartLayer) -> bool:
+    def _lacks_facts(self, survey: Survey, plan: LayerPlan) -> bool:
         """Whether a layer has to be made of wheels, as nothing is known of those in a base's.
 
         Raises:
             ImageError: Nor can all of its wheels be had.
         """
-        held = source.plan.packages if source.plan else ()
+        source = survey.plan.made_from.get(plan.tag)
+        held = source.plan.packages if source and source.plan and plan.kind != "site" else ()
         unknown = [str(package) for package in held if package.sha256 not in survey.facts]
         if not unknown:
             return False
