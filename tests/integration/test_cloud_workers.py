@@ -36,6 +36,7 @@ from loopback.kubernetes.runtime import ProcessRuntime, use_this_python
 from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry
+from loopback.small_images import push_python_image
 from loopback.storage import StorageServer
 from runner_jobs import BOOTSTRAP
 
@@ -79,6 +80,7 @@ def cloud(storage_server: StorageServer, docker_registry: DockerRegistry) -> Ite
     name = uuid4().hex[:8]
     server = CloudBuildServer(QuickWorker(storage_server.url, docker_registry.url)).start()
     repository = f"{REGISTRY_HOST}/loopback/kn-{name}"
+    push_python_image(docker_registry.url)
     yield Cloud(
         repository=repository,
         environment={
@@ -87,7 +89,9 @@ def cloud(storage_server: StorageServer, docker_registry: DockerRegistry) -> Ite
             "KINETIC_BUILDS_BUCKET": storage_server.create_bucket(f"builds-{name}"),
             "KINETIC_IMAGE_REPO": repository,
             "KINETIC_CLOUD_BUILD_ENDPOINT": server.endpoint,
-            "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={docker_registry.url}",
+            "KINETIC_BUILDER": "cloud-build",
+            "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={docker_registry.url},"
+            f"docker.io={docker_registry.url}",
             "STORAGE_EMULATOR_HOST": storage_server.url,
         },
     )
