@@ -399,8 +399,9 @@ def test_a_blob_is_mounted_from_another_image(writer: RegistryWriter, place: Pla
     assert writer.sent_bytes == sent
 
 
+@pytest.mark.parametrize("copies", [False, True])
 def test_a_refused_mount_says_so_and_its_upload_is_used(
-    writer: RegistryWriter, place: Place
+    writer: RegistryWriter, place: Place, *, copies: bool
 ) -> None:
     blob = Content(100)
     blob.upload(writer, place.name("layers"))
@@ -408,7 +409,10 @@ def test_a_refused_mount_says_so_and_its_upload_is_used(
 
     assert not writer.mount(place.name(), blob.digest, place.name("layers"))
     opened = place.sent("POST")
-    blob.upload(writer, place.name())
+    if copies:
+        writer.copy(place.name(), blob.digest, len(blob.data), place.name("layers"))
+    else:
+        blob.upload(writer, place.name())
 
     assert place.kept(blob.digest) == blob.data
     assert place.sent("POST") == opened

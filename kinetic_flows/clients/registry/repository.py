@@ -186,10 +186,12 @@ class RegistryWriter:
             source: Name of the image whose repository has it.
             on_sent: As for `upload`.
         """
-        if self.mount(name, digest, source):
+        image, origin = parse_reference(name), parse_reference(source)
+        # Asked a moment ago, it opened an upload instead.
+        was_refused = (image.name, digest) in self._opened
+        if not was_refused and self.mount(name, digest, source):
             on_sent(size_bytes)
             return
-        origin = parse_reference(source)
         opened = partial(blobs.opened_at, self._transport, origin, digest)
         self.upload(name, digest, size_bytes, opened, on_sent)
 
