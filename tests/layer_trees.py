@@ -63,16 +63,13 @@ def tree_of_layer(layer: Path, python: str) -> Tree:
 
 def tree_of_prefix(prefix: Path, interpreter: str) -> Tree:
     """Return what uv installed below a directory."""
-    return {
-        path.relative_to(prefix).as_posix(): _file(
-            path.relative_to(prefix).as_posix(),
-            path.stat().st_mode & 0o777,
-            path.read_bytes(),
-            interpreter,
-        )
-        for path in prefix.rglob("*")
-        if path.is_file() and path != prefix / ".lock"
-    }
+    tree: Tree = {}
+    for path in prefix.rglob("*"):
+        if path.is_file() and path != prefix / ".lock":
+            # Where uv puts headers for a virtual environment's Python; for an image's, not.
+            name = path.relative_to(prefix).as_posix().replace("include/site/", "include/", 1)
+            tree[name] = _file(name, path.stat().st_mode & 0o777, path.read_bytes(), interpreter)
+    return tree
 
 
 def _file(name: str, mode: int, content: bytes, interpreter: str) -> File:

@@ -180,7 +180,7 @@ class Group:
 def started(arguments, site):
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-    } | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu"}
+    } | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"}
     try:
         return subprocess.run(
             [sys.executable, *arguments],
