@@ -40,6 +40,7 @@ class ImagePreview:
         layers: How many layers it is assembled from; None where it has a Dockerfile.
         known: How many of them are in the registry.
         bytes_to_send: About how much is sent there.
+        warnings: What of its packages does not go together, a sentence each, as far as it is known.
     """
 
     builder: str
@@ -47,6 +48,7 @@ class ImagePreview:
     layers: int | None = None
     known: int = 0
     bytes_to_send: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def who(self) -> str:

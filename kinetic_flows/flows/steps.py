@@ -17,6 +17,7 @@ from kinetic_flows.core.image_builder import StartedBuild
 from kinetic_flows.core.progress import Progress, StepStatus
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.flows.step_times import timed
+from kinetic_flows.images.assembly.remote_words import warning_in
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,10 @@ class Step:
 
     def follow(self, line: str) -> None:
         """Write a line of a tool to the task run's log, and show it while it is the last one."""
+        warning = warning_in(line)
+        if warning:
+            self.warn(warning)
+            return
         self._logger.info(line)
         self._progress.log(self._name, line)
 

@@ -106,6 +106,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
             *draft.warnings,
             *decided.warnings,
             *(line for line in told if line not in filtered),
+            *(making.warnings if making else ()),
             *ahead.found.warnings,
         ),
         obstacles=(

@@ -157,6 +157,7 @@ def test_a_plan_says_of_how_many_layers_an_image_is_and_who_assembles_it() -> No
         "layers": 41,
         "known": 39,
         "bytes_to_send": 12_000_000,
+        "warnings": [],
     }
     assert WHOLE.to_json()["making"] is None
 

@@ -12,7 +12,11 @@ from collections.abc import Iterable, Iterator
 
 from kinetic_flows.core.errors import KineticError
 
-_LINE = re.compile(r"^kinetic(?P<kind>| error| hint): (?P<text>.*)$")
+_WARNING = "warning: "
+_LINE = re.compile(
+    # Cloud Build puts a step's name before what it prints.
+    r'^(?:Step #\d+(?: - "[^"]*")?: )?kinetic(?P<kind>| error| hint): (?P<text>.*)$'
+)
 
 
 def progress_line(text: str) -> str:
@@ -32,6 +36,17 @@ def progress_in(line: str) -> str | None:
     """Return what an assembler does from a line of its output on; None for another line."""
     match = _LINE.match(line)
     return match["text"] if match and not match["kind"] else None
+
+
+def as_from_elsewhere(line: str) -> str:
+    """Return a line of an assembler here, a warning as one elsewhere would print it."""
+    return progress_line(line) if line.startswith(_WARNING) else line
+
+
+def warning_in(line: str) -> str | None:
+    """Return what an assembler warns of; None for another line."""
+    text = progress_in(line) or ""
+    return text.removeprefix(_WARNING) if text.startswith(_WARNING) else None
 
 
 def failure_in(lines: Iterable[str]) -> tuple[str, str] | None:

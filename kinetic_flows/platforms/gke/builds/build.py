@@ -336,7 +336,7 @@ def without_step(line: str) -> str:
 
 
 def _told_by_assembler(lines: Iterable[str]) -> Explanation | None:
-    told = failure_in(without_step(line) for line in lines)
+    told = failure_in(lines)
     return Explanation(message=told[0], hint=told[1]) if told else None
 
 

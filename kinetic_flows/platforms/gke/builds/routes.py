@@ -22,6 +22,7 @@ from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.dependencies.wheel_files import ChosenWheels, WheelDownloads, choose_wheels
 from kinetic_flows.images.assembly.preview import AssemblyPreview, look_at, start_of
 from kinetic_flows.images.assembly.records import LayerRecords
+from kinetic_flows.images.assembly.remote_words import as_from_elsewhere
 from kinetic_flows.images.assembly.requests import packages_assembly, project_assembly
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.bases import BaseInputs
@@ -237,6 +238,7 @@ class Assembler:
             layers=preview.layers,
             known=preview.known,
             bytes_to_send=preview.bytes_to_send,
+            warnings=preview.warnings,
         )
 
     def look_at(self, assembly: Assembly) -> tuple[AssemblyPreview, Route]:
@@ -301,7 +303,7 @@ class Assembler:
                 wheels,
                 home=self._home,
                 environ=self._environ,
-                on_output=on_output,
+                on_output=lambda line: on_output(as_from_elsewhere(line)),
             )
         except RegistryAccessError as error:
             if self._builder == "direct":
