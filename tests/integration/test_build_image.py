@@ -438,23 +438,22 @@ def test_docker_hub_is_logged_in_to_from_secret_manager_and_the_token_is_nowhere
 
 
 def test_a_base_of_the_products_own_goes_to_docker_hub_by_either_way(command: Command) -> None:
-    hub, builds = command.cloud.docker_hub, command.cloud.builds.builds
-    hub.accounts[USERNAME] = TOKEN
+    command.cloud.docker_hub.accounts[USERNAME] = TOKEN
     login = {"KINETIC_DOCKERHUB_USERNAME": USERNAME, "KINETIC_DOCKERHUB_TOKEN": TOKEN}
     asked = ("--repo", f"{USERNAME}/own", "--category", "cpu-lean", "--yes", "--json")
-    before = len(builds)
+    builds = len(command.cloud.builds.builds)
 
     made = command.run(*asked, "--tag", "v1", "--update-credentials", **login)
 
     assert made.returncode == 0, made.stderr
-    assert len(builds) == before, "this machine has assembled it, with the stored login"
+    assert len(command.cloud.builds.builds) == builds, "made here, with the stored login"
     assert "assembled from " in made.stderr
     assert "builder: direct" in made.stderr
     labels = command.labels(f"{USERNAME}/own-base-cpu-lean", f"v1-py{MINOR}")
     assert labels["kinetic.variant"] == "lean"
     again = command.run(*asked, "--tag", "v2", KINETIC_BUILDER="cloud-build")
     assert again.returncode == 0, again.stderr
-    assert len(builds) == before + 1
+    assert len(command.cloud.builds.builds) == builds + 1
     (one,), (two,) = (json.loads(done.stdout)["images"] for done in (made, again))
     assert one["digest"] == two["digest"], "it differs in its tag alone"
     assert TOKEN not in made.stderr + again.stderr + again.stdout
