@@ -41,8 +41,8 @@ def test_configuration_says_what_the_start_does_and_what_is_asked_for() -> None:
         "Env": [
             "PATH=/usr/local/bin:/bin:/opt/bin",
             "PYTHON_VERSION=3.11.9",
-            "EMPTY=x",
             "COST=5$",
+            "EMPTY=x",
         ],
         "Cmd": ["python3", "-u"],
         "User": "me",
@@ -77,6 +77,15 @@ def test_equal_assemblies_are_equal_images() -> None:
     assembly = image(wheel("numpy"), wheel("scipy"), labels={"a": "b"})
     again = Assembly.from_json(assembly.to_json())
     assert assembled(assembly, base()).digest == assembled(again, base()).digest
+    settings = {"starts_from": "upstream", "labels": {"b": "1", "a": "2"}}
+    assembly = image(
+        wheel("numpy"),
+        environment={"B": "1", "A": "2"},
+        files={"/b": b"1", "/a": b"2"},
+        **settings,
+    )
+    again = Assembly.from_json(assembly.to_json())
+    assert assembled(assembly, upstream()).digest == assembled(again, upstream()).digest
 
 
 def test_layers_that_are_not_kept_leave_no_line() -> None:

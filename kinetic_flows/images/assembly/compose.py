@@ -173,8 +173,10 @@ def _settings(assembly: Assembly, known: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {"Labels": dict(sorted(labels.items()))}
     variables = dict(item.split("=", 1) for item in known.get("Env") or () if "=" in item)
     if assembly.environment:
+        # Sorted, because an assembly that was sent elsewhere has them in that order.
         written = {
-            name: _expanded(value, variables) for name, value in assembly.environment.items()
+            name: _expanded(value, variables)
+            for name, value in sorted(assembly.environment.items())
         }
         changed["Env"] = [f"{name}={value}" for name, value in {**variables, **written}.items()]
     if assembly.command is not None:
