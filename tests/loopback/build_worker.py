@@ -47,6 +47,11 @@ exec buildah "$command" --tls-verify=false "$@"
 class BuildWorker:
     """Runs builds one after the other or at once, as they come.
 
+    Attributes:
+        credentials: User name and password for pushing, with a colon between.
+        compresses: Whether layers are compressed when they are pushed, as Cloud Build's are; on
+            loopback that takes longer than anything else.
+
     Args:
         containers: Who builds and pushes.
         storage_url: Where sources and logs are.
@@ -74,6 +79,7 @@ class BuildWorker:
         (self._bin / "docker").write_text(_DOCKER_FOR_SCRIPTS)
         (self._bin / "docker").chmod(0o755)
         self.credentials = ""
+        self.compresses = False
         self.known_logins = Path(containers.environment["REGISTRY_AUTH_FILE"])
 
     def __call__(self, running: RunningBuild) -> Any:
@@ -161,8 +167,9 @@ class BuildWorker:
         self._containers.run("podman", "rm", "--force", "--time", "0", name, check=False)
 
     def push_command(self, image: str, digest_file: Path) -> list[str]:
-        # Uncompressed, because compressing takes longer than anything else on loopback.
-        options = ["--tls-verify=false", "--disable-compression", "--digestfile", str(digest_file)]
+        options = ["--tls-verify=false", "--digestfile", str(digest_file)]
+        if not self.compresses:
+            options.append("--disable-compression")
         if self.credentials and _split(image)[0] != DOCKER_HUB:
             options += ["--creds", self.credentials]
         target = f"docker://{self.address_of(image)}"
