@@ -119,6 +119,7 @@ class Race:
         ours = self._traffic.of(machine.prepare(requirements))
         alternative = self._traffic.of(partial(self._single.build, requirements))
         self._images.append((ours.image, alternative.image))
+        print(f"{name}: {ours.seconds:.1f} s, {alternative.seconds:.1f} s", file=sys.stderr)
         for suffix, unit in (("", "s"), (": sent", "MB"), (": asked", "requests")):
             self.rows.append(
                 Row(
