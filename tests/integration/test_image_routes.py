@@ -48,7 +48,7 @@ from loopback.registry import DockerRegistry, RegistryFront
 from loopback.small_images import Pusher, push_python_image
 from loopback.storage import StorageServer
 from loopback.wire import Fault, wait_until
-from small_wheels import SmallWheel
+from odd_wheels import OddWheel
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -66,13 +66,13 @@ class World:
     store: GoogleStore
     base: str
 
-    def environment(self, name: str, *wheels: SmallWheel, base: str = "") -> EnvironmentSpec:
+    def environment(self, name: str, *wheels: OddWheel, base: str = "") -> EnvironmentSpec:
         """Return the environment of a project with some wheels."""
         lock = format_lock([self._shipped(each) for each in wheels])
         identity = base or self.base
         return replace(environment_named(name), lock=lock, base_identity=identity)
 
-    def _shipped(self, wheel: SmallWheel) -> LockedPackage:
+    def _shipped(self, wheel: OddWheel) -> LockedPackage:
         data = wheel.data()
         file = _file_of(wheel)
         self.store.put_if_absent(object_names.wheel_object(file.sha256, file.filename), data)
@@ -132,7 +132,7 @@ class World:
         ]
 
 
-def _file_of(wheel: SmallWheel) -> WheelFile:
+def _file_of(wheel: OddWheel) -> WheelFile:
     data = wheel.data()
     return WheelFile(
         name=wheel.name,
@@ -179,7 +179,7 @@ def _assembled_base(
     address: CloudAddress, registry: DockerRegistry, store: GoogleStore, directory: Path
 ) -> str:
     """Assemble a base of one small wheel, and return its digest."""
-    wheel = SmallWheel(name="held", files={"held.py": "VALUE = 1\n"})
+    wheel = OddWheel(name="held", files={"held.py": "VALUE = 1\n"})
     file = _file_of(wheel)
     store.put_if_absent(object_names.wheel_object(file.sha256, file.filename), wheel.data())
     endpoints = {"us-docker.pkg.dev": registry.url, "docker.io": registry.url}
@@ -203,8 +203,8 @@ def _assembled_base(
         )
 
 
-ONE = SmallWheel(name="one", files={"one.py": "VALUE = 1\n"})
-TWO = SmallWheel(name="two", files={"two.py": "VALUE = 2\n"})
+ONE = OddWheel(name="one", files={"one.py": "VALUE = 1\n"})
+TWO = OddWheel(name="two", files={"two.py": "VALUE = 2\n"})
 
 
 def test_this_client_assembles_what_little_there_is_to_send_and_asks_no_build_service(
@@ -338,7 +338,7 @@ def test_what_only_a_dockerfile_can_do_is_no_task_of_direct(
 
 
 def test_a_hostile_wheel_is_refused_by_name_and_nothing_is_pushed(world: World) -> None:
-    climbing = SmallWheel(name="climbing", files={"../../etc/passwd": "root::0:0\n"})
+    climbing = OddWheel(name="climbing", files={"../../etc/passwd": "root::0:0\n"})
 
     with pytest.raises(Exception, match=r"climbing-1\.0-py3-none-any\.whl"):
         world.ask(world.environment("a", climbing))
