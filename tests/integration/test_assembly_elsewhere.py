@@ -202,7 +202,7 @@ def test_bundle_is_the_same_bytes_each_time() -> None:
 
 
 def test_script_pins_what_the_assembler_needs() -> None:
-    install, run = assembler_script().splitlines()
+    _, install, run = assembler_script().splitlines()
     for name in REQUIREMENTS:
         assert f" {name}=={distribution(name).version}" in install
     assert run == f"PYTHONPATH={BUNDLE_FILE} exec python3 -m {MODULE}"

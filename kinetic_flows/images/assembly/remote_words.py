@@ -12,24 +12,25 @@ from collections.abc import Iterable, Iterator
 
 from kinetic_flows.core.errors import KineticError
 
+_WE = "kinetic"
 _WARNING = "warning: "
 _LINE = re.compile(
     # Cloud Build puts a step's name before what it prints.
-    r'^(?:Step #\d+(?: - "[^"]*")?: )?kinetic(?P<kind>| error| hint): (?P<text>.*)$'
+    rf'^(?:Step #\d+(?: - "[^"]*")?: )?{_WE}(?P<kind>| error| hint): (?P<text>.*)$'
 )
 
 
 def progress_line(text: str) -> str:
     """Return the line by which an assembler says what it is doing."""
-    return f"kinetic: {text}"
+    return f"{_WE}: {text}"
 
 
 def failure_lines(error: KineticError) -> Iterator[str]:
     """Yield the lines by which an assembler says why it failed, and what to do."""
     for line in error.message.splitlines():
-        yield f"kinetic error: {line}"
+        yield f"{_WE} error: {line}"
     for line in (error.hint or "").splitlines():
-        yield f"kinetic hint: {line}"
+        yield f"{_WE} hint: {line}"
 
 
 def progress_in(line: str) -> str | None:
