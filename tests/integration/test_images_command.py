@@ -24,8 +24,10 @@ from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, descriptor, digest_of
 from kinetic_flows.images.assembly.start import OCI_MANIFEST
 from kinetic_flows.images.labels import LABEL_BASE_NAME
+from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import TOKEN, LoopbackCluster
 from loopback.registry import DockerRegistry, RegistryFront
+from loopback.wire import wait_until
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -142,6 +144,7 @@ def create_job(cluster: LoopbackCluster, image: str) -> None:
     url = f"{cluster.url}/apis/batch/v1/namespaces/default/jobs"
     headers = {"Authorization": f"Bearer {TOKEN}"}
     httpx.post(url, json=job, headers=headers).raise_for_status()
+    wait_until(lambda: bool(cluster.list("pods")), 10, "the pod of the Job")
 
 
 def test_only_what_nothing_uses_goes_and_only_when_told_to(
@@ -171,6 +174,7 @@ def test_only_what_nothing_uses_goes_and_only_when_told_to(
     assert f"{repository.name}: 7 images and 2 layers" in shown
     lines = {line.split("  ")[0]: line for line in shown.splitlines()}
     assert "job default/" in lines["app:cpu-job"]
+    assert " more" not in lines["app:cpu-job"], "its pod is not told of besides"
     assert "run " in lines["app:cpu-run"]
     assert "deployment nightly" in lines["app:cpu-deployment"]
     assert "pushed lately" in lines["app:cpu-new"]
@@ -198,6 +202,21 @@ def test_only_what_nothing_uses_goes_and_only_when_told_to(
     assert everything - repository.tags() == {"cpu-unused", "py3.10-a", "whl-unused"}
     _, told, _ = kinetic("images", "prune", "--yes")
     assert "all 5 images and 1 layer have been used or pushed within 30d" in told
+
+
+def test_who_sees_one_namespace_alone_is_shown_what_is_used_there(
+    repository: Repository, cluster: LoopbackCluster, kinetic: Callable[..., tuple[int, str, str]]
+) -> None:
+    create_job(cluster, repository.push("app", "cpu-job", b"python"))
+    cluster.access.denials += [
+        Denial(resource=resource, verb="list", namespace="") for resource in ("jobs", "pods")
+    ]
+
+    code, shown, _ = kinetic("images", "ls")
+
+    assert code == 0
+    assert "job default/" in shown
+    assert "GET /apis/batch/v1/namespaces/default/jobs" in cluster.requests
 
 
 def test_nothing_is_deleted_while_it_is_not_known_what_uses_it(

@@ -92,6 +92,8 @@ def cluster_uses(client: KubernetesClient, namespace: str, names: Collection[str
     found = []
     for kind, path in (("job", jobs_path(namespace)), ("pod", core_path(namespace, "pods"))):
         for item in _list(client, path, namespace):
+            if _is_of_job(item):
+                continue  # the Job has the same image, for longer
             by = f"{kind} {item['metadata']['namespace']}/{item['metadata']['name']}"
             texts = references_in(item.get("spec"), names)
             found += [Use(by=by, reference=text) for text in texts]
@@ -126,6 +128,11 @@ def names_in(repository: str) -> dict[str, Kind]:
     }
     # Whatever their tags, and as references are written in full.
     return {parse_reference(name).name: kind for name, kind in kinds.items()}
+
+
+def _is_of_job(item: Mapping[str, Any]) -> bool:
+    owners = item["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "Job" for owner in owners)
 
 
 def _list(client: KubernetesClient, path: str, namespace: str) -> list[dict[str, Any]]:
