@@ -23,7 +23,6 @@ from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, digest_
 from kinetic_flows.images.assembly.preview import AssemblyPreview, look_at
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.spec import Assembly
-from kinetic_flows.images.assembly.workshop import send_document
 
 PYTHON = "3.11"
 MINOR = f"usr/local/lib/python{PYTHON}/site-packages"
@@ -66,7 +65,7 @@ def push_image(registry: RegistryWriter, name: str, *layers: Mapping[str, bytes]
     kinds = (OCI_LAYER, OCI_CONFIG)
     blobs = [*packed, json.dumps(config).encode()]
     for blob in blobs:
-        send_document(registry, name, blob)
+        registry.upload_document(name, blob)
     described = [
         {"mediaType": kinds[index == len(packed)], "digest": digest_of(blob), "size": len(blob)}
         for index, blob in enumerate(blobs)
@@ -171,7 +170,7 @@ def recompress(registry: RegistryWriter, layers: str, tag: str) -> str:
     manifest = manifest_of(registry, tag)
     data = b"".join(registry.download(layers, manifest["layers"][0]["digest"]))
     packed = gzip.compress(gzip.decompress(data), 1, mtime=0)
-    send_document(registry, layers, packed)
+    registry.upload_document(layers, packed)
     manifest["layers"][0] |= {"digest": digest_of(packed), "size": len(packed)}
     registry.put_manifest(tag, json.dumps(manifest).encode(), manifest["mediaType"])
     return digest_of(packed)

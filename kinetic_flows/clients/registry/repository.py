@@ -6,14 +6,16 @@ See https://github.com/opencontainers/distribution-spec/blob/main/spec.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 from kinetic_flows.clients.registry import blobs, manifests
 from kinetic_flows.clients.registry.connections import RegistryLimits, RegistryUnreachable
 from kinetic_flows.clients.registry.credentials import CredentialSource, FirstFound
-from kinetic_flows.clients.registry.documents import DocumentCache
+from kinetic_flows.clients.registry.documents import DocumentCache, digest_of
 from kinetic_flows.clients.registry.errors import answered, unreachable
 from kinetic_flows.clients.registry.http import RegistryTransport, Sleep
 from kinetic_flows.clients.registry.manifests import ListedManifest, Manifest
@@ -155,6 +157,17 @@ class RegistryWriter:
         except RegistryUnreachable as error:
             raise unreachable(image, error) from error
 
+    def upload_document(self, name: str, content: bytes) -> None:
+        """Send a blob that is a document, unless the registry has it; `document` then knows it.
+
+        Args:
+            name: The image whose repository gets it.
+            content: The document.
+        """
+        digest = digest_of(content)
+        self.upload(name, digest, len(content), lambda start: closing(BytesIO(content[start:])))
+        self._documents.keep(digest, content)
+
     def download(self, name: str, digest: str) -> Iterator[bytes]:
         """Return a blob piece by piece; what came is its content once all of it has come.
 
@@ -208,9 +221,11 @@ class RegistryWriter:
             ManifestChangedError: The registry keeps something else.
         """
         image = parse_reference(reference)
-        return self._answered(
+        digest = self._answered(
             image, partial(manifests.put_manifest, self._transport, image, content, media_type)
         )
+        self._documents.keep(digest, content)
+        return digest
 
     def listing(self, name: str) -> tuple[ListedManifest, ...]:
         """Return what an image's repository has; nothing when nothing was ever pushed there."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.images.assembly.site import metadata_folders, open_layer
 from kinetic_flows.images.layers.archive import LayerWriter
+from kinetic_flows.images.layers.bytecode import bytecode_path
 from kinetic_flows.images.layers.model import LayerBlob, WheelFacts
 
 _EXECUTABLE = 0o111
@@ -96,10 +97,3 @@ class _Removal:
                 hint="ask for the version that the base has, or build a base without it",
             )
         return path in self.paths or path.startswith(self.folders)
-
-
-def bytecode_path(path: str, python: str) -> str:
-    """Return where Python looks for the bytecode of a file (PEP 3147)."""
-    folder, _, name = path.rpartition("/")
-    tag = f"cpython-{python.replace('.', '')}"
-    return f"{folder}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc"

@@ -17,7 +17,7 @@ from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.images.assembly.compose import ComposedImage, ImageLayer, digest_of
 from kinetic_flows.images.assembly.records import REQUESTS_AT_A_TIME
 from kinetic_flows.images.assembly.start import StartImage, StartLayer
-from kinetic_flows.images.assembly.workshop import Sending, Workshop, open_at, send_document
+from kinetic_flows.images.assembly.workshop import Sending, Workshop, open_at
 
 TRIES = 3
 """How often a manifest is sent, each time with what the registry said that it lacks."""
@@ -64,7 +64,7 @@ class Push:
             ImageError: It refuses the image, or keeps another one.
         """
         name, registry = parse_reference(reference).name, self._registry
-        send_document(registry, name, self.image.config)
+        registry.upload_document(name, self.image.config)
         for _ in range(TRIES - 1):
             try:
                 registry.put_manifest(reference, self.image.manifest, self.image.media_type)
@@ -86,7 +86,7 @@ class Push:
         """Have an image's repository get the blobs that it lacks."""
         missing = frozenset(digests) or self._lacking(name)
         if digest_of(self.image.config) in missing:
-            send_document(self._registry, name, self.image.config)
+            self._registry.upload_document(name, self.image.config)
         wanted = [item for item in self._parts if item.blob.digest in missing]
         found = in_threads(partial(self._give, name), wanted, threads=REQUESTS_AT_A_TIME)
         lost = [layer for layer in found if layer is not None]

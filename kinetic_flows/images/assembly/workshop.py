@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -19,7 +18,7 @@ from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.interruption import in_threads, pause
 from kinetic_flows.core.wheel_file import WheelFile, WheelSource
-from kinetic_flows.images.assembly.compose import digest_of, record_documents
+from kinetic_flows.images.assembly.compose import record_documents
 from kinetic_flows.images.assembly.kept import KeptLayers
 from kinetic_flows.images.assembly.layer_plan import LayerPlan
 from kinetic_flows.images.assembly.leave_out import leave_out
@@ -233,7 +232,7 @@ class Workshop:
         self.registry.upload(name, blob.digest, blob.size_bytes, opened, sending)
         known = {"glibc": record.glibc, "facts": [asdict(facts) for facts in record.facts]}
         documents = record_documents(plan, record.blob, known, self.assembly.platform)
-        send_document(self.registry, name, documents.config)
+        self.registry.upload_document(name, documents.config)
         self.registry.put_manifest(f"{name}:{plan.tag}", documents.manifest, documents.media_type)
         sending.end()
 
@@ -365,19 +364,3 @@ def open_at(path: Path, start: int) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
         file.seek(start)
         yield file
-
-
-def send_document(registry: RegistryWriter, name: str, content: bytes) -> None:
-    """Send a blob that is in memory.
-
-    Args:
-        registry: The registry.
-        name: Name of the image whose repository gets it.
-        content: The blob.
-    """
-
-    @contextmanager
-    def opened(start: int) -> Iterator[BinaryIO]:
-        yield BytesIO(content[start:])
-
-    registry.upload(name, digest_of(content), len(content), opened)

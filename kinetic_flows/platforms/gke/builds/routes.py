@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -335,10 +332,7 @@ class Assembler:
             RegistryAccessError: Nothing may.
         """
         name = parse_reference(assembly.reference).name
-        digest = f"sha256:{hashlib.sha256(_EMPTY).hexdigest()}"
-        self._registry.upload(
-            name, digest, len(_EMPTY), lambda offset: closing(io.BytesIO(_EMPTY[offset:]))
-        )
+        self._registry.upload_document(name, _EMPTY)
 
     def _downloads(self) -> WheelDownloads:
         return WheelDownloads(self._home, self._environ, self._store)
