@@ -130,6 +130,9 @@ def jobs_store(cloud: Cloud) -> Iterator[GoogleStore]:
 def test_an_image_is_built_on_a_base_that_is_built_first_and_both_are_reused(
     cloud: Cloud,
 ) -> None:
+    environment = environment_named("a")
+    with builder_of(cloud.address) as builder:
+        preview = builder.preview(request_for(cloud.address, environment), environment)
     first = cloud.ask("a")
     again = cloud.ask("a")
     cloud.ask("b")
@@ -138,6 +141,8 @@ def test_an_image_is_built_on_a_base_that_is_built_first_and_both_are_reused(
     assert base.startswith(f"base-cpu:py{PYTHON}-")
     assert len(projects) == 2
     assert first == again
+    assert preview.who == "cloud-build (KINETIC_BUILDER=cloud-build; its base is made first)"
+    assert (preview.layers or 0) - preview.known > 2
     assert first.reference == f"{cloud.address.repository}/app@{first.digest}"
 
 

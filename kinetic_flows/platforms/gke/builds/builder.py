@@ -5,6 +5,8 @@ Both are assembled from layers; what cannot be is built from a Dockerfile by Clo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError
@@ -192,7 +194,8 @@ class CloudBuildBuilder:
         source = self._wanted_base(environment).source()
         if isinstance(source, BuildSource):
             return self._assembler.preview(source.because)
-        return self._assembler.preview(self._assembler.with_base(environment, source))
+        preview = self._assembler.preview(self._assembler.with_base(environment, source))
+        return replace(preview, because=f"{preview.because}; its base is made first")
 
     def preview_base(self, base: BaseImageSpec) -> ImagePreview:
         """Say how an image that `build_base` is to make would be made.
