@@ -169,7 +169,7 @@ def test_headers_are_read_as_they_were_meant(tmp_path: Path) -> None:
     assert found["longer"].linkname == "/".join(["x" * 50] * 5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     parts=st.lists(
         st.text(
@@ -281,3 +281,21 @@ def test_a_layer_that_cannot_be_written_is_an_error_about_images(tmp_path: Path)
     with Compiler(PYTHON, os.environ) as unused, pytest.raises(ImageError) as caught:
         make_wheel_layer(path, target, file=file, python=None, compiler=unused)
     assert f"it is written to {target.parent}" in str(caught.value)
+
+
+def test_an_interrupted_compiler_ends_its_processes() -> None:
+    compiler = Compiler(PYTHON, os.environ, processes=2)
+    large = b"x = [1, 2, 3]\n" * 200_000
+    futures = []
+
+    def interrupted() -> None:
+        with compiler:
+            compiler.check()
+            futures.extend(compiler.submit([(f"{number}", large)]) for number in range(8))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len([future for future in futures if future.done()]) == 8
+    assert compiler._children
+    assert all(child._process.poll() is not None for child in compiler._children)

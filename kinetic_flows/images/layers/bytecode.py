@@ -207,9 +207,10 @@ class _Child:
         parts = [part for name, source in sources for part in (name.encode(), source)]
         try:
             compile_sources.send(self._process.stdin, parts)
-        except OSError as error:
+            return self._receive()
+        except (OSError, ValueError) as error:
+            # It ended, or was ended in another thread.
             raise EOFError from error
-        return self._receive()
 
     def _receive(self) -> list[bytes]:
         assert self._process.stdout is not None
@@ -221,8 +222,13 @@ class _Child:
     def end(self) -> int:
         """End the process, and return its exit code."""
         self._process.kill()
-        self._process.wait()
-        return self._process.returncode
+        code = self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            # What was not sent yet has nowhere to go.
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        return code
 
 
 def find_interpreter(python: str, environ: Mapping[str, str]) -> str:

@@ -192,6 +192,7 @@ class _Destination(WheelDestination):
                 self._wheel.refuse(f"{printable(path)} among its scripts is in a directory", path)
             return f"{SCRIPTS}/{path}"
         if scheme == "headers":
+            # Nobody compiles against what every Python takes, so one place does for all of them.
             return f"{PREFIX}/include/python{self._python or 3}/{self._name}/{path}"
         return self._data_target(f"{PREFIX}/{path}")
 
