@@ -115,6 +115,17 @@ def test_record_is_remembered_by_image_and_tag(tmp_path: Path) -> None:
     assert LayerRecords(RegistryWriter(), tmp_path).known("host/repo/layers", "a") is None
 
 
+def test_record_is_forgotten_after_months(tmp_path: Path) -> None:
+    records = LayerRecords(RegistryWriter(), tmp_path)
+    for tag in ("a", "b"):
+        records.remember("host/repo/layers", keep(KeptLayers(tmp_path), tag))
+    (old,) = (tmp_path / "layers" / "records").rglob("a.json")
+    os.utime(old, (0, 0))
+    records.tidy()
+    later = LayerRecords(RegistryWriter(), tmp_path)
+    assert [later.known("host/repo/layers", tag) is None for tag in ("a", "b")] == [True, False]
+
+
 @pytest.mark.parametrize("spoilt", [b"", b"{}", b"[]", b'{"tag": "a", "blob": {}, "facts": []}'])
 def test_spoilt_record_is_none(tmp_path: Path, spoilt: bytes) -> None:
     record = keep(KeptLayers(tmp_path), "a")

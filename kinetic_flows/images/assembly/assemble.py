@@ -120,6 +120,8 @@ def _complete(shop: Workshop, survey: Survey) -> Survey:
         # Of an assembly that died after it had sent them.
         shop.kept.discard(tag)
     shop.talk.say(f"{shop.assembly.reference}: {count} layers, {known} known, {to_make} to make")
+    if missing:
+        shop.records.tidy()
     while missing:
         made = shop.make_all(survey, missing)
         records = {**survey.records, **made}

@@ -7,6 +7,7 @@ what there is to know of it without pulling it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,6 +23,8 @@ from kinetic_flows.images.assembly.layer_plan import HeldPackage, LayerPlan
 from kinetic_flows.images.layers.model import LayerBlob, WheelFacts
 
 REQUESTS_AT_A_TIME = 16
+MAX_AGE_SECONDS = 90 * 86400.0
+"""How long something is remembered on this machine; then the registry is asked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,13 @@ class LayerRecords:
         self._known.pop((name, tag), None)
         with suppress(OSError):
             self._path(name, tag).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what was remembered for so long that nothing may need it any more."""
+        with suppress(OSError):
+            for path in self._directory.glob("*/*.json"):
+                if time.time() - path.stat().st_mtime > MAX_AGE_SECONDS:
+                    path.unlink(missing_ok=True)
 
     def known(self, name: str, tag: str) -> LayerRecord | None:
         """Return what is known of a layer on this machine; None when nothing is."""
