@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import LockError
+from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.dependencies.lines import VARIABLE
 from kinetic_flows.dependencies.redaction import without_credentials
@@ -95,7 +96,9 @@ class Fetcher:
             ):
                 if answer.is_success:
                     with target.open("wb") as file:
-                        file.writelines(answer.iter_raw())
+                        for piece in answer.iter_raw():
+                            pause(0)  # it may be large, and nobody may wait for it any more
+                            file.write(piece)
                     return
                 code = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +37,9 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.dependencies.uv import Runner, Uv, run_process
 from kinetic_flows.dependencies.uv_settings import without_deciding
 from kinetic_flows.dependencies.wheels import LocalWheel, fetch_wheels
+
+MAX_AGE_SECONDS = 3 * 86400.0
+"""How long a download is kept that nobody came back for."""
 
 CHOICE_VERSION = 1
 """Version of how wheels are chosen: another one, another choice of the same lock."""
@@ -185,6 +190,7 @@ class WheelDownloads:
         self, home: Path, environ: Mapping[str, str], store: ArtifactStore | None = None
     ) -> None:
         self._home = home
+        self._directory = home / "layers" / "wheels"
         self._fetcher = Fetcher(indexes=(), environ=environ)
         self._store = store
         self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -200,16 +206,23 @@ class WheelDownloads:
         with self._fetching[wheel.sha256]:
             if not wheel.url:
                 return self._shipped(wheel)
-            path = self._home / "layers" / "wheels" / wheel.sha256 / wheel.filename
+            path = self._directory / wheel.sha256 / wheel.filename
             self._downloaded.append(path)
             if not path.is_file():
                 self._download(wheel, path)
             return _checked(path, wheel)
 
     def discard(self) -> None:
-        """Remove what was downloaded, for when its layers are in a registry."""
+        """Remove what was downloaded, for when its layers are in a registry.
+
+        What others left who were interrupted goes, too, when nobody came back for it.
+        """
         while self._downloaded:
             shutil.rmtree(self._downloaded.pop().parent, ignore_errors=True)
+        with suppress(OSError):
+            for folder in self._directory.iterdir():
+                if time.time() - folder.stat().st_mtime > MAX_AGE_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _shipped(self, wheel: WheelFile) -> Path:
         path = self._home / object_names.wheel_object(wheel.sha256, wheel.filename)

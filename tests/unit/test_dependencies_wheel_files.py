@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +16,18 @@ import pytest
 from corpus.dependencies.simple_index import SimpleIndex, serve, wheel
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.errors import LockError, ObjectNotFoundError
+from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.object_names import wheel_object
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel, format_lock
 from kinetic_flows.dependencies.uv import Completed
-from kinetic_flows.dependencies.wheel_files import ChosenWheels, WheelDownloads, choose_wheels
+from kinetic_flows.dependencies.wheel_files import (
+    MAX_AGE_SECONDS,
+    ChosenWheels,
+    WheelDownloads,
+    choose_wheels,
+)
 from kinetic_flows.images.bases import PLATFORM
 
 PUBLIC = "https://files.pythonhosted.org/packages"
@@ -223,4 +232,33 @@ def test_a_download_that_is_something_else_is_refused_and_not_kept(tmp_path: Pat
         with pytest.raises(LockError, match="does not match its sha256 digest") as refused:
             WheelDownloads(tmp_path, os.environ).fetch(wanted)
     assert refused.value.value == filename
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_what_nobody_came_back_for_goes_with_the_next_downloads(tmp_path: Path) -> None:
+    kept = tmp_path / "layers" / "wheels"
+    for name in ("old", "new"):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "a-1-py3-none-any.whl").write_bytes(b"")
+    long_ago = time.time() - MAX_AGE_SECONDS - 60
+    os.utime(kept / "old", (long_ago, long_ago))
+    WheelDownloads(tmp_path, {}).discard()
+    assert [path.name for path in kept.iterdir()] == ["new"]
+
+
+def test_a_download_that_nobody_waits_for_any_more_ends_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    filename, data = wheel("mine", "1.0")
+    given_up = threading.Event()
+    given_up.set()
+
+    def fetch() -> None:
+        interruptible(given_up)
+        WheelDownloads(tmp_path, os.environ).fetch(wanted)
+
+    with serve([(filename, data)]) as index:
+        wanted = _on_index(index, filename, data)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+            pool.submit(fetch).result()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
