@@ -19,7 +19,7 @@ from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.errors import BuildError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_image_specs import BaseImageSpec, BaseImagesRequest, base_image_specs
-from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.builder import ClusterBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.making import BuilderSettings
 from kinetic_flows.platforms.gke.builds.routes import Assembler
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def builder(quick_bases: QuickBases, tmp_path: Path) -> Iterator[CloudBuildBuilder]:
+def builder(quick_bases: QuickBases, tmp_path: Path) -> Iterator[ClusterBuilder]:
     """Builds what the command asks for, as any number of its processes would."""
     url = quick_bases.environment["STORAGE_EMULATOR_HOST"]
     with (
@@ -40,7 +40,7 @@ def builder(quick_bases: QuickBases, tmp_path: Path) -> Iterator[CloudBuildBuild
         closing(GoogleStore(quick_bases.bucket, endpoint=url)) as store,
         closing(OciRegistry()) as registry,
     ):
-        yield CloudBuildBuilder(
+        yield ClusterBuilder(
             builds=builds,
             store=store,
             build_store=store,
@@ -74,13 +74,13 @@ def spec_of(
     return spec
 
 
-def make(builder: CloudBuildBuilder, spec: BaseImageSpec) -> ResolvedImage:
+def make(builder: ClusterBuilder, spec: BaseImageSpec) -> ResolvedImage:
     return builder.build_base(spec, (), lambda _: None)
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
 def test_of_many_who_ask_for_a_base_at_once_one_builds_and_all_get_its_digest(
-    quick_bases: QuickBases, builder: CloudBuildBuilder, from_scratch: bool
+    quick_bases: QuickBases, builder: ClusterBuilder, from_scratch: bool
 ) -> None:
     quick_bases.worker.seconds = 3
     spec = spec_of(quick_bases, from_scratch=from_scratch)
@@ -93,7 +93,7 @@ def test_of_many_who_ask_for_a_base_at_once_one_builds_and_all_get_its_digest(
 
 
 def test_other_names_and_other_inputs_are_builds_of_their_own(
-    quick_bases: QuickBases, builder: CloudBuildBuilder
+    quick_bases: QuickBases, builder: ClusterBuilder
 ) -> None:
     quick_bases.worker.seconds = 1
     one, two = spec_of(quick_bases, tag="v1"), spec_of(quick_bases, tag="v2")
@@ -110,7 +110,7 @@ def test_other_names_and_other_inputs_are_builds_of_their_own(
 
 
 def test_the_next_in_line_builds_when_the_build_it_followed_was_cancelled(
-    quick_bases: QuickBases, builder: CloudBuildBuilder
+    quick_bases: QuickBases, builder: ClusterBuilder
 ) -> None:
     quick_bases.worker.seconds = 1
     quick_bases.worker.endings = [Status.CANCELLED]

@@ -25,7 +25,7 @@ from kinetic_flows.core.job import Sha256, sha256_hex
 from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.platforms.gke.builds.build import BuildOptions
-from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.builder import ClusterBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.making import BuilderSettings
 from kinetic_flows.platforms.gke.builds.routes import Assembler
@@ -97,7 +97,7 @@ def assembler_of(
 @contextmanager
 def builder_of(
     cloud: CloudAddress, credentials: CredentialSource | None = None, **changes: Any
-) -> Iterator[CloudBuildBuilder]:
+) -> Iterator[ClusterBuilder]:
     """A builder for the test's repository, its connections closed afterwards.
 
     Args:
@@ -124,7 +124,7 @@ def builder_of(
             poll_seconds=cloud.poll_seconds,
             term_seconds=cloud.term_seconds,
         )
-        yield CloudBuildBuilder(
+        yield ClusterBuilder(
             builds=builds,
             store=store,
             build_store=sources,

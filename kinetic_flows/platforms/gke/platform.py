@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
     from kinetic_flows.core.settings.cloud import CloudSettings
-    from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
+    from kinetic_flows.platforms.gke.builds.builder import ClusterBuilder
 
 
 _sharing = threading.Lock()
@@ -95,7 +95,7 @@ class GoogleCloudPlatform:
         return cls(settings.required_cloud(), environ, settings.home)
 
     @cached_property
-    def builder(self) -> CloudBuildBuilder:
+    def builder(self) -> ClusterBuilder:
         """What makes images: of no concern where every image is there, and not imported then."""
         from kinetic_flows.platforms.gke.builds.cluster_builder import cloud_build, cluster_builder
         from kinetic_flows.platforms.gke.registries import registry_writer

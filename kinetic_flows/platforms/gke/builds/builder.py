@@ -38,7 +38,7 @@ from kinetic_flows.platforms.gke.builds.requests import (
 from kinetic_flows.platforms.gke.builds.routes import Assembler
 
 
-class CloudBuildBuilder:
+class ClusterBuilder:
     """Makes the images of projects and their bases.
 
     Args:

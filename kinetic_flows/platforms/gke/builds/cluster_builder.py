@@ -11,7 +11,7 @@ from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.image_registry import ImageRegistry
 from kinetic_flows.platforms.gke.builds.build import BuildOptions, registry_login
-from kinetic_flows.platforms.gke.builds.builder import CloudBuildBuilder
+from kinetic_flows.platforms.gke.builds.builder import ClusterBuilder
 from kinetic_flows.platforms.gke.builds.cloud_build import CloudBuild
 from kinetic_flows.platforms.gke.builds.making import BuilderSettings
 from kinetic_flows.platforms.gke.builds.routes import Assembler
@@ -32,7 +32,7 @@ def cluster_builder(
     writer: RegistryWriter,
     home: Path,
     environ: Mapping[str, str],
-) -> CloudBuildBuilder:
+) -> ClusterBuilder:
     """Return what makes a cluster's images.
 
     Args:
@@ -45,7 +45,7 @@ def cluster_builder(
         home: `KINETIC_HOME`, for what was learnt of wheels and layers.
         environ: Variables: how to reach the index.
     """
-    return CloudBuildBuilder(
+    return ClusterBuilder(
         builds=builds,
         store=store,
         build_store=build_store,
