@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,10 +20,11 @@ from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.errors import KineticError, RepositoryNotFoundError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.moments import ago
+from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.images.kept_images import (
@@ -58,23 +59,41 @@ class _Repository:
 
     Attributes:
         name: The repository.
+        cluster: The cluster's own repository, which may be the same.
         registry: Its registry.
         settings: The settings, of which a cluster is among.
         since: What was used or pushed later is in use.
     """
 
     name: str
+    cluster: str
     registry: RegistryWriter
     settings: Settings
     since: datetime
 
+    def states(self, images: Sequence[KeptImage], uses: Sequence[Use]) -> tuple[KeptState, ...]:
+        """Return what is known of all that it keeps."""
+        own = names_in(self.name)
+        return judge(
+            [image for image in images if image.name in own],
+            uses,
+            since=self.since,
+            elsewhere=[image for image in images if image.name not in own],
+        )
+
     def images(self) -> tuple[KeptImage, ...]:
-        """Return what it keeps.
+        """Return what it keeps, and what the cluster's own keeps, which may be made from it.
 
         Raises:
             ImageError: It cannot be read.
         """
-        return read_images(self.registry, self.name, self.settings.home)
+        home = self.settings.home
+        found = read_images(self.registry, self.name, home)
+        if names_in(self.cluster) == names_in(self.name):
+            return found
+        with suppress(RepositoryNotFoundError):
+            return (*found, *read_images(self.registry, self.cluster, home))
+        return found
 
     def delete(self, state: KeptState) -> None:
         """Delete an image or a layer.
@@ -91,7 +110,7 @@ class _Repository:
             KineticError: Prefect or the cluster cannot be asked.
         """
         require_something_to_read()
-        environ, names = process_environment(), names_in(self.name)
+        environ, names = process_environment(), {*names_in(self.name), *names_in(self.cluster)}
         progress = terminal_progress(self.settings.progress, environ)
         with connect(prefect_api_url(self.settings, environ, progress)) as api:
             found = prefect_uses(api, names, self.since)
@@ -124,7 +143,7 @@ def list_(
             uses, unknown = repository.uses(), None
         except KineticError as error:
             uses, unknown = [], error
-        states = judge(images, uses, since=repository.since)
+        states = repository.states(images, uses)
     if as_json:
         print_json(_document(repository.name, states, uses_known=unknown is None))
         return
@@ -156,7 +175,7 @@ def prune(
     with _opened(repo, older_than) as repository:
         # Images first: what begins to be used meanwhile is seen to be.
         images = repository.images()
-        states = judge(images, repository.uses(), since=repository.since)
+        states = repository.states(images, repository.uses())
         unused = [state for state in states if not state.used_by]
         if yes:
             in_threads(repository.delete, unused, threads=DELETED_AT_A_TIME)
@@ -176,8 +195,13 @@ def _opened(repo: str | None, older_than: str) -> Iterator[_Repository]:
     settings = configure(local, environ, terminal_progress(local.progress, environ))
     cloud = settings.required_cloud()
     with closing(registry_writer(environ, settings.home, cloud.registry_endpoints)) as registry:
-        name = (repo or cloud.image_repo).strip("/")
-        yield _Repository(name=name, registry=registry, settings=settings, since=since)
+        yield _Repository(
+            name=check.image_repository(repo, "--repo") if repo else cloud.image_repo,
+            cluster=cloud.image_repo,
+            registry=registry,
+            settings=settings,
+            since=since,
+        )
 
 
 def _document(

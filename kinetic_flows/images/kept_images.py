@@ -75,7 +75,9 @@ class KeptImage:
             return True
         if other.kind == "layer":
             return bool(other.layers & self.layers)
-        return other.kind == "base" and bool(other.layers) and other.layers <= self.layers
+        # Of an image of somebody else's making, whose label does not tell.
+        is_unlabelled = self.kind == "project" and not self.base
+        return is_unlabelled and other.kind == "base" and frozenset() < other.layers <= self.layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,11 @@ class KeptState:
 
 
 def judge(
-    images: Sequence[KeptImage], uses: Iterable[Use], *, since: datetime
+    images: Sequence[KeptImage],
+    uses: Iterable[Use],
+    *,
+    since: datetime,
+    elsewhere: Sequence[KeptImage] = (),
 ) -> tuple[KeptState, ...]:
     """Return what is known of everything that a repository keeps, in the same order.
 
@@ -132,8 +138,10 @@ def judge(
         images: All that it keeps.
         uses: What uses images now, or has since then.
         since: What was pushed later counts as in use.
+        elsewhere: What another repository keeps, which may be made from this one's.
     """
-    users: list[dict[str, None]] = [{} for _ in images]
+    everything = (*images, *elsewhere)
+    users: list[dict[str, None]] = [{} for _ in everything]
     staying: list[int] = []
 
     def note(place: int, user: str) -> None:
@@ -141,14 +149,14 @@ def judge(
             staying.append(place)
         users[place][user] = None
 
-    for place, user in _named_by(images, uses):
+    for place, user in _named_by(everything, uses):
         note(place, user)
-    for place, image in enumerate(images):
+    for place, image in enumerate(everything):
         if image.since >= since:
             note(place, PUSHED_LATELY)
     while staying:
-        whole = images[staying.pop()]
-        for place, part in enumerate(images):
+        whole = everything[staying.pop()]
+        for place, part in enumerate(everything):
             if whole.is_made_from(part):
                 note(place, f"image {whole.label}")
     own = _own_bytes(images)

@@ -255,9 +255,31 @@ def test_an_empty_repository_and_a_wrong_age_are_said(
 ) -> None:
     code, shown, _ = kinetic("images", "ls")
     assert (code, shown) == (0, f"{repository.name} keeps no images\n")
+    code, _, error = kinetic("images", "prune", "--repo", "a repository")
+    assert code == 3
+    assert "--repo" in error
     code, _, error = kinetic("images", "prune", "--older-than", "30 days")
     assert code == 2
     assert "--older-than is '30 days'" in error
+
+
+def test_a_base_in_a_repository_of_bases_is_used_by_a_projects_image(
+    repository: Repository,
+    artifact_registry: RegistryFront,
+    cluster: LoopbackCluster,
+    kinetic: Callable[..., tuple[int, str, str]],
+) -> None:
+    bases = Repository(artifact_registry)
+    used = bases.push("base-cpu", "used", b"python", b"jax")
+    bases.push("base-cpu", "unused", b"python")
+    create_job(cluster, repository.push("app", "cpu-job", b"numpy", base=used))
+
+    code, _, _ = kinetic("images", "prune", "--repo", bases.name, "--yes")
+
+    assert code == 0
+    assert bases.tags() == {"used"}
+    assert repository.tags() == {"cpu-job"}
+    bases.writer.close()
 
 
 def test_where_the_registry_tells_no_times_age_counts_from_when_it_was_listed_first(
@@ -274,7 +296,7 @@ def test_where_the_registry_tells_no_times_age_counts_from_when_it_was_listed_fi
     assert "all 1 image and 0 layers have been used or pushed within 30d" in told
     assert "this machine listed them first" in told
 
-    (seen,) = (tmp_path / "kinetic-home" / "images").glob("seen-*.json")
+    (seen,) = (tmp_path / "kinetic-home" / "images").glob("seen-127*.json")
     moments = json.loads(seen.read_text())
     long_ago = (datetime.now(UTC) - timedelta(days=31)).isoformat()
     seen.write_text(json.dumps(dict.fromkeys(moments, long_ago)))

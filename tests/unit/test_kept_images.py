@@ -102,6 +102,14 @@ def test_an_image_of_a_dockerfile_keeps_the_base_that_it_begins_with() -> None:
     assert "py3.11" not in unused((*EVERYTHING, built), named(f"{built.name}:cpu-old"))
 
 
+def test_a_base_is_used_by_an_image_of_another_repository() -> None:
+    images, elsewhere = EVERYTHING[2:4], EVERYTHING[:2]
+    used = named(f"{REPOSITORY}/app:cpu-a")
+    states = judge(images, (used,), since=SINCE, elsewhere=elsewhere)
+    assert [state.used_by for state in states] == [("image app:cpu-a",), ()]
+    assert [state.own_bytes for state in states] == [21, 11], "another repository shares nothing"
+
+
 def test_what_was_pushed_lately_stays_and_so_does_what_was_not_known_for_as_long() -> None:
     lately = SINCE + timedelta(hours=1)
     images = (
@@ -150,13 +158,13 @@ def test_references_are_found_wherever_a_value_has_them() -> None:
     names = names_in(REPOSITORY)
     value = {
         "image": f"{REPOSITORY}/app:a",
-        "volumes": [{"image": {"reference": f"{REPOSITORY}/layers@{digest('x')}"}}],
+        "volumes": [{"image": {"reference": f"{REPOSITORY}/packages@{digest('x')}"}}],
         "env": {"OTHER": "us-docker.pkg.dev/project/kn2/app:a", "N": 3, "TEXT": "a/b c"},
         "none": None,
     }
     assert list(references_in(value, names)) == [
         f"{REPOSITORY}/app:a",
-        f"{REPOSITORY}/layers@{digest('x')}",
+        f"{REPOSITORY}/packages@{digest('x')}",
     ]
 
 
