@@ -14,7 +14,7 @@ from kinetic_flows.clients.prefect.events import tell_event
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE, TASK_UPLOAD_DEPENDENCIES
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
-from kinetic_flows.core.errors import BuildError, ImageError
+from kinetic_flows.core.errors import BuildError, ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
@@ -72,7 +72,7 @@ def _prepare(draft: Draft, session: Session) -> Prepared:
     # With worker dispatch this machine may have no access to the cluster.
     found = _look_ahead(draft, session) if session.platform.has_preflight else None
     if found is None:
-        refuse_volume(draft, session.platform, session.base_job_template)
+        refuse_volume(draft, session.platform, lambda: session.base_job_template)
     ask = ImageTasks(draft=draft, session=session)
     match draft.image.decide(ask):
         case DecidedProjectImage() as decided:
@@ -198,7 +198,7 @@ def _prepare_base_image(
         return _install_packages(draft, decided, session)
     try:
         return _mount_packages(draft, decided, packages.volume, session)
-    except (ImageError, BuildError) as error:
+    except (ImageError, BuildError, LockError) as error:
         if decided.prebuilt == "volume":
             raise
         # Whoever may neither push nor build has them installed, as it always was.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,19 +60,24 @@ def installed_because(why: str) -> str:
     return f"packages are installed when the run starts: {why}"
 
 
-def refuse_volume(draft: Draft, platform: Platform, template: Mapping[str, Any] | None) -> None:
+def refuse_volume(
+    draft: Draft, platform: Platform, template: Callable[[], Mapping[str, Any] | None]
+) -> None:
     """Refuse a run that a worker starts, if its packages must be mounted and cannot be.
 
     Args:
         draft: The call.
         platform: Where it runs.
-        template: The work pool's base job template; None for the one that ships.
+        template: Reads the work pool's base job template; None for the one that ships.
 
     Raises:
         LaunchError: The template has no place for the volume.
     """
-    needs = platform.launch_needs(draft.accelerator, draft.mode, draft.call.options, template)
-    if needs.packages == "volume" and needs.no_packages_volume:
+    asked = (draft.accelerator, draft.mode, draft.call.options)
+    if platform.launch_needs(*asked).packages != "volume":
+        return
+    needs = platform.launch_needs(*asked, template())
+    if needs.no_packages_volume:
         raise LaunchError(
             f"KINETIC_PREBUILT is 'volume', and {needs.no_packages_volume}",
             value=needs.packages,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
-from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.errors import ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.launcher import Preflight
@@ -103,6 +103,7 @@ def decide_packages(
 
     Raises:
         ImageError: They are to be mounted whatever happens, and a package has no wheel.
+        LockError: Likewise, and the public index cannot be asked for wheels.
     """
     if decided.prebuilt == "install" or not decided.lacking.packages:
         return Packages()
@@ -112,7 +113,12 @@ def decide_packages(
         why = found.no_image_volumes or ""
         return Packages(why_installed="" if installed_because(why) in found.warnings else why)
     image = ask.resolve(decided.volume)
-    without = () if image else wheels.without_wheel(decided.lacking)
+    try:
+        without = () if image else wheels.without_wheel(decided.lacking)
+    except LockError as error:
+        if decided.prebuilt == "volume":
+            raise
+        return Packages(why_installed=error.message.splitlines()[0])
     if without and decided.prebuilt == "volume":
         raise ImageError(
             f"KINETIC_PREBUILT is 'volume', and {_no_wheel(without)}",

@@ -303,6 +303,22 @@ def test_a_volume_that_admission_refuses_is_no_problem_of_the_run(tmp_path):
     assert found.problems == ()
 
 
+def test_a_refusal_of_any_job_says_nothing_of_the_volume(tmp_path):
+    with LoopbackCluster(tmp_path, version="1.35") as cluster:
+        cluster.add_nodes(NodeGroup(name="default", nodes=1))
+        cluster.admission.webhooks.append(
+            lambda plural, _: "no label" if plural == "jobs" else None
+        )
+        client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+        try:
+            found = preflight(client, MOUNTS)
+        finally:
+            client.close()
+    assert found.no_image_volumes == ""
+    (warning,) = found.warnings
+    assert "of a Job that was only tried" in warning
+
+
 def test_nodes_of_a_pool_that_is_being_upgraded_are_judged_by_the_oldest(tmp_path):
     with LoopbackCluster(tmp_path, version="1.35") as cluster:
         cluster.add_nodes(NodeGroup(name="default", nodes=2, max_nodes=2))

@@ -32,7 +32,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.platforms.gke.platform import GoogleCloudPlatform, gke_cluster
-from kinetic_flows.platforms.gke.preflight import loopback_warning
+from kinetic_flows.platforms.gke.reach import loopback_warning
 
 GKE = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
 IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}

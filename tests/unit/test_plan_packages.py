@@ -10,7 +10,7 @@ import pytest
 
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
-from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.errors import ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import Sha256
 from kinetic_flows.core.launcher import LaunchNeeds, Preflight
@@ -96,6 +96,8 @@ class Asked:
 
     def without_wheel(self, environment: EnvironmentSpec) -> tuple[str, ...]:
         self.asked.append(environment.dependency_hash)
+        if self.without == ("nobody knows",):
+            raise LockError("the index does not answer")
         return self.without
 
 
@@ -159,6 +161,13 @@ def test_packages_without_wheels_are_installed_unless_a_volume_is_demanded() -> 
     with pytest.raises(ImageError, match="old-package") as caught:
         decide("volume", CAN, Asked(None, ("old-package",)))
     assert "container_image='bundled'" in str(caught.value.hint)
+
+
+def test_an_index_that_does_not_answer_is_left_to_the_pod_unless_a_volume_is_demanded() -> None:
+    away = ("nobody knows",)
+    assert decide("auto", CAN, Asked(None, away)).why_installed == "the index does not answer"
+    with pytest.raises(LockError):
+        decide("volume", CAN, Asked(None, away))
 
 
 def test_a_volume_that_is_there_is_not_asked_for_its_wheels() -> None:

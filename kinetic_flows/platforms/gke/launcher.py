@@ -38,9 +38,9 @@ from kinetic_flows.platforms.gke.output import PodOutputs
 from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
 from kinetic_flows.platforms.gke.preflight import (
     PreflightRequest,
-    is_reachable,
     preflight,
 )
+from kinetic_flows.platforms.gke.reach import is_reachable
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.room import is_full, make_room
 from kinetic_flows.platforms.gke.state import RunView

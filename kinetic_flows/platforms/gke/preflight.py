@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import (
@@ -42,6 +40,7 @@ from kinetic_flows.platforms.gke.image_volumes import (
 )
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
+from kinetic_flows.platforms.gke.reach import loopback_warning
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
 
@@ -197,33 +196,38 @@ async def _check_pod_security(client: KubernetesClient, request: PreflightReques
 
 async def _check_trial_launch(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     """Have the cluster's admission look at a Job like the run's, which is not made."""
-    context = json.loads(request.security_context or "{}")
     tries_volume = request.mounts_image and may_know_image_volumes(request.server)
-    job = trial_job(request.namespace, request.service_account, context, mounts_image=tries_volume)
-    warned: list[str] = []
+    refused = ""
     try:
-        path, dry = jobs_path(request.namespace), {"dryRun": "All"}
-        made = await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
+        made, warned = await _try_launch(client, request, mounts_image=tries_volume)
     except KubernetesRefused as refusal:
-        if tries_volume and not is_full(refusal):
-            return await _try_without_volume(client, request, refusal)
-        return await _refused_trial(client, request, refusal)
-    said = [told for each in warned if (told := explain_warning(each))]
-    # Not even when the volume was left out: then the server is too old for it.
-    is_lost = request.mounts_image and not keeps_image_volume(made)
+        if not tries_volume or is_full(refusal):
+            return await _refused_trial(client, request, refusal)
+        try:
+            made, warned = await _try_launch(client, request, mounts_image=False)
+        except KubernetesRefused as again:
+            # It is not the volume that is objected to.
+            return await _refused_trial(client, request, again)
+        what = "create a Job with an image volume"
+        refused = explain_refusal(refusal.status, refusal.body, what).message
+    # Where the volume was left out, the server is too old to know of it.
+    is_kept = not request.mounts_image or keeps_image_volume(made)
     return Preflight(
-        warnings=tuple(dict.fromkeys(said)),
-        no_image_volumes=server_obstacle(request.server) if is_lost else None,
+        warnings=tuple(dict.fromkeys(told for each in warned if (told := explain_warning(each)))),
+        no_image_volumes=refused or (None if is_kept else server_obstacle(request.server)),
     )
 
 
-async def _try_without_volume(
-    client: KubernetesClient, request: PreflightRequest, refusal: KubernetesRefused
-) -> Preflight:
-    """Tell a refusal of the volume from one of the Job, of which packages are installed instead."""
-    without = await _check_trial_launch(client, replace(request, mounts_image=False))
-    found = explain_refusal(refusal.status, refusal.body, "create a Job with an image volume")
-    return replace(without, no_image_volumes=found.message)
+async def _try_launch(
+    client: KubernetesClient, request: PreflightRequest, *, mounts_image: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the cluster would make of a Job, and what it warns of."""
+    context = json.loads(request.security_context or "{}")
+    job = trial_job(request.namespace, request.service_account, context, mounts_image=mounts_image)
+    warned: list[str] = []
+    path, dry = jobs_path(request.namespace), {"dryRun": "All"}
+    made = await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
+    return made, warned
 
 
 async def _refused_trial(
@@ -344,52 +348,3 @@ async def _check_service(client: KubernetesClient, request: PreflightRequest) ->
             )
         )
     return Preflight()
-
-
-def loopback_warning(prefect_api_url: str | None, cluster_url: str) -> str | None:
-    """Say what it means that pods elsewhere cannot report to this machine; None when they can.
-
-    Args:
-        prefect_api_url: Where pods are to report; None when that is not known.
-        cluster_url: The cluster's API server.
-    """
-    reach = True if not prefect_api_url else is_reachable(prefect_api_url, cluster_url)
-    if reach:
-        return None
-    if reach is None:
-        return (
-            f"the Prefect API {prefect_api_url} is this machine's own, and so is the cluster's "
-            "address: where pods have a network of their own (kind, minikube, a tunnel to a "
-            "cluster) they cannot reach it, and this client sets their run's states for as long as "
-            "it waits; set PREFECT_API_URL to an address of this machine that pods can reach"
-        )
-    return (
-        f"the Prefect API {prefect_api_url} is this machine's own, out of the pods' reach: while "
-        "this client waits for the run, it sets its states and sends what its first host prints; "
-        "task runs and the other hosts' output are not in the Prefect UI; set PREFECT_API_URL to "
-        "a server that pods can reach"
-    )
-
-
-def is_reachable(url: str, cluster_url: str) -> bool | None:
-    """Whether a cluster's pods can reach a URL; None where the two addresses do not tell.
-
-    A cluster at this machine's own address may be one whose pods share its network, or not.
-
-    Args:
-        url: What they are to reach.
-        cluster_url: The cluster's API server.
-    """
-    if not is_loopback(url):
-        return True
-    return None if is_loopback(cluster_url) else False
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL is this machine's own, out of reach of others."""
-    host = urlsplit(url).hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified

@@ -12,7 +12,7 @@ from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE as WORK_POOL_TYPE
-from kinetic_flows.platforms.gke.preflight import is_loopback
+from kinetic_flows.platforms.gke.reach import is_loopback
 
 API_SECRET = "kinetic-prefect-api"  # noqa: S105 - the name of a Secret
 OBSERVED = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES"
