@@ -129,12 +129,20 @@ class WireServer:
             with self._lock:
                 self._faults.remove(fault)
 
-    def fault_for(self, request: Request) -> Fault | None:
-        """Note a request, and take the fault that is meant for it."""
+    def fault_at_head(self, request: Request) -> Fault | None:
+        """Note a request, and take the fault that is meant for what is still to be read of it."""
         with self._lock:
             self.requests.append((request.method, request.target))
+        return self._take(request, lambda fault: fault.kind == "cut")
+
+    def fault_for(self, request: Request) -> Fault | None:
+        """Take the fault that is meant for a request, which has been read."""
+        return self._take(request, lambda fault: fault.kind != "cut")
+
+    def _take(self, request: Request, may: Callable[[Fault], bool]) -> Fault | None:
+        with self._lock:
             for fault in self._faults:
-                if fault.fits(request):
+                if may(fault) and fault.fits(request):
                     fault.times -= 1
                     return fault
         return None
@@ -161,13 +169,13 @@ class _Connection(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         request = self._read_head()
-        fault = self.owner.fault_for(request)
-        if fault and fault.kind == "cut":
+        if self.owner.fault_at_head(request):
             half = int(self.headers.get("Content-Length") or 0) // 2
             self.owner.handler(replace(request, body=self.rfile.read(half)))
             self._reset()
             return
         request = replace(request, body=self._read_body())
+        fault = self.owner.fault_for(request)
         if fault and fault.kind == "status":
             answer = Response(status=fault.status, headers=fault.headers, body=fault.body)
             self._send(request, answer)

@@ -36,10 +36,7 @@ from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_jo
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
 from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
-from kinetic_flows.platforms.gke.preflight import (
-    PreflightRequest,
-    preflight,
-)
+from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
 from kinetic_flows.platforms.gke.reach import is_reachable
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.room import is_full, make_room
