@@ -583,3 +583,20 @@ def test_unknown_wheels_of_a_base_that_cannot_be_had_are_named(
     with pytest.raises(ImageError, match=r"holds flax 1\.0, jax 1\.0 together with what gives way"):
         bench.assemble(assembly)
     assert bench.registry.tags(assembly.layers) == ()
+
+
+def test_layer_whose_tag_never_moves_is_taken_from_who_came_first(
+    machine: Callable[[str], Bench], store: Path, wire: WireServer
+) -> None:
+    name = f"127.0.0.1:{wire.port}/{uuid4().hex[:8]}"
+    base = machine("one").assemble(base_of(name, package(store, "jax")))
+    flax, bench = package(store, "flax"), machine("two")
+    # The first looks find nothing, and the tag is refused: in between somebody pushed it.
+    machine("one").assemble(project_of(name, base, flax))
+    path = f"/layers/manifests/{wheel_tag(flax.sha256, PYTHON)}"
+    with (
+        wire.fault(Fault(kind="status", status=404, times=2, method="GET", path=path)),
+        wire.fault(Fault(kind="status", status=400, times=1, method="PUT", path=path)),
+    ):
+        bench.assemble(project_of(name, base, flax))
+    assert bench.left_behind == []

@@ -18,7 +18,7 @@ from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.interruption import in_threads, pause
 from kinetic_flows.core.wheel_file import WheelFile, WheelSource
-from kinetic_flows.images.assembly.compose import record_documents
+from kinetic_flows.images.assembly.compose import ComposedImage, record_documents
 from kinetic_flows.images.assembly.kept import KeptLayers
 from kinetic_flows.images.assembly.layer_plan import LayerPlan
 from kinetic_flows.images.assembly.leave_out import leave_out
@@ -208,33 +208,36 @@ class Workshop:
 
     def _publish(self, plan: LayerPlan, own: LayerRecord, lost: str) -> LayerRecord:
         """Send a layer, and return what the registry has under its tag afterwards."""
+        name = self.assembly.layers
+        sending = Sending(f"layer {plan.title}", own.blob.size_bytes, self.talk)
+        documents = self._send(plan, own, sending)
         try:
-            self._send(plan, own)
+            self.registry.put_manifest(
+                f"{name}:{plan.tag}", documents.manifest, documents.media_type
+            )
         except ImageError:
             # Where tags never move, the one who comes second is refused.
-            theirs = self.records.ask(self.assembly.layers, plan)
+            theirs = self.records.ask(name, plan)
             if theirs is None or theirs.blob.digest == lost:
                 raise
             return theirs
-        return self.records.ask(self.assembly.layers, plan) or own
+        sending.end()
+        return self.records.ask(name, plan) or own
 
     def kept_file(self, tag: str, digest: str) -> Path | None:
         """Return the file of a layer that is still on this machine; None when it is not."""
         record = self.kept.find(tag)
         return self.kept.path(tag) if record and record.blob.digest == digest else None
 
-    def _send(self, plan: LayerPlan, record: LayerRecord) -> None:
-        """Send a layer: its blob, what is known of it, and its tag last."""
-        name, title = self.assembly.layers, f"layer {plan.title}"
-        sending = Sending(title, record.blob.size_bytes, self.talk)
+    def _send(self, plan: LayerPlan, record: LayerRecord, sending: Sending) -> ComposedImage:
+        """Send a layer's blob and what is known of it; return the documents that name them."""
+        name, blob = self.assembly.layers, record.blob
         opened = partial(open_at, self.kept.path(plan.tag))
-        blob = record.blob
         self.registry.upload(name, blob.digest, blob.size_bytes, opened, sending)
         known = {"glibc": record.glibc, "facts": [asdict(facts) for facts in record.facts]}
-        documents = record_documents(plan, record.blob, known, self.assembly.platform)
+        documents = record_documents(plan, blob, known, self.assembly.platform)
         self.registry.upload_document(name, documents.config)
-        self.registry.put_manifest(f"{name}:{plan.tag}", documents.manifest, documents.media_type)
-        sending.end()
+        return documents
 
     def _make(self, survey: Survey, plan: LayerPlan) -> LayerRecord:
         """Make a layer, and keep it."""
