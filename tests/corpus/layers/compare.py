@@ -43,8 +43,9 @@ WAYS = {"tar, gzip -6": "gzip -6", "tar, zstd -3": "zstd -3 -T1"}
 
 
 class Group:
-    def __init__(self, name, packages, directory):
+    def __init__(self, name, packages, directory, skip):
         self.name, self.packages, self.directory = name, packages, directory
+        self.skip = skip
         self.layers, self.installed = directory / "layers", directory / "installed"
         self.trees, self.refused = {}, []
         self.wheel_bytes = self.layer_bytes = 0
@@ -73,14 +74,14 @@ class Group:
             print(f"  without wheels: {', '.join(chosen.sources)}")
         downloads = WheelDownloads(home, os.environ)
         with Compiler(PYTHON, os.environ) as compiler, ThreadPoolExecutor(2) as pool:
-            fetched = pool.map(downloads.fetch, chosen.wheels)
-            for file in chosen.wheels:
+            wanted = [file for file in chosen.wheels if not file.name.startswith(self.skip)]
+            fetched = pool.map(downloads.fetch, wanted)
+            for file in wanted:
                 started = time.perf_counter()
                 path = next(fetched)
                 self.seconds["fetch"] += time.perf_counter() - started
                 self.add(file, path, compiler)
                 path.unlink()
-        return chosen
 
     def add(self, file, path, compiler):
         layer = self.directory / "layer.tar.gz"
@@ -200,6 +201,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("groups", nargs="*", default=list(groups))
     parser.add_argument("--work", type=Path, default=Path("compare-layers"))
+    parser.add_argument("--skip", action="append", default=[], help="how names begin to leave out")
     parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--run", action="store_true")
     wanted = parser.parse_args()
@@ -210,7 +212,7 @@ def main():
         directory.mkdir(parents=True)
         print(f"{name}:", flush=True)
         try:
-            group = Group(name, groups[name], directory)
+            group = Group(name, groups[name], directory, tuple(wanted.skip))
             group.compare()
             good = group.report() and good
             if wanted.sizes:
