@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.kubernetes.access import gke_node_pools
+from kinetic_flows.clients.kubernetes.access import GkeCluster, gke_node_pools
+from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError
@@ -23,6 +26,8 @@ from kinetic_flows.platforms.gke.image_volumes import (
 )
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables, launch_needs
 from kinetic_flows.platforms.gke.manifests import base_job_template, trial_job
+from kinetic_flows.platforms.gke.preflight import PreflightRequest
+from kinetic_flows.platforms.gke.preflight import _check_nodes as check_nodes
 
 RUN = "11111111-2222-4333-8444-555555555555"
 DIGEST = "sha256:" + "0" * 64
@@ -114,6 +119,42 @@ def test_an_older_server_that_takes_them_is_believed_to_have_nodes_that_do() -> 
 def test_gkes_node_pools_tell_their_version_when_they_have_no_node() -> None:
     (pool,) = gke_node_pools({"nodePools": [{"name": "tpus", "version": "1.33.4-gke.1134000"}]})
     assert node_obstacle([pool], "v1.35.1-gke.7").startswith("nodes of the pool tpus have")
+
+
+class Nodes:
+    """A GKE cluster of which nothing is asked but its nodes."""
+
+    access = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
+
+    def __init__(self, runtime: str | None) -> None:
+        self.runtime = runtime
+        self.asked: list[str] = []
+
+    async def ask_within(self, _method: str, path: str) -> dict[str, Any]:
+        self.asked.append(path)
+        if self.runtime is None:
+            raise KubernetesRefused(403, "no", "GET")
+        info = {"kubeletVersion": "v1.35.1", "containerRuntimeVersion": self.runtime}
+        return {"items": [{"metadata": {"labels": {}}, "status": {"nodeInfo": info}}]}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "begins"),
+    [("containerd://2.0.6", "nodes of the pool unnamed"), ("containerd://2.1.4", ""), (None, "")],
+)
+def test_gkes_nodes_are_asked_what_their_pools_do_not_tell(
+    runtime: str | None, begins: str
+) -> None:
+    cluster: Any = Nodes(runtime)
+    request = PreflightRequest(
+        accelerator=parse_accelerator("cpu"), mounts_image=True, server="v1.35.1-gke.7"
+    )
+    found = asyncio.run(check_nodes(cluster, request))
+    assert (found.no_image_volumes or "").startswith(begins)
+    assert bool(found.no_image_volumes) is bool(begins)
+    assert cluster.asked == ["/api/v1/nodes"]
+    asyncio.run(check_nodes(cluster, replace(request, mounts_image=False)))
+    assert len(cluster.asked) == 1
 
 
 def test_what_a_server_makes_of_a_trial_tells_whether_it_takes_them() -> None:
