@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +22,7 @@ from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import BuildError, RegistryAccessError
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.interruption import interruptible
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.core.wheel_file import WheelFile
@@ -284,6 +286,26 @@ def test_ctrl_c_leaves_no_image_and_gives_the_lease_back_at_once(world: World) -
     assert world.find(environment) is None
     assert world.lease(environment).holder == ""
     assert world.ask(environment).labels["kinetic.layers"] == "1"
+
+
+def test_a_call_that_is_cancelled_stops_assembling_in_whatever_thread(world: World) -> None:
+    environment, cancelled = world.environment("a", ONE), threading.Event()
+
+    def ask() -> None:
+        interruptible(cancelled)
+        world.ask(environment)
+
+    stall = Fault(kind="stall", method="POST", path="/layers/blobs/uploads", pause_seconds=60)
+    with world.front.server.fault(stall), ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        wait_until(lambda: stall.times == 0, 60, "an upload")
+        cancelled.set()
+        with pytest.raises(KeyboardInterrupt) as raised:
+            asking.result(30)
+
+    assert "was not pushed" in raised.value.__notes__[0]
+    assert world.find(environment) is None
+    assert world.lease(environment).holder == ""
 
 
 def test_auto_without_the_right_to_push_has_cloud_build_assemble_it_and_says_so_once(
