@@ -31,6 +31,9 @@ LARGEST_RATIO = 100
 """How many times its own size a wheel may hold, beyond what is always allowed."""
 LARGEST_METADATA_BYTES = 64 << 20
 
+UNREADABLE = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError)
+"""What `zipfile` raises over a file that makes no sense."""
+
 PIECE_BYTES = 1 << 20
 INFLATED_BYTES = 4 << 20
 
@@ -105,7 +108,7 @@ class Wheel:
         try:
             with zipfile.ZipFile(self._file) as archive:
                 found, end = archive.infolist(), archive.start_dir
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as bad:
+        except UNREADABLE as bad:
             self.refuse(f"it is not a sound zip file ({bad or type(bad).__name__})")
         self._check_amount(found)
         entries: dict[str, Entry] = {}
