@@ -6,6 +6,7 @@ digest.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -68,6 +69,12 @@ FUNCTIONS = """
         print(f"training at {rate}")
         return humanize.intword(rate), version("jax"), Path("/app/remote_runner.py").exists()
 
+    @kinetic.run(accelerator="cpu", container_image="prebuilt")
+    def mounted():
+        import humanize
+
+        return os.path.dirname(humanize.__file__), os.getuid(), os.statvfs(humanize.__file__).f_flag
+
     @kinetic.run(accelerator="tpu-v6e-8:spot")
     def survive():
         from google.cloud import storage
@@ -123,10 +130,12 @@ def base_repository(loopback_cloud: LoopbackCloud) -> str:
 def cluster(
     loopback_cloud: LoopbackCloud, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LoopbackCluster]:
-    """A cluster with TPU node pools at zero, whose pods are containers."""
+    """A cluster with TPU node pools at zero, whose pods are containers and may mount images."""
     runtime = PodmanRuntime(containers=loopback_cloud.containers)
     directory = tmp_path_factory.mktemp("cluster")
-    with LoopbackCluster(directory, runtime=runtime, pull_image=runtime.pull) as cluster:
+    with LoopbackCluster(
+        directory, runtime=runtime, pull_image=runtime.pull, version="1.35"
+    ) as cluster:
         for group in (NodeGroup(name="default", nodes=1), TPUS, SPOT, SLICE):
             cluster.add_nodes(group)
         yield cluster
@@ -189,6 +198,13 @@ def until(holds: Any, what: str, seconds: float = 60) -> None:
 
 def is_working(api: PrefectApi, run_id: str, line: str) -> bool:
     return any(line in each.message for each in api.logs(run_id))
+
+
+def test_a_container_has_the_packages_mounted_that_its_base_image_lacks(functions: Any) -> None:
+    place, user, flags = functions.mounted()
+    assert place == "/opt/kinetic/packages/usr/local/lib/python3/site-packages/humanize"
+    assert user == 1000
+    assert flags & os.ST_RDONLY
 
 
 def test_the_specifications_example_runs_on_a_tpu(

@@ -97,7 +97,9 @@ def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
         (directory / "cluster").mkdir()
         runtime = PodmanRuntime(containers=cloud.containers)
         cluster = running.enter_context(
-            LoopbackCluster(directory / "cluster", runtime=runtime, pull_image=runtime.pull)
+            LoopbackCluster(
+                directory / "cluster", runtime=runtime, pull_image=runtime.pull, version="1.35"
+            )
         )
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         cluster.add_nodes(TPUS)
