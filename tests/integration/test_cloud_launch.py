@@ -220,8 +220,7 @@ def test_the_specifications_example_runs_on_a_tpu(
     pools = WorkPools(api.url)
     if not pools.create("kinetic-gke", WORK_POOL_TYPE, template):
         pools.update("kinetic-gke", template)
-    builds = loopback_cloud.builds.builds
-    before = len(builds)
+    builds = len(loopback_cloud.builds.builds)
     for group in (TPUS, SPOT):  # whose nodes other tests have had made
         cluster.remove_nodes(group)
 
@@ -239,7 +238,9 @@ def test_the_specifications_example_runs_on_a_tpu(
     }
     assert container["resources"]["limits"] == {"google.com/tpu": 8}
     assert container["resources"]["requests"] == {"google.com/tpu": 8}
-    assert len(builds) == before, "the base is there, and this client assembles the rest"
+    assert len(loopback_cloud.builds.builds) == builds, (
+        "the base is there, and this client assembles the rest"
+    )
     image, _, digest = container["image"].partition("@")
     assert image == f"us-docker.pkg.dev/{PROJECT}/kn-{CLUSTER}/app"
     assert digest == functions.train.plan(1).digest
