@@ -12,7 +12,6 @@ from kinetic_flows.core.errors import ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.launcher import Preflight
-from kinetic_flows.dependencies.wheel_files import choose_wheels
 from kinetic_flows.plans.look_ahead import installed_because
 from kinetic_flows.platforms.image_sources import DecidedBaseImage, ImageQuestions
 
@@ -78,6 +77,9 @@ class WheelQuestion:
 
     def without_wheel(self, environment: EnvironmentSpec) -> tuple[str, ...]:
         """Return the packages of an environment that only have a source archive."""
+        # What asks an index is not imported by calls that need none.
+        from kinetic_flows.dependencies.wheel_files import choose_wheels
+
         return choose_wheels(
             environment.lock,
             python=environment.python,
