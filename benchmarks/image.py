@@ -100,7 +100,6 @@ def a_cloud() -> Iterator[LoopbackCloud]:
             cloud.create_repository(PROJECT, repository)
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
             cloud.storage.create_bucket(bucket)
-        cloud.worker.compresses = True
         yield cloud
     finally:
         cloud.stop()

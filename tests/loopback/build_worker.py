@@ -49,8 +49,6 @@ class BuildWorker:
 
     Attributes:
         credentials: User name and password for pushing, with a colon between.
-        compresses: Whether layers are compressed when they are pushed, as Cloud Build's are; on
-            loopback that takes longer than anything else.
 
     Args:
         containers: Who builds and pushes.
@@ -79,7 +77,6 @@ class BuildWorker:
         (self._bin / "docker").write_text(_DOCKER_FOR_SCRIPTS)
         (self._bin / "docker").chmod(0o755)
         self.credentials = ""
-        self.compresses = False
         self.known_logins = Path(containers.environment["REGISTRY_AUTH_FILE"])
 
     def __call__(self, running: RunningBuild) -> Any:
@@ -168,8 +165,6 @@ class BuildWorker:
 
     def push_command(self, image: str, digest_file: Path) -> list[str]:
         options = ["--tls-verify=false", "--digestfile", str(digest_file)]
-        if not self.compresses:
-            options.append("--disable-compression")
         if self.credentials and _split(image)[0] != DOCKER_HUB:
             options += ["--creds", self.credentials]
         target = f"docker://{self.address_of(image)}"
