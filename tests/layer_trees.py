@@ -126,13 +126,16 @@ def _is_of_the_installation(name: str) -> bool:
 
 
 def sources_without_bytecode(tree: Tree, python: str) -> list[str]:
-    """Return the modules of a layer that have no bytecode."""
+    """Return the modules of a layer that have no bytecode, packages' own tests aside."""
     tag = f"cpython-{python.replace('.', '')}"
     site = f"lib/python{python}/site-packages/"
     return [
         name
         for name in tree
-        if name.startswith(site) and name.endswith(".py") and _bytecode(name, tag) not in tree
+        if name.startswith(site)
+        and name.endswith(".py")
+        and _bytecode(name, tag) not in tree
+        and "/tests/" not in name
     ]
 
 

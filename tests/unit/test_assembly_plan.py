@@ -49,6 +49,19 @@ def test_base_has_content_of_any_python_shared_and_bytecode_once() -> None:
     assert len(plan.kept) == 2
 
 
+def test_plain_python_of_a_base_is_one_layer_whatever_the_accelerator_and_the_python() -> None:
+    core = (wheel("idna", PURE), wheel("certifi", PURE))
+    layers = []
+    for python, parts in (("3.11", core), ("3.12", (*core, wheel("libtpu", LIBRARY)))):
+        start = replace(image(*parts, wheel("jax", PURE), starts_from="upstream"), python=python)
+        plan = plan_image(start, upstream())
+        assert kinds(plan)[:3] == ["site", "merged certifi idna", "wheel jax"]
+        layers.append(plan.added[1])
+    assert layers[0] == layers[1]
+    assert layers[0].tag.endswith("-any-l1")
+    assert read_history(layers[0].to_history()) == layers[0]
+
+
 def test_project_has_bytecode_with_pure_wheels_and_beside_libraries() -> None:
     assembly = image(wheel("attrs", PURE), wheel("nvidia", LIBRARY), wheel("scipy"))
     plan = plan_image(assembly, base(wheel("numpy")))
@@ -155,7 +168,7 @@ def test_too_many_layers_are_merged_the_smallest_first() -> None:
 
 
 def test_wheels_that_cannot_be_merged_are_refused_by_number() -> None:
-    wheels = [wheel(f"p{number:03}", PURE) for number in range(120)]
+    wheels = [wheel(f"p{number:03}", LIBRARY) for number in range(120)]
     with pytest.raises(ImageError, match="would have 124 layers, and an image can have 100"):
         plan_image(image(*wheels, starts_from="upstream"), upstream())
 

@@ -368,6 +368,29 @@ def test_sources_that_do_not_compile_have_no_bytecode(tmp_path: Path, compiler: 
     assert f"{SITE}/thing/old.py" in found
 
 
+def test_tests_of_a_package_are_there_without_bytecode(tmp_path: Path, compiler: Compiler) -> None:
+    sources = ("thing/tests/test_x.py", "thing/x/tests/__init__.py")
+    others = (
+        "thing/__init__.py",
+        "thing/tests.py",
+        "thing/testing/x.py",
+        "tests/__init__.py",
+        "tests/x.py",
+    )
+    wheel = OddWheel(files=dict.fromkeys((*sources, *others), "1"))
+    found = contents(layer_of(wheel, tmp_path, compiler, PYTHON))
+    assert {f"{SITE}/{name}" for name in (*sources, *others)} <= set(found)
+    compiled = {name for name in found if name.endswith(".pyc")}
+    assert compiled == {
+        f"{SITE}/{directory}/__pycache__/{name}.{CACHE_TAG}.pyc"
+        for directory, name in (
+            # A package of that name at the top may be anything.
+            *(("tests", "__init__"), ("tests", "x")),
+            *(("thing", "__init__"), ("thing", "tests"), ("thing/testing", "x")),
+        )
+    }
+
+
 def test_without_a_python_there_is_no_bytecode(tmp_path: Path, compiler: Compiler) -> None:
     layer = layer_of(OddWheel(files={"thing.py": "1"}), tmp_path, compiler)
     assert not [name for name in contents(layer) if name.endswith(".pyc")]

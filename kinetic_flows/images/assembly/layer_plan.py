@@ -7,6 +7,7 @@ for each layer. Those of ours are strict, so that what an image holds is read ba
     kinetic wheel numpy==2.1.0 sha256:DIGEST py3.11
     kinetic wheel jax==0.6.0 sha256:DIGEST any
     kinetic merged attrs==25.1.0 sha256:DIGEST rich==14.0.0 sha256:DIGEST py3.11
+    kinetic merged certifi==2026.1.4 sha256:DIGEST idna==3.11 sha256:DIGEST any
     kinetic bytecode jax==0.6.0 sha256:DIGEST py3.11
     kinetic files /app/constraints.txt
 """
@@ -83,7 +84,7 @@ class LayerPlan:
         if self.kind == "wheel":
             return wheel_tag(digests[0], self.python)
         if self.kind == "merged":
-            return merged_tag(digests, python)
+            return merged_tag(digests, self.python)
         if self.kind == "bytecode":
             return bytecode_tag(digests, python)
         return f"files-{self.content_sha256}-l{FORMAT_VERSION}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.layer_plan import HeldPackage, LayerPlan, files_plan
@@ -134,7 +135,13 @@ def _without_replaced(plan: LayerPlan, replacing: Mapping[str, str]) -> LayerPla
 def _layers_of_wheels(wheels: Sequence[WheelFile], assembly: Assembly) -> Iterable[LayerPlan]:
     shared = [wheel for wheel in wheels if _is_shared(wheel, assembly)]
     names = {wheel.sha256 for wheel in shared}
+    core = [wheel for wheel in wheels if _is_core(wheel, assembly)]
+    if core:
+        # Below the others: a base has the same one for each kind of accelerator.
+        yield LayerPlan(kind="merged", packages=tuple(sorted(map(held_package, core))))
     for wheel in sorted(wheels, key=lambda wheel: wheel.name):
+        if wheel in core:
+            continue
         python = None if wheel.sha256 in names else assembly.python
         yield LayerPlan(kind="wheel", python=python, packages=(held_package(wheel),))
     sets = [shared] if assembly.starts_from == "upstream" else [[wheel] for wheel in shared]
@@ -148,8 +155,23 @@ def _is_shared(wheel: WheelFile, assembly: Assembly) -> bool:
 
     In a base all such wheels are; a project's are when they bring libraries, not Python sources.
     """
-    is_pure = wheel.filename.removesuffix(".whl").endswith("-any")
-    return wheel.is_for_any_python and (assembly.starts_from == "upstream" or not is_pure)
+    return wheel.is_for_any_python and (assembly.starts_from == "upstream" or not _is_pure(wheel))
+
+
+def _is_core(wheel: WheelFile, assembly: Assembly) -> bool:
+    """Whether a wheel is one of the many small ones that bases have in one layer.
+
+    Pure Python that is not of the accelerator's runtime: what each layer costs a node, in its pull
+    and in every import that looks through it, is more than these are worth alone.
+    """
+    is_small = wheel.is_for_any_python and _is_pure(wheel)
+    return (
+        assembly.starts_from == "upstream" and is_small and not is_accelerator_package(wheel.name)
+    )
+
+
+def _is_pure(wheel: WheelFile) -> bool:
+    return wheel.filename.removesuffix(".whl").endswith("-any")
 
 
 def held_package(wheel: WheelFile) -> HeldPackage:

@@ -272,8 +272,11 @@ class Workshop:
                 return make_wheel_layer(
                     path, target, file=file, python=plan.python, compiler=self.compiler
                 )
-            make = make_bytecode_layer if plan.kind == "bytecode" else make_merged_layer
-            return make(wheels, target, python=str(plan.python), compiler=self.compiler)
+            if plan.kind == "merged":
+                return make_merged_layer(wheels, target, python=plan.python, compiler=self.compiler)
+            return make_bytecode_layer(
+                wheels, target, python=self.assembly.python, compiler=self.compiler
+            )
 
     def _make_site(
         self, survey: Survey, plan: LayerPlan, source: StartLayer | None, target: Path

@@ -53,6 +53,10 @@ if __name__ == "__main__":
 """
 
 
+TESTS = "tests"
+"""How packages call the directories of their own tests."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaidFile:
     """A file of an image that a wheel puts there.
@@ -77,9 +81,15 @@ class LaidFile:
         return self.source.size_bytes if self.source else len(self.content)
 
     @property
-    def is_module(self) -> bool:
-        """Whether it is a source of Python that may be imported."""
-        return self.path.startswith(f"{SITE_PACKAGES}/") and self.path.endswith(".py")
+    def is_compiled(self) -> bool:
+        """Whether it is a source of Python that runs may import.
+
+        Packages' own tests, a third and more of the largest ones' sources, are not: they can be
+        imported, too, and are compiled then.
+        """
+        path = self.path.removeprefix(f"{SITE_PACKAGES}/")
+        is_test = TESTS in path.split("/")[1:-1]
+        return path != self.path and path.endswith(".py") and not is_test
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,13 +77,20 @@ def make_bytecode_layer(
 
 
 def make_merged_layer(
-    wheels: Wheels, target: Path, *, python: str, compiler: Compiler
+    wheels: Wheels, target: Path, *, python: str | None, compiler: Compiler
 ) -> MadeLayer:
-    """Make one layer of several wheels with their bytecode; as `make_bytecode_layer`."""
+    """Make one layer of several wheels; as `make_bytecode_layer`.
+
+    Args:
+        wheels: As for `make_bytecode_layer`.
+        target: As for `make_wheel_layer`.
+        python: Python minor version whose bytecode is added; None for none.
+        compiler: What compiles for that version.
+    """
     layout = _Layout.of(wheels, python)
     facts = []
     with _writer(target) as writer:
-        layer = _Layer(writer=writer, bytecode=Bytecode(compiler))
+        layer = _Layer(writer=writer, bytecode=Bytecode(compiler) if python else None)
         for file, path in layout.wheels:
             with open_wheel(path, file, python) as opened:
                 facts.append(layer.add(opened, layout.owned_by(file)))
@@ -170,7 +177,7 @@ class _Layer:
                 opened.read(laid)
                 continue
             pieces = opened.pieces(laid)
-            if not laid.is_module or self.bytecode is None:
+            if not laid.is_compiled or self.bytecode is None:
                 self._write(laid, pieces)
                 continue
             source: list[bytes] = []
@@ -194,7 +201,7 @@ class _Layer:
     def compile(self, opened: OpenWheel, has: Callable[[str], bool]) -> None:
         """Have the sources of a wheel compiled that are its own."""
         for laid in opened.files:
-            if laid.is_module and self.bytecode and has(laid.path):
+            if laid.is_compiled and self.bytecode and has(laid.path):
                 self.bytecode.add(laid.path, opened.read(laid))
 
     def close(self) -> LayerBlob:

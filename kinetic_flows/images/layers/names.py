@@ -28,9 +28,14 @@ def bytecode_tag(digests: Iterable[str], python: str) -> str:
     return _tag("pyc", _of_all(digests), f"py{python}")
 
 
-def merged_tag(digests: Iterable[str], python: str) -> str:
-    """Tag of one layer with several wheels and their bytecode; as `bytecode_tag`."""
-    return _tag("set", _of_all(digests), f"py{python}")
+def merged_tag(digests: Iterable[str], python: str | None) -> str:
+    """Tag of one layer with several wheels.
+
+    Args:
+        digests: SHA-256 of each wheel; their order does not matter.
+        python: As for `wheel_tag`.
+    """
+    return _tag("set", _of_all(digests), "any" if python is None else f"py{python}")
 
 
 def site_tag(upstream_digest: str, python: str) -> str:

@@ -101,7 +101,7 @@ class OpenWheel:
             requires=self._requirements.requires,
             requires_python=self._requirements.requires_python,
             files=self._digests,
-            source_bytes=sum(laid.size_bytes for laid in self.files if laid.is_module),
+            source_bytes=sum(laid.size_bytes for laid in self.files if laid.is_compiled),
         )
 
 
