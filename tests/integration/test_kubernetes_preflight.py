@@ -225,7 +225,7 @@ def test_a_namespace_that_may_not_be_read_stops_nobody(cluster, client):
 
 
 NEW = "containerd://2.1.4"
-MOUNTS = PreflightRequest(accelerator=CPU, mounts_image=True)
+MOUNTS = PreflightRequest(accelerator=CPU, packages="auto")
 
 
 def volumes_of(
@@ -303,18 +303,27 @@ def test_a_volume_that_admission_refuses_is_no_problem_of_the_run(tmp_path):
     assert found.problems == ()
 
 
-def test_a_refusal_of_any_job_says_nothing_of_the_volume(tmp_path):
-    with LoopbackCluster(tmp_path, version="1.35") as cluster:
+@pytest.mark.parametrize(
+    ("version", "packages", "why"),
+    [
+        ("1.35", "auto", ""),
+        ("1.34", "auto", "whether the cluster's API server (Kubernetes v1.34.0) takes image"),
+        ("1.34", "volume", ""),
+    ],
+)
+def test_a_refusal_of_any_job_says_nothing_of_the_volume(tmp_path, version, packages, why):
+    with LoopbackCluster(tmp_path, version=version) as cluster:
         cluster.add_nodes(NodeGroup(name="default", nodes=1))
         cluster.admission.webhooks.append(
             lambda plural, _: "no label" if plural == "jobs" else None
         )
         client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
         try:
-            found = preflight(client, MOUNTS)
+            found = preflight(client, replace(MOUNTS, packages=packages))
         finally:
             client.close()
-    assert found.no_image_volumes == ""
+    assert found.no_image_volumes.startswith(why)
+    assert bool(found.no_image_volumes) is bool(why)
     (warning,) = found.warnings
     assert "of a Job that was only tried" in warning
 

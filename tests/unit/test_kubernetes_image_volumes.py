@@ -147,13 +147,13 @@ def test_gkes_nodes_are_asked_what_their_pools_do_not_tell(
 ) -> None:
     cluster: Any = Nodes(runtime)
     request = PreflightRequest(
-        accelerator=parse_accelerator("cpu"), mounts_image=True, server="v1.35.1-gke.7"
+        accelerator=parse_accelerator("cpu"), packages="auto", server="v1.35.1-gke.7"
     )
     found = asyncio.run(check_nodes(cluster, request))
     assert (found.no_image_volumes or "").startswith(begins)
     assert bool(found.no_image_volumes) is bool(begins)
     assert cluster.asked == ["/api/v1/nodes"]
-    asyncio.run(check_nodes(cluster, replace(request, mounts_image=False)))
+    asyncio.run(check_nodes(cluster, replace(request, packages="install")))
     assert len(cluster.asked) == 1
 
 

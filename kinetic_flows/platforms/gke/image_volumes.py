@@ -78,10 +78,23 @@ def server_obstacle(server: str) -> str:
     Args:
         server: Its version, such as `v1.33.4-gke.1134000`; empty where it is not known.
     """
-    version = f"Kubernetes {server}" if server else "of a version that it does not tell"
     return (
-        f"the cluster's API server ({version}) takes no image volumes, which are on by default "
-        "from Kubernetes 1.35 on (from 1.31 on with the feature gate ImageVolume)"
+        f"{_api_server(server)} takes no image volumes, which are on by default from Kubernetes "
+        "1.35 on (from 1.31 on with the feature gate ImageVolume)"
+    )
+
+
+def untried_obstacle(server: str) -> str:
+    """Say that nobody knows whether an API server takes image volumes; empty if it ought to.
+
+    Args:
+        server: Its version; empty where it is not known.
+    """
+    if version_of(server) >= DEFAULT_VERSION:
+        return ""
+    return (
+        f"whether {_api_server(server)} takes image volumes could not be tried, and they are on by "
+        "default from Kubernetes 1.35 on; if it does, say KINETIC_PREBUILT=volume"
     )
 
 
@@ -138,6 +151,11 @@ def version_of(text: str) -> tuple[int, int]:
     """Return the major and minor version that a text begins with; zeros where it has none."""
     found = _VERSION.match(text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _api_server(version: str) -> str:
+    named = f"Kubernetes {version}" if version else "of a version that it does not tell"
+    return f"the cluster's API server ({named})"
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -108,7 +108,7 @@ class KubernetesLauncher:
                 if needs.security_context is None
                 else json.dumps(dict(needs.security_context), sort_keys=True)
             ),
-            mounts_image=needs.packages != "install",
+            packages=needs.packages,
         )
         with self._checking:
             checked, found = self._checked.get(request, (0.0, None))

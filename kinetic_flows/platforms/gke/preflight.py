@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +21,7 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
+from kinetic_flows.core.settings.cloud import Prebuilt
 from kinetic_flows.platforms.gke.capacity import oldest_of_each, read_node_pools
 from kinetic_flows.platforms.gke.diagnosis import (
     COUNTED_JOBS,
@@ -37,6 +38,7 @@ from kinetic_flows.platforms.gke.image_volumes import (
     may_know_image_volumes,
     node_obstacle,
     server_obstacle,
+    untried_obstacle,
 )
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
@@ -58,7 +60,7 @@ class PreflightRequest:
         prefect_api_url: Where its pods are to report; None when that is not known.
         security_context: What its containers may do on their nodes, as JSON so that requests
             compare; None when only the image will tell.
-        mounts_image: Whether its pods are to have an image mounted as a volume, if they can.
+        packages: How packages are to come into its image; of `install` nothing is asked.
         server: Version of the API server, as soon as it has told; empty until then.
     """
 
@@ -67,8 +69,13 @@ class PreflightRequest:
     service_account: str | None = None
     prefect_api_url: str | None = None
     security_context: str | None = None
-    mounts_image: bool = False
+    packages: Prebuilt = "install"
     server: str = ""
+
+    @property
+    def mounts_image(self) -> bool:
+        """Whether its pods are to have an image mounted as a volume, if they can."""
+        return self.packages != "install"
 
 
 Check = Callable[[KubernetesClient, PreflightRequest], Awaitable[Preflight]]
@@ -100,13 +107,25 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         problems=tuple(problem for each in found for problem in each.problems),
         warnings=tuple(warning for each in found for warning in each.warnings),
         node_pools=next((each.node_pools for each in found if each.node_pools is not None), None),
-        # What the API server takes comes before what its nodes could do with it.
-        no_image_volumes=(
-            next((each.no_image_volumes for each in found[::-1] if each.no_image_volumes), "")
-            if request.mounts_image
-            else None
-        ),
+        no_image_volumes=_no_image_volumes(found, request),
     )
+
+
+def _no_image_volumes(found: Sequence[Preflight], request: PreflightRequest) -> str | None:
+    """Return why no image can be mounted; None where that is not asked.
+
+    Args:
+        found: What was found, that of the trial last.
+        request: What the launch is going to need.
+    """
+    if not request.mounts_image:
+        return None
+    *others, tried = (each.no_image_volumes for each in found)
+    if tried is None and request.packages == "auto":
+        # A server drops the volume without a word: a run that did not ask for it would fail.
+        tried = untried_obstacle(request.server)
+    # What the API server takes comes before what its nodes could do with it.
+    return next(filter(None, (tried, *reversed(others))), "")
 
 
 async def _reach(client: KubernetesClient) -> str:
@@ -214,7 +233,7 @@ async def _check_trial_launch(client: KubernetesClient, request: PreflightReques
     is_kept = not request.mounts_image or keeps_image_volume(made)
     return Preflight(
         warnings=tuple(dict.fromkeys(told for each in warned if (told := explain_warning(each)))),
-        no_image_volumes=refused or (None if is_kept else server_obstacle(request.server)),
+        no_image_volumes=refused or ("" if is_kept else server_obstacle(request.server)),
     )
 
 
