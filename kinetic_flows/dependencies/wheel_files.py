@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,7 +18,12 @@ from urllib.parse import urlsplit
 from kinetic_flows.core import object_names
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import LockError
-from kinetic_flows.core.files import private_directory, write_atomically
+from kinetic_flows.core.files import (
+    exclusive_lock,
+    open_private,
+    private_directory,
+    write_atomically,
+)
 from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.dependencies.declaration import Declaration
@@ -193,8 +197,11 @@ class WheelDownloads:
         self._directory = home / "layers" / "wheels"
         self._fetcher = Fetcher(indexes=(), environ=environ)
         self._store = store
-        self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._downloaded: list[Path] = []
+        self._fetched: set[Path] = set()
+        self._locks = private_directory(home / "layers" / "locks")
+        # Nothing is removed while another one is there; this one is until it is forgotten.
+        self._use = os.fdopen(open_private(self._locks / "wheels"), "r+b")
+        fcntl.flock(self._use, fcntl.LOCK_SH)
 
     def fetch(self, wheel: WheelFile) -> Path:
         """Return a wheel's file, checked against its digest; several threads may ask at once.
@@ -203,23 +210,30 @@ class WheelDownloads:
             LockError: It cannot be downloaded, or is something else than was locked.
             StoreError: The store, which has it, cannot be read.
         """
-        with self._fetching[wheel.sha256]:
+        path = self._directory / wheel.sha256 / wheel.filename
+        # Few locks, which stay: one that is removed may be held by somebody who waited for it.
+        with exclusive_lock(self._locks / f"wheel-{wheel.sha256[:3]}"):
             if not wheel.url:
                 return self._shipped(wheel)
-            path = self._directory / wheel.sha256 / wheel.filename
-            self._downloaded.append(path)
-            if not path.is_file():
-                self._download(wheel, path)
-            return _checked(path, wheel)
+            if path not in self._fetched:
+                if path.is_file():
+                    os.utime(_checked(path, wheel).parent)
+                else:
+                    self._download(wheel, path)
+                self._fetched.add(path)
+            return path
 
     def discard(self) -> None:
         """Remove what was downloaded, for when its layers are in a registry.
 
-        What others left who were interrupted goes, too, when nobody came back for it.
+        While another assembly may read it, that is left to the last one. What others left who were
+        interrupted goes, too, when nobody came back for it.
         """
-        while self._downloaded:
-            shutil.rmtree(self._downloaded.pop().parent, ignore_errors=True)
-        with suppress(OSError):
+        for path in self._fetched:
+            with suppress(OSError):
+                os.utime(path.parent, (0, 0))
+        with self._use, suppress(OSError):
+            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for folder in self._directory.iterdir():
                 if time.time() - folder.stat().st_mtime > MAX_AGE_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)

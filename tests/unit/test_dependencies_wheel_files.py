@@ -210,6 +210,10 @@ def _on_index(index: SimpleIndex, filename: str, data: bytes, sha256: str = "") 
     )
 
 
+def _kept(home: Path) -> list[Path]:
+    return [path for path in (home / "layers" / "wheels").rglob("*") if path.is_file()]
+
+
 def test_a_download_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
     filename, data = wheel("mine", "1.0")
     with serve([(filename, data)]) as index:
@@ -225,6 +229,22 @@ def test_a_download_is_kept_until_it_is_discarded(tmp_path: Path) -> None:
         assert not path.parent.exists()
 
 
+def test_a_download_that_another_assembly_reads_is_left_for_that_to_discard(
+    tmp_path: Path,
+) -> None:
+    filename, data = wheel("mine", "1.0")
+    with serve([(filename, data)]) as index:
+        wanted = _on_index(index, filename, data)
+        several = [WheelDownloads(tmp_path, os.environ) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            (path,) = set(pool.map(lambda each: each.fetch(wanted), several))
+        assert len(index.requests) == 1
+    for each in several:
+        assert path.read_bytes() == data
+        each.discard()
+    assert not path.parent.exists()
+
+
 def test_a_download_that_is_something_else_is_refused_and_not_kept(tmp_path: Path) -> None:
     filename, data = wheel("mine", "1.0")
     with serve([(filename, data)]) as index:
@@ -232,7 +252,7 @@ def test_a_download_that_is_something_else_is_refused_and_not_kept(tmp_path: Pat
         with pytest.raises(LockError, match="does not match its sha256 digest") as refused:
             WheelDownloads(tmp_path, os.environ).fetch(wanted)
     assert refused.value.value == filename
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not _kept(tmp_path)
 
 
 def test_what_nobody_came_back_for_goes_with_the_next_downloads(tmp_path: Path) -> None:
@@ -261,4 +281,4 @@ def test_a_download_that_nobody_waits_for_any_more_ends_and_leaves_nothing(
         wanted = _on_index(index, filename, data)
         with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
             pool.submit(fetch).result()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not _kept(tmp_path)
