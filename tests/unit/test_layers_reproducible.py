@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinetic_flows.core.errors import ImageError
+from kinetic_flows.dependencies import uv
 from kinetic_flows.images.layers import names
 from kinetic_flows.images.layers.archive import LayerWriter, header
-from kinetic_flows.images.layers.bytecode import Bytecode, Compiler
+from kinetic_flows.images.layers.bytecode import Bytecode, Compiler, find_interpreter
 from kinetic_flows.images.layers.make import make_merged_layer, make_wheel_layer
 from odd_wheels import PROGRAM, OddWheel
 
@@ -273,6 +274,17 @@ def test_a_python_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     assert caught.value.message.startswith("there is no Python 3.4 here to make bytecode with: ")
     assert "uv python install 3.4" in str(caught.value)
     assert not list(tmp_path.rglob("python3*"))
+
+
+def test_a_python_that_is_installed_and_not_found_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "uv"
+    program.write_text('#!/bin/sh\n[ "$2" = install ] || { echo "only-system" >&2; exit 2; }\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(uv, "find_uv", lambda: str(program))
+    with pytest.raises(ImageError, match=r"to make bytecode with: only-system"):
+        find_interpreter("3.4", {"PATH": os.environ["PATH"]})
 
 
 def test_a_layer_that_cannot_be_written_is_an_error_about_images(tmp_path: Path) -> None:

@@ -252,10 +252,10 @@ def find_interpreter(python: str, environ: Mapping[str, str]) -> str:
     found = uv(*find)
     if found.exit_code:
         got = uv("python", "install", "--no-bin", "--no-config", f"cpython@{python}")
-        if got.exit_code:
-            said = got.stderr.splitlines() or ["uv said nothing"]
-            raise _no_interpreter(python, f"{said[0].strip()} ({said[-1].strip()})")
-        found = uv(*find)
+        found = got if got.exit_code else uv(*find)
+    if found.exit_code:
+        said = found.stderr.splitlines() or ["uv said nothing"]
+        raise _no_interpreter(python, f"{said[0].strip()} ({said[-1].strip()})")
     return found.stdout.strip()
 
 
