@@ -40,7 +40,7 @@ def read_requirements(wheel: Wheel, info: str, file: WheelFile) -> Requirements:
     path = f"{info}/METADATA"
     said, _ = parse_email(wheel.metadata(path))
     name, version = said.get("name", ""), said.get("version", "")
-    if canonicalize_name(name) != canonicalize_name(file.name) or not _is(version, file.version):
+    if not is_of(file, name, version):
         wheel.refuse(f"its METADATA is of {printable(f'{name} {version}')}, not of {file}", path)
     return Requirements(
         requires=tuple(said.get("requires_dist", ())),
@@ -48,8 +48,10 @@ def read_requirements(wheel: Wheel, info: str, file: WheelFile) -> Requirements:
     )
 
 
-def _is(version: str, expected: str) -> bool:
+def is_of(file: WheelFile, name: str, version: str) -> bool:
+    """Whether a name and a version, however they are written, are those of a package."""
     try:
-        return Version(version) == Version(expected)
+        is_same = Version(version) == Version(file.version)
     except InvalidVersion:
         return False
+    return is_same and canonicalize_name(name) == canonicalize_name(file.name)

@@ -23,11 +23,12 @@ from installer.destinations import WheelDestination
 from installer.exceptions import InstallerError
 from installer.records import RecordEntry
 from installer.sources import WheelSource
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
 
 from kinetic_flows.core.files import printable
 from kinetic_flows.core.wheel_file import WheelFile
+from kinetic_flows.images.layers.facts import is_of
 from kinetic_flows.images.layers.model import INTERPRETER, PREFIX, SCRIPTS, SITE_PACKAGES
 from kinetic_flows.images.layers.paths import collision, wrong_target
 from kinetic_flows.images.layers.wheel import Entry, Wheel
@@ -281,23 +282,16 @@ def _info_directory(wheel: Wheel, file: WheelFile) -> str:
         name, version, *_ = parse_wheel_filename(file.filename)
     except (InvalidWheelFilename, InvalidVersion) as error:
         wheel.refuse(f"its name is none of a wheel ({error})")
-    if (name, version) != (canonicalize_name(file.name), Version(file.version)):
+    if not is_of(file, name, str(version)):
         wheel.refuse(f"its name is not that of {file}", file.filename)
     tops = {path.partition("/")[0] for path in wheel.entries}
     found = sorted(top for top in tops if top.endswith(".dist-info"))
     if len(found) != 1:
         wheel.refuse(f"it has {len(found)} directories of metadata ({', '.join(found) or 'none'})")
     said, _, number = found[0].removesuffix(".dist-info").rpartition("-")
-    if not _is_same(said, number, name, version):
+    if not is_of(file, said, number):
         wheel.refuse(f"its metadata is of another package: {printable(found[0])}", found[0])
     return found[0]
-
-
-def _is_same(name: str, number: str, expected: str, version: Version) -> bool:
-    try:
-        return canonicalize_name(name) == expected and Version(number) == version
-    except InvalidVersion:
-        return False
 
 
 def _records(wheel: Wheel, path: str) -> dict[str, tuple[str, str]]:

@@ -11,10 +11,11 @@ from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.layers.archive import LayerWriter
 from kinetic_flows.images.layers.bytecode import Bytecode, Compiler
-from kinetic_flows.images.layers.layout import LaidFile
+from kinetic_flows.images.layers.layout import LaidFile, lay_out
 from kinetic_flows.images.layers.model import LayerBlob, MadeLayer, WheelFacts
 from kinetic_flows.images.layers.opened import OpenWheel, open_wheel
 from kinetic_flows.images.layers.refused import WheelRefused
+from kinetic_flows.images.layers.wheel import Wheel
 
 __all__ = [
     "WheelRefused",
@@ -97,23 +98,16 @@ def make_merged_layer(
         return MadeLayer(blob=layer.close(), path=target, facts=tuple(facts))
 
 
-def make_files_layer(
-    files: Mapping[str, bytes], target: Path, *, links: Mapping[str, str] | None = None
-) -> MadeLayer:
-    """Make a layer of plain files and symbolic links.
+def make_files_layer(files: Mapping[str, bytes], target: Path) -> MadeLayer:
+    """Make a layer of plain files.
 
     Args:
         files: Contents by absolute path.
         target: As for `make_wheel_layer`.
-        links: What each symbolic link says, by its absolute path; None for no links.
     """
-    links = links or {}
     with _writer(target) as writer:
-        for path in sorted({**files, **links}):
-            if path in links:
-                writer.add_link(path.lstrip("/"), links[path])
-            else:
-                writer.add_file(path.lstrip("/"), files[path])
+        for path, data in sorted(files.items()):
+            writer.add_file(path.lstrip("/"), data)
         return MadeLayer(blob=writer.close(), path=target)
 
 
@@ -149,8 +143,10 @@ class _Layout:
         ordered = sorted(wheels, key=lambda pair: (pair[0].name, pair[0].sha256))
         owners: dict[str, str] = {}
         for file, path in ordered:
-            with open_wheel(path, file, python) as opened:
-                owners.update(dict.fromkeys((laid.path for laid in opened.files), file.sha256))
+            # Whether it is the one whose digest is known is seen when its content is read.
+            with Wheel(path, file.filename) as wheel:
+                files = lay_out(wheel, file, python).files
+            owners.update(dict.fromkeys((laid.path for laid in files), file.sha256))
         return cls(wheels=ordered, owners=owners)
 
     def owned_by(self, file: WheelFile) -> Callable[[str], bool]:

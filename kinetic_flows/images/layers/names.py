@@ -15,7 +15,7 @@ def wheel_tag(digest: str, python: str | None) -> str:
         digest: SHA-256 of the wheel, in hexadecimal digits.
         python: The Python minor version whose bytecode is with it; None without bytecode.
     """
-    return _tag("whl", digest, "any" if python is None else f"py{python}")
+    return _tag("whl", digest, python)
 
 
 def bytecode_tag(digests: Iterable[str], python: str) -> str:
@@ -25,7 +25,7 @@ def bytecode_tag(digests: Iterable[str], python: str) -> str:
         digests: SHA-256 of each wheel; their order does not matter.
         python: Python minor version.
     """
-    return _tag("pyc", _of_all(digests), f"py{python}")
+    return _tag("pyc", _of_all(digests), python)
 
 
 def merged_tag(digests: Iterable[str], python: str | None) -> str:
@@ -35,7 +35,7 @@ def merged_tag(digests: Iterable[str], python: str | None) -> str:
         digests: SHA-256 of each wheel; their order does not matter.
         python: As for `wheel_tag`.
     """
-    return _tag("set", _of_all(digests), "any" if python is None else f"py{python}")
+    return _tag("set", _of_all(digests), python)
 
 
 def site_tag(upstream_digest: str, python: str) -> str:
@@ -45,12 +45,13 @@ def site_tag(upstream_digest: str, python: str) -> str:
         upstream_digest: Digest of its manifest (`sha256:…`).
         python: Python minor version.
     """
-    return _tag("site", sha256(upstream_digest.encode()).hexdigest(), f"py{python}")
+    return _tag("site", sha256(upstream_digest.encode()).hexdigest(), python)
 
 
 def _of_all(digests: Iterable[str]) -> str:
     return sha256("\n".join(sorted(set(digests))).encode()).hexdigest()
 
 
-def _tag(kind: str, digest: str, python: str) -> str:
-    return f"{kind}-{digest}-{python}-l{FORMAT_VERSION}"
+def _tag(kind: str, digest: str, python: str | None) -> str:
+    seen_by = "any" if python is None else f"py{python}"
+    return f"{kind}-{digest}-{seen_by}-l{FORMAT_VERSION}"

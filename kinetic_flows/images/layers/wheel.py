@@ -221,7 +221,7 @@ class Wheel:
 
     def _inflated(self, inflater: zlib._Decompress, raw: bytes, entry: Entry) -> Iterator[bytes]:
         """Yield what a piece of data inflates to, little by little: it may be a great deal."""
-        plain = b"-" * INFLATED_BYTES
+        plain = b""
         while raw or len(plain) == INFLATED_BYTES:
             try:
                 plain = inflater.decompress(raw, INFLATED_BYTES)
@@ -231,14 +231,6 @@ class Wheel:
             yield plain
         if inflater.unused_data:
             self.refuse(f"something stands behind {printable(entry.path)}", entry.path)
-
-    def content(self, entry: Entry) -> bytes:
-        """Return a file's content.
-
-        Raises:
-            WheelRefused: As `pieces`.
-        """
-        return b"".join(plain for _, plain in self.pieces(entry))
 
     def metadata(self, path: str) -> bytes:
         """Return the content of a file that tells of the wheel.
@@ -251,7 +243,7 @@ class Wheel:
             self.refuse(f"it has no {printable(path)}", path)
         if entry.size_bytes > LARGEST_METADATA_BYTES:
             self.refuse(f"{printable(path)} is {size_in_units(entry.size_bytes)}", path)
-        return self.content(entry)
+        return b"".join(plain for _, plain in self.pieces(entry))
 
 
 def _entry(info: zipfile.ZipInfo, begin: int) -> Entry:
