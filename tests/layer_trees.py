@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from kinetic_flows.dependencies.uv import find_uv
@@ -126,19 +127,13 @@ def _is_of_the_installation(name: str) -> bool:
 
 
 def sources_without_bytecode(tree: Tree, python: str) -> list[str]:
-    """Return the modules of a layer that have no bytecode, packages' own tests aside."""
-    tag = f"cpython-{python.replace('.', '')}"
+    """Return the modules of a layer that have no bytecode for this Python, tests aside."""
     site = f"lib/python{python}/site-packages/"
     return [
         name
         for name in tree
         if name.startswith(site)
         and name.endswith(".py")
-        and _bytecode(name, tag) not in tree
+        and cache_from_source(name) not in tree
         and "/tests/" not in name
     ]
-
-
-def _bytecode(name: str, tag: str) -> str:
-    directory, _, last = name.rpartition("/")
-    return f"{directory}/__pycache__/{last.removesuffix('.py')}.{tag}.pyc"

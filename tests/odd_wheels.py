@@ -6,12 +6,13 @@ import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.wheel_file import WheelFile
 
 REGULAR, PROGRAM = 0o100644, 0o100755
@@ -30,6 +31,8 @@ class OddWheel:
     Attributes:
         files: Contents by path; `INFO/…` and `DATA/…` are those of its two directories.
         modes: Modes by path, where they are not those of a plain file.
+        requires: Its `Requires-Dist` lines.
+        metadata: Its METADATA; None for the right one.
         record: Its RECORD; None for the right one.
         compression: How its files are compressed.
         change: What is done to each entry before it is written.
@@ -40,6 +43,7 @@ class OddWheel:
     tag: str = "py3-none-any"
     files: Mapping[str, bytes | str] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
+    requires: Sequence[str] = ()
     metadata: str | None = None
     record: str | None = None
     compression: int = zipfile.ZIP_DEFLATED
@@ -58,6 +62,7 @@ class OddWheel:
         metadata = self.metadata
         if metadata is None:
             metadata = f"Metadata-Version: 2.1\nName: {self.name}\nVersion: {self.version}\n"
+            metadata += "".join(f"Requires-Dist: {line}\n" for line in self.requires)
         files = {
             **self.files,
             "INFO/METADATA": metadata,
@@ -108,7 +113,7 @@ def written(
         name=canonicalize_name(name),
         version=version,
         filename=filename,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256_hex(data),
         size_bytes=len(data),
     )
     return file, path
