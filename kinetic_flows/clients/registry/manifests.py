@@ -102,7 +102,7 @@ def read_manifest(
 def put_manifest(
     transport: RegistryTransport, image: ImageReference, content: bytes, media_type: str
 ) -> str:
-    """Write a manifest, read it back, and return its digest.
+    """Write a manifest, read it back, and return the digest of what has its name then.
 
     Raises:
         UnknownBlobs: The registry lacks blobs that it names.
@@ -128,27 +128,28 @@ def put_manifest(
     if kept != digest:
         raise _changed(image, digest, kept)
     url = transport.endpoint(image.registry)
-    transport.insist(url, partial(_read_back, transport, image, content, digest))
-    return digest
+    return transport.insist(url, partial(_read_back, transport, image, content, digest))
 
 
 def _read_back(
     transport: RegistryTransport, image: ImageReference, content: bytes, digest: str
-) -> None:
+) -> str:
     """Read a manifest that was written, by its tag and, where that has another, by its digest.
 
-    Somebody else may have given the tag to another image a moment later.
+    Somebody else may have given the tag to another image a moment later, whose digest is returned
+    then.
 
     Raises:
         Transient: It is not there, or another one is, which a registry may say for a moment.
     """
     answer = _read_once(transport, image, image.version)
     if answer.body == content:
-        return
+        return digest
     if answer.status == 404:
         raise transport.connections.transient("it does not have the manifest that it was given")
     if image.version == digest or _read_once(transport, image, digest).body != content:
         raise Transient(_changed(image, digest, digest_of(answer.body)))
+    return digest_of(answer.body)
 
 
 def _read_once(transport: RegistryTransport, image: ImageReference, version: str) -> Answer:

@@ -209,7 +209,9 @@ class RegistryWriter:
         self.upload(name, digest, size_bytes, opened, on_sent)
 
     def put_manifest(self, reference: str, content: bytes, media_type: str) -> str:
-        """Write a manifest, read it back, and return its digest.
+        """Write a manifest, read it back, and return the digest of what has its name then.
+
+        That is another one's where somebody else has given the tag to it meanwhile.
 
         Args:
             reference: Its name, with a tag or its digest.
@@ -221,11 +223,11 @@ class RegistryWriter:
             ManifestChangedError: The registry keeps something else.
         """
         image = parse_reference(reference)
-        digest = self._answered(
+        named = self._answered(
             image, partial(manifests.put_manifest, self._transport, image, content, media_type)
         )
-        self._documents.keep(digest, content)
-        return digest
+        self._documents.keep(digest_of(content), content)
+        return named
 
     def listing(self, name: str) -> tuple[ListedManifest, ...]:
         """Return what an image's repository has; nothing when nothing was ever pushed there."""

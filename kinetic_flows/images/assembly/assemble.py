@@ -24,7 +24,6 @@ from kinetic_flows.images.assembly.push import LayersLost, Push
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.assembly.workshop import Talk, Workshop
-from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.images.layers.bytecode import Compiler
 
 OnOutput = Callable[[str], None]
@@ -41,6 +40,7 @@ def assemble(
     home: Path,
     environ: Mapping[str, str],
     on_output: OnOutput,
+    survey: Survey | None = None,
 ) -> str:
     """Assemble an image, push it under its names, and return its digest.
 
@@ -55,6 +55,8 @@ def assemble(
         home: `KINETIC_HOME`, which keeps what is known of layers.
         environ: Environment variables that an interpreter is looked for with.
         on_output: Takes each line of progress; called from several threads, one at a time.
+        survey: What a look at it found a moment ago; None to look. Layers that others have made
+            since are found before they are sent.
 
     Returns:
         The digest of its manifest (`sha256:…`).
@@ -84,7 +86,7 @@ def assemble(
             talk=talk,
         )
         try:
-            digest = _assemble(shop)
+            digest = _assemble(shop, survey or survey_of(assembly, registry, records))
         except BaseException:
             # Threads that still make or send something end at their next step.
             talk.stop()
@@ -94,9 +96,9 @@ def assemble(
     return digest
 
 
-def _assemble(shop: Workshop) -> str:
+def _assemble(shop: Workshop, survey: Survey) -> str:
     sent = shop.registry.sent_bytes
-    survey = _complete(shop, survey_of(shop.assembly, shop.registry, shop.records))
+    survey = _complete(shop, survey)
     _check_base(shop.assembly, survey)
     for sentence in warnings_about(survey, shop.assembly):
         shop.talk.say(f"warning: {sentence}")
@@ -139,11 +141,10 @@ def _check_base(assembly: Assembly, survey: Survey) -> None:
     """
     if is_base(assembly):
         site = next((layer for layer in survey.plan.added if layer.kind == "site"), None)
-        variables = survey.start.variables
         problems = base_problems(
             assembly,
             survey.facts.values(),
-            python=".".join(variables.get(PYTHON_VARIABLE, "").split(".")[:2]) or None,
+            python=survey.start.python or None,
             glibc=(survey.records[site.tag].glibc if site else "") or None,
         )
         if problems:

@@ -26,7 +26,6 @@ from kinetic_flows.images.assembly.records import REQUESTS_AT_A_TIME, LayerRecor
 from kinetic_flows.images.assembly.smoke_test import smoke_test
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.assembly.start import StartImage, read_start
-from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.images.layers.model import WheelFacts
 
 _BASE = ("base-cpu", "base-gpu", "base-tpu")
@@ -37,6 +36,7 @@ class AssemblyPreview:
     """What an assembly will take.
 
     Attributes:
+        survey: What it is told from.
         layers: How many layers the image has.
         known: How many of them there are.
         to_make: The wheels that the others are made of.
@@ -44,6 +44,7 @@ class AssemblyPreview:
         warnings: What the smoke test finds, as far as the wheels are known; a sentence each.
     """
 
+    survey: Survey
     layers: int
     known: int
     to_make: tuple[WheelFile, ...]
@@ -118,6 +119,7 @@ def look_at(assembly: Assembly, registry: RegistryWriter, records: LayerRecords)
     }
     sizes = [wheel.size_bytes for wheel in assembly.wheels if wheel.sha256 in made]
     return AssemblyPreview(
+        survey=survey,
         layers=survey.layers,
         known=survey.layers - len(missing),
         to_make=to_make,
@@ -189,11 +191,10 @@ def start_of(assembly: Assembly, registry: RegistryWriter) -> StartImage:
 
 def _check_python(start: StartImage, assembly: Assembly) -> None:
     """Refuse an image of another Python, which says so as all official ones do."""
-    version = start.variables.get(PYTHON_VARIABLE, "")
-    python = ".".join(version.split(".")[:2])
-    if python not in ("", assembly.python):
+    if start.python not in ("", assembly.python):
         raise ImageError(
-            f"{start} has Python {python}, and {assembly.reference} is to have {assembly.python}",
+            f"{start} has Python {start.python}, and {assembly.reference} is to have "
+            f"{assembly.python}",
             value=str(start),
             hint=f"name an image of Python {assembly.python}",
         )

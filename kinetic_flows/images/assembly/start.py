@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.images.assembly.layer_plan import LayerPlan, read_history
+from kinetic_flows.images.inspection import PYTHON_VARIABLE
 from kinetic_flows.images.labels import LABEL_LAYERS
 from kinetic_flows.images.layers.model import LayerBlob
 
@@ -64,6 +65,11 @@ class StartImage:
         """The environment variables that it sets."""
         settings = self.config.get("config") or {}
         return dict(item.split("=", 1) for item in settings.get("Env") or () if "=" in item)
+
+    @property
+    def python(self) -> str:
+        """The minor version of Python that it says it has; empty where it does not say."""
+        return ".".join(self.variables.get(PYTHON_VARIABLE, "").split(".")[:2])
 
     @property
     def is_assembled(self) -> bool:

@@ -212,7 +212,7 @@ class Workshop:
         sending = Sending(f"layer {plan.title}", own.blob.size_bytes, self.talk)
         documents = self._send(plan, own, sending)
         try:
-            self.registry.put_manifest(
+            named = self.registry.put_manifest(
                 f"{name}:{plan.tag}", documents.manifest, documents.media_type
             )
         except ImageError:
@@ -222,7 +222,10 @@ class Workshop:
                 raise
             return theirs
         sending.end()
-        return self.records.ask(name, plan) or own
+        if named != documents.digest:
+            return self.records.ask(name, plan) or own
+        self.records.remember(name, own)
+        return own
 
     def kept_file(self, tag: str, digest: str) -> Path | None:
         """Return the file of a layer that is still on this machine; None when it is not."""

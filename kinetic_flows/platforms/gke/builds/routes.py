@@ -92,7 +92,6 @@ class Assembler:
         self._home = home
         self._environ = environ
         self._builder = builder
-        self._records = LayerRecords(registry, home)
         self._refused: set[str] = set()
 
     def wheels_of(self, lock: str, *, python: str, platform: str) -> ChosenWheels:
@@ -244,7 +243,7 @@ class Assembler:
         Raises:
             ImageError: What it starts from cannot be read, or the registry cannot be asked.
         """
-        preview = look_at(assembly, self._registry, self._records)
+        preview = look_at(assembly, self._registry, LayerRecords(self._registry, self._home))
         return preview, choose_route(self._builder, preview.bytes_to_send)
 
     def made_here(self, source: BuildSource | Assembly, on_output: OnOutput) -> str | None:
@@ -272,7 +271,7 @@ class Assembler:
         on_output(f"builder: {route}")
         if route.builder == "cloud-build":
             return None
-        return self._assembled(source, on_output, lacks_layers=bool(preview.to_make))
+        return self._assembled(source, on_output, preview)
 
     def source_of(self, assembly: Assembly) -> BuildSource:
         """Return what a build assembles an image from.
@@ -286,13 +285,13 @@ class Assembler:
         return assembly_source(assembly, self._downloads())
 
     def _assembled(
-        self, assembly: Assembly, on_output: OnOutput, *, lacks_layers: bool
+        self, assembly: Assembly, on_output: OnOutput, preview: AssemblyPreview
     ) -> str | None:
         from kinetic_flows.images.assembly.assemble import assemble
 
         wheels = self._downloads()
         try:
-            if lacks_layers:  # nothing is downloaded in vain
+            if preview.to_make:  # nothing is downloaded in vain
                 self._try_to_push(assembly)
             digest = assemble(
                 assembly,
@@ -301,6 +300,7 @@ class Assembler:
                 home=self._home,
                 environ=self._environ,
                 on_output=lambda line: on_output(as_from_elsewhere(line)),
+                survey=preview.survey,
             )
         except RegistryAccessError as error:
             if self._builder == "direct":
