@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from kinetic_flows.clients.registry.documents import digest_of
 from kinetic_flows.core.job import Sha256, sha256_hex
 from kinetic_flows.core.wheel_file import WheelFile
-from kinetic_flows.images.assembly.compose import ImageLayer, compose, digest_of
+from kinetic_flows.images.assembly.compose import ImageLayer, compose
 from kinetic_flows.images.assembly.plan import plan_image
 from kinetic_flows.images.assembly.spec import Assembly, Start
 from kinetic_flows.images.assembly.start import DOCKER_MANIFEST, StartImage, read_start

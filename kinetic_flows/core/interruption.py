@@ -93,7 +93,8 @@ def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> l
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, or the task that awaits it was cancelled.
-        Exception: A call failed; this is the first failure.
+        Exception: A call failed; this is the first failure, but for KeyboardInterrupt: so end
+            those that were told to stop because of it.
     """
     waiting = list(enumerate(items))
     results: list[R | None] = [None] * len(waiting)
@@ -125,7 +126,8 @@ def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> l
     finally:
         waiting.clear()
     if failures:
-        raise failures[0]
+        pause(0)
+        raise min(failures, key=lambda failure: isinstance(failure, KeyboardInterrupt))
     return cast("list[R]", results)
 
 

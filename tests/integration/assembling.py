@@ -15,12 +15,13 @@ from typing import Any
 import httpx
 
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
+from kinetic_flows.clients.registry.documents import digest_of
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.assemble import assemble
-from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, digest_of
-from kinetic_flows.images.assembly.preview import AssemblyPreview, look_at
+from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER
+from kinetic_flows.images.assembly.preview import AssemblyPreview, Survey, look_at
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.spec import Assembly
 
@@ -104,7 +105,7 @@ class Bench:
     home: Path
     lines: list[str] = field(default_factory=list)
 
-    def assemble(self, assembly: Assembly) -> str:
+    def assemble(self, assembly: Assembly, survey: Survey | None = None) -> str:
         return assemble(
             assembly,
             self.registry,
@@ -112,6 +113,7 @@ class Bench:
             home=self.home,
             environ=os.environ,
             on_output=self.lines.append,
+            survey=survey,
         )
 
     def look_at(self, assembly: Assembly) -> AssemblyPreview:

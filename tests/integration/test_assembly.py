@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -477,6 +478,37 @@ def test_known_wheels_cost_no_request_each(
     # The base's two documents are on this machine; its configuration, its manifest and the look at
     # it are all that is sent.
     assert bench.registry.requests - before <= 6
+
+
+def test_missing_layer_is_asked_for_by_a_look_before_it_is_sent_and_after(
+    machine: Callable[[str], Bench], store: Path, wire: WireServer
+) -> None:
+    name = f"127.0.0.1:{wire.port}/{uuid4().hex[:8]}"
+    base = machine("one").assemble(base_of(name, package(store, "jax")))
+    flax, bench = package(store, "flax"), machine("two")
+    assembly = project_of(name, base, flax)
+    bench.assemble(assembly, bench.look_at(assembly).survey)
+    path = f"/layers/manifests/{wheel_tag(flax.sha256, PYTHON)}"
+    methods = [method for method, target in wire.requests if target.endswith(path)]
+    assert methods == ["GET", "GET", "PUT", "GET"]
+
+
+def test_registry_that_names_one_blob_at_a_time_gets_all_that_it_lacks(
+    machine: Callable[[str], Bench], store: Path, wire: WireServer
+) -> None:
+    name = f"127.0.0.1:{wire.port}/{uuid4().hex[:8]}"
+    bench = machine("one")
+    base = bench.assemble(base_of(name, package(store, "jax")))
+    assembly = project_of(name, base, package(store, "flax"))
+    first = manifest_of(bench.registry, f"{name}/base-cpu@{base}")["layers"][0]["digest"]
+    errors = [{"code": "MANIFEST_BLOB_UNKNOWN", "message": first}]
+    body = json.dumps({"errors": errors}).encode()
+    path = f"/app/manifests/{assembly.reference.rpartition(':')[2]}"
+    with wire.fault(
+        Fault(kind="status", status=404, body=body, times=2, method="PUT", path=path)
+    ) as met:
+        bench.assemble(assembly)
+    assert met.times == 0
 
 
 @pytest.mark.parametrize(("size", "kinds"), [(100, ["whl"]), (70_000, ["pyc", "whl"])])

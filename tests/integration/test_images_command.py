@@ -20,8 +20,9 @@ from kinetic_flows.clients.prefect.deployments import NewDeployment, PrefectDepl
 from kinetic_flows.clients.prefect.labels import IMAGE_LABEL
 from kinetic_flows.clients.prefect.records import NewRun
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
+from kinetic_flows.clients.registry.documents import digest_of
 from kinetic_flows.clients.registry.repository import RegistryWriter
-from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, descriptor, digest_of
+from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, descriptor
 from kinetic_flows.images.assembly.start import OCI_MANIFEST
 from kinetic_flows.images.labels import LABEL_BASE_NAME
 from loopback.kubernetes.access import Denial

@@ -593,7 +593,9 @@ def test_a_tag_that_somebody_else_moves_meanwhile_is_no_changed_manifest(
     place.front.manners.after_push = move
     digest = writer.put_manifest(f"{place.name()}:v1", ours, MANIFEST)
 
-    assert writer.manifest(f"{place.name()}@{digest}") is not None
+    assert digest == f"sha256:{hashlib.sha256(theirs).hexdigest()}"
+    ours_digest = f"sha256:{hashlib.sha256(ours).hexdigest()}"
+    assert writer.manifest(f"{place.name()}@{ours_digest}") is not None
 
 
 @pytest.mark.parametrize("kind", ["reset", "stall", "truncate"])

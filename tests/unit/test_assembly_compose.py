@@ -111,6 +111,7 @@ def said(*described: tuple[str, dict[str, Any]], python: str = "3.11") -> tuple[
 
 def test_set_that_fits_has_nothing_to_say() -> None:
     requires = ("b>=1", "c; python_version<'3.9'", "d; extra=='x'", "e; sys_platform=='win32'")
+    requires += ("f; python_version ~= '3'", "not a requirement")
     assert said(("a", {"requires": requires, "requires_python": ">=3.9"}), ("b", {})) == ()
 
 

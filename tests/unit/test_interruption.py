@@ -131,6 +131,22 @@ def test_after_a_failure_in_threads_nothing_more_is_begun() -> None:
     assert begun == [0]
 
 
+def test_call_that_was_stopped_because_another_failed_does_not_hide_why() -> None:
+    both, stopped = threading.Barrier(2), []
+
+    def call(number: int) -> None:
+        if number == 0:
+            stopped.append(threading.current_thread())
+            both.wait(10)
+            raise KeyboardInterrupt
+        both.wait(10)
+        stopped[0].join(10)
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="1"):
+        in_threads(call, range(2), threads=2)
+
+
 def test_calls_in_threads_are_left_behind_when_the_work_is_to_stop() -> None:
     begun, release = [], threading.Event()
 

@@ -6,13 +6,13 @@ media types stay where the image it starts from has them: some tools refuse a mi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kinetic_flows.clients.registry.documents import digest_of
 from kinetic_flows.images.assembly.layer_plan import LayerPlan
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.images.assembly.start import (
@@ -134,11 +134,6 @@ def architecture_of(platform: str) -> str:
     """Return what images call the architecture of uv's `x86_64-manylinux_2_36`."""
     machine = platform.partition("-")[0]
     return _ARCHITECTURES.get(machine, machine)
-
-
-def digest_of(content: bytes) -> str:
-    """Return the digest by which registries name a content (`sha256:…`)."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def descriptor(media_type: str, digest: str, size_bytes: int) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from kinetic_flows.images.assembly.records import LayerRecord
 MAX_BYTES = 10 << 30
 MAX_AGE_SECONDS = 3 * 86400.0
 _LOOK_SECONDS = 0.1
-_READ_BYTES = 1 << 20
 
 
 class KeptLayers:
@@ -49,9 +48,7 @@ class KeptLayers:
             size_bytes: About how much it takes.
         """
         while not self._take(tag, size_bytes):
-            if self._sent:
-                self.discard(self._sent.pop())
-            else:
+            if not self._discard_one():
                 pause(_LOOK_SECONDS)
         try:
             yield
@@ -103,8 +100,8 @@ class KeptLayers:
 
     def discard_sent(self) -> None:
         """Remove every layer that was sent."""
-        while self._sent:
-            self.discard(self._sent.pop())
+        while self._discard_one():
+            pass
 
     def tidy(self) -> None:
         """Remove what earlier assemblies left for too long, and the oldest where it is too much."""
@@ -116,6 +113,16 @@ class KeptLayers:
                 total += size
                 if total > self._max_bytes or time.time() - modified > MAX_AGE_SECONDS:
                     path.unlink(missing_ok=True)
+
+    def _discard_one(self) -> bool:
+        """Remove a layer that was sent; return whether there was one."""
+        # Several threads may want the last one.
+        try:
+            tag = self._sent.pop()
+        except IndexError:
+            return False
+        self.discard(tag)
+        return True
 
     def _note(self, tag: str) -> Path:
         return self._directory / f"{tag}.json"
@@ -134,8 +141,5 @@ class KeptLayers:
 
 
 def _digest(path: Path) -> str:
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_READ_BYTES):
-            found.update(piece)
-    return f"sha256:{found.hexdigest()}"
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

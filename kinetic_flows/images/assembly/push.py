@@ -6,15 +6,16 @@ most of them before. What it lacks it says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from kinetic_flows.clients.registry.documents import digest_of
 from kinetic_flows.clients.registry.errors import UnknownBlobs
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.interruption import in_threads
-from kinetic_flows.images.assembly.compose import ComposedImage, ImageLayer, digest_of
+from kinetic_flows.images.assembly.compose import ComposedImage, ImageLayer
 from kinetic_flows.images.assembly.records import REQUESTS_AT_A_TIME
 from kinetic_flows.images.assembly.start import StartImage, StartLayer
 from kinetic_flows.images.assembly.workshop import Sending, Workshop, open_at
@@ -65,11 +66,13 @@ class Push:
         """
         name, registry = parse_reference(reference).name, self._registry
         registry.upload_document(name, self.image.config)
-        for _ in range(TRIES - 1):
+        for number in range(TRIES - 1):
             try:
                 registry.put_manifest(reference, self.image.manifest, self.image.media_type)
             except UnknownBlobs as unknown:
-                self._provide(name, unknown.digests)
+                # Some name only the first one that they lack.
+                rest = self._lacking(name) if number or not unknown.digests else frozenset()
+                self._provide(name, {*unknown.digests, *rest})
             else:
                 return
         registry.put_manifest(reference, self.image.manifest, self.image.media_type)
@@ -82,9 +85,8 @@ class Push:
     def _parts(self) -> list[StartLayer | ImageLayer]:
         return [*self.kept, *self.layers]
 
-    def _provide(self, name: str, digests: Iterable[str]) -> None:
+    def _provide(self, name: str, missing: Collection[str]) -> None:
         """Have an image's repository get the blobs that it lacks."""
-        missing = frozenset(digests) or self._lacking(name)
         if digest_of(self.image.config) in missing:
             self._registry.upload_document(name, self.image.config)
         wanted = [item for item in self._parts if item.blob.digest in missing]
@@ -102,7 +104,7 @@ class Push:
             return None
 
     def _lacking(self, name: str) -> frozenset[str]:
-        """Return which blobs a repository lacks, where the registry does not say."""
+        """Return which blobs a repository lacks, where the registry does not name all."""
         digests = [item.blob.digest for item in self._parts]
         digests.append(digest_of(self.image.config))
         has = in_threads(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -83,7 +84,11 @@ def _allows_python(requires: str, python: str) -> bool:
 
 
 def _applies(requirement: Requirement, markers: dict[str, str]) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate(markers)
+    try:
+        return requirement.marker is None or requirement.marker.evaluate(markers)
+    except (UndefinedComparison, UndefinedEnvironmentName):
+        # Such as `python_version ~= '3'`, which uv takes.
+        return False
 
 
 def _requirement(line: str) -> Requirement | None:
