@@ -145,7 +145,8 @@ def judge(
     staying: list[int] = []
 
     def note(place: int, user: str) -> None:
-        if not users[place]:
+        # A layer is made from nothing; there are thousands.
+        if not users[place] and everything[place].kind != "layer":
             staying.append(place)
         users[place][user] = None
 

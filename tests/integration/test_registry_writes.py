@@ -671,7 +671,7 @@ def test_a_repository_that_does_not_exist_is_named_with_what_makes_it(
 def test_a_refusal_is_explained_with_the_registrys_words(
     writer: RegistryWriter, place: Place, status: int, code: str, words: str, hint: str
 ) -> None:
-    body = refusal(status, code, words).body if code else b"<html>no</html>"
+    body = refusal(status, code, words).body if code else b"<html>\xfc</html>"
     refused = Fault(kind="status", status=status, body=body, times=1000)
 
     for method, push in {

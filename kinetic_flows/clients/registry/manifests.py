@@ -166,7 +166,8 @@ def _read_once(transport: RegistryTransport, image: ImageReference, version: str
 
 def _raise_manifest_refused(image: ImageReference, answer: Answer, content: bytes) -> None:
     ours = set(_DIGEST.findall(content.decode()))
-    named = [digest for digest in _DIGEST.findall(answer.body.decode()) if digest in ours]
+    said = answer.body.decode(errors="replace")  # a proxy's page may be of any encoding
+    named = [digest for digest in _DIGEST.findall(said) if digest in ours]
     # Registries have several codes for this; what they have in common is that blobs are named.
     if error_codes(answer) & _BLOB_CODES or (named and answer.status in (400, 404)):
         digests = tuple(dict.fromkeys(named))
