@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -17,13 +17,22 @@ from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.cli.run_list import moment
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.clients.prefect.api import connect
+from kinetic_flows.clients.prefect.api import PrefectApi, connect
+from kinetic_flows.clients.prefect.flow_names import DEPLOY_FLOW, GROUP_FLOW, PARENT_FLOW
+from kinetic_flows.clients.prefect.labels import PLATFORM_LABEL, PREPARING
+from kinetic_flows.clients.prefect.records import RunQuery
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.errors import KineticError, RepositoryNotFoundError
+from kinetic_flows.core.errors import (
+    ImageError,
+    KineticError,
+    RepositoryNotFoundError,
+    UsageError,
+)
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.moments import ago
+from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
@@ -43,12 +52,19 @@ from kinetic_flows.platforms.gke.kept_images import (
 )
 from kinetic_flows.platforms.gke.registries import registry_writer
 from kinetic_flows.runs.session import configure, prefect_api_url
+from kinetic_flows.runs.settle import is_preparing
 
 images_app = App(name="images", help_format="markdown", help_epilogue="")
 
 DEFAULT_AGE = "30d"
 
 DELETED_AT_A_TIME = 8
+
+SHORTEST_AGE = timedelta(days=1)
+"""Longer than an image takes to be put together, and than clocks are apart."""
+
+LONGEST_PREPARATION = timedelta(hours=2)
+"""A run that is prepared for longer has lost its client."""
 
 OlderThan = Annotated[str, Parameter(name="--older-than")]
 
@@ -103,20 +119,27 @@ class _Repository:
         """
         self.registry.delete(state.image.name, state.image.digest, state.image.tags)
 
-    def uses(self) -> list[Use]:
+    def uses(self, *, everywhere: bool = False, to_delete: bool = False) -> list[Use]:
         """Return what uses images of it.
 
+        Args:
+            everywhere: Whether it is not enough to look into one namespace of the cluster.
+            to_delete: Whether there may be nothing that will use some image in a moment.
+
         Raises:
-            KineticError: Prefect or the cluster cannot be asked.
+            KineticError: Prefect or the cluster cannot be asked, or a run is being prepared.
         """
         require_something_to_read()
         environ, names = process_environment(), {*names_in(self.name), *names_in(self.cluster)}
         progress = terminal_progress(self.settings.progress, environ)
         with connect(prefect_api_url(self.settings, environ, progress)) as api:
+            if to_delete:
+                # First: one that is launched meanwhile names its image.
+                _require_nothing_preparing(api)
             found = prefect_uses(api, names, self.since)
         with open_cluster(self.settings) as client:
             namespace = self.settings.required_cloud().namespace
-            return [*found, *cluster_uses(client, namespace, names)]
+            return [*found, *cluster_uses(client, namespace, names, everywhere=everywhere)]
 
 
 @images_app.command(name="ls")
@@ -133,7 +156,7 @@ def list_(
 
     Args:
         repo: Image repository; the cluster's by default.
-        older_than: What nothing has used for so long is called unused, such as 30d or 12h.
+        older_than: What nothing has used for so long is called unused, such as 30d or 14d.
         layers: List each layer, too, and not only how many there are.
         as_json: Print a JSON object with all of them.
     """
@@ -168,17 +191,20 @@ def prune(
 
     Args:
         repo: Image repository; the cluster's by default.
-        older_than: How long nothing has used them, such as 30d or 12h.
+        older_than: How long nothing has used them, such as 30d or 14d.
         yes: Delete them.
         as_json: Print a JSON object.
     """
     with _opened(repo, older_than) as repository:
         # Images first: what begins to be used meanwhile is seen to be.
         images = repository.images()
-        states = repository.states(images, repository.uses())
+        states = repository.states(images, repository.uses(everywhere=True, to_delete=yes))
         unused = [state for state in states if not state.used_by]
         if yes:
-            in_threads(repository.delete, unused, threads=DELETED_AT_A_TIME)
+            # Registries keep what an index names until that has gone.
+            for has_parts in (True, False):
+                going = [state for state in unused if bool(state.image.parts) is has_parts]
+                in_threads(repository.delete, going, threads=DELETED_AT_A_TIME)
     if as_json:
         freed = {"freed_bytes": freed_bytes(states), "deleted": yes}
         print_json({**_document(repository.name, unused), **freed})
@@ -189,7 +215,7 @@ def prune(
 @contextmanager
 def _opened(repo: str | None, older_than: str) -> Iterator[_Repository]:
     """Open a repository, and what knows of its use."""
-    since = moment(older_than, "--older-than")
+    since = _moment(older_than)
     environ = process_environment()
     local = load_settings(environ)
     settings = configure(local, environ, terminal_progress(local.progress, environ))
@@ -202,6 +228,47 @@ def _opened(repo: str | None, older_than: str) -> Iterator[_Repository]:
             settings=settings,
             since=since,
         )
+
+
+def _moment(older_than: str) -> datetime:
+    """Return since when what is used or pushed counts as in use.
+
+    Raises:
+        UsageError: It is no moment, or a later one than is safe.
+    """
+    since = moment(older_than, "--older-than")
+    if since > datetime.now(UTC) - SHORTEST_AGE:
+        raise UsageError(
+            f"--older-than is {older_than!r}, which is less than a day ago",
+            value=older_than,
+            hint="what was pushed within a day may be a part of an image that is just being put "
+            "together: give 1d or more",
+        )
+    return since
+
+
+def _require_nothing_preparing(api: PrefectApi) -> None:
+    """See that every run names its image already, of those that began to be prepared lately.
+
+    Raises:
+        ImageError: One does not.
+    """
+    lately = datetime.now(UTC) - LONGEST_PREPARATION
+    preparing = filter(is_preparing, api.find_runs(RunQuery(state_name=PREPARING, since=lately)))
+    # What is launched, or deployed, once all is known that it needs.
+    later = [
+        run
+        for flow in (PARENT_FLOW, GROUP_FLOW, DEPLOY_FLOW)
+        for run in api.find_runs(RunQuery(flow=flow, state_types=("RUNNING",), since=lately))
+        if not api.find_runs(RunQuery(parent=run.id), limit=1)
+    ]
+    for run in (*preparing, *later):
+        if run.labels.get(PLATFORM_LABEL) != "local":
+            raise ImageError(
+                f"the run {short_id(run.id)} ({run.name}) is being prepared, and may use any image",
+                value=run.id,
+                hint="nothing was deleted; run it again once that run has begun",
+            )
 
 
 def _document(

@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -17,10 +18,11 @@ import pytest
 from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.deployments import NewDeployment, PrefectDeployments
-from kinetic_flows.clients.prefect.labels import IMAGE_LABEL
-from kinetic_flows.clients.prefect.records import NewRun
+from kinetic_flows.clients.prefect.flow_names import DEPLOY_FLOW, GROUP_FLOW, PARENT_FLOW
+from kinetic_flows.clients.prefect.labels import IMAGE_LABEL, PREPARING
+from kinetic_flows.clients.prefect.records import NewRun, RunQuery
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
-from kinetic_flows.clients.registry.documents import digest_of
+from kinetic_flows.clients.registry.documents import INDEX_TYPES, digest_of
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.images.assembly.compose import OCI_CONFIG, OCI_LAYER, descriptor
 from kinetic_flows.images.assembly.start import OCI_MANIFEST
@@ -123,8 +125,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopbac
 
 @pytest.fixture
 def kinetic(
-    capsys: pytest.CaptureFixture[str], prefect_api_url: str
+    capsys: pytest.CaptureFixture[str], api: PrefectApi
 ) -> Callable[..., tuple[int, str, str]]:
+    left = [RunQuery(state_name=PREPARING)]
+    flows = (PARENT_FLOW, GROUP_FLOW, DEPLOY_FLOW)
+    left += [RunQuery(flow=flow, state_types=("RUNNING",)) for flow in flows]
+    for run_of_another_test in (each for query in left for each in api.find_runs(query)):
+        api.set_state(run_of_another_test.id, "CRASHED")
+
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
@@ -209,6 +217,7 @@ def test_who_sees_one_namespace_alone_is_shown_what_is_used_there(
     repository: Repository, cluster: LoopbackCluster, kinetic: Callable[..., tuple[int, str, str]]
 ) -> None:
     create_job(cluster, repository.push("app", "cpu-job", b"python"))
+    repository.push("app", "cpu-unused", b"python")
     cluster.access.denials += [
         Denial(resource=resource, verb="list", namespace="") for resource in ("jobs", "pods")
     ]
@@ -218,6 +227,13 @@ def test_who_sees_one_namespace_alone_is_shown_what_is_used_there(
     assert code == 0
     assert "job default/" in shown
     assert "GET /apis/batch/v1/namespaces/default/jobs" in cluster.requests
+
+    code, _, error = kinetic("images", "prune", "--yes")
+
+    assert code == 8
+    assert "the jobs of all namespaces may not be listed" in error
+    assert "--clusterrole=view" in error
+    assert repository.tags() == {"cpu-job", "cpu-unused"}
 
 
 def test_nothing_is_deleted_while_it_is_not_known_what_uses_it(
@@ -262,6 +278,10 @@ def test_an_empty_repository_and_a_wrong_age_are_said(
     code, _, error = kinetic("images", "prune", "--older-than", "30 days")
     assert code == 2
     assert "--older-than is '30 days'" in error
+    for too_short in ("12h", "2999-01-01"):
+        code, _, error = kinetic("images", "prune", "--older-than", too_short)
+        assert code == 2
+        assert "less than a day ago" in error
 
 
 def test_a_base_in_a_repository_of_bases_is_used_by_a_projects_image(
@@ -303,6 +323,49 @@ def test_where_the_registry_tells_no_times_age_counts_from_when_it_was_listed_fi
     seen.write_text(json.dumps(dict.fromkeys(moments, long_ago)))
     _, told, _ = kinetic("images", "prune", "--repo", plain)
     assert "would delete 1 image and 0 layers" in told
+
+
+def test_nothing_is_deleted_while_a_run_is_prepared_that_may_use_it(
+    repository: Repository,
+    cluster: LoopbackCluster,
+    api: PrefectApi,
+    kinetic: Callable[..., tuple[int, str, str]],
+) -> None:
+    repository.push("app", "cpu-unused", b"python")
+    run = replace(new_run("nothing"), labels={}, state_name=PREPARING)
+    steps = replace(run, flow=GROUP_FLOW, tags=(), state_type="RUNNING", state_name="Running")
+    for each in (run, steps):
+        run_id = api.create_run(each)
+        code, _, error = kinetic("images", "prune", "--yes")
+        assert code == 6
+        assert "is being prepared, and may use any image" in error
+        assert repository.tags() == {"cpu-unused"}
+        assert "would delete 1 image" in kinetic("images", "prune")[1]
+        api.set_state(run_id, "CRASHED")
+
+    code, _, _ = kinetic("images", "prune", "--yes")
+    assert code == 0
+    assert repository.tags() == set()
+
+
+def test_an_index_goes_before_the_images_in_it(
+    repository: Repository, cluster: LoopbackCluster, kinetic: Callable[..., tuple[int, str, str]]
+) -> None:
+    part = repository.push("app", "amd64", b"python").partition("@")[2]
+    name = f"{repository.name}/app"
+    size = len(repository.writer.manifest(f"{name}@{part}").content)  # type: ignore[union-attr]
+    described = [descriptor(OCI_MANIFEST, part, size)]
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": described}
+    content = json.dumps(index).encode()
+    for tag in ("x", "y", "z"):
+        digest = repository.writer.put_manifest(f"{name}:{tag}", content, INDEX_TYPES[0])
+    repository.front.manners.pushed_at[f"{repository.path}/app", digest] = 1e9
+
+    code, told, _ = kinetic("images", "prune", "--yes")
+
+    assert code == 0
+    assert "deleted 2 images" in told
+    assert repository.tags() == set()
 
 
 def test_a_registry_that_deletes_nothing_is_said(

@@ -153,6 +153,11 @@ class Manners:
         if tags:
             words = f"Manifest is still referenced by tag: {tags[0]}"
             return refusal(400, "GOOGLE_MANIFEST_DANGLING_TAG", words)
+        for image, digest in [*self.pushed_at]:
+            parent = self._ask(request, f"/v2/{name}/manifests/{digest}") if image == name else None
+            if parent and version in str(parent.body) and digest != version:
+                words = f"Manifest is still referenced by a parent image: {digest}"
+                return refusal(400, "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE", words)
         return self._upstream(request)
 
     def _list(self, request: Request) -> Response:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from kinetic_flows.clients.prefect.api import PAGE_SIZE
+from kinetic_flows.clients.prefect.image_uses import _all
 from kinetic_flows.images.kept_images import (
     PUSHED_LATELY,
     KeptImage,
@@ -154,6 +156,18 @@ def test_nothing_is_freed_that_something_else_keeps() -> None:
     assert freed_bytes(judge(EVERYTHING, (used,), since=SINCE)) == 2 * 10 + 4
 
 
+def test_what_ends_while_it_is_listed_hides_nothing_else() -> None:
+    going_on = list(range(5 * PAGE_SIZE))
+
+    def read(*, limit: int, offset: int) -> list[int]:
+        page = going_on[offset : offset + limit]
+        del going_on[: PAGE_SIZE // 4]
+        return page
+
+    seen = set(_all(read))
+    assert seen >= set(going_on)
+
+
 def test_references_are_found_wherever_a_value_has_them() -> None:
     names = names_in(REPOSITORY)
     value = {
@@ -161,10 +175,12 @@ def test_references_are_found_wherever_a_value_has_them() -> None:
         "volumes": [{"image": {"reference": f"{REPOSITORY}/packages@{digest('x')}"}}],
         "env": {"OTHER": "us-docker.pkg.dev/project/kn2/app:a", "N": 3, "TEXT": "a/b c"},
         "none": None,
+        "mirrored": f"mirror.example.com/kn/app@{digest('y')}",
     }
     assert list(references_in(value, names)) == [
         f"{REPOSITORY}/app:a",
         f"{REPOSITORY}/packages@{digest('x')}",
+        f"mirror.example.com/kn/app@{digest('y')}",
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from kinetic_flows.clients.prefect import sdk
@@ -34,11 +35,17 @@ class PrefectImageUses:
         """Return what uses images, for people, each with the values that may name them.
 
         Args:
-            moment: Runs that are over count when they were to begin later.
+            moment: Runs that are over count when they were to begin, or ended, later.
         """
-        lately = {"expected_start_time": {"after_": moment.isoformat()}}
+        after = {"after_": moment.isoformat()}
         going_on = {"state": {"type": {"not_any_": sorted(FINAL_STATES)}}}
-        return [*self._runs(lately), *self._runs(going_on), *self._deployments(), *self._pools()]
+        return [
+            *self._runs({"expected_start_time": after}),
+            *self._runs({"end_time": after}),
+            *self._runs(going_on),
+            *self._deployments(),
+            *self._pools(),
+        ]
 
     def _runs(self, wanted: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         chosen = sdk.filters.FlowRunFilter.model_validate(wanted)
@@ -47,7 +54,9 @@ class PrefectImageUses:
             yield f"run {short_id(str(run.id))}", [run.labels, run.job_variables]
 
     def _deployments(self) -> Iterator[tuple[str, Any]]:
-        for each in _all(self._api.client.read_deployments):
+        # Many have the same name, by which they are sorted otherwise: pages would not add up.
+        newest_first = sdk.sorting.DeploymentSort.CREATED_DESC
+        for each in _all(partial(self._api.client.read_deployments, sort=newest_first)):
             values = [each.labels, each.job_variables, each.parameters, each.pull_steps]
             yield f"deployment {each.name}", values
 
@@ -57,8 +66,14 @@ class PrefectImageUses:
 
 
 def _all(read: Callable[..., Sequence[T]]) -> Iterator[T]:
-    """Yield what a method returns, page by page."""
+    """Yield what a method returns, page by page, some of it twice.
+
+    What goes meanwhile, as a run that ends goes from those that are not over, moves the rest to
+    lower offsets: pages that only followed one another would miss as many.
+    """
     offset = 0
     while page := read(limit=PAGE_SIZE, offset=offset):
         yield from page
-        offset += len(page)
+        if len(page) < PAGE_SIZE:
+            return
+        offset += PAGE_SIZE // 2

@@ -21,7 +21,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.image_uses import PrefectImageUses
 from kinetic_flows.clients.registry.manifests import ListedManifest
 from kinetic_flows.clients.registry.repository import RegistryWriter
-from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.errors import ImageError, LaunchError
 from kinetic_flows.core.files import write_atomically
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.interruption import in_threads
@@ -70,7 +70,7 @@ def prefect_uses(api: PrefectApi, names: Collection[str], since: datetime) -> li
     Args:
         api: The API.
         names: The images' names, as `names_in` has them.
-        since: Runs that are over count when they were to begin later.
+        since: Runs that are over count when they were to begin, or ended, later.
     """
     users = PrefectImageUses(api).since(since)
     return [
@@ -78,20 +78,23 @@ def prefect_uses(api: PrefectApi, names: Collection[str], since: datetime) -> li
     ]
 
 
-def cluster_uses(client: KubernetesClient, namespace: str, names: Collection[str]) -> list[Use]:
+def cluster_uses(
+    client: KubernetesClient, namespace: str, names: Collection[str], *, everywhere: bool
+) -> list[Use]:
     """Return which of some images the Jobs and pods of a cluster use.
 
     Args:
         client: The cluster.
         namespace: Where to look, where this user may not look everywhere.
         names: The images' names, as `names_in` has them.
+        everywhere: Whether one namespace is not enough.
 
     Raises:
         LaunchError: The cluster does not answer, or refuses.
     """
     found = []
     for kind, path in (("job", jobs_path(namespace)), ("pod", core_path(namespace, "pods"))):
-        for item in _list(client, path, namespace):
+        for item in _list(client, path, namespace, everywhere=everywhere):
             if _is_of_job(item):
                 continue  # the Job has the same image, for longer
             by = f"{kind} {item['metadata']['namespace']}/{item['metadata']['name']}"
@@ -101,10 +104,13 @@ def cluster_uses(client: KubernetesClient, namespace: str, names: Collection[str
 
 
 def references_in(value: Any, names: Collection[str]) -> Iterator[str]:
-    """Yield every text in a value that names one of some images, whatever its tag or digest."""
+    """Yield every text in a value that names one of some images, whatever its tag or digest.
+
+    One with a digest may name it through a mirror, or by another host of its registry.
+    """
     if isinstance(value, str):
         with suppress(ImageError):
-            if "/" in value and parse_reference(value).name in names:
+            if "/" in value and ((named := parse_reference(value)).digest or named.name in names):
                 yield value
         return
     items = value.values() if isinstance(value, Mapping) else value
@@ -135,13 +141,23 @@ def _is_of_job(item: Mapping[str, Any]) -> bool:
     return any(owner.get("kind") == "Job" for owner in owners)
 
 
-def _list(client: KubernetesClient, path: str, namespace: str) -> list[dict[str, Any]]:
+def _list(
+    client: KubernetesClient, path: str, namespace: str, *, everywhere: bool
+) -> list[dict[str, Any]]:
     """Return the objects of all namespaces, or of the one that this user may see."""
     try:
         answer = client.ask("GET", path.replace(f"/namespaces/{namespace}/", "/"))
     except KubernetesRefused as refusal:
         if refusal.status != HTTPStatus.FORBIDDEN:
             raise
+        if everywhere:
+            raise LaunchError(
+                f"the {path.rpartition('/')[2]} of all namespaces may not be listed, and one in "
+                f"another than {namespace} may use an image",
+                value=namespace,
+                hint="have somebody do it who may view the cluster, or be granted it: kubectl "
+                "create clusterrolebinding NAME --clusterrole=view --user=YOU",
+            ) from refusal
         answer = client.ask("GET", path)
     items: list[dict[str, Any]] = answer.get("items") or []
     return items
@@ -201,7 +217,7 @@ def _merged(images: Iterable[KeptImage]) -> list[KeptImage]:
     found: dict[tuple[str, str], KeptImage] = {}
     for image in images:
         known = found.get((image.name, image.digest))
-        tags = (*known.tags, *image.tags) if known else image.tags
+        tags = {*image.tags, *(known.tags if known else ())}
         found[image.name, image.digest] = replace(image, tags=tuple(sorted(tags)))
     return sorted(
         found.values(), key=lambda image: (KINDS.index(image.kind), image.name, image.tags)
