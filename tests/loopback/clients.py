@@ -119,7 +119,6 @@ def builder_of(
             repository=cloud.repository,
             base_repository=cloud.base_repository,
             version="0.1.0",
-            builder=cloud.builder,
             options=BuildOptions(timeout_seconds=cloud.timeout_seconds),
             poll_seconds=cloud.poll_seconds,
             term_seconds=cloud.term_seconds,

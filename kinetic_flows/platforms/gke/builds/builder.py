@@ -48,7 +48,7 @@ class ClusterBuilder:
             and writes.
         registry: Where images are looked up.
         assembler: Assembles images here.
-        settings: Where images go, and who makes them how.
+        settings: Where images go, and how builds run.
     """
 
     def __init__(

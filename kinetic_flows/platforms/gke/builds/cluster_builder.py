@@ -68,12 +68,11 @@ def cloud_build(cloud: CloudSettings, credentials: Credentials | None) -> CloudB
 
 
 def _settings(cloud: CloudSettings) -> BuilderSettings:
-    """Return where a cluster's images go, and who makes them how."""
+    """Return where a cluster's images go, and how its builds run."""
     return BuilderSettings(
         repository=cloud.image_repo,
         base_repository=cloud.base_repository,
         version=version("kinetic-flows"),
-        builder=cloud.builder,
         base_tag=cloud.base_image_tag,
         options=BuildOptions(
             machine_type=cloud.build_machine_type or "",

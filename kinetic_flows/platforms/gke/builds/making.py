@@ -16,7 +16,6 @@ from kinetic_flows.core.errors import BuildError, KineticError
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.interruption import pause
-from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.images.assembly.spec import Assembly
 from kinetic_flows.platforms.gke.builds.activity import started_build
 from kinetic_flows.platforms.gke.builds.build import (
@@ -39,14 +38,13 @@ from kinetic_flows.platforms.gke.builds.routes import Assembler
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderSettings:
-    """Where images go, and who makes them how.
+    """Where images go, and how builds run.
 
     Attributes:
         repository: The cluster's own repository, where bases are built to.
         base_repository: The configured repository of base images; None when there is none, so
             that bases are looked up in, and built into, the cluster's own.
         version: This product's version.
-        builder: Who assembles images from layers.
         base_tag: Version tag of the configured base images; None for this product's version.
         options: How builds run.
         logins: How builds log in to registries, by host, when they pull from them.
@@ -57,7 +55,6 @@ class BuilderSettings:
     repository: str
     base_repository: str | None
     version: str
-    builder: Builder = "auto"
     base_tag: str | None = None
     options: BuildOptions = field(default_factory=BuildOptions)
     logins: Mapping[str, RegistryLogin] = field(default_factory=dict)
@@ -74,7 +71,7 @@ class ImageMaker:
             and writes.
         registry: Where images are looked up.
         assembler: Assembles images here.
-        settings: Who makes images how.
+        settings: How builds run.
     """
 
     def __init__(
@@ -139,19 +136,13 @@ class ImageMaker:
                 if image is not None:
                     return image
 
-    @property
-    def _asks_cloud_build(self) -> bool:
-        """Whether Cloud Build may have to do with an image: else it need not even be allowed."""
-        return self._settings.builder != "direct"
-
     def _build_of_the_past(self, lease: Lease) -> str:
         """Return the build that a lease speaks of if it was over before anybody here waited.
 
         How it ended is no news: its holder is about to give the lease back or has died, and
         what it had pushed the registry knows better. Empty when there is no such build.
         """
-        build = self._builds.find(lease.build) if lease.build and self._asks_cloud_build else None
-        return "" if build is not None and build.is_running else lease.build
+        return "" if self._running_build(lease) else lease.build
 
     def _make(
         self, request: BuildRequest, lease: Lease, followers: Followers, listener: Listener
@@ -163,7 +154,8 @@ class ImageMaker:
             image = request.find(request, self._registry)
             if image is not None:
                 return image
-            state = self._taken_over(lease)
+            # That of a holder who has died, perhaps.
+            state = self._running_build(lease)
             if state is None:
                 source = source or request.source()
                 made = self._assembled(request, source, listener)
@@ -208,7 +200,7 @@ class ImageMaker:
         image = request.find(request, self._registry)
         if image is not None:
             return image
-        if lease.build in ("", over) or not self._asks_cloud_build:
+        if lease.build in ("", over) or self._assembler.is_alone:
             pause(self._settings.poll_seconds)
             return None
         state = self._builds.get(lease.build)
@@ -219,9 +211,11 @@ class ImageMaker:
             return None
         return self._result(request, state, lines)
 
-    def _taken_over(self, lease: Lease) -> BuildState | None:
-        """Return the running build that a holder of the lease had started who has died."""
-        state = self._builds.find(lease.build) if lease.build and self._asks_cloud_build else None
+    def _running_build(self, lease: Lease) -> BuildState | None:
+        """Return the build that a lease speaks of, while it runs."""
+        if not lease.build or self._assembler.is_alone:
+            return None
+        state = self._builds.find(lease.build)
         return state if state is not None and state.is_running else None
 
     def _joined_or_submitted(

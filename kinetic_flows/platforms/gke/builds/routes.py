@@ -94,6 +94,11 @@ class Assembler:
         self._builder = builder
         self._refused: set[str] = set()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether Cloud Build has to do with no image: it need not even be allowed."""
+        return self._builder == "direct"
+
     def wheels_of(self, lock: str, *, python: str, platform: str) -> ChosenWheels:
         """Return the wheel of each package of a lock.
 
@@ -303,7 +308,7 @@ class Assembler:
                 survey=preview.survey,
             )
         except RegistryAccessError as error:
-            if self._builder == "direct":
+            if self.is_alone:
                 raise _with_way_out(error) from error
             self._refused.add(assembly.layers)
             on_output(f"builder: cloud-build, because {error.message}")
@@ -318,7 +323,7 @@ class Assembler:
                 environment.lock, python=environment.python, platform=environment.platform
             )
         except LockError as error:
-            if self._builder == "direct":
+            if self.is_alone:
                 raise
             return error.message.partition("\n")[0]
         if chosen.sources:
@@ -338,7 +343,7 @@ class Assembler:
         return WheelDownloads(self._home, self._environ, self._store)
 
     def _refuse_build(self, because: str) -> None:
-        if self._builder == "direct":
+        if self.is_alone:
             raise BuildError(
                 f"only Cloud Build can make this image: {because}",
                 value="direct",
