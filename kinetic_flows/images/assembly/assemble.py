@@ -116,13 +116,12 @@ def _assemble(shop: Workshop, survey: Survey) -> str:
 
 def _complete(shop: Workshop, survey: Survey) -> Survey:
     """Have every layer made that the registry lacks."""
-    count, missing = survey.layers, survey.missing
-    known, to_make = count - len(missing), len(missing)
+    missing = survey.missing
     for tag in survey.records:
         # Of an assembly that died after it had sent them.
         shop.kept.discard(tag)
-    shop.talk.say(f"{shop.assembly.reference}: {count} layers, {known} known, {to_make} to make")
     if missing:
+        shop.talk.say(f"making {len(missing)} of {survey.layers} layers")
         shop.records.tidy()
     while missing:
         made = shop.make_all(survey, missing)
