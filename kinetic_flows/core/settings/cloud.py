@@ -87,7 +87,7 @@ class CloudSettings:
     image_repo: str = field(metadata=row(check.image_repository, _image_repo))
     """`KINETIC_IMAGE_REPO`: Artifact Registry repository of the cluster's images."""
 
-    builder: Builder = field(metadata=row(check.choice("auto", "direct", "cloud-build"), "auto"))
+    builder: Builder = field(metadata=row(check.choice(*get_args(Builder)), "auto"))
     """`KINETIC_BUILDER`: who assembles images from layers: this client (`direct`), `cloud-build`,
     or `auto` for the client where it has little to send and may push."""
 
