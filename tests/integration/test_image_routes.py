@@ -239,6 +239,18 @@ def test_a_preview_says_what_the_call_does_and_does_nothing(world: World) -> Non
     assert world.preview(world.environment("b", ONE), "auto").bytes_to_send == 0
 
 
+def test_a_new_image_is_looked_for_once_before_it_is_made(world: World) -> None:
+    environment = world.environment("a", ONE)
+    before = len(world.front.server.requests)
+
+    world.ask(environment)
+
+    tag = request_for(world.address, environment).reference.rpartition(":")[2]
+    asked = world.front.server.requests[before:]
+    methods = [method for method, target in asked if f"/app/manifests/{tag}" in target]
+    assert methods[: methods.index("PUT")] == ["HEAD", "GET"]
+
+
 def test_many_who_ask_at_once_get_one_image_that_was_pushed_once(world: World) -> None:
     environment = world.environment("a", ONE, TWO)
 

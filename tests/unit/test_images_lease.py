@@ -47,6 +47,7 @@ def test_the_first_to_ask_holds_the_lease_and_the_second_does_not(
 
     assert first.acquire()
     assert not second.acquire()
+    assert first.is_first
 
 
 def test_a_renewed_lease_never_expires(store: LocalStore, clock: Clock) -> None:
@@ -72,6 +73,7 @@ def test_a_lease_that_nobody_renews_is_taken_over_with_a_higher_fencing_number(
 
     assert heir.acquire()
     assert stored(store).fencing == 2
+    assert not heir.is_first
     assert heir.build == "build-1"
 
 
@@ -98,6 +100,7 @@ def test_a_lease_that_was_given_back_is_free_at_once(store: LocalStore, clock: C
     first.release()
 
     assert second.acquire()
+    assert not second.is_first
     assert second.build == ""
 
 

@@ -139,6 +139,11 @@ class Lease:
         return self._held is not None
 
     @property
+    def is_first(self) -> bool:
+        """Whether this party is the holder, and nobody was before."""
+        return self._held is not None and self._held.fencing == 1
+
+    @property
     def build(self) -> str:
         """Id of the build that the lease speaks of; empty for none."""
         record = self._held or (self._seen.record if self._seen else None)

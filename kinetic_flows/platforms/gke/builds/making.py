@@ -150,8 +150,9 @@ class ImageMaker:
         """Make an image as the holder of its lease; a transient failure is tried once more."""
         source: BuildSource | Assembly | None = None
         for is_last in (False, True):
-            # The registry counts more than anything that is said of builds.
-            image = request.find(request, self._registry)
+            # The registry counts more than anything that is said of builds. It was asked a moment
+            # ago, and has nothing new where nobody else ever held the lease.
+            image = request.find(request, self._registry) if is_last or not lease.is_first else None
             if image is not None:
                 return image
             # That of a holder who has died, perhaps.
