@@ -21,7 +21,11 @@ from kinetic_flows.platforms.gke.builds.artifact_registry import (
     plan_setup,
 )
 from kinetic_flows.platforms.gke.builds.build import BuildState
-from kinetic_flows.platforms.gke.builds.failures import base_build_error, explain_refusal
+from kinetic_flows.platforms.gke.builds.failures import (
+    base_build_error,
+    explain_refusal,
+    image_build_error,
+)
 
 BUILDER = "42-compute@developer.gserviceaccount.com"
 REPOSITORY = ArtifactRepository(location="us", project="my-project", name="bases")
@@ -119,18 +123,20 @@ def test_a_refused_push_says_whether_it_was_authentication_rights_or_the_name(
 
 
 @pytest.mark.parametrize(
-    ("reference", "status", "code", "words"),
+    ("reference", "status", "said", "words"),
     [
-        (HUB, 401, "UNAUTHORIZED", "rights: the build's account may not push to docker.io/someone"),
-        (GOOGLE, 403, "DENIED", "rights: the build's account may not push to us-docker.pkg.dev"),
+        (HUB, 401, "no", "rights: the build's account may not push to docker.io/someone"),
+        (GOOGLE, 403, "no", "rights: the build's account may not push to us-docker.pkg.dev"),
+        (GOOGLE, 403, "Quota exceeded", "b failed: the registry us-docker.pkg.dev refuses to "),
     ],
 )
+@pytest.mark.parametrize("doing", ["take uploads to", "take the manifest of"])
 def test_a_push_refused_to_an_assembler_in_a_build_is_explained_as_well(
-    reference: str, status: int, code: str, words: str
+    reference: str, status: int, said: str, words: str, doing: str
 ) -> None:
-    body = json.dumps({"errors": [{"code": code, "message": "no"}]}).encode()
+    body = json.dumps({"errors": [{"code": "NO", "message": said}]}).encode()
     answer = Answer(status=status, headers={}, body=body)
-    error = write_refused(parse_reference(reference), answer, "push")
+    error = write_refused(parse_reference(reference), answer, doing)
     (spec,) = base_image_specs(
         BaseImagesRequest(
             repository=reference.rpartition("/")[0],
@@ -142,10 +148,14 @@ def test_a_push_refused_to_an_assembler_in_a_build_is_explained_as_well(
     )
     state = BuildState(id="b", status="FAILURE", step_statuses=(("python", "FAILURE"),))
 
-    told = base_build_error(state, list(failure_lines(error)), spec, logins=0)
-
-    assert words in told.message.splitlines()[0]
-    assert told.hint
+    lines = list(failure_lines(error))
+    for told in (
+        base_build_error(state, lines, spec, logins=0),
+        image_build_error(state, lines, spec.references[0]),
+    ):
+        assert words in told.message.splitlines()[0]
+        assert told.hint
+        assert "user:YOU" not in told.hint
 
 
 def test_other_failures_are_left_to_the_log() -> None:

@@ -172,7 +172,9 @@ class ClusterBuilder:
             also=base.references[1:],
             logins=logins,
             find=find,
-            failure=lambda state, lines: base_build_error(state, lines, base, logins=len(logins)),
+            failure=lambda _, state, lines: base_build_error(
+                state, lines, base, logins=len(logins)
+            ),
         )
         # The bucket of sources is all that a deployment of the flow has to be let at.
         return self._maker.ensure(wanted, Listener(on_output, on_build), self._build_store)

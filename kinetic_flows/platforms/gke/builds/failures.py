@@ -16,6 +16,7 @@ from kinetic_flows.core.image_reference import (
     artifact_registry_location,
     parse_reference,
 )
+from kinetic_flows.images.assembly.remote_words import failure_in
 from kinetic_flows.images.base_image_specs import BaseImageSpec
 from kinetic_flows.platforms.gke.builds.artifact_registry import UNKNOWN_BUILDER
 from kinetic_flows.platforms.gke.builds.build import (
@@ -39,11 +40,23 @@ _NO_NAME = re.compile(
 )
 _NO_RIGHTS = re.compile(
     r"requested access to the resource is denied|insufficient[_ ]scope|permission denied"
-    r"|uploadArtifacts|\bdenied:|authentication required|\b403 Forbidden"
-    r"|refuses to push .*\banswered 40[13]\b",
+    r"|uploadArtifacts|\bdenied:|authentication required|\b403 Forbidden",
     re.IGNORECASE,
 )
+_REFUSED_PUSH = re.compile(r"refuses to (?!.*quota).*\banswered 40[13]\b", re.IGNORECASE)
+"""What an assembler says of a registry that takes nothing from it."""
 _TAIL_LINES = 40
+
+
+def image_build_error(state: BuildState, lines: Sequence[str], reference: str) -> BuildError:
+    """Return the error for a build of a project's image, or of a base that it needs.
+
+    Args:
+        state: How the build ended.
+        lines: Its log.
+        reference: The image.
+    """
+    return build_error(state, lines, _refused_push(lines, reference))
 
 
 def base_build_error(
@@ -67,13 +80,22 @@ def _explain(
     if state.status != "FAILURE":
         return None
     if spec.is_assembled:  # the step that assembles pushes, too, and says everything else itself
-        return explain_refusal(lines, spec.references)
+        refused = _refused_push(lines, spec.references[0])
+        return refused or explain_refusal(lines, spec.references)
     number = failed_step(state, lines)
     if number == logins:  # the build itself
         return None
     if number is not None and logins < number <= logins + len(spec.recipe.smoke_tests):
         return _unfit(lines)
     return explain_refusal(lines, spec.references)
+
+
+def _refused_push(lines: Sequence[str], reference: str) -> Explanation | None:
+    """Return why an assembler's push was refused: what it says itself is for a client's account."""
+    told = failure_in(lines)
+    if told is None or not _REFUSED_PUSH.search(told[0]):
+        return None
+    return _no_rights(parse_reference(reference))
 
 
 def explain_refusal(lines: Sequence[str], references: Sequence[str]) -> Explanation | None:

@@ -250,7 +250,7 @@ class ImageMaker:
     def _result(self, request: BuildRequest, state: BuildState, lines: list[str]) -> ResolvedImage:
         """Return the image that a build has pushed, by the digest that it reports."""
         if state.status != "SUCCESS":
-            raise request.failure(state, lines)
+            raise request.failure(request, state, lines)
         digest = state.images.get(request.reference)
         name = parse_reference(request.reference)
         reference = str(name.at(digest) if digest else name)

@@ -21,8 +21,8 @@ from kinetic_flows.platforms.gke.builds.build import (
     BuildSpec,
     BuildState,
     RegistryLogin,
-    build_error,
 )
+from kinetic_flows.platforms.gke.builds.failures import image_build_error
 
 OnOutput: TypeAlias = Callable[[str], None]
 
@@ -37,6 +37,10 @@ class Listener:
 
 def _by_name(request: BuildRequest, registry: ImageRegistry) -> ResolvedImage | None:
     return registry.resolve(request.reference)
+
+
+def _as_told(request: BuildRequest, state: BuildState, lines: Sequence[str]) -> BuildError:
+    return image_build_error(state, lines, request.reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ class BuildRequest:
     also: tuple[str, ...] = ()
     logins: tuple[RegistryLogin, ...] = ()
     find: Callable[[BuildRequest, ImageRegistry], ResolvedImage | None] = _by_name
-    failure: Callable[[BuildState, Sequence[str]], BuildError] = build_error
+    failure: Callable[[BuildRequest, BuildState, Sequence[str]], BuildError] = _as_told
 
     @property
     def tag(self) -> str:
