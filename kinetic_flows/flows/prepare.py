@@ -143,9 +143,10 @@ def _have_image(
     made = building.result()
     if building.state.name == "Cached":
         progress.step(TASK_BUILD_IMAGE, "cached", request.reference)
+    else:
+        remember_environment(environment, draft)
     image = found or image_from_fields(made)
     if found is None:
-        remember_environment(environment, draft)
         _tell_built(image, environment, reasons, session)
     return Prepared(
         image=image,
