@@ -188,12 +188,13 @@ class ClusterBuilder:
         if request.mode == PREBUILT:
             return self._assembler.preview(self._packages(request, environment))
         if environment.base_identity.startswith("sha256:"):
-            base: ResolvedImage | None = self._configured_base(environment)
-        else:
-            base = self._registry.resolve(self._wanted_base(environment).reference)
-        if base is not None:
+            base = self._configured_base(environment)
             return self._assembler.preview(self._assembly(request, environment, base))
-        source = self._wanted_base(environment).source()
+        wanted = self._wanted_base(environment)
+        found = self._registry.resolve(wanted.reference)
+        if found is not None:
+            return self._assembler.preview(self._assembly(request, environment, found))
+        source = wanted.source()
         if isinstance(source, BuildSource):
             return self._assembler.preview(source.because)
         preview = self._assembler.preview(self._assembler.with_base(environment, source))

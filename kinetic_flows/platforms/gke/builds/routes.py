@@ -17,14 +17,14 @@ from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.dependencies.wheel_files import ChosenWheels, WheelDownloads, choose_wheels
+from kinetic_flows.images.assembly.bases import base_assembly
 from kinetic_flows.images.assembly.preview import AssemblyPreview, look_at, start_of
 from kinetic_flows.images.assembly.records import LayerRecords
 from kinetic_flows.images.assembly.remote_words import as_from_elsewhere
 from kinetic_flows.images.assembly.requests import packages_assembly, project_assembly
 from kinetic_flows.images.assembly.spec import Assembly
-from kinetic_flows.images.bases import BaseInputs
+from kinetic_flows.images.bases import PLATFORM, BaseInputs
 from kinetic_flows.images.labels import LABEL_LAYERS
-from kinetic_flows.platforms.gke.builds.base_assemblies import assembly_of_base
 from kinetic_flows.platforms.gke.builds.requests import BuildSource, OnOutput
 
 MAX_DIRECT_BYTES = 100_000_000
@@ -198,17 +198,33 @@ class Assembler:
             images: Where the image it starts from is looked up.
 
         Raises:
-            ImageError: The image it starts from is not there, or a package has no wheel.
+            ImageError: The image it starts from is not there, or the lock names a package without
+                a wheel.
             LockError: The public index cannot be asked.
         """
-        return assembly_of_base(
+        upstream = images.resolve(inputs.upstream)
+        if upstream is None:
+            raise ImageError(
+                f"the image {inputs.upstream}, which bases start from, does not exist",
+                value=inputs.upstream,
+                hint="see what KINETIC_REGISTRY_ENDPOINTS puts in Docker Hub's place",
+            )
+        chosen = self.wheels_of(inputs.lock, python=inputs.python, platform=PLATFORM)
+        if chosen.sources:
+            names = ", ".join(chosen.sources)
+            raise ImageError(
+                f"the {inputs.category} base for Python {inputs.python} cannot be assembled: the "
+                f"public index has no wheel for {names}",
+                value=names,
+                hint="run with a Python that has a base: see kinetic build-image --help",
+            )
+        return base_assembly(
             inputs,
             repository=repository,
             references=references,
+            upstream=upstream.reference,
+            wheels=chosen.wheels,
             labels=labels,
-            registry=images,
-            home=self._home,
-            environ=self._environ,
         )
 
     def with_base(self, environment: EnvironmentSpec, base: Assembly) -> Assembly | str:
