@@ -102,7 +102,7 @@ def _layers_of_bases(stored: Path, repository: str) -> frozenset[str]:
 
 def _is_of_base(tag: str, lock: str) -> bool:
     kind, digest, *_ = tag.split("-")
-    return kind in ("site", "pyc") or digest in lock
+    return kind in ("site", "pyc", "set") or digest in lock
 
 
 @cache
