@@ -14,10 +14,14 @@ from kinetic_flows.core.errors import KineticError
 
 _WE = "kinetic"
 _WARNING = "warning: "
-_LINE = re.compile(
-    # Cloud Build puts a step's name before what it prints.
-    rf'^(?:Step #\d+(?: - "[^"]*")?: )?{_WE}(?P<kind>| error| hint): (?P<text>.*)$'
-)
+_LINE = re.compile(rf"^{_WE}(?P<kind>| error| hint): (?P<text>.*)$")
+_STEP = re.compile(r'^Step #\d+(?: - "[^"]*")?: ')
+"""Cloud Build puts a step's name before what it prints."""
+
+
+def without_step(line: str) -> str:
+    """Return a line of a build's log without the name of the step that printed it."""
+    return _STEP.sub("", line)
 
 
 def progress_line(text: str) -> str:
@@ -35,7 +39,7 @@ def failure_lines(error: KineticError) -> Iterator[str]:
 
 def progress_in(line: str) -> str | None:
     """Return what an assembler does from a line of its output on; None for another line."""
-    match = _LINE.match(line)
+    match = _LINE.match(without_step(line))
     return match["text"] if match and not match["kind"] else None
 
 
@@ -53,7 +57,7 @@ def warning_in(line: str) -> str | None:
 def failure_in(lines: Iterable[str]) -> tuple[str, str] | None:
     """Return why an assembler failed and what to do; None where its output does not say so."""
     found: dict[str, list[str]] = {" error": [], " hint": []}
-    for match in map(_LINE.match, lines):
+    for match in map(_LINE.match, map(without_step, lines)):
         if match and match["kind"]:
             found[match["kind"]].append(match["text"])
     if not found[" error"]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from kinetic_flows.core.image_builder import StartedBuild
-from kinetic_flows.images.assembly.remote_words import progress_in
-from kinetic_flows.platforms.gke.builds.build import BuildState, without_step
+from kinetic_flows.images.assembly.remote_words import progress_in, without_step
+from kinetic_flows.platforms.gke.builds.build import BuildState
 
 MAX_INSTRUCTION_CHARACTERS = 60
 

@@ -42,7 +42,6 @@ _FAILED_PACKAGE = re.compile(
     # uv 0.13 writes addresses without quotes.
     r"|Failed to fetch: (?P<address>[^\s`]+)"
 )
-_STEP_PREFIX = re.compile(r'^Step #\d+(?: - "[^"]*")?: ')
 _FAILED_STEP = re.compile(r'^(?:ERROR: )?build step (?P<number>\d+) "(?P<name>[^"]+)" failed')
 
 
@@ -328,11 +327,6 @@ def build_error(
         *([f"log: {state.log_url}"] if state.log_url else []),
     ]
     return BuildError("\n".join([message, *details]), value=state.id, hint=hint)
-
-
-def without_step(line: str) -> str:
-    """Return a line of a log without the name of the step that printed it."""
-    return _STEP_PREFIX.sub("", line)
 
 
 def _told_by_assembler(lines: Iterable[str]) -> Explanation | None:
