@@ -248,7 +248,8 @@ def test_a_new_image_is_looked_for_once_before_it_is_made(world: World) -> None:
     tag = request_for(world.address, environment).reference.rpartition(":")[2]
     asked = world.front.server.requests[before:]
     methods = [method for method, target in asked if f"/app/manifests/{tag}" in target]
-    assert methods[: methods.index("PUT")] == ["HEAD", "GET"]
+    # Each look at what is not there ends with one.
+    assert methods[: methods.index("PUT")].count("GET") == 1
 
 
 def test_many_who_ask_at_once_get_one_image_that_was_pushed_once(world: World) -> None:
