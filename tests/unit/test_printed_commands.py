@@ -38,6 +38,7 @@ https://cloud.google.com/sdk/gcloud/reference
 
 KUBECTL: Mapping[str, Sequence[str]] = {
     "apply": ("-f",),
+    "create clusterrolebinding": ("--clusterrole", "--user"),
     "create namespace": (),
     "create secret generic": ("--from-literal",),
     "create serviceaccount": ("--namespace",),
