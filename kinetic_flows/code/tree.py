@@ -209,6 +209,7 @@ class _Walk:
         full = self._full(path)
         try:
             found = os.stat(full)  # noqa: PTH116 - names may hold any bytes
+            real = os.path.realpath(full)
         except OSError:
             if self._ships(folder, path):
                 self.tree.broken.append(path)
@@ -216,7 +217,6 @@ class _Walk:
         is_directory = stat.S_ISDIR(found.st_mode)
         if not (self._enters(folder, path) if is_directory else self._ships(folder, path)):
             return
-        real = os.path.realpath(full)
         if self._is_inside(real):
             self.pending_links.append(path)
         elif lies_in_secret(real, is_directory=is_directory) and not self._is_named(folder, path):
@@ -313,11 +313,12 @@ class _Walk:
         shipped = {file.path for file in self.tree.files} | set(self.tree.directories) | {"."}
         named = shipped.union(self.pending_links)
         for path in self.pending_links:
-            real = os.path.relpath(os.path.realpath(self._full(path)), self.root)
-            if real not in shipped:
-                self.tree.dangling.append(path)
-                continue
             try:
+                # It looks whether there is a link, and then reads it: in between, one may go.
+                real = os.path.relpath(os.path.realpath(self._full(path)), self.root)
+                if real not in shipped:
+                    self.tree.dangling.append(path)
+                    continue
                 self.tree.links.append(FoundLink(path, self._link_text(path, real, named)))
             except OSError:  # gone, or no link any more
                 self.tree.vanished.append(path)
