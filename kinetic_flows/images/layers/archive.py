@@ -14,7 +14,6 @@ import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from kinetic_flows.images.layers.digests import Digest
@@ -58,12 +57,7 @@ class LayerWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._file.close()
         self._diff_id.abandon()
         self._digest.abandon()
