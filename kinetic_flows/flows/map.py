@@ -125,10 +125,10 @@ class Sweep:
         """
         if self.state.is_over:
             return
-        self._control.launch_no_more()
         if self._request.options.on_interrupt == "detach":
             self._leave(ABANDON_SECONDS)
             return
+        self._control.cancel()
         why = cause_in_words(interruption)
         self._tell(f"{why}: cancelling the runs of group {self.group_id} ...")
         try:
@@ -142,6 +142,7 @@ class Sweep:
 
     def _leave(self, seconds: float) -> None:
         """Launch nothing more, and wait neither for what runs nor long for what is launched."""
+        self._control.launch_no_more()
         self._control.detach()
         self._await_end(seconds)
         self._tell(

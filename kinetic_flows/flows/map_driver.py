@@ -65,8 +65,9 @@ class Control:
 
     def cancel(self) -> None:
         """Ask that no more runs are launched, and that those launched are cancelled and end."""
-        self.is_cancelling = self.launches_no_more = True
+        # In this order: whoever is detached and launches no more is done, at once.
         self.is_detached = False
+        self.is_cancelling = self.launches_no_more = True
         self.notify()
 
     def launch_no_more(self) -> None:
