@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kinetic_flows.api.run import list_runs as list_runs
     from kinetic_flows.api.run_group import RunGroup as RunGroup
     from kinetic_flows.api.run_group import attach_group as attach_group
+    from kinetic_flows.core.data import Data as Data
     from kinetic_flows.core.errors import DevicesMissing as DevicesMissing
     from kinetic_flows.core.errors import KineticError as KineticError
     from kinetic_flows.core.errors import ResultError as ResultError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kinetic_flows.plans.plan import RunPlan as RunPlan
 
 __all__ = (
+    "Data",
     "DevicesMissing",
     "KineticError",
     "RemoteFunction",

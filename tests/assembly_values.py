@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from kinetic_flows.clients.registry.documents import digest_of
-from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.compose import ImageLayer, compose
 from kinetic_flows.images.assembly.plan import plan_image

@@ -24,13 +24,8 @@ import cloudpickle
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core import job as jobs
 from kinetic_flows.core.envelope import ResultEnvelope, open_result
-from kinetic_flows.core.job import (
-    CodeSpec,
-    JobTemplate,
-    ObjectRef,
-    canonical_json,
-    sha256_hex,
-)
+from kinetic_flows.core.job import CodeSpec, JobTemplate, canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.streams import shown_text
 
 BOOTSTRAP = Path(__file__).parent.parent / "runner_image" / "remote_runner.py"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, over
 
 from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.core.api_boundary import at_api_boundary
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import FunctionNotSupportedError
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.inside_run import as_inside_run
@@ -53,6 +54,10 @@ def run(
     max_preemptions: int | None = ...,
     cache_for: timedelta | float | Literal[True] | None = ...,
     capture_env_vars: Sequence[str] = ...,
+    secrets: Mapping[str, str] | None = ...,
+    volumes: Mapping[str, Data | str] | None = ...,
+    output_dir: str | None = ...,
+    output_dir_in_use: Literal["refuse", "wait"] = ...,
     job_variables: Mapping[str, Any] | None = ...,
     project: str | None = ...,
     zone: str | None = ...,
@@ -101,7 +106,18 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
         cache_for: For how long a result answers further calls of the same function with the
             same arguments, code and dependencies: a `timedelta(days=7)`, or seconds; True for
             as long as it is kept; None (default) for never.
-        capture_env_vars: Names of environment variables to take along.
+        capture_env_vars: Names of environment variables to take along, or patterns of them such
+            as `WANDB_*`; their values are sealed for the run.
+        secrets: Variables of the run whose values are secret, and where each comes from:
+            `secret-manager:NAME`, `k8s:SECRET/KEY`, `prefect:BLOCK` or `env:VARIABLE`.
+        volumes: What the run finds at absolute paths: `kinetic.Data(...)` or its source,
+            `pvc:CLAIM[/DIRECTORY][:ro]`, or `scratch:100Gi`.
+        output_dir: Where the run's outputs go: a name, a path or `gs://` URI, of which
+            `{function}`, `{name}`, `{arguments_hash}` and the names of arguments in braces are
+            replaced; it is used as it is, so that a later run finds what is there. None
+            (default) for a directory of each run's own.
+        output_dir_in_use: What becomes of a run whose `output_dir` another run writes to that
+            has not ended: it is refused (default), or waits for that run's end.
         job_variables: Variables of the work pool's job template on a cluster: `cpu`, `memory`,
             `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`),
             `queue_name`, `priority_class_name`, `service_account_name`, `labels`,

@@ -30,7 +30,8 @@ from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.unpicklable import largest_part, unpicklable_error
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 
 __all__ = ["PIECE_BYTES", "Payload", "Piece", "argument_reprs", "pack_call", "require_same_python"]
 

@@ -34,7 +34,7 @@ from kinetic_flows.code.secret_files import holds_secret, may_hold_secret
 from kinetic_flows.code.stat_cache import KnownPack, StatCache
 from kinetic_flows.code.tree import FoundFile, Tree
 from kinetic_flows.core.files import scratch_directory
-from kinetic_flows.core.job import ObjectRef, Sha256
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.core.object_names import pack_object
 
 READERS = 4

@@ -10,7 +10,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
 
-from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.public_names import HOMES
 from kinetic_flows.core.version import VERSION
 

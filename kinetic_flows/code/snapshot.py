@@ -18,7 +18,8 @@ from kinetic_flows.code.stat_cache import StatCache
 from kinetic_flows.code.tree import FoundFile, Tree, walk_tree
 from kinetic_flows.core.errors import PackageRootError, ProjectTooLargeError
 from kinetic_flows.core.files import printable, size_in_units
-from kinetic_flows.core.job import ObjectRef, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.object_names import manifest_object
 
 NAMED_LARGEST = 5

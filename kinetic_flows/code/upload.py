@@ -31,7 +31,8 @@ from kinetic_flows.code.tree import Tree
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.files import scratch_directory
 from kinetic_flows.core.interruption import in_threads
-from kinetic_flows.core.job import CodeSpec, ObjectRef, Sha256
+from kinetic_flows.core.job import CodeSpec
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.core.object_names import pack_object
 
 UPLOADERS = 4

@@ -7,7 +7,7 @@ from typing import Literal
 
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.files import size_in_units
-from kinetic_flows.core.job import ObjectRef, Sha256
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 
 ImageMode = Literal["bundled", "prebuilt", "custom"]
 

@@ -10,8 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NewType
+from typing import Any, Literal
 
+from kinetic_flows.core.job_parts import (
+    DataSpec,
+    ObjectRef,
+    OutputSpec,
+    SecretSpec,
+    Sha256,
+    VolumeSpec,
+)
 from kinetic_flows.core.object_names import payload_object, result_object
 
 JOB_VERSION = 1
@@ -34,9 +42,6 @@ PACKAGES_MARKER = "kinetic.json"
 
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 """Environment variable by which a run's process is handed its HMAC key."""
-
-Sha256 = NewType("Sha256", str)
-"""A SHA-256 in lower-case hexadecimal."""
 
 EXIT_RETURNED = 0
 EXIT_RAISED = 1
@@ -83,21 +88,6 @@ def sha256_hex(data: bytes) -> Sha256:
 def canonical_json(value: Any) -> bytes:
     """Encode a value so that equal values give equal bytes (sorted keys, no white space)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectRef:
-    """An object in the store and the digest its content must have.
-
-    Attributes:
-        name: Name relative to the store's root.
-        sha256: Digest of the object's bytes; for a code pack, of its uncompressed content.
-        size_bytes: Size of the object's bytes; for a code pack, of its uncompressed content.
-    """
-
-    name: str
-    sha256: Sha256
-    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +193,10 @@ class JobTemplate:
             one host is counted by Kubernetes.
         launch: What it was started as; None for jobs that cannot be started again.
         packages: The project's packages where they are mounted; None where they are not.
+        data: Data of the call and of its volumes; the pickled call names them by their place here.
+        volumes: What the run finds at paths of its file system.
+        secrets: Variables whose values are secret.
+        output: Where outputs go; None for a directory of each run's own.
     """
 
     name: str
@@ -223,6 +217,10 @@ class JobTemplate:
     max_preemptions: int = 0
     launch: LaunchSpec | None = None
     packages: PackagesSpec | None = None
+    data: tuple[DataSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
+    secrets: tuple[SecretSpec, ...] = ()
+    output: OutputSpec | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -241,9 +239,10 @@ class JobTemplate:
             of_run: `run_id`, `result`, `output_dir` and `prefect`.
         """
         shared = {name: value for name, value in asdict(self).items() if name not in _NESTED}
-        if self.packages is None:
-            # So that jobs of earlier clients keep their digests.
-            del shared["packages"]
+        for name in _LATER:
+            if not shared[name]:
+                # So that jobs of earlier clients keep their digests.
+                del shared[name]
         payload = ObjectRef(
             name=payload_name, sha256=self.payload_sha256, size_bytes=self.payload_size_bytes
         )
@@ -261,6 +260,9 @@ class JobTemplate:
 
 _NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters")
 """Fields of a template that are parts of `payload` and `prefect` in the document."""
+
+_LATER = ("packages", "data", "volumes", "secrets", "output")
+"""Fields that jobs of earlier clients do not have; they are left out where they say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

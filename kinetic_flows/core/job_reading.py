@@ -12,11 +12,11 @@ from kinetic_flows.core.job import (
     Job,
     JobTemplate,
     LaunchSpec,
-    ObjectRef,
     PackagesSpec,
     RequirementsSpec,
     StoredTemplate,
 )
+from kinetic_flows.core.job_parts import DataSpec, ObjectRef, OutputSpec, SecretSpec, VolumeSpec
 
 
 def read_job(data: bytes) -> Job | StoredTemplate:
@@ -57,6 +57,10 @@ def _read_template(found: Mapping[str, Any]) -> JobTemplate:
             "requirements": requirements and _read_requirements(requirements),
             "launch": found["launch"] and LaunchSpec(**found["launch"]),
             "packages": _read_packages(found.get("packages")),
+            "data": tuple(map(_read_data, found.get("data", ()))),
+            "volumes": tuple(VolumeSpec(**each) for each in found.get("volumes", ())),
+            "secrets": tuple(SecretSpec(**each) for each in found.get("secrets", ())),
+            "output": OutputSpec(**found["output"]) if found.get("output") else None,
         }
     )
 
@@ -78,6 +82,18 @@ def _read_requirements(found: Mapping[str, Any]) -> RequirementsSpec:
 def _read_packages(found: Mapping[str, Any] | None) -> PackagesSpec | None:
     # Jobs of earlier clients do not say.
     return PackagesSpec(**found) if found else None
+
+
+def _read_data(found: Mapping[str, Any]) -> DataSpec:
+    include, manifest = found["include"], found["manifest"]
+    return DataSpec(
+        **{
+            **found,
+            "include": None if include is None else tuple(include),
+            "exclude": tuple(found["exclude"]),
+            "manifest": manifest and ObjectRef(**manifest),
+        }
+    )
 
 
 def _read_code(found: Mapping[str, Any]) -> CodeSpec:

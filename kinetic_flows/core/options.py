@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
 from kinetic_flows.core.functions import is_flow
+from kinetic_flows.core.output_dirs import check_output_dir
+from kinetic_flows.core.secret_sources import SecretSource, parse_secrets
 from kinetic_flows.core.settings.cloud import CloudSettings, Dispatch, check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.core.settings.table import rows
+from kinetic_flows.core.volumes import Volume, parse_volumes
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 
@@ -84,7 +88,25 @@ class Options(TypedDict, total=False):
     (default) for never."""
 
     capture_env_vars: Sequence[str]
-    """Names of environment variables to take along."""
+    """Names of environment variables to take along, or patterns of them such as `WANDB_*`; their
+    values are sealed for the run."""
+
+    secrets: Mapping[str, str] | None
+    """Variables of the run whose values are secret, and where each comes from:
+    `secret-manager:NAME`, `k8s:SECRET/KEY`, `prefect:BLOCK` or `env:VARIABLE`."""
+
+    volumes: Mapping[str, Data | str] | None
+    """What the run finds at absolute paths: `kinetic.Data(...)` or its source,
+    `pvc:CLAIM[/DIRECTORY][:ro]`, or `scratch:100Gi`."""
+
+    output_dir: str | None
+    """Where the run's outputs go: a name, a path or `gs://` URI, of which `{function}`, `{name}`,
+    `{arguments_hash}` and the names of arguments in braces are replaced; it is used as it is, so
+    that a later run finds what is there. None (default) for a directory of each run's own."""
+
+    output_dir_in_use: Literal["refuse", "wait"]
+    """What becomes of a run whose `output_dir` another run writes to that has not ended: it is
+    refused (default), or waits for that run's end."""
 
     job_variables: Mapping[str, Any] | None
     """Variables of the work pool's job template on a cluster: `cpu`, `memory`,
@@ -153,6 +175,10 @@ def _variables(name: str, value: Any) -> tuple[str, ...]:
     return given
 
 
+def _in_use(name: str, value: Any) -> str:
+    return check.choice(name, value, ("refuse", "wait"))
+
+
 def _requirements(name: str, value: Any) -> str | Path | tuple[str, ...]:
     if isinstance(value, str):
         return check.text(name, value, "give the path of a dependency file")
@@ -213,6 +239,10 @@ class RunOptions:
     max_preemptions: int | None = field(default=None, metadata=_by(check.count))
     cache_for: timedelta | Literal[True] | None = field(default=None, metadata=_by(check.duration))
     capture_env_vars: tuple[str, ...] = field(default=(), metadata=_by(_variables))
+    secrets: Mapping[str, SecretSource] | None = field(default=None, metadata=_by(parse_secrets))
+    volumes: Mapping[str, Volume] | None = field(default=None, metadata=_by(parse_volumes))
+    output_dir: str | None = field(default=None, metadata=_by(check_output_dir))
+    output_dir_in_use: str = field(default="refuse", metadata=_by(_in_use))
     job_variables: Mapping[str, Any] = field(default_factory=dict, metadata=_by(_job_variables))
     project: str | None = field(default=None, metadata=_by(_cloud_setting))
     zone: str | None = field(default=None, metadata=_by(_cloud_setting))
@@ -245,8 +275,9 @@ class RunOptions:
     def to_json(self) -> dict[str, Any]:
         """Return the options as plain JSON values, which `updated` takes."""
         said = asdict(self)
-        # A run that is started again is to run.
-        said.pop("cache_for")
+        # A run that is started again is to run; its job says what it finds where.
+        del said["cache_for"], said["volumes"]
+        said["secrets"] = {name: str(source) for name, source in (self.secrets or {}).items()}
         plain: dict[str, Any] = json.loads(json.dumps(said, default=str))
         return plain
 

@@ -8,6 +8,7 @@ from typing import TypeVar, get_type_hints
 T = TypeVar("T")
 
 HOMES = {
+    "Data": "core.data",
     "DevicesMissing": "core.errors",
     "KineticError": "core.errors",
     "RemoteFunction": "api.remote_function",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kinetic_flows.core.errors import DependencyError
-from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.lines import VARIABLE, Line, file_path, normalized
 from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials

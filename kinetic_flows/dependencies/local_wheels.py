@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from kinetic_flows.core import object_names
 from kinetic_flows.core.errors import LockError
 from kinetic_flows.core.files import copy_atomically, scratch_directory
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.fetch import Fetcher, expanded
 from kinetic_flows.dependencies.fit import best_wheel, misfit
 from kinetic_flows.dependencies.lockfile import LockedPackage, ShippedWheel

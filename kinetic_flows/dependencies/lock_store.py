@@ -17,7 +17,8 @@ from kinetic_flows.core import object_names
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.errors import LockError, ObjectNotFoundError
 from kinetic_flows.core.files import write_atomically
-from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.lockfile import parse_lock
 from kinetic_flows.dependencies.wheels import local_wheels
 

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from kinetic_flows.core import object_names
 from kinetic_flows.core.environment import BaseVariant, EnvironmentSpec, Package
 from kinetic_flows.core.errors import LockError
-from kinetic_flows.core.job import ObjectRef, Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.dependencies.targets import Target
 
 IDENTITY_VERSION = 1

@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import LockError
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.declaration import Declaration, read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.fit import unsatisfied

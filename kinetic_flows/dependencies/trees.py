@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetic_flows.core.files import write_atomically
-from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 
 SETTLED_AFTER_SECONDS = 2.0
 

@@ -24,7 +24,8 @@ from kinetic_flows.core.files import (
     private_directory,
     write_atomically,
 )
-from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher

@@ -13,7 +13,7 @@ from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import BuildError, LockError
 from kinetic_flows.core.files import write_atomically
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.declaration import Declaration
 from kinetic_flows.dependencies.fetch import Fetcher
 from kinetic_flows.dependencies.local_wheels import WheelBuilder

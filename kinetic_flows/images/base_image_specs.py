@@ -26,7 +26,8 @@ from kinetic_flows.core.image_reference import (
     parse_reference,
 )
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
-from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.images import tags
 from kinetic_flows.images.assembly.bases import base_digest, base_labels

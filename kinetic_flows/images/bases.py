@@ -21,7 +21,8 @@ from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.accelerators.packages import is_accelerator_package
 from kinetic_flows.core.environment import BaseVariant
 from kinetic_flows.core.errors import ImageError, suggest
-from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.images.layers.model import FORMAT_VERSION
 
 UPSTREAM = "docker.io/library/python:{python}-slim-bookworm"

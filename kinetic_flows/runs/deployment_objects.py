@@ -20,12 +20,11 @@ from kinetic_flows.core.job import (
     JOB_VARIABLE,
     CodeSpec,
     JobTemplate,
-    ObjectRef,
     RequirementsSpec,
-    Sha256,
     StoredTemplate,
     sha256_hex,
 )
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.core.object_names import (
     deployment_job_object,
     deployment_prefix,

@@ -9,14 +9,8 @@ from kinetic_flows.code.origin import Origin
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import (
-    CodeSpec,
-    JobTemplate,
-    LaunchSpec,
-    ObjectRef,
-    PackagesSpec,
-    RequirementsSpec,
-)
+from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
+from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.object_names import piece_object, runner_object
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.session import Session

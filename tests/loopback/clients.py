@@ -21,7 +21,8 @@ from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
-from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.settings.cloud import Builder
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.platforms.gke.builds.build import BuildOptions

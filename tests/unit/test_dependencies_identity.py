@@ -12,7 +12,7 @@ import kinetic_flows.runner_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.declaration import read_declaration
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.inputs import inputs_digest

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import Sha256, sha256_hex
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.dependencies.installation import (
     BASE_CONSTRAINTS,
     Installation,

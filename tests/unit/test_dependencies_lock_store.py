@@ -8,7 +8,7 @@ import pytest
 
 from corpus.dependencies.stores import MemoryStore
 from kinetic_flows.core.artifact_store import StoreTrust
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.object_names import lock_object
 from kinetic_flows.dependencies.lock_store import LockCache
 from kinetic_flows.dependencies.lockfile import LockedPackage, format_lock

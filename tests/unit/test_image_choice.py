@@ -13,7 +13,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.dependencies.lockfile import format_lock

@@ -11,7 +11,7 @@ import pytest
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.accelerators.packages import pins_of
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images.assembly.base_check import base_problems, glibc_of
 from kinetic_flows.images.assembly.bases import (

@@ -10,7 +10,7 @@ import pytest
 
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.errors import ImageError
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.images.bases import read_project_template
 from kinetic_flows.images.dockerfiles import project_context, render
 

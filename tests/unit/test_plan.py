@@ -15,7 +15,7 @@ from kinetic_flows.code.root import find_package_root
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.image_builder import ImagePreview
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.moments import duration
 from kinetic_flows.plans.plan import CodeSummary, PastRuns, PlannedFile, PlannedVariable, RunPlan
 from kinetic_flows.platforms.gke.capacity import rooms_of

@@ -12,7 +12,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import Sha256
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.launcher import LaunchNeeds, Preflight
 from kinetic_flows.core.settings.cloud import Prebuilt
 from kinetic_flows.dependencies.installation import packages_environment

@@ -17,8 +17,8 @@ from kinetic_flows.core.job import (
     EXIT_OBJECT_UNAVAILABLE,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RUNTIME_UNFIT,
-    ObjectRef,
 )
+from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.images.bases import read_bootstrap
 from runner_jobs import (
     BOOTSTRAP,

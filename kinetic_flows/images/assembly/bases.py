@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kinetic_flows.core.accelerators.packages import accelerator_closure
-from kinetic_flows.core.job import Sha256, canonical_json, sha256_hex
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.wheel_file import WheelFile
 from kinetic_flows.images import tags
 from kinetic_flows.images.assembly.spec import Assembly

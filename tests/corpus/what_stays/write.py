@@ -120,7 +120,7 @@ def functions():
 
 
 def plans():
-    from kinetic_flows.core.job import ObjectRef
+    from kinetic_flows.core.job_parts import (ObjectRef)
     from kinetic_flows.plans.plan import CodeSummary, EnvironmentSpec, Package, RunPlan
 
     environment = EnvironmentSpec(

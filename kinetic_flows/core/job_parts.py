@@ -1,0 +1,123 @@
+"""Parts of a job: objects in the store, data, volumes, secrets and outputs of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType
+
+Sha256 = NewType("Sha256", str)
+"""A SHA-256 in lower-case hexadecimal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRef:
+    """An object in the store and the digest its content must have.
+
+    Attributes:
+        name: Name relative to the store's root.
+        sha256: Digest of the object's bytes; for a code pack, of its uncompressed content.
+        size_bytes: Size of the object's bytes; for a code pack, of its uncompressed content.
+    """
+
+    name: str
+    sha256: Sha256
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Data of a run, everything about it fixed; the function gets a path to it.
+
+    Attributes:
+        kind: `local` (in the store, or where it is on this machine), `bucket`, `hub` or `web`.
+        identity: SHA-256 of what is there, however it is kept.
+        source: Where it comes from, for people.
+        name: What its file or directory is called.
+        is_file: Whether it is one file.
+        mode: Whether the run has a copy, or it is mounted.
+        in_memory: Whether the copy is kept in memory.
+        include: Patterns of which a file's path must match one; None for all files.
+        exclude: Patterns of which it may match none.
+        size_bytes: Its size; None where nobody has counted it.
+        files: How many files it has; None where nobody has counted them.
+        manifest: What lists its files and packs, for data that is in the store.
+        path: Where it is already, or is mounted; None for what the runner brings.
+        place: What the runner needs to find it: bucket and path, repository and commit, or URL.
+    """
+
+    kind: Literal["local", "bucket", "hub", "web"]
+    identity: str
+    source: str
+    name: str
+    is_file: bool = False
+    mode: Literal["copy", "mount"] = "copy"
+    in_memory: bool = False
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    size_bytes: int | None = None
+    files: int | None = None
+    manifest: ObjectRef | None = None
+    path: str | None = None
+    place: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeSpec:
+    """What a run finds at one path of its file system.
+
+    Attributes:
+        path: The absolute path.
+        kind: `data`, `claim` (a PersistentVolumeClaim) or `scratch` (an empty disk).
+        read_only: Whether it cannot be written to.
+        data: Which of the job's data it is, by its place in the list; None unless it is data.
+        claim: Name of the PersistentVolumeClaim; empty unless it is one.
+        sub_path: Directory of the claim that is mounted; empty for all of it.
+        size: Size of a scratch disk, as a Kubernetes quantity; empty unless it is one.
+    """
+
+    path: str
+    kind: Literal["data", "claim", "scratch"]
+    read_only: bool = True
+    data: int | None = None
+    claim: str = ""
+    sub_path: str = ""
+    size: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretSpec:
+    """A variable of a run whose value is secret, as the runner finds it.
+
+    Attributes:
+        variable: The variable's name.
+        kind: `secret-manager` and `prefect` are asked by the runner; `k8s` is in its environment;
+            `sealed` is in the run's sealed object.
+        name: The secret's name there; empty for `sealed`.
+        key: Which key of a Kubernetes Secret; empty for the other kinds.
+        project: The secret's Google Cloud project; None for the one that the run is in.
+        version: The version in Secret Manager.
+    """
+
+    variable: str
+    kind: Literal["secret-manager", "k8s", "prefect", "sealed"]
+    name: str = ""
+    key: str = ""
+    project: str | None = None
+    version: str = "latest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """Where a run's outputs go that names its directory.
+
+    Attributes:
+        directory: The directory or `gs://` URI, which may have fields in braces that a run's
+            parameters decide.
+        lease: Name of the object that says which run writes there; empty to take none.
+        in_use: Whether the run fails, or waits, where another one that goes on writes there.
+    """
+
+    directory: str
+    lease: str = ""
+    in_use: Literal["refuse", "wait"] = "refuse"

@@ -1,0 +1,114 @@
+"""`volumes=`: what a run finds at paths of its file system, as it is written and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from kinetic_flows.core import option_values as check
+from kinetic_flows.core.data import Data
+
+VolumeKind = Literal["data", "claim", "scratch"]
+
+CLAIM, SCRATCH = "pvc:", "scratch:"
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_TAKEN = ("/app", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/kinetic", "/proc")
+_TAKEN_TOO = ("/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var", "/home")  # noqa: S108
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """What is at one path of a run.
+
+    Attributes:
+        path: The absolute path.
+        kind: `data`, `claim` (a PersistentVolumeClaim that exists) or `scratch` (an empty disk
+            that is gone with the run).
+        data: What is there; None unless it is data.
+        claim: Name of the PersistentVolumeClaim; empty unless it is one.
+        sub_path: Directory of the claim that is mounted; empty for all of it.
+        size: Size of a scratch disk, as a Kubernetes quantity; empty unless it is one.
+        read_only: Whether it cannot be written to.
+    """
+
+    path: str
+    kind: VolumeKind
+    data: Data | None = None
+    claim: str = ""
+    sub_path: str = ""
+    size: str = ""
+    read_only: bool = True
+
+    def __str__(self) -> str:
+        if self.kind == "claim":
+            return f"{CLAIM}{self.claim}{'/' if self.sub_path else ''}{self.sub_path}"
+        return f"{SCRATCH}{self.size}" if self.kind == "scratch" else str(self.data)
+
+
+def parse_volumes(name: str, value: Any) -> dict[str, Volume]:
+    """Check the option `volumes`.
+
+    Args:
+        name: What the option is called.
+        value: What is at which path: `Data`, the source of one as text, `pvc:claim[/directory]`
+            (with `:ro` at its end, read-only) or `scratch:100Gi`.
+
+    Raises:
+        UsageError: A path or a volume cannot be.
+    """
+    if not isinstance(value, Mapping):
+        check.refuse(name, value, "give a mapping: volumes={'/data': kinetic.Data('gs://...')}")
+    volumes = {_path(name, path): each for path, each in value.items()}
+    for path in volumes:
+        for other in volumes:
+            if path != other and PurePosixPath(path).is_relative_to(other):
+                check.refuse(name, path, f"it is inside of {other}, which is a volume itself")
+    return {path: _volume(f"{name}[{path!r}]", path, each) for path, each in volumes.items()}
+
+
+def _path(name: str, path: object) -> str:
+    hint = "give absolute paths, such as /data"
+    if not isinstance(path, str) or not path.startswith("/") or re.search(r"[\0:,=\s]", path):
+        check.refuse(name, path, hint)
+    pure = PurePosixPath(path)
+    if ".." in pure.parts or str(pure) == "/":
+        check.refuse(name, path, hint)
+    for taken in (*_TAKEN, *_TAKEN_TOO):
+        if pure.is_relative_to(taken):
+            check.refuse(name, path, f"{taken} is the image's own; give another, such as /data")
+    return str(pure)
+
+
+def _volume(name: str, path: str, value: object) -> Volume:
+    if isinstance(value, Volume):
+        return value
+    if isinstance(value, Data):
+        return Volume(path=path, kind="data", data=value, read_only=value.read_only)
+    given = check.text(name, value, "give kinetic.Data(...), 'pvc:claim' or 'scratch:100Gi'")
+    if given.startswith(CLAIM):
+        return _claim(name, path, given)
+    if given.startswith(SCRATCH):
+        size = given.removeprefix(SCRATCH)
+        if not _QUANTITY.fullmatch(size):
+            check.refuse(name, given, "give its size as Kubernetes has it: scratch:100Gi")
+        return Volume(path=path, kind="scratch", size=size, read_only=False)
+    return Volume(path=path, kind="data", data=Data(given))
+
+
+def _claim(name: str, path: str, given: str) -> Volume:
+    text = given.removeprefix(CLAIM)
+    claim, _, directory = text.removesuffix(":ro").partition("/")
+    if not _NAME.fullmatch(claim) or ".." in PurePosixPath(directory).parts:
+        check.refuse(name, given, "give a PersistentVolumeClaim's name: pvc:my-claim")
+    return Volume(
+        path=path,
+        kind="claim",
+        claim=claim,
+        sub_path=directory.strip("/"),
+        read_only=text.endswith(":ro"),
+    )
