@@ -183,6 +183,9 @@ def _object_names() -> Section:
     return {
         "code pack": object_names.pack_object(DIGEST),
         "code manifest": object_names.manifest_object(DIGEST),
+        "data's manifest": object_names.data_manifest_object(DIGEST),
+        "data's pack": object_names.data_pack_object(DIGEST),
+        "data's part": object_names.data_part_object(DIGEST),
         "lock": object_names.lock_object(DIGEST),
         "lock's signature": object_names.lock_signature_object(DIGEST, b"key"),
         "wheel": object_names.wheel_object(DIGEST, "a-1-py3-none-any.whl"),

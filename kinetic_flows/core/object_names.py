@@ -35,6 +35,21 @@ def manifest_object(sha256: str) -> str:
     return f"packs/{sha256}.json"
 
 
+def data_manifest_object(sha256: str) -> str:
+    """Name of what lists the files of some data, by the digest of its uncompressed content."""
+    return f"data/manifests/{sha256}"
+
+
+def data_pack_object(digest: str) -> str:
+    """Name of a pack of small files of data, by the digest of their digests."""
+    return f"data/packs/{digest}"
+
+
+def data_part_object(sha256: str) -> str:
+    """Name of a part of a large file of data, by the digest of its content."""
+    return f"data/parts/{sha256}"
+
+
 def lock_object(inputs_sha256: str) -> str:
     """Name of a resolved lock, by the digest of what it was resolved from."""
     return f"locks/{inputs_sha256}.txt"
