@@ -25,12 +25,10 @@ from .contract import (
     Fault,
     host_result_object,
     make_header,
-    places_of,
     read_header,
     seal,
     start_object,
 )
-from .devices import DeviceCheck, package_places
 from .endings import (
     Ending,
     State,
@@ -41,22 +39,12 @@ from .endings import (
     state_of,
     terminated,
 )
-from .fetching import fetch_to_file, in_parallel
-from .identity import (
-    check_python,
-    environment_of_function,
-    host_number,
-    host_variables,
-    identified,
-    run_key,
-)
+from .identity import host_number, identified, run_key
 from .interrupts import Interrupted, Interrupts
 from .marks import RESULT_LOGGER, STDERR_MARK
-from .naming import run_name
 from .output import Output
-from .parameters import read_call
-from .phases import Phases
 from .prefect_api import PrefectApi
+from .preparing import Start, is_flow, prepare
 from .reporter import Reporter, SilentReporter
 from .slices import Slice
 from .stores import open_store
@@ -115,7 +103,7 @@ class Supervisor:
             why = self._slice.who(self._attempt)
             message = f"{why}, and the run had been started again as often as max_preemptions says"
             raise Fault(EXIT_TERMINATED, message)
-        if self._host == 0 and not self._is_flow:
+        if self._host == 0 and not is_flow(self._job):
             self._reporter.set_state(State("RUNNING", "Running"))
         if self._host == 0 and self._attempt:
             # An end of its own leaves a result, and nothing starts again after it.
@@ -149,29 +137,17 @@ class Supervisor:
         os.mkdir(self._scratch)
         self._interrupts.begin_again()
 
-    @property
-    def _is_flow(self) -> bool:
-        """Whether the function is a Prefect flow, whose engine sets the states."""
-        return bool(self._job["prefect"] and self._job["prefect"].get("engine"))
-
     def _make_reporter(self) -> Reporter | SilentReporter:
-        if not self._job["prefect"]:
+        api = self._prefect_api()
+        if api is None:
             return SilentReporter()
-        return Reporter(self._prefect_api(), self._interrupts.request_stop, self._output.say)
+        return Reporter(api, self._interrupts.request_stop, self._output.say)
 
-    def _prefect_api(self) -> PrefectApi:
+    def _prefect_api(self) -> PrefectApi | None:
         spec = self._job["prefect"]
-        return PrefectApi(spec["api_url"], spec["flow_run_id"], self._environ)
-
-    def _parameters(self) -> dict[str, Any] | None:
-        """Return what the function is called with besides its payload; None for nothing."""
-        spec = self._job["prefect"]
-        # Jobs that were written by earlier clients do not say.
-        if not spec or not spec.get("parameters"):
+        if not spec:
             return None
-        name, parameters = read_call(self._prefect_api(), self._output.say)
-        self._reporter.rename(name, run_name(self._job["name"], parameters))
-        return parameters
+        return PrefectApi(spec["api_url"], spec["flow_run_id"], self._environ)
 
     def _on_entry(self, text: str, level: int, logger: str) -> None:
         shown = f"[host {self._host}] {text}" if self._job["hosts"] > 1 else text
@@ -180,94 +156,28 @@ class Supervisor:
     # Before the function
 
     def _prepare_and_call(self) -> Ending:
-        check_python(self._job["python"])
-        devices = DeviceCheck(self._environ)
-        prepared = self._prepare()
-        devices.finish(package_places(prepared))
-        task = {
-            "parent": os.getpid(),
-            "name": self._job["name"],
-            "variables": self._variables(),
-            "flow_run_id": (self._job["prefect"] or {}).get("flow_run_id"),
-            "is_flow": self._is_flow,
-            **prepared,
-        }
+        start = Start(
+            job=self._job,
+            environ=self._environ,
+            store=self._store,
+            scratch=self._scratch,
+            host=self._host,
+            attempt=self._attempt,
+            output=self._output,
+            reporter=self._reporter,
+            api=self._prefect_api(),
+        )
+        task, environ = prepare(start)
         around = Surroundings(
             archive=self._archive,
             scratch=self._scratch,
-            environ=environment_of_function(self._environ, self._job, is_flow=self._is_flow),
+            environ=environ,
             output=self._output,
             reporter=self._reporter,
             interrupts=self._interrupts,
         )
         self._interrupts.hold()
         return Calls(self._job, task, around).run()
-
-    def _prepare(self) -> dict[str, Any]:
-        """Bring everything the job names here, checked; nothing of it is run or unpickled."""
-        workspace = os.path.join(self._scratch, "workspace")
-        os.mkdir(workspace)
-        payload = os.path.join(self._scratch, "payload.pkl")
-        phases = Phases()
-        with phases.measure("fetch"):
-            fetch_to_file(self._store, self._job["payload"], payload)
-        code, requirements = self._job["code"], self._job["requirements"]
-        distributions = packages = scripts = None
-        if code:
-            from .restoring import restore_code, write_distributions
-
-            with phases.measure("fetch"):
-                restore_code(self._store, code, workspace, self._scratch)
-            distributions = write_distributions(code, self._scratch)
-        if requirements:
-            from .requirements import install_requirements
-
-            with phases.measure("install"):
-                packages = install_requirements(
-                    self._store, requirements, self._scratch, self._output.say
-                )
-                scripts = os.path.join(packages, "bin")
-        # Jobs that were written by earlier clients do not say.
-        elif self._job.get("packages"):
-            from .packages import mounted_packages
-
-            packages, scripts, variables = mounted_packages(self._job["packages"], self._environ)
-            self._environ = {**self._environ, **variables}
-            self._output.say("the project's packages are mounted: nothing is installed")
-        if self._host == 0:
-            self._reporter.label(phases.labels())
-        self._output.show_paths(workspace, places_of(code)["root"])
-        return {
-            **places_of(code),
-            "workspace": workspace,
-            "payload": payload,
-            "pieces": self._fetch_pieces(),
-            "parameters": self._parameters(),
-            "distributions": distributions,
-            "packages": packages,
-            "scripts": scripts,
-        }
-
-    def _fetch_pieces(self) -> str:
-        """Fetch the parts of the call that are objects of their own, named by their digests."""
-        directory = os.path.join(self._scratch, "pieces")
-        os.mkdir(directory)
-        in_parallel(
-            partial(fetch_to_file, self._store, piece, os.path.join(directory, piece["sha256"]))
-            for piece in self._job["pieces"]
-        )
-        return directory
-
-    def _variables(self) -> dict[str, str]:
-        directory = self._job["output_dir"]
-        if "://" not in directory:
-            os.makedirs(directory, exist_ok=True)
-        return {
-            **host_variables(self._environ),
-            "KINETIC_RUN_ID": self._job["run_id"],
-            "KINETIC_OUTPUT_DIR": directory,
-            "KINETIC_RESTART_COUNT": str(self._attempt),
-        }
 
     def _claim_attempt(self) -> int:
         """Take the first number that no start of this run has taken."""

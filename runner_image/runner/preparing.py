@@ -1,0 +1,190 @@
+"""What is done before the function is called: everything the job names is brought here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from .contract import places_of
+from .devices import DeviceCheck, package_places
+from .fetching import Store, fetch_to_file, in_parallel
+from .identity import check_python, environment_of_function, host_variables
+from .naming import run_name
+from .output import Output
+from .parameters import read_call
+from .phases import Phases
+from .prefect_api import PrefectApi
+from .reporter import Reporter, SilentReporter
+
+
+class Start(NamedTuple):
+    """One start of a run, as it is prepared.
+
+    Attributes:
+        job: The job.
+        environ: This process's environment.
+        store: Where the job's objects are.
+        scratch: An empty directory, gone after the run.
+        host: Number of this host.
+        attempt: How often the run was started before.
+        output: Takes what is said of the run.
+        reporter: Told of labels and of the run's name.
+        api: Prefect; None for a run that reports nowhere.
+    """
+
+    job: Mapping[str, Any]
+    environ: Mapping[str, str]
+    store: Store
+    scratch: str
+    host: int
+    attempt: int
+    output: Output
+    reporter: Reporter | SilentReporter
+    api: PrefectApi | None
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the function is a Prefect flow, whose engine sets the states."""
+        return is_flow(self.job)
+
+
+class Prepared(NamedTuple):
+    """What the function's process is started with.
+
+    Attributes:
+        task: What it is told.
+        environ: Its environment.
+    """
+
+    task: Mapping[str, Any]
+    environ: Mapping[str, str]
+
+
+def is_flow(job: Mapping[str, Any]) -> bool:
+    """Whether a job's function is a Prefect flow, whose engine sets the states."""
+    return bool(job["prefect"] and job["prefect"].get("engine"))
+
+
+def prepare(start: Start) -> Prepared:
+    """Bring everything the job names here, checked; nothing of it is run or unpickled.
+
+    Raises:
+        Fault: Something of it is not there, is not what the job says, or does not fit.
+        OSError: The scratch directory cannot be written to.
+    """
+    job = start.job
+    check_python(job["python"])
+    devices = DeviceCheck(start.environ)
+    phases = Phases()
+    workspace = os.path.join(start.scratch, "workspace")
+    os.mkdir(workspace)
+    payload = os.path.join(start.scratch, "payload.pkl")
+    with phases.measure("fetch"):
+        fetch_to_file(start.store, job["payload"], payload)
+    distributions = _bring_code(start, workspace, phases)
+    packages = _bring_packages(start, phases)
+    # Here the data that the job names is brought, and then its volumes, made of it.
+    if start.host == 0:
+        start.reporter.label(phases.labels())
+    start.output.show_paths(workspace, places_of(job["code"])["root"])
+    brought = {
+        **places_of(job["code"]),
+        "workspace": workspace,
+        "payload": payload,
+        "pieces": _fetch_pieces(start),
+        "parameters": _parameters(start),
+        "distributions": distributions,
+        "packages": packages.packages,
+        "scripts": packages.scripts,
+    }
+    devices.finish(package_places(brought))
+    environ = {**start.environ, **packages.variables}
+    task = {
+        "parent": os.getpid(),
+        "name": job["name"],
+        "variables": _variables(start, environ),
+        "flow_run_id": (job["prefect"] or {}).get("flow_run_id"),
+        "is_flow": start.is_flow,
+        **brought,
+    }
+    # Here the values of secrets are added, in the environment alone: `task` is written to a file.
+    return Prepared(task, environment_of_function(environ, job, is_flow=start.is_flow))
+
+
+class _Packages(NamedTuple):
+    """Where packages are besides the image's own; None where there are none."""
+
+    packages: str | None = None
+    scripts: str | None = None
+    variables: Mapping[str, str] = {}
+
+
+def _bring_code(start: Start, workspace: str, phases: Phases) -> str | None:
+    """Restore the project's code; return where its own distributions are described."""
+    code = start.job["code"]
+    if not code:
+        return None
+    from .restoring import restore_code, write_distributions
+
+    with phases.measure("fetch"):
+        restore_code(start.store, code, workspace, start.scratch)
+    return write_distributions(code, start.scratch)
+
+
+def _bring_packages(start: Start, phases: Phases) -> _Packages:
+    """Install the requirements, or find them where they are mounted."""
+    requirements = start.job["requirements"]
+    if requirements:
+        from .requirements import install_requirements
+
+        with phases.measure("install"):
+            packages = install_requirements(
+                start.store, requirements, start.scratch, start.output.say
+            )
+        return _Packages(packages, os.path.join(packages, "bin"))
+    # Jobs that were written by earlier clients do not say.
+    if start.job.get("packages"):
+        from .packages import mounted_packages
+
+        mounted = mounted_packages(start.job["packages"], start.environ)
+        start.output.say("the project's packages are mounted: nothing is installed")
+        return _Packages(*mounted)
+    return _Packages()
+
+
+def _fetch_pieces(start: Start) -> str:
+    """Fetch the parts of the call that are objects of their own, named by their digests."""
+    directory = os.path.join(start.scratch, "pieces")
+    os.mkdir(directory)
+    in_parallel(
+        partial(fetch_to_file, start.store, piece, os.path.join(directory, piece["sha256"]))
+        for piece in start.job["pieces"]
+    )
+    return directory
+
+
+def _parameters(start: Start) -> dict[str, Any] | None:
+    """Return what the function is called with besides its payload; None for nothing."""
+    spec = start.job["prefect"]
+    # Jobs that were written by earlier clients do not say.
+    if start.api is None or not spec.get("parameters"):
+        return None
+    name, parameters = read_call(start.api, start.output.say)
+    start.reporter.rename(name, run_name(start.job["name"], parameters))
+    return parameters
+
+
+def _variables(start: Start, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that tell the function of its run."""
+    # Here the directory of outputs is decided, for jobs that name one, and its lease taken.
+    directory = start.job["output_dir"]
+    if "://" not in directory:
+        os.makedirs(directory, exist_ok=True)
+    return {
+        **host_variables(environ),
+        "KINETIC_RUN_ID": start.job["run_id"],
+        "KINETIC_OUTPUT_DIR": directory,
+        "KINETIC_RESTART_COUNT": str(start.attempt),
+    }
