@@ -31,7 +31,8 @@ CLIENT = """
             getattr(function, "fn", function), args, kwargs, environment={"SENT": "1"}, root=root
         )
         cases[name] = {
-            "data": payload.data,
+            "content": payload.content,
+            "data": [each.source for each in payload.data],
             "warnings": payload.warnings,
             "sys_path": root.sys_path,
             "path": str(root.path),
@@ -52,13 +53,13 @@ sys.path[:0] = [os.path.normpath(os.path.join(workspace, entry)) for entry in fi
 os.chdir(workspace)
 results = {}
 for name, case in cases.items():
-    framed = pickle.loads(case["data"])
+    framed = pickle.loads(case["content"])
     os.environ.update(framed["environment"])
     file = case["main_file"] and os.path.join(workspace, case["main_file"])
     install_main(file, case["main_name"])
     add_sources(framed["sources"])
     try:
-        function, args, kwargs = load_call(framed, "")
+        function, args, kwargs = load_call(framed, "", case["data"])
         results[name] = [framed["function"], repr(function(*args, **kwargs))]
     except Exception as error:
         results[name] = [None, f"{type(error).__name__}: {error}"]
@@ -122,7 +123,7 @@ PACK = """
         snapshot = take_snapshot(root.path, cache_home=None)
         store = pathlib.Path(os.environ["STORE"])
         upload_code(snapshot, LocalStore(store), home=store / "home")
-        packed = pickle.dumps((payload.data, payload.warnings, code_spec(snapshot, root)))
+        packed = pickle.dumps((payload.content, payload.warnings, code_spec(snapshot, root)))
         pathlib.Path(os.environ["PACKED"]).write_bytes(packed)
 """
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from kinetic_flows.code.data_places import with_data_defaults
 from kinetic_flows.code.main_module import MAIN_NAMES
 from kinetic_flows.code.named_objects import PROTOCOL
 from kinetic_flows.code.pickling import (
@@ -28,6 +29,7 @@ from kinetic_flows.code.pickling import (
 from kinetic_flows.code.reprs import argument_reprs
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.unpicklable import largest_part, unpicklable_error
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import sha256_hex
@@ -61,18 +63,20 @@ class Payload:
     """A pickled call.
 
     Attributes:
-        data: The bytes to store; they may hold captured environment variables.
+        content: The bytes to store; they may hold captured environment variables.
         sha256: Their digest.
         warnings: What the person should know, a sentence each.
         pieces: Large parts of the call that are objects of their own.
         modules: Modules that the run imports to restore it.
+        data: The `kinetic.Data` in it, equal ones once; the pickle names them by their places.
     """
 
-    data: bytes
+    content: bytes
     sha256: Sha256
     warnings: tuple[str, ...]
     pieces: tuple[Piece, ...] = ()
     modules: frozenset[str] = frozenset()
+    data: tuple[Data, ...] = ()
 
 
 def pack_call(
@@ -98,6 +102,8 @@ def pack_call(
         UnpicklableError: An argument, or something the function uses, cannot be pickled.
     """
     reference = function_reference(function, root)
+    if reference:
+        kwargs = with_data_defaults(function, args, kwargs)
     call = (None if reference else function, args, kwargs)
     try:
         pickled = pickle_into(partial(_PickledCall, piece_bytes), call, root)
@@ -112,7 +118,7 @@ def pack_call(
     }
     payload = pickle.dumps(framed, protocol=PROTOCOL)
     return Payload(
-        data=payload,
+        content=payload,
         sha256=sha256_hex(payload),
         warnings=(
             *_by_value_warnings(pickled.by_value),
@@ -120,6 +126,7 @@ def pack_call(
         ),
         pieces=pieces,
         modules=pickled.modules,
+        data=pickled.data,
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import cloudpickle
 
 from kinetic_flows.code.code_files import CodeFiles
+from kinetic_flows.code.data_places import DataPlaces
 from kinetic_flows.code.internals import globals_named_in
 from kinetic_flows.code.main_module import MAIN_NAMES, MainGlobals, MainNames, namespace_of
 from kinetic_flows.code.modules import (
@@ -41,6 +42,7 @@ from kinetic_flows.code.named_objects import (
 )
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.stand_ins import GlobalsInRun
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.inside_run import as_inside_run
 
 
@@ -96,7 +98,7 @@ def is_reachable_by_name(function: Any, found: Any) -> bool:
 class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """A cloudpickle pickler of a call, for a run that restores it into its own `__main__`.
 
-    It notes which modules of this machine alone it met, and the names of `__main__`.
+    It notes which modules of this machine alone it met, the names of `__main__`, and the data.
 
     Args:
         file: Where the pickle is written.
@@ -112,6 +114,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._main = MainGlobals(root, self._files, self._importable)
         self._names = MainNames()
         self.met_here_only: set[str] = set()
+        self.data = DataPlaces()
 
     @property
     def sources(self) -> dict[str, str]:
@@ -156,6 +159,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._plain_form(obj)
         elif isinstance(obj, functools.cached_property):
             return _cached_property(obj)
+        elif isinstance(obj, Data):
+            return self.data.reduced(obj)
         elif type(obj).__module__ == "dataclasses":
             return sentinel_of_dataclasses(obj) or NotImplemented
         elif getattr(obj, "__module__", None) in MAIN_NAMES:
@@ -299,12 +304,14 @@ class Pickled(Generic[F]):
             them.
         sources: Lines of code whose files do not ship, by file name.
         modules: Modules that the run imports to restore it.
+        data: The data in it, which it names by their places here.
     """
 
     file: F
     by_value: frozenset[str]
     sources: Mapping[str, str]
     modules: frozenset[str]
+    data: tuple[Data, ...]
 
 
 def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pickled[F]:
@@ -330,6 +337,7 @@ def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pic
                 by_value=by_value,
                 sources=pickler.sources,
                 modules=pickler.modules - by_value,
+                data=pickler.data.met,
             )
         by_value |= pickler.met_here_only
 

@@ -26,9 +26,11 @@ STUBS = "stubs"
 _AS_IT_IS = (
     "__init__.py",
     "core/__init__.py",
+    "core/data.py",
     "core/errors.py",
     "core/functions.py",
     "core/inside_run.py",
+    "core/option_values.py",
     "core/public_names.py",
     "runs/__init__.py",
 )

@@ -117,9 +117,9 @@ class Data:
 
     def __fspath__(self) -> NoReturn:
         raise UsageError(
-            f"{self!r} is a path in runs alone",
+            f"{self!r} is no path here: it becomes one as an argument of a function that runs",
             value=self.source,
-            hint="pass it to the function as an argument; here, use the source itself",
+            hint="pass it to the function; where it is made, use the source itself",
         )
 
     def __repr__(self) -> str:

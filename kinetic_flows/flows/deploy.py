@@ -118,7 +118,7 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
         outputs=session.outputs_root,
     )
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
-    pinned = pin_objects_task(job, draft.payload.data, prefix, session)
+    pinned = pin_objects_task(job, draft.payload.content, prefix, session)
     new = describe_deployment(draft, request, prepared, pinned, known, session)
     version = new.labels[DEPLOYMENT_VERSION_LABEL]
     image = prepared.image.reference

@@ -78,7 +78,7 @@ def job_template(
         requirements=prepared.requirements,
         packages=prepared.packages,
         payload_sha256=draft.payload.sha256,
-        payload_size_bytes=len(draft.payload.data),
+        payload_size_bytes=len(draft.payload.content),
         pieces=tuple(pieces),
         is_flow=is_flow(draft.call.function),
         takes_parameters=takes_parameters,

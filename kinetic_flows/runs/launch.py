@@ -119,7 +119,7 @@ def launch_run(
         new=new,
         request=job_request(draft, "", prepared.image, prepared.packages),
         template=template,
-        payload=draft.payload.data,
+        payload=draft.payload.content,
         outputs=session.outputs_root,
         opened=opened,
     )

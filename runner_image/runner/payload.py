@@ -11,10 +11,17 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 from .main_module import fill_main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+DATA_IN_RUN = ("kinetic_flows.code.data_places", "data_in_run")
+"""What stands in a call for the path of data."""
 
 
 class PayloadRefused(Exception):
@@ -36,17 +43,42 @@ def read_payload(path: str) -> dict[str, Any]:
     return payload
 
 
-def load_call(payload: Mapping[str, Any], pieces: str) -> tuple[Any, Any, Any]:
+class CallUnpickler(pickle.Unpickler):
+    """Reads a call, and has paths where its client wrote `kinetic.Data`.
+
+    Args:
+        file: The pickle.
+        data: The path of each, in the order in which the pickle counts them.
+    """
+
+    def __init__(self, file: IO[bytes], data: Sequence[str]) -> None:
+        super().__init__(file)
+        self._data = data
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Find what a name stands for."""
+        if (module_name, global_name) == DATA_IN_RUN:
+            return self._path
+        return super().find_class(module_name, global_name)
+
+    def _path(self, place: int) -> Path:
+        from pathlib import Path
+
+        return Path(self._data[place])
+
+
+def load_call(payload: Mapping[str, Any], pieces: str, data: Sequence[str]) -> tuple[Any, Any, Any]:
     """Return the function, its arguments and its keyword arguments.
 
     Args:
         payload: The frame.
         pieces: Where parts of the call are that came as objects of their own.
+        data: Where each of its data is.
     """
     function = _find_function(payload["function"]) if payload["function"] else None
     file = io.BytesIO(b"".join(_part(part, pieces) for part in payload["call"]))
     # One unpickler, because what comes later may refer to what came before.
-    unpickler = pickle.Unpickler(file)  # noqa: S301 - all of it checked against digests
+    unpickler = CallUnpickler(file, data)  # all of it checked against digests
     sent, args, kwargs = unpickler.load()
     size = len(file.getbuffer())
     while file.tell() < size:

@@ -93,7 +93,7 @@ def _work(directory: str, task: Mapping[str, Any], said: Said) -> None:
 
         _log(task, said)
         _make_main(task, payload)
-        function, args, kwargs = load_call(payload, task["pieces"])
+        function, args, kwargs = load_call(payload, task["pieces"], task.get("data", ()))
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
         _leave_unreadable(directory, error, task, said)
         return

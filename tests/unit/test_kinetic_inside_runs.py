@@ -63,6 +63,22 @@ def test_decorators_of_every_form_leave_the_plain_function(
     assert run_on(either_python, tmp_path, source).value() == (3, "function")
 
 
+def test_data_can_be_made_where_modules_are_imported(tmp_path: Path, either_python: Path) -> None:
+    source = """
+        import kinetic
+        DATA = kinetic.Data("gs://bucket/a")
+        @kinetic.run(volumes={"/data": kinetic.Data("hf://datasets/owner/name")})
+        def main(data: kinetic.Data = DATA):
+            try:
+                return open(DATA)
+            except kinetic.KineticError as error:
+                return DATA.source, str(error).splitlines()[0]
+    """
+    name, message = run_on(either_python, tmp_path, source).value()
+    assert name == "gs://bucket/a"
+    assert message.startswith("kinetic.Data('gs://bucket/a') is no path here: it becomes one")
+
+
 def test_a_decorated_function_has_all_that_it_has_elsewhere(
     tmp_path: Path, either_python: Path
 ) -> None:

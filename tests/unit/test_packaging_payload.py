@@ -647,7 +647,7 @@ def test_a_large_argument_is_named() -> None:
 
 def test_environment_values_are_in_the_payload_only() -> None:
     packed = pack_call(print, (), {}, environment={"TOKEN": "hush"}, root=plain_root(Path.cwd()))
-    assert pickle.loads(packed.data)["environment"] == {"TOKEN": "hush"}
+    assert pickle.loads(packed.content)["environment"] == {"TOKEN": "hush"}
     assert "hush" not in repr(packed.warnings)
 
 
@@ -666,7 +666,7 @@ def test_concurrent_calls_do_not_disturb_the_registry_of_cloudpickle(tmp_path: P
 
         def one(_):
             payload = pack_call(train, (Far(),), {}, environment={}, root=root)
-            return b"far" in payload.data and len(payload.warnings) == 1
+            return b"far" in payload.content and len(payload.warnings) == 1
 
         with ThreadPoolExecutor(8) as pool:
             print(all(pool.map(one, range(200))), len(cloudpickle.list_registry_pickle_by_value()))
@@ -685,7 +685,7 @@ def test_another_python_in_the_run_is_refused_with_the_remedy() -> None:
 
 def _joined(payload: Any) -> Any:
     pieces = {piece.sha256: piece.data for piece in payload.pieces}
-    parts = pickle.loads(payload.data)["call"]
+    parts = pickle.loads(payload.content)["call"]
     return pickle.loads(b"".join(pieces.get(part, part) for part in parts))
 
 
@@ -704,7 +704,7 @@ def test_what_calls_have_in_common_is_the_same_pieces(tmp_path: Path) -> None:
     ]
     pieces = [{piece.sha256 for piece in each.pieces} for each in calls]
     assert len(pieces[0] & pieces[1]) >= 5
-    assert all(len(each.data) < 100_000 for each in calls)
+    assert all(len(each.content) < 100_000 for each in calls)
     _, (config, first, words, second), kwargs = _joined(calls[1])
     assert (config, words, kwargs) == ({"rate": 0.5}, text, {})
     assert first == rows

@@ -414,7 +414,7 @@ from kinetic_flows.runner_image.runner.payload import load_call
 from kinetic_flows.runner_image.runner.result_pickler import dump_value
 frame = pickle.loads(pickle.load(open(os.environ["PACKED"], "rb"))[0])
 install_main(None, None)
-function, args, kwargs = load_call(frame, "")
+function, args, kwargs = load_call(frame, "", [])
 buffer = io.BytesIO()
 
 @contextlib.contextmanager
