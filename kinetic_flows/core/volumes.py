@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.data import Data
+from kinetic_flows.core.job_parts import VolumeSpec
 
 VolumeKind = Literal["data", "claim", "scratch"]
 
@@ -17,8 +18,11 @@ CLAIM, SCRATCH = "pvc:", "scratch:"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
-_TAKEN = ("/app", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/kinetic", "/proc")
-_TAKEN_TOO = ("/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var", "/home")  # noqa: S108
+_UNITS = {"": 1, "k": 10**3, "Ki": 1 << 10}
+_UNITS.update({unit: 1000 ** (power + 2) for power, unit in enumerate("MGT")})
+_UNITS.update({f"{unit}i": 1024 ** (power + 2) for power, unit in enumerate("MGT")})
+_TAKEN = ("/app", "/bin", "/boot", "/dev", "/etc", "/kinetic", "/lib", "/lib64", "/opt/kinetic")
+_TAKEN_TOO = ("/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var", "/home")  # noqa: S108
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,49 @@ def parse_volumes(name: str, value: Any) -> dict[str, Volume]:
             if path != other and PurePosixPath(path).is_relative_to(other):
                 check.refuse(name, path, f"it is inside of {other}, which is a volume itself")
     return {path: _volume(f"{name}[{path!r}]", path, each) for path, each in volumes.items()}
+
+
+def data_of_volumes(volumes: Mapping[str, Volume] | None) -> tuple[Data, ...]:
+    """Return the data that is at paths of a run, in the order of `volume_specs`."""
+    found = (volume.data for volume in (volumes or {}).values())
+    return tuple(data for data in found if data is not None)
+
+
+def volume_specs(volumes: Mapping[str, Volume] | None, first: int) -> tuple[VolumeSpec, ...]:
+    """Return what a job says of a run's volumes.
+
+    Args:
+        volumes: The volumes, by path; None for none.
+        first: Place among the job's data of the first that `data_of_volumes` returns.
+    """
+    specs = []
+    for volume in (volumes or {}).values():
+        number = first if volume.data is not None else None
+        first += number is not None
+        specs.append(
+            VolumeSpec(
+                path=volume.path,
+                kind=volume.kind,
+                read_only=volume.read_only,
+                data=number,
+                claim=volume.claim,
+                sub_path=volume.sub_path,
+                size=volume.size,
+            )
+        )
+    return tuple(specs)
+
+
+def bytes_of(quantity: str) -> int:
+    """Return how many bytes a size is, such as `100Gi`.
+
+    Raises:
+        ValueError: It is no quantity of Kubernetes.
+    """
+    found = _QUANTITY.fullmatch(quantity)
+    if found is None:
+        raise ValueError(quantity)
+    return int(float(quantity.removesuffix(found[2] or "")) * _UNITS[found[2] or ""])
 
 
 def _path(name: str, path: object) -> str:

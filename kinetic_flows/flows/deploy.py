@@ -42,6 +42,7 @@ from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
+from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.deployment_objects import (
     DeployedJob,
     deploy_job,
@@ -119,7 +120,8 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     )
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
     pinned = pin_objects_task(job, draft.payload.content, prefix, session)
-    new = describe_deployment(draft, request, prepared, pinned, known, session)
+    asked = job_request(draft, "", prepared.image, prepared.packages).of_job(job.template)
+    new = describe_deployment(draft, request, prepared, pinned, known, asked, session)
     version = new.labels[DEPLOYMENT_VERSION_LABEL]
     image = prepared.image.reference
     if known and known.labels.get(DEPLOYMENT_VERSION_LABEL) == version:
@@ -138,6 +140,7 @@ def describe_deployment(
     prepared: Prepared,
     pinned: DeployedJob,
     known: DeploymentRecord | None,
+    asked: JobRequest,
     session: Session,
 ) -> NewDeployment:
     """Return the deployment that is wanted, everything in it fixed by digest.
@@ -150,7 +153,6 @@ def describe_deployment(
         **worker_environment(platform, pinned.name, pinned.digest),
         RUN_KEY_VARIABLE: _key_of(known) or secrets.token_hex(32),
     }
-    asked = job_request(draft, "", prepared.image, prepared.packages)
     placed = platform.job_variables(asked)
     new = NewDeployment(
         flow=draft.name,

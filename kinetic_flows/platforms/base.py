@@ -6,7 +6,7 @@ A platform is a folder beside this module, and a line in `choose`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kinetic_flows.core.accelerators import Accelerator
@@ -15,7 +15,8 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
-from kinetic_flows.core.job import DispatchedBy, PackagesSpec, RunTicket
+from kinetic_flows.core.job import DispatchedBy, JobTemplate, PackagesSpec, RunTicket
+from kinetic_flows.core.job_parts import DataSpec, SecretSpec, VolumeSpec
 from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
@@ -65,6 +66,9 @@ class JobRequest:
         mode: How its image comes to be.
         options: How it is to run.
         packages: The project's packages where they are mounted; None where they are not.
+        data: The job's data.
+        volumes: What it finds at paths of its file system.
+        secrets: Its variables whose values are secret.
     """
 
     run_id: str
@@ -74,6 +78,13 @@ class JobRequest:
     mode: ImageMode
     options: RunOptions
     packages: PackagesSpec | None = None
+    data: tuple[DataSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
+    secrets: tuple[SecretSpec, ...] = ()
+
+    def of_job(self, job: JobTemplate) -> JobRequest:
+        """Return it with what a job says that its process has to find."""
+        return replace(self, data=job.data, volumes=job.volumes, secrets=job.secrets)
 
 
 class Platform(Protocol):
@@ -120,6 +131,20 @@ class Platform(Protocol):
 
     def runner_environment(self) -> Mapping[str, str]:
         """Return the variables by which the runner finds what is not where it usually is."""
+        ...
+
+    def data_places(
+        self, data: tuple[DataSpec, ...], volumes: tuple[VolumeSpec, ...]
+    ) -> tuple[DataSpec, ...]:
+        """Return a job's data with the paths at which this platform has it mounted.
+
+        Args:
+            data: The data, as it was resolved.
+            volumes: The volumes of the job, which name some of it.
+
+        Raises:
+            KineticError: Something of it cannot be here.
+        """
         ...
 
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:

@@ -76,6 +76,10 @@ class PlannedRun:
     outputs: str
     opened: RunTicket | None = None
 
+    def request_for(self, run_id: str) -> JobRequest:
+        """Return what its process is asked for, as its job says; without a run id for a worker."""
+        return replace(self.request.of_job(self.template), run_id=run_id)
+
 
 def launch_run(
     draft: Draft,
@@ -139,7 +143,9 @@ def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ig
         return _start(
             ticket, lambda: session.api.schedule(ticket.run_id), session, on_created=on_created
         )
-    ticket = run.opened or create_flow_run(on_work_pool(run.new, run.request, session), session)
+    ticket = run.opened or create_flow_run(
+        on_work_pool(run.new, run.request_for(""), session), session
+    )
 
     def start() -> None:
         if run.opened:
@@ -220,7 +226,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
                 **credentials,
                 **platform.runner_environment(),
             },
-            job_variables=platform.job_variables(replace(run.request, run_id=run_id)),
+            job_variables=platform.job_variables(run.request_for(run_id)),
             template=session.base_job_template,
         )
     )
@@ -238,7 +244,7 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
     store.put_if_absent(job_object(owner), job)
     platform, pool = session.platform, session.platform.worker_pool
     environment = worker_environment(platform, job_object(owner), sha256_hex(job))
-    placed = platform.job_variables(run.request)
+    placed = platform.job_variables(run.request_for(""))
     variables = pool.variables(run.request.image, environment, placed)
     ensure_worker_pool(pool, variables, session.api.url)
     return replace(

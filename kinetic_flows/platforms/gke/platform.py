@@ -23,6 +23,7 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.job import DispatchedBy, RunTicket
+from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
@@ -44,6 +45,7 @@ from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSet
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.registries import image_registry
+from kinetic_flows.platforms.gke.volumes import mounted_places
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -143,6 +145,12 @@ class GoogleCloudPlatform:
         """Return where Cloud Storage is, when it is not Google's."""
         endpoint = self._cloud.storage_endpoint
         return {"STORAGE_EMULATOR_HOST": endpoint} if endpoint else {}
+
+    def data_places(
+        self, data: tuple[DataSpec, ...], volumes: tuple[VolumeSpec, ...]
+    ) -> tuple[DataSpec, ...]:
+        """Return the job's data with the paths at which Cloud Storage is mounted."""
+        return mounted_places(data, volumes)
 
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
         """Return the variables of the work pool `kinetic-gke`."""

@@ -12,6 +12,7 @@ from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
 from kinetic_flows.core.job import DispatchedBy, RunTicket
+from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
@@ -112,6 +113,14 @@ class LocalPlatform:
     def runner_environment(self) -> Mapping[str, str]:
         """Return nothing: the store is a directory."""
         return {}
+
+    def data_places(
+        self,
+        data: tuple[DataSpec, ...],
+        volumes: tuple[VolumeSpec, ...],  # noqa: ARG002 - the runner puts data at their paths
+    ) -> tuple[DataSpec, ...]:
+        """Return the job's data as it is: what is mounted elsewhere, the runner copies here."""
+        return data
 
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:  # noqa: ARG002
         """Return nothing: a child process is no Job."""
