@@ -12,6 +12,7 @@ import pytest
 from loopback.__main__ import CLUSTER, PROJECT
 from loopback.cloud import LoopbackCloud, start_cloud
 from loopback.cloud_build import CloudBuildServer
+from loopback.hub import HubServer
 from loopback.quick_bases import DOCKERFILE, QuickBases
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
@@ -31,6 +32,14 @@ def storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage
 def wire_storage() -> Iterator[WireStorage]:
     """A strict Cloud Storage server whose answers can be spoiled."""
     server = WireStorage().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """A hub of models and datasets, with nothing in it."""
+    server = HubServer().start()
     yield server
     server.stop()
 
