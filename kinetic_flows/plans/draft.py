@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.code.call_names import call_name
+from kinetic_flows.code.data.sources import DataSources
 from kinetic_flows.code.ignored_imports import ignored_import_warnings
 from kinetic_flows.code.origin import OriginReader
 from kinetic_flows.code.payload import Payload, argument_reprs, pack_call, require_same_python
@@ -25,6 +26,7 @@ from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snap
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
 from kinetic_flows.core.api_boundary import raise_what_function_raised
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import flow_name
@@ -37,6 +39,7 @@ from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.plans.data import data_of, open_sources
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
 
@@ -85,6 +88,7 @@ class Draft:
         warnings: What may not be what the person wants.
         begun: When it was begun, in seconds of the monotonic clock.
         origin: Finds out where the call comes from meanwhile; None when that is not to be told.
+        sources: Where the data of the function's calls comes from.
     """
 
     call: Call
@@ -97,6 +101,7 @@ class Draft:
     snapshot: CodeSnapshot
     captured: Mapping[str, str] = field(repr=False)
     payload: Payload
+    sources: DataSources
     argument_reprs: Mapping[str, str]
     notices: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -107,6 +112,11 @@ class Draft:
     def name(self) -> str:
         """The name of its flow: the function's, or the one asked for."""
         return self.call.name
+
+    @property
+    def data(self) -> tuple[Data, ...]:
+        """The data of the call, and behind it that of its volumes, as its job has them."""
+        return data_of(self.payload.data, self.call.options)
 
     @property
     def run_name(self) -> str:
@@ -182,6 +192,7 @@ def draft_call(
         snapshot=snapshot,
         captured=captured,
         payload=payload,
+        sources=open_sources(payload.data, call.options, settings, platform, environ),
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
         notices=(
             *told.notices,

@@ -210,6 +210,11 @@ class Platform(Protocol):
         ...
 
     @property
+    def sees_files(self) -> bool:
+        """Whether runs see the files of this machine, under the same paths."""
+        ...
+
+    @property
     def has_preflight(self) -> bool:
         """Whether to find out what speaks against a launch before anything is built for it."""
         ...

@@ -12,6 +12,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
 from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.object_names import piece_object, runner_object
+from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.session import Session
 
@@ -68,6 +69,8 @@ def job_template(
         )
         for piece in draft.payload.pieces
     )
+    volumes = volume_specs(options.volumes, len(draft.payload.data))
+    data = tuple(draft.sources.spec(each) for each in draft.data)
     return JobTemplate(
         name=draft.name,
         python=draft.image.python,
@@ -93,4 +96,6 @@ def job_template(
             mode=draft.mode,
             options=options.to_json(),
         ),
+        data=session.platform.data_places(data, volumes),
+        volumes=volumes,
     )

@@ -33,9 +33,11 @@ order, joined by `\n`; whoever has read it checks each file by its own. Differen
 data share packs and parts. The manifest is written last: where it is, everything it names is.
 
 **Other sources.** `DataSpec.place` says where they are, `include` and `exclude` are applied by
-whoever lists them (`fnmatch.fnmatchcase` on the path relative to the source; of a source that is
-one file, neither). `DataSpec.identity` is the SHA-256 of a first line and one line for each file,
-sorted by the bytes of their paths, each ended by `\n`, their parts separated by `\0`:
+whoever lists them, to paths relative to the source (of a source that is one file, neither). A
+pattern is one of `fnmatch.fnmatchcase`, without a slash at its end, and matches a path if it
+matches it or one of the directories that it is in: `raw` is all of `raw`. `DataSpec.identity` is
+the SHA-256 of a first line and one line for each file, sorted by the bytes of their paths, each
+ended by `\n`, their parts separated by `\0`:
 
 - `bucket`: place `{"bucket":B,"path":P}`; P without slashes at its ends, empty for all of the
   bucket. First line `bucket`, then path, generation (decimal) and size in bytes. The source is one

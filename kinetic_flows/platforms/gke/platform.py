@@ -73,6 +73,7 @@ class GoogleCloudPlatform:
     name = "gke"
     title: ClassVar[str] = "Google Kubernetes Engine"
     worker_type: ClassVar[str] = KubernetesWorkerPool.type
+    sees_files = False
 
     def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
         self._credentials: Credentials | None = (

@@ -42,6 +42,7 @@ class LocalPlatform:
     title: ClassVar[str] = "this machine"
     dispatch: DispatchedBy = "client"
     may_see_processes = True
+    sees_files = True
     place = ""
     has_preflight = False
     launch_pool = None
