@@ -37,6 +37,7 @@ class DataSpec:
         is_file: Whether it is one file.
         mode: Whether the run has a copy, or it is mounted.
         in_memory: Whether the copy is kept in memory.
+        read_only: Whether what is mounted cannot be written to.
         include: Patterns of which a file's path must match one; None for all files.
         exclude: Patterns of which it may match none.
         size_bytes: Its size; None where nobody has counted it.
@@ -53,6 +54,7 @@ class DataSpec:
     is_file: bool = False
     mode: Literal["copy", "mount"] = "copy"
     in_memory: bool = False
+    read_only: bool = True
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     size_bytes: int | None = None

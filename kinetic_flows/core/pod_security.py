@@ -14,6 +14,9 @@ LEVEL_LABEL = "pod-security.kubernetes.io/enforce"
 HOME = "/home/kinetic"
 """Where the containers of built images have a directory to write to, besides `/tmp`."""
 
+USER_ID = 1000
+"""The user whom built images run as, and his group."""
+
 _UNPRIVILEGED: Mapping[str, Any] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -22,8 +25,8 @@ _UNPRIVILEGED: Mapping[str, Any] = {
 
 RESTRICTED: Mapping[str, Any] = {
     "runAsNonRoot": True,
-    "runAsUser": 1000,
-    "runAsGroup": 1000,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
     "readOnlyRootFilesystem": True,
     **_UNPRIVILEGED,
 }

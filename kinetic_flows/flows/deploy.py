@@ -50,7 +50,7 @@ from kinetic_flows.runs.deployment_objects import (
     remove_other_versions,
 )
 from kinetic_flows.runs.job_template import Prepared, job_template
-from kinetic_flows.runs.launch import worker_environment
+from kinetic_flows.runs.launch import in_session, worker_environment
 from kinetic_flows.runs.origin_labels import origin_labels
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
@@ -121,6 +121,7 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
     pinned = pin_objects_task(job, draft.payload.content, prefix, session)
     asked = job_request(draft, "", prepared.image, prepared.packages).of_job(job.template)
+    asked = in_session(asked, session)
     new = describe_deployment(draft, request, prepared, pinned, known, asked, session)
     version = new.labels[DEPLOYMENT_VERSION_LABEL]
     image = prepared.image.reference

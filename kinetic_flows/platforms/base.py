@@ -69,6 +69,8 @@ class JobRequest:
         data: The job's data.
         volumes: What it finds at paths of its file system.
         secrets: Its variables whose values are secret.
+        template: The work pool's base job template, for those that have volumes or data; None
+            where it is not known, or the one that ships.
     """
 
     run_id: str
@@ -81,6 +83,7 @@ class JobRequest:
     data: tuple[DataSpec, ...] = ()
     volumes: tuple[VolumeSpec, ...] = ()
     secrets: tuple[SecretSpec, ...] = ()
+    template: Mapping[str, Any] | None = None
 
     def of_job(self, job: JobTemplate) -> JobRequest:
         """Return it with what a job says that its process has to find."""

@@ -49,6 +49,14 @@ from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash
 
+
+def in_session(request: JobRequest, session: Session) -> JobRequest:
+    """Return a request with the work pool's template, if it depends on that."""
+    if not request.volumes and not request.data:
+        return request
+    return replace(request, template=session.base_job_template)
+
+
 OnCreated = Callable[[RunTicket], None]
 
 
@@ -76,9 +84,9 @@ class PlannedRun:
     outputs: str
     opened: RunTicket | None = None
 
-    def request_for(self, run_id: str) -> JobRequest:
+    def request_for(self, run_id: str, session: Session) -> JobRequest:
         """Return what its process is asked for, as its job says; without a run id for a worker."""
-        return replace(self.request.of_job(self.template), run_id=run_id)
+        return in_session(replace(self.request.of_job(self.template), run_id=run_id), session)
 
 
 def launch_run(
@@ -144,7 +152,7 @@ def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ig
             ticket, lambda: session.api.schedule(ticket.run_id), session, on_created=on_created
         )
     ticket = run.opened or create_flow_run(
-        on_work_pool(run.new, run.request_for(""), session), session
+        on_work_pool(run.new, run.request_for("", session), session), session
     )
 
     def start() -> None:
@@ -226,7 +234,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
                 **credentials,
                 **platform.runner_environment(),
             },
-            job_variables=platform.job_variables(run.request_for(run_id)),
+            job_variables=platform.job_variables(run.request_for(run_id, session)),
             template=session.base_job_template,
         )
     )
@@ -244,7 +252,7 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
     store.put_if_absent(job_object(owner), job)
     platform, pool = session.platform, session.platform.worker_pool
     environment = worker_environment(platform, job_object(owner), sha256_hex(job))
-    placed = platform.job_variables(run.request_for(""))
+    placed = platform.job_variables(run.request_for("", session))
     variables = pool.variables(run.request.image, environment, placed)
     ensure_worker_pool(pool, variables, session.api.url)
     return replace(

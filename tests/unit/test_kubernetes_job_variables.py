@@ -227,11 +227,11 @@ def test_every_wish_reaches_the_job():
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
     assert pod["tolerations"][-1] == {"key": "mine", "operator": "Exists"}
     assert container(job)["envFrom"] == [{"secretRef": {"name": "train-keys"}}]
+    # A request that is not said is the limit.
     assert container(job)["resources"] == {
         "requests": {
             "cpu": "8",
             "memory": "64Gi",
-            "ephemeral-storage": "100Gi",
             "google.com/tpu": 8,
         },
         "limits": {"memory": "64Gi", "ephemeral-storage": "100Gi", "google.com/tpu": 8},

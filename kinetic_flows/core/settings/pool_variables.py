@@ -36,13 +36,17 @@ _DECIDED_ELSEWHERE: Mapping[str, str] = {
         ("packages_volume", "packages_mount"),
         "KINETIC_PREBUILT says how packages come into a prebuilt image",
     ),
+    **dict.fromkeys(
+        (f"{kind}_{number}" for kind in ("volume", "volume_mount") for number in range(1, 9)),
+        "say volumes={'/path': ...}",
+    ),
     "namespace": "set KINETIC_NAMESPACE, or the namespace of the profile",
     "env": "name variables in capture_env_vars=, whose values stay out of Prefect and the Job; "
     "for secrets of the cluster there is env_from",
     "cluster_config": "it is for Prefect's workers: edit the work pool",
 }
 
-_TAKEN_WHOLE = frozenset({"security_context"})
+_TAKEN_WHOLE = frozenset({"security_context", "pod_security_context"})
 """Variables that hold one thing in several parts: a later layer's replaces an earlier one's."""
 
 _SECURITY_FIELDS = frozenset(
@@ -50,6 +54,13 @@ _SECURITY_FIELDS = frozenset(
         *("allowPrivilegeEscalation", "appArmorProfile", "capabilities", "privileged"),
         *("procMount", "readOnlyRootFilesystem", "runAsGroup", "runAsNonRoot", "runAsUser"),
         *("seLinuxOptions", "seccompProfile"),
+    }
+)
+
+_POD_SECURITY_FIELDS = frozenset(
+    {
+        *("appArmorProfile", "fsGroup", "fsGroupChangePolicy", "runAsGroup", "runAsNonRoot"),
+        *("runAsUser", "seLinuxOptions", "seccompProfile", "supplementalGroups", "sysctls"),
     }
 )
 
@@ -232,9 +243,20 @@ def _security_context(value: object, label: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         names = " or ".join(map(repr, PRESETS))
         _refuse(value, f"{label} is {value!r}", f"give {names}, or a mapping of Kubernetes' fields")
+    return _fields(value, label, _SECURITY_FIELDS)
+
+
+def _pod_security_context(value: object, label: str) -> dict[str, Any]:
+    """Check what holds for a pod as a whole, such as the group of its disks."""
+    if not isinstance(value, Mapping):
+        _refuse(value, f"{label} is {value!r}", 'give a mapping, such as {"fsGroup": 2000}')
+    return _fields(value, label, _POD_SECURITY_FIELDS)
+
+
+def _fields(value: Mapping[Any, Any], label: str, known: frozenset[str]) -> dict[str, Any]:
     for name in value:
-        if name not in _SECURITY_FIELDS:
-            _refuse(name, f"{label} has the field {name!r}", suggest(str(name), _SECURITY_FIELDS))
+        if name not in known:
+            _refuse(name, f"{label} has the field {name!r}", suggest(str(name), known))
     return dict(value)
 
 
@@ -248,9 +270,12 @@ def _as_it_is(value: object, label: str) -> object:
 
 _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "cpu": _cpu,
-    **dict.fromkeys(("memory", "ephemeral_storage", "shared_memory"), _bytes),
+    **dict.fromkeys(
+        ("memory", "ephemeral_storage", "ephemeral_storage_request", "shared_memory"), _bytes
+    ),
     **dict.fromkeys(("service_account_name", "priority_class_name", "queue_name"), _name),
     "security_context": _security_context,
+    "pod_security_context": _pod_security_context,
     "labels": _labels,
     "annotations": _annotations,
     "active_deadline_seconds": _count(1),

@@ -16,7 +16,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
-from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
+from kinetic_flows.core.pod_security import HOME, RESTRICTED, of_built_image, of_own_image
 from kinetic_flows.core.settings.cloud import CloudSettings, Prebuilt
 from kinetic_flows.core.settings.pool_variables import (
     merged,
@@ -37,6 +37,7 @@ from kinetic_flows.platforms.gke.names import (
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
 )
+from kinetic_flows.platforms.gke.volumes import Asked, volume_variables, with_room
 
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
@@ -69,6 +70,7 @@ class PodRequest:
         schedule_timeout_seconds: How long it may wait for its pods; None for ever.
         security_context: What its container may do on its node; None for what the work pool says.
         packages: The packages that are mounted as a volume; None for none.
+        volumes: Its data, and what it finds at paths of its file system.
         variables: What else people set of the template's variables, as
             `pool_variables.check_job_variables` returns it.
     """
@@ -86,6 +88,7 @@ class PodRequest:
     schedule_timeout_seconds: float | None = DEFAULT_SCHEDULE_TIMEOUT_SECONDS
     security_context: Mapping[str, Any] | None = None
     packages: PackagesSpec | None = None
+    volumes: Asked = field(default_factory=Asked)
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -117,16 +120,19 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
         **_host_variables(request),
         "tolerations": _accelerator_tolerations(request.accelerator),
     }
-    return merged(
+    variables = merged(
         {name: value for name, value in own.items() if value is not None},
         packages_variables(request.packages),
+        volume_variables(request.volumes),
         request.variables,
     )
+    return with_room(variables, request.volumes)
 
 
 def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any]:
     """Return the variables of the `kinetic-gke` work pool's template for a run of a function."""
     config = request.image.config
+    chosen = chosen_variables(request.options, cloud)
     return job_variables(
         PodRequest(
             run_id=request.run_id,
@@ -141,7 +147,13 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
             max_preemptions=request.options.max_preemptions,
             schedule_timeout_seconds=request.options.schedule_timeout_seconds,
             packages=request.packages,
-            variables=chosen_variables(request.options, cloud),
+            volumes=Asked(
+                data=request.data,
+                volumes=request.volumes,
+                user=_user(request, chosen),
+                template=request.template,
+            ),
+            variables=chosen,
         )
     )
 
@@ -212,6 +224,19 @@ def _security_context(
     if mode != CUSTOM:
         return of_built_image(accelerator.category)
     return of_own_image(image.config.user if image and image.config else None)
+
+
+def _user(request: JobRequest, chosen: Mapping[str, Any]) -> int | None:
+    """Return which user a run's container runs as; None where only its image knows."""
+    context = _security_context(request.mode, request.accelerator, request.image)
+    said = chosen.get("security_context", RESTRICTED if context is None else context)
+    if "runAsUser" in said:
+        return int(said["runAsUser"])
+    config = request.image.config
+    if config is None:
+        return None
+    name = config.user.partition(":")[0]
+    return int(name) if name.isdigit() else 0 if name in ("", "root") else None
 
 
 def _user_environment(mode: ImageMode) -> Mapping[str, str]:

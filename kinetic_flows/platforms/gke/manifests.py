@@ -102,10 +102,11 @@ def container_security(
     pod = ((manifest.get("spec") or {}).get("template") or {}).get("spec") or {}
     container: Mapping[str, Any] = next(iter(pod.get("containers") or ()), {})
     found: dict[str, Any] = {}
-    for said in (pod.get("securityContext"), container.get("securityContext")):
+    places = {"pod_security_context": pod, "security_context": container}
+    for variable, place in places.items():
+        said = place.get("securityContext")
         # A text is the place of the variable.
-        value = variables.get("security_context") if isinstance(said, str) else said
-        found |= value or {}
+        found |= (variables.get(variable) if isinstance(said, str) else said) or {}
     return found
 
 
