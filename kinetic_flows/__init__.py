@@ -61,7 +61,7 @@ def __getattr__(name: str) -> object:
         return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
     if name in EARLIER_MODULES:
         return sys.modules[f"{__name__}.{name}"]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise import_module(f"{__name__}.core.keras_kinetic").missing_name(name)
 
 
 def __dir__() -> list[str]:

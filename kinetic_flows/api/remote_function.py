@@ -18,7 +18,7 @@ from kinetic_flows.core.functions import flow_name, is_async
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import Options, RunOptions, check_flow
-from kinetic_flows.core.public_names import public
+from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.signatures import spell_out
 from kinetic_flows.plans.inputs import Inputs, MapOptions, SweepOptions, sweep_options
 
@@ -89,6 +89,11 @@ class RemoteFunction(Generic[P, R]):
         self.options = options
         self._bound = bound
         self.__doc__ = self._documentation()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return without_attribute(self, name, "FUNCTION")
 
     def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., R]:
         if instance is None:

@@ -21,7 +21,7 @@ from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.public_names import public
+from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.find import RunFilter, find_records, group_for_run, run_id_of
@@ -83,6 +83,11 @@ class Run(Generic[R]):
     @cached_property
     def _sessions(self) -> KeptSession:
         return KeptSession(self.cloud)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return without_attribute(self, name, "RUN")
 
     def __getstate__(self) -> dict[str, Any]:
         # What is remembered here is for this process.

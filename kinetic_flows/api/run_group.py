@@ -16,7 +16,7 @@ from kinetic_flows.core.interruption import in_thread, pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.public_names import public
+from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.signals import heeded_signals, interruption_in
 from kinetic_flows.runs.find import full_id
 from kinetic_flows.runs.group import AttachedGroup, GroupState, MapItem, is_group
@@ -99,6 +99,11 @@ class RunGroup(Generic[R]):
         self._cloud = dict(cloud)
         self._return_exceptions = return_exceptions
         self._sessions = KeptSession(cloud)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return without_attribute(self, name, "GROUP")
 
     @property
     def runs(self) -> tuple[Run[R], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cyclopts import CycloptsError
 
@@ -13,7 +14,13 @@ from kinetic_flows.cli.documents import begin_command, error_document, has_print
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import KineticError, UsageError
 from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import is_debugging
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import keras_kinetic
+else:
+    keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
 
 HELP_FLAGS = ("--help", "-h")
 
@@ -35,7 +42,7 @@ def run_command(arguments: Sequence[str]) -> int | str | None:
             raise end.__context__ from None
         return end.code
     except CycloptsError as error:
-        return _told(_usage_error(error), arguments)
+        return _told(_usage_error(error, arguments), arguments)
     except KineticError as error:
         return _told(error, arguments)
     return 0
@@ -65,12 +72,13 @@ def _told(error: KineticError, arguments: Sequence[str]) -> int:
     return error.exit_code
 
 
-def _usage_error(error: CycloptsError) -> UsageError:
+def _usage_error(error: CycloptsError, arguments: Sequence[str]) -> UsageError:
     """Return what is wrong with the command line, in the form that all errors have."""
     chain = " ".join(["kinetic", *(error.command_chain or ())])
     # The list of commands is cut short, and the hint leads to all of them.
     told = " ".join(str(error).split()).partition(" Available commands:")[0]
-    return UsageError(told[:1].lower() + told[1:].rstrip("."), hint=f"see `{chain} --help`")
+    hint = keras_kinetic.command_hint(arguments, told) or f"see `{chain} --help`"
+    return UsageError(told[:1].lower() + told[1:].rstrip("."), hint=hint)
 
 
 def _accept_every_character() -> None:

@@ -24,9 +24,10 @@ from kinetic_flows.core.lazy import LazyModule
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from kinetic_flows.core import other_loggers
+    from kinetic_flows.core import keras_kinetic, other_loggers
     from kinetic_flows.core.settings import settings
 else:
+    keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
     other_loggers = LazyModule("kinetic_flows.core.other_loggers")
     settings = LazyModule("kinetic_flows.core.settings.settings")
 
@@ -63,6 +64,8 @@ class ApiBoundary:
             # A token would be refused where a coroutine is closed in another context.
             _is_inside.set(False)
             other_loggers.end_work()
+            if isinstance(error, TypeError):
+                _hint_at_keyword(error)
             if error is not None:
                 self.let_out_the_functions, _ = _of_function(error)
                 tidy(error, before=self._before)
@@ -137,6 +140,15 @@ def tidy(error: BaseException, *, before: BaseException | None = None) -> None:
         error.with_traceback(None)
     elif isinstance(error, KeyboardInterrupt):
         error.with_traceback(None)
+
+
+def _hint_at_keyword(error: TypeError) -> None:
+    """Add to an error what to write in place of a keyword that a public function has not."""
+    trace = error.__traceback__
+    if trace is not None and trace.tb_next is None:
+        note = keras_kinetic.note_for(error)
+        if note is not None:
+            error.add_note(note)
 
 
 def _of_function(error: BaseException) -> tuple[bool, TracebackType | None]:

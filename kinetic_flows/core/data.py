@@ -10,13 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, get_args
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.public_names import public
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import keras_kinetic
+else:
+    keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
 
 DataMode = Literal["copy", "mount"]
 DataKind = Literal["local", "bucket", "hub", "web"]
@@ -73,7 +79,15 @@ class Data:
         exclude: Sequence[str] = (),
         in_memory: bool = False,
         read_only: bool = True,
+        **others: Never,
     ) -> None:
+        if others:
+            raise keras_kinetic.refused_options(
+                "kinetic.Data()",
+                others,
+                [each.name for each in fields(self)][1:],
+                words=keras_kinetic.DATA,
+            )
         given = {
             "source": _source(source),
             "mode": check.choice("mode", mode, get_args(DataMode)),
@@ -159,7 +173,9 @@ class Data:
     def _check_hub(self) -> None:
         found = _HUB.fullmatch(self.source)
         if found is None:
-            hint = "give hf://datasets/owner/name or hf://models/owner/name, with @revision or not"
+            hint = keras_kinetic.hub_hint(self.source) or (
+                "give hf://datasets/owner/name or hf://models/owner/name, with @revision or not"
+            )
             self._refuse("no repository of the hub", hint)
         if found[3] and self.revision and found[3] != self.revision:
             self._refuse(f"revision={self.revision!r} besides", "name one revision")

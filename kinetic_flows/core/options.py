@@ -9,18 +9,24 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
 from kinetic_flows.core.functions import is_flow
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.output_dirs import check_output_dir
 from kinetic_flows.core.secret_sources import SecretSource, parse_secrets
 from kinetic_flows.core.settings.cloud import CloudSettings, Dispatch, check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.core.settings.table import rows
 from kinetic_flows.core.volumes import Volume, parse_volumes
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import keras_kinetic
+else:
+    keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 
@@ -288,11 +294,14 @@ class RunOptions:
             UsageError: A name is not an option, or a value cannot be.
         """
         declared = {item.name: item for item in fields(self)}
-        for unknown in changes.keys() - declared.keys():
-            raise UsageError(
-                f"kinetic.run() has no option {unknown!r}",
-                value=unknown,
-                hint=suggest(unknown, declared),
+        if unknown := {name: changes[name] for name in changes if name not in declared}:
+            runs_on = changes.get("accelerator", self.accelerator)
+            raise keras_kinetic.refused_options(
+                "kinetic.run()",
+                unknown,
+                declared,
+                words=keras_kinetic.OPTIONS,
+                accelerator=None if isinstance(runs_on, Unsaid) else runs_on,
             )
         return replace(self, **{name: _checked(declared[name], changes[name]) for name in changes})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TypeVar, get_type_hints
+from importlib import import_module
+from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T")
 
@@ -46,6 +47,24 @@ EARLIER_MODULES = {
     "tasks.base_images": ("flows.build_image_task",),
 }
 """Where the names of modules of version 0.1 are now: pickles and people's imports name them."""
+
+
+def without_attribute(owner: object, name: str, table: str) -> Any:
+    """Answer for an attribute that a public object lacks: raise what says so.
+
+    Args:
+        owner: The object.
+        name: The attribute.
+        table: Which table of `core.keras_kinetic` has what people may look for.
+
+    Raises:
+        AttributeError: Always, unless it was a property's own error and there is a value now.
+    """
+    if not name.startswith("_"):
+        words = import_module("kinetic_flows.core.keras_kinetic")
+        if name in (found := getattr(words, table)):
+            raise words.missing_attribute(f"{type(owner).__name__!r} object", name, found)
+    return object.__getattribute__(owner, name)
 
 
 def public(kind: type[T]) -> type[T]:

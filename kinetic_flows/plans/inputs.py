@@ -7,10 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.errors import UsageError, suggest
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import keras_kinetic
+else:
+    keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
 
 SAMPLES = 16
 """How many inputs are compared before the first is run, to name runs by what differs."""
@@ -90,11 +96,12 @@ def sweep_options(given: Mapping[str, Any]) -> SweepOptions:
         UsageError: A name is no option, or a value cannot be.
     """
     valid = {item.name for item in fields(SweepOptions)}
-    for unknown in given.keys() - valid:
-        raise UsageError(
-            f"map() has no option {unknown!r}",
-            value=unknown,
-            hint=suggest(unknown, {*valid, "return_exceptions"}),
+    if unknown := {name: given[name] for name in given if name not in valid}:
+        raise keras_kinetic.refused_options(
+            "map()",
+            unknown,
+            {*valid, "return_exceptions"},
+            words=keras_kinetic.MAP_OPTIONS,
         )
     return SweepOptions(**given)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 _OWN_PACKAGES = ("kinetic", "kinetic_flows")
 
 
@@ -23,6 +25,13 @@ def explain_missing(error: BaseException) -> None:
         )
         return
     if not top or _is_there(top):
+        return
+    if top == "tensorflow" and any(each.startswith("keras.") for each in sys.modules):
+        add_note(
+            "hint: Keras takes TensorFlow unless KERAS_BACKEND says otherwise: before keras is "
+            "imported, set os.environ['KERAS_BACKEND'] to 'jax' or 'torch', or take your own along "
+            "with capture_env_vars=['KERAS_BACKEND']"
+        )
         return
     add_note(
         f"hint: no package of this run has the module {top!r}: add the package that has it to the "

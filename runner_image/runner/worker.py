@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
+from .keras_backend import choose_keras_backend
 from .leaving import end_within, flush_streams, write
 from .main_module import add_sources, install_main
 from .marks import TRACEBACK_LOGGER, Record
@@ -134,6 +135,7 @@ def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     os.environ.update(task["variables"])
     _set_path(task)
+    choose_keras_backend(os.environ)
     place = os.path.join(task["workspace"], task["working_directory"])
     os.makedirs(place, exist_ok=True)
     os.chdir(place)

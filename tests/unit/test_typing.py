@@ -42,6 +42,9 @@ PROGRAM = """
     train.with_options(acelerator="cpu")
     train.with_options(retries="2")
     train.map([1.0], max_concurrent="2")
+    train.run_async(0.1)
+    train.submit(0.1).tail(3)
+    kinetic.Data("gs://bucket/x", fuse=True)
     reveal_type(train.with_options(retries=2, tags=["a"], timeout_seconds=None))
 
     async def main() -> None:
@@ -65,7 +68,7 @@ def test_calls_and_submissions_keep_the_functions_signature_and_type(tmp_path: P
         "str",
     ], output
     errors = [line for line in shown if line.startswith("error:")]
-    assert len(errors) == 7, output
+    assert len(errors) == 10, output
     assert 'incompatible type "str"; expected "float"' in errors[0]
     assert 'No overload variant of "run" matches argument type "int"' in errors[2]
     assert 'argument "acelerator"' in errors[3]
@@ -73,6 +76,9 @@ def test_calls_and_submissions_keep_the_functions_signature_and_type(tmp_path: P
     assert 'Unexpected keyword argument "acelerator" for "with_options"' in errors[4]
     assert 'incompatible type "str"; expected "int"' in errors[5]
     assert 'Argument "max_concurrent" to "map"' in errors[6]
+    assert 'has no attribute "run_async"' in errors[7]
+    assert 'has no attribute "tail"' in errors[8]
+    assert 'Argument "fuse" to "Data"' in errors[9]
 
 
 @pytest.mark.parametrize("module", sorted(option_docs.REPEATED), ids=lambda path: path.stem)

@@ -6,8 +6,15 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.table import PREFIX, rows
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import keras_kinetic
+else:
+    keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
 
 OF_COMMANDS = frozenset(
     {
@@ -62,6 +69,9 @@ def tell_once(texts: Iterable[str], tell: Callable[[str], None]) -> None:
 
 
 def _said_of(name: str, known: Iterable[str]) -> str:
+    theirs = keras_kinetic.variable_hint(name)
+    if theirs:
+        return f"{name} is set and is no setting; {theirs}"
     nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.75)
     meant = f"did you mean {nearest[0]}?" if nearest else "`kinetic config` shows those there are"
     return f"{name} is set and is no setting: {meant}"
