@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from kinetic_flows.core.errors import RunFailed as RunFailed
     from kinetic_flows.core.errors import RunTimedOut as RunTimedOut
     from kinetic_flows.core.errors import WaitTimeout as WaitTimeout
+    from kinetic_flows.core.inside_run import checkpoint_dir as checkpoint_dir
+    from kinetic_flows.core.inside_run import output_dir as output_dir
     from kinetic_flows.plans.plan import RunPlan as RunPlan
 
 __all__ = (
@@ -49,7 +51,9 @@ __all__ = (
     "WaitTimeout",
     "attach",
     "attach_group",
+    "checkpoint_dir",
     "list_runs",
+    "output_dir",
     "run",
 )
 

@@ -16,6 +16,7 @@ from kinetic_flows.flows.map import Sweep, SweepRequest
 from kinetic_flows.flows.run import execute
 from kinetic_flows.plans.deploy_request import check_request
 from kinetic_flows.plans.inputs import Inputs, SweepOptions
+from kinetic_flows.plans.sweep_outputs import check_sweep_outputs
 from kinetic_flows.runs.results import unpack_result
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def start_map(
         return_exceptions: Whether `results()` returns exceptions in place of values.
     """
     drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
+    check_sweep_outputs(drafted.draft, inputs.known())
     request = SweepRequest(
         draft=drafted.draft,
         inputs=iter(inputs),

@@ -16,6 +16,7 @@ from kinetic_flows.plans.draft import Call, Draft, draft_call
 from kinetic_flows.plans.plan import RunPlan
 from kinetic_flows.plans.planning import plan_call
 from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.output_plan import planned_use
 from kinetic_flows.runs.session import Session, configure, open_session
 
 if TYPE_CHECKING:
@@ -131,4 +132,4 @@ def plan(
         drafted = decided(
             open_call(), remote, args, kwargs, may_lack_arguments=True, is_only_planned=True
         )
-        return plan_call(drafted.draft, drafted.environ)
+        return planned_use(drafted.draft, plan_call(drafted.draft, drafted.environ))

@@ -9,7 +9,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
-from kinetic_flows.clients.prefect.labels import OUTPUTS_LABEL, STORE_LABEL
+from kinetic_flows.api.outputs import Outputs
+from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.clients.prefect.timings import timings_of
 from kinetic_flows.core import option_values as check
@@ -24,6 +25,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.cancel import cancel
+from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.find import RunFilter, find_records, group_for_run, run_id_of
 from kinetic_flows.runs.following import followed_lines, last_lines
 from kinetic_flows.runs.group import is_group
@@ -77,7 +79,7 @@ class Run(Generic[R]):
     cloud: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     _final_state: ClassVar[str] = ""
-    _outputs: ClassVar[str] = ""
+    _outputs: ClassVar[Outputs | None] = None
     _seen: ClassVar[tuple[str, datetime | None]] = ("", None)
 
     @cached_property
@@ -226,16 +228,17 @@ class Run(Generic[R]):
 
     @property
     @at_api_boundary
-    def outputs(self) -> str:
+    def outputs(self) -> Outputs:
         """Where the run keeps its outputs: what `KINETIC_OUTPUT_DIR` is set to in it.
 
-        A directory on this machine, else a `gs://` URI. Prefect is asked the first time.
+        A directory on this machine, else a `gs://` URI: a text with `ls()` and `download(to)`.
+        Prefect is asked the first time.
         """
-        if not self._outputs:
+        if self._outputs is None:
             with self._sessions.session() as session:
-                base = session.api.read_run(self.id).labels[OUTPUTS_LABEL]
-            vars(self)["_outputs"] = f"{base}/{self.ticket.result_run_id or self.id}"
-        return self._outputs
+                directory = outputs_of(session.api.read_run(self.id))
+            vars(self)["_outputs"] = Outputs(directory or "", self.cloud, self._sessions)
+        return self._outputs or Outputs("", self.cloud)
 
     @at_api_boundary
     def timings(self) -> dict[str, float]:

@@ -135,6 +135,8 @@ def _places(document: Mapping[str, Any]) -> Iterator[Row]:
     if "runs" in document:
         yield "its runs", f"kinetic runs ls --group {document['id']}"
     else:
+        if document["outputs"]:
+            yield "its files", f"kinetic runs outputs {document['id']}"
         yield "its output", f"kinetic runs logs {document['id']}"
 
 

@@ -19,6 +19,7 @@ from kinetic_flows.cli.reading import (
     require_something_to_read,
 )
 from kinetic_flows.cli.run_list import moment, print_runs
+from kinetic_flows.cli.run_outputs import outputs
 from kinetic_flows.cli.run_show import run_document, shown
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
@@ -32,6 +33,7 @@ from kinetic_flows.runs.find import RunFilter, find_records, run_or_group_id
 from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
+runs_app.command(outputs)
 
 JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
@@ -297,6 +299,10 @@ add_examples(
         "result": ("kinetic runs result 9229eced", "kinetic runs result 9229eced --json"),
         "cancel": ("kinetic runs cancel 9229eced",),
         "retry": ("kinetic runs retry 9229eced",),
+        "outputs": (
+            "kinetic runs outputs 9229eced",
+            "kinetic runs outputs 9229eced 'checkpoints/*' --to ./checkpoints",
+        ),
         "cleanup": ("kinetic runs cleanup --older-than-days 30 --dry-run",),
     },
 )

@@ -157,6 +157,12 @@ class LaunchError(KineticError):
     exit_code = 8
 
 
+class OutputDirInUseError(KineticError):
+    """Another run that has not ended writes to the output directory."""
+
+    exit_code = 12
+
+
 class StoreError(KineticError):
     """The artifact store refused, lost or corrupted an object, or cannot be reached."""
 

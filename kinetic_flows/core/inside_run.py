@@ -1,10 +1,11 @@
-"""What a decorated function is inside a run: its plain function, which launches nothing.
+"""Inside a run: a decorated function is the plain one and launches nothing; where outputs go.
 
 Runs without this package get this module as it is, so that it is the same in all of them.
 """
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from types import FunctionType
 from typing import Any, NoReturn
@@ -22,6 +23,48 @@ _INSTEAD = {
     "plan": _ELSEWHERE,
     "deploy": _ELSEWHERE,
 }
+
+
+CHECKPOINTS = "checkpoints"
+"""The directory of checkpoints, in that of outputs."""
+
+
+def output_dir() -> str:
+    """Return the directory of this run's outputs: a path, or on a cluster a `gs://` URI.
+
+    It is there. What an earlier run has left is there, too, where `output_dir=` names it, or
+    where this run repeats that one, or was started again.
+
+    Raises:
+        UsageError: This is no run.
+    """
+    return _outputs("output_dir")
+
+
+def checkpoint_dir() -> str:
+    """Return the directory of this run's checkpoints: `checkpoints` in that of its outputs.
+
+    It is there, and empty where no earlier run has left any.
+
+    Raises:
+        UsageError: This is no run.
+    """
+    directory = f"{_outputs('checkpoint_dir').rstrip('/')}/{CHECKPOINTS}"
+    if "://" not in directory:
+        os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - a run wants no pathlib for this
+    return directory
+
+
+def _outputs(name: str) -> str:
+    directory = os.environ.get("KINETIC_OUTPUT_DIR")
+    if "KINETIC_RUN_ID" not in os.environ or not directory:
+        raise UsageError(
+            f"kinetic.{name}() names a directory of a run, and this is none",
+            value=name,
+            hint="call it in the function that runs; where that is called plainly (.fn), pass it "
+            "a directory",
+        )
+    return directory
 
 
 def as_inside_run(function: Any) -> Any:

@@ -55,6 +55,7 @@ EXIT_PAYLOAD_UNREADABLE = 46
 EXIT_RESULT_NOT_WRITTEN = 47
 EXIT_PARAMETERS_UNAVAILABLE = 48
 EXIT_DEVICES_MISSING = 49
+EXIT_OUTPUT_DIR_IN_USE = 50
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 
@@ -71,6 +72,7 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_RESULT_NOT_WRITTEN: "the result could not be written to the store",
     EXIT_PARAMETERS_UNAVAILABLE: "the run's parameters could not be read from Prefect",
     EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
+    EXIT_OUTPUT_DIR_IN_USE: "another run that has not ended writes to its output directory",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }

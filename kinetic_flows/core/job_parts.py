@@ -116,10 +116,11 @@ class OutputSpec:
     Attributes:
         directory: The directory or `gs://` URI, which may have fields in braces that a run's
             parameters decide.
-        lease: Name of the object that says which run writes there; empty to take none.
         in_use: Whether the run fails, or waits, where another one that goes on writes there.
+        arguments: JSON values by name, which a run's parameters come on top of; empty where the
+            directory has no fields.
     """
 
     directory: str
-    lease: str = ""
     in_use: Literal["refuse", "wait"] = "refuse"
+    arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -80,6 +80,14 @@ def lease_object(subject: str) -> str:
     return f"leases/{subject}.json"
 
 
+def output_lease_object(directory: str) -> str:
+    """Name of the object that says which run writes to a directory or `gs://` URI.
+
+    `runner_image/runner/output_leases.py` has the same.
+    """
+    return f"leases/outputs/{hashlib.sha256(directory.encode()).hexdigest()}.json"
+
+
 def lease_followers_prefix(subject: str) -> str:
     """Common prefix of the marks of the clients that wait for a build."""
     return f"leases/{subject}/"

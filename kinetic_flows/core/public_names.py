@@ -25,7 +25,9 @@ HOMES = {
     "WaitTimeout": "core.errors",
     "attach": "api.run",
     "attach_group": "api.run_group",
+    "checkpoint_dir": "core.inside_run",
     "list_runs": "api.run",
+    "output_dir": "core.inside_run",
     "run": "api.decorator",
 }
 

@@ -25,6 +25,7 @@ from kinetic_flows.clients.prefect.labels import (
     FUNCTION_LABEL,
     IMAGE_LABEL,
     JOB_LABEL,
+    OUTPUT_DIR_LABEL,
     OUTPUTS_LABEL,
     PACKAGES_LABEL,
     PLATFORM_LABEL,
@@ -35,6 +36,7 @@ from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, StoredTemplate, canonical_json, sha256_hex
 from kinetic_flows.core.object_names import payload_object
+from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.flows.defaults import own_task
 from kinetic_flows.flows.engine import run_flow
@@ -42,6 +44,7 @@ from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
+from kinetic_flows.plans.outputs import deployed_output_spec
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.deployment_objects import (
     DeployedJob,
@@ -165,6 +168,7 @@ def describe_deployment(
             PLATFORM_LABEL: platform.name,
             STORE_LABEL: store_label(platform),
             OUTPUTS_LABEL: session.outputs_root,
+            **_output_label(draft),
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
             ACCELERATOR_LABEL: str(draft.accelerator),
@@ -183,6 +187,14 @@ def describe_deployment(
     # Who deploys what is the same from where is no new version.
     versioned = _with_version(new, request)
     return replace(versioned, labels={**versioned.labels, **origin_labels(prepared.origin)})
+
+
+def _output_label(draft: Draft) -> dict[str, str]:
+    """Return the label of a directory that all runs have in common; others name their own."""
+    output = deployed_output_spec(draft)
+    if output is None or fields_of(output.directory):
+        return {}
+    return {OUTPUT_DIR_LABEL: output.directory}
 
 
 def _with_version(new: NewDeployment, request: DeployRequest) -> NewDeployment:

@@ -26,6 +26,7 @@ from kinetic_flows.core.object_names import piece_object
 from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
+from kinetic_flows.plans.sweep_outputs import SweepOutputs
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
 from kinetic_flows.runs.flow_run import Membership
@@ -134,6 +135,7 @@ class SweepDriver:
         self._busy: Counter[int] = Counter()
         self._active: dict[str, MapItem] = {}
         self._uploaded: set[str] = set()
+        self._outputs = SweepOutputs()
         self._taken = 0
         self._is_exhausted = False
         self._refusals = 0
@@ -195,6 +197,7 @@ class SweepDriver:
             draft = with_arguments(
                 self.draft, arguments.args, arguments.kwargs, piece_bytes=PIECE_BYTES
             )
+            self._outputs.add(item.index, draft.output)
             draft = self._upload_pieces(draft)
         except KineticError as error:
             self._not_launched(item, error)
@@ -206,6 +209,7 @@ class SweepDriver:
             index=item.index,
             name=self.names.name(item.index, arguments.args, arguments.kwargs),
             work_queue=self.options.work_queue,
+            gives_up=self._gives_up,
         )
         self._submit(pool, item, lambda: launch_or_reuse(draft, self.prepared, group, self.session))
 
@@ -218,6 +222,10 @@ class SweepDriver:
                 self._uploaded.add(piece.sha256)
         light = tuple(replace(piece, data=b"") for piece in draft.payload.pieces)
         return replace(draft, payload=replace(draft.payload, pieces=light))
+
+    def _gives_up(self) -> bool:
+        """Whether an input that waits for its directory of outputs is not to be run any more."""
+        return self.control.launches_no_more
 
     def _submit(
         self, pool: ThreadPoolExecutor, item: MapItem, launch: Callable[[], RunTicket]
@@ -323,7 +331,13 @@ class SweepDriver:
             self._submit(
                 pool,
                 again,
-                lambda: retry_run(record, self.group_id, self.session, work_queue=queue),
+                lambda: retry_run(
+                    record,
+                    self.group_id,
+                    self.session,
+                    work_queue=queue,
+                    gives_up=self._gives_up,
+                ),
             )
             return
         self._end(ended)

@@ -19,6 +19,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.dependencies.installation import objects_of
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
@@ -45,6 +46,7 @@ from kinetic_flows.platforms.image_sources import (
     DecidedProjectImage,
 )
 from kinetic_flows.runs.job_template import Prepared
+from kinetic_flows.runs.output_lease import check_output_dir_free
 from kinetic_flows.runs.session import Session
 
 P = ParamSpec("P")
@@ -59,9 +61,12 @@ def prepare(draft: Draft, session: Session) -> Prepared:
         session: Where it runs and reports.
 
     Raises:
+        OutputDirInUseError: Another run writes where the outputs are to go.
         KineticError: A step failed.
     """
     planned = time.monotonic() - draft.begun
+    if draft.output and not fields_of(draft.output.directory):
+        check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
         prepared = _prepare(draft, session)
     origin = draft.origin.origin() if draft.origin else None

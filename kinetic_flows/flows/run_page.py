@@ -153,7 +153,9 @@ def publish_description(
         environment=prepared.environment,
         built_because=prepared.built_because,
         code=f"{counted(draft.snapshot.files, 'file')}, {size_in_units(draft.snapshot.size_bytes)}",
-        outputs=f"{session.outputs_root}/{ticket.run_id}",
+        outputs=draft.output.directory
+        if draft.output
+        else f"{session.outputs_root}/{ticket.result_run_id or ticket.run_id}",
         pages=session.platform.run_pages(ticket),
         origin=prepared.origin,
     )

@@ -7,7 +7,6 @@ and, step by step in tasks, for the call (`flows/prepare`).
 
 from __future__ import annotations
 
-import inspect
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +24,13 @@ from kinetic_flows.code.selection import imported_files
 from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
-from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import OutputSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings, captured_environment
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
@@ -39,7 +38,9 @@ from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.plans.call_arguments import check_arguments
 from kinetic_flows.plans.data import data_of, open_sources
+from kinetic_flows.plans.outputs import output_spec
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
 
@@ -86,6 +87,7 @@ class Draft:
         argument_reprs: The arguments as Prefect shows them.
         notices: What the person should be told.
         warnings: What may not be what the person wants.
+        output: Where its run's outputs go; None for a directory of its own.
         begun: When it was begun, in seconds of the monotonic clock.
         origin: Finds out where the call comes from meanwhile; None when that is not to be told.
         sources: Where the data of the function's calls comes from.
@@ -105,6 +107,7 @@ class Draft:
     argument_reprs: Mapping[str, str]
     notices: tuple[str, ...]
     warnings: tuple[str, ...]
+    output: OutputSpec | None = None
     begun: float = field(default_factory=time.monotonic)
     origin: OriginReader | None = None
 
@@ -153,8 +156,9 @@ def draft_call(
         KineticError: The call cannot be: the first thing found wrong.
     """
     begun = time.monotonic()
-    _check_arguments(call)
+    check_arguments(call)
     accelerator = _accelerator(call.options.accelerator_or(settings.accelerator), platform)
+    output = output_spec(call, settings, platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
     captured = captured_environment(call.options.capture_env_vars, environ)
     root = find_package_root(
@@ -207,6 +211,7 @@ def draft_call(
             *payload.warnings,
             *call.options.warnings(platform.hosts(accelerator)),
         ),
+        output=output,
         begun=begun,
         origin=origin,
     )
@@ -245,7 +250,8 @@ def with_arguments(
         piece_bytes=piece_bytes,
     )
     reprs = argument_reprs(call.function, args, dict(kwargs))
-    return replace(draft, call=call, payload=payload, argument_reprs=reprs)
+    output = output_spec(call, draft.settings, draft.platform)
+    return replace(draft, call=call, payload=payload, argument_reprs=reprs, output=output)
 
 
 def lock_draft(
@@ -359,30 +365,6 @@ def _accelerator(text: str, platform: Platform) -> Accelerator:
     """Read an accelerator's name; the cluster is asked only what the name leaves open."""
     pools = platform.launcher.node_pools() if needs_node_pools(text) else None
     return parse_accelerator(text, pools=pools)
-
-
-def _names_of(signature: inspect.Signature) -> str:
-    """Return a signature without its types, which may be long, and its defaults."""
-    empty = inspect.Parameter.empty
-    bare = [each.replace(annotation=empty, default=empty) for each in signature.parameters.values()]
-    return str(inspect.Signature(bare))
-
-
-def _check_arguments(call: Call) -> None:
-    """Refuse arguments that do not fit, as calling the function here would.
-
-    Raises:
-        TypeError: They do not.
-    """
-    signature = inspect.signature(call.function)
-    bind = signature.bind_partial if call.may_lack_arguments else signature.bind
-    try:
-        bind(*call.args, **call.kwargs)
-    except TypeError as error:
-        text = f"{call.name}{_names_of(signature)}: {error}"
-    else:
-        return
-    raise_what_function_raised(TypeError(text), None)
 
 
 def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:

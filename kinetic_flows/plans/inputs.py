@@ -150,6 +150,10 @@ class Inputs:
             for _ in self:
                 pass
 
+    def known(self) -> Iterable[Arguments]:
+        """Return every input that there already is: all of a sequence, else none."""
+        return self if isinstance(self._values, Sequence) else ()
+
     def samples(self) -> tuple[Arguments, ...]:
         """Return some of the inputs, from the first to the last, where they are a sequence."""
         last = len(self._values) - 1 if isinstance(self._values, Sequence) else -1

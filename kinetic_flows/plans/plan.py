@@ -126,6 +126,7 @@ class RunPlan:
         making: How the image would be made: who assembles it from how many layers, of which so many
             are known, and how much is sent; None when it need not be made, or is made on this
             machine.
+        outputs: Where its outputs would go, with what is not known yet in braces.
     """
 
     name: str
@@ -163,6 +164,7 @@ class RunPlan:
     past: PastRuns | None = field(default=None, compare=False)
     builds: PastRuns | None = field(default=None, compare=False)
     making: ImagePreview | None = field(default=None, compare=False)
+    outputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values, for machines."""
@@ -201,6 +203,7 @@ class RunPlan:
             "variables": [asdict(item) for item in self.variables],
             "captured": list(self.captured),
             "job_variables": dict(self.job_variables),
+            "outputs": self.outputs or None,
             "past": _past_as_json(self.past),
             "notices": list(self.notices),
             "filtered": list(self.filtered),

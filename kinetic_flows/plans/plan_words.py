@@ -46,7 +46,7 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
         [("function", plan.name), *_where(plan)],
         list(_hardware(plan)),
         list(_image(plan)),
-        [*_code(plan, files=files), *_variables(plan), *_captured(plan)],
+        [*_code(plan, files=files), *_variables(plan), *_captured(plan), *_outputs(plan)],
         list(_times(plan)),
         [
             *(("note", line) for line in plan.notices),
@@ -188,6 +188,11 @@ def _variables(plan: RunPlan) -> Iterator[Row]:
 def _captured(plan: RunPlan) -> Iterator[Row]:
     if plan.captured:
         yield "captured", ", ".join(plan.captured)
+
+
+def _outputs(plan: RunPlan) -> Iterator[Row]:
+    if plan.outputs:
+        yield "outputs", plan.outputs
 
 
 def _shortened(value: str) -> str:

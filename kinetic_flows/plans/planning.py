@@ -22,6 +22,7 @@ from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead
+from kinetic_flows.plans.outputs import planned_outputs
 from kinetic_flows.plans.packages import (
     ASSEMBLED,
     MOUNTED,
@@ -133,6 +134,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         past=_past(answers.runs),
         builds=None if built else _past(answers.builds),
         making=making,
+        outputs=planned_outputs(draft),
     )
 
 

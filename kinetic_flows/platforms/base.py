@@ -19,6 +19,7 @@ from kinetic_flows.core.job import DispatchedBy, JobTemplate, PackagesSpec, RunT
 from kinetic_flows.core.job_parts import DataSpec, SecretSpec, VolumeSpec
 from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.output_files import OutputSource
 from kinetic_flows.core.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -205,6 +206,17 @@ class Platform(Protocol):
 
         Raises:
             ConfigurationError: There are none.
+        """
+        ...
+
+    def outputs(self, directory: str) -> OutputSource:
+        """Return where the files of a run's output directory are read.
+
+        Args:
+            directory: The directory or `gs://` URI.
+
+        Raises:
+            UsageError: They cannot be read from here.
         """
         ...
 

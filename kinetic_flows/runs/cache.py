@@ -11,6 +11,7 @@ from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     CACHED_FROM_LABEL,
     CACHED_KEY_LABEL,
+    OUTPUT_DIR_LABEL,
     STORE_LABEL,
     cache_tag,
 )
@@ -18,6 +19,7 @@ from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
 from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.flow_run import Membership, launch_labels, run_labels, run_tags
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.launch import OnCreated, ignore, launch_run
@@ -33,7 +35,8 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
     """Return the digest that two calls have in common which may share a result.
 
     That is all of the shipped code, the pickled call with its arguments and the variables taken
-    along, and the dependencies; where those are not known, the image.
+    along, the directory of outputs where it is named, and the dependencies; where those are not
+    known, the image.
     """
     code, requirements = prepared.code, prepared.requirements
     return sha256_hex(
@@ -46,6 +49,8 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
                 "environment": prepared.environment or prepared.image.digest,
                 "requirements": requirements.lock.sha256 if requirements else None,
                 "python": draft.image.python,
+                # What stands there is part of what the call is made for.
+                **({"output_dir": draft.output.directory} if draft.output else {}),
             }
         )
     )
@@ -136,6 +141,7 @@ def _answer(
                 **run_labels(draft, membership, session),
                 **launch_labels(prepared, session),
                 CACHED_FROM_LABEL: earlier.id,
+                **_outputs_label(earlier),
             },
             job_variables={"env": {RUN_KEY_VARIABLE: key}},
             state_type="COMPLETED",
@@ -148,6 +154,12 @@ def _answer(
     )
 
 
+def _outputs_label(earlier: RunRecord) -> dict[str, str]:
+    """Return the label that tells where the run has its outputs whose result is used."""
+    outputs = outputs_of(earlier)
+    return {OUTPUT_DIR_LABEL: outputs} if outputs else {}
+
+
 def _answer_opened(
     opened: RunTicket, prepared: Prepared, earlier: RunRecord, session: Session
 ) -> RunTicket:
@@ -157,6 +169,7 @@ def _answer_opened(
         **launch_labels(prepared, session),
         CACHED_FROM_LABEL: earlier.id,
         CACHED_KEY_LABEL: masked_key(key, opened.run_key),
+        **_outputs_label(earlier),
     }
     session.api.add_labels(opened.run_id, labels)
     session.api.set_state(

@@ -13,6 +13,7 @@ from kinetic_flows.clients.prefect.labels import (
     IMAGE_LABEL,
     INDEX_LABEL,
     ORIGIN_LABELS,
+    OUTPUT_DIR_LABEL,
     OUTPUTS_LABEL,
     PACKAGES_LABEL,
     PARENT_LABEL,
@@ -74,6 +75,9 @@ def seconds_of(record: RunRecord, now: datetime | None = None) -> float | None:
 
 def outputs_of(record: RunRecord) -> str | None:
     """Return where a run keeps its outputs; None when its flow run does not say."""
+    exact = record.labels.get(OUTPUT_DIR_LABEL)
+    if exact:
+        return str(exact)
     base = record.labels.get(OUTPUTS_LABEL)
     return f"{base}/{record.labels.get(CACHED_FROM_LABEL) or record.id}" if base else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ from kinetic_flows.clients.prefect.labels import (
     IMAGE_LABEL,
     INDEX_LABEL,
     LAUNCHED_LABEL,
+    OUTPUT_DIR_LABEL,
     OUTPUTS_LABEL,
     PACKAGES_LABEL,
     PARENT_LABEL,
@@ -49,12 +51,14 @@ class Membership:
         index: Its input's place among those of its group, from 0; None when it is in none.
         name: What its run is called in its group; None for the name that its call has.
         work_queue: The work queue whose workers are to start it; None for no particular one.
+        gives_up: Whether whoever wanted the run does not any more, asked while it waits.
     """
 
     parent: str | None
     index: int | None = None
     name: str | None = None
     work_queue: str | None = None
+    gives_up: Callable[[], bool] = lambda: False
 
 
 def open_run(draft: Draft, membership: Membership, session: Session) -> RunTicket:
@@ -175,7 +179,9 @@ def run_tags(draft: Draft) -> tuple[str, ...]:
 
 def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[str, str | int]:
     """Return the labels by which a run's objects, outputs and group are found."""
+    output = draft.output
     labels: dict[str, str | int] = {
+        **({OUTPUT_DIR_LABEL: output.directory} if output else {}),
         FUNCTION_LABEL: draft.name,
         ACCELERATOR_LABEL: str(draft.accelerator),
         PLATFORM_LABEL: session.platform.name,

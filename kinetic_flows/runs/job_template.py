@@ -14,6 +14,7 @@ from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.object_names import piece_object, runner_object
 from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.outputs import deployed_output_spec
 from kinetic_flows.runs.session import Session
 
 
@@ -85,6 +86,7 @@ def job_template(
         pieces=tuple(pieces),
         is_flow=is_flow(draft.call.function),
         takes_parameters=takes_parameters,
+        output=deployed_output_spec(draft) if takes_parameters else draft.output,
         hosts=session.platform.hosts(draft.accelerator),
         max_preemptions=draft.accelerator.preemptions_tolerated(options.max_preemptions),
         retries=options.retries,

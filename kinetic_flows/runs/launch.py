@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect.access import credentials_for
-from kinetic_flows.clients.prefect.api import NewRun
+from kinetic_flows.clients.prefect.api import NewRun, RunRecord
 from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     DISPATCH_LABEL,
@@ -34,6 +34,7 @@ from kinetic_flows.core.object_names import (
     job_owner,
     payload_object,
 )
+from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest, Platform
@@ -46,6 +47,7 @@ from kinetic_flows.runs.flow_run import (
     on_work_pool,
 )
 from kinetic_flows.runs.job_template import Prepared, job_template
+from kinetic_flows.runs.output_lease import take_output_dir
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash
 
@@ -75,6 +77,8 @@ class PlannedRun:
         payload: The pickled call.
         outputs: Where each run has a directory of its own for its outputs.
         opened: The flow run, where it was created before what it needs was made; else None.
+        repeats: The run whose directory of outputs it goes on with; None for none.
+        gives_up: Whether whoever wanted it does not any more, asked while it waits.
     """
 
     new: NewRun
@@ -83,6 +87,8 @@ class PlannedRun:
     payload: bytes
     outputs: str
     opened: RunTicket | None = None
+    repeats: RunRecord | None = None
+    gives_up: Callable[[], bool] = lambda: False
 
     def request_for(self, run_id: str, session: Session) -> JobRequest:
         """Return what its process is asked for, as its job says; without a run id for a worker."""
@@ -134,6 +140,7 @@ def launch_run(
         payload=draft.payload.content,
         outputs=session.outputs_root,
         opened=opened,
+        gives_up=membership.gives_up,
     )
     return launch_planned(planned, session, on_created)
 
@@ -148,19 +155,31 @@ def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ig
     """
     if session.platform.dispatch == "worker" or run.new.work_queue:
         ticket = create_flow_run(_for_worker(run, session), session)
-        return _start(
-            ticket, lambda: session.api.schedule(ticket.run_id), session, on_created=on_created
-        )
+
+        def schedule() -> None:
+            _take_outputs(run, ticket, session)
+            session.api.schedule(ticket.run_id)
+
+        return _start(ticket, schedule, session, on_created=on_created)
     ticket = run.opened or create_flow_run(
         on_work_pool(run.new, run.request_for("", session), session), session
     )
 
     def start() -> None:
+        _take_outputs(run, ticket, session)
         if run.opened:
             _tell_the_rest(run.opened.run_id, run.new, session)
         _start_process(run, ticket, session)
 
     return _start(ticket, start, session, on_created=on_created)
+
+
+def _take_outputs(run: PlannedRun, ticket: RunTicket, session: Session) -> None:
+    """Have a run alone write to its directory of outputs, where that has a name."""
+    output = run.template.output
+    # What its parameters decide, the run takes itself.
+    if output is not None and not fields_of(output.directory):
+        take_output_dir(output, ticket, session, before=run.repeats, gives_up=run.gives_up)
 
 
 def _tell_the_rest(run_id: str, new: NewRun, session: Session) -> None:
@@ -212,12 +231,13 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
     """Write a run's payload and job, and start its process."""
     platform, store, run_id = session.platform, session.platform.store, ticket.run_id
     store.put_if_absent(payload_object(run_id), run.payload)
+    output = run.template.output
     # A run that cannot report leaves that to its client, and wastes no time on trying.
     may_report = session.runs_report is not False
     job = Job(
         template=run.template,
         run_id=run_id,
-        output_dir=f"{run.outputs}/{run_id}",
+        output_dir=output.directory if output else f"{run.outputs}/{run_id}",
         api_url=session.api.url if may_report else None,
     ).to_json()
     store.put_if_absent(job_object(run_id), job)

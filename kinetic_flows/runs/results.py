@@ -33,6 +33,7 @@ from kinetic_flows.core.job import (
     EXIT_MEANINGS,
     EXIT_OBJECT_REFUSED,
     EXIT_OBJECT_UNAVAILABLE,
+    EXIT_OUTPUT_DIR_IN_USE,
     EXIT_PARAMETERS_UNAVAILABLE,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RAISED,
@@ -90,6 +91,8 @@ _HINTS: Mapping[int | None, str] = {
     EXIT_PARAMETERS_UNAVAILABLE: "can the worker's pods reach the Prefect API that it names to "
     "them? see the worker's PREFECT_API_URL",
     EXIT_DEVICES_MISSING: DEVICES_HINT,
+    EXIT_OUTPUT_DIR_IN_USE: "wait for that run's end, or say output_dir_in_use='wait'; "
+    "`kinetic runs ls` finds out about runs whose process is gone",
     EXIT_CANCELLED: AGAIN_HINT,
     EXIT_TERMINATED: AGAIN_HINT,
 }

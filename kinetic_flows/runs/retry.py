@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from kinetic_flows.clients.prefect.api import NewRun, RunRecord
@@ -10,6 +11,7 @@ from kinetic_flows.clients.prefect.labels import (
     FUNCTION_LABEL,
     JOB_LABEL,
     LAUNCHED_LABEL,
+    OUTPUT_DIR_LABEL,
     OUTPUTS_LABEL,
     PLACE_LABEL,
     RETRY_LABEL,
@@ -35,13 +37,17 @@ from kinetic_flows.core.job import (
     RunTicket,
     sha256_hex,
 )
+from kinetic_flows.core.job_parts import OutputSpec
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
+from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.launch import PlannedRun, launch_planned
 from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_user
+from kinetic_flows.runs.output_lease import check_output_dir_free, in_use_error, writer_of
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
 
@@ -49,19 +55,29 @@ _OF_ONE_LAUNCH = (DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL)
 
 
 def retry_run(
-    record: RunRecord, parent: str | None, session: Session, *, work_queue: str | None = None
+    record: RunRecord,
+    parent: str | None,
+    session: Session,
+    *,
+    work_queue: str | None = None,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> RunTicket:
     """Start a run once more, as a new run that names the one it repeats.
 
+    It goes on with the directory of outputs that the other one has.
+
     Args:
-        record: The run to repeat, which may have ended in any way or not yet.
+        record: The run to repeat, which may have ended in any way.
         parent: The flow run that the new one is shown under; None for none.
         session: Where it ran, and will.
         work_queue: The work queue whose workers are to start it; None for no particular one.
+        gives_up: Whether whoever wanted the run does not any more, asked while it waits.
 
     Raises:
         RunNotFoundError: Its objects have expired.
         ObjectRefusedError: They are not what it was started with.
+        OutputDirInUseError: The run has not ended, or another writes to its directory, and
+            neither is to be waited for.
         KineticError: The new run could not be started.
     """
     template, payload = _read(record, session.platform.store)
@@ -72,6 +88,11 @@ def retry_run(
             value=record.id,
             hint="call the function again",
         )
+    output = _output(record, template, launch)
+    if output:
+        template = replace(template, output=output)
+    if output and output.in_use == "refuse":
+        _require_over(record, output, session)
     is_told = not session.settings.no_origin
     new = NewRun(
         flow=template.name,
@@ -83,6 +104,7 @@ def retry_run(
             FUNCTION_LABEL: template.name,
             **as_of_now(_own_labels(record), is_told=is_told),
             RETRY_LABEL: record.id,
+            **_output_labels(template),
         },
         job_variables={},
         work_queue=work_queue,
@@ -93,8 +115,40 @@ def retry_run(
         template=template,
         payload=payload,
         outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or session.outputs_root,
+        repeats=record if output else None,
+        gives_up=gives_up,
     )
     return launch_planned(planned, session)
+
+
+def _output(record: RunRecord, template: JobTemplate, launch: LaunchSpec) -> OutputSpec | None:
+    """Return the directory of a run, for the one that repeats it; None where nobody knows it."""
+    if template.output and OUTPUT_DIR_LABEL not in record.labels:
+        # The run of a deployment that ended before it had one: its parameters decide again.
+        return template.output
+    directory = outputs_of(record)
+    if directory is None:
+        return None
+    in_use = launch.options.get("output_dir_in_use")
+    return OutputSpec(directory=directory, in_use="wait" if in_use == "wait" else "refuse")
+
+
+def _require_over(record: RunRecord, output: OutputSpec, session: Session) -> None:
+    """Refuse to repeat a run that goes on, before anything is created for that."""
+    writer = writer_of(record, session.platform, session.api)
+    if writer is not None:
+        raise in_use_error(output.directory, writer)
+    check_output_dir_free(output, session)
+
+
+def _output_labels(template: JobTemplate) -> dict[str, str]:
+    """Return the labels of a job that is not the repeated run's: its directory is exact."""
+    if template.output is None or fields_of(template.output.directory):
+        return {}
+    return {
+        JOB_LABEL: template.content_digest(),
+        OUTPUT_DIR_LABEL: template.output.directory,
+    }
 
 
 def _request(launch: LaunchSpec, name: str) -> JobRequest:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
@@ -18,9 +17,8 @@ from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
 from kinetic_flows.clients.prefect.work_pools import WorkPools, no_work_pool
 from kinetic_flows.code.project_settings import project_settings
-from kinetic_flows.core.errors import ConfigurationError, KineticError
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.home import usable_home
-from kinetic_flows.core.object_names import OUTPUTS
 from kinetic_flows.core.progress import Progress, ProgressMode
 from kinetic_flows.core.settings.settings import (
     Settings,
@@ -31,6 +29,7 @@ from kinetic_flows.core.settings.settings import (
 )
 from kinetic_flows.core.settings.variables import tell_once
 from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.plans.outputs import outputs_root
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.ledger import ClientLedger
@@ -115,20 +114,7 @@ class Session:
         Raises:
             ConfigurationError: The outputs of runs on this machine were to go to a URI.
         """
-        base = self.settings.output_dir
-        if base and self.platform.store.uri.startswith("file:"):
-            if "://" in base:
-                raise ConfigurationError(
-                    f"KINETIC_OUTPUT_DIR is {base}, and runs on this machine write to a directory",
-                    value=base,
-                    hint="set it to a directory, or unset it to keep outputs under KINETIC_HOME",
-                )
-            # The function works in a copy of the project, which does not outlive it.
-            return str(Path(base).expanduser().absolute())
-        if base:
-            return base.rstrip("/")
-        uri = f"{self.platform.store.uri}/{OUTPUTS}"
-        return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+        return outputs_root(self.settings, self.platform)
 
     @property
     def work_pool(self) -> str | None:

@@ -90,6 +90,17 @@ class PrefectApi:
         answer = self._flow_run(timeout_seconds)
         return str((answer.get("state") or {}).get("type") or "")
 
+    def state_of(self, flow_run_id: str, timeout_seconds: float) -> str:
+        """Return the type of another flow run's state; of one that is not there, how it is."""
+        path = f"flow_runs/{flow_run_id}"
+        try:
+            answer = self._request("GET", path, None, timeout_seconds)
+        except ApiError as error:
+            if str(error).startswith("HTTP 404"):
+                return "CRASHED"
+            raise
+        return str((answer.get("state") or {}).get("type") or "")
+
     def read_call(self, timeout_seconds: float) -> tuple[str, dict[str, Any]]:
         """Return the flow run's name, and what it is to be called with, by name."""
         answer = self._flow_run(timeout_seconds)
@@ -98,7 +109,7 @@ class PrefectApi:
             raise ApiError("it answers without parameters; is it a Prefect API?", is_final=True)
         return str(answer.get("name") or ""), parameters
 
-    def label(self, labels: Mapping[str, float], timeout_seconds: float) -> None:
+    def label(self, labels: Mapping[str, float | str], timeout_seconds: float) -> None:
         """Add labels to the flow run's."""
         path = f"flow_runs/{self._flow_run_id}/labels"
         self._send("PATCH", path, dict(labels), timeout_seconds)

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 from .contract import places_of
 from .devices import DeviceCheck, package_places
-from .fetching import Store, fetch_to_file, in_parallel
+from .fetching import fetch_to_file, in_parallel
 from .identity import check_python, environment_of_function, host_variables
 from .naming import run_name
 from .output import Output
+from .outputs import output_directory
 from .parameters import read_call
 from .phases import Phases
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
+from .stores import BucketStore, DirectoryStore
 
 
 class Start(NamedTuple):
@@ -36,7 +38,7 @@ class Start(NamedTuple):
 
     job: Mapping[str, Any]
     environ: Mapping[str, str]
-    store: Store
+    store: DirectoryStore | BucketStore
     scratch: str
     host: int
     attempt: int
@@ -78,6 +80,9 @@ def prepare(start: Start) -> Prepared:
     check_python(job["python"])
     devices = DeviceCheck(start.environ)
     phases = Phases()
+    parameters = _parameters(start)
+    # Before anything is fetched: another run may write there.
+    outputs = output_directory(start, parameters)
     workspace = os.path.join(start.scratch, "workspace")
     os.mkdir(workspace)
     payload = os.path.join(start.scratch, "payload.pkl")
@@ -94,7 +99,7 @@ def prepare(start: Start) -> Prepared:
         "workspace": workspace,
         "payload": payload,
         "pieces": _fetch_pieces(start),
-        "parameters": _parameters(start),
+        "parameters": parameters,
         "distributions": distributions,
         "packages": packages.packages,
         "scripts": packages.scripts,
@@ -104,7 +109,7 @@ def prepare(start: Start) -> Prepared:
     task = {
         "parent": os.getpid(),
         "name": job["name"],
-        "variables": _variables(start, environ),
+        "variables": _variables(start, environ, outputs),
         "flow_run_id": (job["prefect"] or {}).get("flow_run_id"),
         "is_flow": start.is_flow,
         **brought,
@@ -176,15 +181,11 @@ def _parameters(start: Start) -> dict[str, Any] | None:
     return parameters
 
 
-def _variables(start: Start, environ: Mapping[str, str]) -> dict[str, str]:
+def _variables(start: Start, environ: Mapping[str, str], outputs: str) -> dict[str, str]:
     """Return the variables that tell the function of its run."""
-    # Here the directory of outputs is decided, for jobs that name one, and its lease taken.
-    directory = start.job["output_dir"]
-    if "://" not in directory:
-        os.makedirs(directory, exist_ok=True)
     return {
         **host_variables(environ),
         "KINETIC_RUN_ID": start.job["run_id"],
-        "KINETIC_OUTPUT_DIR": directory,
+        "KINETIC_OUTPUT_DIR": outputs,
         "KINETIC_RESTART_COUNT": str(start.attempt),
     }

@@ -54,7 +54,7 @@ class SilentReporter:
     def rename(self, before: str, name: str) -> None:
         """Do nothing."""
 
-    def label(self, labels: Mapping[str, float]) -> None:
+    def label(self, labels: Mapping[str, float | str]) -> None:
         """Do nothing."""
 
     def tell(self, kind: str, which: str, payload: Mapping[str, Any]) -> None:
@@ -114,7 +114,7 @@ class Reporter:
         if is_made_up(before):
             self._update(lambda timeout: self._api.rename(name, timeout))
 
-    def label(self, labels: Mapping[str, float]) -> None:
+    def label(self, labels: Mapping[str, float | str]) -> None:
         """Ask for labels to be added to the flow run's."""
         if labels:
             self._update(lambda timeout: self._api.label(labels, timeout))

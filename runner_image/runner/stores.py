@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable
@@ -82,6 +83,33 @@ class DirectoryStore:
                 return self._claim(written, target)
             finally:
                 _remove(written)
+        except OSError as error:
+            raise _unwritten(name, error) from error
+
+    def read_generation(self, name: str) -> tuple[bytes | None, str | None]:
+        """Return an object and what names this version of it; twice None when there is none."""
+        data = self.read(name)
+        return data, None if data is None else hashlib.sha256(data).hexdigest()
+
+    def replace(self, name: str, data: bytes, generation: str | None) -> bool:
+        """Write an object if its generation is still the one given (None: if there is none).
+
+        Returns:
+            Whether this call wrote it.
+        """
+        if generation is None:
+            return self.put_if_absent(name, data)
+        import fcntl
+
+        try:
+            written = self._write_unnamed(data, None)
+            with open(os.path.join(self._root, LOCK), "ab", opener=_open_private) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self.read_generation(name)[1] != generation:
+                    _remove(written)
+                    return False
+                os.replace(written, self._path(name))
+                return True
         except OSError as error:
             raise _unwritten(name, error) from error
 
@@ -176,6 +204,39 @@ class BucketStore:
 
         try:
             self._upload(self._blob(name), head, body)
+        except PreconditionFailed:
+            return False
+        except Exception as error:
+            raise _unwritten(name, error) from error
+        return True
+
+    def read_generation(self, name: str) -> tuple[bytes | None, str | None]:
+        """Return an object and what names this version of it; twice None when there is none."""
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        blob = self._blob(name)
+        while True:
+            try:
+                blob.reload()
+                data = blob.download_as_bytes(if_generation_match=blob.generation)
+                return data, str(blob.generation)
+            except NotFound:
+                return None, None
+            except PreconditionFailed:
+                continue
+            except Exception as error:
+                raise _unavailable(name, error) from error
+
+    def replace(self, name: str, data: bytes, generation: str | None) -> bool:
+        """Write an object if its generation is still the one given (None: if there is none).
+
+        Returns:
+            Whether this call wrote it.
+        """
+        from google.api_core.exceptions import PreconditionFailed
+
+        try:
+            self._blob(name).upload_from_string(data, if_generation_match=int(generation or 0))
         except PreconditionFailed:
             return False
         except Exception as error:

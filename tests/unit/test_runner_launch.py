@@ -276,11 +276,12 @@ def test_a_run_that_was_stopped_before_its_function_began_says_so(job: Job, tmp_
     assert not job.result_path.exists()
 
 
-def test_a_place_that_is_too_small_is_a_crash_that_says_so(job: Job) -> None:
+def test_an_output_directory_that_cannot_be_made_is_a_crash_that_says_so(job: Job) -> None:
     job.changes = {"output_dir": "/proc/nothing/here"}
     ended = job.run()
     assert ended.exit_code == EXIT_RUNTIME_UNFIT
-    assert "the run cannot be prepared" in job.envelope().header.message
+    said = "the output directory /proc/nothing/here cannot be made"
+    assert said in job.envelope().header.message
 
 
 def test_a_job_may_ship_no_code(job: Job) -> None:

@@ -20,7 +20,10 @@ PLATFORM_LABEL = "kinetic.platform"
 """Label that tells where a run was launched."""
 
 OUTPUTS_LABEL = "kinetic.outputs"
-"""Label that tells below which directory or URI a run keeps its outputs."""
+"""Label that tells below which directory or URI runs have one each for their outputs."""
+
+OUTPUT_DIR_LABEL = "kinetic.output-dir"
+"""Label with the directory or URI of a run's outputs, where that is not named by its id alone."""
 
 JOB_LABEL = "kinetic.job"
 """Label that holds the digest of a run's job, so that it can be launched again unforged."""

@@ -27,6 +27,7 @@ from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.output_files import OutputSource
 from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.base_locks import make_base_lock
@@ -44,6 +45,7 @@ from kinetic_flows.platforms.gke.job_variables import (
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
+from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.registries import image_registry
 from kinetic_flows.platforms.gke.volumes import mounted_places
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
@@ -114,6 +116,10 @@ class GoogleCloudPlatform:
             home=self._home,
             environ=self._environ,
         )
+
+    def outputs(self, directory: str) -> OutputSource:
+        """Return the files of a directory in Cloud Storage."""
+        return cluster_outputs(directory, self._cloud, self._credentials)
 
     def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
         """Return an image for the nodes, with this Python minor version."""

@@ -21,6 +21,7 @@ from kinetic_flows.images.tags import local_image_reference
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.image_sources import ImageSource, ProjectImage
 from kinetic_flows.platforms.local.environments import LocalEnvironments
+from kinetic_flows.platforms.local.outputs import DirectoryOutputs
 from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.platforms.local.worker_pool import ProcessWorkerPool
@@ -71,6 +72,20 @@ class LocalPlatform:
     def of(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
         """Return it as the settings describe it."""
         return cls(settings.home, environ, is_explicit=settings.platform_is_explicit)
+
+    def outputs(self, directory: str) -> DirectoryOutputs:
+        """Return the files of a directory of this machine.
+
+        Raises:
+            UsageError: It is in Cloud Storage: the run was launched elsewhere.
+        """
+        if "://" in directory:
+            raise UsageError(
+                f"{directory} is not on this machine, and no cluster is configured",
+                value=directory,
+                hint="set KINETIC_PROJECT and KINETIC_CLUSTER as where the run was launched",
+            )
+        return DirectoryOutputs(Path(directory))
 
     def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
         """Return a virtual environment of the running interpreter; an image cannot be run."""
