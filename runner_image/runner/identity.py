@@ -25,6 +25,7 @@ RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE", "KINETIC_PACKAGES"}
+    | {"KINETIC_CLIENT", "KINETIC_DATA_CACHE"}
 )
 """Variables the function's process does not get: credentials, and what names this launch."""
 

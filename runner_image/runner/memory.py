@@ -54,6 +54,11 @@ def describe_kill(kills_before: int, root: str = CGROUP) -> str | None:
     return None
 
 
+def limit_bytes(root: str = CGROUP) -> int | None:
+    """Return how much memory this container may take; None where there is no limit."""
+    return next((limit for files in _VERSIONS if (limit := _bytes(root, files.limit))), None)
+
+
 def _kills(root: str, files: _Files) -> int:
     for line in _read(root, files.kills).splitlines():
         name, _, number = line.partition(" ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +29,10 @@ class Start(NamedTuple):
         job: The job.
         environ: This process's environment.
         store: Where the job's objects are.
+        client: A `google.cloud.storage.Client`; None where the store needs none.
         scratch: An empty directory, gone after the run.
+        lasting: A directory that every start in this process has, gone after the run.
+        leaving: Takes what is to be done when this process has ended the run.
         host: Number of this host.
         attempt: How often the run was started before.
         output: Takes what is said of the run.
@@ -39,7 +43,10 @@ class Start(NamedTuple):
     job: Mapping[str, Any]
     environ: Mapping[str, str]
     store: DirectoryStore | BucketStore
+    client: Any
     scratch: str
+    lasting: str
+    leaving: ExitStack
     host: int
     attempt: int
     output: Output
@@ -90,7 +97,8 @@ def prepare(start: Start) -> Prepared:
         fetch_to_file(start.store, job["payload"], payload)
     distributions = _bring_code(start, workspace, phases)
     packages = _bring_packages(start, phases)
-    # Here the data that the job names is brought, and then its volumes, made of it.
+    data = _bring_data(start, phases)
+    # Here the job's volumes are made, of its data.
     if start.host == 0:
         start.reporter.label(phases.labels())
     start.output.show_paths(workspace, places_of(job["code"])["root"])
@@ -103,6 +111,7 @@ def prepare(start: Start) -> Prepared:
         "distributions": distributions,
         "packages": packages.packages,
         "scripts": packages.scripts,
+        "data": data,
     }
     devices.finish(package_places(brought))
     environ = {**start.environ, **packages.variables}
@@ -157,6 +166,26 @@ def _bring_packages(start: Start, phases: Phases) -> _Packages:
         start.output.say("the project's packages are mounted: nothing is installed")
         return _Packages(*mounted)
     return _Packages()
+
+
+def _bring_data(start: Start, phases: Phases) -> list[str]:
+    """Bring the job's data here; return where each is."""
+    # Jobs that were written by earlier clients do not say.
+    data = start.job.get("data")
+    if not data:
+        return []
+    from .data import Around, bring_data
+
+    around = Around(
+        store=start.store,
+        client=start.client,
+        environ=start.environ,
+        scratch=start.lasting,
+        say=start.output.say,
+        leaving=start.leaving,
+    )
+    with phases.measure("data"):
+        return bring_data(data, around)
 
 
 def _fetch_pieces(start: Start) -> str:

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -57,16 +58,22 @@ class Supervisor:
     Args:
         launch: What the bootstrap hands over.
         environ: This process's environment.
+        leaving: Takes what is to be done when the run has ended.
     """
 
-    def __init__(self, launch: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, launch: Mapping[str, Any], environ: Mapping[str, str], leaving: ExitStack
+    ) -> None:
         self._job = identified(_read_job(launch["job"]), environ)
         self._run_key = run_key(environ)
         self._host = host_number(self._job["hosts"], environ)
         self._environ = environ
         self._archive: str = launch["path"]
         self._scratch: str = launch["scratch"]
-        self._store = open_store(launch["store"], launch["client"])
+        self._lasting: str = launch["scratch"]
+        self._leaving = leaving
+        self._client = launch["client"]
+        self._store = open_store(launch["store"], self._client)
         self._slice = Slice(self._store, self._job, self._host)
         self._attempt = 0
         self._interrupts = Interrupts()
@@ -160,7 +167,10 @@ class Supervisor:
             job=self._job,
             environ=self._environ,
             store=self._store,
+            client=self._client,
             scratch=self._scratch,
+            lasting=self._lasting,
+            leaving=self._leaving,
             host=self._host,
             attempt=self._attempt,
             output=self._output,
@@ -282,13 +292,13 @@ def run(launch: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Run the job that the bootstrap hands over; return the exit code of this process."""
     import shutil
 
-    try:
-        return Supervisor(launch, environ).run()
-    except Fault as fault:
-        print(f"{STDERR_MARK.decode()}kinetic: {fault.message}", file=sys.stderr, flush=True)
-        return fault.exit_code
-    finally:
-        shutil.rmtree(launch["scratch"], ignore_errors=True)
+    with ExitStack() as leaving:
+        leaving.callback(shutil.rmtree, launch["scratch"], ignore_errors=True)
+        try:
+            return Supervisor(launch, environ, leaving).run()
+        except Fault as fault:
+            print(f"{STDERR_MARK.decode()}kinetic: {fault.message}", file=sys.stderr, flush=True)
+            return fault.exit_code
 
 
 def _read_job(data: bytes) -> dict[str, Any]:
