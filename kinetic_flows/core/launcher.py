@@ -13,6 +13,7 @@ from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.settings.cloud import Prebuilt
+from kinetic_flows.core.volumes import Volume
 
 STARTING = "starting"
 """Cause of a process that is Pending because it has just begun to start."""
@@ -67,6 +68,8 @@ class LaunchNeeds:
         packages: How packages are to come into a prebuilt image; `install` for other images,
             where the cluster is asked nothing.
         no_packages_volume: Why they cannot be mounted whatever the cluster can; empty if they can.
+        volumes: What its pods are to have mounted, arguments among it.
+        no_volumes: Why its pods cannot have volumes whatever the cluster can; empty if they can.
     """
 
     accelerator: Accelerator
@@ -75,6 +78,8 @@ class LaunchNeeds:
     security_context: Mapping[str, Any] | None = None
     packages: Prebuilt = "install"
     no_packages_volume: str = ""
+    volumes: tuple[Volume, ...] = ()
+    no_volumes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +92,14 @@ class Preflight:
         node_pools: The cluster's node pools; None when they could not be read.
         no_image_volumes: Why the cluster's pods cannot have an image mounted as a volume; empty
             where they can, None where that was not asked.
+        notices: What cannot be looked up, and has to be so; plans show it.
     """
 
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     node_pools: tuple[NodePool, ...] | None = None
     no_image_volumes: str | None = None
+    notices: tuple[str, ...] = ()
 
     def raise_for_problems(self) -> None:
         """Raise one error that lists every problem.

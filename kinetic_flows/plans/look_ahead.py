@@ -29,8 +29,13 @@ def look_ahead(
     """
     options, known = draft.call.options, template or platform.worker_pool.template()
     _refuse_unknown(platform.chosen_variables(options), known)
-    needs = platform.launch_needs(draft.accelerator, draft.mode, options, known, prefect_api_url)
-    return with_packages(platform.launcher.preflight(needs), needs)
+    data = draft.payload.data
+    asked = (draft.accelerator, draft.mode, options, known, prefect_api_url, data)
+    needs = platform.launch_needs(*asked)
+    found = with_packages(platform.launcher.preflight(needs), needs)
+    if needs.no_volumes:
+        return replace(found, problems=(*found.problems, needs.no_volumes))
+    return found
 
 
 def with_packages(found: Preflight, needs: LaunchNeeds) -> Preflight:
@@ -63,7 +68,7 @@ def installed_because(why: str) -> str:
 def refuse_volume(
     draft: Draft, platform: Platform, template: Callable[[], Mapping[str, Any] | None]
 ) -> None:
-    """Refuse a run that a worker starts, if its packages must be mounted and cannot be.
+    """Refuse a run that a worker starts, if something must be mounted in it and cannot be.
 
     Args:
         draft: The call.
@@ -73,11 +78,18 @@ def refuse_volume(
     Raises:
         LaunchError: The template has no place for the volume.
     """
-    asked = (draft.accelerator, draft.mode, draft.call.options)
-    if platform.launch_needs(*asked).packages != "volume":
+    asked, data = (draft.accelerator, draft.mode, draft.call.options), draft.payload.data
+    needs = platform.launch_needs(*asked, data=data)
+    if needs.packages != "volume" and not needs.volumes:
         return
-    needs = platform.launch_needs(*asked, template())
-    if needs.no_packages_volume:
+    needs = platform.launch_needs(*asked, template(), data=data)
+    if needs.no_volumes:
+        raise LaunchError(
+            f"the run cannot have its volumes: {needs.no_volumes}",
+            value=[volume.path for volume in needs.volumes],
+            hint="nothing was built or uploaded",
+        )
+    if needs.packages == "volume" and needs.no_packages_volume:
         raise LaunchError(
             f"KINETIC_PREBUILT is 'volume', and {needs.no_packages_volume}",
             value=needs.packages,

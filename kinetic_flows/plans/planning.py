@@ -118,7 +118,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         ),
         why=None if built else _reasons_to_build(draft, decided),
         notices=(
-            *(*draft.notices, *answers.notices, *ahead.notices),
+            *(*draft.notices, *answers.notices, *ahead.notices, *ahead.found.notices),
             *([packages.told] if packages.told else []),
         ),
         where=platform.where(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
@@ -166,6 +167,7 @@ class Platform(Protocol):
         options: RunOptions,
         template: Mapping[str, Any] | None = None,
         prefect_api_url: str | None = None,
+        data: tuple[Data, ...] = (),
     ) -> LaunchNeeds:
         """Return what launching a run is going to need here.
 
@@ -175,6 +177,7 @@ class Platform(Protocol):
             options: How it is to run.
             template: The work pool's base job template; None for the one that ships.
             prefect_api_url: Where it is to report; None when that is not known.
+            data: The data among its arguments.
         """
         ...
 

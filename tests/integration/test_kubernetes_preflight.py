@@ -14,10 +14,12 @@ from kubernetes_runs import a_launcher
 
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesUnreachable
-from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
+from kinetic_flows.core.volumes import parse_volumes
 from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.kubernetes.access import Denial
@@ -340,3 +342,76 @@ def test_nodes_of_a_pool_that_is_being_upgraded_are_judged_by_the_oldest(tmp_pat
         finally:
             client.close()
     assert "have Kubernetes v1.33.1" in found.no_image_volumes
+
+
+def with_volumes(accelerator: Accelerator = CPU, **volumes: Data | str) -> PreflightRequest:
+    parsed = parse_volumes("volumes", {f"/{name}": each for name, each in volumes.items()})
+    return PreflightRequest(accelerator=accelerator, volumes=tuple(parsed.values()))
+
+
+MOUNTED = Data("gs://corpus/c4", mode="mount")
+
+
+def test_a_cluster_with_all_that_volumes_need_has_no_problems(cluster, client):
+    cluster.add_claim("datasets")
+    cluster.add_fuse_driver()
+    request = with_volumes(a=MOUNTED, b="pvc:datasets", c="scratch:500Gi", d="gs://corpus")
+    found = preflight(client, request)
+    assert (found.problems, found.warnings) == ((), ())
+    (notice,) = found.notices
+    assert "pods mount gs://corpus as the Kubernetes service account default/default" in notice
+    assert "roles/storage.objectViewer" in notice
+
+
+def test_every_volume_that_is_not_there_is_named(client):
+    found = preflight(client, with_volumes(a=MOUNTED, b="pvc:datasets", c="pvc:weights"))
+    assert not found.warnings
+    claims = [problem for problem in found.problems if "PersistentVolumeClaim" in problem]
+    assert [problem.partition(" in ")[0] for problem in claims] == [
+        "there is no PersistentVolumeClaim 'datasets'",
+        "there is no PersistentVolumeClaim 'weights'",
+    ]
+    (driver,) = set(found.problems) - set(claims)
+    assert "--update-addons GcsFuseCsiDriver=ENABLED" in driver
+
+
+def test_volumes_that_may_not_be_looked_up_are_not_taken_for_missing(cluster, client):
+    cluster.access.denials += [
+        Denial(resource="csidrivers"),
+        Denial(resource="persistentvolumeclaims"),
+    ]
+    found = preflight(client, with_volumes(a=MOUNTED, b="pvc:datasets"))
+    assert not found.problems
+    assert sorted(warning.partition(" (")[0] for warning in found.warnings) == [
+        "PersistentVolumeClaim 'datasets' cannot be looked up",
+        "the Cloud Storage FUSE driver cannot be looked up",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "problems", "warnings"),
+    [
+        ("late", [], []),
+        ("early", [], ["its storage class 'early' binds it at once, and has not yet"]),
+        ("missing", ["the storage class 'missing', which does not exist"], []),
+        ("", [], ["no PersistentVolume has been found for it"]),
+    ],
+)
+def test_a_claim_that_is_not_bound_may_wait_for_its_first_pod(
+    cluster, client, storage_class, problems, warnings
+):
+    cluster.add_storage_class("late", "WaitForFirstConsumer")
+    cluster.add_storage_class("early", "Immediate")
+    cluster.add_claim("datasets", phase="Pending", storage_class=storage_class)
+    found = preflight(client, with_volumes(a="pvc:datasets"))
+    for said, expected in ((found.problems, problems), (found.warnings, warnings)):
+        assert len(said) == len(expected)
+        assert all(part in text for text, part in zip(said, expected, strict=True))
+
+
+def test_a_claim_of_one_node_is_refused_to_a_slice_of_several(cluster, client):
+    assert ensure_headless_service(client, "default")
+    cluster.add_claim("datasets")
+    request = with_volumes(parse_accelerator("tpu-v5p-2x2x2"), a="pvc:datasets")
+    (problem,) = preflight(client, request).problems
+    assert "one node has it at a time, and the run has 2 pods" in problem

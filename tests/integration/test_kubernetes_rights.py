@@ -13,8 +13,10 @@ from kubernetes_runs import a_launcher, a_request, launch
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, Phase
+from kinetic_flows.core.volumes import parse_volumes
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service, has_headless_service
@@ -29,6 +31,7 @@ time.sleep(600)
 """
 """Its pod is still there when its Job is deleted, and has to be ended."""
 
+CLAIM = "pvc:datasets"
 SLICE = parse_accelerator("tpu-v5p-2x2x2")
 
 
@@ -42,7 +45,9 @@ def cluster(tmp_path: Path) -> Iterator[LoopbackCluster]:
 def do_everything(cluster: LoopbackCluster, launcher: KubernetesLauncher) -> None:
     """Do whatever the library does to a cluster, once."""
     assert launcher.may_launch()
-    launcher.preflight(LaunchNeeds(accelerator=SLICE))
+    cluster.add_claim("datasets", "ReadWriteMany", phase="Pending")
+    volumes = parse_volumes("volumes", {"/a": Data("gs://corpus", mode="mount"), "/b": CLAIM})
+    launcher.preflight(LaunchNeeds(accelerator=SLICE, volumes=tuple(volumes.values())))
     launcher.node_pools()
     launcher.place()
     request = a_request("print('up')")

@@ -37,6 +37,7 @@ class Cause(StrEnum):
     CLOUD_CAPACITY = "cloud_capacity"
     NAMESPACE_QUOTA = "namespace_quota"
     IMAGE_PULL = "image_pull"
+    VOLUME = "volume"
     CONFIGURATION = "configuration"
     ADMISSION = "admission"
     FORBIDDEN = "forbidden"

@@ -24,6 +24,7 @@ from kinetic_flows.core.settings.pool_variables import (
     unknown_variables,
 )
 from kinetic_flows.core.slug import slug
+from kinetic_flows.core.volumes import Volume
 from kinetic_flows.images.bases import read_bootstrap
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.platforms.gke.image_volumes import (
@@ -37,7 +38,12 @@ from kinetic_flows.platforms.gke.names import (
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
 )
-from kinetic_flows.platforms.gke.volumes import Asked, volume_variables, with_room
+from kinetic_flows.platforms.gke.volumes import (
+    Asked,
+    volume_obstacle,
+    volume_variables,
+    with_room,
+)
 
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
@@ -185,6 +191,7 @@ def launch_needs(
     template: Mapping[str, Any],
     prefect_api_url: str | None,
     prebuilt: Prebuilt = "install",
+    volumes: tuple[Volume, ...] = (),
 ) -> LaunchNeeds:
     """Return what launching a run is going to need of the cluster.
 
@@ -195,6 +202,7 @@ def launch_needs(
         template: The work pool's base job template.
         prefect_api_url: Where it is to report; None when that is not known.
         prebuilt: How packages come into a prebuilt image.
+        volumes: What its pods are to have mounted.
     """
     context = _security_context(mode, accelerator)
     own = {} if context is None else {"security_context": context}
@@ -208,6 +216,8 @@ def launch_needs(
         security_context=container_security(template, variables) if is_told else None,
         packages=prebuilt if mode == PREBUILT else "install",
         no_packages_volume=template_obstacle(unknown_variables(VARIABLES, template)),
+        volumes=volumes,
+        no_volumes=volume_obstacle(len(volumes), template),
     )
 
 

@@ -109,6 +109,7 @@ class KubernetesLauncher:
                 else json.dumps(dict(needs.security_context), sort_keys=True)
             ),
             packages=needs.packages,
+            volumes=needs.volumes,
         )
         with self._checking:
             checked, found = self._checked.get(request, (0.0, None))

@@ -19,6 +19,7 @@ from kinetic_flows.clients.prefect.store_key import load_store_key
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.artifact_store import StoreTrust
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.image_reference import image_page
@@ -47,7 +48,7 @@ from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.registries import image_registry
-from kinetic_flows.platforms.gke.volumes import mounted_places
+from kinetic_flows.platforms.gke.volumes import mounted_places, volumes_of_pod
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -174,11 +175,18 @@ class GoogleCloudPlatform:
         options: RunOptions,
         template: Mapping[str, Any] | None = None,
         prefect_api_url: str | None = None,
+        data: tuple[Data, ...] = (),
     ) -> LaunchNeeds:
         """Return what the run's pods are going to need of the cluster."""
-        chosen = self.chosen_variables(options)
-        known = template or base_job_template()
-        return launch_needs(accelerator, mode, chosen, known, prefect_api_url, self._cloud.prebuilt)
+        return launch_needs(
+            accelerator,
+            mode,
+            self.chosen_variables(options),
+            template or base_job_template(),
+            prefect_api_url,
+            self._cloud.prebuilt,
+            volumes_of_pod(options, data),
+        )
 
     def where(self) -> Mapping[str, str]:
         """Return the cluster, the bucket, the image repository and the work pool."""

@@ -22,6 +22,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
 from kinetic_flows.core.settings.cloud import Prebuilt
+from kinetic_flows.core.volumes import Volume
 from kinetic_flows.platforms.gke.capacity import oldest_of_each, read_node_pools
 from kinetic_flows.platforms.gke.diagnosis import (
     COUNTED_JOBS,
@@ -45,6 +46,7 @@ from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
 from kinetic_flows.platforms.gke.reach import loopback_warning
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
+from kinetic_flows.platforms.gke.volume_preflight import VolumeRequest, check_volumes
 
 PREFLIGHT_SECONDS = 5.0
 
@@ -61,6 +63,7 @@ class PreflightRequest:
         security_context: What its containers may do on their nodes, as JSON so that requests
             compare; None when only the image will tell.
         packages: How packages are to come into its image; of `install` nothing is asked.
+        volumes: What its pods are to have mounted.
         server: Version of the API server, as soon as it has told; empty until then.
     """
 
@@ -70,6 +73,7 @@ class PreflightRequest:
     prefect_api_url: str | None = None
     security_context: str | None = None
     packages: Prebuilt = "install"
+    volumes: tuple[Volume, ...] = ()
     server: str = ""
 
     @property
@@ -100,7 +104,7 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
     request = replace(request, server=await _reach(client))
     checks = (
         *(_check_namespace, _check_permissions, _check_node_pools, _check_nodes),
-        *(_check_service, _check_quota, _check_pod_security, _check_trial_launch),
+        *(_check_service, _check_quota, _check_pod_security, _check_volumes, _check_trial_launch),
     )
     found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
     return Preflight(
@@ -108,6 +112,7 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         warnings=tuple(warning for each in found for warning in each.warnings),
         node_pools=next((each.node_pools for each in found if each.node_pools is not None), None),
         no_image_volumes=_no_image_volumes(found, request),
+        notices=tuple(notice for each in found for notice in each.notices),
     )
 
 
@@ -193,6 +198,18 @@ async def _missing_account(client: KubernetesClient, namespace: str, account: st
 
 async def _check_permissions(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     return await check_rights(client, request.namespace)
+
+
+async def _check_volumes(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    if not request.volumes:
+        return Preflight()
+    asked = VolumeRequest(
+        volumes=request.volumes,
+        hosts=request.accelerator.hosts,
+        namespace=request.namespace,
+        service_account=request.service_account or "default",
+    )
+    return await check_volumes(client, asked)
 
 
 async def _check_pod_security(client: KubernetesClient, request: PreflightRequest) -> Preflight:

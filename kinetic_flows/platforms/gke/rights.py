@@ -65,9 +65,26 @@ OPTIONAL = (
     Permission(verb="get", resource="services", purpose="find what slices need"),
     Permission(verb="get", resource="namespaces", purpose="know what it demands of pods"),
     Permission(verb="list", resource="resourcequotas", purpose="know what there is room for"),
+    Permission(verb="get", resource="persistentvolumeclaims", purpose="find a missing one"),
     Permission(verb="list", resource="nodes", purpose="know which node pools there are"),
+    Permission(
+        verb="get",
+        resource="csidrivers",
+        group="storage.k8s.io",
+        purpose="know whether Cloud Storage can be mounted",
+    ),
+    Permission(
+        verb="get",
+        resource="storageclasses",
+        group="storage.k8s.io",
+        purpose="know what a claim waits for",
+    ),
 )
-"""What is looked at where it is allowed; `nodes` and others' namespaces need a ClusterRole."""
+"""What is looked at where it is allowed.
+
+What is of the cluster (`nodes`, and the group `storage.k8s.io`), and others' namespaces, need a
+ClusterRole.
+"""
 
 INSTALLING = (Permission(verb="create", resource="services", purpose="have slices of hosts"),)
 """What `kinetic pool create` does, once for each namespace."""

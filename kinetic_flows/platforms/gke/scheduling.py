@@ -9,6 +9,7 @@ from dataclasses import replace
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.platforms.gke.autoscaler import failed_scale_up, held_back
 from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis, KubernetesObject, latest
+from kinetic_flows.platforms.gke.volume_diagnosis import explain_claims
 
 _SHORTAGE = re.compile(r"Insufficient ([\w-]+(?:[./][\w-]+)*)")
 _TOTAL = re.compile(r"\b0/(\d+) nodes are available")
@@ -46,6 +47,8 @@ def explain_unscheduled(
     if reason == "FailedScaleUp":
         return failed_scale_up(detail)
     scheduler = _scheduler_message(pod, events)
+    if unbound := explain_claims(pod, scheduler):
+        return unbound
     fitting = _fitting(pod, pools)
     if _SHORTAGE.search(scheduler) and not _misses_all(scheduler):
         return _no_room(scheduler, detail, held_back(events))

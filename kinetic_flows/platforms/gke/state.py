@@ -30,7 +30,7 @@ _METADATA = (
 )
 _SPEC = (
     *("suspend", "backoffLimit", "completions", "activeDeadlineSeconds"),
-    *("nodeName", "nodeSelector"),
+    *("nodeName", "nodeSelector", "serviceAccountName"),
 )
 
 
@@ -292,16 +292,22 @@ def slim(item: Mapping[str, Any]) -> Object:
     """Return what is read of a Job or pod, without the bulk that is not."""
     spec = item.get("spec") or {}
     kept = {name: spec[name] for name in _SPEC if name in spec}
+    # What of a pod's volumes may be missing; empty directories never are.
+    volumes = [each for each in spec.get("volumes") or () if "emptyDir" not in each]
+    if volumes:
+        kept["volumes"] = volumes
     if spec.get("containers"):
-        main = spec["containers"][0]
-        kept["containers"] = [
-            {name: main[name] for name in ("name", "image", "resources") if name in main}
-        ]
-    images = [each for each in spec.get("volumes") or () if each.get("image")]
-    if images:
-        kept["volumes"] = images
+        kept["containers"] = [_slim_container(spec["containers"][0], volumes)]
     metadata = {name: item["metadata"][name] for name in _METADATA if name in item["metadata"]}
     return {"metadata": metadata, "spec": kept, "status": item.get("status") or {}}
+
+
+def _slim_container(main: Mapping[str, Any], volumes: Sequence[Mapping[str, Any]]) -> Object:
+    """Return what is read of a pod's container, and where it has those of its volumes."""
+    kept: Object = {name: main[name] for name in ("name", "image", "resources") if name in main}
+    names = {volume["name"] for volume in volumes}
+    mounts = [each for each in main.get("volumeMounts") or () if each["name"] in names]
+    return {**kept, "volumeMounts": mounts} if mounts else kept
 
 
 def slim_event(item: Mapping[str, Any]) -> Object:

@@ -6,16 +6,18 @@ https://cloud.google.com/kubernetes-engine/docs/how-to/cloud-storage-fuse-csi-dr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from posixpath import dirname, join
 from typing import Any
 
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
+from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.pod_security import USER_ID
 from kinetic_flows.core.settings.pool_variables import template_defaults, unknown_variables
-from kinetic_flows.core.volumes import bytes_of
+from kinetic_flows.core.volumes import Volume, bytes_of
 
 DATA_ROOT = "/kinetic/data"
 """Where data is mounted that is an argument, below which each has its number in the job."""
@@ -83,6 +85,21 @@ def mounted_places(
     return tuple(
         placed(number, spec) if spec.mode == "mount" else spec for number, spec in enumerate(data)
     )
+
+
+def volumes_of_pod(options: RunOptions, data: Sequence[Data]) -> tuple[Volume, ...]:
+    """Return what a run's pods are to have mounted, arguments among it.
+
+    Args:
+        options: How it is to run.
+        data: The data among its arguments.
+    """
+    mounted = (
+        Volume(path=f"{DATA_ROOT}/{number}", kind="data", data=each, read_only=each.read_only)
+        for number, each in enumerate(data)
+        if each.mode == "mount"
+    )
+    return (*(options.volumes or {}).values(), *mounted)
 
 
 def volume_variables(asked: Asked) -> dict[str, Any]:

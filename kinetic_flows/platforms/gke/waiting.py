@@ -18,6 +18,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     pod_phase,
 )
 from kinetic_flows.platforms.gke.scheduling import explain_unscheduled
+from kinetic_flows.platforms.gke.volume_diagnosis import explain_mount
 
 PULL_FAILURES = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -117,7 +118,7 @@ def _waiting_pod(
             permanent=reason == "CreateContainerConfigError",
         )
     if _is_scheduled(pod):
-        return _preparing(events)
+        return _preparing(pod, events)
     return explain_unscheduled(pod, events, pools)
 
 
@@ -125,10 +126,11 @@ def _is_scheduled(pod: KubernetesObject) -> bool:
     return condition(pod, "PodScheduled") is not None or bool(pod["spec"].get("nodeName"))
 
 
-def _preparing(events: Sequence[KubernetesObject]) -> Diagnosis:
+def _preparing(pod: KubernetesObject, events: Sequence[KubernetesObject]) -> Diagnosis:
     mount = latest(events, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
     if mount is not None:
-        return _unprepared(str(mount.get("message") or ""))
+        said = str(mount.get("message") or "")
+        return explain_mount(pod, said) or _unprepared(said)
     if latest(events, "Pulling") and not latest(events, "Pulled"):
         return Diagnosis(cause=Cause.STARTING, message="the node is pulling the image")
     return Diagnosis(cause=Cause.STARTING, message="the node is starting the container")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.artifact_store import StoreTrust
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
@@ -153,6 +154,7 @@ class LocalPlatform:
         options: RunOptions,  # noqa: ARG002
         template: Mapping[str, Any] | None = None,  # noqa: ARG002
         prefect_api_url: str | None = None,
+        data: tuple[Data, ...] = (),  # noqa: ARG002
     ) -> LaunchNeeds:
         """Return what it runs on: a child process needs nothing that this machine may lack."""
         return LaunchNeeds(accelerator=accelerator, prefect_api_url=prefect_api_url)

@@ -19,6 +19,7 @@ from loopback.kubernetes.image_volumes import (
 from loopback.kubernetes.pod_security import enforced, violations, warned
 from loopback.kubernetes.quotas import exceeded
 from loopback.kubernetes.store import KINDS, Kind, Object, Store, random_suffix
+from loopback.kubernetes.volumes import mount_problems
 
 Webhook = Callable[[str, Object], str | None]
 """Given the plural and the object, says why it is refused; None to let it pass."""
@@ -158,7 +159,7 @@ def check_job(job: Object, version: str) -> None:
         if job["metadata"].get("name") and not _DNS_LABEL.fullmatch(host):
             problems.append(f"metadata.name: {host!r} cannot be the host name of a pod")
     problems += _resource_problems(pod["containers"])
-    problems += volume_problems(pod, version)
+    problems += [*volume_problems(pod, version), *mount_problems(pod)]
     if problems:
         name = job["metadata"].get("name", "")
         raise ApiError(422, f'Job.batch "{name}" is invalid: {"; ".join(problems)}')

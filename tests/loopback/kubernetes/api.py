@@ -20,6 +20,7 @@ from loopback.kubernetes.store import KINDS, Change, Object, Store
 
 LOG_POLL_SECONDS = 0.05
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+ROOT = "/{root:api|apis/batch|apis/storage.k8s.io}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -44,9 +45,9 @@ class Api:
         app.router.add_get("/version", self._version)
         app.router.add_get("/api", self._core_versions)
         app.router.add_get("/apis", self._groups)
-        app.router.add_get("/{root:api|apis/batch}/v1", self._resources)
+        app.router.add_get(f"{ROOT}/v1", self._resources)
         app.router.add_post(REVIEWS, self._review)
-        for prefix in ("/{root:api|apis/batch}/v1", "/{root:api|apis/batch}/v1/namespaces/{ns}"):
+        for prefix in (f"{ROOT}/v1", f"{ROOT}/v1/namespaces/{{ns}}"):
             app.router.add_get(f"{prefix}/{{plural}}", self._list_or_watch)
             app.router.add_post(f"{prefix}/{{plural}}", self._create)
             app.router.add_delete(f"{prefix}/{{plural}}", self._delete_all)
@@ -82,12 +83,14 @@ class Api:
         return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
 
     async def _groups(self, request: web.Request) -> web.Response:
-        version = {"groupVersion": "batch/v1", "version": "v1"}
-        group = {"name": "batch", "versions": [version], "preferredVersion": version}
-        return web.json_response({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
+        groups = []
+        for name in ("batch", "storage.k8s.io"):
+            version = {"groupVersion": f"{name}/v1", "version": "v1"}
+            groups.append({"name": name, "versions": [version], "preferredVersion": version})
+        return web.json_response({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 
     async def _resources(self, request: web.Request) -> web.Response:
-        version = "v1" if request.match_info["root"] == "api" else "batch/v1"
+        version = f"{_group(request)}/v1".lstrip("/")
         verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
         found = [
             {
@@ -307,12 +310,17 @@ class Api:
         """Check who asks, and return the plural and the namespace asked about."""
         user = self._access.user(request.headers.get("Authorization", ""))
         plural, namespace = request.match_info["plural"], request.match_info.get("ns", "")
-        group = "" if request.match_info["root"] == "api" else "batch"
+        group = _group(request)
         kind = KINDS.get(plural)
         if kind is None or kind.group != group:
             raise not_found(plural, request.match_info.get("name", ""))
         self._access.check(user, verb, plural, group, namespace)
         return plural, namespace
+
+
+def _group(request: web.Request) -> str:
+    """Return the API group that a path is of; empty for the core's."""
+    return str(request.match_info["root"]).removeprefix("api").removeprefix("s/")
 
 
 def _selection(request: web.Request) -> Matches:

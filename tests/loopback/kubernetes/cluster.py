@@ -23,8 +23,12 @@ from loopback.kubernetes.pod_security import PREFIX
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
 from loopback.kubernetes.scheduler import NODE_POOL_LABEL, NodeGroup, Scheduler
 from loopback.kubernetes.store import Object, Store
+from loopback.kubernetes.volumes import FUSE_DRIVER, Buckets
 
 Result = TypeVar("Result")
+
+_CONTROLLED = ("pods", "jobs", "nodes", "persistentvolumeclaims")
+"""What controllers, scheduler and kubelets look at."""
 
 
 class LoopbackCluster:
@@ -123,6 +127,54 @@ class LoopbackCluster:
         data = {key: b64encode(value.encode()).decode() for key, value in values.items()}
         body = {"metadata": {"name": name}, "data": data}
         self._call(lambda: self.store.create("secrets", "default", body))
+
+    def add_claim(
+        self,
+        name: str,
+        *modes: str,
+        phase: str = "Bound",
+        storage_class: str = "standard-rwo",
+        **spec: object,
+    ) -> None:
+        """Make a PersistentVolumeClaim in the default namespace.
+
+        Args:
+            name: Its name.
+            modes: Its access modes; ReadWriteOnce where none is said.
+            phase: Whether it is `Bound`, `Pending` or `Lost`.
+            storage_class: What makes its volume.
+            spec: Further fields of its specification.
+        """
+        body = {
+            "metadata": {"name": name},
+            "spec": {
+                "accessModes": list(modes or ("ReadWriteOnce",)),
+                "resources": {"requests": {"storage": "10Gi"}},
+                "storageClassName": storage_class,
+                **spec,
+            },
+            "status": {"phase": phase},
+        }
+        self._call(lambda: self.store.create("persistentvolumeclaims", "default", body))
+
+    def add_storage_class(self, name: str, binding: str) -> None:
+        """Make a storage class that binds claims `Immediate` or at their first pod's coming."""
+        body = {
+            "metadata": {"name": name},
+            "provisioner": "pd.csi.storage.gke.io",
+            "volumeBindingMode": binding,
+        }
+        self._call(lambda: self.store.create("storageclasses", "", body))
+
+    def add_fuse_driver(self) -> None:
+        """Enable the driver for Cloud Storage FUSE, as an add-on of GKE."""
+        body = {"metadata": {"name": FUSE_DRIVER}, "spec": {"volumeLifecycleModes": ["Ephemeral"]}}
+        self._call(lambda: self.store.create("csidrivers", "", body))
+
+    @property
+    def buckets(self) -> Buckets:
+        """The buckets that pods can mount."""
+        return self._kubelet.buckets
 
     def add_nodes(self, group: NodeGroup) -> None:
         """Make a node pool, or change what the autoscaler may do with it."""
@@ -265,7 +317,7 @@ class LoopbackCluster:
         with self.store.watching() as queue:
             while True:
                 change = await queue.get()
-                stale = stale or change.plural in ("pods", "jobs", "nodes")
+                stale = stale or change.plural in _CONTROLLED
                 if change.plural == "pods":
                     self._jobs.account(change.object)
                 if stale and queue.empty():

@@ -23,6 +23,7 @@ from loopback.kubernetes.store import (
     random_suffix,
     set_condition,
 )
+from loopback.kubernetes.volumes import inject_sidecar
 
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 10.0
@@ -152,6 +153,7 @@ class JobController:
     def _make_pod(self, job: Object, index: str | None) -> bool:
         pod = _pod_of(job, index)
         inject_tpu_variables(job, pod, index)
+        inject_sidecar(pod)
         try:
             self._admission.check_pod(job["metadata"]["namespace"], pod)
         except ApiError as refusal:

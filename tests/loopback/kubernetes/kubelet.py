@@ -16,6 +16,7 @@ from loopback.kubernetes.jobs import mark_deleted
 from loopback.kubernetes.pod_logs import PodLog
 from loopback.kubernetes.runtime import Container, ContainerSpec, Runtime, stop
 from loopback.kubernetes.store import Object, Store, now, set_condition
+from loopback.kubernetes.volumes import Buckets, directories_of, mount_failure
 
 RETRY_SECONDS = 0.2
 CHIPS = frozenset({"google.com/tpu", "nvidia.com/gpu"})
@@ -71,6 +72,7 @@ class Kubelet:
         self._logs: dict[str, PodLog] = {}
         self.is_away = False
         self.starts = 0
+        self.buckets = Buckets()
 
     def log(self, pod: Object) -> PodLog:
         """Return a pod's output."""
@@ -192,6 +194,11 @@ class Kubelet:
     async def _prepare(self, pod: Object) -> ContainerSpec | None:
         """Pull the image and read the variables, again and again while either fails."""
         while pod["metadata"]["uid"] in self._running and self._lives(pod):
+            if failure := mount_failure(self._store, self.buckets, pod):
+                self._event(pod, "Warning", failure.reason, failure.message)
+                self._waiting(pod, "ContainerCreating", "")
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
             images = (*images_of(pod).values(), pod["spec"]["containers"][0]["image"])
             if all([await self._pull(pod, image) for image in dict.fromkeys(images)]):
                 try:
@@ -230,7 +237,7 @@ class Kubelet:
             log_file=self.log(pod).file,
             directory=directory,
             security=container.get("securityContext") or {},
-            volumes=_volumes(pod, directory),
+            volumes=directories_of(self._store, self.buckets, pod, directory),
             images=images,
         )
 
@@ -313,24 +320,6 @@ def _stand_ins(container: Object) -> dict[str, str]:
 
 def _is_new(pod: Object) -> bool:
     return bool(pod["status"].get("phase") == "Pending")
-
-
-def _volumes(pod: Object, directory: Path) -> dict[str, Path | None]:
-    """Make the directories of a pod's empty volumes, by where its container has them."""
-    found: dict[str, Path | None] = {}
-    volumes = {volume["name"]: volume.get("emptyDir") for volume in pod["spec"].get("volumes", ())}
-    for mount in pod["spec"]["containers"][0].get("volumeMounts") or ():
-        volume = volumes.get(mount["name"])
-        if volume is None:
-            continue
-        found[mount["mountPath"]] = None
-        if volume.get("medium") != "Memory":
-            path = directory / "volumes" / mount["name"]
-            path.mkdir(parents=True, exist_ok=True)
-            # Whoever the container runs as may write to it.
-            path.chmod(0o777)
-            found[mount["mountPath"]] = path
-    return found
 
 
 def _decode(value: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopback.kubernetes.store import Object, Store, now, random_suffix, set_condition
+from loopback.kubernetes.volumes import bind_claims, unschedulable
 
 NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
 _QUANTITY = re.compile(r"(?P<number>[\d.]+)(?P<unit>m|k|[KMGT]i?|)")
@@ -85,6 +86,9 @@ class Scheduler:
     def _place(self, pod: Object) -> None:
         nodes = self._store.list("nodes")
         problems: Counter[str] = Counter()
+        if claims := unschedulable(self._store, pod):
+            self._unschedulable(pod, f"0/{len(nodes)} nodes are available: {claims}.")
+            return
         for node in nodes:
             problem = _misfit(pod, node["metadata"]["labels"], node["spec"].get("taints", ()))
             problem = problem or _shortage(pod, self._free(node))
@@ -112,6 +116,7 @@ class Scheduler:
 
         metadata = pod["metadata"]
         self._store.edit("pods", metadata["namespace"], metadata["name"], bind)
+        bind_claims(self._store, pod)
         self._store.record_event(
             pod, "Normal", "Scheduled", f"assigned {metadata['name']} to {node}"
         )

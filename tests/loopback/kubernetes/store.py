@@ -43,8 +43,13 @@ KINDS = {
         Kind(name="ServiceAccount", plural="serviceaccounts"),
         Kind(name="Event", plural="events"),
         Kind(name="ResourceQuota", plural="resourcequotas"),
+        Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims"),
         Kind(name="Namespace", plural="namespaces", namespaced=False),
         Kind(name="Node", plural="nodes", namespaced=False),
+        *(
+            Kind(name=name, plural=plural, api_version="storage.k8s.io/v1", namespaced=False)
+            for name, plural in (("CSIDriver", "csidrivers"), ("StorageClass", "storageclasses"))
+        ),
     )
 }
 
