@@ -38,6 +38,7 @@ class PrefectWire:
         name: The flow run's name.
         labels: Labels that were added to the flow run's.
         events: Every event, in order.
+        other_runs: State types of other flow runs; empty for one that is not there.
     """
 
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +54,7 @@ class PrefectWire:
     name: str = "train()"
     labels: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    other_runs: dict[str, str] = field(default_factory=dict)
     url: str = ""
 
     @property
@@ -121,9 +123,12 @@ class PrefectWire:
         if method == "PATCH":
             self.name = body["name"]
             return 204, None
+        state_type = self.other_runs.get(path.rpartition("/")[2], self.current_type)
+        if not state_type:
+            return 404, {"detail": "Flow run not found"}
         run = {
             "name": self.name,
-            "state": {"type": self.current_type},
+            "state": {"type": state_type},
             "parameters": self.parameters,
             "labels": self.labels,
             "tags": ["kinetic", "cpu"],

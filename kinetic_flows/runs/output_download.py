@@ -59,7 +59,7 @@ class Downloaded:
     def __str__(self) -> str:
         parts = [f"{counted(self.files, 'file')}, {size_in_units(self.size_bytes)}"]
         parts += [f"{self.kept} were there"] if self.kept else []
-        parts += [f"{len(self.gone)} were removed meanwhile"] if self.gone else []
+        parts += [f"{len(self.gone)} were removed or changed meanwhile"] if self.gone else []
         return f"{', '.join(parts)}: {self.directory}"
 
 
@@ -147,6 +147,7 @@ class _Download:
                 return
             self._fetch(file, path)
         except ObjectNotFoundError:
+            _part_of(file, path).unlink(missing_ok=True)
             with self._lock:
                 self._gone.append(file)
             self._advance(0, ended=1)

@@ -75,6 +75,9 @@ class WireStorage:
             self.buckets.delete(bucket, name, request.query)
             return Response(status=204)
         blob = self.buckets.get(bucket, name)
+        wanted = request.query.get("ifGenerationMatch")
+        if wanted is not None and wanted != blob.resource["generation"]:
+            raise Refused(412, "At least one of the pre-conditions you specified did not hold.")
         if request.query.get("alt") != "media":
             return _json(blob.resource)
         headers = {
