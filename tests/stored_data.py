@@ -1,4 +1,7 @@
-"""Data of this machine in a store on disk, packed as `kinetic_flows/code/data/format.py` says."""
+"""Data of this machine in a store on disk, packed as `kinetic_flows/code/data/format.py` says.
+
+And data of any kind brought as a run brings it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from kinetic_flows.runner_image.runner.data import Around, bring_data
+from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
 from kinetic_flows.code.data.format import (
     DEFLATED,
@@ -30,6 +37,36 @@ from kinetic_flows.core.object_names import (
 )
 
 FILES_OF_A_PACK = 3
+
+Bring = Callable[..., list[str]]
+
+
+@contextmanager
+def a_run(directory: Path, *, client: Any = None) -> Iterator[Bring]:
+    """Give what brings data as a run does, which ends with the block.
+
+    It takes specs, variables of the run, and `said`, a list for the lines that are printed.
+
+    Args:
+        directory: Where its store and its scratch are.
+        client: Its client of Cloud Storage.
+    """
+    scratch = directory / "scratch"
+    scratch.mkdir(exist_ok=True)
+    with ExitStack() as leaving:
+
+        def bring(*specs: DataSpec, said: list[str] | None = None, **environ: str) -> list[str]:
+            around = Around(
+                store=DirectoryStore(str(directory / "store")),
+                client=client,
+                environ=environ,
+                scratch=str(scratch),
+                say=(said if said is not None else []).append,
+                leaving=leaving,
+            )
+            return bring_data([as_said(spec) for spec in specs], around)
+
+        yield bring
 
 
 def store_data(store: Path, source: Path, **changes: Any) -> DataSpec:

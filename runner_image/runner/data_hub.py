@@ -135,7 +135,7 @@ class HubFiles:
             return f"(ask for access on its page; {TOKEN} is set, and its owner has none)"
         if self._token:
             return f"({TOKEN} is set: may its owner read {self._repository}?)"
-        return f"(if it is private or gated, give secrets={{'{TOKEN}': ...}})"
+        return f"(is it private, gated, or not there? give secrets={{'{TOKEN}': ...}})"
 
 
 def token_of(environ: Mapping[str, str]) -> str | None:

@@ -78,6 +78,9 @@ class WireStorage:
         wanted = request.query.get("ifGenerationMatch")
         if wanted is not None and wanted != blob.resource["generation"]:
             raise Refused(412, "At least one of the pre-conditions you specified did not hold.")
+        generation = blob.resource["generation"]
+        if request.query.get("generation", generation) != generation:
+            raise Refused(404, f"No such object: {bucket}/{name}#{request.query['generation']}")
         if request.query.get("alt") != "media":
             return _json(blob.resource)
         headers = {

@@ -7,23 +7,20 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kinetic_flows.runner_image.runner import data_packs, data_work
 from kinetic_flows.runner_image.runner.contract import Fault
-from kinetic_flows.runner_image.runner.data import Around, bring_data
-from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
 from kinetic_flows.code.data import format as of_client
 from kinetic_flows.code.data_places import data_in_run
 from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE, EXIT_TERMINATED
 from kinetic_flows.core.job_parts import DataSpec
 from runner_jobs import Job, wait, wait_until
-from stored_data import as_said, store_data
+from stored_data import Bring, a_run, as_said, store_data
 
 LARGE = of_client.PART_BYTES + 1000
 
@@ -53,23 +50,8 @@ def large_tree(tree: Path) -> Path:
 
 
 @pytest.fixture
-def bring(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
-    """Brings data as a run does, whose end is the test's."""
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    with ExitStack() as leaving:
-
-        def bring(*specs: DataSpec, said: list[str] | None = None, **environ: str) -> list[str]:
-            around = Around(
-                store=DirectoryStore(str(tmp_path / "store")),
-                client=None,
-                environ=environ,
-                scratch=str(scratch),
-                say=(said if said is not None else []).append,
-                leaving=leaving,
-            )
-            return bring_data([as_said(spec) for spec in specs], around)
-
+def bring(tmp_path: Path) -> Iterator[Bring]:
+    with a_run(tmp_path) as bring:
         yield bring
 
 
@@ -92,17 +74,13 @@ def test_both_sides_mean_the_same_format() -> None:
     assert (data_packs.RAW, data_packs.DEFLATED) == (of_client.RAW, of_client.DEFLATED)
 
 
-def test_a_directory_is_brought_as_it_is(
-    tmp_path: Path, large_tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_a_directory_is_brought_as_it_is(tmp_path: Path, large_tree: Path, bring: Bring) -> None:
     [path] = bring(store_data(tmp_path / "store", large_tree))
     assert contents(Path(path)) == contents(large_tree)
     assert Path(path).name == "tree"
 
 
-def test_a_file_is_brought_under_its_name(
-    tmp_path: Path, large_tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_a_file_is_brought_under_its_name(tmp_path: Path, large_tree: Path, bring: Bring) -> None:
     script, large = bring(
         store_data(tmp_path / "store", large_tree / "run.sh"),
         store_data(tmp_path / "store", large_tree / "deep" / "deeper" / "large"),
@@ -112,23 +90,19 @@ def test_a_file_is_brought_under_its_name(
     assert Path(large).stat().st_size > of_client.PART_BYTES
 
 
-def test_files_of_a_copy_cannot_be_written_to(
-    tmp_path: Path, tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_files_of_a_copy_cannot_be_written_to(tmp_path: Path, tree: Path, bring: Bring) -> None:
     [path] = bring(store_data(tmp_path / "store", tree))
     modes = {file.stat().st_mode & 0o777 for file in Path(path).rglob("*") if file.is_file()}
     assert modes == {0o444, 0o555}
 
 
-def test_data_that_is_where_it_is_is_not_copied(
-    tmp_path: Path, tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_data_that_is_where_it_is_is_not_copied(tmp_path: Path, tree: Path, bring: Bring) -> None:
     spec = DataSpec(kind="local", identity="0" * 64, source=str(tree), name="tree", path=str(tree))
     assert bring(spec) == [str(tree)]
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_data_that_is_gone_is_named(tmp_path: Path, bring: Callable[..., list[str]]) -> None:
+def test_data_that_is_gone_is_named(tmp_path: Path, bring: Bring) -> None:
     gone = str(tmp_path / "gone")
     spec = DataSpec(kind="local", identity="0" * 64, source=gone, name="gone", path=gone)
     with pytest.raises(Fault, match=r"is not at .*gone any more") as caught:
@@ -136,9 +110,7 @@ def test_data_that_is_gone_is_named(tmp_path: Path, bring: Callable[..., list[st
     assert caught.value.exit_code == EXIT_OBJECT_UNAVAILABLE
 
 
-def test_the_same_data_twice_is_one_copy(
-    tmp_path: Path, tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_the_same_data_twice_is_one_copy(tmp_path: Path, tree: Path, bring: Bring) -> None:
     spec = store_data(tmp_path / "store", tree / "run.sh")
     first, second = bring(spec, spec)
     assert first == second
@@ -153,7 +125,7 @@ def spoil(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["packs", "parts"])
 def test_what_is_not_what_it_was_is_refused_by_name(
-    tmp_path: Path, large_tree: Path, bring: Callable[..., list[str]], kind: str
+    tmp_path: Path, large_tree: Path, bring: Bring, kind: str
 ) -> None:
     spec = store_data(tmp_path / "store", large_tree)
     for path in (tmp_path / "store" / "data" / kind).iterdir():
@@ -163,9 +135,7 @@ def test_what_is_not_what_it_was_is_refused_by_name(
     assert caught.value.exit_code == EXIT_OBJECT_REFUSED
 
 
-def test_a_manifest_with_another_line_is_refused(
-    tmp_path: Path, tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_a_manifest_with_another_line_is_refused(tmp_path: Path, tree: Path, bring: Bring) -> None:
     spec = store_data(tmp_path / "store", tree)
     assert spec.manifest is not None
     path = tmp_path / "store" / spec.manifest.name
@@ -176,9 +146,7 @@ def test_a_manifest_with_another_line_is_refused(
         bring(spec)
 
 
-def test_a_damaged_manifest_is_refused(
-    tmp_path: Path, tree: Path, bring: Callable[..., list[str]]
-) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path: Path, tree: Path, bring: Bring) -> None:
     spec = store_data(tmp_path / "store", tree)
     assert spec.manifest is not None
     path = tmp_path / "store" / spec.manifest.name
@@ -188,7 +156,7 @@ def test_a_damaged_manifest_is_refused(
 
 
 def test_another_identity_than_the_job_says_is_refused(
-    tmp_path: Path, tree: Path, bring: Callable[..., list[str]]
+    tmp_path: Path, tree: Path, bring: Bring
 ) -> None:
     spec = store_data(tmp_path / "store", tree, identity="1" * 64)
     with pytest.raises(Fault, match="is refused: its identity is"):
@@ -196,22 +164,20 @@ def test_another_identity_than_the_job_says_is_refused(
 
 
 @pytest.mark.parametrize("path", ["../out", "/out", "a/../../out", "a//b", "./a", ""])
-def test_nothing_is_written_outside(
-    tmp_path: Path, bring: Callable[..., list[str]], path: str
-) -> None:
+def test_nothing_is_written_outside(tmp_path: Path, bring: Bring, path: str) -> None:
     spec = hostile(tmp_path / "store", {"path": path, "size_bytes": 1, "sha256": X_DIGEST})
     with pytest.raises(Fault, match="which can be no file's path"):
         bring(spec)
 
 
 @pytest.mark.parametrize("link", ["/etc/passwd", "../../out", "a/../../out"])
-def test_no_link_leads_outside(tmp_path: Path, bring: Callable[..., list[str]], link: str) -> None:
+def test_no_link_leads_outside(tmp_path: Path, bring: Bring, link: str) -> None:
     spec = hostile(tmp_path / "store", {"path": "link", "link": link})
     with pytest.raises(Fault, match="leads out of it"):
         bring(spec)
 
 
-def test_nothing_is_written_through_a_link(tmp_path: Path, bring: Callable[..., list[str]]) -> None:
+def test_nothing_is_written_through_a_link(tmp_path: Path, bring: Bring) -> None:
     spec = hostile(
         tmp_path / "store",
         {"path": "d", "link": "inside"},
@@ -246,7 +212,7 @@ def hostile(store: Path, *entries: dict[str, Any]) -> DataSpec:
     )
 
 
-def interrupted(tree: Path, store: Path, bring: Callable[..., list[str]], cache: str) -> DataSpec:
+def interrupted(tree: Path, store: Path, bring: Bring, cache: str) -> DataSpec:
     """Have all of it come but the last pack, which is there afterwards."""
     spec = store_data(store, tree)
     packs = sorted((store / "data" / "packs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -264,7 +230,7 @@ def interrupted(tree: Path, store: Path, bring: Callable[..., list[str]], cache:
 def test_an_interrupted_copy_goes_on_where_it_was(
     tmp_path: Path,
     large_tree: Path,
-    bring: Callable[..., list[str]],
+    bring: Bring,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # One after the other, so that all before what is missing has come.
@@ -280,7 +246,7 @@ def test_an_interrupted_copy_goes_on_where_it_was(
 def test_what_an_interrupted_copy_has_left_is_checked(
     tmp_path: Path,
     large_tree: Path,
-    bring: Callable[..., list[str]],
+    bring: Bring,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
