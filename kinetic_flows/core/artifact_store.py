@@ -19,11 +19,12 @@ class StoredObject:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
-    """An object in a listing: its name, size and time."""
+    """An object in a listing: its name, size and time, and in a bucket which version of it."""
 
     name: str
     size_bytes: int
     updated: datetime
+    generation: str = ""
 
 
 class ArtifactStore(Protocol):

@@ -31,7 +31,8 @@ HubType = Literal["dataset", "model"]
 HUB_TYPES = {"datasets": "dataset", "models": "model"}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_HUB = re.compile(r"hf://(datasets|models)/([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+?))?(?:/(.+))?")
+_REVISION = r"refs/(?:pr|convert)/[\w.-]+|[\w.-]+"
+_HUB = re.compile(rf"hf://(datasets|models)/([\w.-]+(?:/[\w.-]+)?)(?:@({_REVISION}))?(?:/(.*))?")
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?")
 
 
@@ -112,7 +113,22 @@ class Data:
     @property
     def name(self) -> str:
         """The last part of its source: what its file or directory is called."""
-        return self.source.rstrip("/").rpartition("/")[2].partition("@")[0]
+        name = self.shown_source.rstrip("/").rpartition("/")[2]
+        if self.kind == "hub":
+            _, repository, _, path = self.hub()
+            name = (path or repository).rpartition("/")[2]
+        if self.kind == "web":
+            from urllib.parse import unquote
+
+            name = unquote(name).rpartition("/")[2]
+        return "data" if name in ("", ".", "..") or "\0" in name else name
+
+    @property
+    def shown_source(self) -> str:
+        """Its source, of a web address without what may be a signature."""
+        if self.kind != "web":
+            return self.source
+        return self.source.partition("#")[0].partition("?")[0]
 
     def bucket(self) -> tuple[str, str]:
         """Return bucket and path of a `gs://` source, the path without a slash at its end."""
@@ -138,7 +154,8 @@ class Data:
 
     def __repr__(self) -> str:
         defaults = {"mode": "copy", "exclude": (), "in_memory": False, "read_only": True}
-        said = [repr(self.source)]
+        signed = "?..." if self.kind == "web" and "?" in self.source else ""
+        said = [repr(f"{self.shown_source}{signed}")]
         for name, value in vars(self).items():
             if name != "source" and value is not None and value != defaults.get(name):
                 said.append(f"{name}={value!r}")
@@ -151,11 +168,9 @@ class Data:
     def _check(self) -> None:
         """Refuse what does not go together."""
         kind = self.kind
-        if kind == "web" and self.sha256 is None:
-            self._refuse("a web address without a digest", "give sha256=: what it says may change")
-        if kind == "web" and self.source.startswith("http:") and not _is_loopback(self.source):
-            self._refuse("not encrypted", "give an https:// address")
-        if kind != "web" and self.sha256 is not None:
+        if kind == "web":
+            self._check_web()
+        elif self.sha256 is not None:
             self._refuse(f"sha256 is for https://, not for {kind} sources", "leave it out")
         if kind != "hub" and self.revision is not None:
             self._refuse("revision is for hf:// sources", "leave it out")
@@ -163,12 +178,24 @@ class Data:
             self._refuse("no place in Cloud Storage", "give gs://bucket/path")
         if kind == "hub":
             self._check_hub()
-        if self.mode == "mount" and kind != "bucket":
+        self._check_mode()
+
+    def _check_mode(self) -> None:
+        if self.mode == "mount" and self.kind != "bucket":
             self._refuse("only Cloud Storage can be mounted", "leave mode out, or give gs://...")
         if self.mode == "mount" and self.in_memory:
             self._refuse("what is mounted is no copy", "leave in_memory out")
         if not self.read_only and self.mode != "mount":
             self._refuse("only what is mounted can be written to", "say mode='mount' as well")
+
+    def _check_web(self) -> None:
+        if "@" in self.source.partition("://")[2].partition("/")[0]:
+            hint = "leave user and password out: an address is shown, and kept with the run"
+            raise UsageError("a web address has a password in it", value="(not shown)", hint=hint)
+        if self.sha256 is None:
+            self._refuse("a web address without a digest", "give sha256=: what it says may change")
+        if self.source.startswith("http:") and not _is_loopback(self.source):
+            self._refuse("not encrypted", "give an https:// address")
 
     def _check_hub(self) -> None:
         found = _HUB.fullmatch(self.source)
@@ -181,7 +208,8 @@ class Data:
             self._refuse(f"revision={self.revision!r} besides", "name one revision")
 
     def _refuse(self, what: str, hint: str) -> NoReturn:
-        raise UsageError(f"kinetic.Data({self.source!r}): {what}", value=self.source, hint=hint)
+        shown = self.shown_source
+        raise UsageError(f"kinetic.Data({shown!r}): {what}", value=shown, hint=hint)
 
 
 def _restored(source: str, options: dict[str, Any]) -> Data:
@@ -196,10 +224,11 @@ def _source(source: object) -> str:
         return source
     if isinstance(source, str) and re.match(r"(gs|hf|https?):", source):
         check.refuse("source", source, "a scheme is followed by two slashes")
-    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+    if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source) or 0, str):
         check.refuse("source", source, "give a path, or gs://, hf:// or https://")
+    path = Path(source).expanduser()
     # Later the working directory may be another one.
-    return str(Path(source).expanduser().absolute())
+    return str(path.resolve() if ".." in path.parts else path.absolute())
 
 
 def _digest(value: object) -> str:

@@ -114,6 +114,7 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
 def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     if request.image_refresh:
         lock_draft(draft, session.environ, upgrade=True)
+    draft = replace(draft, sources=draft.sources.of_deployment())
     prepared = prepare(draft, session)
     known = PrefectDeployments(session.api).find(draft.name, request.name)
     job = StoredTemplate(

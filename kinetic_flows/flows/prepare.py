@@ -21,6 +21,7 @@ from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.dependencies.installation import objects_of
+from kinetic_flows.flows.data_tasks import resolve_data, start_upload, upload_data
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
     build_image_task,
@@ -78,6 +79,7 @@ def _prepare(draft: Draft, session: Session) -> Prepared:
     found = _look_ahead(draft, session) if session.platform.has_preflight else None
     if found is None:
         refuse_volume(draft, session.platform, lambda: session.base_job_template)
+    resolve_data(draft, session.progress)
     ask = ImageTasks(draft=draft, session=session)
     match draft.image.decide(ask):
         case DecidedProjectImage() as decided:
@@ -88,6 +90,7 @@ def _prepare(draft: Draft, session: Session) -> Prepared:
             return _prepare_base_image(draft, decided, packages, session)
         case DecidedOwnImage() as decided:
             code = upload_code_task(draft, session.platform.store, session.progress)
+            upload_data(draft, session.progress)
             return Prepared(image=decided.image, code=code)
 
 
@@ -143,7 +146,8 @@ def _have_image(
     with stoppable() as work:
         building = build.submit(request, content, reasons, platform, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
-        with wait_for(building, uploading, work=work, session=session):
+        sending = start_upload(draft, progress)
+        with wait_for(*sending, building, uploading, work=work, session=session):
             publish_environment(artifact, session)
     made = building.result()
     if building.state.name == "Cached":
@@ -221,7 +225,8 @@ def _install_packages(draft: Draft, decided: DecidedBaseImage, session: Session)
         upload = _shared(upload_dependencies_task, session)
         installing = upload.submit(decided, draft, platform.store, session.environ, progress)
         uploading = upload_code_task.submit(draft, platform.store, progress)
-        with wait_for(installing, uploading, work=work, session=session):
+        sending = start_upload(draft, progress)
+        with wait_for(*sending, installing, uploading, work=work, session=session):
             publish_environment(artifact, session)
     requirements = _requirements(installing, decided, draft, session)
     remember_environment(environment, draft)

@@ -195,6 +195,7 @@ def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) ->
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, or the asyncio task that awaits this was cancelled.
+        Exception: A task failed; the others were stopped.
         RunCancelled: The flow run was cancelled, in Prefect's UI for instance.
     """
     try:
@@ -206,6 +207,8 @@ def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) ->
             while not done.wait(LOOK_SECONDS):
                 work.check()
                 cancellation.check()
+            if future.state.is_failed():
+                future.result()
     except BaseException:
         work.stop()
         _await_stopped(futures)

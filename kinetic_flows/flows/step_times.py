@@ -12,6 +12,7 @@ from kinetic_flows.clients.prefect.flow_names import (
     TASK_LOCK_DEPENDENCIES,
     TASK_RESOLVE_IMAGE,
     TASK_UPLOAD_CODE,
+    TASK_UPLOAD_DATA,
     TASK_UPLOAD_DEPENDENCIES,
 )
 
@@ -21,6 +22,7 @@ _PHASES: Mapping[str, str] = {
     TASK_BUILD_IMAGE: "build",
     TASK_UPLOAD_DEPENDENCIES: "upload",
     TASK_UPLOAD_CODE: "upload",
+    TASK_UPLOAD_DATA: "upload",
 }
 
 _times: ContextVar[dict[str, float] | None] = ContextVar("step_times", default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from kinetic_flows.code.data.sources import DataSources, Surroundings
 from kinetic_flows.core.data import Data
@@ -10,6 +11,8 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.core.volumes import data_of_volumes
 from kinetic_flows.platforms.base import Platform
+
+HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def data_of(payload_data: Sequence[Data], options: RunOptions) -> tuple[Data, ...]:
@@ -46,8 +49,11 @@ def open_sources(
             home=settings.home,
             environ=environ,
             store=platform.store,
+            open_bucket=platform.bucket,
             sees_files=platform.sees_files,
             is_compared=options.cache_for is not None,
+            run_has_token=HUB_TOKEN in (options.secrets or ())
+            or any(fnmatchcase(HUB_TOKEN, each) for each in options.capture_env_vars),
         )
     )
     sources.check(data_of(payload_data, options))

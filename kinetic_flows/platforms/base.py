@@ -227,6 +227,10 @@ class Platform(Protocol):
         """Return where a browser shows what a run has there, by what is shown."""
         ...
 
+    def bucket(self, name: str) -> ArtifactStore:
+        """Return a bucket of Cloud Storage that data is in, which is read and never written to."""
+        ...
+
     @property
     def sees_files(self) -> bool:
         """Whether runs see the files of this machine, under the same paths."""

@@ -17,6 +17,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.description import outputs_of
@@ -35,13 +36,16 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
     """Return the digest that two calls have in common which may share a result.
 
     That is all of the shipped code, the pickled call with its arguments and the variables taken
-    along, the directory of outputs where it is named, and the dependencies; where those are not
-    known, the image.
+    along, its data, the directory of outputs where it is named, and the dependencies; where those
+    are not known, the image.
     """
     code, requirements = prepared.code, prepared.requirements
+    data = [_identity(draft.sources.spec(each)) for each in draft.data]
     return sha256_hex(
         canonical_json(
             {
+                # What calls without data were kept under stays.
+                **({"data": data} if data else {}),
                 "code": code.manifest.sha256,
                 "paths": [*code.sys_path, *code.late_sys_path, code.working_directory],
                 "call": draft.payload.sha256,
@@ -54,6 +58,11 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
             }
         )
     )
+
+
+def _identity(spec: DataSpec) -> list[str | bool]:
+    """Return what a result may depend on of data."""
+    return [spec.identity, spec.name, spec.is_file]
 
 
 def launch_or_reuse(

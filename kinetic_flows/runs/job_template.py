@@ -71,7 +71,9 @@ def job_template(
         for piece in draft.payload.pieces
     )
     volumes = volume_specs(options.volumes, len(draft.payload.data))
-    data = tuple(draft.sources.spec(each) for each in draft.data)
+    data = tuple(draft.sources.ready(each) for each in draft.data)
+    for warning in (told for each in draft.data for told in draft.sources.warnings(each)):
+        session.progress.warning(warning)
     return JobTemplate(
         name=draft.name,
         python=draft.image.python,

@@ -246,7 +246,7 @@ class GoogleStore:
             self._place.name,
             prefix=self._prefix + prefix,
             page_token=token,
-            fields="items(name,size,updated),nextPageToken",
+            fields="items(name,size,updated,generation),nextPageToken",
             **self._options(),
         )
         items = [
@@ -254,6 +254,7 @@ class GoogleStore:
                 name=blob.name.removeprefix(self._prefix),
                 size_bytes=int(blob.size),
                 updated=blob.updated,
+                generation=str(blob.generation),
             )
             for blob in next(pages.pages, ())
         ]

@@ -37,7 +37,7 @@ whoever lists them, to paths relative to the source (of a source that is one fil
 pattern is one of `fnmatch.fnmatchcase`, without a slash at its end, and matches a path if it
 matches it or one of the directories that it is in: `raw` is all of `raw`. `DataSpec.identity` is
 the SHA-256 of a first line and one line for each file, sorted by the bytes of their paths, each
-ended by `\n`, their parts separated by `\0`:
+ended by `\n`, their parts separated by `\0` (the path of a source that is one file is its name):
 
 - `bucket`: place `{"bucket":B,"path":P}`; P without slashes at its ends, empty for all of the
   bucket. First line `bucket`, then path, generation (decimal) and size in bytes. The source is one

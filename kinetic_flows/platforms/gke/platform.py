@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from kinetic_flows.clients.google.buckets import open_data_bucket
 from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, GkeCluster, find_access
@@ -153,6 +154,15 @@ class GoogleCloudPlatform:
         """Return where Cloud Storage is, when it is not Google's."""
         endpoint = self._cloud.storage_endpoint
         return {"STORAGE_EMULATOR_HOST": endpoint} if endpoint else {}
+
+    def bucket(self, name: str) -> GoogleStore:
+        """Return a bucket, opened with the credentials for the cluster's own."""
+        return open_data_bucket(
+            name,
+            project=self._cloud.project,
+            endpoint=self._cloud.storage_endpoint,
+            credentials=self._credentials,
+        )
 
     def data_places(
         self, data: tuple[DataSpec, ...], volumes: tuple[VolumeSpec, ...]

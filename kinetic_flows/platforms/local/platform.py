@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.artifact_store import StoreTrust
@@ -26,6 +26,9 @@ from kinetic_flows.platforms.local.outputs import DirectoryOutputs
 from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.platforms.local.worker_pool import ProcessWorkerPool
+
+if TYPE_CHECKING:
+    from kinetic_flows.clients.google.storage import GoogleStore
 
 NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
 PREBUILT_HERE = "container_image='prebuilt' uses the same environment as bundled on this machine"
@@ -57,6 +60,7 @@ class LocalPlatform:
         self, home: Path, environ: Mapping[str, str], *, is_explicit: bool = False
     ) -> None:
         self._home = home
+        self._environ = environ
         self.store = LocalStore(home / "store")
         self.registry = LocalEnvironments(home / "environments", self.store, environ)
         self.builder = self.registry
@@ -130,6 +134,12 @@ class LocalPlatform:
     def runner_environment(self) -> Mapping[str, str]:
         """Return nothing: the store is a directory."""
         return {}
+
+    def bucket(self, name: str) -> GoogleStore:
+        """Return a bucket, opened as this user, or as nobody where there is no login."""
+        from kinetic_flows.clients.google.buckets import open_data_bucket
+
+        return open_data_bucket(name, endpoint=self._environ.get("STORAGE_EMULATOR_HOST"))
 
     def data_places(
         self,
