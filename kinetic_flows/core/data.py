@@ -185,6 +185,9 @@ class Data:
             self._refuse("only Cloud Storage can be mounted", "leave mode out, or give gs://...")
         if self.mode == "mount" and self.in_memory:
             self._refuse("what is mounted is no copy", "leave in_memory out")
+        if self.mode == "mount" and (self.include is not None or self.exclude):
+            hint = "mount a directory, and pass over the rest in the function"
+            self._refuse("include and exclude are for copies", hint)
         if not self.read_only and self.mode != "mount":
             self._refuse("only what is mounted can be written to", "say mode='mount' as well")
 

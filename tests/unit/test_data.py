@@ -97,7 +97,7 @@ def test_a_hub_source_names_repository_revision_and_path(
         ({"source": "gs:/bucket"}, "two slashes"),
         ({"source": "gs://B/x"}, "no place in Cloud Storage"),
         ({"source": "hf://spaces/o/n"}, "no repository of the hub"),
-        ({"source": "hf://o/n"}, "hf://models/o/n, or hf://datasets/o/n"),
+        ({"source": "hf://o/n"}, "instead of hf://o/n"),
         ({"source": "hf://datasets/o/n@a", "revision": "b"}, "revision='b' besides"),
         ({"source": "https://x.org/f"}, "without a digest"),
         ({"source": "http://x.org/f", "sha256": SHA256}, "not encrypted"),
@@ -106,6 +106,7 @@ def test_a_hub_source_names_repository_revision_and_path(
         ({"source": "data", "revision": "main"}, "revision is for hf://"),
         ({"source": "data", "mode": "mount"}, "only Cloud Storage can be mounted"),
         ({"source": "gs://bucket", "mode": "mount", "in_memory": True}, "is no copy"),
+        ({"source": "gs://bucket", "mode": "mount", "include": ["*"]}, "include and exclude"),
         ({"source": "gs://bucket", "read_only": False}, "mode='mount' as well"),
         ({"source": "data", "mode": "link"}, "mode is 'link'"),
         ({"source": "data", "include": "*.csv"}, "include is '*.csv'"),
@@ -139,7 +140,7 @@ def test_equal_data_is_one_key_and_survives_copies_and_pickles() -> None:
 
 
 def test_what_it_says_of_itself_makes_it_again() -> None:
-    data = Data("gs://bucket/x", mode="mount", exclude=["*.tmp"], read_only=False)
+    data = Data("gs://bucket/x", mode="mount", read_only=False)
     assert eval(repr(data), {"kinetic": kinetic}) == data
 
 

@@ -174,7 +174,7 @@ class Walk:
         self, path: bytes, level: _Level, identity: tuple[int, int], *, is_link: bool
     ) -> _Level | None:
         shown = _text(path)
-        if is_link and identity in level.above:
+        if identity in level.above:
             self.remarks.dangling.add(shown)
             return None
         if self.patterns.leave_out(shown) or self._is_secret(shown, is_directory=True):
