@@ -22,15 +22,16 @@ PRIVATE_DIRECTORY = 0o700
 LOCK_LOOK_SECONDS = 0.01
 
 OWN_DIRECTORIES = frozenset(
-    {"bootstraps", "cache", "clients", "environments", "history", "images", "keys", "layers"}
-    | {"locks", "prefect", "runs", "scratch", "store", "trees", "uv", "wheels"}
+    {"bootstraps", "cache", "clients", "data", "environments", "history", "images", "keys"}
+    | {"layers", "locks", "prefect", "runs", "scratch", "store", "trees", "uv", "wheels"}
 )
 """What this library makes in `KINETIC_HOME`."""
 
-UNTOUCHED = frozenset({"environments", "outputs"})
+UNTOUCHED = frozenset({"data", "environments", "outputs"})
 """Directories that are closed and whose content is left as it is.
 
-uv links the files of environments to those of its own cache; outputs are the user's files.
+uv links the files of environments to those of its own cache; copies of data can only be read, and
+can be a million; outputs are the user's files.
 """
 
 _HELD = "held"

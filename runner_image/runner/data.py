@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RUNTIME_UNFIT, Fault
 from .data_cache import Copies, NoCache
 from .data_draft import Draft
-from .data_sources import Source, open_source
+from .data_sources import Source, clients, open_source
 from .data_space import MEMORY, Room
 from .data_work import Work
 from .fetching import Store
@@ -50,6 +50,8 @@ def bring_data(data: Sequence[Mapping[str, Any]], around: Around) -> list[str]:
     Raises:
         Fault: Something of it is not there, is not what the job says, or has no room.
     """
+    environ = {**clients(around.environ)["environment"], **around.environ}
+    around = around._replace(environ=environ)
     places = _Places(around)
     return [_bring(spec, around, places) for spec in data]
 

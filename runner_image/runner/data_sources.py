@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from .data import Around
 
 CLIENT = "KINETIC_CLIENT"
-"""Tells a run on its client's machine what it has of its client, as JSON: where its packages are
-(`path`), and variables of its environment by which Google's libraries find credentials
-(`environment`)."""
+"""Tells a run on its client's machine what it has of it; the client's side is
+`kinetic_flows/platforms/local/client_side.py`."""
 
 
 class Source(ABC):
@@ -200,6 +199,18 @@ class _Web(Source):
         yield partial(bring_file, self._spec, self._environ, draft)
 
 
+def clients(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return what a run has of its client, where it is on its client's machine.
+
+    Returns:
+        Where the client's packages are (`path`), and variables by which Google's libraries and
+        the hub's find what may be read (`environment`).
+    """
+    told = environ.get(CLIENT)
+    given: Mapping[str, Any] = json.loads(told) if told else {"path": [], "environment": {}}
+    return given
+
+
 def storage_client(environ: Mapping[str, str]) -> Any:
     """Return a client of Cloud Storage: with no credentials where there are none.
 
@@ -209,9 +220,9 @@ def storage_client(environ: Mapping[str, str]) -> Any:
     Raises:
         Fault: There is no library.
     """
-    given = json.loads(environ.get(CLIENT) or "{}")
-    os.environ.update(given.get("environment", {}))
-    sys.path.extend(path for path in given.get("path", ()) if path not in sys.path)
+    given = clients(environ)
+    os.environ.update(given["environment"])
+    sys.path.extend(path for path in given["path"] if path not in sys.path)
     try:
         from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import DefaultCredentialsError

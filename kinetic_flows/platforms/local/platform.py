@@ -21,6 +21,7 @@ from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.images.tags import local_image_reference
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.image_sources import ImageSource, ProjectImage
+from kinetic_flows.platforms.local.client_side import DATA_CACHE_VARIABLE
 from kinetic_flows.platforms.local.environments import LocalEnvironments
 from kinetic_flows.platforms.local.outputs import DirectoryOutputs
 from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
@@ -132,8 +133,9 @@ class LocalPlatform:
         return 1
 
     def runner_environment(self) -> Mapping[str, str]:
-        """Return nothing: the store is a directory."""
-        return {}
+        """Return where runs keep copies of data: all of them share what one has fetched."""
+        given = self._environ.get(DATA_CACHE_VARIABLE)
+        return {DATA_CACHE_VARIABLE: given or str(self._home / "data")}
 
     def bucket(self, name: str) -> GoogleStore:
         """Return a bucket, opened as this user, or as nobody where there is no login."""

@@ -27,6 +27,7 @@ from kinetic_flows.core.processes import (
     liveness,
     start_detached,
 )
+from kinetic_flows.platforms.local.client_side import client_side
 
 INHERITED = frozenset(
     {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
@@ -205,7 +206,8 @@ class LocalProcesses:
             if name in INHERITED or name.startswith("LC_")
         }
         path = f"{python.parent}:{self._environ.get('PATH', os.defpath)}"
-        return {**inherited, "PATH": path, "VIRTUAL_ENV": str(python.parent.parent), **job}
+        own = {"PATH": path, "VIRTUAL_ENV": str(python.parent.parent)}
+        return {**inherited, **client_side(self._environ), **own, **job}
 
 
 def kept_bootstrap(directory: Path) -> Path:
