@@ -28,7 +28,7 @@ CLIENT = """
             sys_path=sys.path,
         )
         payload = pack_call(
-            getattr(function, "fn", function), args, kwargs, environment={"SENT": "1"}, root=root
+            getattr(function, "fn", function), args, kwargs, root=root
         )
         cases[name] = {
             "content": payload.content,
@@ -54,7 +54,6 @@ os.chdir(workspace)
 results = {}
 for name, case in cases.items():
     framed = pickle.loads(case["content"])
-    os.environ.update(framed["environment"])
     file = case["main_file"] and os.path.join(workspace, case["main_file"])
     install_main(file, case["main_name"])
     add_sources(framed["sources"])
@@ -119,7 +118,7 @@ PACK = """
         function = getattr(function, "fn", function)
         here = pathlib.Path.cwd()
         root = find_package_root(function, override=None, cwd=here, sys_path=sys.path)
-        payload = pack_call(function, args, kwargs, environment={}, root=root)
+        payload = pack_call(function, args, kwargs, root=root)
         snapshot = take_snapshot(root.path, cache_home=None)
         store = pathlib.Path(os.environ["STORE"])
         upload_code(snapshot, LocalStore(store), home=store / "home")

@@ -25,11 +25,14 @@ from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core import job as jobs
 from kinetic_flows.core.envelope import ResultEnvelope, open_result
 from kinetic_flows.core.job import CodeSpec, JobTemplate, canonical_json, sha256_hex
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job_parts import ObjectRef, SecretSpec
+from kinetic_flows.core.object_names import sealed_object
+from kinetic_flows.core.sealing import seal_values
 from kinetic_flows.core.streams import shown_text
 
 BOOTSTRAP = Path(__file__).parent.parent / "runner_image" / "remote_runner.py"
 RUN_KEY = "5e" * 32
+SEAL_KEY = "5a" * 32
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -64,7 +67,7 @@ class Job:
     function: str = "main"
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
+    sealed: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     code_changes: dict[str, Any] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Job:
             code=replace(self.code or self._code(), **self.code_changes),
             payload_sha256=sha256_hex(payload),
             payload_size_bytes=len(payload),
+            secrets=tuple(SecretSpec(variable=name, kind="sealed") for name in self.sealed),
         )
         job = jobs.Job(
             template=template,
@@ -110,6 +114,8 @@ class Job:
             api_url=self.prefect_url,
         )
         self.put(job.payload_name, payload)
+        if self.sealed:
+            self.put(sealed_object(job.payload_name), seal_values(self.sealed, SEAL_KEY))
         changes = json.loads(json.dumps(self.changes, default=asdict))
         data = canonical_json({**json.loads(job.to_json()), **changes})
         self.put(f"runs/{RUN_ID}/job.json", data)
@@ -117,6 +123,7 @@ class Job:
             "KINETIC_JOB": self.job_path.as_uri(),
             "KINETIC_JOB_SHA256": sha256_hex(data),
             "KINETIC_RUN_KEY": RUN_KEY,
+            **({"KINETIC_SEAL_KEY": SEAL_KEY} if self.sealed else {}),
         }
 
     def start(self, **variables: str) -> subprocess.Popen[bytes]:
@@ -147,12 +154,7 @@ class Job:
     def _frame(self) -> bytes:
         call = self.call or cloudpickle.dumps((None, self.args, self.kwargs))
         reference = None if self.call else {"module": "app", "qualname": self.function}
-        frame = {
-            "environment": self.environment,
-            "function": reference,
-            "sources": {},
-            "call": [call],
-        }
+        frame = {"function": reference, "sources": {}, "call": [call]}
         return pickle.dumps(frame, protocol=5)
 
     def _code(self) -> CodeSpec:

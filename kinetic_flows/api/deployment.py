@@ -193,7 +193,7 @@ def delete_deployment(name: str) -> None:
         store = session.platform.store
         prefix = known_prefix(record.job_variables, store.uri)
         if prefix:
-            remove_objects(store, prefix)
+            remove_objects(store, prefix, api=session.api)
 
 
 def deployment_of(

@@ -1,18 +1,17 @@
 """The payload: one call, pickled for the run.
 
-A payload is a pickle of `{"environment": {name: value}, "function": {"module", "qualname"} or
-None, "sources": {file name: text}, "call": [bytes or digest, ...]}`. The pieces of `call`,
-joined, are a pickle of `(function or None, args, kwargs)` and any number of pickles of
-`{name: value}` for the run's `__main__`; they are nested so that the runner can set the
-environment before it imports anything of the project. A piece may be an object of its own, named
-by its digest, which calls that have it in common share. `sources` has the lines of code that has
-no file in the run.
+A payload is a pickle of `{"function": {"module", "qualname"} or None, "sources": {file name: text},
+"call": [bytes or digest, ...]}`. The pieces of `call`, joined, are a pickle of `(function or None,
+args, kwargs)` and any number of pickles of `{name: value}` for the run's `__main__`; they are
+nested so that the runner can settle in before it imports anything of the project. A piece may be
+an object of its own, named by its digest, which calls that have it in common share. `sources` has
+the lines of code that has no file in the run.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -63,7 +62,7 @@ class Payload:
     """A pickled call.
 
     Attributes:
-        content: The bytes to store; they may hold captured environment variables.
+        content: The bytes to store.
         sha256: Their digest.
         warnings: What the person should know, a sentence each.
         pieces: Large parts of the call that are objects of their own.
@@ -84,7 +83,6 @@ def pack_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
-    environment: Mapping[str, str],
     root: PackageRoot,
     piece_bytes: int | None = None,
 ) -> Payload:
@@ -94,7 +92,6 @@ def pack_call(
         function: The plain function.
         args: Its positional arguments, `self` included.
         kwargs: Its keyword arguments.
-        environment: Variables to set in the run before anything else.
         root: The package root, which decides what a run can import.
         piece_bytes: From which size on a part becomes a piece of its own; None for no pieces.
 
@@ -111,7 +108,6 @@ def pack_call(
         raise unpicklable_error(function, call, error, root) from error
     parts, pieces = pickled.file.split()
     framed = {
-        "environment": dict(environment),
         "function": reference,
         "sources": dict(pickled.sources),
         "call": parts,

@@ -43,6 +43,15 @@ PACKAGES_MARKER = "kinetic.json"
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 """Environment variable by which a run's process is handed its HMAC key."""
 
+SEAL_KEY_VARIABLE = "KINETIC_SEAL_KEY"
+"""Environment variable by which it is handed what its secret values were sealed with."""
+
+SEAL_BLOCK_VARIABLE = "KINETIC_SEAL_BLOCK"
+"""Environment variable that names the Prefect block with that, for what a worker starts."""
+
+SECRET_REFERENCE_PREFIX = "KINETIC_SECRET_"  # noqa: S105 - the beginning of a name
+"""What the variables begin with in which a pod has values of Kubernetes Secrets."""
+
 EXIT_RETURNED = 0
 EXIT_RAISED = 1
 EXIT_BAD_LAUNCH = 40
@@ -56,6 +65,7 @@ EXIT_RESULT_NOT_WRITTEN = 47
 EXIT_PARAMETERS_UNAVAILABLE = 48
 EXIT_DEVICES_MISSING = 49
 EXIT_OUTPUT_DIR_IN_USE = 50
+EXIT_SECRETS_UNAVAILABLE = 51
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 
@@ -71,12 +81,13 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_PAYLOAD_UNREADABLE: "the function and its arguments could not be unpickled",
     EXIT_RESULT_NOT_WRITTEN: "the result could not be written to the store",
     EXIT_PARAMETERS_UNAVAILABLE: "the run's parameters could not be read from Prefect",
+    EXIT_SECRETS_UNAVAILABLE: "values of the run's secrets could not be had",
     EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
     EXIT_OUTPUT_DIR_IN_USE: "another run that has not ended writes to its output directory",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }
-"""Exit codes of the runner. Codes 40 to 49 name the infrastructure phase that failed."""
+"""Exit codes of the runner. Codes 40 to 51 name the infrastructure phase that failed."""
 
 
 DispatchedBy = Literal["client", "worker"]

@@ -99,6 +99,9 @@ class SecretSpec:
         key: Which key of a Kubernetes Secret; empty for the other kinds.
         project: The secret's Google Cloud project; None for the one that the run is in.
         version: The version in Secret Manager.
+        masked: Whether no output of the run is to show the value.
+        identity: Of a sealed value in a job that is kept: what tells it from others, and nothing
+            about it to those without a key; empty for jobs of single runs.
     """
 
     variable: str
@@ -107,6 +110,8 @@ class SecretSpec:
     key: str = ""
     project: str | None = None
     version: str = "latest"
+    masked: bool = True
+    identity: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,11 @@ def payload_object(run_id: str) -> str:
     return f"runs/{run_id}/payload.pkl"
 
 
+def sealed_object(payload_name: str) -> str:
+    """Name of what was sealed for the runs of a pickled call: it lies next to that."""
+    return f"{payload_name.rpartition('/')[0]}/sealed"
+
+
 def job_owner(token: str) -> str:
     """The stand-in for a run's id in the names of a job that is written before its run is made.
 

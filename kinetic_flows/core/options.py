@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.captured import check_captured
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
 from kinetic_flows.core.functions import is_flow
@@ -173,14 +174,6 @@ def _run_name(name: str, value: Any) -> str:
     return given
 
 
-def _variables(name: str, value: Any) -> tuple[str, ...]:
-    given = check.texts(name, value)
-    for each in given:
-        if re.search(r"[=\0\s]", each):
-            check.refuse(name, each, "name variables alone; their values are taken at the call")
-    return given
-
-
 def _in_use(name: str, value: Any) -> str:
     return check.choice(name, value, ("refuse", "wait"))
 
@@ -244,7 +237,7 @@ class RunOptions:
     )
     max_preemptions: int | None = field(default=None, metadata=_by(check.count))
     cache_for: timedelta | Literal[True] | None = field(default=None, metadata=_by(check.duration))
-    capture_env_vars: tuple[str, ...] = field(default=(), metadata=_by(_variables))
+    capture_env_vars: tuple[str, ...] = field(default=(), metadata=_by(check_captured))
     secrets: Mapping[str, SecretSource] | None = field(default=None, metadata=_by(parse_secrets))
     volumes: Mapping[str, Volume] | None = field(default=None, metadata=_by(parse_volumes))
     output_dir: str | None = field(default=None, metadata=_by(check_output_dir))

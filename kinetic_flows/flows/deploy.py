@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,7 +35,13 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, StoredTemplate, canonical_json, sha256_hex
+from kinetic_flows.core.job import (
+    RUN_KEY_VARIABLE,
+    JobTemplate,
+    StoredTemplate,
+    canonical_json,
+    sha256_hex,
+)
 from kinetic_flows.core.object_names import payload_object
 from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.core.progress import StepStatus
@@ -45,6 +52,7 @@ from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.outputs import deployed_output_spec
+from kinetic_flows.plans.secrets import with_identities
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.deployment_objects import (
     DeployedJob,
@@ -55,6 +63,7 @@ from kinetic_flows.runs.deployment_objects import (
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.launch import in_session, worker_environment
 from kinetic_flows.runs.origin_labels import origin_labels
+from kinetic_flows.runs.sealed_values import identity_key, seal_for_worker
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
 
@@ -115,15 +124,15 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     if request.image_refresh:
         lock_draft(draft, session.environ, upgrade=True)
     draft = replace(draft, sources=draft.sources.of_deployment())
-    prepared = prepare(draft, session)
+    prepared = prepare(draft, session, deployed=True)
     known = PrefectDeployments(session.api).find(draft.name, request.name)
     job = StoredTemplate(
-        template=job_template(draft, prepared, session, takes_parameters=True),
+        template=_kept_template(draft, prepared, session),
         payload_name=payload_object(draft.payload.sha256),
         outputs=session.outputs_root,
     )
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
-    pinned = pin_objects_task(job, draft.payload.content, prefix, session)
+    pinned = pin_objects_task(job, draft.payload.content, prefix, prepared.secret_values, session)
     asked = job_request(draft, "", prepared.image, prepared.packages).of_job(job.template)
     asked = in_session(asked, session)
     new = describe_deployment(draft, request, prepared, pinned, known, asked, session)
@@ -137,6 +146,16 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     deployment_id = create_deployment_task(new, pinned, known is not None, session)
     change: Change = "updated" if known else "created"
     return Deployed(id=deployment_id, change=change, image=image)
+
+
+def _kept_template(draft: Draft, prepared: Prepared, session: Session) -> JobTemplate:
+    """Return the job of a deployment's runs, which is another one for other secret values."""
+    template = job_template(draft, prepared, session, takes_parameters=True)
+    if not prepared.secret_values:
+        return template
+    key = identity_key(session.platform, session.settings.home)
+    known = with_identities(template.secrets, prepared.secret_values, key)
+    return replace(template, secrets=known)
 
 
 def describe_deployment(
@@ -156,6 +175,7 @@ def describe_deployment(
     platform = session.platform
     environment = {
         **worker_environment(platform, pinned.name, pinned.digest),
+        **pinned.seal,
         RUN_KEY_VARIABLE: _key_of(known) or secrets.token_hex(32),
     }
     placed = platform.job_variables(asked)
@@ -212,11 +232,18 @@ def _key_of(known: DeploymentRecord | None) -> str | None:
 
 @own_task(TASK_PIN_OBJECTS)
 def pin_objects_task(
-    job: StoredTemplate, payload: bytes, prefix: str, session: Session
+    job: StoredTemplate,
+    payload: bytes,
+    prefix: str,
+    secret_values: Mapping[str, str],
+    session: Session,
 ) -> DeployedJob:
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
-        pinned = deploy_job(job, payload, prefix, session.platform.store)
+        store = session.platform.store
+        pinned = deploy_job(job, payload, prefix, store)
+        seal = seal_for_worker(secret_values, pinned.payload_name, store, session.api)
+        pinned = replace(pinned, seal=seal)
         status: StepStatus = "done" if pinned.copied else "cached"
         current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)", status)
         return pinned

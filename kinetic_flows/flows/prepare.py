@@ -41,11 +41,13 @@ from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.look_ahead import installed_because, left_to_worker, refuse_volume
 from kinetic_flows.plans.packages import Packages, PackagesVolume, WheelQuestion, decide_packages
+from kinetic_flows.plans.secret_look import FoundSecrets
 from kinetic_flows.platforms.image_sources import (
     DecidedBaseImage,
     DecidedOwnImage,
     DecidedProjectImage,
 )
+from kinetic_flows.runs.call_secrets import find_secrets
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.output_lease import check_output_dir_free
 from kinetic_flows.runs.session import Session
@@ -54,12 +56,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def prepare(draft: Draft, session: Session) -> Prepared:
+def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepared:
     """Check the cluster, lock, resolve, build and upload within the flow run that is being driven.
 
     Args:
         draft: The call; its arguments do not matter here.
         session: Where it runs and reports.
+        deployed: Whether the runs are a deployment's.
 
     Raises:
         OutputDirInUseError: Another run writes where the outputs are to go.
@@ -69,14 +72,21 @@ def prepare(draft: Draft, session: Session) -> Prepared:
     if draft.output and not fields_of(draft.output.directory):
         check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
-        prepared = _prepare(draft, session)
+        secrets = find_secrets(draft, session, deployed=deployed)
+        prepared = _prepare(draft, session, secrets)
     origin = draft.origin.origin() if draft.origin else None
-    return replace(prepared, origin=origin, seconds={"plan": planned, **seconds})
+    return replace(
+        prepared,
+        origin=origin,
+        seconds={"plan": planned, **seconds},
+        secret_values=secrets.values,
+    )
 
 
-def _prepare(draft: Draft, session: Session) -> Prepared:
+def _prepare(draft: Draft, session: Session, secrets: FoundSecrets) -> Prepared:
     # With worker dispatch this machine may have no access to the cluster.
-    found = _look_ahead(draft, session) if session.platform.has_preflight else None
+    found = _look_ahead(draft, session, secrets) if session.platform.has_preflight else None
+    secrets.raise_for_problems()
     if found is None:
         refuse_volume(draft, session.platform, lambda: session.base_job_template)
     resolve_data(draft, session.progress)
@@ -94,10 +104,10 @@ def _prepare(draft: Draft, session: Session) -> Prepared:
             return Prepared(image=decided.image, code=code)
 
 
-def _look_ahead(draft: Draft, session: Session) -> Preflight | None:
+def _look_ahead(draft: Draft, session: Session, secrets: FoundSecrets) -> Preflight | None:
     """Check that the cluster could launch the run; with worker dispatch, say that a worker will."""
     if session.platform.dispatch == "client":
-        return preflight_task(draft, session)
+        return preflight_task(draft, session, secrets.problems)
     session.progress.aside(left_to_worker(session.platform.worker_pool.name))
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -239,8 +239,8 @@ def build_image_task(
 
 
 @own_task(TASK_PREFLIGHT)
-def preflight_task(draft: Draft, session: Session) -> Preflight:
-    """Ask the cluster everything that a launch depends on, at once.
+def preflight_task(draft: Draft, session: Session, problems: tuple[str, ...] = ()) -> Preflight:
+    """Ask the cluster everything that a launch depends on, at once; tell further problems, too.
 
     Raises:
         LaunchError: The launch could not succeed: every reason is listed.
@@ -250,7 +250,7 @@ def preflight_task(draft: Draft, session: Session) -> Preflight:
         found = look_ahead(draft, session.platform, template, session.api.url)
         for warning in found.warnings:
             current.warn(warning)
-        found.raise_for_problems()
+        replace(found, problems=(*problems, *found.problems)).raise_for_problems()
         current.finish(f"the cluster is ready for {draft.accelerator}", "passed")
         return found
 

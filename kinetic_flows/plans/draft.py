@@ -24,6 +24,7 @@ from kinetic_flows.code.selection import imported_files
 from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
+from kinetic_flows.core.captured import capture_variables
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
@@ -32,7 +33,7 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.job_parts import OutputSpec
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.core.settings.settings import Settings, captured_environment
+from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
@@ -160,7 +161,8 @@ def draft_call(
     accelerator = _accelerator(call.options.accelerator_or(settings.accelerator), platform)
     output = output_spec(call, settings, platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
-    captured = captured_environment(call.options.capture_env_vars, environ)
+    options = call.options
+    captured = capture_variables(options.capture_env_vars, options.secrets or {}, environ)
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
     )
@@ -172,9 +174,7 @@ def draft_call(
         home_directory=Path.home(),
     )
     require_same_python(f"{sys.version_info.major}.{sys.version_info.minor}", image.python)
-    payload = pack_call(
-        call.function, call.args, dict(call.kwargs), environment=captured, root=root
-    )
+    payload = pack_call(call.function, call.args, dict(call.kwargs), root=root)
     snapshot = take_snapshot(
         root.path,
         cache_home=settings.home,
@@ -194,7 +194,7 @@ def draft_call(
         root=root,
         source=source,
         snapshot=snapshot,
-        captured=captured,
+        captured=captured.values,
         payload=payload,
         sources=open_sources(payload.data, call.options, settings, platform, environ),
         argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
@@ -206,6 +206,7 @@ def draft_call(
         ),
         warnings=(
             *told.warnings,
+            *captured.warnings,
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
             *payload.warnings,
@@ -241,14 +242,7 @@ def with_arguments(
         UnpicklableError: An argument cannot be pickled.
     """
     call = replace(draft.call, args=args, kwargs=kwargs)
-    payload = pack_call(
-        call.function,
-        args,
-        dict(kwargs),
-        environment=draft.captured,
-        root=draft.root,
-        piece_bytes=piece_bytes,
-    )
+    payload = pack_call(call.function, args, dict(kwargs), root=draft.root, piece_bytes=piece_bytes)
     reprs = argument_reprs(call.function, args, dict(kwargs))
     output = output_spec(call, draft.settings, draft.platform)
     return replace(draft, call=call, payload=payload, argument_reprs=reprs, output=output)

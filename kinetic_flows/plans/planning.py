@@ -17,7 +17,6 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
-from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
@@ -39,6 +38,7 @@ from kinetic_flows.plans.plan import (
     RunPlan,
 )
 from kinetic_flows.plans.prefect_answers import PrefectAnswers, Took, ask_prefect
+from kinetic_flows.plans.secrets import secret_sources, shown_value
 from kinetic_flows.platforms.image_sources import (
     DecidedBaseImage,
     DecidedImage,
@@ -251,11 +251,11 @@ def _files(draft: Draft) -> tuple[PlannedFile, ...]:
 def _variables(draft: Draft, given: Mapping[str, Any]) -> tuple[PlannedVariable, ...]:
     """Return the variables that go along: the person's, the product's, and the cluster's."""
     captured = [
-        PlannedVariable(name=name, value=_shown(name, value), source="capture_env_vars")
+        PlannedVariable(name=name, value=shown_value(name, value), source="capture_env_vars")
         for name, value in sorted(draft.captured.items())
     ]
     own = [
-        PlannedVariable(name=name, value=_shown(name, str(value)), source="kinetic")
+        PlannedVariable(name=name, value=shown_value(name, str(value)), source="kinetic")
         for name, value in sorted((given.get("env") or {}).items())
     ]
     chosen = draft.platform.chosen_variables(draft.call.options)
@@ -267,13 +267,11 @@ def _variables(draft: Draft, given: Mapping[str, Any]) -> tuple[PlannedVariable,
         for kind in ("secretRef", "configMapRef")
         if kind in each
     ]
-    return (*captured, *own, *secrets)
-
-
-def _shown(name: str, value: str) -> str | None:
-    """Return a variable's value as it may be shown; None for what may be a secret."""
-    is_secret = is_secret_name(name) or name.upper().endswith(("_KEY", "_AUTH"))
-    return None if is_secret else without_credentials(value)
+    named = [
+        PlannedVariable(name=name, value=None, source=str(source))
+        for name, source in sorted(secret_sources(draft).items())
+    ]
+    return (*named, *captured, *own, *secrets)
 
 
 def _past(took: Sequence[Took]) -> PastRuns | None:

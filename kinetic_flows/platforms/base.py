@@ -118,6 +118,11 @@ class Platform(Protocol):
         """What `KINETIC_PLATFORM` calls it."""
         ...
 
+    @property
+    def fetched_secrets(self) -> frozenset[str]:
+        """Kinds of secrets that runs get from where these are; others are sealed by the client."""
+        ...
+
     def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
         """Return where the image comes from.
 

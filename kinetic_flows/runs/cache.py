@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from kinetic_flows.clients.prefect.api import NewRun, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import TASK_LAUNCH_ACCELERATOR
@@ -19,12 +20,15 @@ from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, sha256_hex
 from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.core.run_keys import masked_key
+from kinetic_flows.core.sealing import identity_of
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.secrets import secret_sources
 from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.flow_run import Membership, launch_labels, run_labels, run_tags
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.launch import OnCreated, ignore, launch_run
 from kinetic_flows.runs.results import read_result
+from kinetic_flows.runs.sealed_values import identity_key
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, ticket_of
 
@@ -32,12 +36,13 @@ CANDIDATES = 20
 """How many of the newest runs of the same call are looked at."""
 
 
-def cache_key(draft: Draft, prepared: Prepared) -> str:
+def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
     """Return the digest that two calls have in common which may share a result.
 
-    That is all of the shipped code, the pickled call with its arguments and the variables taken
+    That is all of the shipped code, the pickled call with its arguments, the variables taken
     along, its data, the directory of outputs where it is named, and the dependencies; where those
-    are not known, the image.
+    are not known, the image. Of secrets it is where they come from: a token that was renewed is no
+    other call.
     """
     code, requirements = prepared.code, prepared.requirements
     data = [_identity(draft.sources.spec(each)) for each in draft.data]
@@ -46,6 +51,7 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
             {
                 # What calls without data were kept under stays.
                 **({"data": data} if data else {}),
+                **_variables(draft, session),
                 "code": code.manifest.sha256,
                 "paths": [*code.sys_path, *code.late_sys_path, code.working_directory],
                 "call": draft.payload.sha256,
@@ -63,6 +69,17 @@ def cache_key(draft: Draft, prepared: Prepared) -> str:
 def _identity(spec: DataSpec) -> list[str | bool]:
     """Return what a result may depend on of data."""
     return [spec.identity, spec.name, spec.is_file]
+
+
+def _variables(draft: Draft, session: Session) -> dict[str, Any]:
+    """Return what tells variables from others, without telling their values; nothing for none."""
+    told: dict[str, Any] = {}
+    if sources := secret_sources(draft):
+        told["secrets"] = {name: str(source) for name, source in sources.items()}
+    if draft.captured:
+        key = identity_key(session.platform, session.settings.home)
+        told["variables"] = identity_of(draft.captured, key)
+    return told
 
 
 def launch_or_reuse(
@@ -88,7 +105,7 @@ def launch_or_reuse(
         KineticError: It could not be started; its flow run says so.
     """
     cache_for = draft.call.options.cache_for
-    key = None if cache_for is None else cache_key(draft, prepared)
+    key = None if cache_for is None else cache_key(draft, prepared, session)
     earlier = _find(key, None if cache_for is True else cache_for, session) if key else None
     if earlier is None:
         return launch_run(

@@ -21,6 +21,7 @@ from kinetic_flows.core.job import JOB_VARIABLE
 from kinetic_flows.core.launcher import Launcher, Phase
 from kinetic_flows.core.object_names import RUNS, is_job_owner, job_object, result_object
 from kinetic_flows.platforms.base import Platform
+from kinetic_flows.runs.sealed_values import forget_seals
 from kinetic_flows.runs.session import Session
 
 RECORDS_AT_A_TIME = 100
@@ -101,6 +102,7 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
         session: Where it is.
     """
     for each in expired:
+        forget_seals(each.objects, session.platform.store.uri, session.api)
         for name in sorted(each.objects, key=lambda name: name.endswith(JOB_NAME)):
             session.platform.store.delete(name)
         if session.platform.may_see_processes:

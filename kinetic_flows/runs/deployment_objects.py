@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.clients.prefect.deployments import DeploymentRecord
@@ -31,6 +31,7 @@ from kinetic_flows.core.object_names import (
     deployment_prefix_of,
     deployment_version_prefix,
 )
+from kinetic_flows.runs.sealed_values import forget_seals
 
 PARALLEL = 8
 STARTED = ("PENDING", "RUNNING", "PAUSED", "CANCELLING")
@@ -47,7 +48,9 @@ class DeployedJob:
         content_digest: Digest of its template.
         prefix: What the deployment's objects all start with.
         version_prefix: What this version's objects start with.
+        payload_name: Name of the pickled call's object.
         copied: How many objects were not there before.
+        seal: The variable by which its runs open what is sealed for them; empty for nothing.
     """
 
     name: str
@@ -55,7 +58,9 @@ class DeployedJob:
     content_digest: Sha256
     prefix: str
     version_prefix: str
+    payload_name: str
     copied: int
+    seal: Mapping[str, str] = field(default_factory=dict)
 
 
 def deploy_job(
@@ -92,6 +97,7 @@ def deploy_job(
         content_digest=pinned.template.content_digest(),
         prefix=prefix,
         version_prefix=version_prefix,
+        payload_name=pinned.payload_name,
         copied=len(absent),
     )
 
@@ -114,15 +120,27 @@ def remove_other_versions(
     if unfinished_runs(deployment_id, api):
         return 0
     return remove_objects(
-        store, kept.prefix, keep=lambda name: name.startswith(kept.version_prefix)
+        store, kept.prefix, api=api, keep=lambda name: name.startswith(kept.version_prefix)
     )
 
 
 def remove_objects(
-    store: ArtifactStore, prefix: str, keep: Callable[[str], bool] = lambda _name: False
+    store: ArtifactStore,
+    prefix: str,
+    keep: Callable[[str], bool] = lambda _name: False,
+    api: PrefectApi | None = None,
 ) -> int:
-    """Remove the objects below a prefix but for those to keep; return how many went."""
+    """Remove the objects below a prefix but for those to keep; return how many went.
+
+    Args:
+        store: Where they are.
+        prefix: What their names start with.
+        keep: Which of them to keep.
+        api: Where the keys are of those that were sealed; None where there are none.
+    """
     doomed = [each.name for each in store.list(prefix) if not keep(each.name)]
+    if api is not None:
+        forget_seals(doomed, store.uri, api)
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
         list(pool.map(store.delete, doomed))
     return len(doomed)

@@ -15,6 +15,7 @@ from kinetic_flows.core.object_names import piece_object, runner_object
 from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.outputs import deployed_output_spec
+from kinetic_flows.plans.secrets import secret_specs
 from kinetic_flows.runs.session import Session
 
 
@@ -32,6 +33,7 @@ class Prepared:
         built_because: What made a new image necessary; empty when it was there.
         origin: Where the call comes from; None when that is not to be told.
         seconds: How long the phases before the launch took.
+        secret_values: What is sealed for each of them, by variable.
     """
 
     image: ResolvedImage
@@ -42,6 +44,7 @@ class Prepared:
     built_because: tuple[str, ...] = ()
     origin: Origin | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def job_template(
@@ -102,4 +105,5 @@ def job_template(
         ),
         data=session.platform.data_places(data, volumes),
         volumes=volumes,
+        secrets=secret_specs(draft, session.platform, deployed=takes_parameters),
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect.access import credentials_for
@@ -48,6 +48,7 @@ from kinetic_flows.runs.flow_run import (
 )
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.output_lease import take_output_dir
+from kinetic_flows.runs.sealed_values import seal_for_process, seal_for_worker
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash
 
@@ -79,6 +80,7 @@ class PlannedRun:
         opened: The flow run, where it was created before what it needs was made; else None.
         repeats: The run whose directory of outputs it goes on with; None for none.
         gives_up: Whether whoever wanted it does not any more, asked while it waits.
+        secret_values: What is sealed for it, by variable.
     """
 
     new: NewRun
@@ -89,6 +91,7 @@ class PlannedRun:
     opened: RunTicket | None = None
     repeats: RunRecord | None = None
     gives_up: Callable[[], bool] = lambda: False
+    secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def request_for(self, run_id: str, session: Session) -> JobRequest:
         """Return what its process is asked for, as its job says; without a run id for a worker."""
@@ -141,6 +144,7 @@ def launch_run(
         outputs=session.outputs_root,
         opened=opened,
         gives_up=membership.gives_up,
+        secret_values=prepared.secret_values,
     )
     return launch_planned(planned, session, on_created)
 
@@ -241,6 +245,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
         api_url=session.api.url if may_report else None,
     ).to_json()
     store.put_if_absent(job_object(run_id), job)
+    seal_key = seal_for_process(run.secret_values, payload_object(run_id), store)
     credentials = credentials_for(session.api.url, session.environ) if may_report else {}
     platform.launcher.start(
         LaunchRequest(
@@ -251,6 +256,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
                 JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
                 "KINETIC_JOB_SHA256": sha256_hex(job),
                 RUN_KEY_VARIABLE: ticket.run_key,
+                **seal_key,
                 **credentials,
                 **platform.runner_environment(),
             },
@@ -271,7 +277,10 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
     job = StoredTemplate(template=run.template, payload_name=name, outputs=run.outputs).to_json()
     store.put_if_absent(job_object(owner), job)
     platform, pool = session.platform, session.platform.worker_pool
-    environment = worker_environment(platform, job_object(owner), sha256_hex(job))
+    environment = {
+        **worker_environment(platform, job_object(owner), sha256_hex(job)),
+        **seal_for_worker(run.secret_values, name, store, session.api),
+    }
     placed = platform.job_variables(run.request_for("", session))
     variables = pool.variables(run.request.image, environment, placed)
     ensure_worker_pool(pool, variables, session.api.url)

@@ -41,6 +41,7 @@ from kinetic_flows.core.job import (
     EXIT_RESULT_NOT_WRITTEN,
     EXIT_RETURNED,
     EXIT_RUNTIME_UNFIT,
+    EXIT_SECRETS_UNAVAILABLE,
     EXIT_TERMINATED,
     RunTicket,
 )
@@ -93,6 +94,7 @@ _HINTS: Mapping[int | None, str] = {
     EXIT_DEVICES_MISSING: DEVICES_HINT,
     EXIT_OUTPUT_DIR_IN_USE: "wait for that run's end, or say output_dir_in_use='wait'; "
     "`kinetic runs ls` finds out about runs whose process is gone",
+    EXIT_SECRETS_UNAVAILABLE: "docs/secrets.md says what a run needs for each kind of secret",
     EXIT_CANCELLED: AGAIN_HINT,
     EXIT_TERMINATED: AGAIN_HINT,
 }

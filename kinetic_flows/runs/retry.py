@@ -44,6 +44,7 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
+from kinetic_flows.runs.call_secrets import secret_values_again
 from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.launch import PlannedRun, launch_planned
 from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_user
@@ -117,6 +118,7 @@ def retry_run(
         outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or session.outputs_root,
         repeats=record if output else None,
         gives_up=gives_up,
+        secret_values=secret_values_again(template, session),
     )
     return launch_planned(planned, session)
 

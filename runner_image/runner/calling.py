@@ -36,6 +36,7 @@ class Surroundings(NamedTuple):
         archive: The runner's zip archive.
         scratch: A directory for the workers' files.
         environ: The workers' environment variables.
+        handed: What workers are told of secrets, which stands in no file.
         output: What takes everything the workers print.
         reporter: Told of states.
         interrupts: What asks for a stop.
@@ -44,6 +45,7 @@ class Surroundings(NamedTuple):
     archive: str
     scratch: str
     environ: Mapping[str, str]
+    handed: Mapping[str, Any]
     output: Output
     reporter: Reporter | SilentReporter
     interrupts: Interrupts
@@ -94,7 +96,14 @@ class Calls:
             task = {**self._task, "variables": variables, "linger_seconds": self._grace_seconds}
             json.dump(task, file)
         around, self._kills = self._around, count_kills()
-        worker = Worker(around.archive, directory, around.environ, around.output, around.interrupts)
+        worker = Worker(
+            around.archive,
+            directory,
+            around.environ,
+            around.handed,
+            around.output,
+            around.interrupts,
+        )
         self._watch(worker)
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
         # A call that was over in time counts, whatever still ran.

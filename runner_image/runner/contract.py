@@ -27,6 +27,7 @@ EXIT_RESULT_NOT_WRITTEN = 47
 EXIT_PARAMETERS_UNAVAILABLE = 48
 EXIT_DEVICES_MISSING = 49
 EXIT_OUTPUT_DIR_IN_USE = 50
+EXIT_SECRETS_UNAVAILABLE = 51
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 SIGNAL_BASE = 128
@@ -55,6 +56,11 @@ def result_object(run_id: str) -> str:
 def host_result_object(run_id: str, host: int) -> str:
     """Name of the result of a slice's other host."""
     return f"runs/{run_id}/host-{host}.pkl"
+
+
+def sealed_object(payload_name: str) -> str:
+    """Name of what was sealed for the runs of a pickled call: it lies next to that."""
+    return f"{payload_name.rpartition('/')[0]}/sealed"
 
 
 def start_object(run_id: str, start: int, host: int) -> str:

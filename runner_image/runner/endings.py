@@ -16,7 +16,7 @@ from .contract import (
 )
 
 STATE_MESSAGE_CHARACTERS = 1_000
-FAULT_CODES = range(40, 50)
+FAULT_CODES = range(40, 52)
 
 
 class State(NamedTuple):

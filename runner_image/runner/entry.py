@@ -13,7 +13,7 @@ def main(launch: Mapping[str, Any] | None) -> None:
     if launch is None:
         from .worker import main as work
 
-        work(sys.argv[2], int(sys.argv[3]))
+        work(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
         return
     from .supervisor import run
 

@@ -54,6 +54,11 @@ class Record(NamedTuple):
     text: str
 
     @property
+    def parts(self) -> tuple[str, str]:
+        """What its formatter has put before the message, and the rest."""
+        return self.text[: self.start], self.text[self.start :]
+
+    @property
     def message(self) -> str:
         """What was logged, without what the formatter has put before it."""
         return self.text[self.start :].rstrip("\n")

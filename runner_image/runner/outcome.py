@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from typing import IO, Any
+
+from .masks import Masks
 
 OUTCOME_FILE = "outcome.json"
 BODY_FILE = "outcome.body"
 REPR_CHARACTERS = 200
 MESSAGE_CHARACTERS = 10_000
-SECRET_CHARACTERS = 4
-"""What is shorter (`1`, `yes`) is no secret, and many a value has it in it."""
 
 
 def read_outcome(directory: str) -> dict[str, Any] | None:
@@ -29,13 +28,13 @@ def read_outcome(directory: str) -> dict[str, Any] | None:
     return outcome
 
 
-def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None:
+def leave_value(directory: str, value: Any, masks: Masks) -> None:
     """Leave a returned value, or that it cannot be pickled.
 
     Args:
         directory: Where the outcome goes.
         value: The value.
-        secrets: Texts that no description of the value may show.
+        masks: Put in the place of what no description of the value may show.
     """
     from .result_pickler import dump_value
 
@@ -45,26 +44,29 @@ def leave_value(directory: str, value: Any, secrets: Iterable[str] = ()) -> None
         with _body(directory):
             pass
         why = f"{type(error).__name__}: {error}"
-        message = f"{_short_repr(value, secrets)} ({why[:MESSAGE_CHARACTERS]})"
+        message = f"{_short_repr(value, masks)} ({masks.text(why)[:MESSAGE_CHARACTERS]})"
         _leave(directory, status="unpicklable", type_name=type_name(value), message=message)
     else:
-        message = _short_repr(value, secrets)
+        message = _short_repr(value, masks)
         _leave(directory, status="returned", type_name=type_name(value), message=message)
 
 
 def leave_exception(
-    directory: str, error: BaseException, traceback: str, frames: bytes = b""
+    directory: str, error: BaseException, traceback: str, masks: Masks, frames: bytes = b""
 ) -> None:
     """Leave what the function raised, pickled where that is possible.
 
     Args:
         directory: Where the outcome goes.
         error: The exception.
-        traceback: Its traceback, as it was printed.
+        traceback: Its traceback, as it was printed: masked.
+        masks: Put in the place of what its message may not show.
         frames: What is told of its frames, behind the pickle.
     """
+    from .masked_exceptions import mask_exception
     from .raised import pickle_exception
 
+    mask_exception(error, masks)
     with _body(directory) as body:
         body.write(pickle_exception(error))
         body.write(frames)
@@ -72,7 +74,7 @@ def leave_exception(
         directory,
         status="raised",
         type_name=type_name(error),
-        message=safe_str(error)[:MESSAGE_CHARACTERS],
+        message=masks.text(safe_str(error))[:MESSAGE_CHARACTERS],
         traceback=traceback,
     )
 
@@ -108,7 +110,7 @@ def _leave(directory: str, **fields: Any) -> None:
     os.replace(path + ".new", path)
 
 
-def _short_repr(value: Any, secrets: Iterable[str]) -> str:
+def _short_repr(value: Any, masks: Masks) -> str:
     """Describe a value, of which a large container is not spelled out."""
     from reprlib import Repr
 
@@ -116,12 +118,15 @@ def _short_repr(value: Any, secrets: Iterable[str]) -> str:
         def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
             return repr(x)
 
+        def repr_str(self, x: str, level: int) -> str:
+            # Masked before it is cut: of half a value nobody would know that it is one.
+            return super().repr_str(masks.text(x), level)
+
     short = ShortRepr()
     short.maxstring = short.maxlong = short.maxother = REPR_CHARACTERS
     try:
         text = short.repr(value)
     except Exception:  # noqa: BLE001 - as above
         return f"<{type_name(value)}>"
-    if any(len(secret) >= SECRET_CHARACTERS and secret in text for secret in secrets):
-        return f"<{type_name(value)}>"
+    text = masks.text(text)
     return text if len(text) <= REPR_CHARACTERS else text[:REPR_CHARACTERS] + "…"

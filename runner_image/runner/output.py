@@ -8,7 +8,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from .marks import (
@@ -21,6 +21,7 @@ from .marks import (
     Record,
     decoded_record,
 )
+from .masks import Masks
 from .shown_paths import ShownPaths
 
 TAIL_LINES = 20
@@ -113,6 +114,7 @@ class Output:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._can_echo = True
         self._paths = ("", "")
+        self._masks = Masks()
         self._marker = Marker()
         self._guard = threading.Lock()
 
@@ -123,6 +125,7 @@ class Output:
 
     def say(self, message: str) -> None:
         """Print a line of the runner's own, and log it."""
+        message = self._masks.text(message)
         with self._guard:
             self._echo(self._marker.stderr(f"kinetic: {message}\n".encode(errors="replace")))
         self._take(f"kinetic: {message}", RUNNER_LOGGER)
@@ -130,6 +133,10 @@ class Output:
     def show_paths(self, workspace: str, root: str) -> None:
         """Show files of the workspace, in tracebacks, as files of the client's project."""
         self._paths = (workspace, root)
+
+    def mask(self, values: Iterable[str]) -> None:
+        """Show `***` in the place of values from here on."""
+        self._masks = Masks(values)
 
     def follow(self, stdout: int, stderr: int, records: int) -> threading.Thread:
         """Read pipes to their ends in a thread, and what is logged meanwhile; close them.
@@ -154,9 +161,13 @@ class Output:
                 self._echo(marked(data))
 
         splitter = LineSplitter(lambda line: self._take(line, logger))
-        return _StreamReader(pipe, ShownPaths(*self._paths), show, splitter)
+        masks = self._masks.follower()
+        return _StreamReader(pipe, ShownPaths(*self._paths), masks, show, splitter)
 
     def _show_record(self, record: Record) -> None:
+        if self._masks:
+            head, text = (self._masks.text(part) for part in record.parts)
+            record = record._replace(start=len(head), text=head + text)
         with self._guard:
             self._echo(self._marker.record(record))
         if record.where != HIDDEN:
@@ -209,6 +220,7 @@ class _StreamReader(_Reader):
     Args:
         fd: Its pipe.
         paths: Rewrites files in it.
+        masks: Put in the place of what it may not show.
         show: Shows it.
         splitter: Cuts it.
     """
@@ -216,26 +228,36 @@ class _StreamReader(_Reader):
     ends = True
 
     def __init__(
-        self, fd: int, paths: ShownPaths, show: Callable[[bytes], None], splitter: LineSplitter
+        self,
+        fd: int,
+        paths: ShownPaths,
+        masks: Masks,
+        show: Callable[[bytes], None],
+        splitter: LineSplitter,
     ) -> None:
         super().__init__(fd)
         self._paths = paths
+        self._masks = masks
         self._show = show
         self._splitter = splitter
 
     def read(self) -> int:
         data = os.read(self.fd, _READ_BYTES)
-        self._pass_on(self._paths.feed(data))
+        self._pass_on(self._masks.feed(self._paths.feed(data)))
         return len(data)
 
     def flush(self) -> None:
-        self._pass_on(self._paths.flush())
+        self._show_held(is_last=False)
         self._splitter.tick()
 
     def close(self) -> None:
-        self.flush()
+        self._show_held(is_last=True)
         self._splitter.close()
         super().close()
+
+    def _show_held(self, *, is_last: bool) -> None:
+        held = self._masks.feed(self._paths.flush())
+        self._pass_on(held + self._masks.flush(is_last=is_last))
 
     def _pass_on(self, data: bytes) -> None:
         if data:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .annotations import hints_of, readable
 from .contract import EXIT_PARAMETERS_UNAVAILABLE, Fault
+from .patience import PATIENCE_SECONDS, ask_patiently
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
-
-PATIENCE_SECONDS = 120.0
-"""How long a run waits for Prefect to say what it is to be called with: a server may restart."""
-
-FIRST_PAUSE_SECONDS = 0.2
-LAST_PAUSE_SECONDS = 10.0
 
 
 def read_call(
@@ -30,19 +24,14 @@ def read_call(
     Raises:
         Fault: Prefect does not say.
     """
-    deadline = time.monotonic() + patience_seconds
-    pause_seconds = FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return api.read_call(TIMEOUT_SECONDS)
-        except ApiError as error:
-            if error.is_final or time.monotonic() + pause_seconds >= deadline:
-                message = f"the run's parameters could not be read from Prefect: {error}"
-                raise Fault(EXIT_PARAMETERS_UNAVAILABLE, message) from error
-            if pause_seconds == FIRST_PAUSE_SECONDS:
-                say(f"waiting for Prefect to tell the run's parameters: {error}")
-        time.sleep(pause_seconds)
-        pause_seconds = min(2 * pause_seconds, LAST_PAUSE_SECONDS)
+    waiting_for = "Prefect to tell the run's parameters"
+    try:
+        return ask_patiently(
+            lambda: api.read_call(TIMEOUT_SECONDS), say, waiting_for, patience_seconds
+        )
+    except ApiError as error:
+        message = f"the run's parameters could not be read from Prefect: {error}"
+        raise Fault(EXIT_PARAMETERS_UNAVAILABLE, message) from error
 
 
 def with_parameters(

@@ -1,9 +1,8 @@
 """The payload: one call, pickled by the client; `kinetic_flows/code/payload.py` writes it.
 
-A pickle of plain data: `environment`, the variables to set; `function`, the module and name to
-import, or None; `sources`, lines of code without a file; `call`, bytes and digests of pieces
-which, joined, are pickles: first the function or None, its arguments and keyword arguments, then
-names for `__main__`.
+A pickle of plain data: `function`, the module and name to import, or None; `sources`, lines of
+code without a file; `call`, bytes and digests of pieces which, joined, are pickles: first the
+function or None, its arguments and keyword arguments, then names for `__main__`.
 """
 
 from __future__ import annotations

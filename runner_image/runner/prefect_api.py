@@ -109,6 +109,13 @@ class PrefectApi:
             raise ApiError("it answers without parameters; is it a Prefect API?", is_final=True)
         return str(answer.get("name") or ""), parameters
 
+    def read_secret(self, name: str, timeout_seconds: float) -> str:
+        """Return what a Secret block holds, which this run may know; JSON where it is no text."""
+        path = f"block_types/slug/secret/block_documents/name/{name}?include_secrets=true"
+        answer = self._request("GET", path, None, timeout_seconds)
+        value = answer["data"]["value"]
+        return value if isinstance(value, str) else json.dumps(value)
+
     def label(self, labels: Mapping[str, float | str], timeout_seconds: float) -> None:
         """Add labels to the flow run's."""
         path = f"flow_runs/{self._flow_run_id}/labels"

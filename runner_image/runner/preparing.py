@@ -19,6 +19,7 @@ from .parameters import read_call
 from .phases import Phases
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
+from .secret_values import Around, masked_values, open_secrets, without_references
 from .stores import BucketStore, DirectoryStore
 
 
@@ -65,10 +66,12 @@ class Prepared(NamedTuple):
     Attributes:
         task: What it is told.
         environ: Its environment.
+        handed: What it is told of secrets, which stands in no file.
     """
 
     task: Mapping[str, Any]
     environ: Mapping[str, str]
+    handed: Mapping[str, Any]
 
 
 def is_flow(job: Mapping[str, Any]) -> bool:
@@ -85,6 +88,9 @@ def prepare(start: Start) -> Prepared:
     """
     job = start.job
     check_python(job["python"])
+    secrets = open_secrets(job, Around(start.environ, start.store, start.api, start.output.say))
+    masked = masked_values(job, secrets)
+    start.output.mask(masked)
     devices = DeviceCheck(start.environ)
     phases = Phases()
     parameters = _parameters(start)
@@ -97,7 +103,7 @@ def prepare(start: Start) -> Prepared:
         fetch_to_file(start.store, job["payload"], payload)
     distributions = _bring_code(start, workspace, phases)
     packages = _bring_packages(start, phases)
-    data = _bring_data(start, phases)
+    data = _bring_data(start, phases, secrets)
     # Here the job's volumes are made, of its data.
     if start.host == 0:
         start.reporter.label(phases.labels())
@@ -123,8 +129,9 @@ def prepare(start: Start) -> Prepared:
         "is_flow": start.is_flow,
         **brought,
     }
-    # Here the values of secrets are added, in the environment alone: `task` is written to a file.
-    return Prepared(task, environment_of_function(environ, job, is_flow=start.is_flow))
+    own = environment_of_function(without_references(environ), job, is_flow=start.is_flow)
+    # Never in `task`, which is written to a file.
+    return Prepared(task, own, {"variables": secrets, "masked": masked} if secrets else {})
 
 
 class _Packages(NamedTuple):
@@ -168,7 +175,7 @@ def _bring_packages(start: Start, phases: Phases) -> _Packages:
     return _Packages()
 
 
-def _bring_data(start: Start, phases: Phases) -> list[str]:
+def _bring_data(start: Start, phases: Phases, secrets: Mapping[str, str]) -> list[str]:
     """Bring the job's data here; return where each is."""
     # Jobs that were written by earlier clients do not say.
     data = start.job.get("data")
@@ -179,7 +186,8 @@ def _bring_data(start: Start, phases: Phases) -> list[str]:
     around = Around(
         store=start.store,
         client=start.client,
-        environ=start.environ,
+        # A hub is shown a token.
+        environ={**start.environ, **secrets},
         scratch=start.lasting,
         say=start.output.say,
         leaving=start.leaving,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 from .interrupts import Interrupts
 from .marks import MAX_RECORD_BYTES
@@ -24,7 +28,8 @@ class Worker:
     Args:
         archive: The runner's zip archive.
         directory: Where its task is.
-        environ: All of its environment variables.
+        environ: All of its environment variables but those that are secret.
+        handed: What it is told of secrets, which stands in no file.
         output: What takes everything it prints.
         interrupts: Woken when it has ended.
     """
@@ -34,22 +39,25 @@ class Worker:
         archive: str,
         directory: str,
         environ: Mapping[str, str],
+        handed: Mapping[str, Any],
         output: Output,
         interrupts: Interrupts,
     ) -> None:
         (stdout, its_stdout), (stderr, its_stderr) = os.pipe(), os.pipe()
         records, its_records = _record_socket()
+        its_handed, handing = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", archive, "worker", directory, str(its_records)],
+            [sys.executable, "-u", archive, "worker", directory, str(its_records), str(its_handed)],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=its_stdout,
             stderr=its_stderr,
-            pass_fds=(its_records,),
+            pass_fds=(its_records, its_handed),
             start_new_session=True,
         )
-        for fd in (its_stdout, its_stderr, its_records):
+        for fd in (its_stdout, its_stderr, its_records, its_handed):
             os.close(fd)
+        _hand_over(handing, json.dumps(dict(handed)).encode())
         self._reader = output.follow(stdout, stderr, records)
         self._interrupts = interrupts
         threading.Thread(target=self._wait, daemon=True).start()
@@ -84,6 +92,20 @@ class Worker:
     def _wait(self) -> None:
         self._process.wait()
         self._interrupts.wake()
+
+
+def _hand_over(pipe: int, data: bytes) -> None:
+    """Write what a worker reads first to a pipe, which holds less than values may be."""
+
+    def write() -> None:
+        # One that ends at once reads nothing.
+        with suppress(OSError), open(pipe, "wb") as file:
+            file.write(data)
+
+    if len(data) < select.PIPE_BUF:
+        write()
+    else:
+        threading.Thread(target=write, daemon=True).start()
 
 
 def _record_socket() -> tuple[int, int]:

@@ -177,11 +177,12 @@ class Supervisor:
             reporter=self._reporter,
             api=self._prefect_api(),
         )
-        task, environ = prepare(start)
+        task, environ, handed = prepare(start)
         around = Surroundings(
             archive=self._archive,
             scratch=self._scratch,
             environ=environ,
+            handed=handed,
             output=self._output,
             reporter=self._reporter,
             interrupts=self._interrupts,

@@ -18,6 +18,7 @@ from .keras_backend import choose_keras_backend
 from .leaving import end_within, flush_streams, write
 from .main_module import add_sources, install_main
 from .marks import TRACEBACK_LOGGER, Record
+from .masks import Masks
 from .missing_modules import explain_missing
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
 from .parameters import with_parameters
@@ -44,23 +45,27 @@ class Terminated(SystemExit):
     """The worker was asked to end; raised in the function so that it can clean up."""
 
 
-def main(directory: str, records: int) -> None:
+def main(directory: str, records: int, handed: int) -> None:
     """Do the task in a directory.
 
     Args:
         directory: Where the task is.
         records: File descriptor of a socket that takes what is logged.
+        handed: File descriptor of a pipe that tells the values of secrets.
     """
     with open(os.path.join(directory, TASK_FILE), encoding="utf-8") as file:
         task = json.load(file)
+    with open(handed, encoding="utf-8") as pipe:
+        secrets = json.load(pipe)
     _die_with(task["parent"])
     signal.signal(signal.SIGTERM, _terminate)
     # The function may close or replace its streams; what is said of it must get out.
     stderr = os.dup(2)
     os.set_inheritable(records, False)
-    said = Said(install_streams(records), stderr)
+    masks = Masks(secrets.get("masked", ()))
+    said = Said(install_streams(records), stderr, masks)
     try:
-        _work(directory, task, said)
+        _work(directory, task, secrets.get("variables", {}), said)
     except Terminated:
         _end_as_asked()
     flush_streams()
@@ -73,10 +78,12 @@ class Said(NamedTuple):
     Attributes:
         records: Sends records.
         stderr: A file descriptor of standard error.
+        masks: Put in the place of what is said to nobody.
     """
 
     records: RecordWriter
     stderr: int
+    masks: Masks
 
     def error(self, text: str) -> None:
         """Print a text of whole lines, and log it as one error."""
@@ -85,11 +92,11 @@ class Said(NamedTuple):
             write(self.stderr, text)
 
 
-def _work(directory: str, task: Mapping[str, Any], said: Said) -> None:
+def _work(directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], said: Said) -> None:
     """Call the function; whatever happens is left as an outcome."""
     try:
         payload = read_payload(task["payload"])
-        _settle_in(task, payload["environment"])
+        _settle_in(task, secrets)
         import cloudpickle  # noqa: F401 - without it nothing can be unpickled
 
         _log(task, said)
@@ -102,7 +109,8 @@ def _work(directory: str, task: Mapping[str, Any], said: Said) -> None:
         try:
             args, kwargs = with_parameters(function, args, kwargs, task["parameters"])
         except Exception as error:  # noqa: BLE001 - annotations may run the project's own code
-            what = f"the run's parameters do not fit {task['name']}: {safe_str(error)}"
+            why = said.masks.text(safe_str(error))
+            what = f"the run's parameters do not fit {task['name']}: {why}"
             leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, what)
             return
     try:
@@ -110,9 +118,10 @@ def _work(directory: str, task: Mapping[str, Any], said: Said) -> None:
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
-        leave_exception(directory, error, _show(error, task, said), _frames(error, task))
+        shown, frames = _show(error, task, said), _frames(error, task)
+        leave_exception(directory, error, shown, said.masks, frames)
         return
-    leave_value(directory, value, payload["environment"].values())
+    leave_value(directory, value, said.masks)
 
 
 def _leave_unreadable(
@@ -122,17 +131,17 @@ def _leave_unreadable(
         message = "the image lacks cloudpickle; add cloudpickle to the image"
         leave_fault(directory, EXIT_RUNTIME_UNFIT, message)
         return
-    what = f"{type_name(error)}: {safe_str(error)}"
+    what = f"{type_name(error)}: {said.masks.text(safe_str(error))}"
     message = f"the function and its arguments could not be unpickled: {what}"
     leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task, said))
 
 
-def _settle_in(task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+def _settle_in(task: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
     """Make this process what the function would find on the client."""
     import faulthandler
 
     faulthandler.enable(all_threads=False)
-    os.environ.update(environment)
+    os.environ.update(secrets)
     os.environ.update(task["variables"])
     _set_path(task)
     choose_keras_backend(os.environ)
@@ -236,20 +245,21 @@ def _log(task: Mapping[str, Any], said: Said) -> None:
 def _show(error: BaseException, task: Mapping[str, Any], said: Said) -> str:
     """Print the function's own part of a traceback, and return it."""
     try:
-        text = _traceback(error, task)
+        text = _traceback(error, task, said.masks)
     except Exception:  # noqa: BLE001 - showing an exception runs its own code
-        text = f"{type_name(error)}: {safe_str(error)}\n"
+        text = f"{type_name(error)}: {said.masks.text(safe_str(error))}\n"
     said.error(text)
     return text
 
 
-def _traceback(error: BaseException, task: Mapping[str, Any]) -> str:
+def _traceback(error: BaseException, task: Mapping[str, Any], masks: Masks) -> str:
     import traceback
 
     explain_missing(error)
     paths = ShownPaths(task["workspace"], task["root"])
     lines = traceback.format_exception(type(error), error, _own_part(error))
-    return paths.text("".join(map(_cut, lines)))
+    # Masked before they are cut: half a value would not be known.
+    return paths.text("".join(_cut(masks.text(line)) for line in lines))
 
 
 def _cut(text: str) -> str:

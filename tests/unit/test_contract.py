@@ -20,8 +20,11 @@ from kinetic_flows.runner_image.runner import (
     memory,
     phases,
     restoring,
+    secret_manager,
+    secret_values,
     stores,
 )
+from kinetic_flows.runner_image.runner import sealing as opening
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
 from kinetic_flows.clients.prefect.events import event_of
@@ -30,7 +33,7 @@ from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.manifest import Entry, encode_manifest
 from kinetic_flows.code.packs import Contents, Member, archive
-from kinetic_flows.core import job, object_names
+from kinetic_flows.core import job, object_names, sealing
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import (
     OUT_OF_MEMORY,
@@ -44,6 +47,7 @@ from kinetic_flows.core.envelope import (
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.platform import SECRET_MANAGER_VARIABLE
 
 KEY, RUN = "ab" * 32, "run-1"
 NOW = datetime.now(UTC)
@@ -90,6 +94,24 @@ def test_both_sides_tell_the_same_events() -> None:
 
 def test_both_sides_know_the_words_for_want_of_memory() -> None:
     assert memory.OUT_OF_MEMORY == OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"A": "b"}, {"TÖKEN": "a\nb\u20ac \ud800", "LONG": "x" * 100_000, "EMPTY": ""}]
+)
+def test_what_the_client_seals_the_runner_opens(values: dict[str, str]) -> None:
+    key = sealing.new_seal_key()
+    assert opening.open_sealed(sealing.seal_values(values, key), key) == values
+
+
+def test_both_sides_know_where_what_is_sealed_is_and_who_has_its_key() -> None:
+    for name in (object_names.payload_object(RUN), "deployments/f/1/runs/2/payload.pkl"):
+        assert contract.sealed_object(name) == object_names.sealed_object(name)
+    assert secret_values.SEAL_KEY_VARIABLE == job.SEAL_KEY_VARIABLE
+    assert secret_values.SEAL_BLOCK_VARIABLE == job.SEAL_BLOCK_VARIABLE
+    assert secret_values.REFERENCE_PREFIX == job.SECRET_REFERENCE_PREFIX
+    assert {job.SEAL_KEY_VARIABLE, job.SEAL_BLOCK_VARIABLE} <= identity.KEPT_FROM_FUNCTION
+    assert secret_manager.ENDPOINT_VARIABLE == SECRET_MANAGER_VARIABLE
 
 
 def test_both_sides_speak_the_same_version() -> None:

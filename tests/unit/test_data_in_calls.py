@@ -138,15 +138,13 @@ def test_defaults_of_a_function_that_a_run_imports_are_paths_there(
 
 def test_data_with_other_options_is_other_data() -> None:
     data = (Data(A), Data(A, mode="mount"), Data(A))
-    payload = pack_call(print, data, {}, environment={}, root=plain_root(Path.cwd()))
+    payload = pack_call(print, data, {}, root=plain_root(Path.cwd()))
     assert payload.data == (Data(A), Data(A, mode="mount"))
 
 
 def test_a_call_is_the_same_bytes_whatever_its_data_is() -> None:
     root = plain_root(Path.cwd())
-    first, second = (
-        pack_call(print, (Data(source),), {}, environment={}, root=root) for source in (A, B)
-    )
+    first, second = (pack_call(print, (Data(source),), {}, root=root) for source in (A, B))
     assert first.content == second.content
 
 

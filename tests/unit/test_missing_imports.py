@@ -379,7 +379,7 @@ def test_of_a_script_only_what_its_function_uses_counts(project: Project, tmp_pa
         here, home = Path.cwd(), Path(sys.argv[1])
         function = main
         root = find_package_root(function, override=here, cwd=here, sys_path=[str(here)])
-        payload = pack_call(function, (), {"model": Model()}, environment={}, root=root)
+        payload = pack_call(function, (), {"model": Model()}, root=root)
         shipped = Shipped(
             function=function,
             root=root,

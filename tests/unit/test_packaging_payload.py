@@ -128,7 +128,6 @@ FROM_MAIN = {
             case("library module", lambda: lib.make(3).size)
             case("third party", cloudpickle.dumps, 1)
             case("coroutine function", run_async, asynchronous, 7)
-            case("environment", lambda: os.environ["SENT"])
             case("isinstance in main", lambda v: isinstance(v, Config), Config(1.0))
             case("type as argument", lambda t: t(5).base, Trainer)
             case("keyword arguments", lambda **k: sorted(k.items()), a=1, b=2)
@@ -159,7 +158,6 @@ EXPECTED_FROM_MAIN = {
     "library module": "3",
     "third party": repr(pickle.dumps(1, protocol=5)),
     "coroutine function": "7",
-    "environment": "'1'",
     "isinstance in main": "True",
     "type as argument": "5",
     "keyword arguments": "[('a', 1), ('b', 2)]",
@@ -488,7 +486,7 @@ def using_a_closure() -> Callable[[], Any]:
 
 
 def pack(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return pack_call(function, args, kwargs, environment={}, root=plain_root(Path.cwd()))
+    return pack_call(function, args, kwargs, root=plain_root(Path.cwd()))
 
 
 @pytest.mark.parametrize(
@@ -566,7 +564,7 @@ REFUSED = """
     def pack(function):
         import sys
         root = find_package_root(function, override=None, cwd=Path.cwd(), sys_path=sys.path)
-        return pack_call(function, (), {}, environment={}, root=root)
+        return pack_call(function, (), {}, root=root)
 
     def said(function):
         try:
@@ -645,12 +643,6 @@ def test_a_large_argument_is_named() -> None:
     assert "kwargs['weights'] is 51.0 MB" in warning
 
 
-def test_environment_values_are_in_the_payload_only() -> None:
-    packed = pack_call(print, (), {}, environment={"TOKEN": "hush"}, root=plain_root(Path.cwd()))
-    assert pickle.loads(packed.content)["environment"] == {"TOKEN": "hush"}
-    assert "hush" not in repr(packed.warnings)
-
-
 def test_concurrent_calls_do_not_disturb_the_registry_of_cloudpickle(tmp_path: Path) -> None:
     write_project(tmp_path / "elsewhere", {"far.py": "class Far:\n    def x(self): return 1"})
     main = """
@@ -665,7 +657,7 @@ def test_concurrent_calls_do_not_disturb_the_registry_of_cloudpickle(tmp_path: P
         root = find_package_root(train, override=None, cwd=pathlib.Path.cwd(), sys_path=sys.path)
 
         def one(_):
-            payload = pack_call(train, (Far(),), {}, environment={}, root=root)
+            payload = pack_call(train, (Far(),), {}, root=root)
             return b"far" in payload.content and len(payload.warnings) == 1
 
         with ThreadPoolExecutor(8) as pool:
@@ -696,7 +688,6 @@ def test_what_calls_have_in_common_is_the_same_pieces(tmp_path: Path) -> None:
             len,
             ({"rate": rate}, rows, text, rows),
             {},
-            environment={},
             root=plain_root(tmp_path),
             piece_bytes=32_768,
         )
@@ -713,4 +704,4 @@ def test_what_calls_have_in_common_is_the_same_pieces(tmp_path: Path) -> None:
 
 def test_small_calls_have_no_pieces(tmp_path: Path) -> None:
     root = plain_root(tmp_path)
-    assert pack_call(len, ([1],), {}, environment={}, root=root, piece_bytes=32_768).pieces == ()
+    assert pack_call(len, ([1],), {}, root=root, piece_bytes=32_768).pieces == ()

@@ -16,7 +16,7 @@ from kinetic_flows.images.bases import read_bootstrap
 SHOW_DIGEST = (
     "from kinetic_flows.code.runner_bundle import runner_bundle; print(runner_bundle().sha256)"
 )
-ALLOWED = frozenset(sys.stdlib_module_names) | {"cloudpickle", "google"}
+ALLOWED = frozenset(sys.stdlib_module_names) | {"cloudpickle", "google", "google_crc32c"}
 
 
 def _sources() -> dict[str, str]:

@@ -372,7 +372,7 @@ def test_a_run_of_several_hosts_does_not_try_again_alone(tmp_path: Path) -> None
 
 def test_the_function_finds_its_variables_and_no_credentials(tmp_path: Path) -> None:
     source = "import os\nAT_IMPORT = os.environ['CAPTURED']\ndef main():\n return dict(os.environ)"
-    job = Job(tmp_path / "store", source=source, environment={"CAPTURED": "yes", "LANG": "xx"})
+    job = Job(tmp_path / "store", source=source, sealed={"CAPTURED": "yes", "LANG": "xx"})
     ended = job.run(PREFECT_API_KEY="pnu_1", PREFECT_API_AUTH_STRING="a:b", KEPT="1")
     found = job.value()
     assert (found["CAPTURED"], found["LANG"], found["KEPT"]) == ("yes", "xx", "1")
@@ -626,7 +626,7 @@ def _is_alive(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_a_result_is_summarised_without_what_was_captured(tmp_path: Path) -> None:
+def test_a_result_is_summarised_without_what_is_secret(tmp_path: Path) -> None:
     source = """
         import os
         def main(what):
@@ -634,10 +634,10 @@ def test_a_result_is_summarised_without_what_was_captured(tmp_path: Path) -> Non
     """
     header = run(tmp_path / "plain", source, "plain").envelope().header
     assert header.message == "[0, 1, 2, 3, 4, 5, ...]"
-    hidden = run(tmp_path / "secret", source, "secret", environment={"TOKEN": "hush"})
+    hidden = run(tmp_path / "secret", source, "secret", sealed={"TOKEN": "hush"})
     header = hidden.envelope().header
-    assert (header.type_name, header.message) == ("list", "<list>")
-    shown = run(tmp_path / "setting", source, "secret", environment={"TOKEN": "h"})
+    assert (header.type_name, header.message) == ("list", "['***']")
+    shown = run(tmp_path / "setting", source, "secret", sealed={"TOKEN": "h"})
     assert shown.envelope().header.message == "['h']"
 
 

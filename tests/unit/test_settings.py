@@ -11,7 +11,6 @@ from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings.settings import (
     TRACKING,
     PlatformName,
-    captured_environment,
     load_settings,
     process_environment,
     track_nobody,
@@ -72,13 +71,6 @@ def test_a_malformed_value_is_refused_with_its_variable(
 
 def test_an_empty_variable_counts_as_unset() -> None:
     assert load_settings({"KINETIC_PROJECT": "", "KINETIC_QUIET": ""}).platform == "local"
-
-
-def test_captured_variables_are_returned_and_missing_ones_named() -> None:
-    environ = {"WANTED": "value", "OTHER": "one"}
-    assert captured_environment(("WANTED",), environ) == {"WANTED": "value"}
-    with pytest.raises(ConfigurationError, match="ABSENT"):
-        captured_environment(("WANTED", "ABSENT"), environ)
 
 
 @pytest.mark.parametrize(

@@ -54,27 +54,35 @@ class SecretManager:
         """Close the connection; the next call opens a new one."""
         self._connection.close()
 
-    def latest(self, secret: str) -> str | None:
-        """Return the name of a secret's newest version; None when it has none that is enabled.
+    def latest(self, secret: str, version: str = "latest") -> str | None:
+        """Return the name of a secret's version; None when there is none that is enabled.
 
         Nothing of what it holds is read.
 
+        Args:
+            secret: Its name.
+            version: Which version, `latest` for the newest.
+
         Raises:
             SecretError: Secret Manager refuses, or cannot be reached.
         """
-        name = f"{self._name(secret)}/versions/latest"
-        version = self._call(
+        name = f"{self._name(secret)}/versions/{version}"
+        found = self._call(
             secret, lambda client, options: client.get_secret_version(name=name, **options)
         )
-        return str(version.name) if version and version.state.name == "ENABLED" else None
+        return str(found.name) if found and found.state.name == "ENABLED" else None
 
-    def read(self, secret: str) -> str | None:
-        """Return what a secret's newest version holds; None when there is none.
+    def read(self, secret: str, version: str = "latest") -> str | None:
+        """Return what a secret's version holds; None when there is none.
+
+        Args:
+            secret: Its name.
+            version: Which version, `latest` for the newest.
 
         Raises:
-            SecretError: Secret Manager refuses, or cannot be reached.
+            SecretError: Secret Manager refuses, cannot be reached, or it is no text.
         """
-        name = f"{self._name(secret)}/versions/latest"
+        name = f"{self._name(secret)}/versions/{version}"
         answer = self._call(
             secret, lambda client, options: client.access_secret_version(name=name, **options)
         )
@@ -85,7 +93,12 @@ class SecretManager:
             raise SecretError(
                 f"the secret {secret} arrived damaged", value=secret, hint="run again"
             )
-        return data.decode()
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            # Its text would show what it is about.
+            message = f"the secret {secret} is no text"
+            raise SecretError(message, value=secret, hint="store it as text") from None
 
     def add(self, secret: str, content: str) -> str:
         """Store a new version of a secret, making the secret if there is none.

@@ -327,22 +327,6 @@ def show_progress(mode: ProgressMode) -> None:
     os.environ["KINETIC_PROGRESS"] = mode
 
 
-def captured_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of the variables a function asked to take along.
-
-    Raises:
-        ConfigurationError: A variable is not set.
-    """
-    missing = [name for name in names if name not in environ]
-    if missing:
-        raise ConfigurationError(
-            f"capture_env_vars names variables that are not set: {', '.join(missing)}",
-            value=tuple(missing),
-            hint="export them before the call, or take them out of capture_env_vars",
-        )
-    return {name: environ[name] for name in names}
-
-
 def _active_profile(
     profiles: Profiles, given: dict[str, str], settings: Settings, sources: dict[str, Source]
 ) -> Profile | None:

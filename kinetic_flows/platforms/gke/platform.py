@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from kinetic_flows.platforms.gke.builds.builder import ClusterBuilder
 
 
+SECRET_MANAGER_VARIABLE = "KINETIC_SECRET_MANAGER_ENDPOINT"  # noqa: S105 - a variable's name
+
 _sharing = threading.Lock()
 
 
@@ -77,6 +79,7 @@ class GoogleCloudPlatform:
     name = "gke"
     title: ClassVar[str] = "Google Kubernetes Engine"
     worker_type: ClassVar[str] = KubernetesWorkerPool.type
+    fetched_secrets: frozenset[str] = frozenset({"secret-manager", "k8s"})
     sees_files = False
 
     def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
@@ -151,9 +154,12 @@ class GoogleCloudPlatform:
         return accelerator.hosts
 
     def runner_environment(self) -> Mapping[str, str]:
-        """Return where Cloud Storage is, when it is not Google's."""
-        endpoint = self._cloud.storage_endpoint
-        return {"STORAGE_EMULATOR_HOST": endpoint} if endpoint else {}
+        """Return where Cloud Storage and Secret Manager are, when they are not Google's."""
+        endpoints = {
+            "STORAGE_EMULATOR_HOST": self._cloud.storage_endpoint,
+            SECRET_MANAGER_VARIABLE: self._cloud.secret_manager_endpoint,
+        }
+        return {name: endpoint for name, endpoint in endpoints.items() if endpoint}
 
     def bucket(self, name: str) -> GoogleStore:
         """Return a bucket, opened with the credentials for the cluster's own."""

@@ -54,6 +54,8 @@ class LocalPlatform:
     launch_pool = None
     """A child process is made from no work pool's template."""
     worker_type: ClassVar[str] = ProcessWorkerPool.type
+    fetched_secrets: frozenset[str] = frozenset()
+    """A run here has no identity but its caller's, and no library to ask a cloud with."""
     worker_processes = None
     """A worker tells the end of the processes it starts; nobody else here sees them."""
 
