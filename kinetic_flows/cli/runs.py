@@ -27,7 +27,7 @@ from kinetic_flows.core.display import counted, output_for_terminal, value_for_o
 from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.runs.cleanup import find_expired, remove
+from kinetic_flows.runs.cleanup import find_expired, find_unused_data, remove, remove_data
 from kinetic_flows.runs.description import described
 from kinetic_flows.runs.find import RunFilter, find_records, run_or_group_id
 from kinetic_flows.runs.session import own_session
@@ -241,7 +241,8 @@ def cleanup(
     """Remove what runs of long ago have left: their calls, results and records of processes.
 
     Outputs, deployments, and what runs share (code, wheels, locks, runners) are never touched,
-    nor is what belongs to a run that is not over.
+    nor is what belongs to a run that is not over. On this machine, copies of data that runs have
+    fetched go, too, when no run has used them for as long.
 
     Args:
         older_than_days: How long ago they left it; as KINETIC_RETENTION_DAYS says by default.
@@ -259,10 +260,14 @@ def cleanup(
             ruled = session.platform.expire_runs(session.settings.retention_days)
         expired = find_expired(session, older_than=timedelta(days=days))
         done = expired if dry_run else list(remove(expired, session))
+        unused = find_unused_data(session, older_than=timedelta(days=days))
+        copies = unused if dry_run else list(remove_data(unused, session))
     told: dict[str, Any] = {
         "runs": [each.run_id for each in done],
         "objects": sum(len(each.objects) for each in done),
         "bytes": sum(each.size_bytes for each in done),
+        "data": [each.source for each in copies],
+        "data_bytes": sum(each.size_bytes for each in copies),
         "removed": not dry_run,
     }
     if as_json:
@@ -274,6 +279,11 @@ def cleanup(
         f"{size_in_units(told['bytes'])}, "
         f"left more than {days:g} days ago"
     )
+    if copies:
+        print(
+            f"{verb} {len(copies):,} {'copy' if len(copies) == 1 else 'copies'} of data, "
+            f"{size_in_units(told['data_bytes'])}, used by no run for {days:g} days"
+        )
     if lifecycle:
         print(_LIFECYCLE_WORDS[ruled])
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.data import Data
+from kinetic_flows.core.data_copies import DataCopies
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
@@ -321,6 +322,11 @@ class Platform(Protocol):
     @property
     def worker_processes(self) -> Processes | None:
         """What sees the processes that workers start; None where nothing here does."""
+        ...
+
+    @property
+    def data_copies(self) -> DataCopies | None:
+        """Where runs keep copies of data for one another; None where this client sees none."""
         ...
 
     def expire_runs(self, days: int) -> bool | None:

@@ -3,7 +3,8 @@
 Only what one run or group alone has is ever removed: `runs/{id}/` in the store, where the jobs
 are, too, that were written for a worker to start, and what its launcher keeps. Outputs,
 deployments, and what runs share (code, wheels, locks, runners) stay; so does what is of runs that
-Prefect does not know and whose end cannot be seen from here.
+Prefect does not know and whose end cannot be seen from here. Copies of data that runs on this
+machine have fetched go when no run has used them for as long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW
 from kinetic_flows.clients.prefect.labels import PARENT_LABEL
 from kinetic_flows.clients.prefect.records import environment_of
+from kinetic_flows.core.data_copies import DataCopy
 from kinetic_flows.core.job import JOB_VARIABLE
 from kinetic_flows.core.launcher import Launcher, Phase
 from kinetic_flows.core.object_names import RUNS, is_job_owner, job_object, result_object
@@ -108,6 +110,29 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
         if session.platform.may_see_processes:
             session.platform.launcher.forget(each.run_id)
         yield each
+
+
+def find_unused_data(
+    session: Session, *, older_than: timedelta, now: datetime | None = None
+) -> list[DataCopy]:
+    """Return the copies of data, where this client sees them, that runs use no more.
+
+    Args:
+        session: Where runs are.
+        older_than: How long ago a run used them last.
+        now: The moment that ages are counted from; None for this one.
+    """
+    copies = session.platform.data_copies
+    limit = (now or datetime.now(UTC)) - older_than
+    return list(copies.unused_since(limit)) if copies else []
+
+
+def remove_data(unused: Iterable[DataCopy], session: Session) -> Iterator[DataCopy]:
+    """Remove copies of data that no run has come to use, and yield each when it is gone."""
+    copies = session.platform.data_copies
+    for each in unused:
+        if copies and copies.remove(each):
+            yield each
 
 
 def _remains(platform: Platform, launcher: Launcher | None) -> dict[str, _Remains]:

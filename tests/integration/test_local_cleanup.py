@@ -82,12 +82,17 @@ def test_what_is_over_and_old_goes_and_all_else_stays(
     while not group.runs:
         time.sleep(0.05)
     waiting = group.runs[0]
-    _age(home / "store", home / "runs")
+    copy = home / "data" / "key"
+    copy.mkdir(parents=True)
+    (copy / "lock").touch()
+    (copy / "whole").write_text('{"source": "gs://bucket/set"}')
+    _age(home / "store", home / "runs", home / "data")
     young = functions.keep.submit("young").wait()
     assert _cleanup(capsys, "--dry-run")["runs"] == [old.id]
     assert (home / "store" / "runs" / old.id).exists()
     told = _cleanup(capsys)
-    assert (told["runs"], told["removed"]) == ([old.id], True)
+    assert (told["runs"], told["data"], told["removed"]) == ([old.id], ["gs://bucket/set"], True)
+    assert not copy.exists()
     assert list((home / "store" / "runs" / old.id).rglob("*.pkl")) == []
     assert not (home / "runs" / old.id).exists()
     assert (Path(old.outputs) / "kept.txt").read_text() == "old"

@@ -81,6 +81,8 @@ class GoogleCloudPlatform:
     worker_type: ClassVar[str] = KubernetesWorkerPool.type
     fetched_secrets: frozenset[str] = frozenset({"secret-manager", "k8s"})
     sees_files = False
+    data_copies = None
+    """They are where the pods are."""
 
     def __init__(self, cloud: CloudSettings, environ: Mapping[str, str], home: Path) -> None:
         self._credentials: Credentials | None = (

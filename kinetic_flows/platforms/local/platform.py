@@ -22,6 +22,7 @@ from kinetic_flows.images.tags import local_image_reference
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.image_sources import ImageSource, ProjectImage
 from kinetic_flows.platforms.local.client_side import DATA_CACHE_VARIABLE
+from kinetic_flows.platforms.local.data_copies import LocalDataCopies
 from kinetic_flows.platforms.local.environments import LocalEnvironments
 from kinetic_flows.platforms.local.outputs import DirectoryOutputs
 from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
@@ -64,6 +65,7 @@ class LocalPlatform:
     ) -> None:
         self._home = home
         self._environ = environ
+        self._data_directory = Path(environ.get(DATA_CACHE_VARIABLE) or home / "data").absolute()
         self.store = LocalStore(home / "store")
         self.registry = LocalEnvironments(home / "environments", self.store, environ)
         self.builder = self.registry
@@ -136,8 +138,12 @@ class LocalPlatform:
 
     def runner_environment(self) -> Mapping[str, str]:
         """Return where runs keep copies of data: all of them share what one has fetched."""
-        given = self._environ.get(DATA_CACHE_VARIABLE)
-        return {DATA_CACHE_VARIABLE: given or str(self._home / "data")}
+        return {DATA_CACHE_VARIABLE: str(self._data_directory)}
+
+    @property
+    def data_copies(self) -> LocalDataCopies:
+        """Return the directory of copies of data."""
+        return LocalDataCopies(self._data_directory)
 
     def bucket(self, name: str) -> GoogleStore:
         """Return a bucket, opened as this user, or as nobody where there is no login."""
