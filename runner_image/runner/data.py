@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RUNTIME_UNFIT, Fault
 from .data_cache import Copies, NoCache
 from .data_draft import Draft
+from .data_own import OwnDirectory
 from .data_sources import Source, clients, open_source
 from .data_space import MEMORY, Room
 from .data_work import Work
@@ -40,12 +41,16 @@ class Around(NamedTuple):
     leaving: ExitStack
 
 
-def bring_data(data: Sequence[Mapping[str, Any]], around: Around) -> list[str]:
+def bring_data(
+    data: Sequence[Mapping[str, Any]], around: Around, own: Mapping[int, str] | None = None
+) -> list[str]:
     """Bring data here, checked, and return the path of each.
 
     Args:
         data: The job's `data`.
         around: What it is brought with.
+        own: Directories that are this run's alone, into which some of it goes, by its place in the
+            job; None for none.
 
     Raises:
         Fault: Something of it is not there, is not what the job says, or has no room.
@@ -53,7 +58,12 @@ def bring_data(data: Sequence[Mapping[str, Any]], around: Around) -> list[str]:
     environ = {**clients(around.environ)["environment"], **around.environ}
     around = around._replace(environ=environ)
     places = _Places(around)
-    return [_bring(spec, around, places) for spec in data]
+    found = []
+    for number, spec in enumerate(data):
+        directory = (own or {}).get(number)
+        copies = [OwnDirectory(directory, around.scratch)] if directory else None
+        found.append(_bring(spec, around, places if copies is None else copies))
+    return found
 
 
 class _Places:
@@ -89,13 +99,13 @@ class _Places:
         return found
 
 
-def _bring(spec: Mapping[str, Any], around: Around, places: _Places) -> str:
+def _bring(spec: Mapping[str, Any], around: Around, places: _Places | list[OwnDirectory]) -> str:
     if spec["path"] is not None:
         return _require(spec)
     what = f"data {spec['source']}"
     work = Work(what, spec["size_bytes"], around.say)
     source = open_source(spec, around, work)
-    for copies in places.of(spec):
+    for copies in places.of(spec) if isinstance(places, _Places) else places:
         room = Room(copies.root, what, around.environ, in_memory=spec["in_memory"])
         try:
             return copies.bring(

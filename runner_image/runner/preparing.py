@@ -104,7 +104,7 @@ def prepare(start: Start) -> Prepared:
     distributions = _bring_code(start, workspace, phases)
     packages = _bring_packages(start, phases)
     data = _bring_data(start, phases, secrets)
-    # Here the job's volumes are made, of its data.
+    mounts = _have_volumes(start, data)
     if start.host == 0:
         start.reporter.label(phases.labels())
     start.output.show_paths(workspace, places_of(job["code"])["root"])
@@ -118,6 +118,7 @@ def prepare(start: Start) -> Prepared:
         "packages": packages.packages,
         "scripts": packages.scripts,
         "data": data,
+        "mounts": mounts,
     }
     devices.finish(package_places(brought))
     environ = {**start.environ, **packages.variables}
@@ -182,6 +183,7 @@ def _bring_data(start: Start, phases: Phases, secrets: Mapping[str, str]) -> lis
     if not data:
         return []
     from .data import Around, bring_data
+    from .volumes import own_directories
 
     around = Around(
         store=start.store,
@@ -193,7 +195,24 @@ def _bring_data(start: Start, phases: Phases, secrets: Mapping[str, str]) -> lis
         leaving=start.leaving,
     )
     with phases.measure("data"):
-        return bring_data(data, around)
+        return bring_data(data, around, own_directories(start.job, start.environ))
+
+
+def _have_volumes(start: Start, data: list[str]) -> list[dict[str, Any]]:
+    """See to the job's volumes; return what the function's process mounts for itself."""
+    # Jobs that were written by earlier clients do not say.
+    volumes = start.job.get("volumes")
+    if not volumes:
+        return []
+    from .volumes import Place, have_volumes
+
+    place = Place(
+        environ=start.environ,
+        scratch=start.lasting,
+        say=start.output.say,
+        leaving=start.leaving,
+    )
+    return have_volumes(volumes, data, place)
 
 
 def _fetch_pieces(start: Start) -> str:

@@ -57,6 +57,8 @@ def main(directory: str, records: int, handed: int) -> None:
         task = json.load(file)
     with open(handed, encoding="utf-8") as pipe:
         secrets = json.load(pipe)
+    if task["mounts"] and not _mounted(directory, task["mounts"]):
+        return
     _die_with(task["parent"])
     signal.signal(signal.SIGTERM, _terminate)
     # The function may close or replace its streams; what is said of it must get out.
@@ -70,6 +72,19 @@ def main(directory: str, records: int, handed: int) -> None:
         _end_as_asked()
     flush_streams()
     end_within(task["linger_seconds"], stderr)
+
+
+def _mounted(directory: str, mounts: Any) -> bool:
+    """Have this process and its children see the run's volumes; whether that was possible."""
+    from .mounts import enter, read_mounts
+
+    try:
+        enter(read_mounts(mounts))
+    except OSError as error:
+        paths = ", ".join(mount["path"] for mount in mounts)
+        leave_fault(directory, EXIT_RUNTIME_UNFIT, f"{paths} cannot be mounted: {error}")
+        return False
+    return True
 
 
 class Said(NamedTuple):
