@@ -154,7 +154,7 @@ class Job:
     def _frame(self) -> bytes:
         call = self.call or cloudpickle.dumps((None, self.args, self.kwargs))
         reference = None if self.call else {"module": "app", "qualname": self.function}
-        frame = {"function": reference, "sources": {}, "call": [call]}
+        frame = {"function": reference, "sources": {}, "call": [call], "buffers": []}
         return pickle.dumps(frame, protocol=5)
 
     def _code(self) -> CodeSpec:

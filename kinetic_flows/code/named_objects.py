@@ -24,6 +24,9 @@ from kinetic_flows.code.internals import CachedFunction, initial_value_of, value
 
 PROTOCOL = 5
 
+EARLIER_PROTOCOL = 4
+"""What is tried where a class cannot be pickled by the other; it has no memory out of band."""
+
 MADE_ANEW: Mapping[type, Callable[[Any], Callable[[], Any]]] = {
     type(threading.Lock()): lambda _: threading.Lock,
     type(threading.RLock()): lambda _: threading.RLock,

@@ -1,30 +1,34 @@
 """The payload: one call, pickled for the run.
 
 A payload is a pickle of `{"function": {"module", "qualname"} or None, "sources": {file name: text},
-"call": [bytes or digest, ...]}`. The pieces of `call`, joined, are a pickle of `(function or None,
-args, kwargs)` and any number of pickles of `{name: value}` for the run's `__main__`; they are
-nested so that the runner can settle in before it imports anything of the project. A piece may be
-an object of its own, named by its digest, which calls that have it in common share. `sources` has
-the lines of code that has no file in the run.
+"call": [bytes or digest, ...], "buffers": [[digest, ...], ...]}`. The parts of `call`, joined, are a
+pickle of `(function or None, args, kwargs)` and any number of pickles of `{name: value}` for the
+run's `__main__`; they are nested so that the runner can settle in before it imports anything of the
+project. A large part of it is one or several objects of their own, named by their digests, which
+calls that have them in common share. `buffers` are the memory of arrays and the like, out of band
+as pickle protocol 5 has it (https://peps.python.org/pep-0574/): the pieces of each, joined.
+`sources` has the lines of code that has no file in the run.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from kinetic_flows.code.data_places import with_data_defaults
 from kinetic_flows.code.main_module import MAIN_NAMES
-from kinetic_flows.code.named_objects import PROTOCOL
+from kinetic_flows.code.named_objects import EARLIER_PROTOCOL, PROTOCOL
+from kinetic_flows.code.pickled import Pickled, pickle_into
 from kinetic_flows.code.pickling import (
     found_by_name,
     is_importable_in_run,
     is_reachable_by_name,
-    pickle_into,
 )
+from kinetic_flows.code.pieces import Piece, cut
 from kinetic_flows.code.reprs import argument_reprs
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.code.unpicklable import largest_part, unpicklable_error
@@ -34,27 +38,23 @@ from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.job_parts import Sha256
 
-__all__ = ["PIECE_BYTES", "Payload", "Piece", "argument_reprs", "pack_call", "require_same_python"]
+__all__ = [
+    "SHARED_PIECE_BYTES",
+    "Payload",
+    "Piece",
+    "argument_reprs",
+    "pack_call",
+    "require_same_python",
+]
 
-LARGE_BYTES = 50_000_000
+LARGE_BYTES = 100_000_000
+"""What is larger, and is sent anew with every call, is worth a word."""
 
-PIECE_BYTES = 32_768
+PIECE_BYTES = 1 << 20
+"""Size from which on a part of a call is not copied, but sent from where it is."""
+
+SHARED_PIECE_BYTES = 32_768
 """Size from which on calls that have a part in common share it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A large part of a pickled call.
-
-    Attributes:
-        sha256: Its digest.
-        size_bytes: Its size.
-        data: Its bytes; empty once the store has them.
-    """
-
-    sha256: Sha256
-    size_bytes: int
-    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def pack_call(
     kwargs: dict[str, Any],
     *,
     root: PackageRoot,
-    piece_bytes: int | None = None,
+    piece_bytes: int = PIECE_BYTES,
 ) -> Payload:
     """Pickle a call.
 
@@ -93,7 +93,7 @@ def pack_call(
         args: Its positional arguments, `self` included.
         kwargs: Its keyword arguments.
         root: The package root, which decides what a run can import.
-        piece_bytes: From which size on a part becomes a piece of its own; None for no pieces.
+        piece_bytes: From which size on a part becomes pieces of its own.
 
     Raises:
         UnpicklableError: An argument, or something the function uses, cannot be pickled.
@@ -102,15 +102,13 @@ def pack_call(
     if reference:
         kwargs = with_data_defaults(function, args, kwargs)
     call = (None if reference else function, args, kwargs)
-    try:
-        pickled = pickle_into(partial(_PickledCall, piece_bytes), call, root)
-    except Exception as error:  # pickling runs other people's code
-        raise unpicklable_error(function, call, error, root) from error
-    parts, pieces = pickled.file.split()
+    pickled = _pickled(function, call, root, piece_bytes)
+    split = pickled.file.split()
     framed = {
         "function": reference,
         "sources": dict(pickled.sources),
-        "call": parts,
+        "call": split.parts,
+        "buffers": split.buffers,
     }
     payload = pickle.dumps(framed, protocol=PROTOCOL)
     return Payload(
@@ -120,47 +118,101 @@ def pack_call(
             *_by_value_warnings(pickled.by_value),
             *_size_warnings(call, pickled.file.size_bytes, root),
         ),
-        pieces=pieces,
+        pieces=split.pieces,
         modules=pickled.modules,
         data=pickled.data,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """A pickled call as it stands in the payload.
+
+    Attributes:
+        parts: The pickle: bytes, and digests of pieces.
+        buffers: What is out of band: each buffer as the digests of its pieces.
+        pieces: Each piece once.
+    """
+
+    parts: list[bytes | str]
+    buffers: list[list[str]]
+    pieces: tuple[Piece, ...]
+
+
 class _PickledCall:
     """A file for a pickler, which writes what is large in one go and the rest in frames.
 
-    Equal objects at equal places of two calls are therefore equal writes.
+    Equal objects at equal places of two calls are therefore equal writes. What is large is not
+    copied, and is hashed when all is written: it may have to be pickled once more.
 
     Args:
-        piece_bytes: From which size on a write becomes a piece; None for no pieces.
+        piece_bytes: From which size on a write, or a buffer, becomes pieces.
     """
 
-    def __init__(self, piece_bytes: int | None) -> None:
+    def __init__(self, piece_bytes: int) -> None:
         self._piece_bytes = piece_bytes
-        self._parts: list[bytearray | Piece] = []
+        self._parts: list[bytearray | memoryview] = []
+        self._buffers: list[memoryview] = []
         self.size_bytes = 0
 
     def write(self, data: Any, /) -> int:
         """Take what the pickler writes: bytes, or a view of an object's memory."""
-        size = memoryview(data).nbytes
-        self.size_bytes += size
-        if self._piece_bytes is not None and size >= self._piece_bytes:
-            content = bytes(data)
-            piece = Piece(sha256=sha256_hex(content), size_bytes=size, data=content)
-            self._parts.append(piece)
+        view = memoryview(data)
+        self.size_bytes += view.nbytes
+        if view.nbytes >= self._piece_bytes:
+            self._parts.append(view)
         elif self._parts and isinstance(self._parts[-1], bytearray):
             self._parts[-1] += data
         else:
             self._parts.append(bytearray(data))
-        return size
+        return view.nbytes
 
-    def split(self) -> tuple[list[bytes | str], tuple[Piece, ...]]:
-        """Return the parts as they stand in the payload, and each piece once."""
-        pieces = {part.sha256: part for part in self._parts if isinstance(part, Piece)}
-        parts = [
-            str(part.sha256) if isinstance(part, Piece) else bytes(part) for part in self._parts
-        ]
-        return parts, tuple(pieces.values())
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take an object's memory out of band; return whether it stays in the pickle instead."""
+        try:
+            view = buffer.raw()
+        except BufferError:  # it is not one block
+            return True
+        if view.nbytes < self._piece_bytes:
+            return True
+        self.size_bytes += view.nbytes
+        self._buffers.append(view)
+        return False
+
+    def split(self) -> _Split:
+        """Cut and hash what is large."""
+        parts: list[bytes | str] = []
+        pieces: dict[str, Piece] = {}
+
+        def digests(view: memoryview) -> list[str]:
+            found = cut(view)
+            pieces.update((piece.sha256, piece) for piece in found)
+            return [piece.sha256 for piece in found]
+
+        for part in self._parts:
+            parts += [bytes(part)] if isinstance(part, bytearray) else digests(part)
+        buffers = [digests(buffer) for buffer in self._buffers]
+        return _Split(parts=parts, buffers=buffers, pieces=tuple(pieces.values()))
+
+
+def _pickled(
+    function: Callable[..., Any],
+    call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+    root: PackageRoot,
+    piece_bytes: int,
+) -> Pickled[_PickledCall]:
+    """Pickle a call, by an earlier protocol where something in it does not know the latest.
+
+    Raises:
+        UnpicklableError: It cannot be pickled.
+    """
+    new_file = partial(_PickledCall, piece_bytes)
+    try:
+        return pickle_into(new_file, call, root)
+    except Exception as error:  # pickling runs other people's code
+        with suppress(Exception):
+            return pickle_into(new_file, call, root, protocol=EARLIER_PROTOCOL)
+        raise unpicklable_error(function, call, error, root) from error
 
 
 def function_reference(function: Callable[..., Any], root: PackageRoot) -> dict[str, str] | None:
@@ -214,6 +266,7 @@ def _size_warnings(
     name, part_bytes = largest_part(call, root)
     warning = (
         f"the call is {size_in_units(size_bytes)} pickled, of which {name} is "
-        f"{size_in_units(part_bytes)}; pass large data as a path or a URI that the run can read"
+        f"{size_in_units(part_bytes)}, and is sent with every call; what stays the same is sent "
+        "once, and kept where the run is, as a file: kinetic.Data(path)"
     )
     return (warning,)

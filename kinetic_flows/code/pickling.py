@@ -9,20 +9,16 @@ variables that its module has in the run; one of `__main__` brings its own along
 from __future__ import annotations
 
 import functools
-import io
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cloudpickle
 
+from kinetic_flows.code.arrays import reduced_array
 from kinetic_flows.code.code_files import CodeFiles
 from kinetic_flows.code.data_places import DataPlaces
-from kinetic_flows.code.internals import globals_named_in
 from kinetic_flows.code.main_module import MAIN_NAMES, MainGlobals, MainNames, namespace_of
 from kinetic_flows.code.modules import (
     OWN_PACKAGES,
@@ -52,11 +48,6 @@ class Writable(Protocol):
     def write(self, data: Any, /) -> Any:
         """Take some bytes."""
         ...
-
-
-F = TypeVar("F", bound=Writable)
-
-_by_value_lock = threading.RLock()
 
 
 def is_importable_in_run(name: str, root: PackageRoot) -> bool:
@@ -103,10 +94,12 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
     Args:
         file: Where the pickle is written.
         root: The package root, which decides what a run can import.
+        protocol: The protocol of pickle.
     """
 
-    def __init__(self, file: Writable, root: PackageRoot) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(self, file: Writable, root: PackageRoot, *, protocol: int = PROTOCOL) -> None:
+        take_buffer = getattr(file, "take_buffer", None) if protocol >= PROTOCOL else None
+        super().__init__(file, protocol=protocol, buffer_callback=take_buffer)
         self._root = root
         self._judged: dict[str, bool] = {}
         self._plain_kinds: set[type] = set()
@@ -165,7 +158,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return sentinel_of_dataclasses(obj) or NotImplemented
         elif getattr(obj, "__module__", None) in MAIN_NAMES:
             return self._object_of_main(obj)
-        return NotImplemented
+        return reduced_array(obj)
 
     def globals_in_run(self, function: FunctionType, used: dict[str, Any]) -> dict[str, Any]:
         """Return those of a function's global variables that travel with it, as a run has them.
@@ -292,87 +285,6 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         if not self._importable(function.__module__):
             return None
         return functools.reduce, (getattr, function.__qualname__.split("."), module)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pickled(Generic[F]):
-    """An object pickled for a run.
-
-    Attributes:
-        file: Where it is.
-        by_value: Modules whose functions and classes went by value because no run could import
-            them.
-        sources: Lines of code whose files do not ship, by file name.
-        modules: Modules that the run imports to restore it.
-        data: The data in it, which it names by their places here.
-    """
-
-    file: F
-    by_value: frozenset[str]
-    sources: Mapping[str, str]
-    modules: frozenset[str]
-    data: tuple[Data, ...]
-
-
-def pickle_into(new_file: Callable[[], F], value: Any, root: PackageRoot) -> Pickled[F]:
-    """Pickle a value for a run into a file of the caller's kind.
-
-    Behind the value come, pickled in the same go, names for the run's `__main__`.
-
-    Args:
-        new_file: Makes an empty file; it is called again when a module that no run can import
-            comes to light, and everything is pickled anew with that module by value.
-        value: What to pickle.
-        root: The package root.
-    """
-    by_value: frozenset[str] = frozenset()
-    while True:
-        file = new_file()
-        with _registered(by_value | _main_of_a_child()):
-            pickler = CallPickler(file, root)
-            pickler.dump_call(value)
-        if pickler.met_here_only <= by_value:
-            return Pickled(
-                file=file,
-                by_value=by_value,
-                sources=pickler.sources,
-                modules=pickler.modules - by_value,
-                data=pickler.data.met,
-            )
-        by_value |= pickler.met_here_only
-
-
-def globals_that_travel(function: FunctionType, root: PackageRoot) -> dict[str, Any]:
-    """Return the global variables that go by value with a function, as a run has them."""
-    pickler = CallPickler(io.BytesIO(), root)
-    used = globals_named_in(function.__code__)
-    here = function.__globals__
-    return pickler.globals_in_run(function, {name: here[name] for name in used if name in here})
-
-
-@contextmanager
-def _registered(names: frozenset[str]) -> Iterator[None]:
-    """Make cloudpickle take some modules by value for a while; its registry is the process's."""
-    if not names:
-        yield
-        return
-    with _by_value_lock:
-        before = cloudpickle.list_registry_pickle_by_value()
-        added = [sys.modules[name] for name in names - before if name in sys.modules]
-        for module in added:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            yield
-        finally:
-            for module in added:
-                cloudpickle.unregister_pickle_by_value(module)
-
-
-def _main_of_a_child() -> frozenset[str]:
-    """Return what multiprocessing's children call the script, which goes by value there too."""
-    name = "__mp_main__"
-    is_own = getattr(sys.modules.get(name), "__name__", None) == name
-    return frozenset({name}) if is_own else frozenset()
 
 
 def _is_plain(kind: type) -> bool:

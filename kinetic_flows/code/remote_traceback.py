@@ -61,8 +61,9 @@ class RemoteFrames:
         return list(found)[-MAX_CHANGES:]
 
 
-def split_frames(body: bytes) -> tuple[bytes, RemoteFrames | None]:
+def split_frames(body: bytes | memoryview) -> tuple[bytes, RemoteFrames | None]:
     """Return the pickle in a body, and the frames behind it; None where there are none."""
+    body = bytes(body)
     if not body.endswith(FRAMES_MAGIC):
         return body, None
     end = len(body) - len(FRAMES_MAGIC) - _LENGTH.size

@@ -15,7 +15,7 @@ from typing import Any
 from kinetic_flows.code.internals import CachedFunction
 from kinetic_flows.code.main_module import MAIN_NAMES
 from kinetic_flows.code.named_objects import MADE_ANEW, PROTOCOL
-from kinetic_flows.code.pickling import globals_that_travel, pickle_into
+from kinetic_flows.code.pickled import globals_that_travel, pickle_into
 from kinetic_flows.code.reprs import short_repr
 from kinetic_flows.code.root import PackageRoot
 from kinetic_flows.core.errors import UnpicklableError
@@ -126,7 +126,10 @@ def _failure(value: Any, root: PackageRoot) -> BaseException | None:
 
 
 def _pickled_bytes(value: Any, root: PackageRoot) -> int:
-    return pickle_into(_Counter, value, root).file.size_bytes
+    try:
+        return pickle_into(_Counter, value, root).file.size_bytes
+    except Exception:  # noqa: BLE001 - as above; the whole could be pickled in another way
+        return 0
 
 
 def _parts(path: str, value: Any, root: PackageRoot) -> Iterator[Part]:

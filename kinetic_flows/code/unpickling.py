@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from kinetic_flows.code.internals import is_class_known
 
 
-def load_returned(data: bytes) -> Any:
+def load_returned(data: bytes | memoryview, buffers: Sequence[tuple[int, int]] = ()) -> Any:
     """Return the object in a pickle whose signature has been checked.
+
+    Args:
+        data: The pickle, and behind it what is out of band.
+        buffers: Where that is: positions and sizes. What is made of it are views of that memory.
 
     Raises:
         Exception: It cannot be read here.
     """
-    return _Unpickler(io.BytesIO(data)).load()
+    view = memoryview(data)
+    out_of_band = [view[position : position + size] for position, size in buffers]
+    return _Unpickler(io.BufferedReader(_Memory(view)), out_of_band).load()
 
 
 def load_raised(data: bytes) -> tuple[BaseException | None, tuple[str, ...]]:
@@ -52,9 +58,29 @@ def _with_stand_ins(data: bytes) -> tuple[BaseException | None, tuple[str, ...]]
     return found, tuple(unpickler.missing)
 
 
+class _Memory(io.RawIOBase):
+    """A file that is memory, of which nothing is copied but what is read.
+
+    Args:
+        view: The memory.
+    """
+
+    def __init__(self, view: memoryview) -> None:
+        super().__init__()
+        self._rest = view
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        size = min(len(target), self._rest.nbytes)
+        target[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+    def __init__(self, file: IO[bytes], buffers: Sequence[memoryview] = ()) -> None:
+        super().__init__(file, buffers=buffers)
         self._known: set[int] = set()
 
     def find_class(self, module_name: str, global_name: str) -> Any:
@@ -92,7 +118,7 @@ class _StandIn(Exception):
 class _LenientUnpickler(_Unpickler):
     """Puts stand-ins where a class is missing."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
         self.missing: dict[str, type] = {}
 

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+Content: TypeAlias = bytes | memoryview | Path
+"""What an object is written from: memory, which is not copied as a whole, or a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,15 @@ class ArtifactStore(Protocol):
         """Return an object; raise `ObjectNotFoundError` when there is none."""
         ...
 
-    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+    def read(self, name: str) -> memoryview:
+        """Return an object's content in memory of its own, which may be written to.
+
+        Raises:
+            ObjectNotFoundError: There is none of this name.
+        """
+        ...
+
+    def put_if_absent(self, name: str, data: Content) -> bool:
         """Write an object, from memory or from a file, unless the name is taken.
 
         Returns:

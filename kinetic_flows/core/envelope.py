@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kinetic_flows.core.job import canonical_json
 
@@ -18,6 +18,11 @@ RESULT_MAGIC = b"kinetic-result-1"
 
 OUT_OF_MEMORY = "the container ran out of memory"
 """What the message of a crash says whose process was killed for want of memory."""
+
+RESULT_TOO_LARGE = "the result is too large"
+"""What the message of a crash begins with whose result found no room where the run was."""
+
+_LINE_BYTES = 1 << 16
 
 ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancelled", "crashed"]
 
@@ -36,6 +41,7 @@ class ResultHeader:
         traceback: The formatted traceback; empty when there is none.
         log_tail: The last lines of output, for crashes.
         exit_code: Exit code of the function's process, negative for a signal; None otherwise.
+        buffers: Where in the body is what is out of band of its pickle: positions and sizes.
     """
 
     run_id: str
@@ -46,6 +52,7 @@ class ResultHeader:
     traceback: str = ""
     log_tail: tuple[str, ...] = ()
     exit_code: int | None = None
+    buffers: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,7 @@ class ResultEnvelope:
     """A result's header and its pickled value or exception (empty when there is none)."""
 
     header: ResultHeader
-    body: bytes
+    body: bytes | memoryview
 
 
 class EnvelopeRefused(ValueError):
@@ -62,13 +69,16 @@ class EnvelopeRefused(ValueError):
 
 def seal_result(envelope: ResultEnvelope, run_key: str) -> bytes:
     """Frame an envelope: magic, HMAC-SHA-256 and header on a line each, then the body."""
-    header = canonical_json(asdict(envelope.header))
-    signed = header + b"\n" + envelope.body
+    fields = asdict(envelope.header)
+    if not fields["buffers"]:
+        # So that earlier clients can read it.
+        del fields["buffers"]
+    signed = b"\n".join([canonical_json(fields), envelope.body])
     return b"\n".join([RESULT_MAGIC, _signature(signed, run_key), signed])
 
 
-def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
-    """Check and split an envelope; nothing is unpickled.
+def open_result(data: bytes | memoryview, run_key: str, run_id: str) -> ResultEnvelope:
+    """Check and split an envelope; nothing is unpickled, and nothing copied but its header.
 
     Args:
         data: The object as read from the store.
@@ -78,8 +88,8 @@ def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
     Raises:
         EnvelopeRefused: It is malformed, was signed with another key, or is another run's.
     """
-    magic, _, rest = data.partition(b"\n")
-    signature, _, signed = rest.partition(b"\n")
+    magic, rest = _line(memoryview(data))
+    signature, signed = _line(rest)
     if magic != RESULT_MAGIC:
         raise EnvelopeRefused("not a result envelope")
     try:
@@ -88,10 +98,9 @@ def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
         raise EnvelopeRefused("this run's key is damaged in Prefect") from error
     if not hmac.compare_digest(signature, expected):
         raise EnvelopeRefused("its signature does not fit this run's key")
-    header_json, _, body = signed.partition(b"\n")
+    header_json, body = _line(signed)
     try:
-        fields = json.loads(header_json)
-        header = ResultHeader(**{**fields, "log_tail": tuple(fields["log_tail"])})
+        header = _header(json.loads(header_json))
     except (ValueError, KeyError, TypeError) as error:
         raise EnvelopeRefused("its header is another version's, or damaged") from error
     if header.run_id != run_id:
@@ -99,5 +108,21 @@ def open_result(data: bytes, run_key: str, run_id: str) -> ResultEnvelope:
     return ResultEnvelope(header=header, body=body)
 
 
-def _signature(signed: bytes, run_key: str) -> bytes:
+def _header(fields: dict[str, Any]) -> ResultHeader:
+    buffers = tuple((position, size) for position, size in fields.get("buffers", ()))
+    return ResultHeader(**{**fields, "log_tail": tuple(fields["log_tail"]), "buffers": buffers})
+
+
+def _line(view: memoryview) -> tuple[bytes, memoryview]:
+    """Return the first line, and what is behind it."""
+    line = b""
+    for start in range(0, view.nbytes, _LINE_BYTES):
+        head, found, _ = bytes(view[start : start + _LINE_BYTES]).partition(b"\n")
+        line += head
+        if found:
+            return line, view[len(line) + 1 :]
+    return line, view[view.nbytes :]
+
+
+def _signature(signed: bytes | memoryview, run_key: str) -> bytes:
     return hmac.new(bytes.fromhex(run_key), signed, hashlib.sha256).hexdigest().encode()

@@ -35,6 +35,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
+from kinetic_flows.core.artifact_store import Content
 from kinetic_flows.core.job import (
     RUN_KEY_VARIABLE,
     JobTemplate,
@@ -132,7 +133,10 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
         outputs=session.outputs_root,
     )
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
-    pinned = pin_objects_task(job, draft.payload.content, prefix, prepared.secret_values, session)
+    contents = {job.payload_name: draft.payload.content} | {
+        piece.ref(draft.payload.sha256).name: piece.data for piece in draft.payload.pieces
+    }
+    pinned = pin_objects_task(job, contents, prefix, prepared.secret_values, session)
     asked = job_request(draft, "", prepared.image, prepared.packages).of_job(job.template)
     asked = in_session(asked, session)
     new = describe_deployment(draft, request, prepared, pinned, known, asked, session)
@@ -150,7 +154,8 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
 
 def _kept_template(draft: Draft, prepared: Prepared, session: Session) -> JobTemplate:
     """Return the job of a deployment's runs, which is another one for other secret values."""
-    template = job_template(draft, prepared, session, takes_parameters=True)
+    owner = draft.payload.sha256
+    template = job_template(draft, prepared, session, owner=owner, takes_parameters=True)
     if not prepared.secret_values:
         return template
     key = identity_key(session.platform, session.settings.home)
@@ -233,7 +238,7 @@ def _key_of(known: DeploymentRecord | None) -> str | None:
 @own_task(TASK_PIN_OBJECTS)
 def pin_objects_task(
     job: StoredTemplate,
-    payload: bytes,
+    contents: Mapping[str, Content],
     prefix: str,
     secret_values: Mapping[str, str],
     session: Session,
@@ -241,7 +246,7 @@ def pin_objects_task(
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
         store = session.platform.store
-        pinned = deploy_job(job, payload, prefix, store)
+        pinned = deploy_job(job, contents, prefix, store)
         seal = seal_for_worker(secret_values, pinned.payload_name, store, session.api)
         pinned = replace(pinned, seal=seal)
         status: StepStatus = "done" if pinned.copied else "cached"

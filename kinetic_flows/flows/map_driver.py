@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import STEP_RUN_INPUTS
 from kinetic_flows.code.call_names import SweepNames
-from kinetic_flows.code.payload import PIECE_BYTES
+from kinetic_flows.code.payload import SHARED_PIECE_BYTES
+from kinetic_flows.code.pieces import EMPTY, upload_pieces
 from kinetic_flows.core.errors import (
     KineticError,
     LaunchError,
@@ -22,7 +23,6 @@ from kinetic_flows.core.errors import (
 )
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Phase
-from kinetic_flows.core.object_names import piece_object
 from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
@@ -195,7 +195,7 @@ class SweepDriver:
         self._taken += 1
         try:
             draft = with_arguments(
-                self.draft, arguments.args, arguments.kwargs, piece_bytes=PIECE_BYTES
+                self.draft, arguments.args, arguments.kwargs, piece_bytes=SHARED_PIECE_BYTES
             )
             self._outputs.add(item.index, draft.output)
             draft = self._upload_pieces(draft)
@@ -215,12 +215,11 @@ class SweepDriver:
 
     def _upload_pieces(self, draft: Draft) -> Draft:
         """Upload the pieces of the payload that no input before had; keep none in memory."""
-        for piece in draft.payload.pieces:
-            if piece.sha256 not in self._uploaded:
-                name = piece_object(self.group_id, piece.sha256)
-                self.session.platform.store.put_if_absent(name, piece.data)
-                self._uploaded.add(piece.sha256)
-        light = tuple(replace(piece, data=b"") for piece in draft.payload.pieces)
+        pieces = draft.payload.pieces
+        new = [piece for piece in pieces if piece.sha256 not in self._uploaded]
+        upload_pieces(new, self.session.platform.store, self.group_id)
+        self._uploaded.update(piece.sha256 for piece in new)
+        light = tuple(replace(piece, data=EMPTY) for piece in pieces)
         return replace(draft, payload=replace(draft.payload, pieces=light))
 
     def _gives_up(self) -> bool:

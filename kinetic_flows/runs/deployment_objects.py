@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.clients.prefect.deployments import DeploymentRecord
 from kinetic_flows.clients.prefect.records import environment_of
-from kinetic_flows.core.artifact_store import ArtifactStore
+from kinetic_flows.core.artifact_store import ArtifactStore, Content
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
     CodeSpec,
@@ -64,13 +64,13 @@ class DeployedJob:
 
 
 def deploy_job(
-    job: StoredTemplate, payload: bytes, prefix: str, store: ArtifactStore
+    job: StoredTemplate, contents: Mapping[str, Content], prefix: str, store: ArtifactStore
 ) -> DeployedJob:
     """Copy a job and everything it names below a deployment's prefix; again does nothing more.
 
     Args:
         job: The job, with the names that its objects have in the store now.
-        payload: The pickled call, which is in the store nowhere yet.
+        contents: What is in the store nowhere yet, by its name: the pickled call and its pieces.
         prefix: What the deployment's objects start with.
         store: Where they are.
     """
@@ -83,8 +83,9 @@ def deploy_job(
     absent = store.missing(sources)
 
     def copy(name: str) -> None:
-        data = payload if name == pinned.payload_name else store.get(sources[name]).data
-        store.put_if_absent(name, data)
+        source = sources[name]
+        is_here = source in contents
+        store.put_if_absent(name, contents[source] if is_here else store.get(source).data)
 
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
         list(pool.map(copy, absent))

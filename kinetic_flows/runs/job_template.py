@@ -11,7 +11,7 @@ from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
 from kinetic_flows.core.job_parts import ObjectRef
-from kinetic_flows.core.object_names import piece_object, runner_object
+from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.outputs import deployed_output_spec
@@ -52,7 +52,7 @@ def job_template(
     prepared: Prepared,
     session: Session,
     *,
-    parent: str | None = None,
+    owner: str,
     takes_parameters: bool = False,
 ) -> JobTemplate:
     """Return what the runs of a call have in common.
@@ -61,18 +61,10 @@ def job_template(
         draft: The call.
         prepared: What runs of the function share.
         session: Where they run and report.
-        parent: The flow run whose runs have pieces of the call in common; None for none.
+        owner: Whose the pieces of the call are.
         takes_parameters: Whether the function is called with the flow run's parameters.
     """
     bundle, options = runner_bundle(), draft.call.options
-    pieces = (
-        ObjectRef(
-            name=piece_object(parent or "", piece.sha256),
-            sha256=piece.sha256,
-            size_bytes=piece.size_bytes,
-        )
-        for piece in draft.payload.pieces
-    )
     volumes = volume_specs(options.volumes, len(draft.payload.data))
     data = tuple(draft.sources.ready(each) for each in draft.data)
     for warning in (told for each in draft.data for told in draft.sources.warnings(each)):
@@ -88,7 +80,7 @@ def job_template(
         packages=prepared.packages,
         payload_sha256=draft.payload.sha256,
         payload_size_bytes=len(draft.payload.content),
-        pieces=tuple(pieces),
+        pieces=tuple(piece.ref(owner) for piece in draft.payload.pieces),
         is_flow=is_flow(draft.call.function),
         takes_parameters=takes_parameters,
         output=deployed_output_spec(draft) if takes_parameters else draft.output,

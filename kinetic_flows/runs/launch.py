@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect.access import credentials_for
 from kinetic_flows.clients.prefect.api import NewRun, RunRecord
+from kinetic_flows.clients.prefect.flow_names import TASK_LAUNCH_ACCELERATOR
 from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     DISPATCH_LABEL,
@@ -17,6 +19,7 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.timings import seconds_labels
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
+from kinetic_flows.code.pieces import upload_pieces
 from kinetic_flows.core.errors import KineticError, RunCancelled
 from kinetic_flows.core.job import (
     CANCEL_GRACE_SECONDS,
@@ -30,6 +33,7 @@ from kinetic_flows.core.job import (
 )
 from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.object_names import (
+    is_job_owner,
     job_object,
     job_owner,
     payload_object,
@@ -81,6 +85,7 @@ class PlannedRun:
         repeats: The run whose directory of outputs it goes on with; None for none.
         gives_up: Whether whoever wanted it does not any more, asked while it waits.
         secret_values: What is sealed for it, by variable.
+        owner: What a worker's job and its objects are named after; None for a new name.
     """
 
     new: NewRun
@@ -92,6 +97,7 @@ class PlannedRun:
     repeats: RunRecord | None = None
     gives_up: Callable[[], bool] = lambda: False
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    owner: str | None = None
 
     def request_for(self, run_id: str, session: Session) -> JobRequest:
         """Return what its process is asked for, as its job says; without a run id for a worker."""
@@ -122,7 +128,11 @@ def launch_run(
     Raises:
         KineticError: It could not be started; its flow run says so.
     """
-    template = job_template(draft, prepared, session, parent=membership.parent)
+    owner = _owner_of_pieces(membership, opened)
+    if membership.index is None:
+        tell = partial(session.progress.activity, TASK_LAUNCH_ACCELERATOR)
+        upload_pieces(draft.payload.pieces, session.platform.store, owner, tell)
+    template = job_template(draft, prepared, session, owner=owner)
     new = new_run(draft, membership, session)
     new = replace(
         new,
@@ -145,8 +155,16 @@ def launch_run(
         opened=opened,
         gives_up=membership.gives_up,
         secret_values=prepared.secret_values,
+        owner=owner if is_job_owner(owner) else None,
     )
     return launch_planned(planned, session, on_created)
+
+
+def _owner_of_pieces(membership: Membership, opened: RunTicket | None) -> str:
+    """Return whose the pieces of a call are: the group's, the run's, or its job's for a worker."""
+    if membership.parent and membership.index is not None:
+        return membership.parent
+    return opened.run_id if opened else job_owner(uuid4().hex)
 
 
 def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ignore) -> RunTicket:
@@ -271,7 +289,7 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
 
     The objects have a place among those of runs, under a name of their own.
     """
-    store, owner = session.platform.store, job_owner(uuid4().hex)
+    store, owner = session.platform.store, run.owner or job_owner(uuid4().hex)
     name = payload_object(owner)
     store.put_if_absent(name, run.payload)
     job = StoredTemplate(template=run.template, payload_name=name, outputs=run.outputs).to_json()

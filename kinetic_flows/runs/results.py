@@ -13,7 +13,13 @@ from kinetic_flows.code.remote_traceback import RemoteFrames, split_frames
 from kinetic_flows.code.unpickling import load_raised, load_returned
 from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.artifact_store import ArtifactStore
-from kinetic_flows.core.envelope import EnvelopeRefused, ResultEnvelope, ResultHeader, open_result
+from kinetic_flows.core.envelope import (
+    RESULT_TOO_LARGE,
+    EnvelopeRefused,
+    ResultEnvelope,
+    ResultHeader,
+    open_result,
+)
 from kinetic_flows.core.errors import (
     DevicesMissing,
     ObjectNotFoundError,
@@ -71,6 +77,10 @@ READ_ONLY_NOTE = (
 )
 
 AGAIN_HINT = "nothing was lost but this run: calling the function again starts a new one"
+TOO_LARGE_HINT = (
+    "return less, write it to KINETIC_OUTPUT_DIR and return its name, or raise ephemeral_storage "
+    "or memory in job_variables"
+)
 LASTING_HINT = "until that is changed, the same call ends the same way"
 LOG_HINT = "the last lines of its log are the best lead; SIGKILL often means out of memory"
 
@@ -112,11 +122,11 @@ def read_result(store: ArtifactStore, run: RunTicket) -> ResultEnvelope | None:
     owner = run.result_run_id or run.run_id
     name = result_object(owner)
     try:
-        stored = store.get(name)
+        stored = store.read(name)
     except ObjectNotFoundError:
         return None
     try:
-        return open_result(stored.data, run.run_key, owner)
+        return open_result(stored, run.run_key, owner)
     except EnvelopeRefused as refusal:
         raise ObjectRefusedError(
             f"the result object {name} is refused: {refusal}",
@@ -201,7 +211,7 @@ def _last_words(log_tail: list[str]) -> str | None:
 
 def _load_value(envelope: ResultEnvelope, run: RunTicket) -> Any:
     try:
-        return load_returned(envelope.body)
+        return load_returned(envelope.body, envelope.header.buffers)
     except Exception as error:
         kind = envelope.header.type_name
         raise ResultError(
@@ -295,6 +305,8 @@ def _crash_hint(header: ResultHeader) -> str:
             f"add {package} to the project's dependencies; if {module!r} is "
             "a module of your own, move it below the project's root (KINETIC_PACKAGE_ROOT)"
         )
+    if header.message.startswith(RESULT_TOO_LARGE):
+        return TOO_LARGE_HINT
     if header.exit_code in _HINTS:
         return _HINTS[header.exit_code]
     return LOG_HINT

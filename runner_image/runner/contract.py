@@ -14,6 +14,12 @@ from typing import IO, Any
 JOB_VERSION = 1
 RESULT_MAGIC = b"kinetic-result-1"
 
+RESULT_TOO_LARGE = "the result is too large"
+"""What the message of a crash begins with whose result found no room where the run was."""
+
+_ALIGNMENT = 64
+"""What the position of a body is a multiple of that has buffers in it."""
+
 EXIT_RETURNED = 0
 EXIT_RAISED = 1
 EXIT_BAD_LAUNCH = 40
@@ -110,7 +116,11 @@ def seal(header: dict[str, Any], body: str | None, run_key: str) -> bytes:
         body: Path of the pickled value or exception; None for an empty body.
         run_key: The run's key, in hexadecimal.
     """
-    line = json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    if header.get("buffers"):
+        before = len(RESULT_MAGIC) + 1 + 2 * hashlib.sha256().digest_size + 1
+        line += b" " * (-(before + len(line) + 1) % _ALIGNMENT)
+    line += b"\n"
     signature = hmac.new(bytes.fromhex(run_key), line, hashlib.sha256)
     if body:
         with open(body, "rb") as file:

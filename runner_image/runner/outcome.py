@@ -6,10 +6,12 @@ written, a JSON object of header fields. An outcome that is there is complete.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import IO, Any
 
+from .contract import EXIT_RESULT_NOT_WRITTEN, RESULT_TOO_LARGE
 from .masks import Masks
 
 OUTCOME_FILE = "outcome.json"
@@ -39,16 +41,20 @@ def leave_value(directory: str, value: Any, masks: Masks) -> None:
     from .result_pickler import dump_value
 
     try:
-        dump_value(value, lambda: _body(directory))
+        buffers = dump_value(value, lambda: _body(directory))
     except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
         with _body(directory):
             pass
+        if _is_for_want_of_room(error):
+            leave_fault(directory, EXIT_RESULT_NOT_WRITTEN, _no_room(value, error, directory))
+            return
         why = f"{type(error).__name__}: {error}"
         message = f"{_short_repr(value, masks)} ({masks.text(why)[:MESSAGE_CHARACTERS]})"
         _leave(directory, status="unpicklable", type_name=type_name(value), message=message)
     else:
         message = _short_repr(value, masks)
-        _leave(directory, status="returned", type_name=type_name(value), message=message)
+        told = {"status": "returned", "type_name": type_name(value), "message": message}
+        _leave(directory, **told, **({"buffers": buffers} if buffers else {}))
 
 
 def leave_exception(
@@ -97,6 +103,23 @@ def safe_str(value: BaseException) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - a text that cannot be had must not hide the error
         return "<no text: its __str__ raised>"
+
+
+def _is_for_want_of_room(error: Exception) -> bool:
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_full or isinstance(error, MemoryError)
+
+
+def _no_room(value: Any, error: Exception, directory: str) -> str:
+    """Say that a value cannot be kept until it is stored."""
+    import shutil
+
+    if isinstance(error, MemoryError):
+        where = "in memory once more, to be pickled"
+    else:
+        free = shutil.disk_usage(directory).free
+        where = f"on the disk of the run, which has {free / 1e9:.1f} GB left"
+    return f"{RESULT_TOO_LARGE}: the {type_name(value)} finds no room {where}"
 
 
 def _body(directory: str) -> IO[bytes]:

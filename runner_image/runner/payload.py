@@ -1,19 +1,20 @@
 """The payload: one call, pickled by the client; `kinetic_flows/code/payload.py` writes it.
 
 A pickle of plain data: `function`, the module and name to import, or None; `sources`, lines of
-code without a file; `call`, bytes and digests of pieces which, joined, are pickles: first the
+code without a file; `buffers`, memory of arrays, each as the digests of its pieces; `call`, bytes
+and digests of pieces which, joined, are pickles: first the
 function or None, its arguments and keyword arguments, then names for `__main__`.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .main_module import fill_main
+from .pieces import Parts, open_buffer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,10 +49,11 @@ class CallUnpickler(pickle.Unpickler):
     Args:
         file: The pickle.
         data: The path of each, in the order in which the pickle counts them.
+        buffers: The memory of objects that is out of band.
     """
 
-    def __init__(self, file: IO[bytes], data: Sequence[str]) -> None:
-        super().__init__(file)
+    def __init__(self, file: IO[bytes], data: Sequence[str], buffers: Sequence[Any] = ()) -> None:
+        super().__init__(file, buffers=buffers)
         self._data = data
 
     def find_class(self, module_name: str, global_name: str) -> Any:
@@ -75,22 +77,14 @@ def load_call(payload: Mapping[str, Any], pieces: str, data: Sequence[str]) -> t
         data: Where each of its data is.
     """
     function = _find_function(payload["function"]) if payload["function"] else None
-    file = io.BytesIO(b"".join(_part(part, pieces) for part in payload["call"]))
+    file = io.BufferedReader(Parts(payload["call"], pieces))
+    buffers = [open_buffer(digests, pieces) for digests in payload["buffers"]]
     # One unpickler, because what comes later may refer to what came before.
-    unpickler = CallUnpickler(file, data)  # all of it checked against digests
+    unpickler = CallUnpickler(file, data, buffers)  # all of it checked against digests
     sent, args, kwargs = unpickler.load()
-    size = len(file.getbuffer())
-    while file.tell() < size:
+    while file.peek(1):
         fill_main(unpickler.load())
     return function or sent, args, kwargs
-
-
-def _part(part: Any, pieces: str) -> bytes:
-    """Return a part of the pickled call, which may be a piece that has come in a file."""
-    if isinstance(part, bytes):
-        return part
-    with open(os.path.join(pieces, part), "rb") as file:
-        return file.read()
 
 
 def _find_function(reference: Mapping[str, str]) -> Any:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 
 from .contract import places_of
 from .devices import DeviceCheck, package_places
-from .fetching import fetch_to_file, in_parallel
+from .fetching import fetch_to_file
 from .identity import check_python, environment_of_function, host_variables
 from .naming import run_name
 from .output import Output
@@ -112,7 +111,7 @@ def prepare(start: Start) -> Prepared:
         **places_of(job["code"]),
         "workspace": workspace,
         "payload": payload,
-        "pieces": _fetch_pieces(start),
+        "pieces": _fetch_pieces(start, payload),
         "parameters": parameters,
         "distributions": distributions,
         "packages": packages.packages,
@@ -215,14 +214,15 @@ def _have_volumes(start: Start, data: list[str]) -> list[dict[str, Any]]:
     return have_volumes(volumes, data, place)
 
 
-def _fetch_pieces(start: Start) -> str:
-    """Fetch the parts of the call that are objects of their own, named by their digests."""
+def _fetch_pieces(start: Start, payload: str) -> str:
+    """Fetch the parts of the call that are objects of their own; return where they are."""
     directory = os.path.join(start.scratch, "pieces")
     os.mkdir(directory)
-    in_parallel(
-        partial(fetch_to_file, start.store, piece, os.path.join(directory, piece["sha256"]))
-        for piece in start.job["pieces"]
-    )
+    if start.job["pieces"]:
+        from .payload import read_payload
+        from .pieces import fetch_pieces
+
+        fetch_pieces(start.store, start.job["pieces"], read_payload(payload), directory)
     return directory
 
 

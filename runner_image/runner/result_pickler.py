@@ -8,33 +8,70 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pickle
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any
 
+from .arrays import reduced_array
+
+ALIGNMENT = 64
+"""What the position of a buffer is a multiple of, for those who compute with it where it is."""
+
+BUFFER_BYTES = 1 << 20
+"""Size from which on an object's memory is out of band."""
+
+_OTHER_WAYS: tuple[dict[str, Any], ...] = ({"by_name": True}, {"protocol": 4})
 _MAIN_NAMES = ("__main__", "__mp_main__")
 _MADE_ANEW = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
 
 
-def dump_value(value: Any, new_file: Callable[[], IO[bytes]]) -> None:
-    """Pickle a value for the client.
+def dump_value(value: Any, new_file: Callable[[], IO[bytes]]) -> list[list[int]]:
+    """Pickle a value for the client: into a file, and behind it the memory that is out of band.
 
     Args:
         value: The value.
         new_file: Opens an empty file.
 
+    Returns:
+        Where each buffer is in the file: its position and its size.
+
     Raises:
         Exception: It cannot be pickled.
     """
     try:
-        with new_file() as file:
-            pickler_class()(file).dump(value)
-    except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
+        return _dump(value, new_file)
+    except Exception as error:
+        for options in _OTHER_WAYS:
+            # The first error says more.
+            with suppress(Exception):
+                return _dump(value, new_file, **options)
+        raise error from None
+
+
+def _dump(value: Any, new_file: Callable[[], IO[bytes]], **options: Any) -> list[list[int]]:
+    buffers: list[memoryview] = []
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        """Take an object's memory; return whether it stays in the pickle instead."""
         try:
-            with new_file() as file:
-                pickler_class()(file, by_name=True).dump(value)
-        except Exception:  # noqa: BLE001 - as above, and the first error says more
-            raise error from None
+            view = buffer.raw()
+        except BufferError:  # it is not one block
+            return True
+        if view.nbytes < BUFFER_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    places = []
+    with new_file() as file:
+        pickler_class()(file, take=take, **options).dump(value)
+        for view in buffers:
+            file.write(bytes(-file.tell() % ALIGNMENT))
+            places.append([file.tell(), view.nbytes])
+            file.write(view)
+    return places
 
 
 @functools.cache
@@ -48,10 +85,14 @@ def pickler_class() -> Any:
         Args:
             file: Where the pickle is written.
             by_name: Whether a script's classes are named, for clients that have the script.
+            protocol: The protocol of pickle.
+            take: Takes memory out of band; None to have it in the pickle.
         """
 
-        def __init__(self, file: Any, *, by_name: bool = False) -> None:
-            super().__init__(file, protocol=5)
+        def __init__(
+            self, file: Any, *, by_name: bool = False, protocol: int = 5, take: Any = None
+        ) -> None:
+            super().__init__(file, protocol, take if protocol >= 5 else None)
             self._by_name = by_name
 
         def reducer_override(self, obj: Any) -> Any:
@@ -59,6 +100,8 @@ def pickler_class() -> Any:
             if self._by_name and _is_class_of_main(obj):
                 return obj.__qualname__
             own = _reduced(obj)
+            if own is None and (array := reduced_array(obj)) is not NotImplemented:
+                return array
             return _as_every_process_has_it(obj, own or super().reducer_override(obj))
 
     return ResultPickler

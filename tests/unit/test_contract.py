@@ -38,6 +38,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import (
     OUT_OF_MEMORY,
     RESULT_MAGIC,
+    RESULT_TOO_LARGE,
     ResultEnvelope,
     ResultHeader,
     ResultStatus,
@@ -121,8 +122,9 @@ def test_both_sides_speak_the_same_version() -> None:
 
 def test_the_runners_header_has_the_clients_fields() -> None:
     header = make_header(RUN, "raised", 3)
-    assert list(header) == [field.name for field in fields(ResultHeader)]
-    assert header == {
+    # Buffers are told where there are any, for clients that know of none.
+    assert [*header, "buffers"] == [field.name for field in fields(ResultHeader)]
+    assert {**header, "buffers": ()} == {
         **asdict(ResultHeader(run_id=RUN, status="raised", attempt=3)),
         "log_tail": [],
     }
@@ -135,14 +137,30 @@ def test_what_the_runner_seals_the_client_opens(tmp_path: Path, body: bytes) -> 
     sealed = seal(header, str(tmp_path / "body"), KEY) + body
     envelope = open_result(sealed, KEY, RUN)
     assert envelope.body == body
-    assert asdict(envelope.header) == {**header, "log_tail": ("a", "b")}
+    assert asdict(envelope.header) == {**header, "log_tail": ("a", "b"), "buffers": ()}
     assert sealed == seal_result(envelope, KEY)
 
 
 def test_what_the_client_seals_the_runner_reads() -> None:
     header = ResultHeader(run_id=RUN, status="crashed", log_tail=("x",), exit_code=3)
     sealed = seal_result(ResultEnvelope(header=header, body=b"..."), KEY)
-    assert read_header(sealed, KEY, RUN) == {**asdict(header), "log_tail": ["x"]}
+    told = {name: value for name, value in asdict(header).items() if name != "buffers"}
+    assert read_header(sealed, KEY, RUN) == {**told, "log_tail": ["x"]}
+
+
+def test_a_body_with_buffers_begins_where_they_are_aligned(tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(bytes(64) + b"buffer")
+    for name in ("", "a", "a longer name"):
+        header = make_header(RUN, "returned", 0, type_name=name, buffers=[[64, 6]])
+        head = seal(header, str(tmp_path / "body"), KEY)
+        assert len(head) % 64 == 0
+        envelope = open_result(head + (tmp_path / "body").read_bytes(), KEY, RUN)
+        assert envelope.header.buffers == ((64, 6),)
+        assert envelope.body[64:] == b"buffer"
+
+
+def test_both_sides_say_the_same_of_a_result_that_finds_no_room() -> None:
+    assert contract.RESULT_TOO_LARGE == RESULT_TOO_LARGE
 
 
 @pytest.mark.parametrize(

@@ -54,13 +54,16 @@ def a_job(store: LocalStore, payload: bytes) -> StoredTemplate:
     return StoredTemplate(template=template, payload_name="jobs/1.pkl", outputs="outputs")
 
 
+CALL = {"jobs/1.pkl": b"call"}
+
+
 def changed(job: StoredTemplate, **changes: Any) -> StoredTemplate:
     return replace(job, template=replace(job.template, **changes))
 
 
 def test_a_deployed_job_needs_nothing_outside_its_own_version(store: LocalStore) -> None:
     job = a_job(store, b"call")
-    deployed = deploy_job(job, b"call", PREFIX, store)
+    deployed = deploy_job(job, CALL, PREFIX, store)
     for name in ("runners/", "packs/", "locks/", "wheels/"):
         remove_objects(store, name)
     data = store.get(deployed.name).data
@@ -85,7 +88,7 @@ def test_where_somebody_has_the_project_makes_no_other_version(store: LocalStore
     code = job.template.code
     assert code is not None
     versions = {
-        deploy_job(changed(job, code=replace(code, root=root)), b"call", PREFIX, store).digest
+        deploy_job(changed(job, code=replace(code, root=root)), CALL, PREFIX, store).digest
         for root in ("/home/me/project", "/builds/123/project")
     }
     assert len(versions) == 1
@@ -95,10 +98,10 @@ def test_deploying_again_copies_nothing_and_another_job_is_another_version(
     store: LocalStore,
 ) -> None:
     job = a_job(store, b"call")
-    first = deploy_job(job, b"call", PREFIX, store)
-    again = deploy_job(job, b"call", PREFIX, store)
+    first = deploy_job(job, CALL, PREFIX, store)
+    again = deploy_job(job, CALL, PREFIX, store)
     assert (again.copied, again.digest, again.name) == (0, first.digest, first.name)
-    other = deploy_job(changed(job, retries=1), b"call", PREFIX, store)
+    other = deploy_job(changed(job, retries=1), CALL, PREFIX, store)
     assert other.version_prefix != first.version_prefix
     removed = remove_objects(store, PREFIX, keep=lambda name: name.startswith(other.version_prefix))
     assert removed == first.copied + 1
@@ -109,16 +112,16 @@ def test_deploying_again_copies_nothing_and_another_job_is_another_version(
 
 def test_an_interrupted_deploy_is_finished_by_the_next(store: LocalStore) -> None:
     job = a_job(store, b"call")
-    whole = deploy_job(job, b"call", PREFIX, store)
+    whole = deploy_job(job, CALL, PREFIX, store)
     store.delete(f"{whole.version_prefix}packs/2")
     store.delete(whole.name)
-    assert deploy_job(job, b"call", PREFIX, store).copied == 1
+    assert deploy_job(job, CALL, PREFIX, store).copied == 1
     assert store.get(whole.name)
 
 
 def test_where_a_deployments_objects_are_is_read_from_its_job(store: LocalStore) -> None:
     assert PREFIX == "deployments/train-every-night-5b0c79a2/"
-    deployed = deploy_job(a_job(store, b"call"), b"call", PREFIX, store)
+    deployed = deploy_job(a_job(store, b"call"), CALL, PREFIX, store)
     env = {"KINETIC_JOB": f"{store.uri}/{deployed.name}"}
     assert known_prefix({"env": env}, store.uri) == PREFIX
     assert known_prefix({"env": env}, "gs://elsewhere") is None

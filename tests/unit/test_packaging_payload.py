@@ -540,7 +540,7 @@ REFUSED = """
     FILE = tempfile.TemporaryFile()
     NESTED = {"a": [1, FILE]}
     LOCK = threading.Lock()
-    BIG = bytes(51_000_000)
+    BIG = bytes(101_000_000)
 
     class Text(str):
         def __reduce__(self):
@@ -615,7 +615,7 @@ def test_what_of_a_script_cannot_travel_is_named(
 
 def test_a_large_global_is_named(refused: dict[str, Any]) -> None:
     (warning,) = refused["large"]
-    assert "global 'BIG' of <lambda> is 51.0 MB" in warning
+    assert "global 'BIG' of <lambda> is 101.0 MB" in warning
 
 
 def test_a_cycle_around_what_cannot_be_pickled_ends() -> None:
@@ -638,9 +638,9 @@ def test_an_object_nested_too_deeply_is_an_error_of_ours() -> None:
 
 
 def test_a_large_argument_is_named() -> None:
-    payload = pack(print, {"small": 1}, weights=bytes(51_000_000))
+    payload = pack(print, {"small": 1}, weights=bytes(101_000_000))
     (warning,) = payload.warnings
-    assert "kwargs['weights'] is 51.0 MB" in warning
+    assert "kwargs['weights'] is 101.0 MB" in warning
 
 
 def test_concurrent_calls_do_not_disturb_the_registry_of_cloudpickle(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_large_parts_of_a_call_come_as_pieces_of_their_own_and_changed_ones_are_
         "function": {"module": "app", "qualname": "main"},
         "sources": {},
         "call": [call[:10], str(piece.sha256)],
+        "buffers": [],
     }
     job.frame = pickle.dumps(frame)
     job.changes = {"pieces": (piece,)}

@@ -25,9 +25,10 @@ from kinetic_flows.clients.google.errors import (
     store_error,
 )
 from kinetic_flows.clients.google.login import require_login
-from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
+from kinetic_flows.clients.google.transfers import NotedRetry, download, upload
+from kinetic_flows.core.artifact_store import Content, ObjectInfo, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
-from kinetic_flows.core.waits import try_failed, waiting_for
+from kinetic_flows.core.waits import waiting_for
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -141,7 +142,20 @@ class GoogleStore:
 
         return self._call(read, name, self._timeouts.transfer_seconds)
 
-    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+    def read(self, name: str) -> memoryview:
+        """Return an object's content in memory of its own, which may be written to.
+
+        Raises:
+            ObjectNotFoundError: There is none of this name.
+            StoreError: It cannot be read.
+        """
+
+        def read() -> memoryview:
+            return download(self._blob(name), **self._options())
+
+        return self._call(read, name, self._timeouts.transfer_seconds)
+
+    def put_if_absent(self, name: str, data: Content) -> bool:
         """Write an object, from memory or streamed from a file, unless the name is taken.
 
         Returns:
@@ -150,7 +164,7 @@ class GoogleStore:
         Raises:
             StoreError: It cannot be written.
         """
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        size = data.stat().st_size if isinstance(data, Path) else memoryview(data).nbytes
         if size >= LARGE_BYTES and not self.missing([name]):
             return False
         return self._write(name, data, generation=0) is not None
@@ -270,7 +284,7 @@ class GoogleStore:
             return False
         return True
 
-    def _write(self, name: str, data: bytes | Path, *, generation: int) -> str | None:
+    def _write(self, name: str, data: Content, *, generation: int) -> str | None:
         """Write an object over a generation (0: none), and return its new generation."""
 
         def write() -> str | None:
@@ -278,7 +292,7 @@ class GoogleStore:
             mark = uuid4().hex
             blob.metadata = {WRITE_MARK: mark}
             try:
-                _upload(blob, data, if_generation_match=generation, **self._options())
+                upload(blob, data, if_generation_match=generation, **self._options())
             except Exception as error:
                 if not is_precondition(error):
                     raise
@@ -319,7 +333,7 @@ class GoogleStore:
             limits.retry_seconds
         )
         timeout = (limits.connect_seconds, limits.read_seconds)
-        return {"retry": _NotedRetry(retry), "timeout": timeout}
+        return {"retry": NotedRetry(retry), "timeout": timeout}
 
     def _blob(self, name: str) -> Blob:
         parts = name.split("/")
@@ -339,35 +353,6 @@ class GoogleStore:
             if self._client is None:
                 self._client = _client(self._place.project, self._endpoint, self._credentials)
             return self._client
-
-
-class _NotedRetry:
-    """A retry policy of Google's that notes each try that failed.
-
-    Args:
-        policy: The policy.
-    """
-
-    def __init__(self, policy: Any) -> None:
-        self._policy = policy
-
-    def __call__(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        tried: Callable[..., Any] = self._policy(call, on_error=lambda _: try_failed())
-        return tried
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._policy, name)
-
-
-def _upload(blob: Blob, data: bytes | Path, **options: Any) -> None:
-    if isinstance(data, Path):
-        blob.upload_from_filename(
-            str(data), content_type="application/octet-stream", checksum="crc32c", **options
-        )
-    else:
-        blob.upload_from_string(
-            data, content_type="application/octet-stream", checksum="crc32c", **options
-        )
 
 
 def _client(project: str | None, endpoint: str | None, credentials: Credentials | None) -> Client:

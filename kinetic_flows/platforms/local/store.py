@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import shutil
 import tempfile
@@ -18,13 +19,14 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
+from kinetic_flows.core.artifact_store import Content, ObjectInfo, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 from kinetic_flows.core.files import exclusive_lock, private_directory
 
 INCOMING = ".incoming"
 LOCK = ".lock"
 LEFTOVER_AGE_SECONDS = 24 * 3600
+MAPPED_FROM_BYTES = 1 << 20
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -57,18 +59,25 @@ class LocalStore:
             ObjectNotFoundError: There is none of this name.
             StoreError: The name is malformed or the file cannot be read.
         """
-        with _store_errors(name):
-            try:
-                data = self._path(name).read_bytes()
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-                raise ObjectNotFoundError(
-                    f"the store has no object {name!r}",
-                    value=name,
-                    hint="it was deleted, or never written; submit again to write it",
-                ) from error
+        with _store_errors(name), _found(name):
+            data = self._path(name).read_bytes()
         return StoredObject(data=data, generation=_generation(data))
 
-    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+    def read(self, name: str) -> memoryview:
+        """Return an object's content in memory of its own, which may be written to.
+
+        What is large is mapped, so that it is in memory as far as it is looked at, and once.
+
+        Raises:
+            ObjectNotFoundError: There is none of this name.
+            StoreError: The name is malformed or the file cannot be read.
+        """
+        with _store_errors(name), _found(name), self._path(name).open("rb") as file:
+            if os.fstat(file.fileno()).st_size < MAPPED_FROM_BYTES:
+                return memoryview(bytearray(file.read()))
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+    def put_if_absent(self, name: str, data: Content) -> bool:
         """Write an object, from memory or from a file, unless the name is taken.
 
         Returns:
@@ -143,7 +152,7 @@ class LocalStore:
                 yield (Path(folder) / file).relative_to(self._root).as_posix()
 
     @contextlib.contextmanager
-    def _incoming(self, data: bytes | Path) -> Iterator[Path]:
+    def _incoming(self, data: Content) -> Iterator[Path]:
         """Write data to a file of the store that has no name yet, removed afterwards."""
         folder = self._root / INCOMING
         private_directory(folder)
@@ -196,6 +205,19 @@ class LocalStore:
 
 def _generation(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def _found(name: str) -> Iterator[None]:
+    """Say of an object that it is not there."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ObjectNotFoundError(
+            f"the store has no object {name!r}",
+            value=name,
+            hint="it was deleted, or never written; submit again to write it",
+        ) from error
 
 
 @contextlib.contextmanager

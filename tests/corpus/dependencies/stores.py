@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kinetic_flows.core.errors import ObjectNotFoundError
-from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
+from kinetic_flows.core.artifact_store import Content, ObjectInfo, StoredObject
 
 
 class MemoryStore:
@@ -30,10 +30,13 @@ class MemoryStore:
             raise ObjectNotFoundError(f"no object {name}", value=name) from None
         return StoredObject(data=data, generation=str(hash(data)))
 
-    def put_if_absent(self, name: str, data: bytes | Path) -> bool:
+    def read(self, name: str) -> memoryview:
+        return memoryview(bytearray(self.get(name).data))
+
+    def put_if_absent(self, name: str, data: Content) -> bool:
         if name in self.objects:
             return False
-        self.objects[name] = data if isinstance(data, bytes) else data.read_bytes()
+        self.objects[name] = data.read_bytes() if isinstance(data, Path) else bytes(data)
         return True
 
     def replace_if_unchanged(self, name: str, data: bytes, generation: str | None) -> str | None:

@@ -1,0 +1,69 @@
+"""How arrays are pickled, so that their memory can go out of band.
+
+The client does the same to what it sends (`kinetic_flows/code/arrays.py`).
+"""
+
+from __future__ import annotations
+
+import operator
+import pickle
+import sys
+from typing import Any
+
+LARGE_BYTES = 32_768
+"""Smaller ones are left to pickle as they are."""
+
+_NAMES = frozenset({"ArrayImpl", "memoryview", "ndarray"})
+
+
+def reduced_array(obj: Any) -> Any:
+    """Reduce what pickle copies, or does not know, as views of memory that stays where it is.
+
+    Those are numpy's arrays of data types that are no buffers (dates, `bfloat16`), jax's arrays,
+    and views of memory.
+
+    Args:
+        obj: Any object.
+
+    Returns:
+        Its reduction; `NotImplemented` for its own.
+    """
+    kind = type(obj)
+    if kind.__qualname__ not in _NAMES:
+        return NotImplemented
+    if kind is memoryview:
+        return _reduced_view(obj)
+    if kind.__module__ == "numpy":
+        return _reduced_numpy(obj)
+    return _reduced_jax(obj) if kind.__module__.startswith("jax") else NotImplemented
+
+
+def _reduced_view(view: memoryview) -> Any:
+    if not view.c_contiguous:
+        return NotImplemented
+    if (view.format, view.ndim) == ("B", 1):
+        return memoryview, (pickle.PickleBuffer(view),)
+    return operator.methodcaller("cast", view.format, view.shape), (view.cast("B"),)
+
+
+def _reduced_numpy(array: Any) -> Any:
+    is_block = array.flags.c_contiguous or array.flags.f_contiguous
+    if array.nbytes < LARGE_BYTES or array.dtype.hasobject or not is_block:
+        return NotImplemented
+    try:
+        memoryview(array)
+    except (BufferError, ValueError):
+        flat = array if array.flags.c_contiguous else array.T
+        memory = pickle.PickleBuffer(flat.reshape(-1).view("u1"))
+        return type(array), (array.shape, array.dtype, memory, 0, array.strides)
+    return NotImplemented
+
+
+def _reduced_jax(array: Any) -> Any:
+    """Reduce an array of one process as numpy's, put where the other process computes.
+
+    One whose type is weak, or which other processes have parts of, has more to tell.
+    """
+    if array.nbytes < LARGE_BYTES or array.weak_type or not array.is_fully_addressable:
+        return NotImplemented
+    return sys.modules["jax"].device_put, (sys.modules["numpy"].asarray(array),)
