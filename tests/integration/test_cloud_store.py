@@ -95,6 +95,36 @@ def test_a_large_file_is_streamed_and_written_once(store: GoogleStore, tmp_path:
     assert store.get("packs/large").data == file.read_bytes()
 
 
+def test_memory_is_streamed_and_comes_back_as_memory_to_write_to(store: GoogleStore) -> None:
+    content = bytearray(b"0123456789" * 2_000_000)
+
+    assert store.put_if_absent("pieces/a", memoryview(content))
+    assert not store.put_if_absent("pieces/a", memoryview(content))
+    read = store.read("pieces/a")
+    assert read == content
+    read[0] = 0
+    assert store.read("pieces/a")[0] == content[0]
+
+
+def test_memory_that_breaks_off_on_its_way_is_sent_on(
+    wire_store: GoogleStore, wire_storage: WireStorage
+) -> None:
+    content = memoryview(b"0123456789" * 2_000_000)
+
+    with wire_storage.server.fault(Fault(kind="status", status=503, method="PUT")) as fault:
+        assert wire_store.put_if_absent("pieces/a", content)
+    assert fault.times == 0
+    with wire_storage.server.fault(Fault(kind="reset", method="PUT")) as fault:
+        assert wire_store.put_if_absent("pieces/b", content)
+    assert fault.times == 0
+    assert wire_store.read("pieces/a") == wire_store.read("pieces/b") == content
+
+
+def test_an_object_that_is_not_there_cannot_be_read(store: GoogleStore) -> None:
+    with pytest.raises(ObjectNotFoundError, match="no object gs://"):
+        store.read("a")
+
+
 def test_names_are_listed_in_order_below_a_prefix(store: GoogleStore) -> None:
     for name in ("runs/b/2", "runs/a/1", "locks/c"):
         store.put_if_absent(name, name.encode())

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
+from kinetic_flows.clients.google.storage import GoogleStore
+from kinetic_flows.code.pieces import upload_pieces
+from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE, RunTicket
+from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.results import read_result, unpack_result
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault
-from runner_jobs import RUN_ID, Ended, Job, start_runner, wait
+from runner_jobs import RUN_ID, RUN_KEY, Ended, Job, start_runner, wait
+from sent_values import OWNER, packed, refs
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -136,6 +144,28 @@ def test_large_objects_go_through_in_pieces(
     ended = in_bucket.run()
     assert ended.exit_code == 0, ended.errors + ended.output
     assert len(job.value()[0]) == size
+
+
+def test_large_values_go_through_as_their_memory(
+    wire_storage: WireStorage, bucket_name: str, tmp_path: Path
+) -> None:
+    numbers = np.arange(4_500_000, dtype=np.float64)
+    payload = packed(numbers)
+    job = Job(tmp_path / "store", source="def main(numbers):\n    numbers *= 2\n    return numbers")
+    upload_pieces(payload.pieces, LocalStore(job.root), OWNER)
+    function = {"module": "app", "qualname": "main"}
+    job.frame = pickle.dumps({**pickle.loads(payload.content), "function": function})
+    job.changes = {"pieces": refs(payload)}
+    in_bucket = BucketJob(wire_storage, bucket_name, job)
+    ended = in_bucket.run()
+    assert ended.exit_code == 0, ended.errors + ended.output
+    run = RunTicket(run_id=RUN_ID, name="run", run_key=RUN_KEY)
+    with closing(GoogleStore(bucket_name, prefix="team/a", endpoint=wire_storage.url)) as store:
+        envelope = read_result(store, run)
+    assert envelope is not None
+    value = unpack_result(envelope, run)
+    np.testing.assert_array_equal(value, numbers * 2)
+    assert value.flags.writeable
 
 
 def test_without_credentials_the_bootstrap_says_so(tmp_path: Path) -> None:

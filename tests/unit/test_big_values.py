@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from kinetic_flows.runner_image.runner import arrays as arrays_of_runs
-from kinetic_flows.runner_image.runner.contract import Fault, make_header, seal
-from kinetic_flows.runner_image.runner.fetching import Store
-from kinetic_flows.runner_image.runner.outcome import BODY_FILE, leave_value, read_outcome
+from kinetic_flows.runner_image.runner.contract import Fault
 from kinetic_flows.runner_image.runner.payload import load_call, read_payload
-from kinetic_flows.runner_image.runner.pieces import fetch_pieces
 from kinetic_flows.runner_image.runner.raised import pickle_exception
 from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
 from kinetic_flows.code import arrays, pieces
-from kinetic_flows.code.payload import Payload, pack_call
+from kinetic_flows.code.payload import Payload
 from kinetic_flows.code.pieces import cut, upload_pieces
 from kinetic_flows.core.envelope import open_result
 from kinetic_flows.core.errors import UsageError
@@ -28,55 +25,11 @@ from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.results import read_result, unpack_result
-from runner_jobs import RUN_ID, RUN_KEY
-from shipping import plain_root
+from runner_jobs import RUN_ID, RUN_KEY, Job
+from sent_values import OWNER, arrived, fetched, packed, refs, returned
+from shipping import run_python, write_project
 
-OWNER = "run-1"
 MILLION = 1 << 20
-
-
-def take(*args: Any, **kwargs: Any) -> None:
-    """Stand for a function that is called; found by its name."""
-
-
-def packed(*args: Any, **kwargs: Any) -> Payload:
-    return pack_call(take, args, kwargs, environment={}, root=plain_root(Path.cwd()))
-
-
-def refs(payload: Payload) -> list[dict[str, Any]]:
-    return [vars(piece.ref(OWNER)) for piece in payload.pieces]
-
-
-def arrived(payload: Payload, tmp_path: Path) -> tuple[Any, ...]:
-    """Send a call to a store, and return its arguments as a run has them."""
-    upload_pieces(payload.pieces, LocalStore(tmp_path / "store"), OWNER)
-    return fetched(payload, tmp_path, DirectoryStore(str(tmp_path / "store")))
-
-
-def fetched(payload: Payload, tmp_path: Path, store: Store) -> tuple[Any, ...]:
-    frame, directory = tmp_path / "payload.pkl", tmp_path / "pieces"
-    frame.write_bytes(payload.content)
-    directory.mkdir()
-    fetch_pieces(store, refs(payload), read_payload(str(frame)), str(directory))
-    args: tuple[Any, ...] = load_call(read_payload(str(frame)), str(directory), ())[1]
-    return args
-
-
-def returned(value: Any, tmp_path: Path) -> Any:
-    """Return what a client gets of a value that a run returns."""
-    leave_value(str(tmp_path), value)
-    outcome = read_outcome(str(tmp_path))
-    assert outcome is not None
-    assert outcome["status"] == "returned", outcome
-    body = str(tmp_path / BODY_FILE)
-    store = DirectoryStore(str(tmp_path / "store"))
-    fields = {name: told for name, told in outcome.items() if name != "status"}
-    header = make_header(RUN_ID, "returned", 0, **fields)
-    store.put_if_absent(result_object(RUN_ID), seal(header, body, RUN_KEY), body)
-    run = RunTicket(run_id=RUN_ID, name="run", run_key=RUN_KEY)
-    envelope = read_result(LocalStore(tmp_path / "store"), run)
-    assert envelope is not None
-    return unpack_result(envelope, run)
 
 
 class Meters(np.ndarray):  # type: ignore[type-arg]
@@ -316,3 +269,73 @@ def test_hashing_and_sending_can_be_done_in_threads(tmp_path: Path) -> None:
 def test_both_sides_reduce_arrays_in_the_same_way() -> None:
     here, there = (Path(str(each.__file__)).read_text() for each in (arrays, arrays_of_runs))
     assert here.split('"""', 2)[2] == there.split('"""', 2)[2]
+
+
+def test_a_run_takes_and_returns_large_values(tmp_path: Path) -> None:
+    source = """
+        import mmap
+        def main(numbers, fixed, words):
+            memory = numbers
+            while not isinstance(memory, mmap.mmap):
+                memory = getattr(memory, "base", None) if hasattr(memory, "base") else memory.obj
+            numbers *= 2
+            return {"numbers": numbers, "fixed": fixed, "words": words}
+    """
+    payload = packed(NUMBERS, READ_ONLY, BYTES["bytes"])
+    job = Job(tmp_path / "store", source=source)
+    upload_pieces(payload.pieces, LocalStore(job.root), OWNER)
+    function = {"module": "app", "qualname": "main"}
+    job.frame = pickle.dumps({**pickle.loads(payload.content), "function": function})
+    job.changes = {"pieces": refs(payload)}
+    ended = job.run()
+    assert ended.exit_code == 0, ended.output
+    run = RunTicket(run_id=RUN_ID, name="run", run_key=RUN_KEY)
+    envelope = read_result(LocalStore(job.root), run)
+    assert envelope is not None
+    value = unpack_result(envelope, run)
+    np.testing.assert_array_equal(value["numbers"], NUMBERS * 2)
+    np.testing.assert_array_equal(value["fixed"], READ_ONLY)
+    assert value["numbers"].flags.writeable
+    assert not value["fixed"].flags.writeable
+    assert value["words"] == BYTES["bytes"]
+
+
+MEASURED = """
+    import resource, sys
+    from pathlib import Path
+    import numpy as np
+    from sent_values import OWNER, LocalStore, packed, returned, upload_pieces
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+    def send(value, place):
+        payload = packed(value)
+        upload_pieces(payload.pieces, LocalStore(place), OWNER)
+
+    action = {"there": send, "back": returned}[sys.argv[1]]
+    action(np.ones(1 << 18), Path(sys.argv[2], "warm-up"))
+    value = {
+        "array": lambda size: np.ones(size // 8),
+        "dates": lambda size: np.ones(size // 8, dtype="datetime64[s]"),
+        "bytes": lambda size: b"x" * size,
+    }[sys.argv[3]](size := 1 << 28)
+    before = peak()
+    action(value, Path(sys.argv[2], "real"))
+    print((peak() - before) / size)
+"""
+
+
+@pytest.mark.parametrize("kind", ["array", "dates", "bytes"])
+@pytest.mark.parametrize(("way", "copies"), [("there", 0), ("back", 1)])
+def test_no_second_copy_is_made(tmp_path: Path, way: str, copies: int, kind: str) -> None:
+    """What comes back is a value of its own; bytes are besides in the block that they came in."""
+    (tmp_path / "warm-up").mkdir()
+    (tmp_path / "real").mkdir()
+    script = write_project(tmp_path / "tools", {"measure.py": MEASURED}) / "measure.py"
+    grown = run_python(
+        [str(script), way, str(tmp_path), kind],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert float(grown) < copies + (way == "back" and kind == "bytes") + 0.3
