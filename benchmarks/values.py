@@ -101,7 +101,7 @@ def our_sending(folder: Path) -> Callable[[Any], None]:
     root = find_package_root(take, override=None, cwd=folder, sys_path=sys.path)
 
     def send(array: Any) -> None:
-        payload = pack_call(print, (array,), {}, environment={}, root=root)
+        payload = pack_call(print, (array,), {}, root=root)
         upload_pieces(payload.pieces, LocalStore(folder), OWNER)
         (folder / "payload.pkl").write_bytes(payload.content)
         told = [vars(piece.ref(OWNER)) for piece in payload.pieces]
@@ -127,11 +127,12 @@ def our_loading(folder: Path) -> Callable[[Any], Any]:
 
 def our_leaving(folder: Path) -> Callable[[Any], None]:
     from kinetic_flows.runner_image.runner.contract import make_header, seal
+    from kinetic_flows.runner_image.runner.masks import Masks
     from kinetic_flows.runner_image.runner.outcome import BODY_FILE, leave_value, read_outcome
     from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
     def leave(array: Any) -> None:
-        leave_value(str(folder), array)
+        leave_value(str(folder), array, Masks())
         told = read_outcome(str(folder)) or {}
         header = make_header(RUN, told.pop("status"), 0, **told)
         body = str(folder / BODY_FILE)

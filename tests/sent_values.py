@@ -7,6 +7,7 @@ from typing import Any
 
 from kinetic_flows.runner_image.runner.contract import make_header, seal
 from kinetic_flows.runner_image.runner.fetching import Store
+from kinetic_flows.runner_image.runner.masks import Masks
 from kinetic_flows.runner_image.runner.outcome import BODY_FILE, leave_value, read_outcome
 from kinetic_flows.runner_image.runner.payload import load_call, read_payload
 from kinetic_flows.runner_image.runner.pieces import fetch_pieces
@@ -29,7 +30,7 @@ def take(*args: Any, **kwargs: Any) -> None:
 
 
 def packed(*args: Any, **kwargs: Any) -> Payload:
-    return pack_call(take, args, kwargs, environment={}, root=plain_root(Path.cwd()))
+    return pack_call(take, args, kwargs, root=plain_root(Path.cwd()))
 
 
 def refs(payload: Payload) -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ def fetched(payload: Payload, tmp_path: Path, store: Store) -> tuple[Any, ...]:
 
 def returned(value: Any, tmp_path: Path) -> Any:
     """Return what a client gets of a value that a run returns."""
-    leave_value(str(tmp_path), value)
+    leave_value(str(tmp_path), value, Masks())
     outcome = read_outcome(str(tmp_path))
     assert outcome is not None
     assert outcome["status"] == "returned", outcome

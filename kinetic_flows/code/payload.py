@@ -1,12 +1,12 @@
 """The payload: one call, pickled for the run.
 
 A payload is a pickle of `{"function": {"module", "qualname"} or None, "sources": {file name: text},
-"call": [bytes or digest, ...], "buffers": [[digest, ...], ...]}`. The parts of `call`, joined, are a
-pickle of `(function or None, args, kwargs)` and any number of pickles of `{name: value}` for the
-run's `__main__`; they are nested so that the runner can settle in before it imports anything of the
-project. A large part of it is one or several objects of their own, named by their digests, which
-calls that have them in common share. `buffers` are the memory of arrays and the like, out of band
-as pickle protocol 5 has it (https://peps.python.org/pep-0574/): the pieces of each, joined.
+"call": [bytes or digest, ...], "buffers": [[digest, ...], ...]}`. The parts of `call`, joined, are
+a pickle of `(function or None, args, kwargs)` and any number of pickles of `{name: value}` for the
+run's `__main__`; they are nested so that the runner can settle in before it imports anything of
+the project. A large part of it is one or several objects of their own, named by their digests,
+which calls that have them in common share. `buffers` are the memory of arrays and the like, out of
+band as pickle protocol 5 has it (https://peps.python.org/pep-0574/): the pieces of each, joined.
 `sources` has the lines of code that has no file in the run.
 """
 

@@ -45,7 +45,6 @@ def test_large_parts_of_a_call_come_as_pieces_of_their_own_and_changed_ones_are_
     job = Job(tmp_path / "store", source="def main(data):\n return len(data)")
     piece = job.put("runs/group/pieces/1", call[10:])
     frame = {
-        "environment": {},
         "function": {"module": "app", "qualname": "main"},
         "sources": {},
         "call": [call[:10], str(piece.sha256)],
