@@ -12,6 +12,7 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import Prebuilt
 from kinetic_flows.core.volumes import Volume
 
@@ -70,6 +71,8 @@ class LaunchNeeds:
         no_packages_volume: Why they cannot be mounted whatever the cluster can; empty if they can.
         volumes: What its pods are to have mounted, arguments among it.
         no_volumes: Why its pods cannot have volumes whatever the cluster can; empty if they can.
+        secrets: Which keys of Kubernetes Secrets its pods are to have.
+        no_secrets: Why they cannot have them whatever the cluster has; empty if they can.
     """
 
     accelerator: Accelerator
@@ -80,6 +83,8 @@ class LaunchNeeds:
     no_packages_volume: str = ""
     volumes: tuple[Volume, ...] = ()
     no_volumes: str = ""
+    secrets: tuple[SecretSource, ...] = ()
+    no_secrets: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

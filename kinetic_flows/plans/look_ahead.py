@@ -33,9 +33,8 @@ def look_ahead(
     asked = (draft.accelerator, draft.mode, options, known, prefect_api_url, data)
     needs = platform.launch_needs(*asked)
     found = with_packages(platform.launcher.preflight(needs), needs)
-    if needs.no_volumes:
-        return replace(found, problems=(*found.problems, needs.no_volumes))
-    return found
+    lacking = [why for why in (needs.no_volumes, needs.no_secrets) if why]
+    return replace(found, problems=(*found.problems, *lacking)) if lacking else found
 
 
 def with_packages(found: Preflight, needs: LaunchNeeds) -> Preflight:
@@ -68,7 +67,7 @@ def installed_because(why: str) -> str:
 def refuse_volume(
     draft: Draft, platform: Platform, template: Callable[[], Mapping[str, Any] | None]
 ) -> None:
-    """Refuse a run that a worker starts, if something must be mounted in it and cannot be.
+    """Refuse a run that a worker starts, if its pods must have something and cannot.
 
     Args:
         draft: The call.
@@ -76,11 +75,11 @@ def refuse_volume(
         template: Reads the work pool's base job template; None for the one that ships.
 
     Raises:
-        LaunchError: The template has no place for the volume.
+        LaunchError: The template has no place for it.
     """
     asked, data = (draft.accelerator, draft.mode, draft.call.options), draft.payload.data
     needs = platform.launch_needs(*asked, data=data)
-    if needs.packages != "volume" and not needs.volumes:
+    if needs.packages != "volume" and not needs.volumes and not needs.secrets:
         return
     needs = platform.launch_needs(*asked, template(), data=data)
     if needs.no_volumes:
@@ -89,6 +88,10 @@ def refuse_volume(
             value=[volume.path for volume in needs.volumes],
             hint="nothing was built or uploaded",
         )
+    if needs.no_secrets:
+        variables = [source.variable for source in needs.secrets]
+        hint = "nothing was built or uploaded"
+        raise LaunchError(needs.no_secrets, value=variables, hint=hint)
     if needs.packages == "volume" and needs.no_packages_volume:
         raise LaunchError(
             f"KINETIC_PREBUILT is 'volume', and {needs.no_packages_volume}",

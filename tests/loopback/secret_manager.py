@@ -18,9 +18,14 @@ SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
 
 
 class SecretManager:
-    """Every secret, with the contents of its versions in order."""
+    """Every secret, with the contents of its versions in order.
+
+    Attributes:
+        denied: Names of those that nobody who asks may read.
+    """
 
     def __init__(self) -> None:
+        self.denied: set[str] = set()
         self._lock = threading.RLock()
         self._contents: dict[str, list[bytes]] = {}
 
@@ -56,6 +61,11 @@ class SecretManager:
                 for name in names:
                     del self._contents[name]
 
+    def add_bytes(self, name: str, content: bytes) -> None:
+        """Add a version of a secret."""
+        with self._lock:
+            self._contents.setdefault(name, []).append(content)
+
     def content(self, version_name: str) -> bytes:
         """Return what a version holds; `latest` is a version too."""
         name, number = self._number(version_name)
@@ -71,6 +81,9 @@ class SecretManager:
 
     def _versions(self, name: str) -> list[bytes]:
         with self._lock:
+            if name in self.denied:
+                words = f"Permission 'secretmanager.versions.access' denied on resource '{name}'."
+                raise Refusal(grpc.StatusCode.PERMISSION_DENIED, words)
             if name not in self._contents:
                 raise Refusal(grpc.StatusCode.NOT_FOUND, f"Secret [{name}] not found.")
             return self._contents[name]

@@ -40,6 +40,7 @@ _DECIDED_ELSEWHERE: Mapping[str, str] = {
         (f"{kind}_{number}" for kind in ("volume", "volume_mount") for number in range(1, 9)),
         "say volumes={'/path': ...}",
     ),
+    "secret_env": "secrets= names keys of Kubernetes Secrets",
     "namespace": "set KINETIC_NAMESPACE, or the namespace of the profile",
     "env": "name variables in capture_env_vars=, whose values stay out of Prefect and the Job; "
     "for secrets of the cluster there is env_from",

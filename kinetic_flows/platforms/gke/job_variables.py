@@ -14,9 +14,11 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_reference import BUNDLED, CUSTOM, PREBUILT
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.core.pod_security import HOME, RESTRICTED, of_built_image, of_own_image
+from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import CloudSettings, Prebuilt
 from kinetic_flows.core.settings.pool_variables import (
     merged,
@@ -38,6 +40,7 @@ from kinetic_flows.platforms.gke.names import (
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
 )
+from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secret_variables
 from kinetic_flows.platforms.gke.volumes import (
     Asked,
     volume_obstacle,
@@ -77,6 +80,7 @@ class PodRequest:
         security_context: What its container may do on its node; None for what the work pool says.
         packages: The packages that are mounted as a volume; None for none.
         volumes: Its data, and what it finds at paths of its file system.
+        secrets: Its variables whose values are secret.
         variables: What else people set of the template's variables, as
             `pool_variables.check_job_variables` returns it.
     """
@@ -95,6 +99,7 @@ class PodRequest:
     security_context: Mapping[str, Any] | None = None
     packages: PackagesSpec | None = None
     volumes: Asked = field(default_factory=Asked)
+    secrets: tuple[SecretSpec, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,6 +135,7 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
         {name: value for name, value in own.items() if value is not None},
         packages_variables(request.packages),
         volume_variables(request.volumes),
+        secret_variables(request.secrets),
         request.variables,
     )
     return with_room(variables, request.volumes)
@@ -159,6 +165,7 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
                 user=_user(request, chosen),
                 template=request.template,
             ),
+            secrets=request.secrets,
             variables=chosen,
         )
     )
@@ -192,6 +199,7 @@ def launch_needs(
     prefect_api_url: str | None,
     prebuilt: Prebuilt = "install",
     volumes: tuple[Volume, ...] = (),
+    secrets: tuple[SecretSource, ...] = (),
 ) -> LaunchNeeds:
     """Return what launching a run is going to need of the cluster.
 
@@ -203,6 +211,7 @@ def launch_needs(
         prefect_api_url: Where it is to report; None when that is not known.
         prebuilt: How packages come into a prebuilt image.
         volumes: What its pods are to have mounted.
+        secrets: Which keys of Kubernetes Secrets they are to have.
     """
     context = _security_context(mode, accelerator)
     own = {} if context is None else {"security_context": context}
@@ -218,6 +227,8 @@ def launch_needs(
         no_packages_volume=template_obstacle(unknown_variables(VARIABLES, template)),
         volumes=volumes,
         no_volumes=volume_obstacle(len(volumes), template),
+        secrets=secrets,
+        no_secrets=secret_obstacle(secrets, template),
     )
 
 

@@ -110,6 +110,7 @@ class KubernetesLauncher:
             ),
             packages=needs.packages,
             volumes=needs.volumes,
+            secrets=needs.secrets,
         )
         with self._checking:
             checked, found = self._checked.get(request, (0.0, None))

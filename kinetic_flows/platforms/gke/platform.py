@@ -49,6 +49,7 @@ from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.registries import image_registry
+from kinetic_flows.platforms.gke.secret_references import secrets_of_pod
 from kinetic_flows.platforms.gke.volumes import mounted_places, volumes_of_pod
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
@@ -204,6 +205,7 @@ class GoogleCloudPlatform:
             prefect_api_url,
             self._cloud.prebuilt,
             volumes_of_pod(options, data),
+            secrets_of_pod(options),
         )
 
     def where(self) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -21,12 +21,11 @@ from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
+from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import Prebuilt
 from kinetic_flows.core.volumes import Volume
 from kinetic_flows.platforms.gke.capacity import oldest_of_each, read_node_pools
 from kinetic_flows.platforms.gke.diagnosis import (
-    COUNTED_JOBS,
-    FINISHED_JOBS_COUNT,
     Cause,
     explain_refusal,
     explain_warning,
@@ -43,9 +42,11 @@ from kinetic_flows.platforms.gke.image_volumes import (
 )
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
+from kinetic_flows.platforms.gke.quota import check_quota
 from kinetic_flows.platforms.gke.reach import loopback_warning
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
+from kinetic_flows.platforms.gke.secret_references import check_secrets
 from kinetic_flows.platforms.gke.volume_preflight import VolumeRequest, check_volumes
 
 PREFLIGHT_SECONDS = 5.0
@@ -64,6 +65,7 @@ class PreflightRequest:
             compare; None when only the image will tell.
         packages: How packages are to come into its image; of `install` nothing is asked.
         volumes: What its pods are to have mounted.
+        secrets: Which keys of Kubernetes Secrets they are to have.
         server: Version of the API server, as soon as it has told; empty until then.
     """
 
@@ -74,6 +76,7 @@ class PreflightRequest:
     security_context: str | None = None
     packages: Prebuilt = "install"
     volumes: tuple[Volume, ...] = ()
+    secrets: tuple[SecretSource, ...] = ()
     server: str = ""
 
     @property
@@ -104,7 +107,14 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
     request = replace(request, server=await _reach(client))
     checks = (
         *(_check_namespace, _check_permissions, _check_node_pools, _check_nodes),
-        *(_check_service, _check_quota, _check_pod_security, _check_volumes, _check_trial_launch),
+        *(
+            _check_service,
+            _check_quota,
+            _check_pod_security,
+            _check_volumes,
+            _check_secrets,
+            _check_trial_launch,
+        ),
     )
     found = await asyncio.gather(*(_bounded(check, client, request) for check in checks))
     return Preflight(
@@ -212,6 +222,10 @@ async def _check_volumes(client: KubernetesClient, request: PreflightRequest) ->
     return await check_volumes(client, asked)
 
 
+async def _check_secrets(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    return await check_secrets(client, request.namespace, request.secrets)
+
+
 async def _check_pod_security(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     try:
         found = await client.ask_within("GET", f"/api/v1/namespaces/{request.namespace}")
@@ -293,39 +307,6 @@ async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> P
         problems=tuple(problem for problems, _ in checked for problem in problems),
         warnings=tuple(warning for _, warnings in checked for warning in warnings),
     )
-
-
-def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[list[str], list[str]]:
-    """Return what a namespace's quota forbids for good, and what it makes wait for other runs.
-
-    Args:
-        quota: A `ResourceQuota` (https://kubernetes.io/docs/concepts/policy/resource-quotas/).
-        accelerator: What the run is to run on.
-    """
-    hosts = accelerator.hosts
-    wanted = {COUNTED_JOBS: 1, "pods": hosts, "count/pods": hosts}
-    for name, count in accelerator.resources.items():
-        wanted[f"requests.{name}"] = int(count) * hosts
-    status = quota.get("status") or {}
-    hard: Mapping[str, Any] = status.get("hard") or (quota.get("spec") or {}).get("hard") or {}
-    used: Mapping[str, Any] = status.get("used") or {}
-    problems, warnings = [], []
-    for key, amount in wanted.items():
-        if not str(hard.get(key, "")).isdigit():
-            continue
-        limit, taken = int(hard[key]), int(used.get(key) or 0)
-        which = f"resource quota {quota['metadata']['name']!r} of the namespace"
-        if amount > limit:
-            problems.append(f"{which} allows {limit} {key}, and {accelerator} needs {amount}")
-        elif amount > limit - taken and key == COUNTED_JOBS:
-            # Pods wait for room; a Job beyond a quota is refused, unless a finished one gives way.
-            warnings.append(
-                f"{which} has {taken} of {limit} {key} in use, and Jobs do not wait: the run's is "
-                f"made when another is removed ({FINISHED_JOBS_COUNT})"
-            )
-        elif amount > limit - taken:
-            warnings.append(f"{which} has {taken} of {limit} {key} in use: the run waits for them")
-    return problems, warnings
 
 
 async def _check_node_pools(client: KubernetesClient, request: PreflightRequest) -> Preflight:
