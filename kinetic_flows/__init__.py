@@ -65,6 +65,9 @@ def __getattr__(name: str) -> object:
         return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
     if name in EARLIER_MODULES:
         return sys.modules[f"{__name__}.{name}"]
+    if name.startswith("__"):
+        # Who looks at every module asks for these.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     raise import_module(f"{__name__}.core.keras_kinetic").missing_name(name)
 
 
@@ -76,11 +79,18 @@ class _EarlierModule(ModuleType):
     """A module of an earlier version, whose names are found where they are now."""
 
     def __getattr__(self, name: str) -> object:
-        for home in EARLIER_MODULES[self.__name__.partition(".")[2]]:
-            found = vars(import_module(f"{__name__}.{home}"))
-            if name in found and not name.startswith("__"):
+        # `inspect` asks every module for its `__file__`; in a run most of ours are not there.
+        homes = () if name.startswith("__") else EARLIER_MODULES[self.__name__.partition(".")[2]]
+        cause = None
+        for home in homes:
+            try:
+                found = vars(import_module(f"{__name__}.{home}"))
+            except ModuleNotFoundError as error:
+                cause = error
+                continue
+            if name in found:
                 return found[name]
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from cause
 
 
 for _name in EARLIER_MODULES:

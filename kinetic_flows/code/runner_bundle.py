@@ -30,6 +30,7 @@ _AS_IT_IS = (
     "core/errors.py",
     "core/functions.py",
     "core/inside_run.py",
+    "core/keras_kinetic.py",
     "core/lazy.py",
     "core/option_values.py",
     "core/public_names.py",

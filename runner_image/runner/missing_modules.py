@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 _OWN_PACKAGES = ("kinetic", "kinetic_flows")
 
 
@@ -26,7 +24,7 @@ def explain_missing(error: BaseException) -> None:
         return
     if not top or _is_there(top):
         return
-    if top == "tensorflow" and any(each.startswith("keras.") for each in sys.modules):
+    if top == "tensorflow" and _is_raised_in("keras", error):
         add_note(
             "hint: Keras takes TensorFlow unless KERAS_BACKEND says otherwise: before keras is "
             "imported, set os.environ['KERAS_BACKEND'] to 'jax' or 'torch', or take your own along "
@@ -37,6 +35,15 @@ def explain_missing(error: BaseException) -> None:
         f"hint: no package of this run has the module {top!r}: add the package that has it to the "
         "project's dependencies (requirements.txt, pyproject.toml or requirements=)"
     )
+
+
+def _is_raised_in(package: str, error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == package:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _is_there(module: str) -> bool:

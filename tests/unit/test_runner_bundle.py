@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
+from textwrap import dedent
 
 from kinetic_flows.code.runner_bundle import PACKAGE, STUBS, runner_bundle
 from kinetic_flows.core.job import sha256_hex
@@ -84,3 +86,44 @@ def test_the_sources_say_what_an_old_python_understands() -> None:
 def test_the_bootstrap_is_small_enough_for_a_command_line() -> None:
     # Linux takes at most 128 KiB in one argument: MAX_ARG_STRLEN in execve(2).
     assert len(read_bootstrap().decode()) < 10_000
+
+
+def in_a_run_without_this_package(tmp_path: Path, program: str) -> str:
+    """Return what a program prints that has of this package what runs have of it."""
+    archive = tmp_path / "runner.pyz"
+    archive.write_bytes(runner_bundle().data)
+    begin = f"import sys; sys.path.insert(0, {f'{archive}/stubs'!r})\n"
+    # Without site-packages, where this package is.
+    command = [sys.executable, "-I", "-S", "-c", begin + dedent(program)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_who_looks_at_every_module_of_a_run_is_not_stopped_by_ours(tmp_path: Path) -> None:
+    shown = in_a_run_without_this_package(
+        tmp_path,
+        """
+        import inspect
+        import kinetic
+        asked = [hasattr(module, "__file__") for module in list(sys.modules.values())]
+        print(len(asked) > 9, inspect.getframeinfo(sys._getframe()).function)
+        print(hasattr(kinetic, "run_async"), hasattr(kinetic, "__wrapped__"))
+        print(hasattr(sys.modules["kinetic_flows.clients.kubernetes_client"], "Job"))
+        """,
+    )
+    assert shown.split("\n")[:3] == ["True <module>", "False False", "False"]
+
+
+def test_data_is_written_and_refused_in_a_run_as_elsewhere(tmp_path: Path) -> None:
+    shown = in_a_run_without_this_package(
+        tmp_path,
+        """
+        import kinetic
+        print(kinetic.Data("gs://bucket/x").kind)
+        try:
+            kinetic.Data("gs://bucket/x", fuse=True)
+        except kinetic.KineticError as error:
+            print(error)
+        """,
+    )
+    assert shown.startswith("bucket\nkinetic.Data() has no option 'fuse'\n")
+    assert 'mode="mount"' in shown

@@ -641,6 +641,35 @@ def test_a_result_is_summarised_without_what_is_secret(tmp_path: Path) -> None:
     assert shown.envelope().header.message == "['h']"
 
 
+def test_keras_gets_the_backend_that_is_there(tmp_path: Path) -> None:
+    job = Job(
+        tmp_path,
+        "import os\ndef main(): return os.environ.get('KERAS_BACKEND')",
+        files={"keras.py": "", "torch.py": ""},
+        variables={"KERAS_HOME": str(tmp_path)},
+    )
+    job.run()
+    assert job.value() == "torch"
+
+
+def test_a_run_without_the_backend_of_keras_says_how_to_choose_one(tmp_path: Path) -> None:
+    files = {
+        "keras/__init__.py": "import keras.backend",
+        "keras/backend.py": "import tensorflow",
+        "torch.py": "",
+        "jax.py": "",
+    }
+    job = Job(
+        tmp_path,
+        "def main(): import keras",
+        files=files,
+        variables={"KERAS_HOME": str(tmp_path)},
+    )
+    job.run()
+    (note,) = job.value().__notes__
+    assert "os.environ['KERAS_BACKEND']" in note
+
+
 def test_a_missing_module_comes_with_what_to_do_about_it(tmp_path: Path) -> None:
     source = """
         def main():
