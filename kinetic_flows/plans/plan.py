@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.image_builder import ImagePreview
@@ -42,6 +42,30 @@ class PlannedVariable:
     name: str
     value: str | None
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedData:
+    """Data that a run reads.
+
+    Attributes:
+        source: Where it comes from.
+        how: How the run gets it: `in place` (it sees this machine's files), `sent` (brought to the
+            store by the call, and fetched by the run), `fetched` (from where it is), or `mounted`.
+        at: The path that `volumes` gives it; None for an argument.
+        identity: SHA-256 of what is there; None where that is not looked at.
+        files: How many files it has; None where nobody has counted them.
+        size_bytes: Their size; None where nobody knows.
+        unsent_bytes: How much of it the call would send, uncompressed; None where nothing is sent.
+    """
+
+    source: str
+    how: Literal["in place", "sent", "fetched", "mounted"]
+    at: str | None = None
+    identity: str | None = None
+    files: int | None = None
+    size_bytes: int | None = None
+    unsent_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +143,7 @@ class RunPlan:
             not known.
         root: The directory whose files ship.
         files: Those files, by path.
+        data: Data that it reads, of its arguments and of its volumes.
         variables: Environment variables that go along.
         captured: What the function takes along of its module by value, a name and its type each.
         past: How long this function took on this accelerator; None for never, or not known.
@@ -159,6 +184,7 @@ class RunPlan:
     rooms: tuple[str, ...] | None = field(default=None, compare=False)
     root: str = ""
     files: tuple[PlannedFile, ...] = ()
+    data: tuple[PlannedData, ...] = ()
     variables: tuple[PlannedVariable, ...] = ()
     captured: tuple[str, ...] = ()
     past: PastRuns | None = field(default=None, compare=False)
@@ -200,6 +226,7 @@ class RunPlan:
             else {},
             "code": {"files": code.files, "bytes": code.size_bytes, "root": self.root or None},
             "files": [asdict(item) for item in self.files],
+            "data": [asdict(item) for item in self.data],
             "variables": [asdict(item) for item in self.variables],
             "captured": list(self.captured),
             "job_variables": dict(self.job_variables),

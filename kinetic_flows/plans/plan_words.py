@@ -27,6 +27,15 @@ NOTICED_SECONDS = 0.5
 LONGEST_VALUE = 60
 """How much of a variable's value is shown."""
 
+SHORT_IDENTITY = 12
+"""How much of an identity is shown, as of other digests."""
+
+_DATA_WORDS = {
+    "in place": "(used where it is)",
+    "sent": "(sent to the store)",
+    "fetched": "(fetched by the run)",
+    "mounted": "(mounted)",
+}
 _CACHED_WORDS: Mapping[bool | None, str] = {
     True: "exists",
     False: "has to be built",
@@ -46,7 +55,13 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
         [("function", plan.name), *_where(plan)],
         list(_hardware(plan)),
         list(_image(plan)),
-        [*_code(plan, files=files), *_variables(plan), *_captured(plan), *_outputs(plan)],
+        [
+            *_code(plan, files=files),
+            *_data(plan),
+            *_variables(plan),
+            *_captured(plan),
+            *_outputs(plan),
+        ],
         list(_times(plan)),
         [
             *(("note", line) for line in plan.notices),
@@ -67,6 +82,7 @@ def summary(plan: RunPlan) -> list[str]:
     what = f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"
     lines = [f"<RunPlan {plan.name} on {plan.accelerator}, {title_of(plan.platform)}", f"  {what}"]
     about = [code_in_words(plan)] if plan.code else []
+    about += [data_in_words(plan)] if plan.data else []
     about += [f"took {duration(plan.past.median_seconds)}"] if plan.past else []
     counts = ((len(plan.warnings), "warning"), (len(plan.obstacles), "obstacle"))
     about += [counted(count, noun) for count, noun in counts if count]
@@ -80,6 +96,7 @@ def card(plan: RunPlan) -> Card:
         ("where", f"{plan.accelerator}, {title_of(plan.platform)}"),
         ("image", f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"),
         ("code", code_in_words(plan) if plan.code else ""),
+        ("data", data_in_words(plan) if plan.data else ""),
         ("took", duration(past.median_seconds) if past else ""),
         *(("warning", line) for line in plan.warnings),
         *(("in the way", line) for line in plan.obstacles),
@@ -97,6 +114,13 @@ def code_in_words(plan: RunPlan) -> str:
     if plan.code is None:
         return ""
     return f"{counted(plan.code.files, 'file')}, {size_in_units(plan.code.size_bytes)}"
+
+
+def data_in_words(plan: RunPlan) -> str:
+    """Return how much data a run reads: `2 sources of data, 1.5 GB`."""
+    sizes = [item.size_bytes for item in plan.data if item.size_bytes is not None]
+    size = f", {size_in_units(sum(sizes))}" if len(sizes) == len(plan.data) else ""
+    return f"{counted(len(plan.data), 'source')} of data{size}"
 
 
 def _where(plan: RunPlan) -> Iterator[Row]:
@@ -175,6 +199,25 @@ def _code(plan: RunPlan, *, files: bool) -> Iterator[Row]:
         largest = sorted(plan.files, key=lambda item: -item.size_bytes)[:LARGEST]
         named = (f"{printable(item.path)} ({size_in_units(item.size_bytes)})" for item in largest)
         yield "largest", ", ".join(named)
+
+
+def _data(plan: RunPlan) -> Iterator[Row]:
+    for item in plan.data:
+        yield (
+            "data",
+            f"{item.source} {_DATA_WORDS[item.how]}" + (f" at {item.at}" if item.at else ""),
+        )
+        known = [counted(item.files, "file")] if item.files is not None else []
+        known += [size_in_units(item.size_bytes)] if item.size_bytes is not None else []
+        known += [f"identity {item.identity[:SHORT_IDENTITY]}"] if item.identity else []
+        if item.unsent_bytes is not None:
+            known.append(
+                f"{size_in_units(item.unsent_bytes)} to send"
+                if item.unsent_bytes
+                else "nothing to send"
+            )
+        if known:
+            yield "", ", ".join(known)
 
 
 def _variables(plan: RunPlan) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
+from kinetic_flows.plans.data_plan import plan_data
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead
 from kinetic_flows.plans.outputs import planned_outputs
@@ -79,6 +80,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     packages = _packages(draft, decided, ahead, ask)
     volume = packages.volume
     making, not_made = _look_at_image(draft, decided, volume)
+    data = plan_data(draft)
     platform = draft.platform
     expected = image or ResolvedImage(reference=decided.reference, digest="", labels={})
     mounted = volume.mounted(volume.expected) if volume else None
@@ -109,10 +111,12 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
             *(line for line in told if line not in filtered),
             *(making.warnings if making else ()),
             *ahead.found.warnings,
+            *data.warnings,
         ),
         obstacles=(
             *ahead.found.problems,
             *not_made,
+            *data.obstacles,
             *_store_obstacles(draft),
             *answers.obstacles,
         ),
@@ -129,6 +133,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         rooms=ahead.rooms,
         root=str(draft.snapshot.root),
         files=_files(draft),
+        data=data.data,
         variables=_variables(draft, variables),
         captured=captured_globals(draft.call.function, draft.root),
         past=_past(answers.runs),

@@ -12,6 +12,7 @@ from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RUNTIME_UNFIT, Fault
 from .data_cache import Copies, NoCache
 from .data_draft import Draft
 from .data_own import OwnDirectory
+from .data_selected import is_selective, select
 from .data_sources import Source, clients, open_source
 from .data_space import MEMORY, Room
 from .data_work import Work
@@ -101,7 +102,8 @@ class _Places:
 
 def _bring(spec: Mapping[str, Any], around: Around, places: _Places | list[OwnDirectory]) -> str:
     if spec["path"] is not None:
-        return _require(spec)
+        path = _require(spec)
+        return select(spec, around.scratch) if is_selective(spec) else path
     what = f"data {spec['source']}"
     work = Work(what, spec["size_bytes"], around.say)
     source = open_source(spec, around, work)

@@ -61,9 +61,17 @@ def is_wanted(path: str, spec: Mapping[str, Any]) -> bool:
         spec: The job's `DataSpec`.
     """
     include: Sequence[str] | None = spec["include"]
-    if include is not None and not any(fnmatchcase(path, pattern) for pattern in include):
+    if include is not None and not _matches(path, include):
         return False
-    return not any(fnmatchcase(path, pattern) for pattern in spec["exclude"])
+    return not _matches(path, spec["exclude"])
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches a path, or a directory that it is in."""
+    places = [path] if patterns else []
+    while places and "/" in places[-1]:
+        places.append(places[-1].rpartition("/")[0])
+    return any(fnmatchcase(place, each.rstrip("/")) for each in patterns for place in places)
 
 
 def written(kind: str, files: Iterable[Listed], place: str) -> Listing:

@@ -524,3 +524,28 @@ def test_packs_are_bounded_however_small_files_are(tmp_path: Path, home: Path) -
     assert not any(isinstance(item, Part) for item in packs)
     assert all(len(pack.members) <= 65_536 for pack in packs if isinstance(pack, Pack))
     assert sum(len(pack.members) for pack in packs if isinstance(pack, Pack)) == 20_000
+
+
+def test_a_run_that_sees_the_files_is_given_those_that_are_meant(
+    tmp_path: Path, home: Path, store: LocalStore
+) -> None:
+    tree = tmp_path / "t"
+    for name in ("a.csv", "raw/b.csv", "raw/deep/c.txt", "other/d.csv"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(name.encode())
+    (tree / "raw" / "circle").symlink_to(tree)
+    data = Data(tree, include=["raw/", "a.*"], exclude=["*.txt"])
+    spec = sources_of(home, store, sees_files=True).ready(data)
+    copy = brought(spec, tmp_path / "store", tmp_path / "scratch")
+    assert contents(copy) == {
+        "a.csv": f"-> {tree}/a.csv",
+        "raw": "directory",
+        "raw/b.csv": f"-> {tree}/raw/b.csv",
+    }
+
+
+def test_patterns_for_what_a_run_sees_have_to_match_something(
+    tree: Path, home: Path, store: LocalStore
+) -> None:
+    with pytest.raises(PackagingError, match="no file in it matches"):
+        sources_of(home, store, sees_files=True).spec(Data(tree, include=["*.parquet"]))

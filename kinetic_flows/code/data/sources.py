@@ -152,6 +152,7 @@ class DataSources:
             return self._resolve_elsewhere(data)
         _check_local(data)
         if not self.is_read(data):
+            _require_any(data)
             return _in_place(data)
         from kinetic_flows.code.data.scan import scan
 
@@ -209,10 +210,28 @@ def _check_local(data: Data) -> None:
         return
     what = "is neither a file nor a directory" if path.exists() else "does not exist"
     raise PackagingError(
-        f"{data!r}: {data.source} {what}",
+        f"{data!r} {what}",
         value=data.source,
         hint="give the path of a file or directory of this machine, or gs://, hf:// or https://",
     )
+
+
+def _require_any(data: Data) -> None:
+    """Refuse patterns that no file matches.
+
+    Raises:
+        PackagingError: It is a directory with some, and none does.
+    """
+    if data.include is None and not data.exclude:
+        return
+    from kinetic_flows.code.data.walk import Walk
+
+    if next((found for found in Walk(data) if found.kind == "file"), None) is None:
+        raise PackagingError(
+            f"{data!r}: no file in it matches include and exclude",
+            value=data.source,
+            hint="look at the path, and at the patterns",
+        )
 
 
 def _in_place(data: Data) -> DataSpec:
