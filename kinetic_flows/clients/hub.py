@@ -7,6 +7,7 @@ what is refused has `X-Error-Code`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,9 +96,11 @@ class HubClient:
         """
         what = f"{kind} {repository}"
         path = f"{_api(kind, repository)}/revision/{quote(revision, safe='')}"
-        answer = self._json("GET", path, f"{what} at {revision}").json()
-        is_open = not answer.get("private") and not answer.get("gated")
-        return Revision(str(answer["sha"]), is_open)
+        answer = self._ask("GET", path, f"{what} at {revision}")
+        with self._as_hub(what):
+            said = answer.json()
+            is_open = not said.get("private") and not said.get("gated")
+            return Revision(str(said["sha"]), is_open)
 
     def files(self, kind: str, repository: str, commit: str, path: str) -> Iterator[HubFile]:
         """Yield the files in a directory of a repository, those in directories of it, too.
@@ -115,10 +118,10 @@ class HubClient:
         below = f"/{quote(path)}" if path else ""
         url: str | None = f"{_api(kind, repository)}/tree/{commit}{below}?recursive=true"
         while url:
-            answer = self._json("GET", url, what)
-            for entry in answer.json():
-                if entry["type"] == "file":
-                    yield _file(entry)
+            answer = self._ask("GET", url, what)
+            with self._as_hub(what):
+                files = [_file(entry) for entry in answer.json() if entry["type"] == "file"]
+            yield from files
             url = answer.links.get("next", {}).get("url")
 
     def file(self, kind: str, repository: str, commit: str, path: str) -> HubFile | None:
@@ -135,10 +138,13 @@ class HubClient:
         """
         what = f"{path} of {kind} {repository}"
         url = f"{_api(kind, repository)}/paths-info/{commit}"
-        entries = self._json("POST", url, what, {"paths": [path], "expand": False}).json()
-        if not entries:
+        answer = self._ask("POST", url, what, {"paths": [path], "expand": False})
+        with self._as_hub(what):
+            entries = [(entry["type"], entry) for entry in answer.json()]
+            found = [_file(entry) if kind == "file" else None for kind, entry in entries]
+        if not found:
             raise UsageError(f"the hub has no {what}", value=path, hint="look at its files there")
-        return _file(entries[0]) if entries[0]["type"] == "file" else None
+        return found[0]
 
     def require_access(self, kind: str, repository: str, commit: str, path: str) -> None:
         """Go on where a file may be read: of some repositories everybody may list the files.
@@ -148,9 +154,9 @@ class HubClient:
         """
         prefix = "datasets/" if kind == "dataset" else ""
         url = f"/{prefix}{repository}/resolve/{commit}/{quote(path)}"
-        self._json("HEAD", url, f"{kind} {repository}")
+        self._ask("HEAD", url, f"{kind} {repository}")
 
-    def _json(self, method: str, url: str, what: str, sent: Any = None) -> httpx.Response:
+    def _ask(self, method: str, url: str, what: str, sent: Any = None) -> httpx.Response:
         attempt = partial(self._attempt, method, url, what, sent)
         with waiting_for(self.endpoint):
             return insist(attempt, RETRY_PAUSES_SECONDS)
@@ -179,6 +185,14 @@ class HubClient:
             value=self.endpoint,
             hint="check the network, and HF_ENDPOINT; try again",
         )
+
+    @contextmanager
+    def _as_hub(self, what: str) -> Iterator[None]:
+        """Refuse what no hub answers, which the block reads."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._odd(what, repr(error)) from error
 
     def _odd(self, what: str, why: str) -> UsageError:
         return UsageError(

@@ -65,7 +65,7 @@ class PlannedData:
     identity: str | None = None
     files: int | None = None
     size_bytes: int | None = None
-    unsent_bytes: int | None = None
+    unsent_bytes: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,14 @@ from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.moments import duration
-from kinetic_flows.plans.plan import CodeSummary, PastRuns, PlannedFile, PlannedVariable, RunPlan
+from kinetic_flows.plans.plan import (
+    CodeSummary,
+    PastRuns,
+    PlannedData,
+    PlannedFile,
+    PlannedVariable,
+    RunPlan,
+)
 from kinetic_flows.platforms.gke.capacity import rooms_of
 
 LEFT_OUT = "requirements.txt:2: jax==0.4 is left out"
@@ -241,6 +248,46 @@ def test_the_image_that_is_mounted_is_told_before_how_it_would_be_made() -> None
     assert "mounted  r/p:cpu-1 (has to be built)" in mounted.explain()
     told = mounted.to_json()
     assert (told["packages_image"], told["packages_cached"]) == ("r/p:cpu-1", False)
+
+
+DATA = (
+    PlannedData(
+        source="/home/me/images",
+        how="sent",
+        identity="0123456789abcdef" * 4,
+        files=12_345,
+        size_bytes=3_400_000_000,
+        unsent_bytes=200_000_000,
+    ),
+    PlannedData(source="gs://bucket/set", how="mounted", at="/data"),
+)
+
+
+def test_a_plan_tells_which_data_is_read_and_what_is_sent_of_it() -> None:
+    plan = replace(PLAN, data=DATA)
+    told = [line.strip() for line in plan.explain().splitlines()]
+    begin = told.index("data  /home/me/images (sent to the store)")
+    assert told[begin + 1 : begin + 3] == [
+        "12,345 files, 3.4 GB, identity 0123456789ab, 200.0 MB to send",
+        "data  gs://bucket/set (mounted) at /data",
+    ]
+    assert "nothing to send" in replace(plan, data=(replace(DATA[0], unsent_bytes=0),)).explain()
+    assert "2 sources of data" in repr(plan)
+    assert "1 source of data, 3.4 GB" in repr(replace(plan, data=DATA[:1]))
+    assert json.loads(json.dumps(plan.to_json()))["data"][1] == {
+        "source": "gs://bucket/set",
+        "how": "mounted",
+        "at": "/data",
+        "identity": None,
+        "files": None,
+        "size_bytes": None,
+        "unsent_bytes": None,
+    }
+
+
+def test_what_somebody_else_sends_meanwhile_makes_no_other_plan_of_it() -> None:
+    others = (replace(DATA[0], unsent_bytes=0), DATA[1])
+    assert replace(PLAN, data=others) == replace(PLAN, data=DATA)
 
 
 def test_what_others_do_meanwhile_makes_no_other_plan_of_it() -> None:
