@@ -171,7 +171,7 @@ class _Content:
     def __init__(self, store: Store, name: str, size_bytes: int) -> None:
         self._name = name
         self._source = store.open(name, size_bytes + 1)
-        self._kept = b""
+        self._kept, self._position = b"", 0
         form = self._source.read(1)
         if form not in (RAW, DEFLATED):
             raise Refused(f"the object {name}", f"it begins with {form!r}")
@@ -186,12 +186,12 @@ class _Content:
     def take(self, size_bytes: int) -> Iterator[bytes]:
         """Yield the next bytes."""
         while size_bytes:
-            if not self._kept:
-                self._kept = next(self._pieces, b"")
+            if self._position == len(self._kept):
+                self._kept, self._position = next(self._pieces, b""), 0
                 if not self._kept:
                     raise Refused(f"the object {self._name}", "it ends too early")
-            piece = self._kept[:size_bytes]
-            self._kept = self._kept[len(piece) :]
+            piece = self._kept[self._position : self._position + size_bytes]
+            self._position += len(piece)
             size_bytes -= len(piece)
             yield piece
 

@@ -168,7 +168,9 @@ class DataSources:
             found = elsewhere.resolve_bucket(data, around.open_bucket, is_pinned=is_pinned)
         elif data.kind == "hub":
             hub = HubClient.of(around.environ)
-            found = elsewhere.resolve_hub(data, hub, run_has_token=around.run_has_token)
+            # On this machine, a run asks as its client does.
+            has_token = around.run_has_token or (around.sees_files and hub.has_token)
+            found = elsewhere.resolve_hub(data, hub, run_has_token=has_token)
         else:
             found = elsewhere.resolve_web(data)
         self._warnings[data] = found.warnings
