@@ -43,6 +43,7 @@ def open_sources(
 
     Raises:
         PackagingError: A file or directory of this machine does not exist.
+        UsageError: A volume cannot be where it will run.
     """
     sources = DataSources(
         Surroundings(
@@ -57,4 +58,6 @@ def open_sources(
         )
     )
     sources.check(data_of(payload_data, options))
+    if options.volumes:
+        platform.check_volumes(options.volumes)
     return sources

@@ -23,6 +23,7 @@ from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, Worker
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_files import OutputSource
 from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.core.volumes import Volume
 
 if TYPE_CHECKING:
     # What a source is made of imports all that locks.
@@ -142,6 +143,14 @@ class Platform(Protocol):
 
     def runner_environment(self) -> Mapping[str, str]:
         """Return the variables by which the runner finds what is not where it usually is."""
+        ...
+
+    def check_volumes(self, volumes: Mapping[str, Volume]) -> None:
+        """Refuse volumes that no run here can have; no cluster is asked.
+
+        Raises:
+            UsageError: One of them is such.
+        """
         ...
 
     def data_places(

@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 _NEW_NAMESPACE, _NEW_USER = 0x00020000, 0x10000000
@@ -63,25 +64,35 @@ def enter(mounts: Sequence[Mount]) -> None:
     here = os.getcwd()
     is_user = _unshare()
     _mount("", "/", _REC | _PRIVATE)
-    with tempfile.TemporaryDirectory(prefix="kinetic-mounts-") as stage:
-        # Nobody else sees it. Sources are found before anything can hide them.
+    stage = tempfile.mkdtemp(prefix="kinetic-mounts-")
+    try:
         _mount("tmpfs", stage, 0, "tmpfs")
-        for number, mount in enumerate(mounts):
-            place = os.path.join(stage, str(number))
-            os.mkdir(place)
-            _mount(mount.source, place, _BIND | _REC)
-        added = _Added(os.path.join(stage, "root"))
-        for mount in mounts:
-            added.directory(mount.path)
-        added.close()
-        for number, mount in enumerate(mounts):
-            _mount(os.path.join(stage, str(number)), mount.path, _BIND | _REC)
-            if mount.read_only:
-                _make_read_only(mount.path)
-        _check(_libc().umount2(os.fsencode(stage), _DETACH), "umount", stage)
+        _arrange(mounts, stage)
+    finally:
+        # Nothing that is mounted there is ever removed: a directory that is not empty stays.
+        _libc().umount2(os.fsencode(stage), _DETACH)
+        with suppress(OSError):
+            os.rmdir(stage)
     os.chdir(here)
     if is_user:
         _drop_capabilities()
+
+
+def _arrange(mounts: Sequence[Mount], stage: str) -> None:
+    """Mount everything, by way of a directory that nobody else sees."""
+    # Sources are found before anything can hide them.
+    for number, mount in enumerate(mounts):
+        place = os.path.join(stage, str(number))
+        os.mkdir(place)
+        _mount(mount.source, place, _BIND | _REC)
+    added = _Added(os.path.join(stage, "root"))
+    for mount in mounts:
+        added.directory(mount.path)
+    added.close()
+    for number, mount in enumerate(mounts):
+        _mount(os.path.join(stage, str(number)), mount.path, _BIND | _REC)
+        if mount.read_only:
+            _make_read_only(mount.path)
 
 
 class _Added:
@@ -179,7 +190,8 @@ def _drop_capabilities() -> None:
 def _mount(source: str, target: str, flags: int, kind: str = "", data: str = "") -> None:
     texts = [os.fsencode(text) or None for text in (source, target, kind)]
     done = _libc().mount(*texts, ctypes.c_ulong(flags), os.fsencode(data) or None)
-    _check(done, "mount", target)
+    # Of what is bound it is the source that may not be there.
+    _check(done, "mount", source if flags & _BIND and not flags & _REMOUNT else target)
 
 
 def _libc() -> ctypes.CDLL:

@@ -32,6 +32,7 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_files import OutputSource
 from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.core.volumes import Volume
 from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
@@ -50,7 +51,7 @@ from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.registries import image_registry
 from kinetic_flows.platforms.gke.secret_references import secrets_of_pod
-from kinetic_flows.platforms.gke.volumes import mounted_places, volumes_of_pod
+from kinetic_flows.platforms.gke.volumes import check_volumes, mounted_places, volumes_of_pod
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -172,6 +173,10 @@ class GoogleCloudPlatform:
             endpoint=self._cloud.storage_endpoint,
             credentials=self._credentials,
         )
+
+    def check_volumes(self, volumes: Mapping[str, Volume]) -> None:
+        """Refuse more volumes than pods have places for, and what cannot be mounted."""
+        check_volumes(volumes)
 
     def data_places(
         self, data: tuple[DataSpec, ...], volumes: tuple[VolumeSpec, ...]

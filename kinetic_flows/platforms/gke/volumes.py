@@ -87,6 +87,23 @@ def mounted_places(
     )
 
 
+def check_volumes(volumes: Mapping[str, Volume]) -> None:
+    """Refuse more volumes than pods have places for, and what cannot be mounted.
+
+    Raises:
+        UsageError: There is such a volume.
+    """
+    if len(volumes) > MOST_VOLUMES:
+        raise UsageError(too_many(len(volumes), MOST_VOLUMES), value=len(volumes), hint=FEWER)
+    for volume in volumes.values():
+        if volume.data is not None and volume.data.mode == "mount" and "," in volume.data.source:
+            raise UsageError(
+                f"volumes[{volume.path!r}] has a comma in its name, which no mount option can have",
+                value=volume.data.source,
+                hint="leave mode='mount' out, or mount the directory above",
+            )
+
+
 def volumes_of_pod(options: RunOptions, data: Sequence[Data]) -> tuple[Volume, ...]:
     """Return what a run's pods are to have mounted, arguments among it.
 

@@ -17,6 +17,7 @@ from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
+from kinetic_flows.core.volumes import Volume
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.images.tags import local_image_reference
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
@@ -27,6 +28,7 @@ from kinetic_flows.platforms.local.environments import LocalEnvironments
 from kinetic_flows.platforms.local.outputs import DirectoryOutputs
 from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
 from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.platforms.local.volumes import VOLUMES_VARIABLE, check_volumes
 from kinetic_flows.platforms.local.worker_pool import ProcessWorkerPool
 
 if TYPE_CHECKING:
@@ -137,8 +139,11 @@ class LocalPlatform:
         return 1
 
     def runner_environment(self) -> Mapping[str, str]:
-        """Return where runs keep copies of data: all of them share what one has fetched."""
-        return {DATA_CACHE_VARIABLE: str(self._data_directory)}
+        """Return where runs keep copies of data, which they share, and note what they link."""
+        return {
+            DATA_CACHE_VARIABLE: str(self._data_directory),
+            VOLUMES_VARIABLE: str(self._home / "volumes"),
+        }
 
     @property
     def data_copies(self) -> LocalDataCopies:
@@ -150,6 +155,10 @@ class LocalPlatform:
         from kinetic_flows.clients.google.buckets import open_data_bucket
 
         return open_data_bucket(name, endpoint=self._environ.get("STORAGE_EMULATOR_HOST"))
+
+    def check_volumes(self, volumes: Mapping[str, Volume]) -> None:
+        """Refuse what only a cluster has, and what can be neither mounted nor linked."""
+        check_volumes(volumes)
 
     def data_places(
         self,
