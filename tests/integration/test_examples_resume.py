@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ import pytest
 from projects import Project, make_project
 
 import kinetic
+from kinetic_flows.code.runner_bundle import STUBS, runner_bundle
 from kinetic_flows.core.errors import RunCrashed
+from loopback.storage import StorageServer
+
+pytest_plugins = ["loopback.fixtures"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS, KILLED_BEHIND = 30, 3
@@ -126,20 +131,63 @@ def kill_in_the_middle(run: kinetic.Run[Any], example: Example) -> None:
             child.kill()
 
 
+def on_a_cluster(example: Example, project: Project, bucket_url: str, uri: str) -> list[Any]:
+    """Return what two calls in one directory of a bucket return, in the run's environment.
+
+    The function is called as a pod calls it, which has of `kinetic` what runs have.
+    """
+    archive = project.root / "runner.pyz"
+    archive.write_bytes(runner_bundle().data)
+    program = f"""if True:
+        import json, sys
+        sys.path[:0] = [{str(project.root)!r}, {f"{archive}/{STUBS}"!r}]
+        from {example.name} import train
+        print(json.dumps([train(5, 0), train(9, 0)]))
+    """
+    homes = (Path(os.environ["KINETIC_HOME"]) / "environments").iterdir()
+    newest = max(homes, key=lambda each: each.stat().st_mtime)
+    called = subprocess.run(
+        [newest / "bin" / "python", "-I", "-c", program],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(project.root),
+            "KERAS_BACKEND": "jax",
+            "KINETIC_RUN_ID": "0b8d6c1e-5a43-4a3c-9d5f-1f1a0d2c3b4e",
+            "KINETIC_OUTPUT_DIR": uri,
+            "STORAGE_EMULATOR_HOST": bucket_url,
+            "TENSORSTORE_GCS_HTTP_URL": bucket_url,
+            # What else gcsfs asks of a bucket, the server does not speak.
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+            "NO_GCE_CHECK": "true",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert called.returncode == 0, called.stderr
+    told: list[Any] = json.loads(called.stdout.splitlines()[-1])
+    return told
+
+
 def test_a_killed_training_goes_on_where_its_checkpoint_is(
-    example: Example, project: Project
+    example: Example, project: Project, storage_server: StorageServer, bucket_name: str
 ) -> None:
     shutil.copy(EXAMPLES / f"{example.name}.py", project.root)
     train = project.module(example.name).train
     if example.requirements:
         train = train.with_options(requirements=example.requirements)
-    killed = train.submit(STEPS)
+    killed = train.submit(STEPS, 0.02)
     kill_in_the_middle(killed, example)
     with pytest.raises(RunCrashed):
         killed.result()
 
-    further = killed.retry() if example.goes_on_by == "retry" else train.submit(STEPS)
+    further = killed.retry() if example.goes_on_by == "retry" else train.submit(STEPS, 0.02)
     assert further.outputs == killed.outputs
     told = further.result()
     assert KILLED_BEHIND <= told["began_at"] < STEPS
     assert told["weights"] == pytest.approx(expected_weights(STEPS), abs=1e-4)
+
+    bucket = storage_server.create_bucket(bucket_name)
+    told = on_a_cluster(example, project, storage_server.url, f"gs://{bucket}/outputs")
+    assert [each["began_at"] for each in told] == [0, 5]
+    assert told[1]["weights"] == pytest.approx(expected_weights(9), abs=1e-4)
