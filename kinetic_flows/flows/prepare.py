@@ -69,6 +69,8 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
         KineticError: A step failed.
     """
     planned = time.monotonic() - draft.begun
+    # Prefect may keep what a task is given until the process ends.
+    draft = draft.without_arguments()
     if draft.output and not fields_of(draft.output.directory):
         check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:

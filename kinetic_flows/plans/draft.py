@@ -122,6 +122,14 @@ class Draft:
         """The data of the call, and behind it that of its volumes, as its job has them."""
         return data_of(self.payload.data, self.call.options)
 
+    def without_arguments(self) -> Draft:
+        """Return it without its arguments and their memory, for steps that need neither."""
+        return replace(
+            self,
+            call=replace(self.call, args=(), kwargs={}),
+            payload=replace(self.payload, content=b"", pieces=()),
+        )
+
     @property
     def run_name(self) -> str:
         """The name of its run: the function and its arguments, as far as they are short."""

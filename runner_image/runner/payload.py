@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .main_module import fill_main
-from .pieces import Parts, open_buffer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,14 +76,24 @@ def load_call(payload: Mapping[str, Any], pieces: str, data: Sequence[str]) -> t
         data: Where each of its data is.
     """
     function = _find_function(payload["function"]) if payload["function"] else None
-    file = io.BufferedReader(Parts(payload["call"], pieces))
-    buffers = [open_buffer(digests, pieces) for digests in payload["buffers"]]
+    file, buffers = _call(payload, pieces)
     # One unpickler, because what comes later may refer to what came before.
     unpickler = CallUnpickler(file, data, buffers)  # all of it checked against digests
     sent, args, kwargs = unpickler.load()
     while file.peek(1):
         fill_main(unpickler.load())
     return function or sent, args, kwargs
+
+
+def _call(payload: Mapping[str, Any], pieces: str) -> tuple[Any, list[Any]]:
+    """Return the pickled call, and the memory that is out of band."""
+    parts, buffers = payload["call"], payload["buffers"]
+    if not buffers and all(isinstance(part, bytes) for part in parts):
+        return io.BufferedReader(io.BytesIO(b"".join(parts))), []
+    from .pieces import Parts, open_buffer
+
+    file = io.BufferedReader(Parts(parts, pieces))
+    return file, [open_buffer(digests, pieces) for digests in buffers]
 
 
 def _find_function(reference: Mapping[str, str]) -> Any:

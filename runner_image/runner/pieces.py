@@ -145,10 +145,11 @@ def _no_room(size_bytes: int, directory: str) -> str:
 
     free = shutil.disk_usage(directory).free
     return (
-        f"the call's arguments ({_in_gb(size_bytes)}) do not fit on the disk of the run, which has "
-        f"{_in_gb(free)} left"
+        f"the call's arguments ({_in_words(size_bytes)}) do not fit on the disk of the run, "
+        f"which has {_in_words(free)} left"
     )
 
 
-def _in_gb(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB"
+def _in_words(size_bytes: int) -> str:
+    in_mb = size_bytes / 1e6
+    return f"{in_mb / 1000:.1f} GB" if in_mb >= 1000 else f"{in_mb:.1f} MB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -329,6 +331,17 @@ def test_values_of_every_kind_come_back_equal(functions: ModuleType, value: Any)
 def test_a_large_value_comes_back_whole(functions: ModuleType) -> None:
     value = os.urandom(30_000_000)
     assert functions.same(value) == value
+
+
+def test_arguments_are_kept_no_longer_than_their_call_lasts(functions: ModuleType) -> None:
+    value = set(range(10))
+    kept = weakref.ref(value)
+    assert functions.same(value) == value
+    run = functions.same.submit(value)
+    del value
+    gc.collect()
+    assert kept() is None
+    assert run.result() == set(range(10))
 
 
 def test_classes_of_the_project_keep_their_identity(functions: ModuleType) -> None:

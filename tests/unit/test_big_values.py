@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 from kinetic_flows.runner_image.runner import arrays as arrays_of_runs
 from kinetic_flows.runner_image.runner.contract import Fault
+from kinetic_flows.runner_image.runner.masks import Masks
+from kinetic_flows.runner_image.runner.outcome import BODY_FILE, leave_value, read_outcome
 from kinetic_flows.runner_image.runner.payload import load_call, read_payload
+from kinetic_flows.runner_image.runner.pieces import buffer_name, fetch_pieces
 from kinetic_flows.runner_image.runner.raised import pickle_exception
 from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
 from kinetic_flows.code import arrays, pieces
 from kinetic_flows.code.payload import Payload
 from kinetic_flows.code.pieces import cut, upload_pieces
-from kinetic_flows.core.envelope import open_result
-from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader, open_result
+from kinetic_flows.core.errors import RunCrashed, UsageError
+from kinetic_flows.core.job import EXIT_CODE_NOT_RESTORED, EXIT_RESULT_NOT_WRITTEN, RunTicket
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.results import read_result, unpack_result
@@ -339,3 +342,49 @@ def test_no_second_copy_is_made(tmp_path: Path, way: str, copies: int, kind: str
         env={"PYTHONPATH": str(Path(__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"},
     )
     assert float(grown) < copies + (way == "back" and kind == "bytes") + 0.3
+
+
+def test_a_full_disk_is_told_of_by_what_is_to_be_put_there(tmp_path: Path) -> None:
+    payload = packed(NUMBERS)
+    upload_pieces(payload.pieces, LocalStore(tmp_path / "store"), OWNER)
+    frame = pickle.loads(payload.content)
+    directory = tmp_path / "pieces"
+    directory.mkdir()
+    (directory / buffer_name(frame["buffers"][0])).symlink_to("/dev/full")
+    store = DirectoryStore(str(tmp_path / "store"))
+    words = (
+        r"the call's arguments \(8\.4 MB\) do not fit on the disk of the run, which has [\d.]+ GB"
+    )
+    with pytest.raises(Fault, match=words) as caught:
+        fetch_pieces(store, refs(payload), frame, str(directory))
+    assert caught.value.exit_code == EXIT_CODE_NOT_RESTORED
+
+
+def test_a_result_that_finds_no_room_is_told_of_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / BODY_FILE).symlink_to("/dev/full")
+    leave_value(str(tmp_path), NUMBERS, Masks())
+    outcome = read_outcome(str(tmp_path))
+    assert outcome is not None
+    assert (outcome["status"], outcome["exit_code"]) == ("fault", EXIT_RESULT_NOT_WRITTEN)
+    words = "the result is too large: the numpy.ndarray finds no room on the disk of the run"
+    assert words in outcome["message"]
+    header = ResultHeader(run_id=RUN_ID, status="crashed", message=outcome["message"], exit_code=47)
+    run = RunTicket(run_id=RUN_ID, name="run", run_key=RUN_KEY)
+    with pytest.raises(RunCrashed, match="too large") as caught:
+        unpack_result(ResultEnvelope(header=header, body=b""), run)
+    assert "KINETIC_OUTPUT_DIR" in str(caught.value)
+    assert "ephemeral_storage" in str(caught.value)
+
+
+class Endless:
+    """Something that would need more memory than there is."""
+
+    def __reduce__(self) -> Any:
+        raise MemoryError
+
+
+def test_a_result_that_finds_no_memory_is_not_called_unpicklable(tmp_path: Path) -> None:
+    leave_value(str(tmp_path), Endless(), Masks())
+    outcome = read_outcome(str(tmp_path))
+    assert outcome is not None
+    assert "finds no room in memory once more, to be pickled" in outcome["message"]
