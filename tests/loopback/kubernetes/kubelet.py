@@ -239,6 +239,11 @@ class Kubelet:
             security=container.get("securityContext") or {},
             volumes=directories_of(self._store, self.buckets, pod, directory),
             images=images,
+            read_only=frozenset(
+                mount["mountPath"]
+                for mount in container.get("volumeMounts") or ()
+                if mount.get("readOnly")
+            ),
         )
 
     def _runtime_of(self, pod: Object) -> str:

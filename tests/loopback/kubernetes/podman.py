@@ -66,7 +66,8 @@ class PodmanRuntime:
             options += ["--env", f"{name}={value}"]
         options += _security_options(spec.security)
         for path, volume in spec.volumes.items():
-            options += ["--volume", f"{volume}:{path}"] if volume else ["--tmpfs", path]
+            how = ":ro" if path in spec.read_only else ""
+            options += ["--volume", f"{volume}:{path}{how}"] if volume else ["--tmpfs", path]
         for path, image in spec.images.items():
             # Read-only, and executable, as containerd has it.
             options += ["--mount", f"type=image,source={image},destination={path}"]

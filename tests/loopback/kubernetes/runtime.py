@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
 from loopback.kubernetes.image_volumes import Unpack
+
+MOUNTS = str(files("kinetic_flows.runner_image") / "runner" / "mounts.py")
+
+_EVERY_PODS = ("/dev/shm", "/tmp", "/home/kinetic", "/opt/kinetic/packages")
 
 Rewrite = Callable[[Sequence[str]], list[str]]
 
@@ -31,6 +37,7 @@ class ContainerSpec:
         security: Its security context.
         volumes: Directories that are mounted in it, by where; those in memory have none here.
         images: Images that are mounted in it, by where.
+        read_only: Which of its volumes cannot be written to, by where they are.
     """
 
     pod: str
@@ -42,6 +49,7 @@ class ContainerSpec:
     security: Mapping[str, Any] = field(default_factory=dict)
     volumes: Mapping[str, Path | None] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    read_only: frozenset[str] = frozenset()
 
 
 class Container(Protocol):
@@ -95,6 +103,21 @@ def variables_here(spec: ContainerSpec) -> dict[str, str]:
     return {name: directories.get(value, value) for name, value in spec.environment.items()}
 
 
+def with_mounts(spec: ContainerSpec, command: Sequence[str]) -> list[str]:
+    """Return a command that runs with the container's volumes mounted, in a namespace of its own.
+
+    What every pod has is left as it is on this machine.
+    """
+    mounts = []
+    for number, (path, volume) in enumerate(spec.volumes.items()):
+        if path not in _EVERY_PODS:
+            place = volume or spec.directory / "memory" / str(number)
+            place.mkdir(parents=True, exist_ok=True)
+            read_only = path in spec.read_only
+            mounts.append({"path": path, "source": str(place), "read_only": read_only})
+    return [sys.executable, MOUNTS, json.dumps(mounts), *command] if mounts else [*command]
+
+
 def with_unpacked(spec: ContainerSpec, unpack: Unpack | None) -> ContainerSpec:
     """Return a container that has directories in place of the images that it has mounted.
 
@@ -132,7 +155,7 @@ class ProcessRuntime:
 
     async def start(self, spec: ContainerSpec) -> Container:
         spec = await asyncio.to_thread(with_unpacked, spec, self.unpack)
-        command = self.rewrite(spec.command)
+        command = with_mounts(spec, self.rewrite(spec.command))
         with spec.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
