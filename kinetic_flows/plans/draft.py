@@ -42,6 +42,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.plans.call_arguments import check_arguments
 from kinetic_flows.plans.data import data_of, open_sources
 from kinetic_flows.plans.outputs import output_spec
+from kinetic_flows.plans.shipped_data import shipped_twice
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
 
@@ -217,6 +218,7 @@ def draft_call(
             *captured.warnings,
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
+            *shipped_twice(data_of(payload.data, options), snapshot),
             *payload.warnings,
             *call.options.warnings(platform.hosts(accelerator)),
         ),
