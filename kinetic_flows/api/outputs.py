@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from kinetic_flows.clients.prefect.labels import OUTPUT_DIR_LABEL
+from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.output_files import OutputFile
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.kept_session import KeptSession
 from kinetic_flows.runs.output_download import Downloaded, download, matching
 
@@ -88,3 +91,19 @@ class Outputs(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Outputs, (str(self), self._cloud)
+
+
+def found_outputs(record: RunRecord, cloud: Mapping[str, str], sessions: KeptSession) -> Outputs:
+    """Return where a run keeps its outputs, as its flow run says.
+
+    Args:
+        record: Its flow run.
+        cloud: What its function's options say of Google Cloud.
+        sessions: Those of its handle.
+    """
+    return Outputs(outputs_of(record) or "", cloud, sessions)
+
+
+def are_certain(record: RunRecord) -> bool:
+    """Whether a run's outputs stay where its flow run says: else its runner tells that yet."""
+    return not record.deployment_id or record.is_final or OUTPUT_DIR_LABEL in record.labels

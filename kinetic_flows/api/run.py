@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
-from kinetic_flows.api.outputs import Outputs
+from kinetic_flows.api.outputs import Outputs, are_certain, found_outputs
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.clients.prefect.timings import timings_of
@@ -25,7 +25,6 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.streams import PrintedLine
 from kinetic_flows.runs.cancel import cancel
-from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.find import RunFilter, find_records, group_for_run, run_id_of
 from kinetic_flows.runs.following import followed_lines, last_lines
 from kinetic_flows.runs.group import is_group
@@ -214,9 +213,10 @@ class Run(Generic[R]):
     def retry(self) -> Run[R]:
         """Start the same call once more, in the same image with the same code, as a new run.
 
-        The new run names this one in its tags. A run that has not ended yet goes on beside it.
+        The new run names this one in its tags, and goes on with its directory of outputs.
 
         Raises:
+            OutputDirInUseError: This run has not ended, or another writes to that directory.
             RunNotFoundError: What the run was started with has expired.
             KineticError: The new run could not be started.
         """
@@ -236,9 +236,11 @@ class Run(Generic[R]):
         """
         if self._outputs is None:
             with self._sessions.session() as session:
-                directory = outputs_of(session.api.read_run(self.id))
-            vars(self)["_outputs"] = Outputs(directory or "", self.cloud, self._sessions)
-        return self._outputs or Outputs("", self.cloud)
+                record = session.api.read_run(self.id)
+            found = found_outputs(record, self.cloud, self._sessions)
+            vars(self)["_outputs"] = found if are_certain(record) else None
+            return found
+        return self._outputs
 
     @at_api_boundary
     def timings(self) -> dict[str, float]:

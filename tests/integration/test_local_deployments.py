@@ -142,6 +142,23 @@ def test_a_deployment_runs_with_parameters_that_are_checked_and_gives_its_result
         deployment.run(stepz=4)
 
 
+def test_a_deployments_run_finds_the_outputs_of_a_call_with_the_same_arguments(
+    functions: ModuleType, worker: RunningWorker
+) -> None:
+    train = functions.train.with_options(output_dir="{function}/{rate}-{arguments_hash}")
+    called = train.submit(0.25, steps=4)
+    deployment = train.deploy("kept", parameters={"rate": 0.25})
+    run = deployment.run(steps=4)
+    assert run.result(timeout_seconds=120) == called.result(timeout_seconds=60) == 1.0
+    assert run.outputs == called.outputs
+    again = run.retry()
+    assert again.result(timeout_seconds=120) == 1.0
+    assert again.outputs == called.outputs
+    other = deployment.run()
+    assert other.result(timeout_seconds=120) == 0.75
+    assert other.outputs != called.outputs
+
+
 def test_prefects_own_command_runs_a_deployment_and_refuses_what_does_not_fit(
     functions: ModuleType, worker: RunningWorker, api: PrefectApi
 ) -> None:
