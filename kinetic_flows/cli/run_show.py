@@ -12,7 +12,7 @@ from kinetic_flows.clients.prefect.state_history import FlowRunHistory, StateRec
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.core.display import for_line, for_terminal, labelled
 from kinetic_flows.core.moments import ago, local, took
-from kinetic_flows.runs.description import described
+from kinetic_flows.runs.description import described, outputs_of, outputs_page
 from kinetic_flows.runs.group import is_group
 from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import Session
@@ -35,13 +35,14 @@ def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
     repeats = session.api.find_runs(RunQuery(tag=retry_tag(record.id)))
     is_here = record.labels.get(PLATFORM_LABEL) == session.platform.name
     pages = session.platform.run_pages(ticket_of(record)) if is_here else {}
+    page = outputs_page(outputs_of(record))
     of_group = _of_group(record, session) if is_group(record) else {}
     return {
         **described(record, session.api.run_url(record.id)),
         **of_group,
         "states": [_state(each) for each in states],
         "retried_as": [each.id for each in repeats],
-        "pages": dict(pages),
+        "pages": {**pages, **({"outputs page": page} if page else {})},
         "facts": dict(origin_facts(record.labels)),
     }
 

@@ -14,6 +14,7 @@ from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.runs.description import outputs_page
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.origin_labels import SHORT_COMMIT
 from kinetic_flows.runs.session import Session
@@ -27,7 +28,6 @@ REASONS = 12
 SHORT_DIGEST = 12
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 _CONTENTS = re.compile(r"(?P<packages>.*), `(?P<hash>\w+)`", re.DOTALL)
-BUCKETS = "https://console.cloud.google.com/storage/browser/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,7 @@ def _image(reference: str, page: str | None) -> str:
 
 
 def _place(outputs: str) -> str:
-    bucket = outputs.removeprefix("gs://")
-    return markdown.link(outputs, BUCKETS + bucket if bucket != outputs else None)
+    return markdown.link(outputs, outputs_page(outputs))
 
 
 def _environment(contents: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from kinetic_flows.clients.prefect.labels import (
     ACCELERATOR_LABEL,
@@ -21,6 +22,8 @@ from kinetic_flows.clients.prefect.labels import (
 )
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.clients.prefect.timings import timings_of
+
+BUCKETS = "https://console.cloud.google.com/storage/browser/"
 
 _VALUE = re.compile(r"^returned (\S+: )?")
 
@@ -80,6 +83,12 @@ def outputs_of(record: RunRecord) -> str | None:
         return str(exact)
     base = record.labels.get(OUTPUTS_LABEL)
     return f"{base}/{record.labels.get(CACHED_FROM_LABEL) or record.id}" if base else None
+
+
+def outputs_page(outputs: str | None) -> str | None:
+    """Return where a browser shows outputs; None for those that are not in Cloud Storage."""
+    scheme, _, place = (outputs or "").partition("://")
+    return f"{BUCKETS}{quote(place)}" if scheme == "gs" else None
 
 
 def reason_of(state: Mapping[str, Any]) -> str:

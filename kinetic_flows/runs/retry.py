@@ -22,6 +22,7 @@ from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.timings import without_seconds
 from kinetic_flows.code.call_names import retried_name
 from kinetic_flows.code.origin import caller
+from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import (
@@ -52,7 +53,7 @@ from kinetic_flows.runs.output_lease import check_output_dir_free, in_use_error,
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
 
-_OF_ONE_LAUNCH = (DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL)
+_OF_ONE_LAUNCH = (DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL, OUTPUT_DIR_LABEL)
 
 
 def retry_run(
@@ -89,10 +90,10 @@ def retry_run(
             value=record.id,
             hint="call the function again",
         )
-    output = _output(record, template, launch)
+    by_worker = session.platform.dispatch == "worker" or bool(work_queue)
+    output = _output(record, template, launch, by_worker=by_worker)
     if output:
         template = replace(template, output=output)
-    if output and output.in_use == "refuse":
         _require_over(record, output, session)
     is_told = not session.settings.no_origin
     new = NewRun(
@@ -105,7 +106,7 @@ def retry_run(
             FUNCTION_LABEL: template.name,
             **as_of_now(_own_labels(record), is_told=is_told),
             RETRY_LABEL: record.id,
-            **_output_labels(template),
+            **_output_labels(output, template),
         },
         job_variables={},
         work_queue=work_queue,
@@ -123,8 +124,16 @@ def retry_run(
     return launch_planned(planned, session)
 
 
-def _output(record: RunRecord, template: JobTemplate, launch: LaunchSpec) -> OutputSpec | None:
-    """Return the directory of a run, for the one that repeats it; None where nobody knows it."""
+def _output(
+    record: RunRecord, template: JobTemplate, launch: LaunchSpec, *, by_worker: bool
+) -> OutputSpec | None:
+    """Return the directory of a run, for the one that repeats it.
+
+    None where nobody knows it, or where the runner may be one of an earlier version, which knows
+    only directories of each run's own unless it is told by a client that starts it.
+    """
+    if by_worker and not template.output and template.runner.sha256 != runner_bundle().sha256:
+        return None
     if template.output and OUTPUT_DIR_LABEL not in record.labels:
         # The run of a deployment that ended before it had one: its parameters decide again.
         return template.output
@@ -136,21 +145,20 @@ def _output(record: RunRecord, template: JobTemplate, launch: LaunchSpec) -> Out
 
 
 def _require_over(record: RunRecord, output: OutputSpec, session: Session) -> None:
-    """Refuse to repeat a run that goes on, before anything is created for that."""
+    """Refuse to repeat a run that goes on, before anything is created, unless it is waited for."""
+    if output.in_use == "wait":
+        return
     writer = writer_of(record, session.platform, session.api)
     if writer is not None:
         raise in_use_error(output.directory, writer)
     check_output_dir_free(output, session)
 
 
-def _output_labels(template: JobTemplate) -> dict[str, str]:
+def _output_labels(output: OutputSpec | None, template: JobTemplate) -> dict[str, str]:
     """Return the labels of a job that is not the repeated run's: its directory is exact."""
-    if template.output is None or fields_of(template.output.directory):
+    if output is None or fields_of(output.directory):
         return {}
-    return {
-        JOB_LABEL: template.content_digest(),
-        OUTPUT_DIR_LABEL: template.output.directory,
-    }
+    return {JOB_LABEL: template.content_digest(), OUTPUT_DIR_LABEL: output.directory}
 
 
 def _request(launch: LaunchSpec, name: str) -> JobRequest:

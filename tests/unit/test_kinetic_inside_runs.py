@@ -11,7 +11,7 @@ import kinetic
 from kinetic_flows.core import errors
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.public_names import HOMES
-from runner_jobs import Job, make_bare_python, start_runner, wait
+from runner_jobs import RUN_ID, Job, make_bare_python, start_runner, wait
 
 
 @pytest.fixture
@@ -61,6 +61,31 @@ def test_decorators_of_every_form_leave_the_plain_function(
                 return None
     """
     assert run_on(either_python, tmp_path, source).value() == (3, "function")
+
+
+def test_a_run_knows_where_its_outputs_and_checkpoints_go(
+    tmp_path: Path, either_python: Path
+) -> None:
+    source = """
+        import os
+        from kinetic import checkpoint_dir, output_dir
+        def main():
+            return output_dir(), checkpoint_dir(), os.path.isdir(checkpoint_dir())
+    """
+    outputs = tmp_path / "store" / "outputs" / RUN_ID
+    told = run_on(either_python, tmp_path, source).value()
+    assert told == (str(outputs), str(outputs / "checkpoints"), True)
+
+
+def test_where_outputs_go_to_a_bucket_checkpoints_do_so_too(tmp_path: Path) -> None:
+    source = """
+        import kinetic
+        def main():
+            return kinetic.output_dir(), kinetic.checkpoint_dir()
+    """
+    job = Job(tmp_path / "store", source=source, changes={"output_dir": "gs://bucket/a"})
+    assert job.run().exit_code == 0
+    assert job.value() == ("gs://bucket/a", "gs://bucket/a/checkpoints")
 
 
 def test_data_can_be_made_where_modules_are_imported(tmp_path: Path, either_python: Path) -> None:

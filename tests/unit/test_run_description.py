@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from kinetic_flows.code.origin import Commit, Origin
 from kinetic_flows.core.display import for_line
 from kinetic_flows.flows.run_page import RunDescription
+from kinetic_flows.runs.description import outputs_page
 
 DIGEST = "0123456789ab" + "c" * 52
 DESCRIBED = RunDescription(
@@ -82,6 +83,19 @@ def seen(cell: str) -> str:
 def shown(words: str) -> str:
     """Return a text in one line, as it is to be seen."""
     return for_line(words.encode("utf-8", "backslashreplace").decode()).replace("\t", " ")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "page"),
+    [
+        ("gs://b/o/1", "https://console.cloud.google.com/storage/browser/b/o/1"),
+        ("gs://b/a #ü", "https://console.cloud.google.com/storage/browser/b/a%20%23%C3%BC"),
+        ("/home/me/outputs", None),
+        (None, None),
+    ],
+)
+def test_outputs_in_cloud_storage_have_a_page(outputs: str | None, page: str | None) -> None:
+    assert outputs_page(outputs) == page
 
 
 def test_a_description_is_a_table_of_what_a_person_wants_to_know_first() -> None:
