@@ -124,8 +124,15 @@ class OutputSpec:
         in_use: Whether the run fails, or waits, where another one that goes on writes there.
         arguments: JSON values by name, which a run's parameters come on top of; empty where the
             directory has no fields.
+        uri: What the directory is in Cloud Storage, where that is mounted there; else empty.
     """
 
     directory: str
     in_use: Literal["refuse", "wait"] = "refuse"
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    uri: str = ""
+
+    @property
+    def place(self) -> str:
+        """What others know it by: its URI, else the directory."""
+        return self.uri or self.directory

@@ -218,9 +218,9 @@ def describe_deployment(
 def _output_label(draft: Draft) -> dict[str, str]:
     """Return the label of a directory that all runs have in common; others name their own."""
     output = deployed_output_spec(draft)
-    if output is None or fields_of(output.directory):
+    if output is None or fields_of(output.place):
         return {}
-    return {OUTPUT_DIR_LABEL: output.directory}
+    return {OUTPUT_DIR_LABEL: output.place}
 
 
 def _with_version(new: NewDeployment, request: DeployRequest) -> NewDeployment:

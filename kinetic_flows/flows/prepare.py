@@ -19,7 +19,6 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
-from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.dependencies.installation import objects_of
 from kinetic_flows.flows.data_tasks import resolve_data, start_upload, upload_data
 from kinetic_flows.flows.prepare_tasks import (
@@ -73,6 +72,7 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
     draft = draft.without_arguments()
     if draft.output and not fields_of(draft.output.directory):
         check_output_dir_free(draft.output, session)
+    check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
         secrets = find_secrets(draft, session, deployed=deployed)
         prepared = _prepare(draft, session, secrets)

@@ -152,7 +152,7 @@ def publish_description(
         environment=prepared.environment,
         built_because=prepared.built_because,
         code=f"{counted(draft.snapshot.files, 'file')}, {size_in_units(draft.snapshot.size_bytes)}",
-        outputs=draft.output.directory
+        outputs=draft.output.place
         if draft.output
         else f"{session.outputs_root}/{ticket.result_run_id or ticket.run_id}",
         pages=session.platform.run_pages(ticket),

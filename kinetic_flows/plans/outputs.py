@@ -24,6 +24,7 @@ from kinetic_flows.core.output_dirs import (
 
 if TYPE_CHECKING:
     from kinetic_flows.core.settings.settings import Settings
+    from kinetic_flows.core.volumes import Volume
     from kinetic_flows.plans.draft import Call, Draft
     from kinetic_flows.platforms.base import Platform
 
@@ -121,7 +122,7 @@ def output_spec(call: Call, settings: Settings, platform: Platform) -> OutputSpe
 def planned_outputs(draft: Draft) -> str:
     """Return where a call's outputs would go, with what nobody knows yet in braces."""
     if draft.output:
-        return draft.output.directory
+        return draft.output.place
     return f"{outputs_root(draft.settings, draft.platform)}/{{run id}}"
 
 
@@ -164,7 +165,10 @@ def _spec(
 ) -> OutputSpec:
     waits = options.output_dir_in_use == "wait"
     return OutputSpec(
-        directory=directory, in_use="wait" if waits else "refuse", arguments=arguments or {}
+        directory=directory,
+        in_use="wait" if waits else "refuse",
+        arguments=arguments or {},
+        uri=_mounted_uri(directory, options),
     )
 
 
@@ -188,17 +192,33 @@ def _located(directory: str, settings: Settings, platform: Platform, options: Ru
             directory,
             "on a cluster that path is gone with the run's pod",
             "give a name, a gs:// URI, or a path on a volume that stays: "
-            "volumes={'/outputs': 'pvc:my-claim'}",
+            "volumes={'/outputs': 'pvc:my-claim'}, or kinetic.Data('gs://...', mode='mount', "
+            "read_only=False)",
         )
     return directory
 
 
 def _is_on_volume(directory: str, options: RunOptions) -> bool:
     """Whether a path is on a volume that can be written to and outlives the run."""
+    volume = _volume_of(directory, options)
+    return volume is not None and not volume.read_only and volume.kind != "scratch"
+
+
+def _mounted_uri(directory: str, options: RunOptions) -> str:
+    """Return what a path is in Cloud Storage, where that is mounted there; empty for others."""
+    volume = _volume_of(directory, options)
+    if volume is None or volume.data is None or volume.data.kind != "bucket":
+        return ""
+    below = PurePosixPath(directory).relative_to(volume.path)
+    parts = (*volume.data.bucket(), *below.parts)
+    return f"gs://{'/'.join(part for part in parts if part)}"
+
+
+def _volume_of(directory: str, options: RunOptions) -> Volume | None:
     for path, volume in (options.volumes or {}).items():
         if PurePosixPath(directory).is_relative_to(path):
-            return not volume.read_only and volume.kind != "scratch"
-    return False
+            return volume
+    return None
 
 
 def _own_field(field: str, call: Call, arguments: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ class SweepOutputs:
         """
         if output is None:
             return
-        directory = output.directory
+        directory = output.place
         other = self._inputs.setdefault(directory, index)
         if other != index:
             raise UsageError(

@@ -60,7 +60,7 @@ def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
                 "requirements": requirements.lock.sha256 if requirements else None,
                 "python": draft.image.python,
                 # What stands there is part of what the call is made for.
-                **({"output_dir": draft.output.directory} if draft.output else {}),
+                **({"output_dir": draft.output.place} if draft.output else {}),
             }
         )
     )

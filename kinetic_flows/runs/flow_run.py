@@ -181,7 +181,7 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
     """Return the labels by which a run's objects, outputs and group are found."""
     output = draft.output
     labels: dict[str, str | int] = {
-        **({OUTPUT_DIR_LABEL: output.directory} if output else {}),
+        **({OUTPUT_DIR_LABEL: output.place} if output else {}),
         FUNCTION_LABEL: draft.name,
         ACCELERATOR_LABEL: str(draft.accelerator),
         PLATFORM_LABEL: session.platform.name,

@@ -38,7 +38,6 @@ from kinetic_flows.core.object_names import (
     job_owner,
     payload_object,
 )
-from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest, Platform
@@ -199,9 +198,7 @@ def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ig
 def _take_outputs(run: PlannedRun, ticket: RunTicket, session: Session) -> None:
     """Have a run alone write to its directory of outputs, where that has a name."""
     output = run.template.output
-    # What its parameters decide, the run takes itself.
-    if output is not None and not fields_of(output.directory):
-        take_output_dir(output, ticket, session, before=run.repeats, gives_up=run.gives_up)
+    take_output_dir(output, ticket, session, before=run.repeats, gives_up=run.gives_up)
 
 
 def _tell_the_rest(run_id: str, new: NewRun, session: Session) -> None:

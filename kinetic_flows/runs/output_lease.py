@@ -29,6 +29,7 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import OutputSpec
 from kinetic_flows.core.object_names import output_lease_object, result_object
+from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.cancel import CANCELLED_STATES
@@ -96,14 +97,14 @@ class OutputLeases:
             spec: The directory.
             ticket: The run.
         """
-        name = output_lease_object(spec.directory)
+        name = output_lease_object(spec.place)
         while True:
-            lease = self._read(spec.directory)
+            lease = self._read(spec.place)
             writer = self._alive(lease, ticket.run_id) if lease else None
             if writer is not None:
                 return writer
             generation = lease.generation if lease else None
-            data = _document(spec.directory, ticket, self._api.url)
+            data = _document(spec.place, ticket, self._api.url)
             if self._store.replace_if_unchanged(name, data, generation) is not None:
                 return None
 
@@ -199,7 +200,8 @@ def take_output_dir(
         OutputDirInUseError: Another run writes there, and is not to be waited for.
         RunCancelled: The run was cancelled while it waited.
     """
-    if spec is None:
+    # What its parameters decide, the run takes itself.
+    if spec is None or fields_of(spec.place):
         return
     leases = OutputLeases(session.platform, session.api)
 
@@ -216,7 +218,7 @@ def take_output_dir(
     if writer is None:
         return
     if spec.in_use != "wait":
-        raise in_use_error(spec.directory, writer)
+        raise in_use_error(spec.place, writer)
     _wait(spec, ticket, session, Waiting(writer=writer, other=other, gives_up=gives_up))
 
 
@@ -226,11 +228,11 @@ def check_output_dir_free(spec: OutputSpec | None, session: Session) -> None:
     Raises:
         OutputDirInUseError: Another run writes there, and is not to be waited for.
     """
-    if spec is None or spec.in_use == "wait":
+    if spec is None or spec.in_use == "wait" or fields_of(spec.place):
         return
-    writer = OutputLeases(session.platform, session.api).writer(spec.directory)
+    writer = OutputLeases(session.platform, session.api).writer(spec.place)
     if writer is not None:
-        raise in_use_error(spec.directory, writer)
+        raise in_use_error(spec.place, writer)
 
 
 def in_use_error(directory: str, writer: Writer) -> OutputDirInUseError:
@@ -271,7 +273,7 @@ def _wait(spec: OutputSpec, ticket: RunTicket, session: Session, waiting: Waitin
     while found is not None:
         if told != found.run_id:
             told = found.run_id
-            message = f"waits for {found}, which writes to {spec.directory}"
+            message = f"waits for {found}, which writes to {spec.place}"
             session.progress.notice(message)
             session.progress.activity(TASK_LAUNCH_ACCELERATOR, message)
             # Prefect lets no Pending run have another message.
@@ -286,7 +288,7 @@ def _wait(spec: OutputSpec, ticket: RunTicket, session: Session, waiting: Waitin
         if own.is_final or own.state_type in CANCELLED_STATES or waiting.gives_up():
             session.api.set_state(ticket.run_id, "CANCELLED", message="cancelled while it waited")
             raise RunCancelled(
-                f"run {ticket.run_id} was cancelled while it waited for {spec.directory}",
+                f"run {ticket.run_id} was cancelled while it waited for {spec.place}",
                 value=ticket.run_id,
             )
         found = waiting.other()

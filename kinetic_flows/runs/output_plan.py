@@ -20,17 +20,17 @@ def planned_use(draft: Draft, plan: RunPlan) -> RunPlan:
         plan: Its plan; where it names no Prefect API, nobody is asked.
     """
     spec = draft.output
-    if spec is None or fields_of(spec.directory) or plan.prefect_api is None:
+    if spec is None or fields_of(spec.place) or plan.prefect_api is None:
         return plan
     try:
         with briefly(plan.prefect_api) as api:
-            writer = OutputLeases(draft.platform, api, only_looks=True).writer(spec.directory)
+            writer = OutputLeases(draft.platform, api, only_looks=True).writer(spec.place)
     except KineticError as error:
-        told = f"nobody knows whether another run writes to {spec.directory}: {error.message}"
+        told = f"nobody knows whether another run writes to {spec.place}: {error.message}"
         return replace(plan, warnings=(*plan.warnings, told))
     if writer is None:
         return plan
     if spec.in_use == "wait":
         return replace(plan, notices=(*plan.notices, f"it would wait for {writer}"))
-    told = f"{writer} writes to {spec.directory}, and has not ended"
+    told = f"{writer} writes to {spec.place}, and has not ended"
     return replace(plan, obstacles=(*plan.obstacles, told))

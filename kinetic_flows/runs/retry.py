@@ -106,7 +106,7 @@ def retry_run(
             FUNCTION_LABEL: template.name,
             **as_of_now(_own_labels(record), is_told=is_told),
             RETRY_LABEL: record.id,
-            **_output_labels(output, template),
+            **_output_labels(record, output, template),
         },
         job_variables={},
         work_queue=work_queue,
@@ -134,8 +134,8 @@ def _output(
     """
     if by_worker and not template.output and template.runner.sha256 != runner_bundle().sha256:
         return None
-    if template.output and OUTPUT_DIR_LABEL not in record.labels:
-        # The run of a deployment that ended before it had one: its parameters decide again.
+    if template.output:
+        # Where its parameters decide, they do so again.
         return template.output
     directory = outputs_of(record)
     if directory is None:
@@ -150,15 +150,20 @@ def _require_over(record: RunRecord, output: OutputSpec, session: Session) -> No
         return
     writer = writer_of(record, session.platform, session.api)
     if writer is not None:
-        raise in_use_error(output.directory, writer)
+        raise in_use_error(output.place, writer)
     check_output_dir_free(output, session)
 
 
-def _output_labels(output: OutputSpec | None, template: JobTemplate) -> dict[str, str]:
-    """Return the labels of a job that is not the repeated run's: its directory is exact."""
-    if output is None or fields_of(output.directory):
+def _output_labels(
+    record: RunRecord, output: OutputSpec | None, template: JobTemplate
+) -> dict[str, str]:
+    """Return what the new run's labels say of its directory, and of the job that names it."""
+    if output is None:
         return {}
-    return {JOB_LABEL: template.content_digest(), OUTPUT_DIR_LABEL: output.directory}
+    known = record.labels.get(OUTPUT_DIR_LABEL)
+    place = str(known or "") if fields_of(output.place) else output.place
+    told = {OUTPUT_DIR_LABEL: place} if place else {}
+    return {JOB_LABEL: template.content_digest(), **told}
 
 
 def _request(launch: LaunchSpec, name: str) -> JobRequest:

@@ -46,10 +46,14 @@ def _own(start: Start, output: Mapping[str, Any], parameters: Mapping[str, Any])
     from .output_leases import Lease, take
 
     directory: str = output["directory"]
+    # Where Cloud Storage is mounted there, others know it by its URI.
+    place: str = output.get("uri") or directory
     if has_fields(directory):
-        directory = exact_directory(directory, {**output["arguments"], **parameters})
+        arguments = {**output["arguments"], **parameters}
+        directory = exact_directory(directory, arguments)
+        place = exact_directory(place, arguments)
         if start.host == 0:
-            start.reporter.label({OUTPUT_DIR_LABEL: directory})
-    lease = Lease(directory, output["in_use"] == "wait", start.store, start.api, start.job)
+            start.reporter.label({OUTPUT_DIR_LABEL: place})
+    lease = Lease(place, output["in_use"] == "wait", start.store, start.api, start.job)
     take(lease, start.host, start.output.say)
     return directory

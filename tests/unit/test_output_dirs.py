@@ -283,7 +283,8 @@ def where(
     check_fields(function, chosen)
     spec = output_spec(call, settings, platform)
     assert spec is not None
-    return spec.directory
+    assert spec.place == (spec.uri or spec.directory)
+    return spec.directory if not spec.uri else f"{spec.directory} is {spec.uri}"
 
 
 @pytest.fixture
@@ -329,8 +330,13 @@ def test_a_uri_is_used_as_it_is_on_a_cluster_and_refused_here(
 
 def test_a_path_on_a_cluster_has_to_be_on_a_volume_that_stays(cluster: dict[str, str]) -> None:
     volumes = {"/out": "pvc:claim", "/ro": "pvc:other:ro", "/scratch": "scratch:1Gi"}
+    volumes["/mounted"] = Data("gs://bucket/p", mode="mount")
     assert where("/out/a", cluster, volumes=volumes) == "/out/a"
-    for path in ("/ro/a", "/scratch/a", "/outside", "~/a", "./a"):
+    mounted = {"/out": Data("gs://bucket/p", mode="mount", read_only=False)}
+    assert where("/out/{rate}", cluster, volumes=mounted) == "/out/0.1 is gs://bucket/p/0.1"
+    bare = {"/out": Data("gs://bucket", mode="mount", read_only=False)}
+    assert where("/out", cluster, volumes=bare) == "/out is gs://bucket"
+    for path in ("/mounted/a", "/ro/a", "/scratch/a", "/outside", "~/a", "./a"):
         with pytest.raises(UsageError, match="gone with the run's pod") as caught:
             where(path, cluster, volumes=volumes)
         assert "pvc:my-claim" in str(caught.value.hint)

@@ -81,6 +81,13 @@ def test_a_directory_in_a_bucket_is_passed_on(job: Job) -> None:
     assert holder(lease) == RUN_ID
 
 
+def test_where_a_bucket_is_mounted_the_lease_is_that_of_its_uri(job: Job, tmp_path: Path) -> None:
+    named(job, tmp_path / "mounted" / "a", uri="gs://bucket/a")
+    assert job.run().exit_code == 0
+    assert job.value() == (str(tmp_path / "mounted" / "a"), [])
+    assert holder(job.root / lease_object("gs://bucket/a")) == RUN_ID
+
+
 def test_a_run_whose_directory_another_writes_to_says_so_before_it_begins(
     job: Job, tmp_path: Path
 ) -> None:
@@ -224,6 +231,17 @@ def test_parameters_decide_the_directory_of_a_deployments_run(job: Job, tmp_path
     assert job.value() == (exact, [])
     assert labels["kinetic.output-dir"] == exact
     assert holder(job.root / lease_object(exact)) == RUN_ID
+
+
+def test_parameters_decide_a_uri_that_is_mounted_as_well(job: Job, tmp_path: Path) -> None:
+    template = tmp_path / "{rate}"
+    named(job, template, arguments={"rate": 0.5}, uri="gs://bucket/{rate}")
+    with serve() as prefect:
+        ended = start_for_a_deployment(job, prefect.url)
+        labels = prefect.labels
+    assert ended.exit_code == 0, ended.output + ended.errors
+    assert job.value() == (str(tmp_path / "0.5"), [])
+    assert labels["kinetic.output-dir"] == "gs://bucket/0.5"
 
 
 def test_a_parameter_that_is_no_part_of_a_path_is_named(job: Job, tmp_path: Path) -> None:
