@@ -191,6 +191,7 @@ def _object_names() -> Section:
         "wheel": object_names.wheel_object(DIGEST, "a-1-py3-none-any.whl"),
         "runner": object_names.runner_object(DIGEST),
         "requirements": object_names.requirements_object(DIGEST),
+        "lease of outputs": object_names.output_lease_object("gs://bucket/a"),
         "build source": object_names.build_source_object(DIGEST),
         "build logs": object_names.BUILD_LOGS,
         "build results": object_names.BUILD_RESULTS,

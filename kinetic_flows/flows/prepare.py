@@ -70,9 +70,9 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
     planned = time.monotonic() - draft.begun
     # Prefect may keep what a task is given until the process ends.
     draft = draft.without_arguments()
-    if draft.output and not fields_of(draft.output.directory):
+    if draft.call.options.cache_for is None:
+        # Who is answered writes nothing.
         check_output_dir_free(draft.output, session)
-    check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
         secrets = find_secrets(draft, session, deployed=deployed)
         prepared = _prepare(draft, session, secrets)

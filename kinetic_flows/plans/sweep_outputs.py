@@ -16,7 +16,8 @@ class SweepOutputs:
     """The directories that inputs of a sweep have named, each for one of them."""
 
     def __init__(self) -> None:
-        self._inputs: dict[str, int] = {}
+        # Of any number of inputs, no more than this is kept of each.
+        self._inputs: dict[int, int] = {}
 
     def add(self, index: int, output: OutputSpec | None) -> None:
         """Take note of an input.
@@ -31,7 +32,7 @@ class SweepOutputs:
         if output is None:
             return
         directory = output.place
-        other = self._inputs.setdefault(directory, index)
+        other = self._inputs.setdefault(hash(directory), index)
         if other != index:
             raise UsageError(
                 f"inputs {other} and {index} would both write to {directory}",

@@ -26,6 +26,7 @@ from kinetic_flows.core.errors import (
     RunCancelled,
     RunNotFoundError,
 )
+from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import OutputSpec
 from kinetic_flows.core.object_names import output_lease_object, result_object
@@ -268,7 +269,7 @@ class Waiting:
 
 def _wait(spec: OutputSpec, ticket: RunTicket, session: Session, waiting: Waiting) -> None:
     """Wait until nobody writes to a directory, and take it."""
-    pause, told, signed = FIRST_LOOK_SECONDS, "", time.monotonic()
+    seconds, told, signed = FIRST_LOOK_SECONDS, "", time.monotonic()
     found: Writer | None = waiting.writer
     while found is not None:
         if told != found.run_id:
@@ -278,8 +279,8 @@ def _wait(spec: OutputSpec, ticket: RunTicket, session: Session, waiting: Waitin
             session.progress.activity(TASK_LAUNCH_ACCELERATOR, message)
             # Prefect lets no Pending run have another message.
             session.api.log(ticket.run_id, message)
-        time.sleep(pause)
-        pause = min(2 * pause, LAST_LOOK_SECONDS)
+        pause(seconds)
+        seconds = min(2 * seconds, LAST_LOOK_SECONDS)
         if time.monotonic() - signed > SIGN_OF_LIFE_SECONDS:
             signed = time.monotonic()
             now = datetime.now(UTC).isoformat()
