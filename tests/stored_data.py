@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetic_flows.runner_image.runner.data import Around, bring_data
-from kinetic_flows.runner_image.runner.stores import DirectoryStore
+from kinetic_flows.runner_image.runner.stores import BucketStore, DirectoryStore
 
 from kinetic_flows.code.data.format import (
     DEFLATED,
@@ -42,7 +42,9 @@ Bring = Callable[..., list[str]]
 
 
 @contextmanager
-def a_run(directory: Path, *, client: Any = None) -> Iterator[Bring]:
+def a_run(
+    directory: Path, *, client: Any = None, store: BucketStore | None = None
+) -> Iterator[Bring]:
     """Give what brings data as a run does, which ends with the block.
 
     It takes specs, variables of the run, and `said`, a list for the lines that are printed.
@@ -50,6 +52,7 @@ def a_run(directory: Path, *, client: Any = None) -> Iterator[Bring]:
     Args:
         directory: Where its store and its scratch are.
         client: Its client of Cloud Storage.
+        store: Its store; None for one in that directory.
     """
     scratch = directory / "scratch"
     scratch.mkdir(exist_ok=True)
@@ -57,7 +60,7 @@ def a_run(directory: Path, *, client: Any = None) -> Iterator[Bring]:
 
         def bring(*specs: DataSpec, said: list[str] | None = None, **environ: str) -> list[str]:
             around = Around(
-                store=DirectoryStore(str(directory / "store")),
+                store=store or DirectoryStore(str(directory / "store")),
                 client=client,
                 environ=environ,
                 scratch=str(scratch),

@@ -16,7 +16,7 @@ from .data_selected import is_selective, select
 from .data_sources import Source, clients, open_source
 from .data_space import MEMORY, Room
 from .data_work import Work
-from .fetching import Store
+from .stores import BucketStore, DirectoryStore
 
 CACHE = "KINETIC_DATA_CACHE"
 """Names a directory in which copies stay, for other runs."""
@@ -34,7 +34,7 @@ class Around(NamedTuple):
         leaving: Takes what is to be done when the run has ended.
     """
 
-    store: Store
+    store: DirectoryStore | BucketStore
     client: Any
     environ: Mapping[str, str]
     scratch: str

@@ -10,7 +10,7 @@ from .contract import EXIT_OBJECT_REFUSED, EXIT_RUNTIME_UNFIT, Fault
 
 
 class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes | memoryview, /) -> None: ...
 
 
 class Refused(Fault):
@@ -37,7 +37,7 @@ class Check:
         self._hash = _begun(self._kind, size_bytes or 0)
         self._seen = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take further content."""
         self._seen += len(data)
         if self._size_bytes is not None and self._seen > self._size_bytes:
@@ -70,7 +70,7 @@ class _Crc32:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take content."""
         self._value = zlib.crc32(data, self._value)
 
@@ -82,7 +82,7 @@ class _Crc32:
 class _Nothing:
     """Checks nothing."""
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take content."""
 
     def hexdigest(self) -> str:

@@ -25,7 +25,8 @@ MARKS = ".marks"
 
 _REMEMBERED_DIRECTORIES = 10_000
 
-Fetch = Callable[[int, int], Iterator[bytes]]
+Piece = bytes | memoryview
+Fetch = Callable[[int, int], Iterator[Piece]]
 """Yields a file's bytes from a position on, up to another one."""
 
 
@@ -104,7 +105,7 @@ class Draft:
         return False
 
     def write(
-        self, relative: str, pieces: Iterable[bytes], check: Check, *, executable: bool = False
+        self, relative: str, pieces: Iterable[Piece], check: Check, *, executable: bool = False
     ) -> None:
         """Write a file as its content comes, and check it.
 
@@ -294,7 +295,7 @@ def _pieces(handle: int, begin: int, end: int) -> Iterator[bytes]:
         begin += len(piece)
 
 
-def _write_whole(handle: int, data: bytes, position: int | None = None) -> None:
+def _write_whole(handle: int, data: Piece, position: int | None = None) -> None:
     """Write all of it: one call need not."""
     view = memoryview(data)
     while view:

@@ -10,13 +10,14 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import IO, Any, NamedTuple
 
 from .contract import EXIT_OBJECT_REFUSED, Fault, pieces_of
 from .data_checks import Check, Refused
-from .data_draft import Draft, SlicedFile
+from .data_draft import Draft, Piece, SlicedFile
 from .data_work import Job
-from .fetching import Store
+from .stores import BucketStore, DirectoryStore
 
 VERSION = 1
 PART_BYTES = 32 << 20
@@ -29,6 +30,7 @@ _LONGEST_LINE_BYTES = 64 << 20
 """A line has the digests of a file's parts: this is enough for tens of terabytes."""
 
 Entry = Mapping[str, Any]
+Store = DirectoryStore | BucketStore
 
 
 class Manifest(NamedTuple):
@@ -62,8 +64,8 @@ def fetch_manifest(store: Store, spec: Mapping[str, Any], place: str) -> Manifes
         Fault: It is not there, or not what the job says.
     """
     ref = spec["manifest"]
-    with store.open(ref["name"], ref["size_bytes"]) as source, open(place, "wb") as target:
-        target.writelines(pieces_of(source))
+    with open(place, "wb") as target:
+        target.writelines(store.pieces(ref["name"]))
     manifest = Manifest(place, ref["name"])
     check = Check(f"the object {ref['name']}", ref["size_bytes"], f"sha256:{ref['sha256']}")
     identity = hashlib.sha256(IDENTITY_SALT)
@@ -117,15 +119,15 @@ def _bring_pack(store: Store, pack: Entry, entries: list[Entry], draft: Draft) -
         return
     name = f"data/packs/{pack['pack']}"
     missing = {entry["path"] for entry in wanted}
-    with _Content(store, name, pack["size_bytes"]) as content:
-        for entry in entries:
-            pieces = content.take(entry["size_bytes"])
-            if entry["path"] in missing:
-                executable = bool(entry.get("executable"))
-                draft.write(entry["path"], pieces, _check(draft, entry), executable=executable)
-            else:
-                for _ in pieces:
-                    draft.work.check()
+    content = _Content(store, name)
+    for entry in entries:
+        pieces = content.take(entry["size_bytes"])
+        if entry["path"] in missing:
+            executable = bool(entry.get("executable"))
+            draft.write(entry["path"], pieces, _check(draft, entry), executable=executable)
+        else:
+            for _ in pieces:
+                draft.work.check()
 
 
 def _has(draft: Draft, entry: Entry) -> bool:
@@ -142,10 +144,9 @@ def _large(store: Store, entry: Entry, draft: Draft) -> Iterator[Job]:
     if len(digests) != -(-size_bytes // PART_BYTES):
         raise Refused(entry["path"], f"it has {len(digests)} parts for {size_bytes} bytes")
 
-    def fetch(begin: int, end: int) -> Iterator[bytes]:
+    def fetch(begin: int, end: int) -> Iterator[Piece]:
         name = f"data/parts/{digests[begin // PART_BYTES]}"
-        with _Content(store, name, end - begin) as content:
-            yield from content.take(end - begin)
+        yield from _Content(store, name).take(end - begin)
 
     file = SlicedFile(
         draft,
@@ -165,40 +166,38 @@ class _Content:
     Args:
         store: Where it is.
         name: Its name.
-        size_bytes: The size of its content.
     """
 
-    def __init__(self, store: Store, name: str, size_bytes: int) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         self._name = name
-        self._source = store.open(name, size_bytes + 1)
-        self._kept, self._position = b"", 0
-        form = self._source.read(1)
+        pieces = store.pieces(name)
+        self._kept, self._position = next(pieces, b""), 1
+        form = self._kept[:1]
         if form not in (RAW, DEFLATED):
             raise Refused(f"the object {name}", f"it begins with {form!r}")
-        self._pieces = pieces_of(self._source) if form == RAW else self._inflated()
+        self._pieces = pieces
+        if form == DEFLATED:
+            self._pieces = self._inflated(chain((self._kept[1:],), pieces))
+            self._kept, self._position = b"", 0
 
-    def __enter__(self) -> _Content:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._source.close()
-
-    def take(self, size_bytes: int) -> Iterator[bytes]:
+    def take(self, size_bytes: int) -> Iterator[Piece]:
         """Yield the next bytes."""
         while size_bytes:
             if self._position == len(self._kept):
                 self._kept, self._position = next(self._pieces, b""), 0
                 if not self._kept:
                     raise Refused(f"the object {self._name}", "it ends too early")
-            piece = self._kept[self._position : self._position + size_bytes]
-            self._position += len(piece)
+            # Of large files, as it came: a copy would be as large.
+            end = min(self._position + size_bytes, len(self._kept))
+            piece = memoryview(self._kept)[self._position : end]
+            self._position = end
             size_bytes -= len(piece)
             yield piece
 
-    def _inflated(self) -> Iterator[bytes]:
+    def _inflated(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         expander = zlib.decompressobj()
         try:
-            for piece in pieces_of(self._source):
+            for piece in pieces:
                 while piece:
                     inflated = expander.decompress(piece, _PIECE_BYTES)
                     if inflated:

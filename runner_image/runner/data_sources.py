@@ -15,7 +15,7 @@ from .data_checks import Check
 from .data_draft import SLICE_BYTES, Draft, SlicedFile
 from .data_listing import Listed, Listing, require_identity
 from .data_work import Job, Work
-from .fetching import Store
+from .stores import BucketStore, DirectoryStore
 
 if TYPE_CHECKING:
     from .data import Around
@@ -97,7 +97,7 @@ def open_source(spec: Mapping[str, Any], around: Around, work: Work) -> Source:
 class _Packs(Source):
     """Files of the client's machine, which are in the store."""
 
-    def __init__(self, spec: Mapping[str, Any], store: Store) -> None:
+    def __init__(self, spec: Mapping[str, Any], store: DirectoryStore | BucketStore) -> None:
         from . import data_packs
 
         super().__init__(spec)

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from .contract import (
@@ -19,6 +19,9 @@ from .contract import (
 
 STREAMED_FROM_BYTES = 64 << 20
 """Objects larger than this are read and written in pieces rather than in memory."""
+
+PIECE_BYTES = 8 << 20
+"""What is asked for at once of objects that many threads read."""
 
 INCOMING = ".incoming"
 LOCK = ".lock"
@@ -54,6 +57,11 @@ class DirectoryStore:
             return open(self._path(name), "rb")
         except OSError as error:
             raise _unavailable(name, error) from error
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield an object's content; raise `Fault` when it cannot be read."""
+        with self.open(name, 0) as file:
+            yield from pieces_of(file)
 
     def read(self, name: str) -> bytes | None:
         """Return an object, or None when there is none."""
@@ -180,6 +188,27 @@ class BucketStore:
             return io.BytesIO(self._download(blob))
         except Exception as error:
             raise _unavailable(name, error) from error
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield an object's content; raise `Fault` when it cannot be read.
+
+        It is asked for in ranges, so that not even one of many threads has all of it in memory.
+        """
+        from google.api_core.exceptions import RequestRangeNotSatisfiable
+
+        blob, position = self._blob(name), 0
+        while True:
+            last = position + PIECE_BYTES - 1
+            try:
+                piece = blob.download_as_bytes(start=position, end=last, checksum=None)
+            except RequestRangeNotSatisfiable:
+                return
+            except Exception as error:
+                raise _unavailable(name, error) from error
+            yield piece
+            position += len(piece)
+            if len(piece) < PIECE_BYTES:
+                return
 
     def read(self, name: str) -> bytes | None:
         """Return an object, or None when there is none."""

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from kinetic_flows.runner_image.runner import data_bucket, data_draft, data_sources
+from kinetic_flows.runner_image.runner import data_bucket, data_draft, data_sources, stores
 from kinetic_flows.runner_image.runner.contract import Fault
 
 from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
 from kinetic_flows.core.job_parts import DataSpec
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault as Spoil
-from stored_data import Bring, a_run
+from stored_data import Bring, a_run, store_data
 
 OBJECTS = {
     "set/a.txt": b"a",
@@ -199,3 +199,28 @@ def test_names_that_no_file_can_have_are_refused(
         bring(spec_of("set", [], identity=""))
     [path] = bring(spec_of("set", [], identity="", exclude=("*x",)))
     assert contents(path) == WANTED
+
+
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 100, 101, 301])
+def test_what_a_client_has_uploaded_is_read_in_ranges(
+    tmp_path: Path,
+    server: WireStorage,
+    client: storage.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    piece_bytes: int,
+) -> None:
+    """Of ranges that end where an object ends, too: it has 301 bytes."""
+    monkeypatch.setattr(stores, "PIECE_BYTES", piece_bytes)
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in "abc":
+        (source / name).write_text(name * 100)
+    spec = store_data(tmp_path / "store", source)
+    for path in (tmp_path / "store").rglob("*"):
+        if path.is_file():
+            name = f"prefix/{path.relative_to(tmp_path / 'store')}"
+            client.bucket("bucket").blob(name).upload_from_filename(path)
+    store = stores.BucketStore(client, "bucket", "prefix")
+    with a_run(tmp_path, store=store) as bring:
+        [copy] = bring(spec)
+        assert contents(copy) == contents(str(source))
