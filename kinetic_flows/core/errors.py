@@ -140,7 +140,7 @@ class RegistryAccessError(ImageError):
 
 
 class SecretError(KineticError):
-    """Secret Manager refused, or cannot be reached."""
+    """A secret is not to be had, or Secret Manager refuses or cannot be reached."""
 
     exit_code = 11
 

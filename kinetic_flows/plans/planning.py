@@ -39,6 +39,7 @@ from kinetic_flows.plans.plan import (
     RunPlan,
 )
 from kinetic_flows.plans.prefect_answers import PrefectAnswers, Took, ask_prefect
+from kinetic_flows.plans.secret_look import plan_secrets
 from kinetic_flows.plans.secrets import secret_sources, shown_value
 from kinetic_flows.platforms.image_sources import (
     DecidedBaseImage,
@@ -77,6 +78,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     may_be_built = image is None or isinstance(decided, DecidedBaseImage)
     answers = ask_prefect(draft, environ, has_to_be_built=may_be_built)
     ahead = _look_ahead(draft, answers)
+    secrets = plan_secrets(draft, environ, answers.blocks)
     packages = _packages(draft, decided, ahead, ask)
     volume = packages.volume
     making, not_made = _look_at_image(draft, decided, volume)
@@ -112,11 +114,13 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
             *(making.warnings if making else ()),
             *ahead.found.warnings,
             *data.warnings,
+            *secrets.warnings,
         ),
         obstacles=(
             *ahead.found.problems,
             *not_made,
             *data.obstacles,
+            *secrets.problems,
             *_store_obstacles(draft),
             *answers.obstacles,
         ),

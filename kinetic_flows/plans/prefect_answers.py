@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinetic_flows.clients.prefect.access import known_api_url
+from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.history import RunHistory, Took, briefly
+from kinetic_flows.clients.prefect.secret_blocks import SecretBlocks
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer
 from kinetic_flows.clients.prefect.work_pools import WorkPools, no_work_pool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.secrets import secret_sources
 
 __all__ = ["PrefectAnswers", "Took", "ask_prefect"]
 
@@ -27,6 +30,8 @@ class PrefectAnswers:
         builds: How long the last builds took.
         notices: What the call would say.
         obstacles: Why the call could not report to it.
+        blocks: Which Secret blocks there are of those that the call names; None where it was not
+            asked.
     """
 
     api_url: str | None
@@ -35,6 +40,7 @@ class PrefectAnswers:
     builds: tuple[Took, ...] = ()
     notices: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
+    blocks: frozenset[str] | None = None
 
     @property
     def expected_url(self) -> str:
@@ -65,9 +71,16 @@ def ask_prefect(
                 runs=history.runs(draft.name, str(draft.accelerator)),
                 builds=history.builds() if has_to_be_built else (),
                 notices=notices,
+                blocks=_blocks(draft, api),
             )
     except KineticError as error:
         return PrefectAnswers(api_url=api_url, obstacles=(error.message,))
+
+
+def _blocks(draft: Draft, api: PrefectApi) -> frozenset[str]:
+    names = {each.name for each in secret_sources(draft).values() if each.kind == "prefect"}
+    blocks = SecretBlocks(api)
+    return frozenset(name for name in names if blocks.exists(name))
 
 
 def _running_api(draft: Draft, environ: Mapping[str, str]) -> str | None:

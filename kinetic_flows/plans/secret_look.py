@@ -108,6 +108,38 @@ def look_for_secrets(
     return replace(found, values={**draft.captured, **values})
 
 
+def plan_secrets(
+    draft: Draft, environ: Mapping[str, str], blocks: frozenset[str] | None
+) -> FoundSecrets:
+    """Return what speaks against a call's secrets; no value is read.
+
+    Args:
+        draft: The call.
+        environ: This process's variables.
+        blocks: Prefect's Secret blocks among those it names; None where Prefect was not asked.
+    """
+    around = Surroundings(
+        settings=draft.settings,
+        environ=environ,
+        platform=draft.platform,
+        blocks=None if blocks is None else _Known(blocks),
+    )
+    return look_for_secrets(draft, around, reads=False)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Blocks of which is known that they are there."""
+
+    names: frozenset[str]
+
+    def exists(self, name: str) -> bool:
+        return name in self.names
+
+    def read(self, name: str) -> str | None:
+        return "" if name in self.names else None
+
+
 def read_again(
     specs: tuple[SecretSpec, ...], sources: Mapping[str, SecretSource], around: Surroundings
 ) -> Mapping[str, str]:

@@ -20,6 +20,8 @@ from loopback.kubernetes.runtime import ProcessRuntime, Runtime, use_this_python
 from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
+from loopback.secret_manager import SecretManager
+from loopback.secret_manager_rest import SecretManagerFront
 from loopback.small_images import push_python_image
 from loopback.storage import StorageServer
 from loopback.unpacked import unpacker
@@ -35,12 +37,16 @@ class QuickCloud:
         storage: Cloud Storage.
         registry: What Artifact Registry keeps images in.
         cluster: A GKE cluster of one node pool.
+        secrets: Secret Manager, by gRPC for clients and by REST for pods.
+        directory: Where the servers keep what they are told, but for the storage's objects.
         environment: The variables that point the product's clients there.
     """
 
     storage: StorageServer
     registry: DockerRegistry
     cluster: LoopbackCluster
+    secrets: SecretManager
+    directory: Path
     environment: dict[str, str]
 
 
@@ -69,6 +75,8 @@ def a_quick_cloud(
             storage.create_bucket(bucket)
         builds = CloudBuildServer(QuickWorker(storage.url, registry.url)).start()
         running.callback(builds.stop)
+        secrets = SecretManagerFront(builds.secrets, builds.endpoint).start()
+        running.callback(secrets.stop)
         runtime: Runtime = ProcessRuntime(rewrite=_on_this_machine, unpack=unpacker(registry.url))
         if forks_pods:
             runtime = running.enter_context(a_forked_runtime(_on_this_machine))
@@ -81,6 +89,8 @@ def a_quick_cloud(
             storage=storage,
             registry=registry,
             cluster=cluster,
+            secrets=builds.secrets,
+            directory=directory,
             environment={
                 "KINETIC_PLATFORM": "gke",
                 "KINETIC_PROJECT": PROJECT,
@@ -91,6 +101,7 @@ def a_quick_cloud(
                 # Images are tiny here, and nothing can be assembled on top of them.
                 "KINETIC_BUILDER": "cloud-build",
                 "KINETIC_CLOUD_BUILD_ENDPOINT": builds.endpoint,
+                "KINETIC_SECRET_MANAGER_ENDPOINT": secrets.endpoint,
                 "KINETIC_REGISTRY_ENDPOINTS": f"{REGISTRY_HOST}={front.url},"
                 f"docker.io={registry.url}",
                 "STORAGE_EMULATOR_HOST": storage.url,

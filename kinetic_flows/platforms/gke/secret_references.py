@@ -87,10 +87,14 @@ async def _check_secret(
             return Preflight(warnings=(f"{told} in namespace {namespace!r}); the pod will tell",))
         if refusal.status != HTTPStatus.NOT_FOUND:
             raise
-        keys = " ".join(f"--from-literal={source.key}=VALUE" for source in wanted)
+        first, *others = dict.fromkeys(source.key for source in wanted)
+        more = "".join(f" --from-literal={key}=VALUE" for key in others)
         told = f"{variables}: there is no Secret {name!r} in namespace {namespace!r}; make it with "
-        command = f"kubectl create secret generic {name} --namespace {namespace} {keys}"
-        return Preflight(problems=(f"{told}`{command}`",))
+        command = (
+            f"`kubectl create secret generic {name} --namespace {namespace} "
+            f"--from-literal={first}=VALUE{more}`"
+        )
+        return Preflight(problems=(told + command,))
     # Its values come along: Kubernetes has no way to ask for the names of keys alone.
     known = sorted({*(secret.get("data") or {})})
     return Preflight(
