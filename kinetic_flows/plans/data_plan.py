@@ -1,4 +1,4 @@
-"""What a plan says of the data of a call."""
+"""What a plan says of the data of a call, and of its volumes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Literal, NamedTuple
 
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.job_parts import DataSpec
+from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.plans.plan import PlannedData
+from kinetic_flows.plans.plan import PlannedData, PlannedVolume
 
 
 class DataPlan(NamedTuple):
@@ -18,11 +20,15 @@ class DataPlan(NamedTuple):
         data: The data.
         warnings: What the person should know of it, a sentence each.
         obstacles: Why the run could not get it, a sentence each.
+        specs: What its job would say of it; empty where some of it cannot be had.
+        volumes: What its job would say of its volumes; empty where data cannot be had.
     """
 
     data: tuple[PlannedData, ...] = ()
     warnings: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
+    specs: tuple[DataSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
 
 
 def plan_data(draft: Draft) -> DataPlan:
@@ -44,7 +50,23 @@ def plan_data(draft: Draft) -> DataPlan:
             obstacles.append(f"{error.message}; {error.hint}" if error.hint else error.message)
             planned.append(PlannedData(source=data.shown_source, how=_how(draft, data), at=at))
         warnings += draft.sources.warnings(data)
-    return DataPlan(tuple(planned), tuple(warnings), tuple(obstacles))
+    found = DataPlan(tuple(planned), tuple(warnings), tuple(obstacles))
+    if obstacles:
+        return found
+    volumes = volume_specs(draft.call.options.volumes, arguments)
+    specs = tuple(draft.sources.spec(data) for data in draft.data)
+    return found._replace(
+        specs=draft.platform.data_places(specs, volumes) if specs else (), volumes=volumes
+    )
+
+
+def plan_volumes(options: RunOptions) -> tuple[PlannedVolume, ...]:
+    """Return the claims and scratch disks of a run."""
+    return tuple(
+        PlannedVolume(path=path, volume=str(volume), read_only=volume.read_only)
+        for path, volume in (options.volumes or {}).items()
+        if volume.data is None
+    )
 
 
 def _planned(draft: Draft, data: Data, at: str | None) -> PlannedData:

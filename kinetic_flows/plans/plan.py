@@ -69,6 +69,21 @@ class PlannedData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedVolume:
+    """What a run finds at a path of its file system, besides data.
+
+    Attributes:
+        path: The path.
+        volume: What it is, as `volumes` says it: `pvc:CLAIM` or `scratch:SIZE`.
+        read_only: Whether it cannot be written to.
+    """
+
+    path: str
+    volume: str
+    read_only: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class PastRuns:
     """How long something took the last times that it ended well.
 
@@ -144,6 +159,7 @@ class RunPlan:
         root: The directory whose files ship.
         files: Those files, by path.
         data: Data that it reads, of its arguments and of its volumes.
+        volumes: Claims and scratch disks that it finds at paths.
         variables: Environment variables that go along.
         captured: What the function takes along of its module by value, a name and its type each.
         past: How long this function took on this accelerator; None for never, or not known.
@@ -185,6 +201,7 @@ class RunPlan:
     root: str = ""
     files: tuple[PlannedFile, ...] = ()
     data: tuple[PlannedData, ...] = ()
+    volumes: tuple[PlannedVolume, ...] = ()
     variables: tuple[PlannedVariable, ...] = ()
     captured: tuple[str, ...] = ()
     past: PastRuns | None = field(default=None, compare=False)
@@ -227,6 +244,7 @@ class RunPlan:
             "code": {"files": code.files, "bytes": code.size_bytes, "root": self.root or None},
             "files": [asdict(item) for item in self.files],
             "data": [asdict(item) for item in self.data],
+            "volumes": [asdict(item) for item in self.volumes],
             "variables": [asdict(item) for item in self.variables],
             "captured": list(self.captured),
             "job_variables": dict(self.job_variables),

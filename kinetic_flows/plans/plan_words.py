@@ -58,6 +58,7 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
         [
             *_code(plan, files=files),
             *_data(plan),
+            *_volumes(plan),
             *_variables(plan),
             *_captured(plan),
             *_outputs(plan),
@@ -218,6 +219,11 @@ def _data(plan: RunPlan) -> Iterator[Row]:
             )
         if known:
             yield "", ", ".join(known)
+
+
+def _volumes(plan: RunPlan) -> Iterator[Row]:
+    for item in plan.volumes:
+        yield "volume", f"{item.volume} at {item.path}{', read-only' if item.read_only else ''}"
 
 
 def _variables(plan: RunPlan) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -19,7 +19,7 @@ from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
-from kinetic_flows.plans.data_plan import plan_data
+from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead
 from kinetic_flows.plans.outputs import planned_outputs
@@ -86,7 +86,10 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     platform = draft.platform
     expected = image or ResolvedImage(reference=decided.reference, digest="", labels={})
     mounted = volume.mounted(volume.expected) if volume else None
-    variables = platform.job_variables(job_request(draft, PLANNED_RUN_ID, expected, mounted))
+    asked = job_request(draft, PLANNED_RUN_ID, expected, mounted)
+    variables = platform.job_variables(
+        replace(asked, data=data.specs, volumes=data.volumes, template=answers.template)
+    )
     built = image if volume is None else volume.image
     return RunPlan(
         name=draft.name,
@@ -133,11 +136,14 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         prefect_api=answers.api_url,
         dispatched_by=ahead.dispatched_by,
         hardware=draft.accelerator.to_json(),
-        asks_for=platform.asks_for(draft.accelerator, draft.call.options, answers.template),
+        asks_for=platform.asks_for(
+            draft.accelerator, draft.call.options, answers.template, variables
+        ),
         rooms=ahead.rooms,
         root=str(draft.snapshot.root),
         files=_files(draft),
         data=data.data,
+        volumes=plan_volumes(draft.call.options),
         variables=_variables(draft, variables),
         captured=captured_globals(draft.call.function, draft.root),
         past=_past(answers.runs),

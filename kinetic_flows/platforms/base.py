@@ -205,6 +205,7 @@ class Platform(Protocol):
         accelerator: Accelerator,
         options: RunOptions,
         template: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> Mapping[str, str]:
         """Return what each host's process asks of its node, by the name of the resource.
 
@@ -212,6 +213,7 @@ class Platform(Protocol):
             accelerator: What it runs on.
             options: How it is to run.
             template: The work pool's base job template; None for the one that ships.
+            variables: What that is given for the run; None for what people set of it.
         """
         ...
 

@@ -19,7 +19,7 @@ from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.platforms.gke.handover import launch_variables
-from kinetic_flows.platforms.gke.job_variables import job_variables_of
+from kinetic_flows.platforms.gke.job_variables import asked_of_node, job_variables_of
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.volumes import mounted_places, volume_obstacle, volume_slots
 
@@ -261,6 +261,14 @@ def test_a_default_of_the_work_pool_is_what_the_function_needs():
     found = variables(request(data=data, template=template))
     assert (found["ephemeral_storage"], found["shared_memory"]) == ("11265Mi", "5121Mi")
     assert "ephemeral_storage_request" not in found
+
+
+def test_a_plan_says_what_volumes_add_to_what_is_asked_of_a_node():
+    volume = VolumeSpec(path="/scratch", kind="scratch", size="10Gi", read_only=False)
+    template = base_job_template()
+    found = variables(request(volumes=(volume,), template=template))
+    asked = asked_of_node(parse_accelerator("cpu"), found, template)
+    assert asked["ephemeral-storage"] == "10240Mi"
 
 
 def test_a_run_without_volumes_asks_for_what_it_asked_for_before():

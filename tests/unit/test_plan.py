@@ -17,6 +17,8 @@ from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.moments import duration
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.plans.data_plan import plan_volumes
 from kinetic_flows.plans.plan import (
     CodeSummary,
     PastRuns,
@@ -283,6 +285,20 @@ def test_a_plan_tells_which_data_is_read_and_what_is_sent_of_it() -> None:
         "size_bytes": None,
         "unsent_bytes": None,
     }
+
+
+def test_a_plan_tells_of_claims_and_scratch_disks() -> None:
+    options = RunOptions().updated(
+        {"volumes": {"/d": "pvc:datasets/c4:ro", "/s": "scratch:1Ti", "/x": "gs://bucket/set"}}
+    )
+    plan = replace(PLAN, volumes=plan_volumes(options))
+    told = [line.strip() for line in plan.explain().splitlines()]
+    begin = told.index("volume  pvc:datasets/c4 at /d, read-only")
+    assert told[begin + 1] == "volume  scratch:1Ti at /s"
+    assert plan.to_json()["volumes"] == [
+        {"path": "/d", "volume": "pvc:datasets/c4", "read_only": True},
+        {"path": "/s", "volume": "scratch:1Ti", "read_only": False},
+    ]
 
 
 def test_what_somebody_else_sends_meanwhile_makes_no_other_plan_of_it() -> None:

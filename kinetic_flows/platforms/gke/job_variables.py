@@ -42,6 +42,7 @@ from kinetic_flows.platforms.gke.names import (
 )
 from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secret_variables
 from kinetic_flows.platforms.gke.volumes import (
+    REQUEST_VARIABLE,
     Asked,
     volume_obstacle,
     volume_variables,
@@ -188,6 +189,8 @@ def asked_of_node(
     """
     variables = merged(template_defaults(template), chosen)
     named = {name.replace("_", "-"): variables.get(name) for name in _SIZES}
+    disk = named["ephemeral-storage"] or variables.get(REQUEST_VARIABLE)
+    named["ephemeral-storage"] = disk
     return {name: str(size) for name, size in named.items() if size} | accelerator.resources
 
 

@@ -231,10 +231,11 @@ class GoogleCloudPlatform:
         accelerator: Accelerator,
         options: RunOptions,
         template: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> Mapping[str, str]:
         """Return the requests of each pod, as the template and the variables make them."""
-        known = template or base_job_template()
-        return asked_of_node(accelerator, self.chosen_variables(options), known)
+        given = self.chosen_variables(options) if variables is None else variables
+        return asked_of_node(accelerator, given, template or base_job_template())
 
     def image_page(self, reference: str) -> str | None:
         """Return where a browser shows an image; None where it has no page."""

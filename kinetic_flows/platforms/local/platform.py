@@ -197,6 +197,7 @@ class LocalPlatform:
         accelerator: Accelerator,  # noqa: ARG002
         options: RunOptions,  # noqa: ARG002
         template: Mapping[str, Any] | None = None,  # noqa: ARG002
+        variables: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> Mapping[str, str]:
         """Return nothing: a child process takes what there is."""
         return {}
