@@ -186,6 +186,8 @@ def _object_names() -> Section:
         "data's manifest": object_names.data_manifest_object(DIGEST),
         "data's pack": object_names.data_pack_object(DIGEST),
         "data's part": object_names.data_part_object(DIGEST),
+        "data's use": object_names.data_use_object(DIGEST, "2026-01-31"),
+        "data's cleanup": object_names.DATA_CLEANUP,
         "lock": object_names.lock_object(DIGEST),
         "lock's signature": object_names.lock_signature_object(DIGEST, b"key"),
         "wheel": object_names.wheel_object(DIGEST, "a-1-py3-none-any.whl"),

@@ -27,6 +27,7 @@ from kinetic_flows.core.display import counted, output_for_terminal, value_for_o
 from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.runs import data_cleanup
 from kinetic_flows.runs.cleanup import find_expired, find_unused_data, remove, remove_data
 from kinetic_flows.runs.description import described
 from kinetic_flows.runs.find import RunFilter, find_records, run_or_group_id
@@ -241,8 +242,9 @@ def cleanup(
     """Remove what runs of long ago have left: their calls, results and records of processes.
 
     Outputs, deployments, and what runs share (code, wheels, locks, runners) are never touched,
-    nor is what belongs to a run that is not over. On this machine, copies of data that runs have
-    fetched go, too, when no run has used them for as long.
+    nor is what belongs to a run that is not over. Data that was brought to the store goes when no
+    run and no deployment names it, and nobody has used it for as long (two days at least); on this
+    machine, so do copies of data that runs have fetched.
 
     Args:
         older_than_days: How long ago they left it; as KINETIC_RETENTION_DAYS says by default.
@@ -262,12 +264,17 @@ def cleanup(
         done = expired if dry_run else list(remove(expired, session))
         unused = find_unused_data(session, older_than=timedelta(days=days))
         copies = unused if dry_run else list(remove_data(unused, session))
+        find_stored = data_cleanup.find_unused if dry_run else data_cleanup.remove_unused
+        stored = find_stored(session.platform.store, older_than=timedelta(days=days))
     told: dict[str, Any] = {
         "runs": [each.run_id for each in done],
         "objects": sum(len(each.objects) for each in done),
         "bytes": sum(each.size_bytes for each in done),
         "data": [each.source for each in copies],
         "data_bytes": sum(each.size_bytes for each in copies),
+        "stored_data": stored.sources,
+        "stored_data_objects": len(stored.objects),
+        "stored_data_bytes": stored.size_bytes,
         "removed": not dry_run,
     }
     if as_json:
@@ -283,6 +290,12 @@ def cleanup(
         print(
             f"{verb} {len(copies):,} {'copy' if len(copies) == 1 else 'copies'} of data, "
             f"{size_in_units(told['data_bytes'])}, used by no run for {days:g} days"
+        )
+    if stored.objects:
+        print(
+            f"{verb} {counted(stored.sources, 'source')} of data from the store, "
+            f"{counted(len(stored.objects), 'object')}, {size_in_units(stored.size_bytes)}, "
+            f"used by nobody for {days:g} days"
         )
     if lifecycle:
         print(_LIFECYCLE_WORDS[ruled])

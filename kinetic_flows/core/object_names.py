@@ -10,8 +10,20 @@ import re
 
 from kinetic_flows.core.slug import slug
 
+DATA_MANIFESTS, DATA_PACKS, DATA_PARTS = "data/manifests/", "data/packs/", "data/parts/"
+"""What names of data's objects begin with."""
+
+DATA_USES = "data/uses/"
+"""Where it is noted on which days data was used."""
+
+DATA_CLEANUP = "data/cleanup.json"
+"""Says that data which nobody uses is being removed."""
+
 RUNS = "runs"
 """Where runs have what is theirs alone in the store, and expires."""
+
+DEPLOYMENTS = "deployments"
+"""Where deployments have what their runs need."""
 
 OUTPUTS = "outputs"
 """Where runs keep their outputs in the store."""
@@ -37,17 +49,27 @@ def manifest_object(sha256: str) -> str:
 
 def data_manifest_object(sha256: str) -> str:
     """Name of what lists the files of some data, by the digest of its uncompressed content."""
-    return f"data/manifests/{sha256}"
+    return f"{DATA_MANIFESTS}{sha256}"
 
 
 def data_pack_object(digest: str) -> str:
     """Name of a pack of small files of data, by the digest of their digests."""
-    return f"data/packs/{digest}"
+    return f"{DATA_PACKS}{digest}"
 
 
 def data_part_object(sha256: str) -> str:
     """Name of a part of a large file of data, by the digest of its content."""
-    return f"data/parts/{sha256}"
+    return f"{DATA_PARTS}{sha256}"
+
+
+def data_use_object(sha256: str, day: str) -> str:
+    """Name of the note that data was used on a day, by the digest of its manifest.
+
+    Args:
+        sha256: The digest.
+        day: The day, in UTC, as ISO 8601 writes it.
+    """
+    return f"{DATA_USES}{sha256}/{day}"
 
 
 def lock_object(inputs_sha256: str) -> str:
@@ -144,7 +166,7 @@ def deployment_prefix(flow: str, name: str, token: str) -> str:
 
     The token keeps deployments of one name apart that are kept by different Prefect servers.
     """
-    return f"deployments/{slug(flow)}-{slug(name)}-{token}/"
+    return f"{DEPLOYMENTS}/{slug(flow)}-{slug(name)}-{token}/"
 
 
 def deployment_version_prefix(prefix: str, sha256: str) -> str:

@@ -452,7 +452,7 @@ def test_what_was_interrupted_goes_on_where_it_was(
             file.seek(part * PART_BYTES)
             file.write(b"%d" % part)
     with pytest.raises(StoreError, match="went away"):
-        upload(scan(Data(data), home), Breaking(tmp_path / "store", 3), home)
+        upload(scan(Data(data), home), Breaking(tmp_path / "store", 4), home)
     assert not list(store.list("data/manifests/"))
     done = upload(scan(Data(data), home), store, home)
     assert PART_BYTES < done.sent_bytes < 3 * PART_BYTES

@@ -21,6 +21,7 @@ from kinetic_flows.code.data.format import DEFLATED, RAW
 from kinetic_flows.code.data.listening import Listener, Sent, Unheard
 from kinetic_flows.code.data.manifest import Member, Pack, Part, read_objects
 from kinetic_flows.code.data.scan import Scan, scan
+from kinetic_flows.code.data.uses import await_cleanup, note_use
 from kinetic_flows.code.data.walk import Walk
 from kinetic_flows.code.resting import open_regular
 from kinetic_flows.core.artifact_store import ArtifactStore
@@ -71,20 +72,25 @@ def upload(
         PackagingError: Files keep changing, or cannot be read any more.
         StoreError: The store refused an object.
     """
-    sent_bytes = 0
+    sent_bytes, changed = 0, list[str]()
     for _ in range(ROUNDS):
+        is_new = note_use(scanned.manifest.ref.sha256, store)
+        if is_new and await_cleanup(store):
+            continue
         if not store.missing([scanned.manifest.ref.name]):
             return Uploaded(scan=scanned, sent_bytes=sent_bytes)
         sending = _Sending(scanned, store, listener)
         sending.run()
         sent_bytes += sending.sent_bytes
-        if not sending.changed:
-            sent_bytes += sending.finish()
-            return Uploaded(scan=scanned, sent_bytes=sent_bytes)
         changed = sorted(sending.changed)
-        scanned = scan(scanned.data, home, reread=changed, listener=listener)
+        if changed:
+            scanned = scan(scanned.data, home, reread=changed, listener=listener)
+            continue
+        sent_bytes += sending.finish()
+        if sending.is_whole():
+            return Uploaded(scan=scanned, sent_bytes=sent_bytes)
     raise PackagingError(
-        f"{scanned.data!r}: {listed(changed, limit=5)} keeps changing while it is sent",
+        f"{scanned.data!r}: {listed(changed, limit=5) or 'the store'} keeps changing meanwhile",
         value=tuple(changed),
         hint="wait until whoever writes it has finished, or leave it out with exclude=[...]",
     )
@@ -155,6 +161,17 @@ class _Sending:
         manifest = self._scan.manifest
         self._store.put_if_absent(manifest.ref.name, manifest.path)
         return manifest.path.stat().st_size
+
+    def is_whole(self) -> bool:
+        """Whether what was there before still is, now that the manifest names it."""
+        if not self._found:
+            return True
+        await_cleanup(self._store)
+        if not self._store.missing(self._found):
+            return True
+        # Its packs come first again.
+        self._store.delete(self._scan.manifest.ref.name)
+        return False
 
     def _send(self, item: Pack | Part) -> None:
         try:
