@@ -11,7 +11,6 @@ import hashlib
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,10 +65,7 @@ def cut(content: Any) -> tuple[Piece, ...]:
         view[start : start + PIECE_LIMIT_BYTES]
         for start in range(0, view.nbytes, PIECE_LIMIT_BYTES)
     ]
-    if len(parts) == 1:
-        return (_piece(view),)
-    with ThreadPoolExecutor(HASHERS) as pool:
-        return tuple(pool.map(_piece, parts))
+    return tuple(in_threads(_piece, parts, threads=HASHERS) if len(parts) > 1 else [_piece(view)])
 
 
 def upload_pieces(

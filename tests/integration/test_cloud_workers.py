@@ -231,9 +231,10 @@ def test_a_worker_that_is_online_changes_nothing_for_who_may_use_the_cluster(
     assert DISPATCH_LABEL not in api.read_run(run.id).labels
     names = [job["metadata"]["name"] for job in cluster.list("jobs")]
     assert any(run.id in name for name in names), "this client named the Job"
-    chosen = functions.describe.with_options(dispatch="worker").submit(3_000_000)
+    large = "!" * 2_000_000  # an object of its own in the store
+    chosen = functions.describe.with_options(dispatch="worker").submit(3_000_000, large)
     assert api.read_run(chosen.id).labels[DISPATCH_LABEL] == "worker"
-    assert chosen.result(timeout_seconds=120) == "3 million"
+    assert chosen.result(timeout_seconds=120) == f"3 million{large}"
 
 
 def test_a_run_that_a_worker_started_is_cancelled_without_access_to_the_cluster(
