@@ -247,8 +247,8 @@ class Run(Generic[R]):
         """Return how many seconds each phase of the run took, in their order, as far as known.
 
         `plan`, `lock`, `build` and `upload` are its client's; `wait` is until its process began,
-        of which on Kubernetes `node` and `pull` are parts where they took some time; `fetch` and
-        `install` are what comes before the function, and `run` is the function.
+        of which on Kubernetes `node` and `pull` are parts where they took some time; `fetch`,
+        `install` and `data` are what comes before the function, and `run` is the function.
         """
         with self._sessions.session() as session:
             return timings_of(session.api.read_run(self.id))

@@ -66,6 +66,7 @@ EXIT_PARAMETERS_UNAVAILABLE = 48
 EXIT_DEVICES_MISSING = 49
 EXIT_OUTPUT_DIR_IN_USE = 50
 EXIT_SECRETS_UNAVAILABLE = 51
+EXIT_DATA_UNAVAILABLE = 52
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 
@@ -81,6 +82,7 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_PAYLOAD_UNREADABLE: "the function and its arguments could not be unpickled",
     EXIT_RESULT_NOT_WRITTEN: "the result could not be written to the store",
     EXIT_PARAMETERS_UNAVAILABLE: "the run's parameters could not be read from Prefect",
+    EXIT_DATA_UNAVAILABLE: "data of the run could not be had, or has no room",
     EXIT_SECRETS_UNAVAILABLE: "values of the run's secrets could not be had",
     EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
     EXIT_OUTPUT_DIR_IN_USE: "another run that has not ended writes to its output directory",

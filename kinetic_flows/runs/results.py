@@ -35,6 +35,7 @@ from kinetic_flows.core.job import (
     EXIT_BAD_LAUNCH,
     EXIT_CANCELLED,
     EXIT_CODE_NOT_RESTORED,
+    EXIT_DATA_UNAVAILABLE,
     EXIT_DEVICES_MISSING,
     EXIT_MEANINGS,
     EXIT_OBJECT_REFUSED,
@@ -60,8 +61,8 @@ LOG_TAIL_LINES = 20
 RUNNER_PREFIX = "kinetic: "
 """How the runner's own lines in the output begin."""
 REFUSED_HINT = (
-    "somebody wrote to the store, or the object is damaged: delete that object, and the next "
-    "call uploads it again; check who may write there"
+    "somebody wrote to it, or it is damaged: if it is in the store, delete that object, and the "
+    "next call uploads it again; check who may write there"
 )
 
 DEVICES_HINT = (
@@ -104,6 +105,8 @@ _HINTS: Mapping[int | None, str] = {
     EXIT_DEVICES_MISSING: DEVICES_HINT,
     EXIT_OUTPUT_DIR_IN_USE: "wait for that run's end, or say output_dir_in_use='wait'; "
     "`kinetic runs ls` finds out about runs whose process is gone",
+    EXIT_DATA_UNAVAILABLE: "docs/data.md says what a run needs for each kind of data; what "
+    "has come of it is kept where there is a cache (KINETIC_DATA_CACHE)",
     EXIT_SECRETS_UNAVAILABLE: "docs/secrets.md says what a run needs for each kind of secret",
     EXIT_CANCELLED: AGAIN_HINT,
     EXIT_TERMINATED: AGAIN_HINT,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
-from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RUNTIME_UNFIT, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, Fault
 from .data_cache import Copies, NoCache
 from .data_draft import Draft
 from .data_own import OwnDirectory
@@ -111,7 +111,7 @@ def _bring(spec: Mapping[str, Any], around: Around, places: _Places | list[OwnDi
         room = Room(copies.root, what, around.environ, in_memory=spec["in_memory"])
         try:
             return copies.bring(
-                source.settled(around.scratch),
+                work.ask(partial(source.settled, around.scratch)),
                 partial(_make, source, work, room),
                 lambda: work.say_once(f"{what}: another run brings it, which is waited for"),
             )
@@ -119,9 +119,7 @@ def _bring(spec: Mapping[str, Any], around: Around, places: _Places | list[OwnDi
             around.say(f"{what} is copied for this run alone: {error}")
         except OSError as error:
             raise room.fault(error) from error
-        finally:
-            work.stop()
-    raise Fault(EXIT_RUNTIME_UNFIT, f"{what} can be put nowhere")
+    raise Fault(EXIT_DATA_UNAVAILABLE, f"{what} can be put nowhere")
 
 
 def _require(spec: Mapping[str, Any]) -> str:
@@ -129,13 +127,13 @@ def _require(spec: Mapping[str, Any]) -> str:
     path: str = spec["path"]
     if not os.path.lexists(path):
         message = f"data {spec['source']} is not at {path} any more, or not on this machine"
-        raise Fault(EXIT_OBJECT_UNAVAILABLE, message)
+        raise Fault(EXIT_DATA_UNAVAILABLE, message)
     return path
 
 
 def _make(source: Source, work: Work, room: Room, place: str, path: str) -> None:
     """Make a copy at a path below a directory, which may have what an earlier try has left."""
-    size_bytes, files = source.prepare(place)
+    size_bytes, files = work.ask(partial(source.prepare, place))
     work.size_bytes = size_bytes
     room.require(size_bytes, files, place)
     root = os.path.dirname(path) if source.is_file else path

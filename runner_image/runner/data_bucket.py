@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .contract import EXIT_OBJECT_UNAVAILABLE, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, Fault
 from .data_checks import Refused
 from .data_listing import Listed, Listing, is_wanted, written
 from .data_work import Work
@@ -47,7 +47,7 @@ class BucketFiles:
         except Exception as error:
             raise self._fault(error) from error
         if not listing.files:
-            raise Fault(EXIT_OBJECT_UNAVAILABLE, f"there is nothing at {self._spec['source']}")
+            raise Fault(EXIT_DATA_UNAVAILABLE, f"there is nothing at {self._spec['source']}")
         return listing
 
     @property
@@ -107,7 +107,7 @@ class BucketFiles:
         # They come sorted by the bytes of their names.
         # https://cloud.google.com/storage/docs/json_api/v1/objects/list
         for blob in self._client.list_blobs(self._bucket, prefix=prefix, fields=FIELDS):
-            self._work.check()
+            self._work.find(1)
             relative = blob.name[len(prefix) :]
             if not blob.name.endswith("/") and is_wanted(relative, self._spec):
                 yield self._listed(blob, relative)
@@ -129,10 +129,10 @@ class BucketFiles:
             return Refused(what, "it is not what it was when the run was planned, or is gone")
         if code == 403:
             message = f"{what} cannot be read: {error}; give the run's service account "
-            return Fault(EXIT_OBJECT_UNAVAILABLE, f"{message}roles/storage.objectViewer on it")
+            return Fault(EXIT_DATA_UNAVAILABLE, f"{message}roles/storage.objectViewer on it")
         if code == 404:
-            return Fault(EXIT_OBJECT_UNAVAILABLE, f"{what} cannot be read: no bucket {bucket}")
-        return Fault(EXIT_OBJECT_UNAVAILABLE, f"{what} cannot be fetched: {error}")
+            return Fault(EXIT_DATA_UNAVAILABLE, f"{what} cannot be read: no bucket {bucket}")
+        return Fault(EXIT_DATA_UNAVAILABLE, f"{what} cannot be fetched: {error}")
 
 
 def _joined(directory: str, path: str) -> str:

@@ -176,8 +176,9 @@ def _open_lock(place: str) -> tuple[int, bool]:
     """Open a copy's lock; return it, and whether there may be written."""
     path = os.path.join(place, LOCK)
     try:
-        os.makedirs(place, 0o700, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600), True
+        # Others may use what is here, whom the administrator of a cache lets in.
+        os.makedirs(place, 0o755, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644), True
     except OSError as error:
         if error.errno in FULL:
             raise

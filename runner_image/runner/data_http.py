@@ -15,7 +15,7 @@ from email.message import Message
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from .contract import EXIT_OBJECT_UNAVAILABLE, READ_BYTES, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, READ_BYTES, Fault
 from .data_work import Work, time_in_words
 
 TIMEOUT_SECONDS = 60.0
@@ -267,4 +267,4 @@ def _context(environ: Mapping[str, str]) -> ssl.SSLContext:
 
 def unavailable(what: str, error: Exception) -> Fault:
     """Return what a run fails with whose data cannot be fetched."""
-    return Fault(EXIT_OBJECT_UNAVAILABLE, f"{what} cannot be fetched: {error}")
+    return Fault(EXIT_DATA_UNAVAILABLE, f"{what} cannot be fetched: {error}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from .contract import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED, Fault
 from .data_http import Http, HttpRefusal, Unreachable, unavailable
 from .data_listing import Listed, Listing, is_wanted, sort_key, written
 from .data_work import Work
@@ -46,6 +46,7 @@ class HubFiles:
         self._endpoint = (environ.get(ENDPOINT) or place["endpoint"]).rstrip("/")
         self._kind = f"{place['type']}s"
         self._token = token_of(environ)
+        self._work = work
         self._http = Http(work, environ, self._token, self._endpoint)
 
     def listing(self, place: str) -> Listing:
@@ -63,7 +64,7 @@ class HubFiles:
             message = (
                 f"{self._spec['source']}: {self._endpoint} answers what no hub does: {error!r}"
             )
-            raise Fault(EXIT_OBJECT_UNAVAILABLE, message) from error
+            raise Fault(EXIT_DATA_UNAVAILABLE, message) from error
         return written("hub", files, place)
 
     def fetch(self, file: Listed, begin: int, end: int) -> Iterator[bytes]:
@@ -85,7 +86,9 @@ class HubFiles:
         wanted: str | None = f"{url}?recursive=true&expand=false"
         while wanted:
             body, headers = self._http.read(wanted)
-            for entry in json.loads(body):
+            entries = json.loads(body)
+            self._work.find(len(entries))
+            for entry in entries:
                 if entry["type"] == "file" and is_wanted(self._relative(entry), self._spec):
                     yield self._listed(entry)
             found = _NEXT.search(headers.get("Link") or "")
@@ -99,7 +102,7 @@ class HubFiles:
         entries = [entry for entry in json.loads(body) if entry["type"] == "file"]
         if not entries:
             message = f"{self._repository} has no file {self._path} at {self._commit}"
-            raise Fault(EXIT_OBJECT_UNAVAILABLE, message)
+            raise Fault(EXIT_DATA_UNAVAILABLE, message)
         return entries
 
     @property
@@ -128,7 +131,7 @@ class HubFiles:
         if error.code in (401, 403, 404):
             message = f"{message} {self._rights(error)}"
         refused = error.code in (401, 403)
-        return Fault(EXIT_OBJECT_REFUSED if refused else EXIT_OBJECT_UNAVAILABLE, message)
+        return Fault(EXIT_OBJECT_REFUSED if refused else EXIT_DATA_UNAVAILABLE, message)
 
     def _rights(self, error: HttpRefusal) -> str:
         if error.headers.get("X-Error-Code") == "GatedRepo" and self._token:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .contract import EXIT_OBJECT_UNAVAILABLE, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, Fault
 from .data_listing import is_wanted
 
 
@@ -38,7 +38,7 @@ def select(spec: Mapping[str, Any], scratch: str) -> str:
             count += 1
     if not count:
         message = f"data {spec['source']}: no file in it matches include and exclude"
-        raise Fault(EXIT_OBJECT_UNAVAILABLE, message)
+        raise Fault(EXIT_DATA_UNAVAILABLE, message)
     return root
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from .contract import EXIT_RUNTIME_UNFIT, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, Fault
 from .data_work import in_words
 from .memory import limit_bytes
 
@@ -55,11 +55,13 @@ class Room:
         # Some file systems count no files, and say 0 of them.
         if state.f_files and files and files > state.f_favail:
             message = f"{self._what} has {files:,} files, and {self._directory} has room for"
-            raise Fault(EXIT_RUNTIME_UNFIT, f"{message} {state.f_favail:,} (inodes); {self._help}")
+            raise Fault(
+                EXIT_DATA_UNAVAILABLE, f"{message} {state.f_favail:,} (inodes); {self._help}"
+            )
         limit = limit_bytes() if self._in_memory else None
         if limit is not None and needed > limit:
             raise Fault(
-                EXIT_RUNTIME_UNFIT,
+                EXIT_DATA_UNAVAILABLE,
                 f"{self._what} needs {in_words(needed)} in memory, and the container's limit is "
                 f"{in_words(limit)}; raise memory in job_variables, or leave in_memory out",
             )
@@ -71,7 +73,7 @@ class Room:
         where = f"{self._directory} has {free} free"
         needs = f"it needs {in_words(self._size_bytes)}, and " if self._size_bytes else ""
         message = f"there is no room for {self._what}: {needs}{where}; {self._help}"
-        return Fault(EXIT_RUNTIME_UNFIT, message)
+        return Fault(EXIT_DATA_UNAVAILABLE, message)
 
     def fault(self, error: OSError) -> Fault:
         """Return what is raised for an error in writing."""
@@ -79,7 +81,7 @@ class Room:
             return self.full()
         name = f"{error.filename}: " if error.filename else ""
         message = f"{self._what} cannot be written: {name}{error.strerror or error}"
-        return Fault(EXIT_RUNTIME_UNFIT, message)
+        return Fault(EXIT_DATA_UNAVAILABLE, message)
 
     @property
     def _help(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 PARALLEL = 8
 
@@ -18,6 +19,7 @@ _END_SECONDS = 2.0
 """How long threads may go on that are to stop; they are daemons, and what they write is apart."""
 
 Job = Callable[[], None]
+Answer = TypeVar("Answer")
 
 
 class Stopped(BaseException):
@@ -43,7 +45,7 @@ class Work:
         self._guard = threading.Lock()
         self._is_stopping = False
         self._said: set[str] = set()
-        self._done = self._reused = self._files = 0
+        self._done = self._reused = self._files = self._found = 0
 
     def add(self, size_bytes: int) -> None:
         """Count bytes that have come; raise `Stopped` when no more are wanted."""
@@ -66,6 +68,17 @@ class Work:
         """Raise `Stopped` when no more is wanted."""
         if self._is_stopping:
             raise Stopped
+
+    def find(self, files: int) -> None:
+        """Count files that were found, before any of them comes; as `add`."""
+        self.check()
+        self._found += files
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """Return the answer to a question that may take long; as `run`."""
+        answers: list[Answer] = []
+        self.run([lambda: answers.append(question())])
+        return answers[0]
 
     def wait(self, seconds: float) -> None:
         """Wait in a thread, but not longer than the data is wanted."""
@@ -125,6 +138,8 @@ class Work:
         )
 
     def _so_far(self, seconds: float) -> str:
+        if not self._done and self._found:
+            return f"{self._found:,} files found so far"
         fresh = self._done - self._reused
         speed = fresh / seconds
         of = "" if self.size_bytes is None else f" of {in_words(self.size_bytes)}"

@@ -14,7 +14,7 @@ WORTH_TELLING_SECONDS = 1.0
 
 
 class Phases:
-    """Measures phases: `fetch` of code and call, `install` of requirements."""
+    """Measures phases: `fetch` of code and call, `install` of requirements, `data`."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}

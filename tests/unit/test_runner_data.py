@@ -17,7 +17,7 @@ from kinetic_flows.runner_image.runner.contract import Fault
 
 from kinetic_flows.code.data import format as of_client
 from kinetic_flows.code.data_places import data_in_run
-from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE, EXIT_TERMINATED
+from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED, EXIT_TERMINATED
 from kinetic_flows.core.job_parts import DataSpec
 from runner_jobs import Job, wait, wait_until
 from stored_data import Bring, a_run, as_said, store_data
@@ -107,7 +107,7 @@ def test_data_that_is_gone_is_named(tmp_path: Path, bring: Bring) -> None:
     spec = DataSpec(kind="local", identity="0" * 64, source=gone, name="gone", path=gone)
     with pytest.raises(Fault, match=r"is not at .*gone any more") as caught:
         bring(spec)
-    assert caught.value.exit_code == EXIT_OBJECT_UNAVAILABLE
+    assert caught.value.exit_code == EXIT_DATA_UNAVAILABLE
 
 
 def test_the_same_data_twice_is_one_copy(tmp_path: Path, tree: Path, bring: Bring) -> None:

@@ -13,7 +13,7 @@ from google.cloud import storage
 from kinetic_flows.runner_image.runner import data_bucket, data_draft, data_sources, stores
 from kinetic_flows.runner_image.runner.contract import Fault
 
-from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
+from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED
 from kinetic_flows.core.job_parts import DataSpec
 from loopback.storage_wire import WireStorage
 from loopback.wire import Fault as Spoil
@@ -187,7 +187,7 @@ def test_what_may_not_be_read_is_named_and_who_may_not(
 def test_where_nothing_is_that_is_said(bring: Bring, spec_of: Callable[..., DataSpec]) -> None:
     with pytest.raises(Fault, match="there is nothing at gs://bucket/nowhere") as caught:
         bring(spec_of("nowhere", [], identity=""))
-    assert caught.value.exit_code == EXIT_OBJECT_UNAVAILABLE
+    assert caught.value.exit_code == EXIT_DATA_UNAVAILABLE
 
 
 @pytest.mark.parametrize("name", ["set//x", "set/../x", "set/a.txt/x"])

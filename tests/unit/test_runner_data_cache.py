@@ -17,7 +17,7 @@ from kinetic_flows.runner_image.runner import data_space
 from kinetic_flows.runner_image.runner.contract import Fault
 from kinetic_flows.runner_image.runner.data_cache import Copies
 
-from kinetic_flows.core.job import EXIT_OBJECT_UNAVAILABLE, EXIT_RUNTIME_UNFIT
+from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_UNAVAILABLE
 from kinetic_flows.core.job_parts import DataSpec
 from runner_jobs import Job, wait, wait_until
 from stored_data import Bring, a_run, as_said, store_data
@@ -197,7 +197,7 @@ def test_data_that_cannot_have_room_is_not_begun(
     spec = store_data(tmp_path / "store", tree, size_bytes=10**18)
     with pytest.raises(Fault, match=rf"it needs 1000000.0 TB, and .* free; .*{advice}") as caught:
         bring(spec, **variables)
-    assert caught.value.exit_code == EXIT_RUNTIME_UNFIT
+    assert caught.value.exit_code == EXIT_DATA_UNAVAILABLE
     assert caught.value.message.startswith(f"there is no room for data {tree}")
 
 
@@ -275,7 +275,7 @@ def test_a_disk_that_becomes_full_is_told_in_words(tmp_path: Path) -> None:
         check=False,
     )
     code, _, message = ended.stdout.partition(" ")
-    assert int(code) == EXIT_RUNTIME_UNFIT, ended.stderr
+    assert int(code) == EXIT_DATA_UNAVAILABLE, ended.stderr
     assert message.startswith(f"there is no room for data {source}: {tmp_path}/full/cache has ")
     assert "free; make room there, or set KINETIC_HOME" in message
 

@@ -12,7 +12,7 @@ import pytest
 from kinetic_flows.runner_image.runner import data_draft, data_http
 from kinetic_flows.runner_image.runner.contract import Fault
 
-from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
+from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED
 from kinetic_flows.core.job_parts import DataSpec
 from loopback.hub import HubServer, HubType, git_blob
 from loopback.wire import Fault as Spoil
@@ -188,7 +188,7 @@ def test_a_commit_that_is_gone_is_named(hub: HubServer, bring: Bring) -> None:
     hub.commit("dataset", "owner/set", FILES)
     with pytest.raises(Fault, match=f"says: Invalid rev id: {'0' * 40}") as caught:
         bring(spec_of(hub, "0" * 40))
-    assert caught.value.exit_code == EXIT_OBJECT_UNAVAILABLE
+    assert caught.value.exit_code == EXIT_DATA_UNAVAILABLE
 
 
 def test_another_listing_than_was_planned_is_refused(hub: HubServer, bring: Bring) -> None:

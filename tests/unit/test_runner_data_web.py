@@ -11,7 +11,7 @@ import pytest
 from kinetic_flows.runner_image.runner import data_work
 from kinetic_flows.runner_image.runner.contract import Fault
 
-from kinetic_flows.core.job import EXIT_OBJECT_REFUSED, EXIT_OBJECT_UNAVAILABLE
+from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED
 from kinetic_flows.core.job_parts import DataSpec
 from loopback.hub import ranged
 from loopback.wire import Fault as Spoil
@@ -103,7 +103,7 @@ def test_the_next_run_goes_on_where_one_ended(
         pytest.raises(Fault, match="cannot be fetched") as caught,
     ):
         bring(web.spec, KINETIC_DATA_CACHE=cache)
-    assert caught.value.exit_code == EXIT_OBJECT_UNAVAILABLE
+    assert caught.value.exit_code == EXIT_DATA_UNAVAILABLE
     web.has_ranges = has_ranges
     [path] = bring(web.spec, KINETIC_DATA_CACHE=cache)
     assert Path(path).read_bytes() == CONTENT

@@ -23,11 +23,12 @@ PHASES: Mapping[str, str] = {
     "pull": "of that, pulled",
     "fetch": "fetched code and call",
     "install": "installed",
+    "data": "brought its data",
     "run": "ran",
 }
 """The phases of a run in their order, and how each is told."""
 
-_OF_RUNNER = ("fetch", "install")
+_OF_RUNNER = ("fetch", "install", "data")
 
 
 def seconds_labels(seconds: Mapping[str, float]) -> dict[str, float]:

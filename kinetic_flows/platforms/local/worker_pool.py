@@ -10,6 +10,7 @@ from typing import Any
 
 from kinetic_flows.clients.prefect.work_pools import LOCAL_WORK_POOL, process_job_template
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.platforms.local.client_side import client_side
 
 
 class ProcessWorkerPool:
@@ -49,6 +50,12 @@ class ProcessWorkerPool:
         path = os.pathsep.join([str(python.parent), "/usr/local/bin", os.defpath])
         return {
             "command": shlex.join([str(python), "-u", str(self._bootstrap())]),
-            "env": {"PATH": path, "VIRTUAL_ENV": str(python.parent.parent), **environment},
+            "env": {
+                "PATH": path,
+                "VIRTUAL_ENV": str(python.parent.parent),
+                # Credentials are the worker's own.
+                **client_side({}),
+                **environment,
+            },
             "stream_output": False,
         }
