@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
@@ -13,6 +13,7 @@ from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.runs.description import outputs_page
 from kinetic_flows.runs.job_template import Prepared
@@ -24,6 +25,9 @@ CALL_CHARACTERS = 400
 
 REASONS = 12
 """How many reasons for a build are listed."""
+
+SOURCES = 8
+"""How many sources of data are listed."""
 
 SHORT_DIGEST = 12
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
@@ -46,6 +50,7 @@ class RunDescription:
         environment: The number of packages, and the file that declares them; empty when unknown.
         built_because: Why the image had to be built; empty when it was there.
         code: How much code was shipped.
+        data: What it reads, as its job says it.
         outputs: Where the function's files go.
         pages: Where else a browser shows something of the run, by what it is.
         origin: Where the call came from; None when that is not told.
@@ -63,6 +68,7 @@ class RunDescription:
     built_because: tuple[str, ...] = ()
     code: str
     outputs: str
+    data: tuple[DataSpec, ...] = ()
     pages: Mapping[str, str] = field(default_factory=dict)
     origin: Origin | None = None
 
@@ -82,6 +88,7 @@ class RunDescription:
                 ("environment", _environment(self.environment)),
                 ("built because", _reasons(self.built_because)),
                 ("code", " · ".join([markdown.text(self.code), *_commit(self.origin)])),
+                *(("data", shown) for shown in _data(self.data)),
                 ("called by", _caller(self.origin)),
             ]
         )
@@ -108,6 +115,29 @@ def _reasons(reasons: tuple[str, ...]) -> str:
     shown = [markdown.code(reason) for reason in reasons[:REASONS]]
     left_out = len(reasons) - REASONS
     return ", ".join([*shown, *([f"and {left_out} more"] if left_out > 0 else [])])
+
+
+def _data(data: Sequence[DataSpec]) -> Iterator[str]:
+    """Show where data comes from, and what is there by the beginning of its identity."""
+    for spec in data[:SOURCES]:
+        known = [_hub(spec) if spec.kind == "hub" else _place(spec.source)]
+        if spec.size_bytes is not None:
+            files = counted(spec.files or 0, "file")
+            known.append(markdown.text(f"{files}, {size_in_units(spec.size_bytes)}"))
+        known += [markdown.code(spec.identity[:SHORT_DIGEST])] if spec.identity else []
+        yield " · ".join(known)
+    left_out = len(data) - SOURCES
+    if left_out > 0:
+        yield f"and {left_out} more"
+
+
+def _hub(spec: DataSpec) -> str:
+    """Show data of the hub, with a link to it at its commit."""
+    place = spec.place
+    kind = "datasets/" if place["type"] == "dataset" else ""
+    below = f"/{place['path']}" if place["path"] else ""
+    page = f"{place['endpoint']}/{kind}{place['repository']}/tree/{place['commit']}{below}"
+    return markdown.link(spec.source, page)
 
 
 def _commit(origin: Origin | None) -> list[str]:
@@ -155,6 +185,7 @@ def publish_description(
         outputs=draft.output.place
         if draft.output
         else f"{session.outputs_root}/{ticket.result_run_id or ticket.run_id}",
+        data=tuple(draft.sources.spec(each) for each in draft.data),
         pages=session.platform.run_pages(ticket),
         origin=prepared.origin,
     )

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 
 from kinetic_flows.code.origin import Commit, Origin
 from kinetic_flows.core.display import for_line
+from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.flows.run_page import RunDescription
 from kinetic_flows.runs.description import outputs_page
 
@@ -54,6 +55,32 @@ TABLE = """
 | code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
 | called by | ada@laptop · from `train.py` · kinetic-flows 1.2.3 |
 """.strip()
+DATA = (
+    DataSpec(
+        kind="local",
+        identity=DIGEST,
+        source="/home/ada/a|b",
+        name="a|b",
+        files=12_345,
+        size_bytes=3_400_000_000,
+    ),
+    DataSpec(
+        kind="hub",
+        identity=DIGEST,
+        source="hf://datasets/o/set@v1/data",
+        name="data",
+        files=1,
+        size_bytes=7,
+        place={
+            "endpoint": "https://hub",
+            "type": "dataset",
+            "repository": "o/set",
+            "commit": "c0ffee",
+            "path": "data",
+        },
+    ),
+    DataSpec(kind="bucket", identity="", source="gs://b/set", name="set", mode="mount"),
+)
 AWKWARD = [
     *("a\nb", "a|b", r"a\|b", "a`b", "``", "` `", "<b>x</b>", "<script>alert(1)</script>"),
     *("[x](y)", "![x](y)", "*x*", "_x_", "~~x~~", "&amp;", "&#124;", "\\", "| --- |", "# x"),
@@ -158,3 +185,17 @@ def test_any_name_and_value_are_one_cell_that_says_just_that(name: str, value: s
     assert " ".join(seen(found["outputs"]).split()) == " ".join(shown(f"/{name}/{value}").split())
     assert "<script" not in "".join(found.values())
     assert list(found) == list(cells(DESCRIBED))
+
+
+def test_a_page_says_which_data_was_read_and_which_version_of_it() -> None:
+    shown = replace(DESCRIBED, data=DATA).markdown().splitlines()
+    assert [line for line in shown if line.startswith("| data")] == [
+        r"| data | `/home/ada/a\|b` · 12,345 files, 3.4 GB · `0123456789ab` |",
+        (
+            "| data | [hf://datasets/o/set@v1/data]"
+            "(https://hub/datasets/o/set/tree/c0ffee/data) · 1 file, 7 bytes · `0123456789ab` |"
+        ),
+        "| data | [gs://b/set](https://console.cloud.google.com/storage/browser/b/set) |",
+    ]
+    many = replace(DESCRIBED, data=DATA * 4).markdown()
+    assert "| data | and 4 more |" in many
