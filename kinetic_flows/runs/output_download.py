@@ -26,7 +26,8 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.output_files import OutputFile, OutputSource
-from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.progress import Progress, StepStatus
+from kinetic_flows.core.signals import interruption_in
 
 STEP_DOWNLOAD = "download"
 PARALLEL = 8
@@ -100,8 +101,10 @@ def download(
     progress.step(STEP_DOWNLOAD, "started")
     try:
         in_threads(work.bring, sorted(files, key=lambda file: -file.size_bytes), threads=PARALLEL)
-    except BaseException:
-        progress.step(STEP_DOWNLOAD, "failed", "what has arrived is kept for the next try")
+    except BaseException as error:
+        work.leave()
+        status: StepStatus = "failed" if interruption_in(error) is None else "interrupted"
+        progress.step(STEP_DOWNLOAD, status, "what has arrived is kept for the next try")
         raise
     outcome = work.outcome()
     progress.step(STEP_DOWNLOAD, "done", str(outcome))
@@ -126,6 +129,7 @@ class _Download:
         self._lock = threading.Lock()
         self._ended = self._kept = self._done_bytes = self._read_bytes = 0
         self._gone: list[OutputFile] = []
+        self._is_left = False
 
     def outcome(self) -> Downloaded:
         """Return what came of it."""
@@ -137,6 +141,11 @@ class _Download:
             read_bytes=self._read_bytes,
             gone=tuple(file.name for file in self._gone),
         )
+
+    def leave(self) -> None:
+        """Tell nothing more: files that are on their way may go on for a while."""
+        with self._lock:
+            self._is_left = True
 
     def bring(self, file: OutputFile) -> None:
         """Have a file in the directory."""
@@ -209,9 +218,9 @@ class _Download:
             self._read_bytes += read
             done, total = size_in_units(self._done_bytes), size_in_units(self._size_bytes)
             files = f"{self._ended} of {counted(self._count, 'file')}"
-            self._progress.count(
-                STEP_DOWNLOAD, self._done_bytes, self._size_bytes, f"{files}, {done} of {total}"
-            )
+            if not self._is_left:
+                told = f"{files}, {done} of {total}"
+                self._progress.count(STEP_DOWNLOAD, self._done_bytes, self._size_bytes, told)
 
 
 def _part_of(file: OutputFile, path: Path) -> Path:
