@@ -6,9 +6,12 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import gethostname
 from types import ModuleType
+from uuid import uuid4
 
 import pytest
 from prefect_workers import eventually
@@ -16,8 +19,10 @@ from projects import make_project
 
 import kinetic
 from kinetic_flows.cli.main import main
-from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
+from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, RunQuery
+from kinetic_flows.clients.prefect.labels import PREPARING
 from kinetic_flows.core.errors import OutputDirInUseError, RunCrashed, UsageError
+from kinetic_flows.core.object_names import output_lease_object
 from kinetic_flows.core.run_ids import short_id
 
 FUNCTIONS = """
@@ -182,6 +187,67 @@ def test_a_run_that_waits_for_a_directory_can_be_cancelled(
     assert holder.state == "Running"
     marker.touch()
     assert holder.result(timeout_seconds=60) == "held"
+
+
+@pytest.fixture
+def holds(
+    functions: ModuleType, tmp_path: Path, shared_kinetic_home: Path
+) -> Callable[..., Callable[[], str]]:
+    """Have a lease of a directory say something; return a call of a function that writes there."""
+
+    def leave(tag: str, **found: object) -> Callable[[], str]:
+        directory = shared_kinetic_home / "store" / "outputs" / "held" / tag
+        lease = shared_kinetic_home / "store" / output_lease_object(str(directory))
+        lease.parent.mkdir(parents=True, exist_ok=True)
+        lease.write_text(json.dumps(found))
+        (tmp_path / "marker").touch()
+        return lambda: str(functions.hold(tag, tmp_path / "marker"))
+
+    return leave
+
+
+def test_a_directory_whose_writers_flow_run_was_deleted_is_free(
+    holds: Callable[..., Callable[[], str]], api: PrefectApi
+) -> None:
+    call = holds("deleted", run_id=str(uuid4()), api_url=api.url)
+    assert call() == "held"
+
+
+def test_a_writer_that_another_prefect_knows_is_asked_for_there(
+    holds: Callable[..., Callable[[], str]],
+) -> None:
+    elsewhere = {"run_id": str(uuid4()), "name": "train()", "api_url": "https://other.example/api"}
+    call = holds("elsewhere", **elsewhere, host="another-machine")
+    with pytest.raises(OutputDirInUseError, match=r"of train\(\) \(unknown\) writes to") as refused:
+        call()
+    assert "ask https://other.example/api" in str(refused.value.hint)
+    assert "remove the object leases/outputs/" in str(refused.value.hint)
+    # Where it would be seen here, it is known to be gone.
+    call = holds("elsewhere", **elsewhere, host=gethostname())
+    assert call() == "held"
+
+
+def test_a_client_that_died_just_before_its_launch_holds_nothing_for_long(
+    holds: Callable[..., Callable[[], str]], api: PrefectApi
+) -> None:
+    made = NewRun(
+        flow="hold",
+        name="hold()",
+        parent_flow_run_id=None,
+        parameters={},
+        tags=(),
+        labels={},
+        job_variables={},
+        state_name=PREPARING,
+    )
+    run_id = api.create_run(made)
+    now = datetime.now(UTC)
+    call = holds("died", run_id=run_id, api_url=api.url, taken=now.isoformat())
+    with pytest.raises(OutputDirInUseError, match=r"\(Preparing\) writes to"):
+        call()
+    earlier = now - timedelta(minutes=5)
+    assert holds("died", run_id=run_id, api_url=api.url, taken=earlier.isoformat())() == "held"
+    api.set_state(run_id, "CANCELLED", message="the test is over")
 
 
 def test_inputs_of_a_sweep_have_directories_of_their_own(
