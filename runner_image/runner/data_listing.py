@@ -54,24 +54,26 @@ class Listing(NamedTuple):
 
 
 def is_wanted(path: str, spec: Mapping[str, Any]) -> bool:
-    """Whether a source's file is part of the data.
+    """Whether a source's file is part of the data; as `kinetic_flows/code/data/patterns.py`.
 
     Args:
         path: Its path, relative to the source.
         spec: The job's `DataSpec`.
     """
     include: Sequence[str] | None = spec["include"]
-    if include is not None and not _matches(path, include):
+    if include is None and not spec["exclude"]:
+        return True
+    places = [path]
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        places.append(path)
+    if include is not None and not _any_matches(include, places):
         return False
-    return not _matches(path, spec["exclude"])
+    return not _any_matches(spec["exclude"], places)
 
 
-def _matches(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a pattern matches a path, or a directory that it is in."""
-    places = [path] if patterns else []
-    while places and "/" in places[-1]:
-        places.append(places[-1].rpartition("/")[0])
-    return any(fnmatchcase(place, each.rstrip("/")) for each in patterns for place in places)
+def _any_matches(patterns: Sequence[str], places: Sequence[str]) -> bool:
+    return any(fnmatchcase(place, pattern.rstrip("/")) for pattern in patterns for place in places)
 
 
 def written(kind: str, files: Iterable[Listed], place: str) -> Listing:
@@ -86,6 +88,8 @@ def written(kind: str, files: Iterable[Listed], place: str) -> Listing:
     # Paths of the hub and of Cloud Storage are UTF-8.
     with open(place, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as target:
         for file in files:
+            if "\n" in file.path:
+                raise Refused(repr(file.path), "a file of data can have no line break in its name")
             line = "\0".join((file.path, *file.of_identity))
             digest.update(f"{line}\n".encode(errors="surrogateescape"))
             target.write(f"{line}\0{file.size_bytes}\0{file.digest}\0{file.version}\n")

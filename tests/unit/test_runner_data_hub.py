@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from kinetic_flows.runner_image.runner import data_draft, data_http
 from kinetic_flows.runner_image.runner.contract import Fault
+from kinetic_flows.runner_image.runner.data_listing import is_wanted
 
+from kinetic_flows.code.data.patterns import Patterns
 from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED
 from kinetic_flows.core.job_parts import DataSpec
 from loopback.hub import HubServer, HubType, git_blob
@@ -121,6 +123,14 @@ def test_patterns_say_which_files_are_wanted(hub: HubServer, bring: Bring) -> No
     spec = spec_of(hub, commit, wanted, include=("data/*",), exclude=("*0.txt", "*[ü#]*"))
     [path] = bring(spec)
     assert contents(path) == wanted
+
+
+@pytest.mark.parametrize("path", ["a", "a/b", "a/b/c.txt", "b", "a.txt", "ab/c", "a/b.txt/c"])
+@pytest.mark.parametrize("include", [None, ("a",), ("a/",), ("*.txt",), ("a/*/c*", "b"), ("[ab]",)])
+@pytest.mark.parametrize("exclude", [(), ("a/b",), ("*c*",), ("b/", "*.txt")])
+def test_both_sides_mean_the_same_by_patterns(path: str, include: Any, exclude: Any) -> None:
+    told = {"include": include, "exclude": exclude}
+    assert is_wanted(path, told) == Patterns(include, exclude).take(path)
 
 
 def test_a_large_file_comes_in_slices(
