@@ -96,6 +96,7 @@ def _call(document: Mapping[str, Any]) -> Iterator[Row]:
     yield "image", str(document["image"] or "")
     if document.get("packages_image"):
         yield "mounted", str(document["packages_image"])
+    yield "secrets", str(document["secrets"] or "")
 
 
 def _words(name: str) -> str:

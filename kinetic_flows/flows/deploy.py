@@ -61,6 +61,7 @@ from kinetic_flows.runs.deployment_objects import (
     prefix_of,
     remove_other_versions,
 )
+from kinetic_flows.runs.flow_run import secret_labels
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.launch import in_session, worker_environment
 from kinetic_flows.runs.origin_labels import origin_labels
@@ -198,6 +199,7 @@ def describe_deployment(
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
             ACCELERATOR_LABEL: str(draft.accelerator),
+            **secret_labels(draft),
             JOB_LABEL: pinned.content_digest,
             IMAGE_LABEL: prepared.image.reference,
             **({PACKAGES_LABEL: prepared.packages.image} if prepared.packages else {}),

@@ -15,6 +15,7 @@ from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.secrets import secret_words
 from kinetic_flows.runs.description import outputs_page
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.origin_labels import SHORT_COMMIT
@@ -49,6 +50,7 @@ class RunDescription:
         mounted: The image with its packages that it has mounted, by digest; empty for none.
         environment: The number of packages, and the file that declares them; empty when unknown.
         built_because: Why the image had to be built; empty when it was there.
+        secrets: Its secret variables, and where they come from; empty for none.
         code: How much code was shipped.
         data: What it reads, as its job says it.
         outputs: Where the function's files go.
@@ -66,6 +68,7 @@ class RunDescription:
     mounted: str = ""
     environment: str = ""
     built_because: tuple[str, ...] = ()
+    secrets: str = ""
     code: str
     outputs: str
     data: tuple[DataSpec, ...] = ()
@@ -87,6 +90,7 @@ class RunDescription:
                 ("mounted", _image(self.mounted, None) if self.mounted else ""),
                 ("environment", _environment(self.environment)),
                 ("built because", _reasons(self.built_because)),
+                ("secrets", markdown.code(self.secrets) if self.secrets else ""),
                 ("code", " · ".join([markdown.text(self.code), *_commit(self.origin)])),
                 *(("data", shown) for shown in _data(self.data)),
                 ("called by", _caller(self.origin)),
@@ -181,6 +185,7 @@ def publish_description(
         mounted=prepared.packages.image if prepared.packages else "",
         environment=prepared.environment,
         built_because=prepared.built_because,
+        secrets=secret_words(draft),
         code=f"{counted(draft.snapshot.files, 'file')}, {size_in_units(draft.snapshot.size_bytes)}",
         outputs=draft.output.place
         if draft.output

@@ -42,6 +42,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.plans.call_arguments import check_arguments
 from kinetic_flows.plans.data import data_of, open_sources
 from kinetic_flows.plans.outputs import output_spec
+from kinetic_flows.plans.secrets import hidden_values, masked
 from kinetic_flows.plans.shipped_data import shipped_twice
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
@@ -85,6 +86,7 @@ class Draft:
         source: What declares its dependencies.
         snapshot: The project's files as they are now.
         captured: Variables that every call takes along.
+        hidden: Secret values that nothing shows of its arguments.
         payload: The pickled call.
         argument_reprs: The arguments as Prefect shows them.
         notices: What the person should be told.
@@ -104,6 +106,7 @@ class Draft:
     source: DependencySource
     snapshot: CodeSnapshot
     captured: Mapping[str, str] = field(repr=False)
+    hidden: tuple[str, ...] = field(repr=False)
     payload: Payload
     sources: DataSources
     argument_reprs: Mapping[str, str]
@@ -134,7 +137,8 @@ class Draft:
     @property
     def run_name(self) -> str:
         """The name of its run: the function and its arguments, as far as they are short."""
-        return call_name(self.name, self.call.function, self.call.args, self.call.kwargs)
+        call = self.call
+        return masked(call_name(self.name, call.function, call.args, call.kwargs), self.hidden)
 
     @property
     def mode(self) -> ImageMode:
@@ -170,8 +174,9 @@ def draft_call(
     accelerator = _accelerator(call.options.accelerator_or(settings.accelerator), platform)
     output = output_spec(call, settings, platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
-    options = call.options
-    captured = capture_variables(options.capture_env_vars, options.secrets or {}, environ)
+    secrets = call.options.secrets or {}
+    captured = capture_variables(call.options.capture_env_vars, secrets, environ)
+    hidden = hidden_values(captured.values, secrets, environ)
     root = find_package_root(
         call.function, override=settings.package_root, cwd=cwd, sys_path=sys_path
     )
@@ -204,9 +209,10 @@ def draft_call(
         source=source,
         snapshot=snapshot,
         captured=captured.values,
+        hidden=hidden,
         payload=payload,
         sources=open_sources(payload.data, call.options, settings, platform, environ),
-        argument_reprs=argument_reprs(call.function, call.args, dict(call.kwargs)),
+        argument_reprs=_shown_arguments(call, hidden),
         notices=(
             *told.notices,
             *root.notices(),
@@ -218,7 +224,7 @@ def draft_call(
             *captured.warnings,
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
-            *shipped_twice(data_of(payload.data, options), snapshot),
+            *shipped_twice(data_of(payload.data, call.options), snapshot),
             *payload.warnings,
             *call.options.warnings(platform.hosts(accelerator)),
         ),
@@ -253,9 +259,14 @@ def with_arguments(
     """
     call = replace(draft.call, args=args, kwargs=kwargs)
     payload = pack_call(call.function, args, dict(kwargs), root=draft.root, piece_bytes=piece_bytes)
-    reprs = argument_reprs(call.function, args, dict(kwargs))
+    reprs = _shown_arguments(call, draft.hidden)
     output = output_spec(call, draft.settings, draft.platform)
     return replace(draft, call=call, payload=payload, argument_reprs=reprs, output=output)
+
+
+def _shown_arguments(call: Call, hidden: tuple[str, ...]) -> dict[str, str]:
+    shown = argument_reprs(call.function, call.args, dict(call.kwargs))
+    return {name: masked(text, hidden) for name, text in shown.items()}
 
 
 def lock_draft(

@@ -4,19 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.sealing import identity_of
 from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.dependencies.redaction import is_secret_name, without_credentials
-from kinetic_flows.plans.draft import Draft
 from kinetic_flows.platforms.base import Platform
+
+if TYPE_CHECKING:
+    # A draft hides what is secret in what is shown of its arguments.
+    from kinetic_flows.plans.draft import Draft
+
+MASK = "***"
+MASKED_FROM_CHARACTERS = 4
+"""As the runner masks: what is shorter is no secret."""
 
 
 def shown_value(name: str, value: str) -> str | None:
     """Return a captured variable's value as it may be shown; None for what may be a secret."""
     is_secret = is_secret_name(name) or name.upper().endswith(("_KEY", "_AUTH"))
     return None if is_secret else without_credentials(value)
+
+
+def hidden_values(
+    captured: Mapping[str, str], sources: Mapping[str, SecretSource], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the secret values that this process has, the longest first.
+
+    Args:
+        captured: Variables that are taken along.
+        sources: Where secret variables come from.
+        environ: This process's variables.
+    """
+    found = {value for name, value in captured.items() if shown_value(name, value) != value}
+    found |= {environ[each.name] for each in sources.values() if each.kind == "env"}
+    long_enough = (value for value in found if len(value) >= MASKED_FROM_CHARACTERS)
+    return tuple(sorted(long_enough, key=len, reverse=True))
+
+
+def masked(text: str, hidden: tuple[str, ...]) -> str:
+    """Return a text without values that are hidden."""
+    for value in hidden:
+        text = text.replace(value, MASK)
+    return text
+
+
+def secret_words(draft: Draft) -> str:
+    """Name a call's secret variables and where they come from; empty for none."""
+    sources = {name: str(source) for name, source in secret_sources(draft).items()}
+    named = {**dict.fromkeys(draft.captured, "capture_env_vars"), **sources}
+    return ", ".join(f"{name}={source}" for name, source in sorted(named.items()))
 
 
 def secret_sources(draft: Draft) -> Mapping[str, SecretSource]:

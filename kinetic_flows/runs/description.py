@@ -19,6 +19,7 @@ from kinetic_flows.clients.prefect.labels import (
     PACKAGES_LABEL,
     PARENT_LABEL,
     RETRY_LABEL,
+    SECRETS_LABEL,
 )
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.clients.prefect.timings import timings_of
@@ -50,6 +51,7 @@ def described(record: RunRecord, url: str) -> dict[str, Any]:
         "accelerator": labels.get(ACCELERATOR_LABEL),
         "image": labels.get(IMAGE_LABEL) or record.job_variables.get("image"),
         "packages_image": labels.get(PACKAGES_LABEL),
+        "secrets": str(labels.get(SECRETS_LABEL) or "") or None,
         "tags": list(record.tags),
         "outputs": outputs_of(record),
         "group": labels.get(PARENT_LABEL),

@@ -24,6 +24,7 @@ from kinetic_flows.clients.prefect.labels import (
     PLATFORM_LABEL,
     PREPARING,
     RUN_TAG,
+    SECRETS_LABEL,
     STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
@@ -32,6 +33,7 @@ from kinetic_flows.core.functions import FlowRetries, flow_retries
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
 from kinetic_flows.plans.draft import Draft, job_request
+from kinetic_flows.plans.secrets import masked, secret_words
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.origin_labels import origin_labels, origin_tags
@@ -130,7 +132,7 @@ def new_run(draft: Draft, membership: Membership, session: Session) -> NewRun:
     """Return the flow run of a call as far as it is known before image and code are made."""
     return NewRun(
         flow=draft.name,
-        name=membership.name or draft.run_name,
+        name=masked(membership.name or draft.run_name, draft.hidden),
         parent_flow_run_id=membership.parent,
         parameters=draft.argument_reprs,
         tags=run_tags(draft),
@@ -186,10 +188,17 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
         ACCELERATOR_LABEL: str(draft.accelerator),
         PLATFORM_LABEL: session.platform.name,
         OUTPUTS_LABEL: session.outputs_root,
+        **secret_labels(draft),
     }
     if membership.index is not None:
         labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}
     return labels
+
+
+def secret_labels(draft: Draft) -> dict[str, str]:
+    """Return the label that names secret variables; none for runs without any."""
+    words = secret_words(draft)
+    return {SECRETS_LABEL: words} if words else {}
 
 
 def launch_labels(prepared: Prepared, session: Session) -> dict[str, str | int]:

@@ -52,6 +52,9 @@ IMAGE_LABEL = "kinetic.image"
 PACKAGES_LABEL = "kinetic.packages"
 """Label of a run or deployment whose packages are mounted: the image that has them, by digest."""
 
+SECRETS_LABEL = "kinetic.secrets"
+"""Label of a run or deployment that names its secret variables and where they come from."""
+
 ACCELERATOR_LABEL = "kinetic.accelerator"
 """Label that tells what a run runs on."""
 
