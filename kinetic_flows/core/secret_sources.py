@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.errors import UsageError
 
 SecretKind = Literal["secret-manager", "k8s", "prefect", "env"]
 
@@ -90,8 +91,11 @@ def _source(name: str, variable: str, value: object) -> SecretSource:
     given = value.strip() if isinstance(value, str) else ""
     word, colon, rest = given.partition(":")
     if word not in KINDS or not colon:
-        # It may be the secret itself.
-        check.refuse(name, "(not shown)", f"give one of {'; '.join(KINDS.values())}")
+        raise UsageError(
+            f"{name} names no source; what it says is not shown, as it may be the secret itself",
+            value=name,
+            hint=f"give one of {'; '.join(KINDS.values())}",
+        )
     kind: SecretKind = word  # type: ignore[assignment]
     found = _FORMS[kind].fullmatch(rest)
     if found is None:

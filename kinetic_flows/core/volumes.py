@@ -119,7 +119,7 @@ def bytes_of(quantity: str) -> int:
 
 
 def _path(name: str, path: object) -> str:
-    hint = "give absolute paths, such as /data"
+    name, hint = f"a path of {name}", "give absolute paths, such as /data"
     if not isinstance(path, str) or not path.startswith("/") or re.search(r"[\0:,=\s]", path):
         check.refuse(name, path, hint)
     pure = PurePosixPath(path)
