@@ -61,8 +61,8 @@ LOG_TAIL_LINES = 20
 RUNNER_PREFIX = "kinetic: "
 """How the runner's own lines in the output begin."""
 REFUSED_HINT = (
-    "somebody wrote to it, or it is damaged: if it is in the store, delete that object, and the "
-    "next call uploads it again; check who may write there"
+    "somebody changed it, it is damaged, or the digest is of another file: if it is in the store, "
+    "delete that object, and the next call uploads it again; check who may write there"
 )
 
 DEVICES_HINT = (
