@@ -106,6 +106,12 @@ def volume_specs(volumes: Mapping[str, Volume] | None, first: int) -> tuple[Volu
     return tuple(specs)
 
 
+def volume_places(volumes: Mapping[str, Volume] | None) -> list[list[str]]:
+    """Return what is at which path, in the order of `volume_specs`, without saying which data."""
+    told = ((path, "" if each.data else str(each)) for path, each in (volumes or {}).items())
+    return [list(each) for each in told]
+
+
 def bytes_of(quantity: str) -> int:
     """Return how many bytes a size is, such as `100Gi`.
 

@@ -21,6 +21,7 @@ from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket, canonical_json, 
 from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.core.run_keys import masked_key
 from kinetic_flows.core.sealing import identity_of
+from kinetic_flows.core.volumes import volume_places
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.secrets import secret_sources
 from kinetic_flows.runs.description import outputs_of
@@ -40,17 +41,19 @@ def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
     """Return the digest that two calls have in common which may share a result.
 
     That is all of the shipped code, the pickled call with its arguments, the variables taken
-    along, its data, the directory of outputs where it is named, and the dependencies; where those
-    are not known, the image. Of secrets it is where they come from: a token that was renewed is no
-    other call.
+    along, its data and at which paths it is, the directory of outputs where it is named, and the
+    dependencies; where those are not known, the image. Of secrets it is where they come from: a
+    token that was renewed is no other call; of claims which they are, not what is in them.
     """
     code, requirements = prepared.code, prepared.requirements
     data = [_identity(draft.sources.spec(each)) for each in draft.data]
+    places = volume_places(draft.call.options.volumes)
     return sha256_hex(
         canonical_json(
             {
                 # What calls without data were kept under stays.
                 **({"data": data} if data else {}),
+                **({"volumes": places} if places else {}),
                 **_variables(draft, session),
                 "code": code.manifest.sha256,
                 "paths": [*code.sys_path, *code.late_sys_path, code.working_directory],

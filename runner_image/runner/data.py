@@ -17,6 +17,7 @@ from .data_sources import Source, clients, open_source
 from .data_space import MEMORY, Room
 from .data_work import Work
 from .stores import BucketStore, DirectoryStore
+from .volumes import require_mounted
 
 CACHE = "KINETIC_DATA_CACHE"
 """Names a directory in which copies stay, for other runs."""
@@ -125,6 +126,8 @@ def _bring(spec: Mapping[str, Any], around: Around, places: _Places | list[OwnDi
 def _require(spec: Mapping[str, Any]) -> str:
     """Return where data is that is not brought, having looked that it is there."""
     path: str = spec["path"]
+    if spec["mode"] == "mount":
+        require_mounted(path, spec["source"])
     if not os.path.lexists(path):
         message = f"data {spec['source']} is not at {path} any more, or not on this machine"
         raise Fault(EXIT_DATA_UNAVAILABLE, message)

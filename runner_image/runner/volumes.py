@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from . import mounts as mounts_module
 from .contract import EXIT_OBJECT_UNAVAILABLE, EXIT_RUNTIME_UNFIT, Fault
 from .links import Taken, have_directory, have_link
 
@@ -97,6 +96,29 @@ def have_volumes(
     return [] if obstacle else mounts
 
 
+def require_mounted(path: str, source: str) -> None:
+    """Check that Cloud Storage is mounted, and can be read.
+
+    Raises:
+        Fault: It is not.
+    """
+    if not os.path.lexists(path):
+        where = f"{source} is not mounted at {path}"
+        message = f"{where}: the run's pod has no volume there, or the bucket nothing; {MAKE_ROOM}"
+        raise Fault(EXIT_RUNTIME_UNFIT, message)
+    try:
+        if os.path.isdir(path):
+            os.scandir(path).close()
+        else:
+            open(path, "rb").close()
+    except OSError as error:
+        raise Fault(
+            EXIT_OBJECT_UNAVAILABLE,
+            f"{source} is mounted at {path} and cannot be read: {error.strerror}; may the pod's "
+            "service account read the bucket? `kinetic plan` shows the command that grants it",
+        ) from error
+
+
 def _check_mounted(volume: Mapping[str, Any]) -> None:
     """Check what a cluster was to mount."""
     path = volume["path"]
@@ -150,6 +172,8 @@ def _obstacle(mounts: Sequence[Mapping[str, Any]]) -> str:
     """Return why nothing can be mounted for a process alone; empty where it can."""
     if not mounts:
         return ""
+    from . import mounts as mounts_module
+
     loader = getattr(mounts_module.__spec__, "loader", None)
     source = loader.get_source(mounts_module.__name__) if loader else ""
     own = [sys.executable, "-I", "-S", "-c", source or ""]

@@ -10,6 +10,7 @@ import pytest
 
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.core.image_registry import ImageConfig, ResolvedImage
 from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
@@ -17,11 +18,19 @@ from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.core.settings.pool_variables import check_job_variables
+from kinetic_flows.core.volumes import parse_volumes
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.platforms.gke.handover import launch_variables
-from kinetic_flows.platforms.gke.job_variables import asked_of_node, job_variables_of
+from kinetic_flows.platforms.gke.job_variables import asked_of_node, job_variables_of, launch_needs
 from kinetic_flows.platforms.gke.manifests import base_job_template
-from kinetic_flows.platforms.gke.volumes import mounted_places, volume_obstacle, volume_slots
+from kinetic_flows.platforms.gke.templates import template_changes, with_kept_defaults
+from kinetic_flows.platforms.gke.volumes import (
+    check_volumes,
+    mounted_places,
+    volume_obstacle,
+    volume_slots,
+    volumes_of_pod,
+)
 
 RUN = "11111111-2222-4333-8444-555555555555"
 GIGABYTE = 10**9
@@ -335,3 +344,52 @@ def test_places_for_volumes_are_not_for_job_variables():
         check_job_variables({"volume_1": {"emptyDir": {}}}, "job_variables")
     with pytest.raises(ConfigurationError, match="fsGroup"):
         check_job_variables({"pod_security_context": {"fsGrup": 1}}, "job_variables")
+
+
+def test_more_volumes_than_any_pod_can_have_are_refused_before_anything_is_asked():
+    nine = parse_volumes("volumes", {f"/d{n}": "pvc:claim" for n in range(9)})
+    with pytest.raises(UsageError, match="the run has 9 volumes"):
+        check_volumes(nine)
+    with pytest.raises(UsageError, match="a comma in its name"):
+        check_volumes(parse_volumes("volumes", {"/d": Data("gs://bucket/a,b", mode="mount")}))
+    check_volumes(parse_volumes("volumes", {"/d": Data("gs://bucket/a,b")}))
+
+
+def test_arguments_that_are_mounted_are_volumes_of_the_pod():
+    options = RunOptions().updated({"volumes": {"/s": "scratch:1Gi"}})
+    data = (Data("gs://bucket/x"), Data("gs://bucket/y", mode="mount", read_only=False))
+    found = volumes_of_pod(options, data)
+    assert [(each.path, each.read_only) for each in found] == [
+        ("/s", False),
+        ("/kinetic/data/1", False),
+    ]
+    assert volumes_of_pod(RunOptions(), ()) == ()
+
+
+def test_a_launch_needs_its_volumes_and_a_template_with_places_for_them():
+    asked = volumes_of_pod(RunOptions().updated({"volumes": {"/s": "scratch:1Gi"}}), ())
+    template = base_job_template()
+    cpu = parse_accelerator("cpu")
+    assert launch_needs(cpu, "bundled", {}, template, None, volumes=asked).no_volumes == ""
+    del template["variables"]["properties"]["volume_1"]
+    needs = launch_needs(cpu, "bundled", {}, template, None, volumes=asked)
+    assert needs.volumes == asked
+    assert "`kinetic pool create`" in needs.no_volumes
+    assert launch_needs(cpu, "bundled", {}, template, None).no_volumes == ""
+
+
+def test_the_work_pool_of_an_earlier_version_gets_places_for_volumes():
+    earlier = base_job_template()
+    for name in [*earlier["variables"]["properties"]]:
+        if name.startswith("volume_"):
+            del earlier["variables"]["properties"][name]
+    pod = earlier["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["volumes"] = [each for each in pod["volumes"] if "{{ volume_" not in str(each)]
+    changes = [*template_changes(earlier, base_job_template())]
+    assert any("volumes[{{ volume_1 }}]: added" in line for line in changes)
+    assert any("variables.properties.volume_mount_8: added" in line for line in changes)
+    # What an administrator made every run's stays.
+    earlier = base_job_template()
+    earlier["variables"]["properties"]["volume_8"]["default"] = {"name": "cache"}
+    kept = with_kept_defaults(base_job_template(), earlier)
+    assert kept["variables"]["properties"]["volume_8"]["default"] == {"name": "cache"}

@@ -403,3 +403,13 @@ def test_two_runs_at_once_have_one_path_each_with_its_own(tmp_path: Path, top: P
     processes = [job.start() for job in jobs]
     ended = [wait(process) for process in processes]
     assert [returned(*each) for each in zip(jobs, ended, strict=True)] == [["en"], ["1.txt"]]
+
+
+def test_cloud_storage_that_is_not_mounted_or_cannot_be_read_is_told(tmp_path: Path):
+    with pytest.raises(Fault, match=r"gs://corpus is not mounted at .*kinetic pool create"):
+        runner.require_mounted(str(tmp_path / "gone"), "gs://corpus")
+    looped = tmp_path / "looped"
+    looped.symlink_to(looped)
+    with pytest.raises(Fault, match="cannot be read: Too many levels of symbolic links"):
+        runner.require_mounted(str(looped), "gs://corpus")
+    runner.require_mounted(str(tmp_path), "gs://corpus")

@@ -15,6 +15,7 @@ from kinetic_flows.core.volumes import (
     bytes_of,
     data_of_volumes,
     parse_volumes,
+    volume_places,
     volume_specs,
 )
 
@@ -91,6 +92,15 @@ def test_a_job_names_the_data_of_its_volumes_by_their_place_behind_that_of_the_c
         VolumeSpec(path="/c", kind="data", data=4),
         VolumeSpec(path="/d", kind="claim", read_only=False, claim="claim", sub_path="in"),
     )
+
+
+def test_another_place_or_another_claim_makes_another_call():
+    assert volume_places(parsed(a="gs://bucket/x", d="pvc:claim/in", s="scratch:1Gi")) == [
+        ["/a", ""],
+        ["/d", "pvc:claim/in"],
+        ["/s", "scratch:1Gi"],
+    ]
+    assert volume_places(None) == []
 
 
 def test_no_volumes_are_no_specs():
