@@ -91,9 +91,9 @@ def upload_pieces(
     def upload(piece: Piece) -> None:
         name = piece_object(owner, piece.sha256)
         is_new = store.put_if_absent(name, piece.data)
-        if _is_changed(piece):
-            if is_new:
-                store.delete(name)
+        # What was there before is what was pickled, whatever became of it since.
+        if is_new and _is_changed(piece):
+            store.delete(name)
             raise _changed(total)
         with lock:
             sent[0] += piece.size_bytes

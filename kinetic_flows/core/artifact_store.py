@@ -52,6 +52,8 @@ class ArtifactStore(Protocol):
     def read(self, name: str) -> memoryview:
         """Return an object's content in memory of its own, which may be written to.
 
+        For what is large, and has a signature that is checked afterwards.
+
         Raises:
             ObjectNotFoundError: There is none of this name.
         """

@@ -100,6 +100,7 @@ def prepare(start: Start) -> Prepared:
     payload = os.path.join(start.scratch, "payload.pkl")
     with phases.measure("fetch"):
         fetch_to_file(start.store, job["payload"], payload)
+        pieces = _fetch_pieces(start, payload)
     distributions = _bring_code(start, workspace, phases)
     packages = _bring_packages(start, phases)
     data = _bring_data(start, phases, secrets)
@@ -111,7 +112,7 @@ def prepare(start: Start) -> Prepared:
         **places_of(job["code"]),
         "workspace": workspace,
         "payload": payload,
-        "pieces": _fetch_pieces(start, payload),
+        "pieces": pieces,
         "parameters": parameters,
         "distributions": distributions,
         "packages": packages.packages,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetic_flows.clients.google import transfers
 from kinetic_flows.clients.google.storage import GoogleStore, StoreTimeouts
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 from kinetic_flows.core.waits import waits
@@ -118,6 +120,31 @@ def test_memory_that_breaks_off_on_its_way_is_sent_on(
         assert wire_store.put_if_absent("pieces/b", content)
     assert fault.times == 0
     assert wire_store.read("pieces/a") == wire_store.read("pieces/b") == content
+
+
+def test_a_large_object_is_read_in_parts(
+    store: GoogleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", 1 << 20)
+    for size in (0, 1, (1 << 20) - 1, 1 << 20, (5 << 20) + 3):
+        content = os.urandom(size)
+        store.put_if_absent(f"results/{size}", content)
+        read = store.read(f"results/{size}")
+        assert read == content
+        assert not read.readonly
+
+
+def test_a_part_cut_short_is_read_on(
+    wire_store: GoogleStore, wire_storage: WireStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", 1 << 20)
+    content = os.urandom(3 << 20)
+    wire_store.put_if_absent("a", content)
+    for times in (1, 3):
+        fault = Fault(kind="truncate", path="alt=media", times=times)
+        with wire_storage.server.fault(fault) as spoilt:
+            assert wire_store.read("a") == content
+        assert spoilt.times == 0
 
 
 def test_an_object_that_is_not_there_cannot_be_read(store: GoogleStore) -> None:

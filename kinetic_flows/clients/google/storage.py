@@ -145,6 +145,8 @@ class GoogleStore:
     def read(self, name: str) -> memoryview:
         """Return an object's content in memory of its own, which may be written to.
 
+        It is not checked: what is read so has a signature.
+
         Raises:
             ObjectNotFoundError: There is none of this name.
             StoreError: It cannot be read.

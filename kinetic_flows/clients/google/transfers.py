@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.waits import try_failed
 
 if TYPE_CHECKING:
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
 MEMORY_CHUNK_BYTES = 8 << 20
 """How much of what is in memory is copied at a time when it is sent; a multiple of 256 KiB."""
+
+
+PART_BYTES = 32 << 20
+"""What is larger is fetched in parts, several at a time."""
+
+DOWNLOADERS = 8
 
 
 def upload(blob: Blob, data: Content, **options: Any) -> None:
@@ -33,10 +41,42 @@ def upload(blob: Blob, data: Content, **options: Any) -> None:
 
 
 def download(blob: Blob, **options: Any) -> memoryview:
-    """Return an object in memory of its own, checked against Cloud Storage's own checksum."""
-    buffer = io.BytesIO()
-    blob.download_to_file(buffer, checksum="crc32c", **options)
-    return buffer.getbuffer()
+    """Return an object in memory of its own: its beginning, and if there is more, that in parts.
+
+    Cloud Storage has no checksums of parts: whoever reads it has to have one.
+
+    Args:
+        blob: The object.
+        options: How long requests may take, and how they are tried again.
+    """
+    from google.api_core.exceptions import RequestRangeNotSatisfiable
+
+    beginning = io.BytesIO()
+    try:
+        blob.download_to_file(beginning, end=PART_BYTES - 1, checksum=None, **options)
+    except RequestRangeNotSatisfiable:
+        return beginning.getbuffer()  # it is empty
+    if beginning.tell() < PART_BYTES:
+        return beginning.getbuffer()
+    blob.reload(**options)
+    size = int(blob.size)
+    # Not a bytearray: that would be filled first.
+    memory = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    memory[:PART_BYTES] = beginning.getbuffer()
+
+    def fetch(start: int) -> None:
+        part = memory[start : start + PART_BYTES]
+        blob.download_to_file(
+            _Window(part),
+            start=start,
+            end=start + part.nbytes - 1,
+            checksum=None,
+            if_generation_match=blob.generation,
+            **options,
+        )
+
+    in_threads(fetch, range(PART_BYTES, size, PART_BYTES), threads=DOWNLOADERS)
+    return memory
 
 
 class NotedRetry:
@@ -56,6 +96,23 @@ class NotedRetry:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._policy, name)
+
+
+class _Window:
+    """A file to write to, which is a part of some memory.
+
+    Args:
+        view: The part.
+    """
+
+    def __init__(self, view: memoryview) -> None:
+        self._rest = view
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes."""
+        size = len(data)
+        self._rest[:size], self._rest = data, self._rest[size:]
+        return size
 
 
 class _MemoryFile(io.RawIOBase):
