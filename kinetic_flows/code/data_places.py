@@ -46,7 +46,7 @@ def with_data_defaults(
         *(getattr(function, "__defaults__", None) or ()),
         getattr(function, "__kwdefaults__", None),
     )
-    if not _has_data(given):
+    if not has_data(given):
         return kwargs
     taken = kwargs.keys() | list(inspect.signature(function).parameters)[: len(args)]
     return {
@@ -55,18 +55,18 @@ def with_data_defaults(
             for name, parameter in inspect.signature(function).parameters.items()
             if name not in taken
             and parameter.kind is not parameter.POSITIONAL_ONLY
-            and _has_data(parameter.default)
+            and has_data(parameter.default)
         },
         **kwargs,
     }
 
 
-def _has_data(value: Any) -> bool:
+def has_data(value: Any) -> bool:
     """Whether a value is data, or a plain container with some in it."""
     if isinstance(value, dict):
-        return any(map(_has_data, value.values()))
+        return any(map(has_data, value.values()))
     if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_has_data, value))
+        return any(map(has_data, value))
     return isinstance(value, Data)
 
 

@@ -16,6 +16,7 @@ from kinetic_flows.clients.prefect.schedules import (
     make_schedules,
     schedule_identity,
 )
+from kinetic_flows.code.data_places import has_data
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import UsageError, suggest
 from kinetic_flows.core.signatures import resolved_signature
@@ -172,6 +173,15 @@ def _check_parameters(
         ) from error
 
 
+_JSON_HINT = (
+    "Prefect keeps parameters as JSON: give numbers, texts, lists or dictionaries; "
+    "dates as ISO texts"
+)
+_DATA_HINT = (
+    "give it as a default in the signature, or say where it is to be: volumes={'/data': ...}"
+)
+
+
 def _check_json(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         try:
@@ -180,8 +190,7 @@ def _check_json(given: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"parameter {name} is a {type(value).__name__}, which JSON does not have",
                 value=name,
-                hint="Prefect keeps parameters as JSON: give numbers, texts, lists or "
-                "dictionaries; dates as ISO texts",
+                hint=_DATA_HINT if has_data(value) else _JSON_HINT,
             ) from error
         if size_bytes > MAX_PARAMETERS_BYTES:
             raise UsageError(

@@ -15,6 +15,7 @@ from prefect.schedules import Cron, Interval
 
 from kinetic_flows.clients.prefect.parameters import parameter_schema
 from kinetic_flows.clients.prefect.schedules import Timing, make_schedules, schedule_identity
+from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.plans.deploy_request import DeployRequest, check_request
 
@@ -54,6 +55,26 @@ def test_the_schema_is_the_functions_signature() -> None:
     assert schema["properties"]["steps"]["default"] == 3
     assert schema["additionalProperties"] is False
     assert check().description.startswith("Train a model.")
+
+
+IMAGES: Any = Data("gs://bucket/images")
+
+
+def read(rate: float = 0.1, images: Path = IMAGES, sets: Any = (IMAGES, 1)) -> None: ...
+
+
+def test_data_is_no_default_that_a_form_gives_back() -> None:
+    schema = check(read).parameter_schema
+    assert schema["required"] == []
+    assert set(schema["properties"]) == {"rate", "images", "sets"}
+    assert "bucket" not in str(schema)
+    assert schema["properties"]["rate"]["default"] == 0.1
+
+
+def test_data_as_a_parameter_is_refused_with_where_it_goes() -> None:
+    with pytest.raises(UsageError) as refused:
+        check(read, parameters={"images": Data("gs://bucket/other")})
+    assert "default in the signature" in (refused.value.hint or "")
 
 
 def test_a_methods_instance_is_no_parameter() -> None:

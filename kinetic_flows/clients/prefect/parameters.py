@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.utilities.callables import parameter_schema as schema_of
 
+from kinetic_flows.code.data_places import has_data
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.signatures import readable
 
@@ -30,6 +31,10 @@ def parameter_schema(function: Callable[..., Any]) -> dict[str, Any]:
         schema = _schema(function, known)
     except Exception:  # noqa: BLE001 - annotations are other people's code
         schema = _schema(function, [_describable(function, each) for each in known])
+    for parameter in known:
+        if has_data(parameter.default):
+            # Who runs it from Prefect's UI would give it back, as what is no data.
+            schema["properties"][parameter.name].pop("default", None)
     # A misspelt name would be left out in silence.
     return {**schema, "additionalProperties": False}
 
