@@ -21,6 +21,7 @@ _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _UNITS = {"": 1, "k": 10**3, "Ki": 1 << 10}
 _UNITS.update({unit: 1000 ** (power + 2) for power, unit in enumerate("MGT")})
 _UNITS.update({f"{unit}i": 1024 ** (power + 2) for power, unit in enumerate("MGT")})
+_SMALLEST_BYTES = 1 << 20
 _TAKEN = ("/app", "/bin", "/boot", "/dev", "/etc", "/kinetic", "/lib", "/lib64", "/opt/kinetic")
 _TAKEN_TOO = ("/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var", "/home")  # noqa: S108
 
@@ -149,6 +150,10 @@ def _volume(name: str, path: str, value: object) -> Volume:
         size = given.removeprefix(SCRATCH)
         if not _QUANTITY.fullmatch(size):
             check.refuse(name, given, "give its size as Kubernetes has it: scratch:100Gi")
+        if bytes_of(size) < _SMALLEST_BYTES:
+            check.refuse(
+                name, given, f"that is a few bytes; give its unit: scratch:{size.rstrip('kKi')}Gi"
+            )
         return Volume(path=path, kind="scratch", size=size, read_only=False)
     return Volume(path=path, kind="data", data=Data(given))
 

@@ -77,13 +77,28 @@ def refuse_volume(
     Raises:
         LaunchError: The template has no place for it.
     """
+    error = lacks_place(draft, platform, template)
+    if error:
+        raise error
+
+
+def lacks_place(
+    draft: Draft, platform: Platform, template: Callable[[], Mapping[str, Any] | None]
+) -> LaunchError | None:
+    """Return why a worker's template has no place for something that pods must have, if so.
+
+    Args:
+        draft: The call.
+        platform: Where it runs.
+        template: Reads the work pool's base job template; None for the one that ships.
+    """
     asked, data = (draft.accelerator, draft.mode, draft.call.options), draft.payload.data
     needs = platform.launch_needs(*asked, data=data)
     if needs.packages != "volume" and not needs.volumes and not needs.secrets:
-        return
+        return None
     needs = platform.launch_needs(*asked, template(), data=data)
     if needs.no_volumes:
-        raise LaunchError(
+        return LaunchError(
             f"the run cannot have its volumes: {needs.no_volumes}",
             value=[volume.path for volume in needs.volumes],
             hint="nothing was built or uploaded",
@@ -91,13 +106,14 @@ def refuse_volume(
     if needs.no_secrets:
         variables = [source.variable for source in needs.secrets]
         hint = "nothing was built or uploaded"
-        raise LaunchError(needs.no_secrets, value=variables, hint=hint)
+        return LaunchError(needs.no_secrets, value=variables, hint=hint)
     if needs.packages == "volume" and needs.no_packages_volume:
-        raise LaunchError(
+        return LaunchError(
             f"KINETIC_PREBUILT is 'volume', and {needs.no_packages_volume}",
             value=needs.packages,
             hint="bring the work pool up to date, or say KINETIC_PREBUILT=install",
         )
+    return None
 
 
 def left_to_worker(pool: str) -> str:

@@ -21,7 +21,7 @@ from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
-from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead
+from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
 from kinetic_flows.plans.outputs import planned_outputs
 from kinetic_flows.plans.packages import (
     ASSEMBLED,
@@ -178,12 +178,15 @@ def _look_ahead(draft: Draft, answers: PrefectAnswers) -> _LookedAhead:
     platform = draft.platform
     try:
         dispatched_by = platform.dispatch
-        if not platform.has_preflight:
-            return _LookedAhead(dispatched_by=dispatched_by, found=Preflight())
-        if dispatched_by != "client":
-            notice = left_to_worker(platform.worker_pool.name)
-            found, told = Preflight(), (notice,)
-            return _LookedAhead(dispatched_by=dispatched_by, found=found, notices=told)
+        if not platform.has_preflight or dispatched_by != "client":
+            lacking = lacks_place(draft, platform, lambda: answers.template)
+            return _LookedAhead(
+                dispatched_by=dispatched_by,
+                found=Preflight(problems=(lacking.message,) if lacking else ()),
+                notices=(
+                    (left_to_worker(platform.worker_pool.name),) if platform.has_preflight else ()
+                ),
+            )
         found = look_ahead(draft, platform, answers.template, answers.expected_url)
     except KineticError as error:
         problem = f"the cluster cannot be asked: {error.message}"

@@ -71,6 +71,7 @@ def test_a_scratch_disk_has_a_size_and_can_be_written_to():
         ({"/a": "scratch:"}, "scratch:100Gi"),
         ({"/a": "scratch:0Gi"}, "scratch:100Gi"),
         ({"/a": "scratch:10GB"}, "scratch:100Gi"),
+        ({"/a": "scratch:10"}, "that is a few bytes; give its unit: scratch:10Gi"),
         ({"/a": 7}, "'pvc:claim' or 'scratch:100Gi'"),
         (["/a"], "give a mapping"),
     ],
