@@ -61,7 +61,9 @@ def bring_data(
     around = around._replace(environ=environ)
     places = _Places(around)
     found = []
-    for number, spec in enumerate(data):
+    for number, said in enumerate(data):
+        # A path may end so that it names nothing.
+        spec = {**said, "name": "data"} if said["name"] in ("", ".", "..") else said
         directory = (own or {}).get(number)
         copies = [OwnDirectory(directory, around.scratch)] if directory else None
         found.append(_bring(spec, around, places if copies is None else copies))
@@ -78,11 +80,13 @@ class _Places:
     def of(self, spec: Mapping[str, Any]) -> list[Copies]:
         """Return where a copy may be put, the best place first."""
         scratch = os.path.join(self._around.scratch, "data")
-        if spec["in_memory"]:
+        if spec["in_memory"] and os.path.isdir(MEMORY):
             root = os.path.join(MEMORY, f"kinetic-{os.geteuid()}")
             return self._open((root, False, True))
+        if spec["in_memory"]:
+            self._around.say(f"data {spec['source']} is kept on disk: there is no {MEMORY} here")
         cache = self._around.environ.get(CACHE)
-        wanted = [(cache, True, True)] if cache else []
+        wanted = [(os.path.abspath(cache), True, True)] if cache else []
         return self._open(*wanted, (scratch, True, False))
 
     def _open(self, *wanted: tuple[str, bool, bool]) -> list[Copies]:

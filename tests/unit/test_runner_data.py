@@ -110,6 +110,12 @@ def test_data_that_is_gone_is_named(tmp_path: Path, bring: Bring) -> None:
     assert caught.value.exit_code == EXIT_DATA_UNAVAILABLE
 
 
+def test_data_whose_path_ends_in_no_name_has_one(tmp_path: Path, tree: Path, bring: Bring) -> None:
+    [path] = bring(store_data(tmp_path / "store", tree, name=".."))
+    assert Path(path).name == "data"
+    assert contents(Path(path)) == contents(tree)
+
+
 def test_the_same_data_twice_is_one_copy(tmp_path: Path, tree: Path, bring: Bring) -> None:
     spec = store_data(tmp_path / "store", tree / "run.sh")
     first, second = bring(spec, spec)

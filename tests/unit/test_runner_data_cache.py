@@ -142,6 +142,7 @@ def test_a_copy_in_memory_is_gone_with_the_last_run_that_uses_it(
     tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kinetic_flows.runner_image.runner.data.MEMORY", str(tmp_path / "shm"))
+    (tmp_path / "shm").mkdir()
     spec = store_data(tmp_path / "store", tree, in_memory=True)
     with a_run(tmp_path) as first:
         [path] = first(spec)
@@ -152,10 +153,21 @@ def test_a_copy_in_memory_is_gone_with_the_last_run_that_uses_it(
     assert list((tmp_path / "shm").iterdir()) == []
 
 
+def test_where_nothing_is_kept_in_memory_a_disk_is_used(
+    tmp_path: Path, tree: Path, bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinetic_flows.runner_image.runner.data.MEMORY", str(tmp_path / "none"))
+    said: list[str] = []
+    [path] = bring(store_data(tmp_path / "store", tree, in_memory=True), said=said)
+    assert said == [f"data {tree} is kept on disk: there is no {tmp_path}/none here"]
+    assert (Path(path) / "deep" / "file").read_text() == "content"
+
+
 def test_what_killed_runs_left_in_memory_is_removed(
     tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kinetic_flows.runner_image.runner.data.MEMORY", str(tmp_path / "shm"))
+    (tmp_path / "shm").mkdir()
     root = tmp_path / "shm" / f"kinetic-{os.geteuid()}"
     left, used = root / "left", root / "used"
     for place in (left, used):
