@@ -372,7 +372,7 @@ def test_every_volume_that_is_not_there_is_named(client):
         "there is no PersistentVolumeClaim 'weights'",
     ]
     (driver,) = set(found.problems) - set(claims)
-    assert "--update-addons GcsFuseCsiDriver=ENABLED" in driver
+    assert "--update-addons=GcsFuseCsiDriver=ENABLED" in driver
 
 
 def test_volumes_that_may_not_be_looked_up_are_not_taken_for_missing(cluster, client):

@@ -23,6 +23,7 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     "artifacts repositories create": ("--repository-format", "--location", "--project"),
     "auth application-default login": (),
     "container clusters list": ("--project",),
+    "container clusters update": ("--location", "--project"),
     "projects add-iam-policy-binding": ("--member", "--role"),
     "projects list": (),
     "secrets add-iam-policy-binding": ("--project", "--member", "--role"),
@@ -30,6 +31,7 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     # Of buckets, tests/unit/test_google_errors.py says more.
     "storage buckets add-iam-policy-binding": ("--member", "--role"),
     "storage buckets create": ("--uniform-bucket-level-access",),
+    "storage ls": ("--project",),
 }
 """What each command of gcloud must be given, so that it does not depend on whose it is.
 
@@ -43,6 +45,8 @@ KUBECTL: Mapping[str, Sequence[str]] = {
     "create secret generic": ("--from-literal",),
     "create serviceaccount": ("--namespace",),
     "describe localqueue": ("--namespace",),
+    "describe pvc": ("--namespace",),
+    "get pvc": ("--namespace",),
     "get workloads": ("--namespace",),
     "patch job": ("--namespace", "--type", "-p"),
     "version": (),

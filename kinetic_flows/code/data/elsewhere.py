@@ -143,7 +143,7 @@ def _stored(info: ObjectInfo, below: str) -> _File:
 def _cannot_read(data: Data, bucket: str, error: StoreError) -> UsageError | StoreError:
     """Return what to raise where somebody's bucket cannot be read."""
     if "does not exist" in error.message:
-        hint = "check its name: gcloud storage ls shows those of a project"
+        hint = "check its name: `gcloud storage ls --project=PROJECT` lists those of a project"
         return UsageError(f"{data!r}: {error.message}", value=data.source, hint=hint)
     if error.message.startswith("no access"):
         hint = (

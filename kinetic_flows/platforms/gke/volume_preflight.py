@@ -173,25 +173,26 @@ async def _check_driver(client: KubernetesClient) -> Preflight:
             return _unseen("the Cloud Storage FUSE driver", "get csidrivers.storage.k8s.io")
         if refusal.status != HTTPStatus.NOT_FOUND:
             raise
-        named = _named(client)
+        name, location, project = _named(client)
         return Preflight(
             problems=(
                 (
                     f"the cluster cannot mount Cloud Storage: it has no driver {FUSE_DRIVER}; "
-                    f"enable it with `gcloud container clusters update {named} --update-addons "
-                    "GcsFuseCsiDriver=ENABLED`, or leave mode='mount' out"
+                    f"enable it with `gcloud container clusters update {name} "
+                    f"--location={location} --project={project} "
+                    "--update-addons=GcsFuseCsiDriver=ENABLED`, or leave mode='mount' out"
                 ),
             )
         )
     return Preflight()
 
 
-def _named(client: KubernetesClient) -> str:
-    """Return how gcloud is told of the cluster."""
+def _named(client: KubernetesClient) -> tuple[str, str, str]:
+    """Return the cluster's name, location and project, as far as they are known."""
     access = client.access
     if not isinstance(access, GkeCluster):
-        return "CLUSTER --location LOCATION"
-    return f"{access.name} --location {access.location} --project {access.project}"
+        return "CLUSTER", "LOCATION", "PROJECT"
+    return access.name, access.location, access.project
 
 
 async def _tell_access(
