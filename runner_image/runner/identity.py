@@ -21,6 +21,10 @@ HOST_VARIABLE = "JOB_COMPLETION_INDEX"
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
 
+REFERENCE_PREFIX = "KINETIC_SECRET_"
+"""A Kubernetes Secret's value is in a variable with this prefix, out of this process's way; the
+function gets it under its own name."""
+
 RUN_KEY_VARIABLE = "KINETIC_RUN_KEY"
 KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
@@ -148,6 +152,10 @@ def run_key(environ: Mapping[str, str]) -> str:
     return key
 
 
+def _is_kept(name: str) -> bool:
+    return name in KEPT_FROM_FUNCTION or name.startswith(REFERENCE_PREFIX)
+
+
 def environment_of_function(
     environ: Mapping[str, str], job: Mapping[str, Any], *, is_flow: bool
 ) -> dict[str, str]:
@@ -158,7 +166,7 @@ def environment_of_function(
         job: The job.
         is_flow: Whether Prefect's engine runs there, which needs those of the API.
     """
-    own = {name: value for name, value in environ.items() if name not in KEPT_FROM_FUNCTION}
+    own = {name: value for name, value in environ.items() if not _is_kept(name)}
     if not is_flow:
         return own
     keys = {name: value for name, value in environ.items() if name.startswith("PREFECT_API_")}

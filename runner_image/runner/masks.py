@@ -6,13 +6,12 @@ base64 write it. A value that was cut, reversed or computed with is not found.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 
 from .marks import bytes_of
 
-MASK = "***"
+MASK = b"***"
 MASKED_FROM_CHARACTERS = 4
 """What is shorter (`1`, `yes`) is no secret, and many a text has it in it."""
 LINE_CHARACTERS = 8
@@ -32,7 +31,7 @@ class Masks:
         found = {form for value in values for form in _forms(value)}
         # Where one begins with another, the longer one is what was meant.
         self._forms = sorted(map(bytes_of, found), key=lambda form: (-len(form), form))
-        self._pattern = re.compile(b"|".join(map(re.escape, self._forms)))
+        self._ends_with_lines = not any(b"\n" in form for form in self._forms)
         self._held, self._held_since = b"", 0.0
 
     def __bool__(self) -> bool:
@@ -47,7 +46,7 @@ class Masks:
     def follower(self) -> Masks:
         """Return masks for another stream, of which the end of what came is kept apart."""
         other = Masks()
-        other._forms, other._pattern = self._forms, self._pattern
+        other._forms, other._ends_with_lines = self._forms, self._ends_with_lines
         return other
 
     def feed(self, data: bytes) -> bytes:
@@ -67,10 +66,15 @@ class Masks:
         return held
 
     def _masked(self, data: bytes) -> bytes:
-        return self._pattern.sub(MASK.encode(), data)
+        for form in self._forms:
+            # Several times faster than one expression for all of them.
+            data = data.replace(form, MASK)
+        return data
 
     def _begun(self, data: bytes) -> int:
         """Return how many bytes at the end may be the beginning of a value."""
+        if self._ends_with_lines and data.endswith(b"\n"):
+            return 0
         return max(_overlap(data, form) for form in self._forms)
 
 

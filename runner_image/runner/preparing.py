@@ -18,7 +18,6 @@ from .parameters import read_call
 from .phases import Phases
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
-from .secret_values import Around, masked_values, open_secrets, without_references
 from .stores import BucketStore, DirectoryStore
 
 
@@ -87,9 +86,7 @@ def prepare(start: Start) -> Prepared:
     """
     job = start.job
     check_python(job["python"])
-    secrets = open_secrets(job, Around(start.environ, start.store, start.api, start.output.say))
-    masked = masked_values(job, secrets)
-    start.output.mask(masked)
+    handed = _open_secrets(start)
     devices = DeviceCheck(start.environ)
     phases = Phases()
     parameters = _parameters(start)
@@ -103,7 +100,7 @@ def prepare(start: Start) -> Prepared:
         pieces = _fetch_pieces(start, payload)
     distributions = _bring_code(start, workspace, phases)
     packages = _bring_packages(start, phases)
-    data = _bring_data(start, phases, secrets)
+    data = _bring_data(start, phases, handed.get("variables", {}))
     mounts = _have_volumes(start, data)
     if start.host == 0:
         start.reporter.label(phases.labels())
@@ -130,9 +127,7 @@ def prepare(start: Start) -> Prepared:
         "is_flow": start.is_flow,
         **brought,
     }
-    own = environment_of_function(without_references(environ), job, is_flow=start.is_flow)
-    # Never in `task`, which is written to a file.
-    return Prepared(task, own, {"variables": secrets, "masked": masked} if secrets else {})
+    return Prepared(task, environment_of_function(environ, job, is_flow=start.is_flow), handed)
 
 
 class _Packages(NamedTuple):
@@ -141,6 +136,20 @@ class _Packages(NamedTuple):
     packages: str | None = None
     scripts: str | None = None
     variables: Mapping[str, str] = {}
+
+
+def _open_secrets(start: Start) -> dict[str, Any]:
+    """Return what the function's process is told of secrets; from here on output hides them."""
+    # Jobs that were written by earlier clients do not say.
+    if not start.job.get("secrets"):
+        return {}
+    from .secret_values import Around, masked_values, open_secrets
+
+    around = Around(start.environ, start.store, start.api, start.output.say)
+    secrets = open_secrets(start.job, around)
+    masked = masked_values(start.job, secrets)
+    start.output.mask(masked)
+    return {"variables": secrets, "masked": masked}
 
 
 def _bring_code(start: Start, workspace: str, phases: Phases) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .contract import EXIT_SECRETS_UNAVAILABLE, Fault, sealed_object
 from .fetching import in_parallel
+from .identity import REFERENCE_PREFIX
 from .patience import ask_patiently
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 from .sealing import SealBroken, open_sealed
@@ -20,8 +21,6 @@ SEAL_KEY_VARIABLE = "KINETIC_SEAL_KEY"
 SEAL_BLOCK_VARIABLE = "KINETIC_SEAL_BLOCK"
 """Prefect's Secret block that has the key, for runs that a Prefect worker starts."""
 
-REFERENCE_PREFIX = "KINETIC_SECRET_"
-"""A Kubernetes Secret's value is in the variable with this prefix, out of this process's way."""
 
 Spec = Mapping[str, Any]
 """A `SecretSpec` of the job."""
@@ -73,11 +72,6 @@ def masked_values(job: Mapping[str, Any], values: Mapping[str, str]) -> list[str
     """Return those of the values that no output of the run is to show."""
     specs: Iterable[Spec] = job.get("secrets") or ()
     return [values[spec["variable"]] for spec in specs if spec["masked"]]
-
-
-def without_references(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what stands in it for secrets of Kubernetes."""
-    return {name: text for name, text in environ.items() if not name.startswith(REFERENCE_PREFIX)}
 
 
 class _Lacking(Exception):

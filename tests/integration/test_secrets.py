@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
@@ -24,9 +25,12 @@ from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.secret_blocks import SecretBlocks
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.errors import LaunchError, RunCrashed, SecretError
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
+from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.sealed_values import BLOCK_PREFIX
+from kinetic_flows.runs.session import own_session
 from loopback.__main__ import BUILDS_BUCKET, JOBS_BUCKET, PROJECT
 from loopback.quick_cloud import QuickCloud
 
@@ -221,6 +225,11 @@ def test_nothing_is_left_of_secrets_on_this_machine(
         assert "FROM_HERE is ***" in _logged(api, run.id)
         assert not any(value in shown + repr(run) + str(run.logs()) for value in values.values())
     assert run.retry().result(timeout_seconds=60) == _digests(values)
+    both = functions.digest.map([False, False])
+    assert both.results(timeout_seconds=60) == [_digests(values)] * 2
+    sealed = [rest.home / "store" / "runs" / each.id / "sealed" for each in both.runs]
+    assert len({path.read_bytes() for path in sealed}) == 2, "each run has a key of its own"
+    assert rest.holding(values) == []
 
 
 def test_nothing_is_left_of_secrets_on_a_cluster(
@@ -271,6 +280,10 @@ def test_nothing_is_left_of_secrets_where_a_worker_starts_runs(
     assert changed.change == "updated", "its runs get what it is now"
     changed.delete()
     assert len(_seal_blocks(api)) == 1, "keys go with what they opened"
+    with own_session(NullProgress()) as session:
+        later = datetime.now(UTC) + timedelta(hours=2)
+        list(remove(find_expired(session, older_than=timedelta(0), now=later), session))
+    assert _seal_blocks(api) == []
 
 
 def _seal_blocks(api: PrefectApi) -> list[str]:

@@ -110,7 +110,7 @@ def test_both_sides_know_where_what_is_sealed_is_and_who_has_its_key() -> None:
         assert contract.sealed_object(name) == object_names.sealed_object(name)
     assert secret_values.SEAL_KEY_VARIABLE == job.SEAL_KEY_VARIABLE
     assert secret_values.SEAL_BLOCK_VARIABLE == job.SEAL_BLOCK_VARIABLE
-    assert secret_values.REFERENCE_PREFIX == job.SECRET_REFERENCE_PREFIX
+    assert identity.REFERENCE_PREFIX == job.SECRET_REFERENCE_PREFIX
     assert {job.SEAL_KEY_VARIABLE, job.SEAL_BLOCK_VARIABLE} <= identity.KEPT_FROM_FUNCTION
     assert secret_manager.ENDPOINT_VARIABLE == SECRET_MANAGER_VARIABLE
 
