@@ -11,6 +11,7 @@ from kinetic_flows.clients.prefect.labels import OUTPUT_DIR_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import at_api_boundary
+from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.output_files import OutputFile
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.core.terminal import terminal_progress
@@ -100,8 +101,18 @@ def found_outputs(record: RunRecord, cloud: Mapping[str, str], sessions: KeptSes
         record: Its flow run.
         cloud: What its function's options say of Google Cloud.
         sessions: Those of its handle.
+
+    Raises:
+        RunNotFoundError: It does not say: no version of this library that does made it.
     """
-    return Outputs(outputs_of(record) or "", cloud, sessions)
+    directory = outputs_of(record)
+    if directory is None:
+        raise RunNotFoundError(
+            f"run {record.id} does not say where it keeps its outputs",
+            value=record.id,
+            hint="look below `outputs/` in the store, where each run has a directory",
+        )
+    return Outputs(directory, cloud, sessions)
 
 
 def are_certain(record: RunRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from kinetic_flows.clients.prefect.labels import (
     CACHE_LABEL,
     DISPATCH_LABEL,
     JOB_LABEL,
+    LAUNCHED_LABEL,
     cache_tag,
 )
 from kinetic_flows.clients.prefect.timings import seconds_labels
@@ -207,7 +209,9 @@ def _tell_the_rest(run_id: str, new: NewRun, session: Session) -> None:
     Raises:
         RunCancelled: It was cancelled meanwhile.
     """
-    session.api.add_labels(run_id, new.labels)
+    # It may have waited for its directory of outputs meanwhile.
+    launched = {LAUNCHED_LABEL: datetime.now(UTC).isoformat()}
+    session.api.add_labels(run_id, {**new.labels, **launched})
     record = session.api.read_run(run_id)
     if record.is_final or record.state_type in CANCELLED_STATES:
         raise RunCancelled(f"run {run_id} was {record.state_name.lower()} before it was launched")
