@@ -113,15 +113,16 @@ class _Places:
     """Writes what comes to every place that a piece has.
 
     Args:
-        files: Where: descriptors of files, and positions in them.
+        files: Descriptors of the files, by their paths.
+        places: The places: files, and positions in them.
     """
 
-    def __init__(self, files: Sequence[tuple[int, int]]) -> None:
-        self._files = files
+    def __init__(self, files: Mapping[str, int], places: Sequence[tuple[str, int]]) -> None:
+        self._places = [(files[path], position) for path, position in places]
         self._done = 0
 
     def write(self, data: bytes, /) -> None:
-        for file, position in self._files:
+        for file, position in self._places:
             rest, place = memoryview(data), position + self._done
             while rest:
                 written = os.pwrite(file, rest, place)
@@ -130,13 +131,13 @@ class _Places:
 
 
 def _fetch(store: Store, piece: Ref, places: Sequence[tuple[str, int]]) -> None:
-    files: list[tuple[int, int]] = []
+    files: dict[str, int] = {}
     try:
-        for path, position in places:
-            files.append((os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), position))
-        pass_on(store, piece, _Places(files))
+        for path in {path for path, _ in places}:
+            files[path] = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        pass_on(store, piece, _Places(files, places))
     finally:
-        for file, _ in files:
+        for file in files.values():
             os.close(file)
 
 

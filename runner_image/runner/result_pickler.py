@@ -42,6 +42,8 @@ def dump_value(value: Any, new_file: Callable[[], IO[bytes]]) -> list[list[int]]
     """
     try:
         return _dump(value, new_file)
+    except (MemoryError, OSError):
+        raise  # there is no room for it, however it is pickled
     except Exception as error:
         for options in _OTHER_WAYS:
             # The first error says more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,22 @@ def test_equal_pieces_are_sent_once_and_put_wherever_they_belong(tmp_path: Path)
     assert data == bytes(pieces.PIECE_LIMIT_BYTES)
     first[:] = 0
     np.testing.assert_array_equal(second, NUMBERS)
+
+
+def test_a_piece_may_have_more_places_than_a_process_may_have_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "PIECE_LIMIT_BYTES", 4096)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    payload = packed(np.zeros(MILLION))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    try:
+        (got,) = arrived(payload, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(payload.pieces) == 1
+    assert got.shape == (MILLION,)
+    assert not got.any()
 
 
 def test_a_call_of_equal_values_has_equal_digests() -> None:
