@@ -153,7 +153,12 @@ def remove_tree(place: str) -> None:
 def _acquired(place: str, wait: Callable[[], None]) -> tuple[int, bool]:
     """Return a copy's lock, held, and whether it is held alone: where the copy is not whole."""
     while True:
-        lock, may_write = _open_lock(place)
+        try:
+            lock, may_write = _open_lock(place)
+        except FileNotFoundError:
+            # Its directory was removed before the lock was in it.
+            wait()
+            continue
         try:
             while True:
                 is_alone = not _is_whole(place)
@@ -180,7 +185,7 @@ def _open_lock(place: str) -> tuple[int, bool]:
         os.makedirs(place, 0o755, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644), True
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL or isinstance(error, FileNotFoundError):
             raise
         try:
             return os.open(path, os.O_RDONLY), False
@@ -222,10 +227,13 @@ def _touch(path: str) -> None:
 
 def _remove_if_free(place: str, lock: int) -> None:
     """Remove a copy that nobody else uses."""
-    if _try_lock(lock, fcntl.LOCK_EX):
+    if _try_lock(lock, fcntl.LOCK_EX) and _is_same(lock, os.path.join(place, LOCK)):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(place, WHOLE))
-        remove_tree(place)
+        # Out of the way of who makes it anew.
+        gone = os.path.join(os.path.dirname(place), f"gone-{os.urandom(8).hex()}")
+        os.rename(place, gone)
+        remove_tree(gone)
 
 
 def _remove_empty(place: str) -> None:

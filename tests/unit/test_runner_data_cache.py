@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from kinetic_flows.runner_image.runner import data_space
 from kinetic_flows.runner_image.runner.contract import Fault
-from kinetic_flows.runner_image.runner.data_cache import Copies
+from kinetic_flows.runner_image.runner.data_cache import Copies, key_of
 
 from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_UNAVAILABLE
 from kinetic_flows.core.job_parts import DataSpec
@@ -109,6 +109,22 @@ def test_a_copy_that_another_run_brings_is_waited_for(
 OTHER_RUN = "11111111-2222-3333-4444-666666666666"
 
 
+def test_a_copy_that_is_removed_while_it_is_waited_for_is_made_anew(
+    tmp_path: Path, spec: DataSpec, cache: Path
+) -> None:
+    place = cache / key_of(as_said(spec))
+    place.mkdir(parents=True)
+    job = Job(tmp_path / "store", source="def main(): pass", changes={"data": [as_said(spec)]})
+    with (place / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = job.start(KINETIC_DATA_CACHE=str(cache))
+        assert process.stdout is not None
+        assert b"another run brings it" in process.stdout.readline()
+        place.rename(cache / "gone-1")
+    assert wait(process).exit_code == 0
+    assert (place / "files" / "tree" / "deep" / "file").read_text() == "content"
+
+
 def test_a_killed_run_leaves_nothing_that_counts_as_whole(
     tmp_path: Path, spec: DataSpec, cache: Path
 ) -> None:
@@ -188,11 +204,9 @@ def test_a_copy_is_used_where_nothing_can_be_written(tmp_path: Path, cache: Path
     (place / "lock").touch()
     copies.prepare()
     said = {"kind": "web", "identity": "1", "name": "n", "place": {}}
-    from kinetic_flows.runner_image.runner import data_cache
-
-    place.rename(cache / data_cache.key_of(said))
+    place.rename(cache / key_of(said))
     path = copies.bring(said, lambda *_: pytest.fail("it is there"), lambda: None)
-    assert path == str(cache / data_cache.key_of(said) / "files" / "n")
+    assert path == str(cache / key_of(said) / "files" / "n")
     copies.release()
 
 

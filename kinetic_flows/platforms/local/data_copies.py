@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 from kinetic_flows.core.data_copies import DataCopy
 
-LOCK, WHOLE = "lock", "whole"
+LOCK, WHOLE, GONE = "lock", "whole", "gone-"
 
 
 class LocalDataCopies:
@@ -46,27 +47,27 @@ class LocalDataCopies:
         with _held(place / LOCK) as is_free:
             if not is_free or _last_used(place) != copy.used:
                 return False
-            # First what says that it is whole: this may be interrupted.
+            # Out of the way of runs that make a copy anew; if this is interrupted, the rest of it
+            # is found like any other that is not whole.
             (place / WHOLE).unlink(missing_ok=True)
-            for folder, _, _ in os.walk(place):
-                Path(folder).chmod(0o700)
-            shutil.rmtree(place)
+            gone = place.rename(place.with_name(f"{GONE}{uuid4().hex}"))
+        for folder, _, _ in os.walk(gone):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(gone)
         return True
 
 
 @contextmanager
 def _held(lock: Path) -> Iterator[bool]:
     """Hold a copy's lock, and tell whether nobody else does."""
-    try:
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
-    except FileNotFoundError:
-        yield False
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(lock.open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_free = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except OSError:
+            is_free = False
+        yield is_free
 
 
 def _last_used(place: Path) -> datetime | None:
