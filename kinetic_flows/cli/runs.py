@@ -291,7 +291,7 @@ def cleanup(
             f"{verb} {len(copies):,} {'copy' if len(copies) == 1 else 'copies'} of data, "
             f"{size_in_units(told['data_bytes'])}, used by no run for {days:g} days"
         )
-    if stored.objects:
+    if stored.size_bytes:
         print(
             f"{verb} {counted(stored.sources, 'source')} of data from the store, "
             f"{counted(len(stored.objects), 'object')}, {size_in_units(stored.size_bytes)}, "

@@ -28,8 +28,6 @@ DataMode = Literal["copy", "mount"]
 DataKind = Literal["local", "bucket", "hub", "web"]
 HubType = Literal["dataset", "model"]
 
-HUB_TYPES = {"datasets": "dataset", "models": "model"}
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = r"refs/(?:pr|convert)/[\w.-]+|[\w.-]+"
 _HUB = re.compile(rf"hf://(datasets|models)/([\w.-]+(?:/[\w.-]+)?)(?:@({_REVISION}))?(?:/(.*))?")

@@ -75,8 +75,7 @@ def find_unused(
     named = _named_by_jobs(store) if dead else set()
     dead = [info for info in dead if info.name not in named]
     kept = manifests.keys() - {info.name for info in dead}
-    gone = [info for info in uses if f"{DATA_MANIFESTS}{_used(info)}" not in kept]
-    gone = [info for info in gone if info.updated < oldest]
+    gone = [info for info in uses if info.updated < oldest]
     objects = [*dead, *gone, *_unnamed(store, kept, now - LEAST_AGE)]
     return UnusedData(
         sources=len(dead),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
@@ -9,7 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ import pytest
 from kinetic_flows.runner_image.runner.data import Around, bring_data
 from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
-from kinetic_flows.code.data.format import PART_BYTES
+from kinetic_flows.code.data.format import PART_BYTES, pack_digest
 from kinetic_flows.code.data.listening import Sent, Unheard
 from kinetic_flows.code.data.manifest import Pack, Part, read_objects
 from kinetic_flows.code.data.scan import Scan, scan
@@ -26,6 +27,8 @@ from kinetic_flows.code.data.sources import DataSources, Surroundings
 from kinetic_flows.code.data.upload import upload
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import PackagingError, StoreError
+from kinetic_flows.core.interruption import interruptible
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.platforms.local.store import LocalStore
 from stored_data import as_said
@@ -386,30 +389,51 @@ def test_what_is_not_there_is_refused_at_once(
 
 
 class Interfering(Unheard):
-    """Does something when the first object has been sent."""
+    """Does something when it is first told how far it is.
 
-    def __init__(self, act: Callable[[], object]) -> None:
+    Args:
+        act: Does it.
+        when: Whether that is of reading or of sending.
+    """
+
+    def __init__(self, act: Callable[[], object], when: str = "sent") -> None:
         self._act: Callable[[], object] | None = act
+        self._when = when
         self._lock = threading.Lock()
 
+    def read(self, files: int, size_bytes: int) -> None:
+        self._interfere("read")
+
     def sent(self, sent: Sent) -> None:
+        self._interfere("sent")
+
+    def _interfere(self, when: str) -> None:
+        if when != self._when:
+            return
         with self._lock:
             act, self._act = self._act, None
         if act:
             act()
 
 
+def packs_of_their_own(tree: Path) -> Path:
+    """Make files of which each is a pack; return that which is sent last."""
+    tree.mkdir()
+    packs = {}
+    for number in range(6):
+        content = random.Random(number).randbytes(1 << 20) * 17
+        (tree / f"{number}").write_bytes(content)
+        packs[pack_digest([sha256_hex(content)])] = tree / f"{number}"
+    return packs[max(packs)]
+
+
 def test_a_file_that_changes_while_it_is_sent_is_sent_as_it_is_then(
     tmp_path: Path, home: Path, store: LocalStore
 ) -> None:
     tree = tmp_path / "t"
-    tree.mkdir()
-    for number in range(12):
-        (tree / f"{number:02}").write_bytes(random.Random(number).randbytes(17 << 20))
-    late = tree / "11"
-    done = upload(
-        scan(Data(tree), home), store, home, Interfering(lambda: late.write_bytes(b"changed"))
-    )
+    late = packs_of_their_own(tree)
+    change = Interfering(lambda: late.write_bytes(b"changed"))
+    done = upload(scan(Data(tree), home), store, home, change)
     again = scan(Data(tree), home)
     assert done.scan.manifest.identity == again.manifest.identity
     assert upload(again, store, home).sent_bytes == 0
@@ -419,11 +443,26 @@ def test_a_file_that_goes_while_it_is_sent_is_not_in_the_data(
     tmp_path: Path, home: Path, store: LocalStore
 ) -> None:
     tree = tmp_path / "t"
+    late = packs_of_their_own(tree)
+    done = upload(scan(Data(tree), home), store, home, Interfering(late.unlink))
+    assert done.scan.manifest.files == 5
+
+
+def test_a_file_that_never_rests_is_named(tmp_path: Path, home: Path, store: LocalStore) -> None:
+    tree = tmp_path / "t"
     tree.mkdir()
-    for number in range(12):
-        (tree / f"{number:02}").write_bytes(random.Random(number).randbytes(17 << 20))
-    done = upload(scan(Data(tree), home), store, home, Interfering(lambda: (tree / "11").unlink()))
-    assert done.scan.manifest.files == 11
+    (tree / "log").write_bytes(b"0")
+    numbers = itertools.count(1)
+
+    class Restless(LocalStore):
+        def missing(self, names: Iterable[str]) -> set[str]:
+            # Each time that it has been read.
+            (tree / "log").write_bytes(b"%d" % next(numbers))
+            return super().missing(names)
+
+    with pytest.raises(PackagingError, match="log keeps changing"):
+        upload(scan(Data(tree), home), Restless(tmp_path / "restless"), home)
+    assert not list(Restless(tmp_path / "restless").list("data/manifests/"))
 
 
 class Breaking(LocalStore):
@@ -458,6 +497,32 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert PART_BYTES < done.sent_bytes < 3 * PART_BYTES
     assert len(list(store.list("data/parts/"))) == 5
     assert len(list(store.list("data/manifests/"))) == 1
+
+
+@pytest.mark.parametrize("when", ["read", "sent"])
+def test_an_interrupted_call_stops_and_leaves_nothing_half_done(
+    tree: Path, home: Path, store: LocalStore, when: str
+) -> None:
+    for number in range(1_500):
+        (tree / f"{number}").write_bytes(b"%d" % number)
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        interruption = threading.Event()
+        interruptible(interruption)
+        listener = Interfering(interruption.set, when)
+        try:
+            upload(scan(Data(tree), home, listener=listener), store, home, listener)
+        except KeyboardInterrupt as interrupt:
+            ended.append(interrupt)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(ended) == 1
+    assert not list(store.list("data/manifests/"))
+    assert not list((home / "cache" / "data" / "manifests").glob(".*"))
+    assert upload(scan(Data(tree), home), store, home).scan.manifest.files == 1_506
 
 
 def test_two_clients_that_send_the_same_at_once_agree(
@@ -518,12 +583,12 @@ def test_packs_are_bounded_however_small_files_are(tmp_path: Path, home: Path) -
     tree = tmp_path / "t"
     for folder in range(4):
         (tree / f"{folder}").mkdir(parents=True)
-        for number in range(5_000):
+        for number in range(2_500):
             (tree / f"{folder}" / f"{number}").write_bytes(b"%d" % number)
     packs = list(read_objects(scan(Data(tree), home).manifest.path))
     assert not any(isinstance(item, Part) for item in packs)
     assert all(len(pack.members) <= 65_536 for pack in packs if isinstance(pack, Pack))
-    assert sum(len(pack.members) for pack in packs if isinstance(pack, Pack)) == 20_000
+    assert sum(len(pack.members) for pack in packs if isinstance(pack, Pack)) == 10_000
 
 
 def test_a_run_that_sees_the_files_is_given_those_that_are_meant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
@@ -19,6 +20,7 @@ from kinetic_flows.code.data.format import (
     line_of,
     pack_digest,
 )
+from kinetic_flows.core.files import open_private
 from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.core.object_names import data_manifest_object
 
@@ -95,11 +97,11 @@ def write_manifest(path: Path, entries: Iterable[Digested]) -> Manifest:
     """Write the manifest of what was digested; no more than a pack's lines are in memory.
 
     Args:
-        path: The file to write.
+        path: The file to write, which is not there yet.
         entries: Files, links and empty directories, in the order of their walk.
     """
     with (
-        path.open("wb") as file,
+        os.fdopen(open_private(path), "wb") as file,
         gzip.GzipFile(
             filename="", mode="wb", compresslevel=COMPRESSION_LEVEL, fileobj=file, mtime=0
         ) as compressed,

@@ -27,7 +27,7 @@ from kinetic_flows.code.resting import open_regular
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.errors import PackagingError
 from kinetic_flows.core.files import listed
-from kinetic_flows.core.interruption import in_threads
+from kinetic_flows.core.interruption import in_threads, pause
 from kinetic_flows.core.object_names import data_pack_object, data_part_object
 
 UPLOADERS = 4
@@ -158,6 +158,7 @@ class _Sending:
 
     def finish(self) -> int:
         """Write the manifest, and return its size."""
+        pause(0)
         manifest = self._scan.manifest
         self._store.put_if_absent(manifest.ref.name, manifest.path)
         return manifest.path.stat().st_size
