@@ -339,7 +339,7 @@ MEASURED = """
         "array": lambda size: np.ones(size // 8),
         "dates": lambda size: np.ones(size // 8, dtype="datetime64[s]"),
         "bytes": lambda size: b"x" * size,
-    }[sys.argv[3]](size := 1 << 28)
+    }[sys.argv[3]](size := 1 << 27)
     before = peak()
     action(value, Path(sys.argv[2], "real"))
     print((peak() - before) / size)
