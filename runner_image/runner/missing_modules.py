@@ -25,15 +25,24 @@ def explain_missing(error: BaseException) -> None:
     if not top or _is_there(top):
         return
     if top == "tensorflow" and _is_raised_in("keras", error):
-        add_note(
-            "hint: Keras takes TensorFlow unless KERAS_BACKEND says otherwise: before keras is "
-            "imported, set os.environ['KERAS_BACKEND'] to 'jax' or 'torch', or take your own along "
-            "with capture_env_vars=['KERAS_BACKEND']"
-        )
+        add_note(_about_the_backend())
         return
     add_note(
         f"hint: no package of this run has the module {top!r}: add the package that has it to the "
         "project's dependencies (requirements.txt, pyproject.toml or requirements=)"
+    )
+
+
+def _about_the_backend() -> str:
+    if not _is_there("jax") and not _is_there("torch"):
+        return (
+            "hint: Keras has no backend in this run: add jax (or tensorflow, or torch) to the "
+            "project's dependencies (requirements.txt, pyproject.toml or requirements=)"
+        )
+    return (
+        "hint: Keras takes TensorFlow unless KERAS_BACKEND says otherwise: before keras is "
+        "imported, set os.environ['KERAS_BACKEND'] to 'jax' or 'torch', or take your own along "
+        "with capture_env_vars=['KERAS_BACKEND']"
     )
 
 

@@ -652,12 +652,20 @@ def test_keras_gets_the_backend_that_is_there(tmp_path: Path) -> None:
     assert job.value() == "torch"
 
 
-def test_a_run_without_the_backend_of_keras_says_how_to_choose_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("there", "hint"),
+    [
+        (("jax", "torch"), "os.environ['KERAS_BACKEND']"),
+        ((), "add jax (or tensorflow, or torch) to the project's dependencies"),
+    ],
+)
+def test_a_run_without_the_backend_of_keras_says_what_to_do(
+    tmp_path: Path, there: tuple[str, ...], hint: str
+) -> None:
     files = {
         "keras/__init__.py": "import keras.backend",
         "keras/backend.py": "import tensorflow",
-        "torch.py": "",
-        "jax.py": "",
+        **{f"{name}.py": "" for name in there},
     }
     job = Job(
         tmp_path,
@@ -667,7 +675,7 @@ def test_a_run_without_the_backend_of_keras_says_how_to_choose_one(tmp_path: Pat
     )
     job.run()
     (note,) = job.value().__notes__
-    assert "os.environ['KERAS_BACKEND']" in note
+    assert hint in note
 
 
 def test_a_missing_module_comes_with_what_to_do_about_it(tmp_path: Path) -> None:
