@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -237,31 +238,20 @@ def _asked(ask: Callable[[], T]) -> T:
 
 
 def _of_secret_manager(source: SecretSource, around: Surroundings, *, reads: bool) -> str:
-    from kinetic_flows.clients.google.secret_manager import SecretManager
-
-    cloud, environ = around.settings.cloud, around.environ
-    project = source.project or (cloud.project if cloud else around.settings.project)
-    project = project or environ.get("GOOGLE_CLOUD_PROJECT")
-    if not project:
-        raise _Missing(
-            f"nothing says which project {source.name} is in; write "
-            f"secret-manager:projects/PROJECT/secrets/{source.name}"
-        )
-    endpoint = environ.get("KINETIC_SECRET_MANAGER_ENDPOINT") or None
-    credentials = cloud.credentials.load() if cloud and cloud.credentials else None
-    manager = SecretManager(
-        project,
-        endpoint=cloud.secret_manager_endpoint if cloud else endpoint,
-        credentials=credentials,
-    )
-    look = manager.read if reads else manager.latest
+    project = _project_of(source, around)
     try:
-        value = look(source.name, source.version)
+        value = _ask_secret_manager(source, project, around, reads=reads)
     except SecretError as error:
-        told = f"{error.message}; {error.hint}" if error.hint else error.message
+        if not error.message.startswith("no access"):
+            told = f"{error.message}; {error.hint}" if error.hint else error.message
+        else:
+            whose = "user:YOU" if reads else "serviceAccount:ACCOUNT-OF-THE-RUN"
+            told = (
+                f"{error.message}; who has to read it is let in by: gcloud secrets "
+                f"add-iam-policy-binding {source.name} --project={project} --member={whose} "
+                "--role=roles/secretmanager.secretAccessor"
+            )
         raise (_Missing if reads else _Unknown)(told) from error
-    finally:
-        manager.close()
     if value is None:
         raise _Missing(
             f"there is no secret {source.name} in project {project}, or no version "
@@ -269,3 +259,42 @@ def _of_secret_manager(source: SecretSource, around: Surroundings, *, reads: boo
             f"{source.name} --project={project} --data-file=-"
         )
     return value
+
+
+def _project_of(source: SecretSource, around: Surroundings) -> str:
+    cloud = around.settings.cloud
+    project = source.project or (cloud.project if cloud else around.settings.project)
+    project = project or around.environ.get("GOOGLE_CLOUD_PROJECT")
+    if project:
+        return project
+    raise _Missing(
+        f"nothing says which project {source.name} is in; write "
+        f"secret-manager:projects/PROJECT/secrets/{source.name}"
+    )
+
+
+def _ask_secret_manager(
+    source: SecretSource, project: str, around: Surroundings, *, reads: bool
+) -> str | None:
+    """Return what a secret holds, or only that it is there; None when it is not.
+
+    Raises:
+        SecretError: Secret Manager refuses, or cannot be reached.
+    """
+    from kinetic_flows.clients.google.secret_manager import SecretManager
+
+    cloud = around.settings.cloud
+    elsewhere = around.environ.get("KINETIC_SECRET_MANAGER_ENDPOINT") or None
+    manager = SecretManager(
+        project,
+        endpoint=cloud.secret_manager_endpoint if cloud else elsewhere,
+        credentials=cloud.credentials.load() if cloud and cloud.credentials else None,
+    )
+    try:
+        if not reads:
+            with suppress(SecretError):
+                return manager.latest(source.name, source.version)
+        # Who may read a secret need not be allowed to look at it.
+        return manager.read(source.name, source.version)
+    finally:
+        manager.close()
