@@ -22,7 +22,10 @@ class SecretManager:
 
     Attributes:
         denied: Names of those that nobody who asks may read.
+        endpoint: Where a server answers for them that was started for nothing else.
     """
+
+    endpoint = ""
 
     def __init__(self) -> None:
         self.denied: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from kinetic_flows.plans.secrets import (
     with_identities,
 )
 from kinetic_flows.platforms.choose import choose_platform
+from loopback.grpc_services import GrpcServer
+from loopback.secret_manager import SERVICE, SecretManager
 
 SECRETS = {
     "HF_TOKEN": "secret-manager:hf-token",
@@ -190,6 +193,51 @@ def test_a_secret_of_no_project_is_asked_for_by_its_whole_name(tmp_path: Path) -
     draft, environ = _draft(tmp_path, secrets={"HF_TOKEN": "secret-manager:hf-token"})
     (problem,) = plan_secrets(draft, environ, None).problems
     assert "secret-manager:projects/PROJECT/secrets/hf-token" in problem
+
+
+@pytest.fixture
+def manager() -> Iterator[SecretManager]:
+    secrets = SecretManager()
+    with secrets.holding(hf_token="a token"):
+        server = GrpcServer({SERVICE: secrets.methods()})
+        server.start()
+        secrets.endpoint = server.endpoint
+        yield secrets
+        server.stop()
+
+
+def _asks(tmp_path: Path, manager: SecretManager, name: str) -> tuple[Draft, Surroundings]:
+    source = f"secret-manager:projects/p/secrets/{name}"
+    draft, environ = _draft(tmp_path, secrets={"HF_TOKEN": source})
+    environ["KINETIC_SECRET_MANAGER_ENDPOINT"] = manager.endpoint
+    return draft, _here(draft, environ)
+
+
+def test_on_this_machine_a_secret_is_read_and_sealed(
+    tmp_path: Path, manager: SecretManager
+) -> None:
+    draft, around = _asks(tmp_path, manager, "hf-token")
+    found = look_for_secrets(draft, around)
+    assert found == FoundSecrets(values={"HF_TOKEN": "a token"})
+    assert "a token" not in repr(found)
+    draft, around = _asks(tmp_path, manager, "absent")
+    (problem,) = look_for_secrets(draft, around).problems
+    assert "HF_TOKEN: there is no secret absent in project p" in problem
+    assert "gcloud secrets create absent --project=p" in problem
+
+
+def test_who_may_not_read_a_secret_is_told_what_lets_it(
+    tmp_path: Path, manager: SecretManager
+) -> None:
+    manager.denied.add("projects/p/secrets/hf-token")
+    draft, around = _asks(tmp_path, manager, "hf-token")
+    (problem,) = look_for_secrets(draft, around).problems
+    assert "add-iam-policy-binding hf-token --project=p --member=user:YOU" in problem
+    found = look_for_secrets(draft, around, reads=False)
+    assert found.problems == (), "what may not be looked up is not missing"
+    (warning,) = found.warnings
+    assert "--member=serviceAccount:ACCOUNT-OF-THE-RUN" in warning
+    assert "--role=roles/secretmanager.secretAccessor" in warning
 
 
 def test_a_plan_looks_for_blocks_where_it_knows_of_them(tmp_path: Path) -> None:
