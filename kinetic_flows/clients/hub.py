@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import UsageError
@@ -122,7 +122,9 @@ class HubClient:
             with self._as_hub(what):
                 files = [_file(entry) for entry in answer.json() if entry["type"] == "file"]
             yield from files
-            url = answer.links.get("next", {}).get("url")
+            further = urlsplit(answer.links.get("next", {}).get("url", ""))
+            # A mirror may name the hub that it mirrors, which is to get no token of the mirror's.
+            url = f"{further.path}?{further.query}" if further.query else None
 
     def file(self, kind: str, repository: str, commit: str, path: str) -> HubFile | None:
         """Return a file; None where there is a directory of that name.
@@ -162,13 +164,13 @@ class HubClient:
             return insist(attempt, RETRY_PAUSES_SECONDS)
 
     def _attempt(self, method: str, url: str, what: str, sent: Any) -> httpx.Response:
-        # The address of the next page is an absolute one.
-        url = url if "://" in url else f"{self.endpoint}{url}"
-        if not url.startswith(f"{self.endpoint}/"):
-            raise self._odd(what, f"it leads to {url}")
         try:
             answer = httpx.request(
-                method, url, json=sent, headers=self._headers, timeout=TIMEOUT_SECONDS
+                method,
+                f"{self.endpoint}{url}",
+                json=sent,
+                headers=self._headers,
+                timeout=TIMEOUT_SECONDS,
             )
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise Transient(self._unreachable(what, str(error) or repr(error))) from error

@@ -8,12 +8,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event, Lock
 from typing import NamedTuple
 
 from kinetic_flows.code.data.format import PART_BYTES
 from kinetic_flows.code.data.known import KnownFiles
+from kinetic_flows.code.data.listening import Listener
 from kinetic_flows.code.data.walk import Found, Walk
 from kinetic_flows.code.resting import open_regular
 from kinetic_flows.code.secret_files import holds_secret, may_hold_secret
@@ -25,6 +26,9 @@ BATCH_BYTES = 16 << 20
 """A batch is done by one thread; only so many of them are there at a time."""
 TRIES = 3
 """How often a file is read that becomes shorter meanwhile."""
+
+LOOK_SECONDS = 0.2
+"""How often it is looked whether the work is interrupted while a large file is read."""
 
 _READ_BYTES = 1 << 20
 
@@ -51,11 +55,15 @@ class Digests:
     Args:
         walk: The walk.
         known: What is known from before, and takes what is found out.
+        listener: Told how far it is.
     """
 
-    def __init__(self, walk: Walk, known: KnownFiles) -> None:
+    def __init__(self, walk: Walk, known: KnownFiles, listener: Listener) -> None:
         self._walk = walk
         self._known = known
+        self._listener = listener
+        self._counting = Lock()
+        self._files = self._size_bytes = 0
         self._stop = Event()
 
     def __iter__(self) -> Iterator[Digested]:
@@ -94,10 +102,15 @@ class Digests:
             yield batch
 
     def _taken(self, future: Future[list[Digested | None]]) -> Iterator[Digested]:
+        while not wait([future], LOOK_SECONDS).done:
+            pause(0)
         pause(0)
         for item in future.result():
             if item is None:
                 continue
+            self._count(
+                item.found.kind == "file", item.found.size_bytes if item.read_at_ns is None else 0
+            )
             if item.read_at_ns is not None:
                 self._known.remember(
                     item.found,
@@ -109,6 +122,14 @@ class Digests:
                 self._walk.remarks.secret.add(item.found.path)
             else:
                 yield item
+
+    def _count(self, files: int, size_bytes: int) -> None:
+        """Count what was looked at, and tell of it."""
+        with self._counting:
+            self._files += files
+            self._size_bytes += size_bytes
+            files, size_bytes = self._files, self._size_bytes
+        self._listener.read(files, size_bytes)
 
     def _digest(self, batch: list[Digested]) -> list[Digested | None]:
         """Digest those files of a batch that are not known; None for what is left out."""
@@ -155,6 +176,7 @@ class Digests:
             if not piece or self._stop.is_set():
                 return None
             digest.update(piece)
+            self._count(0, len(piece))
             looked_into = looked_into or piece
             offset += len(piece)
             if is_large and offset == limit:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-from kinetic_flows.code.data.digests import Digested, Digests
+from kinetic_flows.code.data.digests import Digests
 from kinetic_flows.code.data.known import KnownFiles
 from kinetic_flows.code.data.listening import Listener, Unheard
 from kinetic_flows.code.data.manifest import Manifest, write_manifest
@@ -19,9 +19,6 @@ from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import PackagingError
 from kinetic_flows.core.files import listed, private_directory, size_in_units
 
-TOLD_EVERY = 500
-TOLD_BYTES = 1 << 20
-"""After so many files, and each large one, it is told how far reading is."""
 KEPT_DAYS = 7
 """For how long manifests stay here: longer than any upload takes."""
 LARGE_BYTES = 100_000_000_000
@@ -68,7 +65,7 @@ def scan(
     _remove_old(folder)
     draft = folder / f".{uuid4().hex}"
     try:
-        manifest = write_manifest(draft, _heard(Digests(walk, known), listener))
+        manifest = write_manifest(draft, Digests(walk, known, listener))
         _refuse_unreadable(data, walk.remarks.unreadable)
         _refuse_nothing(data, manifest, walk.remarks)
         path = draft.replace(folder / f"{manifest.ref.sha256}.gz")
@@ -77,16 +74,6 @@ def scan(
         draft.unlink(missing_ok=True)
     manifest = replace(manifest, path=path)
     return Scan(data=data, walk=walk, manifest=manifest, warnings=_warnings(data, walk, manifest))
-
-
-def _heard(entries: Iterable[Digested], listener: Listener) -> Iterator[Digested]:
-    files = size_bytes = 0
-    for entry in entries:
-        yield entry
-        files += entry.found.kind == "file"
-        size_bytes += entry.found.size_bytes
-        if files % TOLD_EVERY == 0 or entry.found.size_bytes > TOLD_BYTES:
-            listener.read(files, size_bytes)
 
 
 def _remove_old(folder: Path) -> None:
