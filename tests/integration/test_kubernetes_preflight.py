@@ -19,6 +19,7 @@ from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
+from kinetic_flows.core.secret_sources import parse_secrets
 from kinetic_flows.core.volumes import parse_volumes
 from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
@@ -386,6 +387,34 @@ def test_volumes_that_may_not_be_looked_up_are_not_taken_for_missing(cluster, cl
         "PersistentVolumeClaim 'datasets' cannot be looked up",
         "the Cloud Storage FUSE driver cannot be looked up",
     ]
+
+
+def with_secrets(**sources: str) -> PreflightRequest:
+    secrets = parse_secrets("secrets", sources)
+    return PreflightRequest(accelerator=CPU, secrets=tuple(secrets.values()))
+
+
+def test_keys_of_secrets_are_looked_for_and_no_value_is_told(cluster, client):
+    cluster.add_secret("hub", {"token": "hush", "other": "hush"})
+    assert preflight(client, with_secrets(A="k8s:hub/token", B="k8s:hub/other")) == Preflight()
+    found = preflight(client, with_secrets(A="k8s:hub/tok", B="k8s:wandb/key", C="k8s:wandb/id"))
+    assert set(found.problems) == {
+        "A: Secret 'hub' in namespace 'default' has no key 'tok'; it has other, token",
+        (
+            "B, C: there is no Secret 'wandb' in namespace 'default'; make it with `kubectl create "
+            "secret generic wandb --namespace default --from-literal=key=VALUE "
+            "--from-literal=id=VALUE`"
+        ),
+    }
+    assert "hush" not in repr(found)
+
+
+def test_secrets_that_may_not_be_looked_up_are_not_taken_for_missing(cluster, client):
+    cluster.access.denials.append(Denial(resource="secrets", verb="get"))
+    found = preflight(client, with_secrets(A="k8s:hub/token"))
+    assert not found.problems
+    (warning,) = found.warnings
+    assert warning.startswith("Secret 'hub', for A, cannot be looked up")
 
 
 @pytest.mark.parametrize(

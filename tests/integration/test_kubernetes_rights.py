@@ -16,6 +16,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, Phase
+from kinetic_flows.core.secret_sources import parse_secrets
 from kinetic_flows.core.volumes import parse_volumes
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
@@ -47,7 +48,11 @@ def do_everything(cluster: LoopbackCluster, launcher: KubernetesLauncher) -> Non
     assert launcher.may_launch()
     cluster.add_claim("datasets", "ReadWriteMany", phase="Pending")
     volumes = parse_volumes("volumes", {"/a": Data("gs://corpus", mode="mount"), "/b": CLAIM})
-    launcher.preflight(LaunchNeeds(accelerator=SLICE, volumes=tuple(volumes.values())))
+    secrets = parse_secrets("secrets", {"HF_TOKEN": "k8s:hub/token"})
+    needs = LaunchNeeds(
+        accelerator=SLICE, volumes=tuple(volumes.values()), secrets=tuple(secrets.values())
+    )
+    launcher.preflight(needs)
     launcher.node_pools()
     launcher.place()
     request = a_request("print('up')")
