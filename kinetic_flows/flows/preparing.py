@@ -207,6 +207,8 @@ def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) ->
             while not done.wait(LOOK_SECONDS):
                 work.check()
                 cancellation.check()
+            # It knows its state from then on, without asking the API.
+            future.wait()
             if future.state.is_failed():
                 future.result()
     except BaseException:
