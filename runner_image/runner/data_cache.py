@@ -59,7 +59,8 @@ class Copies:
             owner = os.stat(self.root).st_uid
         except OSError as error:
             raise NoCache(f"{self.root}: {error.strerror}") from error
-        if owner != os.geteuid() and not self._is_shared:
+        # A cache may be an administrator's; where anybody can make a directory, it must be ours.
+        if owner != os.geteuid() and not self._is_kept:
             raise NoCache(f"{self.root} belongs to another user")
         if not self._is_kept:
             self._remove_left()
@@ -137,7 +138,7 @@ def key_of(spec: Mapping[str, Any]) -> str:
     """Return what a copy's directory is called: equal for equal copies."""
     # What a bucket has is named by generations, which are unique in a bucket alone.
     place = spec["place"] if spec["kind"] == "bucket" else None
-    said = [spec["kind"], spec["identity"], spec["name"], place]
+    said = [spec["kind"], spec["identity"], spec["name"], spec["is_file"], place]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 

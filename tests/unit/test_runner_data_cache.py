@@ -169,6 +169,18 @@ def test_a_copy_in_memory_is_gone_with_the_last_run_that_uses_it(
     assert list((tmp_path / "shm").iterdir()) == []
 
 
+def test_memory_that_another_user_has_prepared_is_not_used(
+    tmp_path: Path, tree: Path, bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinetic_flows.runner_image.runner.data.MEMORY", str(tmp_path))
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    said: list[str] = []
+    with pytest.raises(Fault, match="can be put nowhere"):
+        bring(store_data(tmp_path / "store", tree, in_memory=True), said=said)
+    assert f"{tmp_path}/kinetic-{own + 1} belongs to another user" in said[0]
+
+
 def test_where_nothing_is_kept_in_memory_a_disk_is_used(
     tmp_path: Path, tree: Path, bring: Bring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +215,7 @@ def test_a_copy_is_used_where_nothing_can_be_written(tmp_path: Path, cache: Path
     copies = Copies(str(cache), is_kept=True, is_shared=True)
     (place / "lock").touch()
     copies.prepare()
-    said = {"kind": "web", "identity": "1", "name": "n", "place": {}}
+    said = {"kind": "web", "identity": "1", "name": "n", "is_file": True, "place": {}}
     place.rename(cache / key_of(said))
     path = copies.bring(said, lambda *_: pytest.fail("it is there"), lambda: None)
     assert path == str(cache / key_of(said) / "files" / "n")
