@@ -64,7 +64,7 @@ EXIT_PAYLOAD_UNREADABLE = 46
 EXIT_RESULT_NOT_WRITTEN = 47
 EXIT_PARAMETERS_UNAVAILABLE = 48
 EXIT_DEVICES_MISSING = 49
-EXIT_OUTPUT_DIR_IN_USE = 50
+EXIT_OUTPUT_DIR_UNAVAILABLE = 50
 EXIT_SECRETS_UNAVAILABLE = 51
 EXIT_DATA_UNAVAILABLE = 52
 EXIT_CANCELLED = 130
@@ -85,7 +85,7 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_DATA_UNAVAILABLE: "data of the run could not be had, or has no room",
     EXIT_SECRETS_UNAVAILABLE: "values of the run's secrets could not be had",
     EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
-    EXIT_OUTPUT_DIR_IN_USE: "another run that has not ended writes to its output directory",
+    EXIT_OUTPUT_DIR_UNAVAILABLE: "its output directory cannot be made, or another run that has not ended writes to it",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }

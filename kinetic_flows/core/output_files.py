@@ -31,6 +31,10 @@ class OutputFile:
 class OutputSource(Protocol):
     """Where the files of one directory of outputs are read."""
 
+    def check(self) -> None:
+        """Raise `KineticError` where it is certain that nothing can be written there."""
+        ...
+
     def list(self) -> Iterator[OutputFile]:
         """Yield every file, in the order of their names; none where there is no directory."""
         ...

@@ -39,6 +39,7 @@ from kinetic_flows.flows.step_times import timed_steps
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.look_ahead import installed_because, left_to_worker, refuse_volume
+from kinetic_flows.plans.outputs import check_place
 from kinetic_flows.plans.packages import Packages, PackagesVolume, WheelQuestion, decide_packages
 from kinetic_flows.plans.secret_look import FoundSecrets
 from kinetic_flows.platforms.image_sources import (
@@ -70,6 +71,7 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
     planned = time.monotonic() - draft.begun
     # Prefect may keep what a task is given until the process ends.
     draft = draft.without_arguments()
+    check_place(draft)
     if draft.call.options.cache_for is None:
         # Who is answered writes nothing.
         check_output_dir_free(draft.output, session)

@@ -126,6 +126,19 @@ def planned_outputs(draft: Draft) -> str:
     return f"{outputs_root(draft.settings, draft.platform)}/{{run id}}"
 
 
+def check_place(draft: Draft) -> None:
+    """Refuse a directory of outputs that was named and that nothing can be written to.
+
+    Raises:
+        KineticError: Its bucket does not exist, or it cannot be made on this machine.
+    """
+    output, platform = draft.output, draft.platform
+    if output is None or output.place.startswith(f"{platform.store.uri}/"):
+        return
+    if output.place.startswith("gs://") or is_here(platform):
+        platform.outputs(output.place).check()
+
+
 def deployed_output_spec(draft: Draft) -> OutputSpec | None:
     """Return where the outputs of a deployment's runs go: arguments are filled in by each run.
 

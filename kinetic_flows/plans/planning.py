@@ -22,7 +22,7 @@ from kinetic_flows.images.inspection import ImageReport, ImageRequirements, chec
 from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
-from kinetic_flows.plans.outputs import planned_outputs
+from kinetic_flows.plans.outputs import check_place, planned_outputs
 from kinetic_flows.plans.packages import (
     ASSEMBLED,
     MOUNTED,
@@ -125,6 +125,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
             *data.obstacles,
             *secrets.problems,
             *_store_obstacles(draft),
+            *_output_obstacles(draft),
             *answers.obstacles,
         ),
         why=None if built else _reasons_to_build(draft, decided),
@@ -226,6 +227,14 @@ def _look_at_image(
 def _store_obstacles(draft: Draft) -> tuple[str, ...]:
     try:
         draft.platform.store.check()
+    except KineticError as error:
+        return (_in_a_sentence(error),)
+    return ()
+
+
+def _output_obstacles(draft: Draft) -> tuple[str, ...]:
+    try:
+        check_place(draft)
     except KineticError as error:
         return (_in_a_sentence(error),)
     return ()

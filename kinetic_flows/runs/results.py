@@ -40,7 +40,7 @@ from kinetic_flows.core.job import (
     EXIT_MEANINGS,
     EXIT_OBJECT_REFUSED,
     EXIT_OBJECT_UNAVAILABLE,
-    EXIT_OUTPUT_DIR_IN_USE,
+    EXIT_OUTPUT_DIR_UNAVAILABLE,
     EXIT_PARAMETERS_UNAVAILABLE,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RAISED,
@@ -103,8 +103,9 @@ _HINTS: Mapping[int | None, str] = {
     EXIT_PARAMETERS_UNAVAILABLE: "can the worker's pods reach the Prefect API that it names to "
     "them? see the worker's PREFECT_API_URL",
     EXIT_DEVICES_MISSING: DEVICES_HINT,
-    EXIT_OUTPUT_DIR_IN_USE: "wait for that run's end, or say output_dir_in_use='wait'; "
-    "`kinetic runs ls` finds out about runs whose process is gone",
+    EXIT_OUTPUT_DIR_UNAVAILABLE: "give output_dir a place that can be made, wait for the "
+    "other run's end, or say output_dir_in_use='wait' (`kinetic runs ls` finds out about runs whose "
+    "process is gone)",
     EXIT_DATA_UNAVAILABLE: "docs/data.md says what a run needs for each kind of data; what "
     "has come of it is kept where there is a cache (KINETIC_DATA_CACHE)",
     EXIT_SECRETS_UNAVAILABLE: "docs/secrets.md says what a run needs for each kind of secret",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any, NamedTuple
 
-from .contract import EXIT_OUTPUT_DIR_IN_USE, Fault, result_object
+from .contract import EXIT_OUTPUT_DIR_UNAVAILABLE, Fault, result_object
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 from .stores import BucketStore, DirectoryStore
 
@@ -64,7 +64,7 @@ def take(lease: Lease, host: int, say: Callable[[str], None]) -> None:
             return
         message = f"run {writer} writes to {lease.directory}, and has not ended"
         if not host and not lease.waits:
-            raise Fault(EXIT_OUTPUT_DIR_IN_USE, message)
+            raise Fault(EXIT_OUTPUT_DIR_UNAVAILABLE, message)
         if writer != told and not host:
             told = writer
             say(f"{message}: waiting for it")

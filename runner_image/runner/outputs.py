@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .contract import EXIT_RUNTIME_UNFIT, Fault
+from .contract import EXIT_OUTPUT_DIR_UNAVAILABLE, Fault
 
 if TYPE_CHECKING:
     from .preparing import Start
@@ -36,7 +36,7 @@ def output_directory(start: Start, parameters: Mapping[str, Any] | None) -> str:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             message = f"the output directory {directory} cannot be made: {error.strerror}"
-            raise Fault(EXIT_RUNTIME_UNFIT, message) from error
+            raise Fault(EXIT_OUTPUT_DIR_UNAVAILABLE, message) from error
     return directory
 
 

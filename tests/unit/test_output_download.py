@@ -203,6 +203,23 @@ def part_of(file: OutputFile, target: Path) -> Path:
     return part
 
 
+def test_a_place_is_checked_before_anything_is_written_there(
+    place: Place, bucket: Bucket, tmp_path: Path
+) -> None:
+    place.source.check()
+    DirectoryOutputs(tmp_path / "not" / "there" / "yet").check()
+    assert not (tmp_path / "not").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"/file/a: .*/file is no directory"):
+        DirectoryOutputs(tmp_path / "file" / "a").check()
+    missing = OutputBucket("nobodys", endpoint=bucket.wire.url)
+    with closing(missing), pytest.raises(StoreError, match="nobodys"):
+        BucketOutputs(missing).check()
+    # Of what this user may not look at, the run may write all the same.
+    with bucket.wire.server.fault(Fault(kind="status", status=403, times=5)):
+        bucket.source.check()
+
+
 @dataclass
 class BrokenOff:
     """A source that breaks off after so many bytes, as an outage does."""
@@ -213,6 +230,9 @@ class BrokenOff:
 
     def list(self) -> Iterator[OutputFile]:
         yield self.file
+
+    def check(self) -> None:
+        """Find nothing."""
 
     def read(self, _file: OutputFile, start: int) -> Iterator[bytes]:
         if start < self.after:
@@ -271,6 +291,9 @@ class Wrong:
 
     def list(self) -> Iterator[OutputFile]:
         return self.right.list()
+
+    def check(self) -> None:
+        self.right.check()
 
     def read(self, file: OutputFile, start: int) -> Iterator[bytes]:
         for piece in self.right.read(file, start):

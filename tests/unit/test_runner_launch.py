@@ -15,6 +15,7 @@ from kinetic_flows.core.job import (
     EXIT_BAD_LAUNCH,
     EXIT_OBJECT_REFUSED,
     EXIT_OBJECT_UNAVAILABLE,
+    EXIT_OUTPUT_DIR_UNAVAILABLE,
     EXIT_PAYLOAD_UNREADABLE,
     EXIT_RUNTIME_UNFIT,
 )
@@ -279,7 +280,7 @@ def test_a_run_that_was_stopped_before_its_function_began_says_so(job: Job, tmp_
 def test_an_output_directory_that_cannot_be_made_is_a_crash_that_says_so(job: Job) -> None:
     job.changes = {"output_dir": "/proc/nothing/here"}
     ended = job.run()
-    assert ended.exit_code == EXIT_RUNTIME_UNFIT
+    assert ended.exit_code == EXIT_OUTPUT_DIR_UNAVAILABLE
     said = "the output directory /proc/nothing/here cannot be made"
     assert said in job.envelope().header.message
 

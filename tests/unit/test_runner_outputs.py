@@ -14,7 +14,7 @@ from kinetic_flows.runner_image.runner.output_leases import Lease, lease_object,
 from kinetic_flows.runner_image.runner.prefect_api import PrefectApi
 from kinetic_flows.runner_image.runner.stores import BucketStore, DirectoryStore
 
-from kinetic_flows.core.job import EXIT_OUTPUT_DIR_IN_USE, EXIT_PARAMETERS_UNAVAILABLE
+from kinetic_flows.core.job import EXIT_OUTPUT_DIR_UNAVAILABLE, EXIT_PARAMETERS_UNAVAILABLE
 from kinetic_flows.core.output_dirs import plain_arguments_hash
 from loopback.storage_wire import WireStorage
 from prefect_wire import serve
@@ -94,9 +94,9 @@ def test_a_run_whose_directory_another_writes_to_says_so_before_it_begins(
     lease = named(job, tmp_path / "named")
     leave_lease(lease, OTHER)
     ended = job.run()
-    assert ended.exit_code == EXIT_OUTPUT_DIR_IN_USE
+    assert ended.exit_code == EXIT_OUTPUT_DIR_UNAVAILABLE
     header = job.envelope().header
-    assert (header.status, header.exit_code) == ("crashed", EXIT_OUTPUT_DIR_IN_USE)
+    assert (header.status, header.exit_code) == ("crashed", EXIT_OUTPUT_DIR_UNAVAILABLE)
     assert f"run {OTHER} writes to {tmp_path / 'named'}" in header.message
     assert holder(lease) == OTHER
     assert not (tmp_path / "named").exists()
@@ -113,7 +113,7 @@ def test_a_run_that_was_taken_for_dead_does_not_write_beside_its_successor(
     lease = named(job, tmp_path / "named")
     job.write()
     leave_lease(lease, OTHER)
-    assert job.again().exit_code == EXIT_OUTPUT_DIR_IN_USE
+    assert job.again().exit_code == EXIT_OUTPUT_DIR_UNAVAILABLE
 
 
 def test_a_damaged_lease_is_nobodys(job: Job, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_run_that_goes_on_for_prefect_has_its_directory(job: Job, tmp_path: Pa
     with serve() as prefect:
         prefect.other_runs = {OTHER: "RUNNING"}
         job.prefect_url = prefect.url
-        assert job.run().exit_code == EXIT_OUTPUT_DIR_IN_USE
+        assert job.run().exit_code == EXIT_OUTPUT_DIR_UNAVAILABLE
         assert prefect.state_names[-1] == "Crashed"
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from kinetic_flows.clients.google.errors import is_precondition
+from kinetic_flows.clients.google.errors import is_precondition, status_of
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.core.errors import KineticError, ObjectNotFoundError
+from kinetic_flows.core.errors import KineticError, ObjectNotFoundError, StoreError
 from kinetic_flows.core.output_files import OutputFile
 
 PIECE_BYTES = 16 << 20
@@ -87,6 +87,19 @@ class BucketOutputs:
 
     def __init__(self, bucket: OutputBucket) -> None:
         self._bucket = bucket
+
+    def check(self) -> None:
+        """Ask whether the bucket is there; who may write to it, only the run knows.
+
+        Raises:
+            StoreError: It is not.
+        """
+        try:
+            self._bucket.check()
+        except StoreError as error:
+            cause = error.cause
+            if isinstance(cause, ObjectNotFoundError) or (cause and status_of(cause) == 404):
+                raise
 
     def list(self) -> Iterator[OutputFile]:
         """Yield every file, in the order of their names.

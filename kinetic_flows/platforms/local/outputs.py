@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.core.errors import ObjectNotFoundError, StoreError, UsageError
 from kinetic_flows.core.output_files import OutputFile
 
 PIECE_BYTES = 1 << 20
@@ -24,6 +24,23 @@ class DirectoryOutputs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    def check(self) -> None:
+        """Ask whether the directory is there, or can be made.
+
+        Raises:
+            UsageError: It cannot be written to.
+        """
+        nearest = self._root
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            why = "cannot be written to" if nearest.is_dir() else "is no directory"
+            raise UsageError(
+                f"outputs cannot go to {self._root}: {nearest} {why}",
+                value=str(self._root),
+                hint="give a directory that can be made and written to",
+            )
 
     def list(self) -> Iterator[OutputFile]:
         """Yield every file, in the order of their names."""
