@@ -85,7 +85,8 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_DATA_UNAVAILABLE: "data of the run could not be had, or has no room",
     EXIT_SECRETS_UNAVAILABLE: "values of the run's secrets could not be had",
     EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
-    EXIT_OUTPUT_DIR_UNAVAILABLE: "its output directory cannot be made, or another run that has not ended writes to it",
+    EXIT_OUTPUT_DIR_UNAVAILABLE: "its output directory cannot be made, or another run that has "
+    "not ended writes to it",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }
