@@ -91,6 +91,8 @@ def test_why_nothing_can_be_mounted_is_told_in_the_kernels_words(monkeypatch: py
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert mount_obstacle(["/data"]) == "exit code 1"
     monkeypatch.undo()
+    if mount_obstacle([]):
+        pytest.skip("no mount namespaces here")
     # A path below a file can be no directory.
     assert "Not a directory" in mount_obstacle([f"{__file__}/x"])
 
