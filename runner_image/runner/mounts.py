@@ -101,6 +101,7 @@ class _Added:
     def __init__(self, root: str) -> None:
         self._root = root
         self._ours: list[str] = []
+        self._devices: set[int] = set()
 
     def directory(self, path: str) -> None:
         """See to it that there is a directory at a path."""
@@ -109,9 +110,10 @@ class _Added:
         existing = os.path.dirname(path)
         while not os.path.isdir(existing):
             existing = os.path.dirname(existing)
-        if not any(existing == each for each in self._ours):
+        if os.stat(existing).st_dev not in self._devices:
             self._cover(existing)
             self._ours.append(existing)
+            self._devices.add(os.stat(existing).st_dev)
         os.makedirs(path)
 
     def _cover(self, directory: str) -> None:
@@ -119,8 +121,11 @@ class _Added:
         new = self._root if directory == "/" else f"{self._root}-{len(self._ours)}"
         os.mkdir(new)
         _mount("tmpfs", new, 0, "tmpfs", "mode=0755")
-        for entry in os.scandir(directory):
-            _repeat(entry, os.path.join(new, entry.name))
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                # What goes meanwhile, or cannot be reached by this user, is not missed.
+                with suppress(FileNotFoundError, PermissionError):
+                    _repeat(entry, os.path.join(new, entry.name))
         if directory == "/":
             _change_root(new)
         else:

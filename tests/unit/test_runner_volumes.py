@@ -168,9 +168,11 @@ def test_somebody_who_may_make_no_directory_there_has_it_all_the_same(tmp_path: 
     mounts = [
         {"path": "/kinetic-test-data/c4", "source": "/usr/include", "read_only": True},
         {"path": "/usr/kinetic-test/x", "source": "/usr/share", "read_only": False},
+        {"path": "/kinetic-test-data/b/c", "source": "/usr/share", "read_only": True},
     ]
     script = (
-        "ls -d /kinetic-test-data/c4 /usr/kinetic-test/x /usr/bin /proc/self; id -u;"
+        "ls -d /kinetic-test-data/c4 /kinetic-test-data/b/c/doc /usr/kinetic-test/x /usr/bin;"
+        "ls -d /proc/self; id -u;"
         "grep CapEff /proc/self/status; touch /kinetic-test-x /usr/kinetic-test-x; pwd"
     )
     try:
@@ -186,7 +188,8 @@ def test_somebody_who_may_make_no_directory_there_has_it_all_the_same(tmp_path: 
     finally:
         program.unlink()
     assert done.stdout.splitlines() == [
-        *("/kinetic-test-data/c4", "/proc/self", "/usr/bin", "/usr/kinetic-test/x"),
+        *("/kinetic-test-data/b/c/doc", "/kinetic-test-data/c4", "/usr/bin"),
+        *("/usr/kinetic-test/x", "/proc/self"),
         str(NOBODY),
         "CapEff:\t0000000000000000",
         "/usr/share",
