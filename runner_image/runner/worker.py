@@ -129,7 +129,8 @@ def _work(directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], s
             leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, what)
             return
     try:
-        value = _call(function, args, kwargs, task["flow_run_id"] if task["is_flow"] else None)
+        flow_run_id = task["flow_run_id"] if task["is_flow"] else None
+        value = _call(function, args, kwargs, flow_run_id, said.masks)
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
@@ -230,13 +231,13 @@ def _is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None) -> Any:
+def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None, masks: Masks) -> Any:
     from collections.abc import Coroutine
 
     if flow_run_id:
         from .engine import run_flow
 
-        return run_flow(function, args, kwargs, flow_run_id)
+        return run_flow(function, args, kwargs, flow_run_id, masks)
 
     value = function(*args, **kwargs)
     if isinstance(value, Coroutine):

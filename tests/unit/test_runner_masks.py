@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kinetic_flows.runner_image.runner import masks
+from kinetic_flows.runner_image.runner.engine import hide_in_states
 from kinetic_flows.runner_image.runner.masks import Masks
+from prefect import states
 
 TOKEN = "hf_AbC/+=%1234 xyz"
 PEM = "-----BEGIN KEY-----\nMIIEvgIBADANBg\n  kqhkiG9w0BAQEF\nend\n-----END KEY-----\n"
@@ -103,3 +106,14 @@ def test_streams_hold_back_their_own_ends() -> None:
     assert one.feed(TOKEN[:9].encode()) == b""
     assert two.feed(b"other\n") == b"other\n"
     assert one.feed(TOKEN[9:].encode()) == b"***"
+
+
+def test_what_prefects_engine_says_of_exceptions_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Put back afterwards.
+    monkeypatch.setattr(states, "format_exception", states.format_exception)
+    hide_in_states(Masks([TOKEN]))
+    try:
+        raise ValueError(f"refused {TOKEN}")
+    except ValueError as error:
+        failed = asyncio.run(states.exception_to_failed_state(error, message="it raised"))
+    assert failed.message == "it raised ValueError: refused ***"
