@@ -93,7 +93,7 @@ class RemoteFunction(Generic[P, R]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            return without_attribute(self, name, "FUNCTION")
+            return without_attribute(self, name)
 
     def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., R]:
         if instance is None:

@@ -88,7 +88,7 @@ class Run(Generic[R]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            return without_attribute(self, name, "RUN")
+            return without_attribute(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is remembered here is for this process.

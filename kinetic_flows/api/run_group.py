@@ -103,7 +103,7 @@ class RunGroup(Generic[R]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            return without_attribute(self, name, "GROUP")
+            return without_attribute(self, name)
 
     @property
     def runs(self) -> tuple[Run[R], ...]:

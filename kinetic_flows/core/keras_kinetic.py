@@ -114,6 +114,13 @@ GROUP: Mapping[str, Word] = {
 }
 """What their handle of a sweep has."""
 
+OWNERS: Mapping[str, Mapping[str, Word]] = {
+    "RemoteFunction": FUNCTION,
+    "Run": RUN,
+    "RunGroup": GROUP,
+}
+"""What theirs have that ours lack, by the name of ours."""
+
 _TIMEOUT = "`timeout_seconds=3600`"
 _KEPT = "leave it out: to read a result deletes nothing"
 

@@ -51,21 +51,21 @@ EARLIER_MODULES = {
 """Where the names of modules of version 0.1 are now: pickles and people's imports name them."""
 
 
-def without_attribute(owner: object, name: str, table: str) -> Any:
+def without_attribute(owner: object, name: str) -> Any:
     """Answer for an attribute that a public object lacks: raise what says so.
 
     Args:
         owner: The object.
         name: The attribute.
-        table: Which table of `core.keras_kinetic` has what people may look for.
 
     Raises:
         AttributeError: Always, unless it was a property's own error and there is a value now.
     """
     if not name.startswith("_"):
         words = import_module("kinetic_flows.core.keras_kinetic")
-        if name in (found := getattr(words, table)):
-            raise words.missing_attribute(f"{type(owner).__name__!r} object", name, found)
+        kind = type(owner).__name__
+        if name in words.OWNERS.get(kind, ()):
+            raise words.missing_attribute(f"{kind!r} object", name, words.OWNERS[kind])
     return object.__getattribute__(owner, name)
 
 

@@ -114,12 +114,12 @@ def test_names_of_the_module_are_answered_and_are_not_there(name: str) -> None:
         getattr(kinetic, name)
 
 
-@pytest.mark.parametrize("table", ["FUNCTION", "RUN", "GROUP"])
+@pytest.mark.parametrize("fixture", ["train", "run", "group"])
 def test_names_of_functions_and_handles_are_answered_and_are_not_there(
-    table: str, request: pytest.FixtureRequest
+    fixture: str, request: pytest.FixtureRequest
 ) -> None:
-    owner = request.getfixturevalue({"FUNCTION": "train", "RUN": "run", "GROUP": "group"}[table])
-    for name, word in getattr(words, table).items():
+    owner = request.getfixturevalue(fixture)
+    for name, word in words.OWNERS[type(owner).__name__].items():
         assert not hasattr(owner, name)
         with pytest.raises(AttributeError, match=re.escape(word.instead)):
             getattr(owner, name)
