@@ -56,7 +56,7 @@ def run(
     capture_env_vars: Sequence[str] = ...,
     secrets: Mapping[str, str] | None = ...,
     volumes: Mapping[str, Data | str] | None = ...,
-    output_dir: str | None = ...,
+    output_dir: str | Path | None = ...,
     output_dir_in_use: Literal["refuse", "wait"] = ...,
     job_variables: Mapping[str, Any] | None = ...,
     project: str | None = ...,

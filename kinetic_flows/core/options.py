@@ -106,7 +106,7 @@ class Options(TypedDict, total=False):
     """What the run finds at absolute paths: `kinetic.Data(...)` or its source,
     `pvc:CLAIM[/DIRECTORY][:ro]`, or `scratch:100Gi`."""
 
-    output_dir: str | None
+    output_dir: str | Path | None
     """Where the run's outputs go: a name, a path or `gs://` URI, of which `{function}`, `{name}`,
     `{arguments_hash}` and the names of arguments in braces are replaced; it is used as it is, so
     that a later run finds what is there. None (default) for a directory of each run's own."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from kinetic_flows.core import option_values as check
@@ -33,11 +34,14 @@ def check_output_dir(name: str, value: Any) -> str:
 
     Args:
         name: What the option is called.
-        value: A name, a path or a `gs://` URI, with fields in braces or not.
+        value: A name, a path or a `gs://` URI, with fields in braces or not; a path of `pathlib`
+            is one of this machine, whatever it looks like.
 
     Raises:
         UsageError: It cannot be.
     """
+    if isinstance(value, PurePath):
+        value = str(value) if value.is_absolute() or str(value).startswith("~") else f"./{value}"
     given = check.text(name, value, _WHERE).strip()
     for field in fields_of(given):
         if not field.isidentifier():

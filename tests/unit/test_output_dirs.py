@@ -68,9 +68,12 @@ def option(value: object) -> str | None:
         ("gs://bucket", "gs://bucket"),
         ("/data/out", "/data/out"),
         ("{function}/{arguments_hash}", "{function}/{arguments_hash}"),
+        (Path("/data/out"), "/data/out"),
+        (Path("out"), "./out"),
+        (Path("~/out"), "~/out"),
     ],
 )
-def test_an_output_directory_is_a_name_a_path_or_a_uri(given: str, used: str) -> None:
+def test_an_output_directory_is_a_name_a_path_or_a_uri(given: object, used: str) -> None:
     assert option(given) == used
 
 
