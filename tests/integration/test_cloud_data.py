@@ -14,7 +14,7 @@ from projects import make_project
 
 import kinetic
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.errors import PackagingError, UsageError
 from loopback.__main__ import JOBS_BUCKET
 from loopback.hub import HubServer
 from loopback.quick_cloud import QuickCloud
@@ -122,6 +122,9 @@ def test_what_is_not_there_ends_a_call_before_anything_is_sent(
     before = {info.name for info in store.list("packs/")}
     with pytest.raises(UsageError, match="does not exist, or is private"):
         functions.read(kinetic.Data(images), kinetic.Data("hf://models/o/missing"))
+    (images / "empty").mkdir()
+    with pytest.raises(PackagingError, match="there is no file in it"):
+        functions.read(kinetic.Data(images / "empty"))
     assert {info.name for info in store.list("packs/")} == before
 
 

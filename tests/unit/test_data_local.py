@@ -148,6 +148,27 @@ def test_what_changes_is_sent_alone(tmp_path: Path, home: Path, store: LocalStor
     assert second.sent_bytes < 34 << 20
 
 
+def test_what_is_asked_for_at_a_time_is_bounded_in_files_too(
+    tmp_path: Path, home: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "t"
+    tree.mkdir()
+    for number in range(60):
+        (tree / f"{number}").write_bytes(random.Random(number).randbytes(1 << 20))
+    asked: list[int] = []
+
+    class Asked(LocalStore):
+        def missing(self, names: Iterable[str]) -> set[str]:
+            asked.append(len(list(names)))
+            return super().missing(names)
+
+    monkeypatch.setattr("kinetic_flows.code.data.upload.WINDOW_FILES", 20)
+    upload(scan(Data(tree), home), Asked(tmp_path / "store"), home)
+    packs = len(list(store.list("data/packs/")))
+    assert sum(asked) == packs + 1
+    assert max(asked) < packs
+
+
 def test_text_is_sent_deflated_and_noise_as_it_is(
     tmp_path: Path, home: Path, store: LocalStore
 ) -> None:

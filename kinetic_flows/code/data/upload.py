@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import os
 import threading
 import time
@@ -31,8 +30,9 @@ from kinetic_flows.core.interruption import in_threads, pause
 from kinetic_flows.core.object_names import data_pack_object, data_part_object
 
 UPLOADERS = 4
-WINDOW = 256
-"""How many objects the store is asked for at a time."""
+WINDOW, WINDOW_FILES = 256, 50_000
+"""How many objects the store is asked for at a time, and with how many files: some 10 MB of
+memory, however many there are."""
 ROUNDS = 5
 """How often files are read again that change while they are sent."""
 SAMPLE_BYTES = 1 << 16
@@ -104,14 +104,22 @@ def unsent_bytes(scanned: Scan, store: ArtifactStore) -> int:
 
 
 def _windows(scanned: Scan) -> Iterator[list[Pack | Part]]:
-    objects = read_objects(scanned.manifest.path)
-    while window := list(itertools.islice(objects, WINDOW)):
-        yield window
+    window: list[Pack | Part] = []
+    files = 0
+    for item in read_objects(scanned.manifest.path):
+        window.append(item)
+        files += len(item.members) if isinstance(item, Pack) else 1
+        if len(window) >= WINDOW or files >= WINDOW_FILES:
+            yield window
+            window, files = [], 0
+    yield window
 
 
 def _missing(window: Sequence[Pack | Part], store: ArtifactStore) -> list[Pack | Part]:
     """Return those that the store does not have, equal ones once."""
     names = {_name(item): item for item in window}
+    if not names:
+        return []
     return [names[name] for name in sorted(store.missing(names))]
 
 
