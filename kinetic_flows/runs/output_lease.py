@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from socket import gethostname
 from typing import Any
+from uuid import UUID
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunRecord
 from kinetic_flows.clients.prefect.flow_names import TASK_LAUNCH_ACCELERATOR
@@ -86,10 +87,10 @@ class OutputLeases:
         self._store = platform.store
         self._api = api
 
-    def writer(self, directory: str, own: str = "") -> Writer | None:
-        """Return the run that writes to a directory; None where none does, but for the own one."""
+    def writer(self, directory: str) -> Writer | None:
+        """Return the run that writes to a directory; None where none does."""
         lease = self._read(directory)
-        return self._alive(lease, own) if lease else None
+        return self._alive(lease, "") if lease else None
 
     def take(self, spec: OutputSpec, ticket: RunTicket) -> Writer | None:
         """Take a directory for a run; return who has it already.
@@ -313,7 +314,8 @@ def _content(lease: StoredObject) -> Mapping[str, Any]:
     """Return what a lease says; nothing where it is damaged, which leaves the directory free."""
     try:
         found = json.loads(lease.data)
-    except ValueError:
+        UUID(found["run_id"])
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
 

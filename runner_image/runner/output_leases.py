@@ -104,11 +104,12 @@ def _is_over(run_id: str, lease: Lease) -> bool:
 
 def _holder(data: bytes | None) -> str:
     """Return which run a lease names; nobody has a directory without one, or a damaged one."""
+    from uuid import UUID
+
     try:
-        found = json.loads(data or b"null")
-    except ValueError:
+        return str(UUID(json.loads(data or b"null")["run_id"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return ""
-    return str(found.get("run_id", "")) if isinstance(found, dict) else ""
 
 
 def _document(lease: Lease) -> bytes:

@@ -211,6 +211,8 @@ def test_a_directory_whose_writers_flow_run_was_deleted_is_free(
 ) -> None:
     call = holds("deleted", run_id=str(uuid4()), api_url=api.url)
     assert call() == "held"
+    # Nor does a lease hold anything that is none.
+    assert holds("damaged", run_id="../../x")() == "held"
 
 
 def test_a_writer_that_another_prefect_knows_is_asked_for_there(

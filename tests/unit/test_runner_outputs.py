@@ -6,6 +6,7 @@ import json
 import threading
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from kinetic_flows.runner_image.runner import output_leases
@@ -117,7 +118,7 @@ def test_a_run_that_was_taken_for_dead_does_not_write_beside_its_successor(
 
 
 def test_a_damaged_lease_is_nobodys(job: Job, tmp_path: Path) -> None:
-    for damage in (b"", b"{", b"[1]", b"\xff"):
+    for damage in (b"", b"{", b"[1]", b"\xff", b'{"run_id": "../../x"}', b'{"run_id": 3}'):
         lease = named(job, tmp_path / "named")
         lease.parent.mkdir(parents=True, exist_ok=True)
         lease.write_bytes(damage)
@@ -298,7 +299,9 @@ def test_of_many_runs_one_has_a_directory(store: Any) -> None:
         except Fault as fault:
             refused.append(f"{run_id}: {fault}")
 
-    threads = [threading.Thread(target=begin, args=(f"run-{number}",)) for number in range(6)]
+    threads = [
+        threading.Thread(target=begin, args=(str(UUID(int=number + 1)),)) for number in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
