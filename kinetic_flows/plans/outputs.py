@@ -199,7 +199,14 @@ def _located(directory: str, settings: Settings, platform: Platform, options: Ru
     if not is_path:
         return f"{outputs_root(settings, platform)}/{directory}"
     if is_here(platform):
-        return str(Path(directory).expanduser().absolute())
+        path = str(Path(directory).expanduser().absolute())
+        if _volume_of(path, options):
+            _refuse(
+                directory,
+                "of what is written to a volume nothing stays on this machine",
+                "give a name: a directory here, and in the bucket on a cluster",
+            )
+        return path
     if not _is_on_volume(directory, options):
         _refuse(
             directory,

@@ -323,6 +323,14 @@ def test_a_path_is_that_of_this_machine(
     assert where("~/out", here) == "/home/me/out"
 
 
+def test_a_path_on_a_volume_of_this_machine_is_refused(here: dict[str, str]) -> None:
+    volumes = {"/out": Data("gs://bucket/p", mode="mount", read_only=False)}
+    with pytest.raises(UsageError, match="nothing stays on this machine") as refused:
+        where("/out/a", here, volumes=volumes)
+    assert "give a name" in str(refused.value.hint)
+    assert where("/outside/a", here, volumes=volumes) == "/outside/a"
+
+
 def test_a_uri_is_used_as_it_is_on_a_cluster_and_refused_here(
     here: dict[str, str], cluster: dict[str, str]
 ) -> None:
