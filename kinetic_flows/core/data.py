@@ -39,6 +39,17 @@ _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?")
 class Data:
     """Files that a run reads, and gets as a path.
 
+    A file or directory of this machine is used where it is by runs on this machine; for others it
+    is brought to the store once, whoever asks for it. What is elsewhere, the run fetches.
+
+    Example:
+        ```python
+        @kinetic.run(accelerator="l4")
+        def train(images: Path, labels: Path) -> float: ...
+
+        train(kinetic.Data("~/cats"), kinetic.Data("gs://bucket/labels.csv"))
+        ```
+
     Args:
         source: A file or directory of this machine, `gs://bucket/path`,
             `hf://datasets/owner/name[@revision][/path]`, `hf://models/owner/name[@revision][/path]`,
@@ -48,9 +59,9 @@ class Data:
         sha256: The digest, in hexadecimal, that the file must have; needed for `https://`.
         revision: Branch, tag or commit of an `hf://` source; None (default) for what the source
             names, else for `main`. It is pinned to its commit when the run is planned.
-        include: Patterns (as `fnmatch` has them) of which a file's path must match one; None
-            (default) for all files.
-        exclude: Patterns of which a file's path may match none.
+        include: Patterns, as `fnmatch` has them, of which one must match a file's path below the
+            source, or a directory that it is in; None (default) for all files.
+        exclude: Patterns of which none may.
         in_memory: Whether a copy is kept in memory (`/dev/shm`) rather than on a disk.
         read_only: Whether what is mounted cannot be written to; True by default.
 
