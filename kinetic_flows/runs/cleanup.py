@@ -104,7 +104,9 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
         session: Where it is.
     """
     for each in expired:
-        forget_seals(each.objects, session.platform.store.uri, session.api)
+        if is_job_owner(each.run_id):
+            # Keys of other runs went with their processes.
+            forget_seals(each.objects, session.platform.store.uri, session.api)
         for name in sorted(each.objects, key=lambda name: name.endswith(JOB_NAME)):
             session.platform.store.delete(name)
         if session.platform.may_see_processes:
