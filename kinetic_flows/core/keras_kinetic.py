@@ -354,6 +354,8 @@ def behind(prefix: str, word: Word) -> Word:
 def _instead(name: str, value: Any, word: Word, accelerator: str | None) -> str:
     if value is None or value is False:
         return "leave it out"
+    if name == "spot" and str(accelerator).endswith(":spot"):
+        return "leave it out: the accelerator says it"
     if name == "spot" and accelerator:
         return f'`accelerator="{accelerator}:spot"`'
     return word.instead

@@ -80,6 +80,11 @@ def test_the_line_for_spot_can_be_written_as_it_stands(train: Any) -> None:
     assert train.with_options(accelerator=line[0]).options.accelerator == "l4x2:spot"
 
 
+def test_spot_is_said_once() -> None:
+    with pytest.raises(UsageError, match="leave it out: the accelerator says it"):
+        UNTYPED.run(accelerator="l4:spot", spot=True)
+
+
 @pytest.mark.parametrize("written", [False, None])
 def test_an_option_that_says_nothing_is_to_be_left_out(written: object) -> None:
     with pytest.raises(UsageError, match=rf"spot={written} \(keras-team/kinetic\): leave it out"):
