@@ -132,6 +132,14 @@ def test_names_of_functions_and_handles_are_answered_and_are_not_there(
         owner.no_such_name  # noqa: B018
 
 
+def test_what_is_to_be_written_is_there(train: Any, run: Any, group: Any) -> None:
+    owners = {"kinetic": kinetic, "train": train, "run": run, "group": group}
+    told = [word.instead for table in keras_kinetic_docs.TABLES.values() for word in table]
+    named = set(re.findall(r"`(kinetic|train|run|group)\.(\w+)\b(?!:)", " ".join(told)))
+    assert len(named) > 15
+    assert [each for each in sorted(named) if each[1] not in dir(owners[each[0]])] == []
+
+
 def test_an_attribute_error_of_a_property_is_not_taken_for_a_missing_name(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
