@@ -105,7 +105,7 @@ class TakenApart(NamedTuple):
     reduced: tuple[Any, ...]
 
 
-def take_apart(obj: Any) -> TakenApart | None:
+def take_apart(obj: Any, protocol: int) -> TakenApart | None:
     """Return how an object travels that may pickle by its name; None for any other.
 
     Raises:
@@ -116,7 +116,7 @@ def take_apart(obj: Any) -> TakenApart | None:
         return TakenApart(getattr(obj, "__qualname__", None) or obj.__name__, rebuild(obj))
     if not has_reduction_of_its_own(type(obj)):
         return None
-    reduced = obj.__reduce_ex__(PROTOCOL)
+    reduced = obj.__reduce_ex__(protocol)
     if isinstance(reduced, str):
         return TakenApart(reduced, _plain_instance(obj, reduced))
     return TakenApart(None, reduced)

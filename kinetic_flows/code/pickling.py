@@ -101,6 +101,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         take_buffer = getattr(file, "take_buffer", None) if protocol >= PROTOCOL else None
         super().__init__(file, protocol=protocol, buffer_callback=take_buffer)
         self._root = root
+        self._protocol = protocol
         self._judged: dict[str, bool] = {}
         self._plain_kinds: set[type] = set()
         self._files = CodeFiles(root)
@@ -158,7 +159,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return sentinel_of_dataclasses(obj) or NotImplemented
         elif getattr(obj, "__module__", None) in MAIN_NAMES:
             return self._object_of_main(obj)
-        return reduced_array(obj)
+        return reduced_array(obj, self._protocol)
 
     def globals_in_run(self, function: FunctionType, used: dict[str, Any]) -> dict[str, Any]:
         """Return those of a function's global variables that travel with it, as a run has them.
@@ -213,7 +214,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Reduce an object of a script, which pickles by name perhaps, by value."""
         if type(obj) in self.dispatch_table and not isinstance(obj, TypeVar):
             return NotImplemented
-        taken_apart = take_apart(obj)
+        taken_apart = take_apart(obj, self._protocol)
         if taken_apart is None:
             return NotImplemented
         if taken_apart.name is not None:

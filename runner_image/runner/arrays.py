@@ -13,10 +13,11 @@ from typing import Any
 LARGE_BYTES = 32_768
 """Smaller ones are left to pickle as they are."""
 
+_PROTOCOL = 5
 _NAMES = frozenset({"ArrayImpl", "memoryview", "ndarray"})
 
 
-def reduced_array(obj: Any) -> Any:
+def reduced_array(obj: Any, protocol: int) -> Any:
     """Reduce what pickle copies, or does not know, as views of memory that stays where it is.
 
     Those are numpy's arrays of data types that are no buffers (dates, `bfloat16`), jax's arrays,
@@ -24,12 +25,13 @@ def reduced_array(obj: Any) -> Any:
 
     Args:
         obj: Any object.
+        protocol: The protocol of pickle; only the latest knows such views.
 
     Returns:
         Its reduction; `NotImplemented` for its own.
     """
     kind = type(obj)
-    if kind.__qualname__ not in _NAMES:
+    if protocol < _PROTOCOL or kind.__qualname__ not in _NAMES:
         return NotImplemented
     if kind is memoryview:
         return _reduced_view(obj)
@@ -43,7 +45,13 @@ def _reduced_view(view: memoryview) -> Any:
         return NotImplemented
     if (view.format, view.ndim) == ("B", 1):
         return memoryview, (pickle.PickleBuffer(view),)
-    return operator.methodcaller("cast", view.format, view.shape), (view.cast("B"),)
+    cast = operator.methodcaller("cast", view.format, view.shape)
+    try:
+        memory = view.cast("B")
+        cast(memory)
+    except (TypeError, ValueError):  # not every format can be given to a view of bytes
+        return NotImplemented
+    return cast, (memory,)
 
 
 def _reduced_numpy(array: Any) -> Any:

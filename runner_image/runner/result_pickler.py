@@ -15,9 +15,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from .arrays import reduced_array
-
-ALIGNMENT = 64
-"""What the position of a buffer is a multiple of, for those who compute with it where it is."""
+from .contract import ALIGNMENT
 
 BUFFER_BYTES = 1 << 20
 """Size from which on an object's memory is out of band."""
@@ -95,14 +93,15 @@ def pickler_class() -> Any:
             self, file: Any, *, by_name: bool = False, protocol: int = 5, take: Any = None
         ) -> None:
             super().__init__(file, protocol, take if protocol >= 5 else None)
-            self._by_name = by_name
+            self._by_name, self._protocol = by_name, protocol
 
         def reducer_override(self, obj: Any) -> Any:
             """Decide how one object is pickled; called by pickle for all but builtin values."""
             if self._by_name and _is_class_of_main(obj):
                 return obj.__qualname__
             own = _reduced(obj)
-            if own is None and (array := reduced_array(obj)) is not NotImplemented:
+            array = reduced_array(obj, self._protocol) if own is None else NotImplemented
+            if array is not NotImplemented:
                 return array
             return _as_every_process_has_it(obj, own or super().reducer_override(obj))
 
