@@ -5,6 +5,7 @@ The client's side is `job.py`, `envelope.py` and `object_names.py` in `kinetic_f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -17,8 +18,8 @@ RESULT_MAGIC = b"kinetic-result-1"
 RESULT_TOO_LARGE = "the result is too large"
 """What the message of a crash begins with whose result found no room where the run was."""
 
-_ALIGNMENT = 64
-"""What the position of a body is a multiple of that has buffers in it."""
+ALIGNMENT = 64
+"""What the position of a buffer is a multiple of, for those who compute with it where it is."""
 
 EXIT_RETURNED = 0
 EXIT_RAISED = 1
@@ -40,6 +41,9 @@ EXIT_TERMINATED = 143
 SIGNAL_BASE = 128
 
 READ_BYTES = 1 << 20
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a disk says that is full."""
 
 
 class Fault(Exception):
@@ -120,7 +124,7 @@ def seal(header: dict[str, Any], body: str | None, run_key: str) -> bytes:
     line = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     if header.get("buffers"):
         before = len(RESULT_MAGIC) + 1 + 2 * hashlib.sha256().digest_size + 1
-        line += b" " * (-(before + len(line) + 1) % _ALIGNMENT)
+        line += b" " * (-(before + len(line) + 1) % ALIGNMENT)
     line += b"\n"
     signature = hmac.new(bytes.fromhex(run_key), line, hashlib.sha256)
     if body:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from .data_space import FULL
+from .contract import NO_ROOM
 
 LOCK, WHOLE, FILES, DRAFT = "lock", "whole", "files", "draft"
 SHARED_MODE = 0o555
@@ -186,7 +186,7 @@ def _open_lock(place: str) -> tuple[int, bool]:
         os.makedirs(place, 0o755, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644), True
     except OSError as error:
-        if error.errno in FULL or isinstance(error, FileNotFoundError):
+        if error.errno in NO_ROOM or isinstance(error, FileNotFoundError):
             raise
         try:
             return os.open(path, os.O_RDONLY), False

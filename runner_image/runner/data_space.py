@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 
-from .contract import EXIT_DATA_UNAVAILABLE, Fault
+from .contract import EXIT_DATA_UNAVAILABLE, NO_ROOM, Fault
 from .data_work import in_words
 from .memory import limit_bytes
 
 MEMORY = "/dev/shm"  # noqa: S108 - the directory that is in memory
 BLOCK_BYTES = 4096
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Room:
@@ -77,7 +75,7 @@ class Room:
 
     def fault(self, error: OSError) -> Fault:
         """Return what is raised for an error in writing."""
-        if error.errno in FULL:
+        if error.errno in NO_ROOM:
             return self.full()
         name = f"{error.filename}: " if error.filename else ""
         message = f"{self._what} cannot be written: {name}{error.strerror or error}"

@@ -9,19 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, MutableMapping
-from importlib.util import find_spec
+
+from .missing_modules import is_there
 
 VARIABLE = "KERAS_BACKEND"
 DEFAULT = "tensorflow"
 INSTEAD = ("jax", "torch")
 
 
-def _is_installed(name: str) -> bool:
-    return find_spec(name) is not None
-
-
 def choose_keras_backend(
-    environ: MutableMapping[str, str], is_installed: Callable[[str], bool] = _is_installed
+    environ: MutableMapping[str, str], is_installed: Callable[[str], bool] = is_there
 ) -> None:
     """Have Keras begin with the one backend that is installed, where its own choice is not.
 

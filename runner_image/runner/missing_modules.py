@@ -22,7 +22,7 @@ def explain_missing(error: BaseException) -> None:
             "function needs it"
         )
         return
-    if not top or _is_there(top):
+    if not top or is_there(top):
         return
     if top == "tensorflow" and _is_raised_in("keras", error):
         add_note(_about_the_backend())
@@ -34,7 +34,7 @@ def explain_missing(error: BaseException) -> None:
 
 
 def _about_the_backend() -> str:
-    if not _is_there("jax") and not _is_there("torch"):
+    if not is_there("jax") and not is_there("torch"):
         return (
             "hint: Keras has no backend in this run: add jax (or tensorflow, or torch) to the "
             "project's dependencies (requirements.txt, pyproject.toml or requirements=)"
@@ -55,7 +55,8 @@ def _is_raised_in(package: str, error: BaseException) -> bool:
     return False
 
 
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Whether a module of this name can be imported, as far as that can be found out."""
     from importlib.util import find_spec
 
     try:

@@ -6,12 +6,11 @@ written, a JSON object of header fields. An outcome that is there is complete.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from typing import IO, Any
 
-from .contract import EXIT_RESULT_NOT_WRITTEN, RESULT_TOO_LARGE
+from .contract import EXIT_RESULT_NOT_WRITTEN, NO_ROOM, RESULT_TOO_LARGE
 from .masks import Masks
 
 OUTCOME_FILE = "outcome.json"
@@ -106,7 +105,7 @@ def safe_str(value: BaseException) -> str:
 
 
 def _is_for_want_of_room(error: Exception) -> bool:
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_full = isinstance(error, OSError) and error.errno in NO_ROOM
     return is_full or isinstance(error, MemoryError)
 
 
@@ -114,11 +113,13 @@ def _no_room(value: Any, error: Exception, directory: str) -> str:
     """Say that a value cannot be kept until it is stored."""
     import shutil
 
+    from .data_work import in_words
+
     if isinstance(error, MemoryError):
         where = "in memory once more, to be pickled"
     else:
-        free = shutil.disk_usage(directory).free
-        where = f"on the disk of the run, which has {free / 1e9:.1f} GB left"
+        free = in_words(shutil.disk_usage(directory).free)
+        where = f"on the disk of the run, which has {free} left"
     return f"{RESULT_TOO_LARGE}: the {type_name(value)} finds no room {where}"
 
 

@@ -7,7 +7,6 @@ at; what the function writes to it is that process's own.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import mmap
@@ -16,10 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from .contract import EXIT_CODE_NOT_RESTORED, Fault
+from .contract import EXIT_CODE_NOT_RESTORED, NO_ROOM, Fault
 from .fetching import Ref, Store, in_parallel, pass_on
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def fetch_pieces(
@@ -41,7 +38,7 @@ def fetch_pieces(
     try:
         in_parallel(partial(_fetch, store, piece, places[piece["sha256"]]) for piece in pieces)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise Fault(EXIT_CODE_NOT_RESTORED, _no_room(sum(sizes.values()), directory)) from error
 
@@ -144,13 +141,10 @@ def _fetch(store: Store, piece: Ref, places: Sequence[tuple[str, int]]) -> None:
 def _no_room(size_bytes: int, directory: str) -> str:
     import shutil
 
+    from .data_work import in_words
+
     free = shutil.disk_usage(directory).free
     return (
-        f"the call's arguments ({_in_words(size_bytes)}) do not fit on the disk of the run, "
-        f"which has {_in_words(free)} left"
+        f"the call's arguments ({in_words(size_bytes)}) do not fit on the disk of the run, "
+        f"which has {in_words(free)} left"
     )
-
-
-def _in_words(size_bytes: int) -> str:
-    in_mb = size_bytes / 1e6
-    return f"{in_mb / 1000:.1f} GB" if in_mb >= 1000 else f"{in_mb:.1f} MB"

@@ -19,7 +19,7 @@ from .leaving import end_within, flush_streams, write
 from .main_module import add_sources, install_main
 from .marks import TRACEBACK_LOGGER, Record
 from .masks import Masks
-from .missing_modules import explain_missing
+from .missing_modules import explain_missing, is_there
 from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
 from .parameters import with_parameters
 from .payload import load_call, read_payload
@@ -190,7 +190,7 @@ def _set_path(task: Mapping[str, Any]) -> None:
     sys.path += late
     # Of started processes' import path only the front can be set.
     own += [folder for folder in late if not _hides_standard_library(folder)]
-    if not _is_installed("kinetic"):
+    if not is_there("kinetic"):
         own.append(os.path.join(archive, "stubs"))
         sys.path.append(own[-1])
     own += filter(None, [os.environ.get("PYTHONPATH")])
@@ -223,12 +223,6 @@ def _add_packages(directory: str) -> list[str]:
     position = images.index(True) if True in images else before
     sys.path[position:position] = added
     return added
-
-
-def _is_installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
 
 
 def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None, masks: Masks) -> Any:
