@@ -28,7 +28,7 @@ def resolve_data_task(draft: Draft, data: Sequence[Data], progress: Progress) ->
     with step(progress, TASK_RESOLVE_DATA) as current:
         specs = []
         for each in data:
-            current.tell(f"asking for {each.source}")
+            current.tell(f"asking for {each.shown_source}")
             specs.append(draft.sources.spec(each))
             for warning in draft.sources.warnings(each):
                 current.warn(warning)

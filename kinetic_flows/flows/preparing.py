@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -201,12 +200,11 @@ def wait_for(*futures: PrefectFuture[Any], work: Stoppable, session: Session) ->
     try:
         yield
         cancellation = _Cancellation(session)
+        ended = SimpleQueue[PrefectFuture[Any]]()
         for future in futures:
-            done = threading.Event()
-            future.add_done_callback(partial(_mark, done))
-            while not done.wait(LOOK_SECONDS):
-                work.check()
-                cancellation.check()
+            future.add_done_callback(ended.put)
+        for _ in futures:
+            future = _next_of(ended, work, cancellation)
             # It knows its state from then on, without asking the API.
             future.wait()
             if future.state.is_failed():
@@ -230,8 +228,15 @@ def _await_stopped(futures: Sequence[PrefectFuture[Any]]) -> None:
             pass
 
 
-def _mark(done: threading.Event, _: PrefectFuture[Any]) -> None:
-    done.set()
+def _next_of(
+    ended: SimpleQueue[PrefectFuture[Any]], work: Stoppable, cancellation: _Cancellation
+) -> PrefectFuture[Any]:
+    """Return the task that ends next, whichever that is: others may take long."""
+    while True:
+        with suppress(Empty):
+            return ended.get(timeout=LOOK_SECONDS)
+        work.check()
+        cancellation.check()
 
 
 class _Cancellation:
