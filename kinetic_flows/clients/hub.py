@@ -53,10 +53,12 @@ class Revision(NamedTuple):
     Attributes:
         commit: Its commit.
         is_open: Whether everybody may read it, without a token.
+        repository: Owner and name of its repository, which may have had another name once.
     """
 
     commit: str
     is_open: bool
+    repository: str
 
 
 class HubClient:
@@ -100,7 +102,7 @@ class HubClient:
         with self._as_hub(what):
             said = answer.json()
             is_open = not said.get("private") and not said.get("gated")
-            return Revision(str(said["sha"]), is_open)
+            return Revision(str(said["sha"]), is_open, str(said.get("id") or repository))
 
     def files(self, kind: str, repository: str, commit: str, path: str) -> Iterator[HubFile]:
         """Yield the files in a directory of a repository, those in directories of it, too.
@@ -124,7 +126,8 @@ class HubClient:
             yield from files
             further = urlsplit(answer.links.get("next", {}).get("url", ""))
             # A mirror may name the hub that it mirrors, which is to get no token of the mirror's.
-            url = f"{further.path}?{further.query}" if further.query else None
+            at = further.path.removeprefix(urlsplit(self.endpoint).path)
+            url = f"{at}?{further.query}" if further.query else None
 
     def file(self, kind: str, repository: str, commit: str, path: str) -> HubFile | None:
         """Return a file; None where there is a directory of that name.
@@ -171,6 +174,8 @@ class HubClient:
                 json=sent,
                 headers=self._headers,
                 timeout=TIMEOUT_SECONDS,
+                # From a repository's earlier name; where its files are needs no asking.
+                follow_redirects=method == "GET",
             )
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise Transient(self._unreachable(what, str(error) or repr(error))) from error

@@ -68,6 +68,7 @@ class HubServer:
         self.page_size = page_size
         self.tokens = {"hf_reader", "hf_other"}
         self._repositories: dict[tuple[HubType, str], Repository] = {}
+        self._renamed: dict[tuple[HubType, str], str] = {}
         self._objects: dict[str, bytes] = {}
         self.wire = WireServer(self._answer)
         self.network = WireServer(self._answer_network)
@@ -117,6 +118,13 @@ class HubServer:
             self._objects[hashlib.sha256(files[path]).hexdigest()] = files[path]
         return sha
 
+    def rename(self, kind: HubType, name: str, new: str) -> None:
+        """Give a repository another name: its API redirects from the earlier one."""
+        repository = self._repositories.pop((kind, name))
+        repository.name = new
+        self._repositories[kind, new] = repository
+        self._renamed[kind, name] = new
+
     @contextmanager
     def too_many(self, times: int, seconds: int, path: str = "") -> Iterator[Fault]:
         """Answer the next requests with 429, and say when to come again.
@@ -154,6 +162,12 @@ class HubServer:
         kind = TYPES.get(segments[0])
         if kind is None:
             return _refused(404, "", "Sorry, we can't find the page you are looking for.")
+        for count in (2, 1):
+            if new := self._renamed.get((kind, "/".join(segments[1 : 1 + count]))):
+                path = "/".join(["/api", segments[0], new, *segments[1 + count :]])
+                query = f"?{urlencode(request.query)}" if request.query else ""
+                location = {"Location": f"{path}{query}"}
+                return Response(status=307, headers=location, body=b"Temporary Redirect")
         repository, rest = self._split(kind, segments[1:])
         if repository is None or (not repository.gated and not repository.may_read(token)):
             return _no_repository(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -191,6 +192,39 @@ def test_a_gate_that_only_the_run_may_pass_is_its_own_business(
     hub.commit("dataset", "o/gated", FILES, readers=frozenset({"hf_reader"}), gated=True)
     found = sources(tmp_path, {"HF_ENDPOINT": hub.url}, run_has_token=True)
     assert found.spec(Data("hf://datasets/o/gated")).files == len(FILES)
+
+
+@pytest.mark.parametrize("path", ["", "/data", "/README.md"])
+def test_a_repository_that_has_another_name_by_now_is_found(
+    hub: HubServer, tmp_path: Path, path: str
+) -> None:
+    readers = frozenset({"hf_reader"})
+    hub.commit("dataset", "o/set", FILES, large=LARGE, readers=readers, gated=True)
+    hub.rename("dataset", "o/set", "owner/set")
+    environ = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_reader"}
+    found = sources(tmp_path, environ, run_has_token=True)
+    spec = found.ready(Data(f"hf://datasets/o/set{path}"))
+    assert spec.place["repository"] == "owner/set"
+    with a_run(tmp_path) as bring:
+        (brought,) = bring(spec, **environ)
+    assert spec.files == len(contents(Path(brought)))
+
+
+def test_a_mirror_may_be_below_a_path(tmp_path: Path) -> None:
+    def answer(request: Request) -> Response:
+        if not request.path.startswith("/mirror/api/models/o/m/"):
+            return Response(status=404)
+        if "/revision/" in request.path:
+            return Response(body=b'{"sha": "c", "id": "o/m"}')
+        page = int(request.query.get("cursor", 0))
+        entry = {"type": "file", "path": f"{page}", "size": 1, "oid": "0" * 40}
+        link = {} if page else {"Link": f'<{server.url}{request.path}?cursor=1>; rel="next"'}
+        return Response(headers=link, body=json.dumps([entry]).encode())
+
+    server = WireServer(answer).start()
+    spec = sources(tmp_path, {"HF_ENDPOINT": f"{server.url}/mirror"}).spec(Data("hf://models/o/m"))
+    server.stop()
+    assert spec.files == 2
 
 
 def test_a_busy_hub_is_asked_again(hub: HubServer, tmp_path: Path) -> None:

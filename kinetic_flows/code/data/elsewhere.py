@@ -85,7 +85,7 @@ def resolve_hub(data: Data, hub: HubClient, *, run_has_token: bool) -> Resolved:
             cannot be asked.
     """
     kind, repository, revision, path = data.hub()
-    commit, is_open = hub.revision(kind, repository, revision)
+    commit, is_open, repository = hub.revision(kind, repository, revision)
     listing = _Listing("hub", data)
     alone = hub.file(kind, repository, commit, path) if path else None
     found = [alone] if alone else hub.files(kind, repository, commit, path)
