@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ PARALLEL = 8
 LEAST_AGE = timedelta(days=2)
 """What is younger stays, whatever is asked for: it may be on its way to a run."""
 WORKS_FOR = CLEANUP_LASTS / 2
-"""How long is removed at most: what is left then goes the next time."""
+"""How long is looked and removed at most: what is left then goes the next time."""
 
 JOB_NAME = job_object("").rpartition("/")[2]
 
@@ -66,7 +66,13 @@ def find_unused(
         older_than: How long ago it was used last.
         now: The moment that ages are counted from; None for this one.
     """
-    now = now or datetime.now(UTC)
+    return _summed(*_look(store, older_than, now or datetime.now(UTC)))
+
+
+def _look(
+    store: ArtifactStore, older_than: timedelta, now: datetime
+) -> tuple[list[ObjectInfo], list[ObjectInfo]]:
+    """Return the manifests that nobody uses, and what else goes."""
     oldest = now - max(older_than, LEAST_AGE)
     manifests = {info.name: info for info in store.list(DATA_MANIFESTS)}
     uses = list(store.list(DATA_USES)) if manifests else []
@@ -76,9 +82,13 @@ def find_unused(
     dead = [info for info in dead if info.name not in named]
     kept = manifests.keys() - {info.name for info in dead}
     gone = [info for info in uses if info.updated < oldest]
-    objects = [*dead, *gone, *_unnamed(store, kept, now - LEAST_AGE)]
+    return dead, [*gone, *_unnamed(store, kept, now - LEAST_AGE)]
+
+
+def _summed(manifests: Sequence[ObjectInfo], others: Sequence[ObjectInfo]) -> UnusedData:
+    objects = [*manifests, *others]
     return UnusedData(
-        sources=len(dead),
+        sources=len(manifests),
         objects=tuple(info.name for info in objects),
         size_bytes=sum(info.size_bytes for info in objects),
     )
@@ -97,19 +107,25 @@ def remove_unused(store: ArtifactStore, *, older_than: timedelta) -> UnusedData:
     begun = begin_cleanup(store) if next(store.list(DATA_MANIFESTS), None) else None
     if begun is None:
         return UnusedData()
+    # Looking takes time, too: whoever uses data waits for no longer than a cleanup lasts.
+    until = time.monotonic() + WORKS_FOR.total_seconds()
     try:
-        unused = find_unused(store, older_than=older_than)
-        until = time.monotonic() + WORKS_FOR.total_seconds()
-        manifests, others = unused.objects[: unused.sources], unused.objects[unused.sources :]
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            list(pool.map(store.delete, manifests))
-            for begin in range(0, len(others), PARALLEL):
-                if time.monotonic() > until:
-                    break
-                list(pool.map(store.delete, others[begin : begin + PARALLEL]))
-        return unused
+        manifests, others = _look(store, older_than, datetime.now(UTC))
+        return _summed(_removed(manifests, store, until), _removed(others, store, until))
     finally:
         end_cleanup(begun, store)
+
+
+def _removed(
+    objects: Sequence[ObjectInfo], store: ArtifactStore, until: float
+) -> Sequence[ObjectInfo]:
+    """Remove objects for as long as there is time, and return those that are gone."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for begin in range(0, len(objects), PARALLEL):
+            if time.monotonic() > until:
+                return objects[:begin]
+            list(pool.map(store.delete, (info.name for info in objects[begin : begin + PARALLEL])))
+    return objects
 
 
 def _used(info: ObjectInfo) -> str:

@@ -21,6 +21,7 @@ from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.timings import without_seconds
 from kinetic_flows.code.call_names import retried_name
+from kinetic_flows.code.data.uses import keep
 from kinetic_flows.code.origin import caller
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.accelerators import parse_accelerator
@@ -190,6 +191,8 @@ def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobTemplate, bytes]:
     payload = _get(job.payload_name, record, store)
     if sha256_hex(payload) != job.template.payload_sha256:
         raise _refused(job.payload_name, "its digest is not the job's")
+    if not keep(job.template.data, store):
+        raise _gone(record)
     return job.template, payload
 
 
@@ -203,11 +206,15 @@ def _get(name: str, record: RunRecord, store: ArtifactStore) -> bytes:
     try:
         return store.get(name).data
     except ObjectNotFoundError as error:
-        raise RunNotFoundError(
-            f"run {record.id} cannot be started again: its objects are gone",
-            value=record.id,
-            hint="they expire after retention_days; call the function instead",
-        ) from error
+        raise _gone(record) from error
+
+
+def _gone(record: RunRecord) -> RunNotFoundError:
+    return RunNotFoundError(
+        f"run {record.id} cannot be started again: its objects are gone",
+        value=record.id,
+        hint="they expire after retention_days; call the function instead",
+    )
 
 
 def _refused(name: str, why: str) -> KineticError:

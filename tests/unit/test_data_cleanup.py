@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import pytest
 
 from kinetic_flows.code.data.scan import scan
 from kinetic_flows.code.data.upload import upload
-from kinetic_flows.code.data.uses import begin_cleanup, end_cleanup
+from kinetic_flows.code.data.uses import begin_cleanup, end_cleanup, keep
+from kinetic_flows.core.artifact_store import StoredObject
 from kinetic_flows.core.data import Data
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job_parts import DataSpec, ObjectRef
 from kinetic_flows.core.object_names import DATA_CLEANUP, job_object
 from kinetic_flows.platforms.local.store import LocalStore
-from kinetic_flows.runs.data_cleanup import find_unused, remove_unused
+from kinetic_flows.runs import data_cleanup
+from kinetic_flows.runs.data_cleanup import UnusedData, find_unused, remove_unused
 
 MONTH = timedelta(days=30)
 
@@ -171,6 +174,60 @@ def test_whoever_uses_data_waits_for_a_cleanup_and_sends_it_again(
     assert done.is_set()
     assert not store.missing([manifest.name])
     assert len(names(store, "data/packs/")) == 1
+
+
+def test_whoever_uses_data_that_another_has_just_noted_waits_for_a_cleanup_too(
+    tree: Path, store: LocalStore, tmp_path: Path
+) -> None:
+    manifest = send(tree, store)  # the day is noted from here on
+    begun = begin_cleanup(store)
+    assert begun is not None
+    looked, go_on = threading.Event(), threading.Event()
+
+    class Watched(LocalStore):
+        def get(self, name: str) -> StoredObject:
+            if name == DATA_CLEANUP:
+                looked.set()
+                go_on.wait(30)
+            return super().get(name)
+
+    watched = Watched(tmp_path / "store")
+    user = threading.Thread(target=send, args=(tree, watched))
+    user.start()
+    assert looked.wait(30), "it launches runs with what is being removed"
+    for name in names(store, "data/packs/") | {manifest.name}:
+        store.delete(name)
+    end_cleanup(begun, store)
+    go_on.set()
+    user.join(30)
+    assert not store.missing([manifest.name])
+    assert len(names(store, "data/packs/")) == 1
+
+
+def test_nothing_is_removed_when_looking_took_too_long(
+    tree: Path, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(tree, store)
+    age(tmp_path / "store", 40)
+    before = names(store)
+    monkeypatch.setattr(data_cleanup, "WORKS_FOR", timedelta(seconds=-1))
+    assert remove_unused(store, older_than=MONTH) == UnusedData()
+    assert names(store) == before
+
+
+def test_a_job_that_is_run_again_keeps_its_data(
+    tree: Path, store: LocalStore, tmp_path: Path
+) -> None:
+    manifest = send(tree, store)
+    spec = DataSpec(kind="local", identity="", source="t", name="t", manifest=manifest)
+    age(tmp_path / "store", 40)
+    for note in names(store, "data/uses/"):
+        store.delete(note)
+    assert keep([spec], store)
+    assert find_unused(store, older_than=MONTH).objects == ()
+    store.delete(manifest.name)
+    assert not keep([spec], store)
+    assert keep([replace(spec, manifest=None)], store)
 
 
 def test_a_cleanup_that_died_holds_nobody_up_for_ever(store: LocalStore) -> None:

@@ -74,9 +74,7 @@ def upload(
     """
     sent_bytes, changed = 0, list[str]()
     for _ in range(ROUNDS):
-        is_new = note_use(scanned.manifest.ref.sha256, store)
-        if is_new and await_cleanup(store):
-            continue
+        note_use(scanned.manifest.ref.sha256, store)
         if not store.missing([scanned.manifest.ref.name]):
             return Uploaded(scan=scanned, sent_bytes=sent_bytes)
         sending = _Sending(scanned, store, listener)

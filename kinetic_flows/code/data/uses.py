@@ -8,12 +8,14 @@ used stays, or is sent again.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.core.artifact_store import ArtifactStore, StoredObject
 from kinetic_flows.core.errors import ObjectNotFoundError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import canonical_json
+from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.core.object_names import DATA_CLEANUP, data_use_object
 
 CLEANUP_LASTS = timedelta(minutes=15)
@@ -21,24 +23,37 @@ CLEANUP_LASTS = timedelta(minutes=15)
 LOOK_SECONDS = 1.0
 
 
-def note_use(manifest_sha256: str, store: ArtifactStore) -> bool:
-    """Note that data is used today; return whether nobody had noted it.
+def note_use(manifest_sha256: str, store: ArtifactStore) -> None:
+    """Note that data is used today, and wait while data is removed by somebody who may not know.
+
+    What is in the store then stays; so it does where another has noted the day a moment before.
 
     Args:
         manifest_sha256: The digest of its manifest.
         store: Where it is.
     """
     day = datetime.now(UTC).date().isoformat()
-    return store.put_if_absent(data_use_object(manifest_sha256, day), b"")
+    store.put_if_absent(data_use_object(manifest_sha256, day), b"")
+    await_cleanup(store)
 
 
-def await_cleanup(store: ArtifactStore) -> bool:
-    """Wait while data is removed; return whether it was."""
-    has_waited = False
+def keep(data: Iterable[DataSpec], store: ArtifactStore) -> bool:
+    """Note that a job's data is used once more; return whether what was sent of it is there.
+
+    Args:
+        data: What the job says of it.
+        store: Where it was sent to.
+    """
+    manifests = [spec.manifest for spec in data if spec.manifest]
+    for manifest in manifests:
+        note_use(manifest.sha256, store)
+    return not manifests or not store.missing([manifest.name for manifest in manifests])
+
+
+def await_cleanup(store: ArtifactStore) -> None:
+    """Wait while data is removed."""
     while (found := _cleanup(store)) and _is_at_work(found):
-        has_waited = True
         pause(LOOK_SECONDS)
-    return has_waited
 
 
 def begin_cleanup(store: ArtifactStore) -> str | None:
