@@ -197,8 +197,6 @@ class Data:
         if self.mode == "mount" and (self.include is not None or self.exclude):
             hint = "mount a directory, and pass over the rest in the function"
             self._refuse("include and exclude are for copies", hint)
-        if self.mode == "mount" and (self.include is not None or self.exclude):
-            self._refuse("all of what is mounted is there", "leave include and exclude out")
         if not self.read_only and self.mode != "mount":
             self._refuse("only what is mounted can be written to", "say mode='mount' as well")
 

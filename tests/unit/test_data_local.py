@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,12 +22,14 @@ import pytest
 from kinetic_flows.runner_image.runner.data import Around, bring_data
 from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
+from kinetic_flows.code.data import known
 from kinetic_flows.code.data.format import PART_BYTES, pack_digest
 from kinetic_flows.code.data.listening import Sent, Unheard
 from kinetic_flows.code.data.manifest import Pack, Part, read_objects
 from kinetic_flows.code.data.scan import Scan, scan
 from kinetic_flows.code.data.sources import DataSources, Surroundings
 from kinetic_flows.code.data.upload import upload
+from kinetic_flows.code.data.walk import Walk
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import PackagingError, StoreError
 from kinetic_flows.core.interruption import interruptible
@@ -240,6 +245,23 @@ def test_known_files_are_not_opened(tree: Path, home: Path) -> None:
     assert done.stdout.split() == [first, "0"]
 
 
+def test_a_note_that_files_are_still_there_is_not_kept_in_memory(
+    tree: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_tick(tree)
+    scan(Data(tree), home)
+    (path,) = (home / "cache" / "data").glob("*.sqlite")
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("UPDATE files SET day = day - ?", (known.NOTED_AGAIN_DAYS + 1,))
+    monkeypatch.setattr(known, "COMMIT_EVERY", 1)
+    files = known.KnownFiles(path)
+    assert files.find(list(Walk(Data(tree))))
+    days = {day for (day,) in database.execute("SELECT day FROM files")}
+    assert days == {int(time.time() // 86_400)}
+    files.close()
+    database.close()
+
+
 @pytest.mark.parametrize("damage", [b"", b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_memory_of_files_is_made_anew(tree: Path, home: Path, damage: bytes) -> None:
     first = identity(Data(tree), home)
@@ -397,6 +419,38 @@ def test_files_that_cannot_be_read_are_all_named() -> None:
         with as_nobody(owned=Path(folder)), pytest.raises(PackagingError) as refused:
             scan(Data(tree), home)
     assert "deep/, one cannot be read" in str(refused.value)
+
+
+def test_a_file_that_cannot_be_looked_at_is_named(tmp_path: Path, home: Path) -> None:
+    tree = tmp_path / "t"
+    tree.mkdir()
+    (tree / "file").write_bytes(b"1")
+    # Its directory can be listed, its own path is too long for the system.
+    place, handle = str(tree), os.open(tree, os.O_RDONLY)
+    while len(place) < 3850:
+        os.mkdir("d" * 200, dir_fd=handle)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        place, handle = f"{place}/{'d' * 200}", below
+    os.close(os.open("f" * 250, os.O_CREAT | os.O_WRONLY, dir_fd=handle))
+    os.close(handle)
+    with pytest.raises(PackagingError, match="ffff cannot be read"):
+        scan(Data(tree), home)
+
+
+@pytest.mark.parametrize("what", ["file", "tree"])
+def test_what_is_gone_before_it_is_sent_is_named(
+    tmp_path: Path, home: Path, store: LocalStore, what: str
+) -> None:
+    source = tmp_path / what
+    if what == "tree":
+        source.mkdir()
+    (source / "file" if what == "tree" else source).write_bytes(b"1")
+    scanned = scan(Data(source), home)
+    shutil.rmtree(source) if what == "tree" else source.unlink()
+    with pytest.raises(PackagingError, match=f"{what} cannot be read"):
+        upload(scanned, store, home)
+    assert not list(store.list("data/manifests/"))
 
 
 @pytest.mark.parametrize("what", ["missing", "pipe"])

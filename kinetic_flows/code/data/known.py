@@ -85,6 +85,7 @@ class KnownFiles:
                 known[found.path] = (_split(row[4]), bool(row[5]))
                 if row[6] < self._day - NOTED_AGAIN_DAYS:
                     self._new[key] = (*row[:6], self._day)
+            self._save_many()
         except sqlite3.Error:
             self._give_up()
         return known
@@ -134,8 +135,11 @@ class KnownFiles:
     def _put(self, key: bytes, row: tuple[object, ...]) -> None:
         if self._database is not None:
             self._new[key] = row
-            if len(self._new) >= COMMIT_EVERY:
-                self.save()
+            self._save_many()
+
+    def _save_many(self) -> None:
+        if len(self._new) >= COMMIT_EVERY:
+            self.save()
 
     def _give_up(self) -> None:
         if self._database is not None:

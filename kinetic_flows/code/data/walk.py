@@ -108,10 +108,15 @@ class Walk:
         return self.root if self.is_file else self.root + b"/" + _bytes(path)
 
     def __iter__(self) -> Iterator[Found]:
-        if self.is_file:
-            yield _file(self._name, os.stat(self.root))
+        try:
+            status = os.stat(self.root)
+        except OSError:
+            self.remarks.unreadable.add(self._name)
             return
-        above = (_identity(os.stat(self.root)),)
+        if self.is_file:
+            yield _file(self._name, status)
+            return
+        above = (_identity(status),)
         levels = [self._level(b"", above, keeps=self._keeps_links)]
         while levels:
             level = levels[-1]
@@ -149,8 +154,11 @@ class Walk:
         place, shown = self.root + b"/" + path, _text(path)
         try:
             status = os.lstat(place)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None  # gone since
+        except OSError:
+            self.remarks.unreadable.add(shown)
+            return None
         is_link = stat.S_ISLNK(status.st_mode)
         if is_link:
             link = self._link(path, place) if level.keeps_links else None
