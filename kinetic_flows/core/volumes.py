@@ -6,11 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.data import Data
-from kinetic_flows.core.job_parts import VolumeSpec
+from kinetic_flows.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import job_parts
+else:
+    # Who only decorates functions does without it.
+    job_parts = LazyModule("kinetic_flows.core.job_parts")
 
 VolumeKind = Literal["data", "claim", "scratch"]
 
@@ -82,7 +88,9 @@ def data_of_volumes(volumes: Mapping[str, Volume] | None) -> tuple[Data, ...]:
     return tuple(data for data in found if data is not None)
 
 
-def volume_specs(volumes: Mapping[str, Volume] | None, first: int) -> tuple[VolumeSpec, ...]:
+def volume_specs(
+    volumes: Mapping[str, Volume] | None, first: int
+) -> tuple[job_parts.VolumeSpec, ...]:
     """Return what a job says of a run's volumes.
 
     Args:
@@ -94,7 +102,7 @@ def volume_specs(volumes: Mapping[str, Volume] | None, first: int) -> tuple[Volu
         number = first if volume.data is not None else None
         first += number is not None
         specs.append(
-            VolumeSpec(
+            job_parts.VolumeSpec(
                 path=volume.path,
                 kind=volume.kind,
                 read_only=volume.read_only,
