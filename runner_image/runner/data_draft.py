@@ -40,7 +40,7 @@ class Draft:
     """
 
     def __init__(self, root: str, slices: str, work: Work) -> None:
-        self._root = root
+        self._root = os.path.realpath(root)
         self._slices = slices
         self.work = work
         self.what = work.what
@@ -69,7 +69,10 @@ class Draft:
     def make_directory(self, relative: str) -> None:
         """Make a directory; as `path`."""
         self.check_path(relative or "-")
-        place = os.path.join(self._root, relative)
+        place = os.path.join(self._root, relative) if relative else self._root
+        if os.path.realpath(place) != place:
+            # A link is on the way.
+            raise self.twice(relative)
         try:
             os.makedirs(place, DIRECTORY_MODE, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
@@ -109,6 +112,9 @@ class Draft:
     ) -> None:
         """Write a file as its content comes, and check it.
 
+        What is refused stays, as what was interrupted does, and is found by the next try: a thread
+        that ends late must not remove what is another run's by then.
+
         Raises:
             Fault: It is not what it must be, or its path is taken.
             OSError: It cannot be written.
@@ -119,16 +125,12 @@ class Draft:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except (FileExistsError, IsADirectoryError) as error:
             raise self.twice(relative) from error
-        try:
-            with open(handle, "wb", buffering=0) as file:
-                for piece in pieces:
-                    check.update(piece)
-                    _write_whole(file.fileno(), piece)
-                    self.work.add(len(piece))
-            check.finish()
-        except BaseException:
-            os.unlink(path)
-            raise
+        with open(handle, "wb", buffering=0) as file:
+            for piece in pieces:
+                check.update(piece)
+                self.work.add(len(piece))
+                write_whole(file.fileno(), piece)
+        check.finish()
         self.work.add_file()
 
     def link(self, relative: str, target: str) -> None:
@@ -234,10 +236,10 @@ class SlicedFile:
         mark, position = 0, begin
         for piece in self._fetch(begin, end):
             check.update(piece)
-            mark = zlib.crc32(piece, mark)
-            _write_whole(handle, piece, position)
-            position += len(piece)
             self._draft.work.add(len(piece))
+            mark = zlib.crc32(piece, mark)
+            write_whole(handle, piece, position)
+            position += len(piece)
         check.finish()
         if self._check:
             with self._guard:
@@ -295,7 +297,7 @@ def _pieces(handle: int, begin: int, end: int) -> Iterator[bytes]:
         begin += len(piece)
 
 
-def _write_whole(handle: int, data: Piece, position: int | None = None) -> None:
+def write_whole(handle: int, data: Piece, position: int | None = None) -> None:
     """Write all of it: one call need not."""
     view = memoryview(data)
     while view:

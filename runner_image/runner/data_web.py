@@ -8,7 +8,7 @@ from typing import Any
 
 from .contract import READ_BYTES
 from .data_checks import Check, Refused
-from .data_draft import FILE_MODE, Draft
+from .data_draft import FILE_MODE, Draft, write_whole
 from .data_http import Http, HttpRefusal, Unreachable, unavailable
 
 _BEHIND_THE_END = 416
@@ -33,9 +33,7 @@ def bring_file(spec: Mapping[str, Any], environ: Mapping[str, str], draft: Draft
                 raise
             # What was left may have been of another file of this address.
             _fetch(spec, http, partial, draft)
-    except HttpRefusal as error:
-        raise unavailable(spec["source"], error) from error
-    except Unreachable as error:
+    except (HttpRefusal, Unreachable) as error:
         raise unavailable(spec["source"], error) from error
     os.chmod(partial, FILE_MODE)
     os.rename(partial, draft.path(spec["name"]))
@@ -51,8 +49,8 @@ def _fetch(spec: Mapping[str, Any], http: Http, partial: str, draft: Draft) -> N
             draft.work.reuse(len(piece))
         for piece in _rest(http, spec["place"]["url"], file.tell()):
             check.update(piece)
-            file.write(piece)
             draft.work.add(len(piece))
+            write_whole(file.fileno(), piece)
     check.finish()
 
 

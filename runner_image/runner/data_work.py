@@ -48,7 +48,11 @@ class Work:
         self._done = self._reused = self._files = self._found = 0
 
     def add(self, size_bytes: int) -> None:
-        """Count bytes that have come; raise `Stopped` when no more are wanted."""
+        """Count bytes that have come; raise `Stopped` when no more are wanted.
+
+        It is called before they are written: when a thread gets them late, another run may be
+        writing there.
+        """
         self.check()
         with self._guard:
             self._done += size_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,17 @@ def test_another_digest_is_refused_by_name_and_nothing_is_kept(
     assert caught.value.exit_code == EXIT_OBJECT_REFUSED
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert [path.name for path in kept] == ["lock"]
+
+
+def test_a_file_that_cannot_be_written_to_its_end_is_no_copy(web: Web, bring: Bring) -> None:
+    """The last write takes a part of what it is given, as where a disk becomes full."""
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) - 100, most))
+    try:
+        with pytest.raises(Fault, match="cannot be written: File too large"):
+            bring(web.spec)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
 
 
 def test_an_answer_of_the_server_is_named(web: Web, bring: Bring) -> None:
