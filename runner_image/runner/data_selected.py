@@ -45,12 +45,19 @@ def select(spec: Mapping[str, Any], scratch: str) -> str:
 def _files(root: str) -> Iterator[str]:
     """Yield the files below a directory, relative to it; links are followed, but in no circle."""
     for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder) + os.sep
-        below = (os.path.join(folder, name) for name in folders)
-        folders[:] = [
-            os.path.basename(path)
-            for path in below
-            if not real.startswith(os.path.realpath(path) + os.sep)
-        ]
+        folders[:] = [name for name in folders if not _is_circle(root, folder, name)]
         for name in files:
             yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def _is_circle(root: str, folder: str, name: str) -> bool:
+    """Whether a directory is a link to one that has been gone through on the way to it."""
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return False
+    aim = os.path.join(os.path.realpath(path), "")
+    while not os.path.join(os.path.realpath(folder), "").startswith(aim):
+        if folder == root:
+            return False
+        folder = os.path.dirname(folder)
+    return True

@@ -8,12 +8,17 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kinetic_flows.runner_image.runner import data_packs, data_work
+from kinetic_flows.runner_image.runner import data_draft, data_packs, data_work
 from kinetic_flows.runner_image.runner.contract import Fault
+from kinetic_flows.runner_image.runner.data_checks import Check
+from kinetic_flows.runner_image.runner.data_draft import Draft, SlicedFile
+from kinetic_flows.runner_image.runner.data_selected import select
+from kinetic_flows.runner_image.runner.data_work import Stopped, Work
 
 from kinetic_flows.code.data import format as of_client
 from kinetic_flows.code.data_places import data_in_run
@@ -193,6 +198,21 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, bring: Bring) -> None
         bring(spec)
 
 
+def test_nothing_is_made_through_links_that_lead_outside_together(
+    tmp_path: Path, bring: Bring
+) -> None:
+    spec = hostile(
+        tmp_path / "store",
+        {"path": "a/b/file", "size_bytes": 1, "sha256": X_DIGEST},
+        {"path": "a/b/top", "link": "../.."},
+        {"path": "out", "link": "a/b/top/../../.."},
+        {"path": "out/made", "directory": True},
+    )
+    with pytest.raises(Fault, match="'out/made' twice, or as a file and as a directory"):
+        bring(spec)
+    assert not list(tmp_path.rglob("made"))
+
+
 X_DIGEST = hashlib.sha256(b"x").hexdigest()
 
 
@@ -265,6 +285,54 @@ def test_what_an_interrupted_copy_has_left_is_checked(
     spoil(left)
     with pytest.raises(Fault, match="cannot be fetched"):
         bring(spec, KINETIC_DATA_CACHE=cache)
+
+
+@pytest.mark.parametrize("size_bytes", [4, 2 * data_draft.SLICE_BYTES])
+def test_a_thread_that_ends_late_leaves_alone_what_is_anothers_by_then(
+    tmp_path: Path, size_bytes: int
+) -> None:
+    """Its run was stopped while it waited for a server, and another run has gone on."""
+    work = Work("data x", None, print)
+    draft = Draft(str(tmp_path / "files"), str(tmp_path / "slices"), work)
+    others = b"of the other run"
+
+    def pieces() -> Iterator[bytes]:
+        yield b"ab"
+        work.stop()
+        [mine] = [path for path in tmp_path.rglob("*") if path.is_file()]
+        mine.chmod(0o600)
+        mine.write_bytes(others)
+        yield b"cd"
+
+    check = partial(Check, "file", size_bytes, "")
+    job = partial(draft.write, "file", pieces(), check())
+    if size_bytes > data_draft.SLICE_BYTES:
+        file = SlicedFile(draft, "file", size_bytes, lambda *_: pieces(), check=check)
+        job = next(iter(file.jobs()))
+    with pytest.raises(Stopped):
+        job()
+    [left] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left.read_bytes() == others
+
+
+@pytest.mark.timeout(60)
+def test_some_files_are_selected_whatever_links_lead_to(tmp_path: Path) -> None:
+    """Directories with links to one another, of which there are many ways through."""
+    tree = tmp_path / "tree"
+    for name in "abc":
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file.txt").touch()
+        (tree / name / "other").touch()
+        for other in "abc":
+            (tree / name / f"to-{other}").symlink_to(tree / other)
+    spec = DataSpec(
+        kind="local", identity="", source=str(tree), name="tree", path=str(tree), include=("*.txt",)
+    )
+    root = Path(select(as_said(spec), str(tmp_path / "scratch")))
+    found = {str(path.relative_to(root)) for path in root.rglob("*.txt")}
+    assert {"a/file.txt", "a/to-b/file.txt", "a/to-b/to-c/file.txt"} <= found
+    assert not {path for path in found if "to-a/to-b/to-a" in path}
+    assert not list(root.rglob("other"))
 
 
 class InCall:
