@@ -91,7 +91,7 @@ class Copies:
                 _touch(os.path.join(place, WHOLE))
                 fcntl.flock(lock, fcntl.LOCK_SH)
                 # Between the two ways of holding it, it was free for a moment.
-                if _is_whole(place):
+                if _is_whole(place) and _is_same(lock, os.path.join(place, LOCK)):
                     self._held[key] = os.dup(lock)
             finally:
                 os.close(lock)
@@ -120,6 +120,8 @@ class Copies:
         about = {name: spec[name] for name in ("source", "kind", "size_bytes", "files")}
         with open(os.path.join(place, f"{WHOLE}.new"), "w", encoding="utf-8") as file:
             json.dump(about, file)
+        if self._is_kept and self._is_shared:
+            flush(place)
         os.rename(os.path.join(place, f"{WHOLE}.new"), os.path.join(place, WHOLE))
 
     def _remove_left(self) -> None:
@@ -144,11 +146,32 @@ def key_of(spec: Mapping[str, Any]) -> str:
 
 def remove_tree(place: str) -> None:
     """Remove a directory, unless it is not there; with what can only be read."""
-    if not os.path.isdir(place):
+    if os.path.islink(place) or not os.path.isdir(place):
         return
     for folder, _, _ in os.walk(place):
         os.chmod(folder, 0o700)
     shutil.rmtree(place)
+
+
+def flush(place: str) -> None:
+    """Have a directory's file system on its disk: what says that a copy is whole comes after it.
+
+    Files whose content a loss of power has taken would stay under their names.
+    """
+    import ctypes
+
+    # https://man7.org/linux/man-pages/man2/syncfs.2.html; macOS has none.
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        if syncfs(handle):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), place)
+    finally:
+        os.close(handle)
 
 
 def _acquired(place: str, wait: Callable[[], None]) -> tuple[int, bool]:
@@ -234,7 +257,9 @@ def _remove_if_free(place: str, lock: int) -> None:
         # Out of the way of who makes it anew.
         gone = os.path.join(os.path.dirname(place), f"gone-{os.urandom(8).hex()}")
         os.rename(place, gone)
-        remove_tree(gone)
+        # The lock last, by which the rest is found if this is interrupted.
+        for part in (FILES, DRAFT, ""):
+            remove_tree(os.path.join(gone, part))
 
 
 def _remove_empty(place: str) -> None:

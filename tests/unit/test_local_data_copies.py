@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,6 +96,29 @@ def test_what_an_interrupted_run_has_left_goes_too(home: Path) -> None:
     [copy] = copies.unused_since(since(1))
     assert copy.source == ""
     assert copies.remove(copy)
+
+
+def test_an_interrupted_removal_is_found_and_ended(
+    tmp_path: Path, home: Path, spec: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_run(tmp_path) as bring:
+        bring(spec, KINETIC_DATA_CACHE=str(home))
+    age(home)
+    copies = LocalDataCopies(home)
+    [copy] = copies.unused_since(since(1))
+    remove = shutil.rmtree
+
+    def once(place: Path) -> None:
+        remove(place)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", once)
+        with pytest.raises(KeyboardInterrupt):
+            copies.remove(copy)
+    [rest] = copies.unused_since(since(1))
+    assert copies.remove(rest)
+    assert list(home.iterdir()) == []
 
 
 def test_where_there_are_no_copies_none_are_found(home: Path) -> None:

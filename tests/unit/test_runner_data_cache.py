@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kinetic_flows.runner_image.runner import data_space
+from kinetic_flows.runner_image.runner import data_cache, data_space
 from kinetic_flows.runner_image.runner.contract import Fault
 from kinetic_flows.runner_image.runner.data_cache import Copies, key_of
 
@@ -142,6 +143,22 @@ def test_a_killed_run_leaves_nothing_that_counts_as_whole(
     with a_run(tmp_path) as bring:
         [path] = bring(spec, KINETIC_DATA_CACHE=str(cache))
     assert (Path(path) / "deep" / "file").read_text() == "content"
+
+
+def test_a_copy_counts_as_whole_when_its_disk_has_it(
+    tmp_path: Path, spec: DataSpec, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(place: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), place)
+
+    with a_run(tmp_path) as bring, monkeypatch.context() as patch:
+        patch.setattr(data_cache, "flush", fails)
+        with pytest.raises(Fault, match=r"cannot be written: .*: Input/output error"):
+            bring(spec, KINETIC_DATA_CACHE=str(cache))
+        assert not list(cache.glob("*/whole"))
+    with a_run(tmp_path) as bring:
+        bring(spec, KINETIC_DATA_CACHE=str(cache))
+    assert list(cache.glob("*/whole"))
 
 
 def test_a_cache_that_cannot_be_made_is_told_and_done_without(

@@ -48,13 +48,20 @@ class LocalDataCopies:
             if not is_free or _last_used(place) != copy.used:
                 return False
             # Out of the way of runs that make a copy anew; if this is interrupted, the rest of it
-            # is found like any other that is not whole.
+            # is found like any other that is not whole, as its lock goes last.
             (place / WHOLE).unlink(missing_ok=True)
             gone = place.rename(place.with_name(f"{GONE}{uuid4().hex}"))
-        for folder, _, _ in os.walk(gone):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(gone)
+            for part in ("files", "draft", ""):
+                _remove_tree(gone / part)
         return True
+
+
+def _remove_tree(directory: Path) -> None:
+    """Remove a directory, unless it is not there; with what can only be read."""
+    for folder, _, _ in os.walk(directory):
+        Path(folder).chmod(0o700)
+    if directory.is_dir():
+        shutil.rmtree(directory)
 
 
 @contextmanager
