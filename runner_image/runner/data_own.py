@@ -43,7 +43,10 @@ class OwnDirectory:
             if os.path.isdir(made):
                 parts = [os.path.join(made, name) for name in os.listdir(made)]
             for part in parts:
-                os.rename(part, os.path.join(self.root, os.path.basename(part)))
+                place = os.path.join(self.root, os.path.basename(part))
+                # As an interrupted try may have left it: no directory takes another one's place.
+                remove_tree(place)
+                os.rename(part, place)
             remove_tree(draft)
             open(self._whole, "w").close()
         single = os.path.join(self.root, spec["name"])

@@ -354,7 +354,9 @@ def test_a_copy_is_put_into_the_volume_itself(tmp_path: Path, c4: Path):
     from kinetic_flows.runner_image.runner.data_own import OwnDirectory
 
     root = tmp_path / "mounted"
-    root.mkdir()
+    # As a try has left it that was interrupted just before its end.
+    (root / "en").mkdir(parents=True)
+    (root / "en" / "0.txt").write_text("text")
     spec = {"name": "c4", "is_file": False}
 
     def make(draft: str, path: str) -> None:
