@@ -9,7 +9,7 @@ from typing import Any
 
 from .contract import EXIT_DATA_UNAVAILABLE, Fault
 from .data_checks import Refused
-from .data_listing import Listed, Listing, is_wanted, written
+from .data_listing import Listed, Listing, is_wanted, joined, written
 from .data_work import Work
 
 PIECE_BYTES = 8 << 20
@@ -60,7 +60,7 @@ class BucketFiles:
 
     def fetch(self, file: Listed, begin: int, end: int) -> Iterator[bytes]:
         """Yield bytes of a file."""
-        name = self._path if self.is_file else _joined(self._path, file.path)
+        name = self._path if self.is_file else joined(self._path, file.path)
         blob = self._bucket.blob(name, generation=int(file.version))
         for position in range(begin, end, PIECE_BYTES):
             last = min(position + PIECE_BYTES, end) - 1
@@ -133,7 +133,3 @@ class BucketFiles:
         if code == 404:
             return Fault(EXIT_DATA_UNAVAILABLE, f"{what} cannot be read: no bucket {bucket}")
         return Fault(EXIT_DATA_UNAVAILABLE, f"{what} cannot be fetched: {error}")
-
-
-def _joined(directory: str, path: str) -> str:
-    return f"{directory}/{path}" if directory else path

@@ -20,8 +20,8 @@ from .data_work import Work, time_in_words
 
 TIMEOUT_SECONDS = 60.0
 """How long a server may say nothing."""
-TRIES = 6
-"""How often a request is sent that brings nothing."""
+TRIES = 9
+"""How often a request is sent that brings nothing: for two minutes, as a server may restart."""
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 320.0
 """A little longer than the windows in which the hub counts requests (5 minutes)."""
@@ -165,7 +165,7 @@ class _Attempts:
 
     def __init__(self, work: Work, url: str) -> None:
         self._work = work
-        self._server = urlsplit(url).netloc
+        self._url = url
         self._failed = 0
         self._pause_seconds = 0.0
 
@@ -187,7 +187,8 @@ class _Attempts:
         is_final = isinstance(reason, ssl.SSLCertVerificationError)
         if not is_final and self._is_tried_again(str(reason), None):
             return True
-        raise Unreachable(f"{self._server} does not answer as it should: {reason}") from error
+        who = _asked(self._url)
+        raise Unreachable(f"{who} does not answer as it should: {reason}") from error
 
     def forget(self) -> None:
         """Begin to count anew."""
@@ -202,9 +203,8 @@ class _Attempts:
             self._pause_seconds = min(max(asked_seconds, 0.1), LONGEST_PAUSE_SECONDS)
         if self._pause_seconds >= 5:
             pause = time_in_words(self._pause_seconds)
-            self._work.say_once(
-                f"{self._work.what}: {self._server} is tried again in {pause}: {why}"
-            )
+            who = _asked(self._url)
+            self._work.say_once(f"{self._work.what}: {who} is tried again in {pause}: {why}")
         return True
 
 
@@ -242,6 +242,16 @@ def _asked_pause(headers: Message) -> float | None:
         if name == "t" and value.isdigit():
             return float(value)
     return None
+
+
+def _asked(url: str) -> str:
+    """Return who is asked: a server, and the proxy that is on the way to it."""
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        return parts.netloc
+    # It may have a password before its name.
+    return f"{parts.netloc} (by the proxy {proxy.rpartition('@')[2]})"
 
 
 def _origin(url: str) -> tuple[str, str]:

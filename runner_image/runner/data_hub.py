@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from .contract import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED, Fault
 from .data_http import Http, HttpRefusal, Unreachable, unavailable
-from .data_listing import Listed, Listing, is_wanted, sort_key, written
+from .data_listing import Listed, Listing, is_wanted, joined, sort_key, written
 from .data_work import Work
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
@@ -69,7 +69,7 @@ class HubFiles:
 
     def fetch(self, file: Listed, begin: int, end: int) -> Iterator[bytes]:
         """Yield bytes of a file."""
-        path = self._path if self.is_file else _joined(self._path, file.path)
+        path = self._path if self.is_file else joined(self._path, file.path)
         name = self._repository if self._kind == "models" else f"datasets/{self._repository}"
         url = f"{self._endpoint}/{name}/resolve/{self._commit}/{quote(path)}"
         try:
@@ -157,7 +157,3 @@ def token_of(environ: Mapping[str, str]) -> str | None:
             return file.read().strip() or None
     except (OSError, ValueError):
         return None
-
-
-def _joined(directory: str, path: str) -> str:
-    return f"{directory}/{path}" if directory else path

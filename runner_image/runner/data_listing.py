@@ -98,6 +98,11 @@ def written(kind: str, files: Iterable[Listed], place: str) -> Listing:
     return Listing(place, digest.hexdigest(), count, size_bytes)
 
 
+def joined(directory: str, path: str) -> str:
+    """Return a path below a directory of a source; empty for the source itself."""
+    return f"{directory}/{path}" if directory else path
+
+
 def sort_key(file: Listed) -> bytes:
     """Return what files are sorted by."""
     return os.fsencode(file.path)

@@ -125,3 +125,15 @@ def test_a_proxy_of_the_environment_is_asked(bring: Bring, monkeypatch: pytest.M
     server.stop()
     assert asked == ["http://files.invalid/file"]
     assert Path(path).read_bytes() == CONTENT
+
+
+def test_a_proxy_that_does_not_answer_is_named_without_its_password(
+    bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinetic_flows.runner_image.runner.data_http.TRIES", 1)
+    monkeypatch.setenv("http_proxy", "http://me:password@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(Fault, match=r"files\.invalid \(by the proxy 127\.0\.0\.1:9\)") as caught:
+        bring(spec_of("http://files.invalid/file"))
+    assert "password" not in caught.value.message

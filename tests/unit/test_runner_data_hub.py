@@ -247,6 +247,19 @@ def test_a_hub_that_is_asked_too_often_is_asked_again(
     assert contents(copy) == FILES
 
 
+def test_a_hub_that_is_down_for_a_while_is_waited_for(
+    hub: HubServer, bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = [data_http.FIRST_PAUSE_SECONDS * 2**number for number in range(data_http.TRIES - 1)]
+    assert 60 < sum(pauses) < 180
+    monkeypatch.setattr(data_http, "FIRST_PAUSE_SECONDS", 0.001)
+    commit = hub.commit("dataset", "owner/set", FILES, large=LARGE)
+    with hub.wire.fault(Spoil(kind="status", status=503, times=len(pauses))) as down:
+        [path] = bring(spec_of(hub, commit))
+    assert down.times == 0
+    assert contents(path) == FILES
+
+
 def test_how_long_a_server_asks_to_wait_is_understood() -> None:
     from email.message import Message
 
