@@ -82,8 +82,8 @@ def have_link(path: str, source: str, notes: str) -> Held:
     with _using(path, notes) as (place, users):
         if os.path.islink(path) and os.readlink(path) == source:
             return Held(place, users)
-        if _read(place).get("link"):
-            raise Taken(f"another run that has not ended has {os.readlink(path)} there")
+        if target := _read(place).get("target"):
+            raise Taken(f"another run that has not ended has {target} there")
         if os.path.lexists(path):
             raise Taken("something is there already")
         _make_directories(place, os.path.dirname(path), {"link": path, "target": source})

@@ -16,6 +16,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -92,7 +93,8 @@ def _arrange(mounts: Sequence[Mount], stage: str) -> None:
     for number, mount in enumerate(mounts):
         _mount(os.path.join(stage, str(number)), mount.path, _BIND | _REC)
         if mount.read_only:
-            _make_read_only(mount.path)
+            for place in _mounted_below(mount.path):
+                _make_read_only(place)
 
 
 class _Added:
@@ -159,6 +161,18 @@ def _change_root(new: str) -> None:
         # In a root that is no mount itself, as in a chroot.
         os.chroot(new)
     os.chdir("/")
+
+
+def _mounted_below(path: str) -> list[str]:
+    """Return where something is mounted in a directory, itself included; see proc_pid_mountinfo(5).
+
+    What is mounted in a directory came along with it, and is made read-only each by itself.
+    """
+    root = os.path.realpath(path)
+    with open("/proc/self/mountinfo", "rb") as file:
+        written = [os.fsdecode(line.split()[4]) for line in file]
+    places = [re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), each) for each in written]
+    return [path, *(place for place in places if place.startswith(f"{root}/"))]
 
 
 def _make_read_only(path: str) -> None:

@@ -108,6 +108,26 @@ def test_the_function_and_its_children_find_data_at_its_path_and_cannot_write_th
 
 
 @needs_namespaces
+def test_what_is_mounted_in_the_data_cannot_be_written_to_either(tmp_path: Path, c4: Path):
+    disk, path = tmp_path / "disk", tmp_path / "path"
+    inner = c4 / "a disk"
+    for directory in (disk, path, inner):
+        directory.mkdir()
+    first = [{"path": str(inner), "source": str(disk), "read_only": False}]
+    second = [{"path": str(path), "source": str(c4), "read_only": True}]
+    program = [sys.executable, str(MOUNTS)]
+    tries = f"touch '{inner}/x' && ls '{path}/a disk' && touch '{path}/a disk/y'"
+    done = subprocess.run(
+        [*program, json.dumps(first), *program, json.dumps(second), "sh", "-c", tries],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "x\n", done.stderr
+    assert "Read-only file system" in done.stderr
+    assert [each.name for each in disk.iterdir()] == ["x"]
+
+
+@needs_namespaces
 def test_a_directory_that_is_there_is_covered_for_the_run_alone(tmp_path: Path, c4: Path):
     there = tmp_path / "there"
     there.mkdir()
@@ -254,6 +274,9 @@ def test_another_runs_link_to_something_else_is_left_alone(tmp_path: Path, c4: P
     with pytest.raises(Taken, match="another run that has not ended"):
         have_link(str(path), str(tmp_path), notes)
     assert path.readlink() == c4
+    path.unlink()
+    with pytest.raises(Taken, match="another run that has not ended"):
+        have_link(str(path), str(tmp_path), notes)
     held.release()
     again = have_link(str(path), str(tmp_path), notes)
     assert path.readlink() == tmp_path
