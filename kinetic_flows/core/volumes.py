@@ -23,7 +23,7 @@ VolumeKind = Literal["data", "claim", "scratch"]
 CLAIM, SCRATCH = "pvc:", "scratch:"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_QUANTITY = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _UNITS = {"": 1, "k": 10**3, "Ki": 1 << 10}
 _UNITS.update({unit: 1000 ** (power + 2) for power, unit in enumerate("MGT")})
 _UNITS.update({f"{unit}i": 1024 ** (power + 2) for power, unit in enumerate("MGT")})
@@ -75,6 +75,8 @@ def parse_volumes(name: str, value: Any) -> dict[str, Volume]:
     if not isinstance(value, Mapping):
         check.refuse(name, value, "give a mapping: volumes={'/data': kinetic.Data('gs://...')}")
     volumes = {_path(name, path): each for path, each in value.items()}
+    if len(volumes) < len(value):
+        check.refuse(name, value, "two of its paths are one")
     for path in volumes:
         for other in volumes:
             if path != other and PurePosixPath(path).is_relative_to(other):
@@ -137,7 +139,8 @@ def _path(name: str, path: object) -> str:
     name, hint = f"a path of {name}", "give absolute paths, such as /data"
     if not isinstance(path, str) or not path.startswith("/") or re.search(r"[\0:,=\s]", path):
         check.refuse(name, path, hint)
-    pure = PurePosixPath(path)
+    # Two slashes at the beginning would stay.
+    pure = PurePosixPath("/" + path.lstrip("/"))
     if ".." in pure.parts or str(pure) == "/":
         check.refuse(name, path, hint)
     for taken in (*_TAKEN, *_TAKEN_TOO):

@@ -57,6 +57,14 @@ def test_writing_to_a_bucket_is_refused_where_it_would_be_copied():
         check("/data", Data("gs://bucket/out", mode="mount", read_only=False))
 
 
+def test_a_file_that_its_volume_would_hide_is_refused(tmp_path: Path, c4: Path):
+    (c4 / "en.txt").write_text("text")
+    (tmp_path / "link").symlink_to(c4)
+    for path in (c4, tmp_path, tmp_path / "link"):
+        with pytest.raises(UsageError, match="would hide the file"):
+            check(path, Data(c4 / "en.txt"))
+
+
 def test_where_nothing_can_be_mounted_a_link_may_do(without_namespaces: None, tmp_path: Path):
     check(tmp_path / "data" / "c4", Data(tmp_path))
 

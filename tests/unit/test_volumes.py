@@ -64,6 +64,8 @@ def test_a_scratch_disk_has_a_size_and_can_be_written_to():
         ({"/a/../b": "gs://b"}, "give absolute paths"),
         ({"/a b": "gs://b"}, "give absolute paths"),
         ({"/tmp/x": "gs://b"}, "/tmp is the image's own"),
+        ({"//tmp/x": "gs://b"}, "/tmp is the image's own"),
+        ({"/data": "gs://b", "/data/": "gs://c"}, "two of its paths are one"),
         ({"/kinetic/data/0": "gs://b"}, "/kinetic is the image's own"),
         ({"/a": "gs://b", "/a/b": "gs://c"}, "it is inside of /a"),
         ({"/a": "pvc:Not_A_Name"}, "a PersistentVolumeClaim's name"),
@@ -110,7 +112,14 @@ def test_no_volumes_are_no_specs():
 
 @pytest.mark.parametrize(
     ("quantity", "size"),
-    [("512", 512), ("1k", 1000), ("1Ki", 1024), ("2M", 2_000_000), ("1.5Gi", 3 << 29)],
+    [
+        ("512", 512),
+        ("1k", 1000),
+        ("1Ki", 1024),
+        ("2M", 2_000_000),
+        ("1.5Gi", 3 << 29),
+        ("0.5Gi", 1 << 29),
+    ],
 )
 def test_sizes_are_read_as_kubernetes_reads_them(quantity: str, size: int):
     assert bytes_of(quantity) == size

@@ -57,6 +57,22 @@ def _check_kind(volume: Volume) -> None:
             value=str(volume),
             hint="leave read_only=False out here, or configure a cluster",
         )
+    if volume.data is not None and _hides_itself(volume):
+        raise UsageError(
+            f"{named} would hide the file that is to be in it",
+            value=str(volume),
+            hint="give the file's directory, or another path",
+        )
+
+
+def _hides_itself(volume: Volume) -> bool:
+    """Whether a file of this machine is below the path of the volume that it is to be in."""
+    assert volume.data is not None
+    file = Path(volume.data.source)
+    if not file.is_file():
+        return False
+    is_in = file.resolve().is_relative_to(os.path.realpath(volume.path))
+    return is_in or file.is_relative_to(volume.path)
 
 
 def _is_there(volume: Volume) -> bool:
