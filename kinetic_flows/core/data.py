@@ -197,6 +197,10 @@ class Data:
         if self.mode == "mount" and (self.include is not None or self.exclude):
             hint = "mount a directory, and pass over the rest in the function"
             self._refuse("include and exclude are for copies", hint)
+        if self.mode == "mount" and re.search("[,:]", self.bucket()[1]):
+            # GKE's driver splits options at commas, and takes what has a colon for another one.
+            hint = "leave mode out, or mount the directory above"
+            self._refuse("what is mounted can have no comma or colon in its path", hint)
         if not self.read_only and self.mode != "mount":
             self._refuse("only what is mounted can be written to", "say mode='mount' as well")
 

@@ -107,6 +107,8 @@ def test_a_hub_source_names_repository_revision_and_path(
         ({"source": "data", "mode": "mount"}, "only Cloud Storage can be mounted"),
         ({"source": "gs://bucket", "mode": "mount", "in_memory": True}, "is no copy"),
         ({"source": "gs://bucket", "mode": "mount", "include": ["*"]}, "include and exclude"),
+        ({"source": "gs://bucket/a,b", "mode": "mount"}, "no comma or colon"),
+        ({"source": "gs://bucket/2026-01-01T10:00", "mode": "mount"}, "no comma or colon"),
         ({"source": "gs://bucket", "read_only": False}, "mode='mount' as well"),
         ({"source": "data", "mode": "link"}, "mode is 'link'"),
         ({"source": "data", "include": "*.csv"}, "include is '*.csv'"),

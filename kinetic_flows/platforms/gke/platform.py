@@ -175,7 +175,7 @@ class GoogleCloudPlatform:
         )
 
     def check_volumes(self, volumes: Mapping[str, Volume]) -> None:
-        """Refuse more volumes than pods have places for, and what cannot be mounted."""
+        """Refuse more volumes than pods have places for."""
         check_volumes(volumes)
 
     def data_places(

@@ -113,7 +113,8 @@ def _fuse_problems(csi: Object, place: str) -> Iterator[str]:
     if not attributes.get("bucketName"):
         yield f"{place}.csi: bucketName is empty"
     for option in filter(None, attributes.get("mountOptions", "").split(",")):
-        if option.partition("=")[0] not in _OPTIONS:
+        # With a colon it would be one of the configuration file's.
+        if option.partition("=")[0] not in _OPTIONS or ":" in option:
             yield f"{place}.csi: unknown mount option {option!r}"
 
 
