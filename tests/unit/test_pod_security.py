@@ -186,3 +186,8 @@ def test_a_template_of_an_administrator_counts_as_it_is():
     found = container_security(template, {"security_context": {"privileged": True}})
     assert found == {"runAsNonRoot": True, "allowPrivilegeEscalation": False}
     assert container_security({"job_configuration": {}}, {}) == {}
+
+
+def test_what_is_a_pods_alone_is_tried_on_no_container():
+    variables = {"pod_security_context": {"fsGroup": 2000, "runAsUser": 2000}}
+    assert container_security(base_job_template(), variables) == {"runAsUser": 2000}

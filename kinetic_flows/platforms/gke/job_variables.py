@@ -17,7 +17,7 @@ from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
-from kinetic_flows.core.pod_security import HOME, RESTRICTED, of_built_image, of_own_image
+from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
 from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import CloudSettings, Prebuilt
 from kinetic_flows.core.settings.pool_variables import (
@@ -34,7 +34,7 @@ from kinetic_flows.platforms.gke.image_volumes import (
     packages_variables,
     template_obstacle,
 )
-from kinetic_flows.platforms.gke.manifests import container_security
+from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
 from kinetic_flows.platforms.gke.names import (
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
@@ -163,7 +163,7 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
             volumes=Asked(
                 data=request.data,
                 volumes=request.volumes,
-                user=_user(request, chosen),
+                user=_user(request, chosen) if request.data else None,
                 template=request.template,
             ),
             secrets=request.secrets,
@@ -189,8 +189,9 @@ def asked_of_node(
     """
     variables = merged(template_defaults(template), chosen)
     named = {name.replace("_", "-"): variables.get(name) for name in _SIZES}
-    disk = named["ephemeral-storage"] or variables.get(REQUEST_VARIABLE)
-    named["ephemeral-storage"] = disk
+    # A request that is not said is the limit.
+    if variables.get(REQUEST_VARIABLE):
+        named["ephemeral-storage"] = variables[REQUEST_VARIABLE]
     return {name: str(size) for name, size in named.items() if size} | accelerator.resources
 
 
@@ -217,8 +218,7 @@ def launch_needs(
         secrets: Which keys of Kubernetes Secrets they are to have.
     """
     context = _security_context(mode, accelerator)
-    own = {} if context is None else {"security_context": context}
-    variables = merged(template_defaults(template), own, chosen)
+    variables = _with_security(template, context, chosen)
     # Which user an image of one's own has is known once it is looked up.
     is_told = mode != CUSTOM or "security_context" in chosen
     return LaunchNeeds(
@@ -233,6 +233,14 @@ def launch_needs(
         secrets=secrets,
         no_secrets=secret_obstacle(secrets, template),
     )
+
+
+def _with_security(
+    template: Mapping[str, Any], context: Mapping[str, Any] | None, chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a template's variables as they are for a run whose image needs a context."""
+    own = {} if context is None else {"security_context": context}
+    return merged(template_defaults(template), own, chosen)
 
 
 def _security_context(
@@ -253,7 +261,8 @@ def _security_context(
 def _user(request: JobRequest, chosen: Mapping[str, Any]) -> int | None:
     """Return which user a run's container runs as; None where only its image knows."""
     context = _security_context(request.mode, request.accelerator, request.image)
-    said = chosen.get("security_context", RESTRICTED if context is None else context)
+    template = request.template or base_job_template()
+    said = container_security(template, _with_security(template, context, chosen))
     if "runAsUser" in said:
         return int(said["runAsUser"])
     config = request.image.config

@@ -22,6 +22,9 @@ WORK_POOL_TYPE = "kubernetes"
 TRIAL_IMAGE = "kinetic/preflight"
 """Image of a Job that is only tried: no node pulls it."""
 
+_POD_ALONE = ("fsGroup", "fsGroupChangePolicy", "supplementalGroups", "sysctls")
+"""What a pod's security context says that no container has."""
+
 
 def base_job_template() -> dict[str, Any]:
     """Return the base job template of the `kinetic-gke` work pool, as it is installed."""
@@ -107,7 +110,7 @@ def container_security(
         said = place.get("securityContext")
         # A text is the place of the variable.
         found |= (variables.get(variable) if isinstance(said, str) else said) or {}
-    return found
+    return {name: value for name, value in found.items() if name not in _POD_ALONE}
 
 
 def run_secret(name: str, namespace: str, run_id: str, values: Mapping[str, str]) -> dict[str, Any]:

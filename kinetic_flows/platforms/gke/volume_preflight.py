@@ -20,7 +20,6 @@ from kinetic_flows.platforms.gke.volumes import FUSE_DRIVER
 
 STORAGE_PATH = "/apis/storage.k8s.io/v1"
 
-_ALONE = "ReadWriteOncePod"
 _FOR_ALL = "ReadWriteMany"
 _FOR_READERS = "ReadOnlyMany"
 

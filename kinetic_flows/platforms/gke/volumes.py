@@ -40,6 +40,8 @@ POD_SECURITY_VARIABLE = "pod_security_context"
 REQUEST_VARIABLE = "ephemeral_storage_request"
 
 _BLOCK_BYTES = 4096
+_LISTED_BYTES = 512
+"""About how much a file takes in the lists that are beside a copy while it is made."""
 _MEBIBYTE = 1 << 20
 
 
@@ -88,20 +90,13 @@ def mounted_places(
 
 
 def check_volumes(volumes: Mapping[str, Volume]) -> None:
-    """Refuse more volumes than pods have places for, and what cannot be mounted.
+    """Refuse more volumes than pods have places for.
 
     Raises:
-        UsageError: There is such a volume.
+        UsageError: There are more.
     """
     if len(volumes) > MOST_VOLUMES:
         raise UsageError(too_many(len(volumes), MOST_VOLUMES), value=len(volumes), hint=FEWER)
-    for volume in volumes.values():
-        if volume.data is not None and volume.data.mode == "mount" and "," in volume.data.source:
-            raise UsageError(
-                f"volumes[{volume.path!r}] has a comma in its name, which no mount option can have",
-                value=volume.data.source,
-                hint="leave mode='mount' out, or mount the directory above",
-            )
 
 
 def volumes_of_pod(options: RunOptions, data: Sequence[Data]) -> tuple[Volume, ...]:
@@ -136,7 +131,8 @@ def volume_variables(asked: Asked) -> dict[str, Any]:
         variables[mount_name] = {"name": name, **mount}
     if any("csi" in volume for volume, _ in found):
         variables["annotations"] = {FUSE_ANNOTATION: "true"}
-    if any(_needs_group(volume, mount) for volume, mount in found):
+    said = POD_SECURITY_VARIABLE in template_defaults(asked.template or {})
+    if not said and any(_needs_group(volume, mount) for volume, mount in found):
         group = {"fsGroup": USER_ID, "fsGroupChangePolicy": "OnRootMismatch"}
         variables[POD_SECURITY_VARIABLE] = group
     return variables
@@ -190,9 +186,10 @@ def with_room(variables: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     given = {**template_defaults(asked.template or {}), **variables}
     disk, memory, shared = _room(asked)
     changed = dict(variables)
-    if disk and given.get("ephemeral_storage"):
-        changed["ephemeral_storage"] = _sum(given["ephemeral_storage"], disk)
-    elif disk:
+    said = [name for name in ("ephemeral_storage", REQUEST_VARIABLE) if given.get(name)]
+    if disk:
+        changed |= {name: _sum(given[name], disk) for name in said}
+    if disk and not said:
         # Without a limit that anybody set there is none, and yet a node has to have the room.
         changed[REQUEST_VARIABLE] = _quantity(disk)
     if memory and given.get("memory"):
@@ -314,10 +311,11 @@ def _room(asked: Asked) -> tuple[int, int, int]:
 
 
 def _bytes_on_disk(spec: DataSpec) -> int:
-    """Return about how much room files take, the ends of their last blocks included."""
+    """Return about how much room files take, with the ends of their last blocks and their lists."""
     if spec.size_bytes is None:
         return 0
-    return spec.size_bytes + (spec.files or 1) * _BLOCK_BYTES
+    lists = 2 * _BLOCK_BYTES
+    return spec.size_bytes + lists + (spec.files or 1) * (_BLOCK_BYTES + _LISTED_BYTES)
 
 
 def _sum(quantity: object, size: int) -> str:
