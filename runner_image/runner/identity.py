@@ -32,7 +32,7 @@ KEPT_FROM_FUNCTION = frozenset(
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE", "KINETIC_PACKAGES"}
     | {"KINETIC_CLIENT", "KINETIC_DATA_CACHE", "KINETIC_VOLUMES"}
 )
-"""Variables the function's process does not get: credentials, and what names this launch."""
+"""Variables that no process of the project's gets: credentials, and what names this launch."""
 
 
 def identified(job: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -152,8 +152,13 @@ def run_key(environ: Mapping[str, str]) -> str:
     return key
 
 
-def _is_kept(name: str) -> bool:
-    return name in KEPT_FROM_FUNCTION or name.startswith(REFERENCE_PREFIX)
+def without_keys(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for processes in which code runs that is not the runner's."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in KEPT_FROM_FUNCTION and not name.startswith(REFERENCE_PREFIX)
+    }
 
 
 def environment_of_function(
@@ -166,7 +171,7 @@ def environment_of_function(
         job: The job.
         is_flow: Whether Prefect's engine runs there, which needs those of the API.
     """
-    own = {name: value for name, value in environ.items() if not _is_kept(name)}
+    own = without_keys(environ)
     if not is_flow:
         return own
     keys = {name: value for name, value in environ.items() if name.startswith("PREFECT_API_")}

@@ -39,17 +39,17 @@ def _related(error: BaseException) -> Iterator[BaseException]:
 
 
 def _mask(error: BaseException, masks: Masks) -> None:
-    attributes = vars(error)
-    for name, value in list(attributes.items()):
-        attributes[name] = _masked(value, masks)
-    for name in _BUILT_IN_TEXTS:
-        value = getattr(error, name, None)
-        masked = _masked(value, masks)
-        if masked != value:
-            setattr(error, name, masked)
     args = tuple(_masked(value, masks) for value in error.args)
     if args != error.args:
         error.args = args
+    attributes = vars(error)
+    for name, value in list(attributes.items()):
+        attributes[name] = _masked(value, masks)
+    # Last: a class may have properties of these names that raise, or that cannot be set.
+    for name in _BUILT_IN_TEXTS:
+        value = getattr(error, name, None)
+        if type(value) is str and masks.text(value) != value:
+            setattr(error, name, masks.text(value))
 
 
 def _masked(value: Any, masks: Masks) -> Any:

@@ -125,7 +125,7 @@ class Output:
 
     def say(self, message: str) -> None:
         """Print a line of the runner's own, and log it."""
-        message = self._masks.text(message)
+        message = self.masked(message)
         with self._guard:
             self._echo(self._marker.stderr(f"kinetic: {message}\n".encode(errors="replace")))
         self._take(f"kinetic: {message}", RUNNER_LOGGER)
@@ -137,6 +137,10 @@ class Output:
     def mask(self, values: Iterable[str]) -> None:
         """Show `***` in the place of values from here on."""
         self._masks = Masks(values)
+
+    def masked(self, text: str) -> str:
+        """Return a text as it may be shown."""
+        return self._masks.text(text)
 
     def follow(self, stdout: int, stderr: int, records: int) -> threading.Thread:
         """Read pipes to their ends in a thread, and what is logged meanwhile; close them.

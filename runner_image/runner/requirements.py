@@ -12,6 +12,7 @@ from typing import Any
 
 from .contract import EXIT_REQUIREMENTS_FAILED, EXIT_RUNTIME_UNFIT, Fault
 from .fetching import Store, fetch
+from .identity import without_keys
 
 TAIL_LINES = 15
 
@@ -126,7 +127,8 @@ def _arguments(spec: Mapping[str, Any], lock_file: str) -> list[str]:
 
 
 def _environment(spec: Mapping[str, Any], scratch: str) -> dict[str, str]:
-    environ = {"UV_CACHE_DIR": os.path.join(scratch, "uv-cache"), **os.environ}
+    # A package that has to be built runs code of its own.
+    environ = {"UV_CACHE_DIR": os.path.join(scratch, "uv-cache"), **without_keys(os.environ)}
     if spec["offline"]:
         # `--no-index` says it already, and to uv the job's own wheels come over a network.
         environ.pop("UV_OFFLINE", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from typing import Any
@@ -30,7 +29,7 @@ def open_sealed(data: bytes, key: str) -> dict[str, str]:
         SealBroken: It was sealed with another key, or changed.
     """
     hidden, signature = data[:-MAC_BYTES], data[-MAC_BYTES:]
-    expected = _hmac(_derived(key, AUTHENTICATION), hidden)
+    expected = hmac.digest(_derived(key, AUTHENTICATION), hidden, "sha256")
     if not hmac.compare_digest(signature, expected) or not hidden.startswith(SEAL_MAGIC):
         raise SealBroken
     rest = hidden[len(SEAL_MAGIC) :]
@@ -40,17 +39,14 @@ def open_sealed(data: bytes, key: str) -> dict[str, str]:
 
 
 def _derived(key: str, purpose: bytes) -> bytes:
-    return _hmac(bytes.fromhex(key), purpose)
+    return hmac.digest(bytes.fromhex(key), purpose, "sha256")
 
 
 def _mixed(data: bytes, nonce: bytes, key: bytes) -> bytes:
     """Take the key stream away that was added."""
     stream = b"".join(
-        _hmac(key, nonce + number.to_bytes(8, "big")) for number in range(-(-len(data) // 32))
+        hmac.digest(key, nonce + number.to_bytes(8, "big"), "sha256")
+        for number in range(-(-len(data) // 32))
     )
     mixed = int.from_bytes(data, "big") ^ int.from_bytes(stream[: len(data)], "big")
     return mixed.to_bytes(len(data), "big")
-
-
-def _hmac(key: bytes, data: bytes) -> bytes:
-    return hmac.new(key, data, hashlib.sha256).digest()

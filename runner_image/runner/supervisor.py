@@ -206,6 +206,8 @@ class Supervisor:
 
     def _failed(self, fault: Fault) -> Ending:
         self._interrupts.hold()
+        # What a server or a library has said may quote what it was sent.
+        fault = Fault(fault.exit_code, self._output.masked(fault.message))
         return failed(fault, self._output.tail)
 
     def _interrupted(self) -> Ending:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kinetic_flows.runner_image.runner import masks
 from kinetic_flows.runner_image.runner.engine import hide_in_states
+from kinetic_flows.runner_image.runner.masked_exceptions import mask_exception
 from kinetic_flows.runner_image.runner.masks import Masks
 from prefect import states
 
@@ -106,6 +107,19 @@ def test_streams_hold_back_their_own_ends() -> None:
     assert one.feed(TOKEN[:9].encode()) == b""
     assert two.feed(b"other\n") == b"other\n"
     assert one.feed(TOKEN[9:].encode()) == b"***"
+
+
+def test_an_exception_of_which_not_all_can_be_looked_at_is_masked() -> None:
+    class Closed(Exception):
+        @property
+        def reason(self) -> str:
+            raise RuntimeError("closed")
+
+    error = Closed(f"refused {TOKEN}")
+    error.add_note(f"tried with {TOKEN}")
+    mask_exception(error, Masks([TOKEN]))
+    assert error.args == ("refused ***",)
+    assert error.__notes__ == ["tried with ***"]
 
 
 def test_what_prefects_engine_says_of_exceptions_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,25 @@ def test_a_wheel_of_the_job_is_installed_beside_the_image(job: Job, python: Path
     assert not list(python.parent.parent.rglob("paint*"))
 
 
+def test_a_package_that_is_built_finds_no_key_of_the_run(
+    job: Job, python: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(f'#!/bin/sh\nenv > {seen}\nexec {find_uv()} "$@"\n')
+    uv.chmod(0o755)
+    wheel = _wheel()
+    _require(job, _lock(wheel), wheel)
+    keys = {"KINETIC_SEAL_KEY": "5a" * 32, "KINETIC_SECRET_TOKEN": "t", "PREFECT_API_KEY": "pnu"}
+    path = f"{uv.parent}:/usr/bin:/bin"
+    ended = _run(job, python, **keys, PATH=path, UV_INDEX_URL="http://127.0.0.1:9")
+    assert ended.exit_code == 0, ended.output
+    names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
+    assert "UV_INDEX_URL" in names
+    assert not names & {*keys, "KINETIC_RUN_KEY"}
+
+
 def test_a_package_that_the_image_has_in_this_version_is_not_installed(
     job: Job, python: Path
 ) -> None:

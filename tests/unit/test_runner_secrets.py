@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.core.job import EXIT_SECRETS_UNAVAILABLE
-from kinetic_flows.core.job_parts import SecretSpec
+from kinetic_flows.core.job import EXIT_DATA_UNAVAILABLE, EXIT_SECRETS_UNAVAILABLE
+from kinetic_flows.core.job_parts import DataSpec, SecretSpec
 from kinetic_flows.core.sealing import new_seal_key, seal_values
 from runner_jobs import RUN_ID, SEAL_KEY, Job
 
@@ -203,6 +203,26 @@ def test_all_that_are_missing_are_named(tmp_path: Path) -> None:
     told = ended.output + ended.errors
     for name in ("ONE", "TWO", "block", "FOUR"):
         assert name in told
+
+
+def test_what_a_library_says_of_a_value_is_masked_in_the_result_too(tmp_path: Path) -> None:
+    place = {"endpoint": "http://127.0.0.1:9", "type": "dataset", "repository": "o/s"}
+    data = DataSpec(
+        kind="hub",
+        identity="5d" * 32,
+        source="hf://datasets/o/s",
+        name="s",
+        place={**place, "commit": "c" * 40, "path": ""},
+        size_bytes=1,
+        files=1,
+    )
+    # No header can hold it, which the standard library says with all of it.
+    job = Job(tmp_path / "store", sealed={"HF_TOKEN": f"one\n{VALUE}"}, changes={"data": [data]})
+    ended = job.run(TMPDIR=str(tmp_path))
+    message = job.envelope().header.message
+    assert ended.exit_code == EXIT_DATA_UNAVAILABLE
+    assert "***" in message
+    assert VALUE not in message + ended.output + ended.errors
 
 
 def test_what_may_be_seen_is_shown(tmp_path: Path) -> None:
