@@ -51,7 +51,7 @@ class LaunchRequest:
     run_id: str
     name: str
     image: ResolvedImage
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     job_variables: Mapping[str, Any]
     template: Mapping[str, Any] | None = None
 

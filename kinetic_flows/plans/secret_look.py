@@ -234,7 +234,11 @@ def _asked(ask: Callable[[], T]) -> T:
     try:
         return ask()
     except KineticError as error:
-        raise _Missing(error.message) from error
+        raise _Missing(_told(error)) from error
+
+
+def _told(error: KineticError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _of_secret_manager(source: SecretSource, around: Surroundings, *, reads: bool) -> str:
@@ -243,7 +247,7 @@ def _of_secret_manager(source: SecretSource, around: Surroundings, *, reads: boo
         value = _ask_secret_manager(source, project, around, reads=reads)
     except SecretError as error:
         if not error.message.startswith("no access"):
-            told = f"{error.message}; {error.hint}" if error.hint else error.message
+            told = _told(error)
         else:
             whose = "user:YOU" if reads else "serviceAccount:ACCOUNT-OF-THE-RUN"
             told = (

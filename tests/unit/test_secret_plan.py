@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from kinetic_flows.core.errors import SecretError, UsageError
@@ -29,7 +30,7 @@ from kinetic_flows.plans.secrets import (
     with_identities,
 )
 from kinetic_flows.platforms.choose import choose_platform
-from loopback.grpc_services import GrpcServer
+from loopback.grpc_services import CallFault, GrpcServer
 from loopback.secret_manager import SERVICE, SecretManager
 
 SECRETS = {
@@ -238,6 +239,23 @@ def test_who_may_not_read_a_secret_is_told_what_lets_it(
     (warning,) = found.warnings
     assert "--member=serviceAccount:ACCOUNT-OF-THE-RUN" in warning
     assert "--role=roles/secretmanager.secretAccessor" in warning
+
+
+def test_who_has_secret_manager_switched_off_is_told_how_to_switch_it_on(
+    tmp_path: Path, manager: SecretManager
+) -> None:
+    words = "Secret Manager API has not been used in project p before or it is disabled"
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    off = CallFault(method="AccessSecretVersion", code=denied, message=words)
+    server = GrpcServer({SERVICE: manager.methods()})
+    server.start()
+    manager.endpoint = server.endpoint
+    draft, around = _asks(tmp_path, manager, "hf-token")
+    with server.fault(off):
+        (problem,) = look_for_secrets(draft, around).problems
+    server.stop()
+    assert "gcloud services enable secretmanager.googleapis.com --project=p" in problem
+    assert "add-iam-policy-binding" not in problem
 
 
 def test_a_plan_looks_for_blocks_where_it_knows_of_them(tmp_path: Path) -> None:

@@ -205,13 +205,15 @@ def _translate(error: Exception, project: str, secret: str) -> SecretError:
 
 def _no_permission(about: str, words: str, project: str, secret: str) -> SecretError:
     if "has not been used" in words or "is disabled" in words:
+        what = f"Secret Manager is switched off in project {project}"
         hint = (
             "switch it on with: gcloud services enable secretmanager.googleapis.com "
             f"--project={project}"
         )
     else:
+        what = f"no access to {about}"
         hint = (
             f"grant it with: gcloud projects add-iam-policy-binding {project} "
             "--member=user:YOU --role=roles/secretmanager.admin"
         )
-    return SecretError(f"no access to {about}: {words}", value=secret, hint=hint)
+    return SecretError(f"{what}: {words}", value=secret, hint=hint)

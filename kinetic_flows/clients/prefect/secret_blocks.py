@@ -55,8 +55,11 @@ class SecretBlocks:
             with sdk.settings.temporary_settings(api_settings(self.url)):
                 kind(value=sdk.pydantic.SecretStr(value)).save(name, _sync=True)
         except (sdk.exceptions.ObjectAlreadyExists, ValueError):
-            # Another client was faster.
-            return str(self._read(name))
+            # Another client was faster, or it cannot be saved.
+            found = self._read(name)
+            if found is None:
+                raise
+            return str(found)
         return value
 
     @translated
