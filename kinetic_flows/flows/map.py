@@ -35,6 +35,7 @@ from kinetic_flows.flows.map_driver import Control, SweepDriver
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
+from kinetic_flows.plans.secrets import shown_arguments
 from kinetic_flows.runs.group import GroupState, MapItem
 from kinetic_flows.runs.session import Session
 
@@ -238,7 +239,8 @@ class Sweep:
     def _names(self) -> SweepNames:
         """Return what names the runs, by what differs among some of the inputs."""
         request = self._request
-        samples = ((each.args, each.kwargs) for each in request.samples)
+        hidden = request.draft.hidden
+        samples = (shown_arguments(each.args, each.kwargs, hidden) for each in request.samples)
         return SweepNames(request.draft.name, request.draft.call.function, samples)
 
     def _open_work_queue(self, name: str, session: Session) -> None:

@@ -26,6 +26,7 @@ from kinetic_flows.core.launcher import Phase
 from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
+from kinetic_flows.plans.secrets import shown_arguments
 from kinetic_flows.plans.sweep_outputs import SweepOutputs
 from kinetic_flows.runs.cache import launch_or_reuse
 from kinetic_flows.runs.cancel import cancel
@@ -203,11 +204,12 @@ class SweepDriver:
             self._not_launched(item, error)
             return
         shown = ", ".join(f"{name}={text}" for name, text in draft.argument_reprs.items())
+        named = shown_arguments(arguments.args, arguments.kwargs, draft.hidden)
         item = replace(item, arguments=shown[:ARGUMENTS_CHARACTERS])
         group = Membership(
             parent=self.group_id,
             index=item.index,
-            name=self.names.name(item.index, arguments.args, arguments.kwargs),
+            name=self.names.name(item.index, *named),
             work_queue=self.options.work_queue,
             gives_up=self._gives_up,
         )

@@ -42,7 +42,7 @@ from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.plans.call_arguments import check_arguments
 from kinetic_flows.plans.data import data_of, open_sources
 from kinetic_flows.plans.outputs import output_spec
-from kinetic_flows.plans.secrets import hidden_values, masked
+from kinetic_flows.plans.secrets import hidden_values, masked, shown_arguments
 from kinetic_flows.plans.shipped_data import shipped_twice
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
@@ -137,8 +137,8 @@ class Draft:
     @property
     def run_name(self) -> str:
         """The name of its run: the function and its arguments, as far as they are short."""
-        call = self.call
-        return masked(call_name(self.name, call.function, call.args, call.kwargs), self.hidden)
+        shown = shown_arguments(self.call.args, self.call.kwargs, self.hidden)
+        return masked(call_name(self.name, self.call.function, *shown), self.hidden)
 
     @property
     def mode(self) -> ImageMode:
@@ -265,7 +265,7 @@ def with_arguments(
 
 
 def _shown_arguments(call: Call, hidden: tuple[str, ...]) -> dict[str, str]:
-    shown = argument_reprs(call.function, call.args, dict(call.kwargs))
+    shown = argument_reprs(call.function, *shown_arguments(call.args, call.kwargs, hidden))
     return {name: masked(text, hidden) for name, text in shown.items()}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.sealing import identity_of
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MASK = "***"
 MASKED_FROM_CHARACTERS = 4
 """As the runner masks: what is shorter is no secret."""
+SHOWN_ITEMS = 50
+"""More than is shown of a list or a mapping."""
 
 
 def shown_value(name: str, value: str) -> str | None:
@@ -48,6 +51,30 @@ def masked(text: str, hidden: tuple[str, ...]) -> str:
     for value in hidden:
         text = text.replace(value, MASK)
     return text
+
+
+def shown_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], hidden: tuple[str, ...]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a call's arguments as they may be described.
+
+    Texts in them are masked here: once one is cut, half a value in it would not be known.
+    """
+    return _masked_within(args, hidden), _masked_within(dict(kwargs), hidden)
+
+
+def _masked_within(value: Any, hidden: tuple[str, ...], levels: int = 4) -> Any:
+    if not hidden or not levels:
+        return value
+    if type(value) is str:
+        return masked(value, hidden)
+    if type(value) in (list, tuple):
+        first = (_masked_within(each, hidden, levels - 1) for each in value[:SHOWN_ITEMS])
+        return type(value)((*first, *value[SHOWN_ITEMS:]))
+    if type(value) is dict:
+        first = ((key, value[key]) for key in islice(value, SHOWN_ITEMS))
+        return {**value, **{key: _masked_within(it, hidden, levels - 1) for key, it in first}}
+    return value
 
 
 def secret_words(draft: Draft) -> str:

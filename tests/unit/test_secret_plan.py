@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.secret_sources import parse_secrets
 from kinetic_flows.core.settings.settings import Settings, load_settings, resolve_settings
-from kinetic_flows.plans.draft import Call, Draft, draft_call
+from kinetic_flows.plans.draft import Call, Draft, draft_call, with_arguments
 from kinetic_flows.plans.secret_look import (
     FoundSecrets,
     Surroundings,
@@ -23,6 +24,7 @@ from kinetic_flows.plans.secret_look import (
     read_again,
 )
 from kinetic_flows.plans.secrets import (
+    hidden_values,
     masked,
     secret_specs,
     secret_words,
@@ -155,6 +157,18 @@ def test_what_is_shown_of_arguments_has_no_secret(tmp_path: Path) -> None:
     assert draft.argument_reprs == {"what": "'with ***, *** and 1'"}
     assert "hunter22" not in draft.run_name
     assert masked("hunter22: 1", draft.hidden) == "***: 1"
+
+
+def test_what_is_cut_short_has_no_part_of_a_secret(tmp_path: Path) -> None:
+    long = "eyJ" + "0123456789" * 80
+    many = ["x" * 50, {"deep": long}, *range(60)]
+    draft = replace(_draft(tmp_path)[0], hidden=hidden_values({"A_TOKEN": long}, {}, {}))
+    for argument in (long, f"Bearer {long}", many, {1: (long,)}):
+        one = with_arguments(draft, (argument,), {}, piece_bytes=1 << 20)
+        told = one.run_name + str(one.argument_reprs)
+        assert "***" in told
+        assert "eyJ" not in told
+        assert "456789" not in told
 
 
 def test_variables_and_sources_are_named_and_no_values(tmp_path: Path) -> None:
