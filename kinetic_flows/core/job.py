@@ -49,7 +49,7 @@ SEAL_KEY_VARIABLE = "KINETIC_SEAL_KEY"
 SEAL_BLOCK_VARIABLE = "KINETIC_SEAL_BLOCK"
 """Environment variable that names the Prefect block with that, for what a worker starts."""
 
-SECRET_REFERENCE_PREFIX = "KINETIC_SECRET_"  # noqa: S105 - the beginning of a name
+SECRET_REFERENCE_PREFIX = "KINETIC_VALUE_OF_"  # noqa: S105 - the beginning of a name
 """What the variables begin with in which a pod has values of Kubernetes Secrets."""
 
 EXIT_RETURNED = 0

@@ -112,7 +112,7 @@ def look_for_secrets(
 def plan_secrets(
     draft: Draft, environ: Mapping[str, str], blocks: frozenset[str] | None
 ) -> FoundSecrets:
-    """Return what speaks against a call's secrets; no value is read.
+    """Return what speaks against a call's secrets; what they hold is told nowhere.
 
     Args:
         draft: The call.

@@ -42,7 +42,8 @@ def hidden_values(
     """
     found = {value for name, value in captured.items() if shown_value(name, value) != value}
     found |= {environ[each.name] for each in sources.values() if each.kind == "env"}
-    long_enough = (value for value in found if len(value) >= MASKED_FROM_CHARACTERS)
+    stripped = map(str.strip, found)
+    long_enough = {value for value in stripped if len(value) >= MASKED_FROM_CHARACTERS}
     return tuple(sorted(long_enough, key=len, reverse=True))
 
 

@@ -21,7 +21,7 @@ HOST_VARIABLE = "JOB_COMPLETION_INDEX"
 COORDINATOR_PORT = 8476
 """Port of host 0 on which JAX's distributed service listens by default."""
 
-REFERENCE_PREFIX = "KINETIC_SECRET_"
+REFERENCE_PREFIX = "KINETIC_VALUE_OF_"
 """A Kubernetes Secret's value is in a variable with this prefix, out of this process's way; the
 function gets it under its own name."""
 

@@ -291,6 +291,11 @@ def _seal_blocks(api: PrefectApi) -> list[str]:
     return [str(each.name) for each in documents if str(each.name).startswith(BLOCK_PREFIX)]
 
 
+def test_what_no_block_can_be_named_after_is_an_error_and_no_key(api: PrefectApi) -> None:
+    with pytest.raises(ValueError, match="name"):
+        SecretBlocks(api).keep("no name / of a block", "a key")
+
+
 def test_all_that_is_missing_is_named_before_anything_is_built(
     functions: ModuleType, on_cluster: None, values: dict[str, str]
 ) -> None:

@@ -113,6 +113,7 @@ def test_both_sides_know_where_what_is_sealed_is_and_who_has_its_key() -> None:
     assert identity.REFERENCE_PREFIX == job.SECRET_REFERENCE_PREFIX
     assert {job.SEAL_KEY_VARIABLE, job.SEAL_BLOCK_VARIABLE} <= identity.KEPT_FROM_FUNCTION
     assert secret_manager.ENDPOINT_VARIABLE == SECRET_MANAGER_VARIABLE
+    assert not SECRET_MANAGER_VARIABLE.startswith(job.SECRET_REFERENCE_PREFIX)
 
 
 def test_both_sides_speak_the_same_version() -> None:

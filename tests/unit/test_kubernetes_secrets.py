@@ -32,7 +32,7 @@ OTHERS = (
     SecretSpec(variable="TOKEN", kind="sealed"),
 )
 REFERENCE = {
-    "name": "KINETIC_SECRET_WANDB_API_KEY",
+    "name": "KINETIC_VALUE_OF_WANDB_API_KEY",
     "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "key"}},
 }
 

@@ -110,7 +110,7 @@ def test_a_package_that_is_built_finds_no_key_of_the_run(
     uv.chmod(0o755)
     wheel = _wheel()
     _require(job, _lock(wheel), wheel)
-    keys = {"KINETIC_SEAL_KEY": "5a" * 32, "KINETIC_SECRET_TOKEN": "t", "PREFECT_API_KEY": "pnu"}
+    keys = {"KINETIC_SEAL_KEY": "5a" * 32, "KINETIC_VALUE_OF_TOKEN": "t", "PREFECT_API_KEY": "pnu"}
     path = f"{uv.parent}:/usr/bin:/bin"
     ended = _run(job, python, **keys, PATH=path, UV_INDEX_URL="http://127.0.0.1:9")
     assert ended.exit_code == 0, ended.output

@@ -183,10 +183,10 @@ def test_a_value_of_a_kubernetes_secret_is_renamed_and_masked(tmp_path: Path) ->
         import os
         def main():
             print(os.environ["PREFECT_API_KEY"])
-            return sorted(name for name in os.environ if name.startswith("KINETIC_SECRET_"))
+            return sorted(name for name in os.environ if name.startswith("KINETIC_VALUE_OF_"))
     """
     job = _with(tmp_path, spec, source=source)
-    ended = job.run(KINETIC_SECRET_PREFECT_API_KEY=VALUE)
+    ended = job.run(KINETIC_VALUE_OF_PREFECT_API_KEY=VALUE)
     assert "***" in ended.output
     assert VALUE not in ended.output
     assert job.value() == []

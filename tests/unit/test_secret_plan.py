@@ -171,6 +171,10 @@ def test_what_is_cut_short_has_no_part_of_a_secret(tmp_path: Path) -> None:
         assert "456789" not in told
 
 
+def test_of_a_value_that_ends_with_a_line_its_text_is_hidden() -> None:
+    assert hidden_values({"A_TOKEN": "hush-hush\n"}, {}, {}) == ("hush-hush",)
+
+
 def test_variables_and_sources_are_named_and_no_values(tmp_path: Path) -> None:
     draft, _ = _draft(tmp_path, secrets=SECRETS, capture_env_vars=["DATASET"])
     assert secret_words(draft) == (
