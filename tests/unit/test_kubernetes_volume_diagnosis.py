@@ -194,6 +194,14 @@ def test_which_claim_keeps_a_pod_from_every_node(message: str, said: str, perman
     assert (found.cause, found.permanent) == (Cause.VOLUME, permanent)
 
 
+def test_full_nodes_in_a_disks_zone_are_told_rather_than_those_elsewhere():
+    said = "1 Insufficient memory, 1 node(s) had volume node affinity conflict"
+    told = event("FailedScheduling", f"0/2 nodes are available: {said}.")
+    found = explain_waiting(JOB, [pod(is_scheduled=False)], [told])
+    assert found is not None
+    assert "no fitting node has enough free memory" in found.message
+
+
 def test_other_troubles_of_a_node_are_no_volumes():
     told = event("FailedCreatePodSandBox", "failed to setup network for sandbox")
     found = explain_waiting(JOB, [pod()], [told])

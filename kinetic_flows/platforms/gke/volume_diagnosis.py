@@ -52,7 +52,8 @@ def explain_claims(pod: KubernetesObject, said: str) -> Diagnosis | None:
             "a PersistentVolumeClaim of the run is not bound to a volume yet",
             f"`kubectl describe pvc --namespace {namespace}` says what it waits for",
         )
-    if _ELSEWHERE.search(said):
+    # Where there are fitting nodes in its zone, and they are full, that is told.
+    if _ELSEWHERE.search(said) and "Insufficient" not in said:
         return _found(
             "the disk of a PersistentVolumeClaim is in a zone that no fitting node is in",
             "use a claim whose disk is where the node pool is, or a regional one",
