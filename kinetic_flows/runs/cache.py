@@ -46,7 +46,8 @@ def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
     token that was renewed is no other call; of claims which they are, not what is in them.
     """
     code, requirements = prepared.code, prepared.requirements
-    data = [_identity(draft.sources.spec(each)) for each in draft.data]
+    # As it was sent, which may be another than was looked at before.
+    data = [_identity(draft.sources.ready(each)) for each in draft.data]
     places = volume_places(draft.call.options.volumes)
     return sha256_hex(
         canonical_json(
