@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -312,6 +313,17 @@ def test_what_is_no_file_is_left_out_and_told_of(tmp_path: Path, home: Path) -> 
     assert found.manifest.files == 1
     assert "pipe, socket is no file" in told
     assert "nowhere" in told
+
+
+def test_a_link_that_goes_meanwhile_is_left_out_and_told_of(
+    tree: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: bytes, **_: object) -> bytes:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(os, "readlink", gone)
+    found = scan(Data(tree), home)
+    assert any("link leads nowhere" in warning for warning in found.warnings)
 
 
 def test_a_circle_of_links_ends(tmp_path: Path, home: Path) -> None:

@@ -89,17 +89,16 @@ def resolve_hub(data: Data, hub: HubClient, *, run_has_token: bool) -> Resolved:
     listing = _Listing("hub", data)
     alone = hub.file(kind, repository, commit, path) if path else None
     found = [alone] if alone else hub.files(kind, repository, commit, path)
-    start = len(path.rpartition("/")[0] if alone else path)
+    below = path.rpartition("/")[0] if alone else path
     files: list[_File] = []
     for file in found:
         facts = (str(file.size_bytes), file.digest)
-        files.append(_File(file.path[start:].lstrip("/"), file.size_bytes, facts))
+        files.append(_File(file.path[len(below) :].lstrip("/"), file.size_bytes, facts))
         if len(files) > MOST_FILES:
             raise _too_many(data)
     for each in sorted(files, key=lambda file: _bytes(file.path)):
         listing.add(each, is_alone=alone is not None)
     if not is_open and files and (hub.has_token or not run_has_token):
-        below = path.rpartition("/")[0] if alone else path
         hub.require_access(kind, repository, commit, f"{below}/{files[0].path}".lstrip("/"))
     place = {
         "endpoint": hub.endpoint,

@@ -161,14 +161,14 @@ class Walk:
             return None
         is_link = stat.S_ISLNK(status.st_mode)
         if is_link:
-            link = self._link(path, place) if level.keeps_links else None
-            if link is not None:
-                return Found(shown, "link", link=link)
             try:
+                link = self._link(path, place) if level.keeps_links else None
                 status = os.stat(place)
             except OSError:
                 self.remarks.dangling.add(shown)
                 return None
+            if link is not None:
+                return Found(shown, "link", link=link)
         if stat.S_ISDIR(status.st_mode):
             return self._enter(path, level, _identity(status), is_link=is_link)
         if not self.patterns.take(shown) or self._is_secret(shown, is_directory=False):
