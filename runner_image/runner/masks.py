@@ -53,16 +53,16 @@ class Masks:
         """Return what can be shown of output as it arrives, in pieces cut anywhere."""
         if not self._forms or not data:
             return data
-        data = self._masked(self._held + data)
-        size = self._begun(data)
-        self._held, self._held_since = data[len(data) - size :], time.monotonic()
-        return data[: len(data) - size]
+        data = self._held + data
+        end = self._settled(data)
+        self._held, self._held_since = data[end:], time.monotonic()
+        return self._masked(data[:end])
 
     def flush(self, *, is_last: bool = False) -> bytes:
         """Return what was held back, unless the rest of a value may be on its way."""
         if not is_last and time.monotonic() - self._held_since <= HELD_SECONDS:
             return b""
-        held, self._held = self._held, b""
+        held, self._held = self._masked(self._held), b""
         return held
 
     def _masked(self, data: bytes) -> bytes:
@@ -70,6 +70,19 @@ class Masks:
             # Several times faster than one expression for all of them.
             data = data.replace(form, MASK)
         return data
+
+    def _settled(self, data: bytes) -> int:
+        """Return up to where some bytes are what they are, whatever follows."""
+        end = len(data) - self._begun(data)
+        if end == len(data):
+            return end
+        for form in self._forms:
+            # A value that is whole counts more than the beginning of another in it.
+            position = data.find(form, max(end - len(form) + 1, 0), end + len(form) - 1)
+            if position >= 0:
+                whole = position + len(form)
+                return whole + self._settled(data[whole:])
+        return end
 
     def _begun(self, data: bytes) -> int:
         """Return how many bytes at the end may be the beginning of a value."""

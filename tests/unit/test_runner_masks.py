@@ -76,6 +76,13 @@ def test_a_value_with_a_newline_at_its_end_is_masked_without_it() -> None:
 
 def test_of_values_that_begin_alike_the_longer_one_is_meant() -> None:
     assert Masks(["pass", "password"]).text("password pass") == "*** ***"
+    letters = [bytes([letter]) for letter in b"password pass"]
+    assert _fed(["pass", "password"], *letters) == b"*** ***"
+
+
+def test_where_values_overlap_the_one_that_is_whole_first_is_masked() -> None:
+    assert _fed(["xyab", "abcdef"], b"xyab", b"cd xya", b"b", b"abcd", b"ef") == b"***cd ******"
+    assert _fed(["abab"], b"ababa", b"ba") == b"***aba"
 
 
 @given(cuts=st.lists(st.integers(min_value=0, max_value=60)))
