@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from .contract import EXIT_DATA_UNAVAILABLE, EXIT_OBJECT_REFUSED, Fault
 from .data_http import Http, HttpRefusal, Unreachable, unavailable
@@ -83,16 +83,17 @@ class HubFiles:
             return
         url = f"{self._api}/tree/{self._commit}"
         url = f"{url}/{quote(self._path)}" if self._path else url
-        wanted: str | None = f"{url}?recursive=true&expand=false"
-        while wanted:
-            body, headers = self._http.read(wanted)
+        query = "recursive=true&expand=false"
+        while query:
+            body, headers = self._http.read(f"{url}?{query}")
             entries = json.loads(body)
             self._work.find(len(entries))
             for entry in entries:
                 if entry["type"] == "file" and is_wanted(self._relative(entry), self._spec):
                     yield self._listed(entry)
             found = _NEXT.search(headers.get("Link") or "")
-            wanted = found[1] if found else None
+            # A mirror may name the hub that it mirrors, which a run need not reach.
+            query = urlsplit(found[1]).query if found else ""
 
     def _about_path(self) -> list[Mapping[str, Any]]:
         """Ask for a single file."""

@@ -173,6 +173,15 @@ def test_a_mirror_that_the_run_names_is_asked(hub: HubServer, bring: Bring) -> N
     assert contents(path) == FILES
 
 
+def test_a_mirror_that_names_the_hub_for_further_pages_is_asked_itself(
+    hub: HubServer, bring: Bring
+) -> None:
+    spec = spec_of(hub, hub.commit("dataset", "owner/set", FILES, large=LARGE))
+    hub.url = "https://hub.invalid"
+    [path] = bring(spec)
+    assert contents(path) == FILES
+
+
 @pytest.mark.parametrize(
     ("gated", "token", "said"),
     [
