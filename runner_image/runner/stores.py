@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from .contract import (
@@ -107,17 +108,16 @@ class DirectoryStore:
         """
         if generation is None:
             return self.put_if_absent(name, data)
-        import fcntl
-
         try:
             written = self._write_unnamed(data, None)
-            with open(os.path.join(self._root, LOCK), "ab", opener=_open_private) as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if self.read_generation(name)[1] != generation:
-                    _remove(written)
-                    return False
-                os.replace(written, self._path(name))
-                return True
+            try:
+                with self._locked():
+                    if self.read_generation(name)[1] != generation:
+                        return False
+                    os.replace(written, self._path(name))
+                    return True
+            finally:
+                _remove(written)
         except OSError as error:
             raise _unwritten(name, error) from error
 
@@ -154,14 +154,19 @@ class DirectoryStore:
         return self._claim_under_lock(written, target)
 
     def _claim_under_lock(self, written: str, target: str) -> bool:
-        import fcntl
-
-        with open(os.path.join(self._root, LOCK), "ab", opener=_open_private) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             if os.path.exists(target):
                 return False
             os.replace(written, target)
             return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        import fcntl
+
+        with open(os.path.join(self._root, LOCK), "ab", opener=_open_private) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 class BucketStore:
