@@ -250,10 +250,12 @@ def _touch(path: str) -> None:
 
 
 def _remove_if_free(place: str, lock: int) -> None:
-    """Remove a copy that nobody else uses."""
-    if _try_lock(lock, fcntl.LOCK_EX) and _is_same(lock, os.path.join(place, LOCK)):
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(place, WHOLE))
+    """Remove a copy that nobody else uses; what cannot be removed is left to the next run."""
+    if not _try_lock(lock, fcntl.LOCK_EX) or not _is_same(lock, os.path.join(place, LOCK)):
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(place, WHOLE))
+    with suppress(OSError):
         # Out of the way of who makes it anew.
         gone = os.path.join(os.path.dirname(place), f"gone-{os.urandom(8).hex()}")
         os.rename(place, gone)

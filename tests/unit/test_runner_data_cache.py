@@ -186,6 +186,23 @@ def test_a_copy_in_memory_is_gone_with_the_last_run_that_uses_it(
     assert list((tmp_path / "shm").iterdir()) == []
 
 
+def test_a_copy_that_cannot_be_removed_does_not_change_how_its_run_ends(
+    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(place: str) -> None:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), place)
+
+    monkeypatch.setattr("kinetic_flows.runner_image.runner.data.MEMORY", str(tmp_path / "shm"))
+    (tmp_path / "shm").mkdir()
+    spec = store_data(tmp_path / "store", tree, in_memory=True)
+    with monkeypatch.context() as patch, a_run(tmp_path) as bring:
+        bring(spec)
+        patch.setattr(shutil, "rmtree", fails)
+    with a_run(tmp_path) as bring:
+        bring(spec)
+    assert list((tmp_path / "shm").iterdir()) == []
+
+
 def test_memory_that_another_user_has_prepared_is_not_used(
     tmp_path: Path, tree: Path, bring: Bring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
