@@ -272,6 +272,11 @@ class DeploymentNotFoundError(UsageError):
     """No deployment of a remote function has this name."""
 
 
+def in_a_sentence(error: KineticError) -> str:
+    """Return what is wrong, and what to do, where that is one of several things told."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
 def suggest(unknown: str, valid: Iterable[str]) -> str:
     """Say which valid name was probably meant, or list them all.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from kinetic_flows.core.data import Data
-from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.volumes import volume_specs
@@ -47,7 +47,7 @@ def plan_data(draft: Draft) -> DataPlan:
         try:
             planned.append(_planned(draft, data, at))
         except KineticError as error:
-            obstacles.append(f"{error.message}; {error.hint}" if error.hint else error.message)
+            obstacles.append(in_a_sentence(error))
             planned.append(PlannedData(source=data.shown_source, how=_how(draft, data), at=at))
         warnings += draft.sources.warnings(data)
     found = DataPlan(tuple(planned), tuple(warnings), tuple(obstacles))

@@ -11,7 +11,7 @@ from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.manifest import decode_manifest
 from kinetic_flows.core.environment import ImageRequest
-from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.launcher import Preflight
@@ -221,14 +221,14 @@ def _look_at_image(
     try:
         return draft.platform.builder.preview(request, environment), ()
     except KineticError as error:
-        return None, (_in_a_sentence(error),)
+        return None, (in_a_sentence(error),)
 
 
 def _store_obstacles(draft: Draft) -> tuple[str, ...]:
     try:
         draft.platform.store.check()
     except KineticError as error:
-        return (_in_a_sentence(error),)
+        return (in_a_sentence(error),)
     return ()
 
 
@@ -236,12 +236,8 @@ def _output_obstacles(draft: Draft) -> tuple[str, ...]:
     try:
         check_place(draft)
     except KineticError as error:
-        return (_in_a_sentence(error),)
+        return (in_a_sentence(error),)
     return ()
-
-
-def _in_a_sentence(error: KineticError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _packages(

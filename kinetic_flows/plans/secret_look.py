@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.errors import KineticError, SecretError
+from kinetic_flows.core.errors import KineticError, SecretError, in_a_sentence
 from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.settings import Settings
@@ -234,11 +234,7 @@ def _asked(ask: Callable[[], T]) -> T:
     try:
         return ask()
     except KineticError as error:
-        raise _Missing(_told(error)) from error
-
-
-def _told(error: KineticError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
+        raise _Missing(in_a_sentence(error)) from error
 
 
 def _of_secret_manager(source: SecretSource, around: Surroundings, *, reads: bool) -> str:
@@ -247,7 +243,7 @@ def _of_secret_manager(source: SecretSource, around: Surroundings, *, reads: boo
         value = _ask_secret_manager(source, project, around, reads=reads)
     except SecretError as error:
         if not error.message.startswith("no access"):
-            told = _told(error)
+            told = in_a_sentence(error)
         else:
             whose = "user:YOU" if reads else "serviceAccount:ACCOUNT-OF-THE-RUN"
             told = (
