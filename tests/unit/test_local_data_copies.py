@@ -121,5 +121,17 @@ def test_an_interrupted_removal_is_found_and_ended(
     assert list(home.iterdir()) == []
 
 
+def test_what_cannot_be_removed_stays_and_the_rest_goes(home: Path) -> None:
+    """As another user's copy; this process may be root, who can remove it, so that it is odd."""
+    (home / "other" / "whole").mkdir(parents=True)
+    (home / "own").mkdir()
+    for key in ("other", "own"):
+        (home / key / "lock").touch()
+    age(home)
+    copies = LocalDataCopies(home)
+    assert [copies.remove(copy) for copy in copies.unused_since(since(1))] == [False, True]
+    assert [place.name for place in home.iterdir()] == ["other"]
+
+
 def test_where_there_are_no_copies_none_are_found(home: Path) -> None:
     assert LocalDataCopies(home).unused_since(since(0)) == []

@@ -49,8 +49,12 @@ class LocalDataCopies:
                 return False
             # Out of the way of runs that make a copy anew; if this is interrupted, the rest of it
             # is found like any other that is not whole, as its lock goes last.
-            (place / WHOLE).unlink(missing_ok=True)
-            gone = place.rename(place.with_name(f"{GONE}{uuid4().hex}"))
+            try:
+                (place / WHOLE).unlink(missing_ok=True)
+                gone = place.rename(place.with_name(f"{GONE}{uuid4().hex}"))
+            except OSError:
+                # In a directory that several people share, it may be another's.
+                return False
             for part in ("files", "draft", ""):
                 _remove_tree(gone / part)
         return True
