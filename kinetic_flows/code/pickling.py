@@ -290,7 +290,7 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def _is_plain(kind: type) -> bool:
     """Whether all objects of a kind are left to pickle, whichever they are."""
-    asked_each = (ModuleType, BuiltinFunctionType, memoryview)
+    asked_each = (ModuleType, BuiltinFunctionType)
     return not issubclass(kind, asked_each) and not has_reduction_of_its_own(kind)
 
 

@@ -5,7 +5,6 @@ The client does the same to what it sends (`kinetic_flows/code/arrays.py`).
 
 from __future__ import annotations
 
-import operator
 import pickle
 import sys
 from typing import Any
@@ -14,14 +13,14 @@ LARGE_BYTES = 32_768
 """Smaller ones are left to pickle as they are."""
 
 _PROTOCOL = 5
-_NAMES = frozenset({"ArrayImpl", "memoryview", "ndarray"})
+# Not `memoryview`: Python crashes where one is collected together with a `PickleBuffer` of it.
+_NAMES = frozenset({"ArrayImpl", "ndarray"})
 
 
 def reduced_array(obj: Any, protocol: int) -> Any:
-    """Reduce what pickle copies, or does not know, as views of memory that stays where it is.
+    """Reduce arrays that pickle would copy as views of memory that stays where it is.
 
-    Those are numpy's arrays of data types that are no buffers (dates, `bfloat16`), jax's arrays,
-    and views of memory.
+    Those are numpy's of data types that are no buffers (dates, `bfloat16`), and jax's.
 
     Args:
         obj: Any object.
@@ -33,25 +32,9 @@ def reduced_array(obj: Any, protocol: int) -> Any:
     kind = type(obj)
     if protocol < _PROTOCOL or kind.__qualname__ not in _NAMES:
         return NotImplemented
-    if kind is memoryview:
-        return _reduced_view(obj)
     if kind.__module__ == "numpy":
         return _reduced_numpy(obj)
     return _reduced_jax(obj) if kind.__module__.startswith("jax") else NotImplemented
-
-
-def _reduced_view(view: memoryview) -> Any:
-    if not view.c_contiguous:
-        return NotImplemented
-    if (view.format, view.ndim) == ("B", 1):
-        return memoryview, (pickle.PickleBuffer(view),)
-    cast = operator.methodcaller("cast", view.format, view.shape)
-    try:
-        memory = view.cast("B")
-        cast(memory)
-    except (TypeError, ValueError):  # not every format can be given to a view of bytes
-        return NotImplemented
-    return cast, (memory,)
 
 
 def _reduced_numpy(array: Any) -> Any:
