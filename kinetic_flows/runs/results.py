@@ -104,8 +104,9 @@ _HINTS: Mapping[int | None, str] = {
     "them? see the worker's PREFECT_API_URL",
     EXIT_DEVICES_MISSING: DEVICES_HINT,
     EXIT_OUTPUT_DIR_UNAVAILABLE: "give output_dir a place that can be made, wait for the "
-    "other run's end, or say output_dir_in_use='wait' (`kinetic runs ls` finds out about runs "
-    "whose process is gone)",
+    "other run's end, or say output_dir_in_use='wait'; `kinetic runs ls` finds out about runs "
+    "whose process is gone, `kinetic runs cancel` ends one, and of one that nobody knows any more "
+    "the object that says so is to be removed",
     EXIT_DATA_UNAVAILABLE: "docs/data.md says what a run needs for each kind of data; what "
     "has come of it is kept where there is a cache (KINETIC_DATA_CACHE)",
     EXIT_SECRETS_UNAVAILABLE: "docs/secrets.md says what a run needs for each kind of secret",

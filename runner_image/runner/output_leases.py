@@ -64,7 +64,8 @@ def take(lease: Lease, host: int, say: Callable[[str], None]) -> None:
             return
         message = f"run {writer} writes to {lease.directory}, and has not ended"
         if not host and not lease.waits:
-            raise Fault(EXIT_OUTPUT_DIR_UNAVAILABLE, message)
+            told = f"{message} (so says {lease_object(lease.directory)} in the store)"
+            raise Fault(EXIT_OUTPUT_DIR_UNAVAILABLE, told)
         if writer != told and not host:
             told = writer
             say(f"{message}: waiting for it")
@@ -73,7 +74,7 @@ def take(lease: Lease, host: int, say: Callable[[str], None]) -> None:
 
 def _awaited(lease: Lease) -> str | None:
     """Return who has the directory while this run has not; empty for nobody."""
-    holder = _holder(lease.store.read(lease_object(lease.directory)))
+    holder, _ = _holder(lease.store.read(lease_object(lease.directory)))
     return None if holder == lease.job["run_id"] else holder
 
 
@@ -82,47 +83,58 @@ def _other_writer(lease: Lease) -> str | None:
     name = lease_object(lease.directory)
     while True:
         found, generation = lease.store.read_generation(name)
-        holder = _holder(found)
+        holder, api_url = _holder(found)
         if holder == lease.job["run_id"]:
             return None
-        if holder and not _is_over(holder, lease):
+        if holder and not _is_over(holder, api_url, lease):
             return holder
         if lease.store.replace(name, _document(lease), generation):
             return None
 
 
-def _is_over(run_id: str, lease: Lease) -> bool:
+def _is_over(run_id: str, api_url: str, lease: Lease) -> bool:
     if lease.store.read(result_object(run_id)) is not None:
         return True
     if lease.api is None:
         return False
     try:
-        return lease.api.state_of(run_id, TIMEOUT_SECONDS) in FINAL
+        state = lease.api.state_of(run_id, TIMEOUT_SECONDS)
     except ApiError:
         return False
+    if state:
+        return state in FINAL
+    # It was deleted there, unless another API is the one that knows it.
+    return api_url in ("", _api_url(lease))
 
 
-def _holder(data: bytes | None) -> str:
-    """Return which run a lease names; nobody has a directory without one, or a damaged one."""
+def _holder(data: bytes | None) -> tuple[str, str]:
+    """Return which run a lease names, and the Prefect API that knows it.
+
+    Nobody has a directory without a lease, or with a damaged one.
+    """
     from uuid import UUID
 
     try:
-        return str(UUID(json.loads(data or b"null")["run_id"]))
+        found = json.loads(data or b"null")
+        return str(UUID(found["run_id"])), str(found.get("api_url", ""))
     except (ValueError, TypeError, KeyError, AttributeError):
-        return ""
+        return "", ""
+
+
+def _api_url(lease: Lease) -> str:
+    return str((lease.job["prefect"] or {}).get("api_url", ""))
 
 
 def _document(lease: Lease) -> bytes:
     from datetime import datetime
 
-    prefect = lease.job["prefect"] or {}
     return json.dumps(
         {
             "run_id": lease.job["run_id"],
             "name": lease.job["name"],
             "directory": lease.directory,
             "dispatch": "worker",
-            "api_url": prefect.get("api_url", ""),
+            "api_url": _api_url(lease),
             "host": os.uname().nodename,
             "taken": datetime.now(UTC).isoformat(),
         }

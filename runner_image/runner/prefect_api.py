@@ -91,13 +91,13 @@ class PrefectApi:
         return str((answer.get("state") or {}).get("type") or "")
 
     def state_of(self, flow_run_id: str, timeout_seconds: float) -> str:
-        """Return the type of another flow run's state; of one that is not there, how it is."""
+        """Return the type of another flow run's state; empty for one that is not there."""
         path = f"flow_runs/{flow_run_id}"
         try:
             answer = self._request("GET", path, None, timeout_seconds)
         except ApiError as error:
             if str(error).startswith("HTTP 404"):
-                return "CRASHED"
+                return ""
             raise
         return str((answer.get("state") or {}).get("type") or "")
 

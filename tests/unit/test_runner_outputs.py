@@ -43,9 +43,9 @@ def named(job: Job, directory: object, **output: Any) -> Path:
     return job.root / lease_object(str(directory))
 
 
-def leave_lease(path: Path, run_id: str) -> None:
+def leave_lease(path: Path, run_id: str, **found: str) -> None:
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"run_id": run_id}))
+    path.write_text(json.dumps({"run_id": run_id, **found}))
 
 
 def holder(path: Path) -> str:
@@ -150,6 +150,22 @@ def test_a_run_that_goes_on_for_prefect_has_its_directory(job: Job, tmp_path: Pa
         job.prefect_url = prefect.url
         assert job.run().exit_code == EXIT_OUTPUT_DIR_UNAVAILABLE
         assert prefect.state_names[-1] == "Crashed"
+
+
+@pytest.mark.parametrize("known_here", [True, False])
+def test_a_run_that_this_prefect_does_not_know_is_over_only_if_it_would(
+    job: Job, tmp_path: Path, *, known_here: bool
+) -> None:
+    lease = named(job, tmp_path / "named")
+    with serve() as prefect:
+        prefect.other_runs = {OTHER: ""}
+        api_url = prefect.url if known_here else "https://prefect.example/api"
+        leave_lease(lease, OTHER, api_url=api_url)
+        job.prefect_url = prefect.url
+        ended = job.run()
+    assert ended.exit_code == (0 if known_here else EXIT_OUTPUT_DIR_UNAVAILABLE)
+    assert holder(lease) == (RUN_ID if known_here else OTHER)
+    assert known_here or lease.name in job.envelope().header.message
 
 
 def test_a_run_may_wait_for_another_ones_end(
