@@ -72,8 +72,8 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
     # Prefect may keep what a task is given until the process ends.
     draft = draft.without_arguments()
     check_place(draft)
-    if draft.call.options.cache_for is None:
-        # Who is answered writes nothing.
+    if draft.call.options.cache_for is None and not deployed:
+        # Who is answered, or deploys, writes nothing.
         check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
         secrets = find_secrets(draft, session, deployed=deployed)

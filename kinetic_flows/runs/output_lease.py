@@ -122,22 +122,18 @@ class OutputLeases:
         run_id = str(found.get("run_id", ""))
         if run_id in ("", own) or not self._store.missing([result_object(run_id)]):
             return None
-        writer = Writer(
-            run_id=run_id,
-            name=str(found.get("name", "")),
-            state="unknown",
-            api_url=str(found.get("api_url", "")),
-        )
         try:
             record = self._api.read_run(run_id)
         except RunNotFoundError:
-            return writer if self._may_live(found) else None
+            return _unknown_writer(found) if self._may_live(found) else None
+        if _is_left(record, found):
+            return None
         if self._only_looks and not record.is_final:
             seen = processes_of(self._platform, self._api, ticket_of(record))
             if seen.observe(run_id, None).phase.is_final and not is_being_launched(record):
                 return None
             return _writer(record, self._api)
-        return writer_of(record, self._platform, self._api, taken=_taken(found))
+        return writer_of(record, self._platform, self._api)
 
     def _may_live(self, found: Mapping[str, Any]) -> bool:
         """Whether a run whose flow run this API does not know may have a process."""
@@ -153,25 +149,17 @@ class OutputLeases:
         return not platform.launcher.observe(str(found["run_id"]), None).phase.is_final
 
 
-def writer_of(
-    record: RunRecord, platform: Platform, api: PrefectApi, *, taken: datetime | None = None
-) -> Writer | None:
+def writer_of(record: RunRecord, platform: Platform, api: PrefectApi) -> Writer | None:
     """Return a run as one that writes; None when it is over.
 
     Args:
         record: Its flow run.
         platform: Where it was launched.
         api: Where its state is kept; it is set where its process is gone.
-        taken: When it took its directory; None when that is not known.
     """
     record = synced_record(record, ticket_of(record), platform, api)
     if record.is_final and not record.is_guessed:
         return None
-    if taken and is_preparing(record):
-        # Launched at once after that: its client has died in between.
-        age = (datetime.now(UTC) - taken).total_seconds()
-        if age > LAUNCH_GRACE_SECONDS:
-            return None
     return _writer(record, api)
 
 
@@ -179,6 +167,22 @@ def _writer(record: RunRecord, api: PrefectApi) -> Writer:
     return Writer(
         run_id=record.id, name=record.shown_name, state=record.state_name, api_url=api.url
     )
+
+
+def _unknown_writer(found: Mapping[str, Any]) -> Writer:
+    told = {name: str(found.get(name, "")) for name in ("run_id", "name", "api_url")}
+    return Writer(**told, state="unknown")
+
+
+def _is_left(record: RunRecord, found: Mapping[str, Any]) -> bool:
+    """Whether the client has died that took a run's directory, which it launches right after."""
+    if not is_preparing(record):
+        return False
+    try:
+        taken = datetime.fromisoformat(str(found.get("taken", "")))
+    except ValueError:
+        return False
+    return (datetime.now(UTC) - taken).total_seconds() > LAUNCH_GRACE_SECONDS
 
 
 def take_output_dir(
@@ -237,12 +241,11 @@ def check_output_dir_free(spec: OutputSpec | None, session: Session) -> None:
         raise in_use_error(spec.place, writer)
 
 
-def in_use_error(directory: str, writer: Writer) -> OutputDirInUseError:
-    """Return the error that says who writes to a directory."""
-    hint = (
-        f"wait for its end, or have this wait: output_dir_in_use='wait'; "
-        f"`kinetic runs cancel {short_id(writer.run_id)}` ends it"
-    )
+def in_use_error(
+    directory: str, writer: Writer, instead: str = ", or have this wait: output_dir_in_use='wait'"
+) -> OutputDirInUseError:
+    """Return the error that says who writes to a directory, and what to do instead of waiting."""
+    hint = f"wait for its end{instead}; `kinetic runs cancel {short_id(writer.run_id)}` ends it"
     if writer.state == "unknown":
         hint = (
             f"ask {writer.api_url} what became of it; if it is over, remove the object "
@@ -318,10 +321,3 @@ def _content(lease: StoredObject) -> Mapping[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _taken(found: Mapping[str, Any]) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(found.get("taken", "")))
-    except ValueError:
-        return None

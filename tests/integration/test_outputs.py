@@ -140,8 +140,10 @@ def test_one_run_at_a_time_writes_to_a_directory(
     assert "output_dir_in_use='wait'" in str(refused.value.hint)
     [newest] = api.find_runs(RunQuery(flow="hold"), limit=1)
     assert newest.state_type in ("FAILED", "CRASHED")
-    with pytest.raises(OutputDirInUseError, match=writer):
+    with pytest.raises(OutputDirInUseError, match=writer) as refused:
         holder.retry()
+    # A retry has the options of its run.
+    assert str(refused.value.hint).startswith("wait for its end; `kinetic runs cancel")
     plan = functions.hold.plan("a", marker)
     assert re.search(writer, plan.obstacles[-1])
     assert plan.outputs == holder.outputs
@@ -230,7 +232,10 @@ def test_a_writer_that_another_prefect_knows_is_asked_for_there(
 
 
 def test_a_client_that_died_just_before_its_launch_holds_nothing_for_long(
-    holds: Callable[..., Callable[[], str]], api: PrefectApi
+    functions: ModuleType,
+    holds: Callable[..., Callable[[], str]],
+    api: PrefectApi,
+    tmp_path: Path,
 ) -> None:
     made = NewRun(
         flow="hold",
@@ -247,8 +252,12 @@ def test_a_client_that_died_just_before_its_launch_holds_nothing_for_long(
     call = holds("died", run_id=run_id, api_url=api.url, taken=now.isoformat())
     with pytest.raises(OutputDirInUseError, match=r"\(Preparing\) writes to"):
         call()
+    plan = functions.hold.plan("died", tmp_path / "marker")
+    assert "(Preparing) writes to" in plan.obstacles[-1]
     earlier = now - timedelta(minutes=5)
-    assert holds("died", run_id=run_id, api_url=api.url, taken=earlier.isoformat())() == "held"
+    call = holds("died", run_id=run_id, api_url=api.url, taken=earlier.isoformat())
+    assert functions.hold.plan("died", tmp_path / "marker").obstacles == ()
+    assert call() == "held"
     api.set_state(run_id, "CANCELLED", message="the test is over")
 
 
