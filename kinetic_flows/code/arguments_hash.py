@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import pickle
 import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -90,7 +91,7 @@ class _Digest:
             self._add_all("dict", [part for _, key, item in ordered for part in (key, item)])
         elif kind in (set, frozenset):
             self._add_all("set", sorted(map(_digest_of, value)))
-        elif isinstance(value, type | BuiltinFunctionType):
+        elif isinstance(value, type | BuiltinFunctionType) or _is_importable(value):
             self._feed("name", _name(value))
         elif isinstance(value, FunctionType):
             self._feed("name", _name(value))
@@ -146,6 +147,16 @@ def _digest_of(value: Any) -> str:
 
 def _cells(function: FunctionType) -> list[Any]:
     return [cell.cell_contents for cell in function.__closure__ or ()]
+
+
+def _is_importable(value: Any) -> bool:
+    """Whether a function is found by its name: its code may be another one in another Python."""
+    if not isinstance(value, FunctionType) or value.__module__ == "__main__":
+        return False
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value
 
 
 def _name(value: Any) -> bytes:

@@ -11,6 +11,7 @@ import fnmatch
 import hashlib
 import os
 import threading
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,8 +84,8 @@ def download(
         progress: Told how far it is.
 
     Raises:
-        UsageError: A file's name is none that can be below a directory, or the directory cannot
-            be written to.
+        UsageError: A file's name is none that can be below a directory, the directory cannot be
+            written to, or has one file for two names.
         StoreError: A file cannot be read, or is not what its checksum says.
     """
     for file in files:
@@ -101,6 +102,7 @@ def download(
     progress.step(STEP_DOWNLOAD, "started")
     try:
         in_threads(work.bring, sorted(files, key=lambda file: -file.size_bytes), threads=PARALLEL)
+        _require_apart(files, target)
     except BaseException as error:
         work.leave()
         status: StepStatus = "failed" if interruption_in(error) is None else "interrupted"
@@ -243,3 +245,19 @@ def _require_below(file: OutputFile) -> None:
             value=file.name,
             hint="leave it out with a pattern, or give the object another name",
         )
+
+
+def _require_apart(files: Sequence[OutputFile], target: Path) -> None:
+    """Refuse names that are one file here, as those are on some systems that differ in case."""
+    known: dict[str, str] = {}
+    for file in files:
+        name = unicodedata.normalize("NFC", file.name).casefold()
+        other = known.setdefault(name, file.name)
+        if other == file.name or not (target / file.name).exists():
+            continue
+        if (target / other).exists() and (target / other).samefile(target / file.name):
+            raise UsageError(
+                f"{other!r} and {file.name!r} are one file in {target}",
+                value=file.name,
+                hint="download them one at a time with a pattern, to different directories",
+            )

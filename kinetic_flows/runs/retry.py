@@ -152,11 +152,9 @@ def _require_over(record: RunRecord, output: OutputSpec, session: Session) -> No
     writer = writer_of(record, session.platform, session.api)
     if writer is not None:
         # A retry is what the run was: who wants another one calls the function.
-        is_own = OUTPUT_DIR_LABEL not in record.labels
-        instead = (
-            ", or call the function again, for a run with outputs of its own" if is_own else ""
-        )
-        raise in_use_error(output.place, writer, instead)
+        another = ", or call the function again, for a run with outputs of its own"
+        is_named = OUTPUT_DIR_LABEL in record.labels
+        raise in_use_error(output.place, writer, "" if is_named else another)
     check_output_dir_free(output, session)
 
 

@@ -147,6 +147,10 @@ def test_one_run_at_a_time_writes_to_a_directory(
     plan = functions.hold.plan("a", marker)
     assert re.search(writer, plan.obstacles[-1])
     assert plan.outputs == holder.outputs
+    # To deploy writes nothing.
+    named = functions.hold.with_options(output_dir="held/a")
+    assert named.plan("a", marker).obstacles
+    named.deploy("while-held").delete()
     # What somebody else writes to is another matter.
     assert functions.hold.plan("b", marker).obstacles == ()
 

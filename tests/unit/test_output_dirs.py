@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from textwrap import dedent
+from types import ModuleType
 from typing import Any
 
 import numpy
@@ -235,6 +236,20 @@ def test_equal_parts_are_equal_whether_they_are_one_object() -> None:
     recursive: list[Any] = [model]
     recursive.append(recursive)
     assert digest(recursive) == digest(recursive)
+
+
+def test_the_code_of_what_is_found_by_its_name_is_not_in_the_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Such is `copyreg.__newobj__`, by which most objects are made again, with each Python's code.
+    made = ModuleType("made_twice")
+    monkeypatch.setitem(sys.modules, "made_twice", made)
+    exec("def found(): return 1", vars(made))
+    one, first = digest(made.found), made.found
+    exec("def found(): return 2", vars(made))
+    assert digest(made.found) == one
+    # The first is found no more: its code is all there is.
+    assert digest(first) != one
 
 
 def test_the_digest_is_the_same_in_every_process(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -326,6 +327,17 @@ def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=re.escape(repr(name))):
         download(place.source, files, target, NullProgress())
     assert not target.exists()
+
+
+def test_names_that_are_one_file_where_they_go_are_refused(place: Place, target: Path) -> None:
+    place.write("Checkpoints/1/state", b"one more")
+    fetch(place, target)
+    assert content(target)["Checkpoints/1/state"] == b"one more"
+    # As a file system does that ignores case.
+    shutil.rmtree(target / "Checkpoints")
+    (target / "Checkpoints").symlink_to("checkpoints")
+    with pytest.raises(UsageError, match=r"'Checkpoints/1/state' and .* are one file in "):
+        fetch(place, target)
 
 
 def test_a_directory_that_cannot_be_written_to_is_said(place: Place, tmp_path: Path) -> None:
