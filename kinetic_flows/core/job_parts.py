@@ -124,7 +124,8 @@ class OutputSpec:
         in_use: Whether the run fails, or waits, where another one that goes on writes there.
         arguments: JSON values by name, which a run's parameters come on top of; empty where the
             directory has no fields.
-        uri: What the directory is in Cloud Storage, where that is mounted there; else empty.
+        uri: What a directory on a volume is, wherever that is mounted: in Cloud Storage, or
+            `pvc:claim/directory`; else empty.
     """
 
     directory: str

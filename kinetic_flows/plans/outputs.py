@@ -164,6 +164,9 @@ def deployed_output_spec(draft: Draft) -> OutputSpec | None:
             )
 
     def value_of(field: str) -> str | None:
+        if field in parameters:
+            # Of parameters nobody knows yet what they are.
+            _refuse_secret(template, field, known.get(field, ""))
         if field in parameters or field == HASH_FIELD:
             return None
         return _own_field(field, call, {})
@@ -181,7 +184,7 @@ def _spec(
         directory=directory,
         in_use="wait" if waits else "refuse",
         arguments=arguments or {},
-        uri=_mounted_uri(directory, options),
+        uri=_place_on_volume(directory, options),
     )
 
 
@@ -224,14 +227,17 @@ def _is_on_volume(directory: str, options: RunOptions) -> bool:
     return volume is not None and not volume.read_only and volume.kind != "scratch"
 
 
-def _mounted_uri(directory: str, options: RunOptions) -> str:
-    """Return what a path is in Cloud Storage, where that is mounted there; empty for others."""
+def _place_on_volume(directory: str, options: RunOptions) -> str:
+    """Return what a path on a volume is, wherever that is mounted; empty for others."""
     volume = _volume_of(directory, options)
-    if volume is None or volume.data is None or volume.data.kind != "bucket":
+    if volume is None:
         return ""
-    below = PurePosixPath(directory).relative_to(volume.path)
-    parts = (*volume.data.bucket(), *below.parts)
-    return f"gs://{'/'.join(part for part in parts if part)}"
+    below = PurePosixPath(directory).relative_to(volume.path).parts
+    if volume.kind == "claim":
+        return "/".join((str(volume), *below))
+    if volume.data is None or volume.data.kind != "bucket":
+        return ""
+    return f"gs://{'/'.join(part for part in (*volume.data.bucket(), *below) if part)}"
 
 
 def _volume_of(directory: str, options: RunOptions) -> Volume | None:
@@ -251,11 +257,15 @@ def _own_field(field: str, call: Call, arguments: Mapping[str, Any]) -> str:
     return arguments_hash(arguments)
 
 
-def _part(template: str, name: str, value: Any) -> str:
+def _refuse_secret(template: str, name: str, value: Any) -> None:
     from kinetic_flows.code.reprs import is_secret
 
     if is_secret(name, value):
         _refuse(template, f"{name} seems to be a secret", "leave it out: names are no secret")
+
+
+def _part(template: str, name: str, value: Any) -> str:
+    _refuse_secret(template, name, value)
     part = path_part(_plain(value))
     if part is None:
         _refuse(

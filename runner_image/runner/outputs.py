@@ -46,7 +46,7 @@ def _own(start: Start, output: Mapping[str, Any], parameters: Mapping[str, Any])
     from .output_leases import Lease, take
 
     directory: str = output["directory"]
-    # Where Cloud Storage is mounted there, others know it by its URI.
+    # Where a volume is mounted there, others know it by what is on that.
     place: str = output.get("uri") or directory
     if has_fields(directory):
         arguments = {**output["arguments"], **parameters}

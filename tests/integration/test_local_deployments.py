@@ -52,6 +52,10 @@ FUNCTIONS = """
     def idle() -> None:
         pass
 
+    @kinetic.run
+    def login(api_key: str) -> None:
+        pass
+
     @kinetic.run(name="sleepy")
     def sleep(marker: str) -> None:
         Path(marker).touch()
@@ -146,6 +150,8 @@ def test_a_deployments_run_finds_the_outputs_of_a_call_with_the_same_arguments(
     functions: ModuleType, worker: RunningWorker
 ) -> None:
     train = functions.train.with_options(output_dir="{function}/{rate}-{arguments_hash}")
+    with pytest.raises(UsageError, match="api_key seems to be a secret"):
+        functions.login.with_options(output_dir="{api_key}").deploy("kept")
     called = train.submit(0.25, steps=4)
     deployment = train.deploy("kept", parameters={"rate": 0.25})
     run = deployment.run(steps=4)

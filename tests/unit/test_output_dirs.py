@@ -357,7 +357,9 @@ def test_a_uri_is_used_as_it_is_on_a_cluster_and_refused_here(
 def test_a_path_on_a_cluster_has_to_be_on_a_volume_that_stays(cluster: dict[str, str]) -> None:
     volumes = {"/out": "pvc:claim", "/ro": "pvc:other:ro", "/scratch": "scratch:1Gi"}
     volumes["/mounted"] = Data("gs://bucket/p", mode="mount")
-    assert where("/out/a", cluster, volumes=volumes) == "/out/a"
+    # Another claim of another function may be at the same path.
+    assert where("/out/a", cluster, volumes=volumes) == "/out/a is pvc:claim/a"
+    assert where("/out", cluster, volumes={"/out": "pvc:disk/mine"}) == "/out is pvc:disk/mine"
     mounted = {"/out": Data("gs://bucket/p", mode="mount", read_only=False)}
     assert where("/out/{rate}", cluster, volumes=mounted) == "/out/0.1 is gs://bucket/p/0.1"
     bare = {"/out": Data("gs://bucket", mode="mount", read_only=False)}

@@ -23,12 +23,12 @@ def cluster_outputs(
         credentials: Those to ask Google with; None for Application Default Credentials.
 
     Raises:
-        UsageError: It is a directory of the run's pod.
+        UsageError: It is on a volume of the run's pod.
     """
     scheme, _, place = directory.partition("://")
     if scheme != "gs":
         raise UsageError(
-            f"{directory} is a directory of the run's pod, which is not read from here",
+            f"{directory} is on a volume of the run's pod, which is not read from here",
             value=directory,
             hint="read it in a run that has the same volume, or give output_dir a name or a "
             "gs:// URI",

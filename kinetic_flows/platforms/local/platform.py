@@ -17,7 +17,7 @@ from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
-from kinetic_flows.core.volumes import Volume
+from kinetic_flows.core.volumes import CLAIM, Volume
 from kinetic_flows.dependencies.targets import local_target
 from kinetic_flows.images.tags import local_image_reference
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
@@ -89,9 +89,9 @@ class LocalPlatform:
         """Return the files of a directory of this machine.
 
         Raises:
-            UsageError: It is in Cloud Storage: the run was launched elsewhere.
+            UsageError: It is in Cloud Storage or on a claim: the run was launched elsewhere.
         """
-        if "://" in directory:
+        if "://" in directory or directory.startswith(CLAIM):
             raise UsageError(
                 f"{directory} is not on this machine, and no cluster is configured",
                 value=directory,
