@@ -139,8 +139,8 @@ class OutputLeases:
         """Whether a run whose flow run this API does not know may have a process."""
         platform = self._platform
         if found.get("api_url") == self._api.url:
-            # It was deleted there. What a worker has started cannot be seen here.
-            if found.get("dispatch") == "worker":
+            # It was deleted there. What a worker has started is not seen everywhere.
+            if found.get("dispatch") == "worker" and platform.worker_processes is None:
                 return False
         elif found.get("host") != gethostname():
             return True

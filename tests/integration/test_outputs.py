@@ -7,11 +7,12 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import gethostname
 from types import ModuleType
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect_workers import eventually
@@ -19,11 +20,14 @@ from projects import make_project
 
 import kinetic
 from kinetic_flows.cli.main import main
+from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi, RunQuery
 from kinetic_flows.clients.prefect.labels import PREPARING
 from kinetic_flows.core.errors import OutputDirInUseError, RunCrashed, UsageError
 from kinetic_flows.core.object_names import output_lease_object
 from kinetic_flows.core.run_ids import short_id
+from loopback.__main__ import JOBS_BUCKET, PROJECT
+from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
     import os
@@ -74,6 +78,11 @@ FUNCTIONS = """
         while not Path(until).exists():
             time.sleep(0.05)
         return "held"
+
+    @kinetic.run(accelerator="cpu", output_dir="pods/{tag}")
+    def stay(tag, until):
+        while not Path(until).exists():
+            time.sleep(0.05)
 
     @kinetic.run(output_dir="cached/{name}", cache_for=True)
     def cached(name="a"):
@@ -219,6 +228,26 @@ def test_a_directory_whose_writers_flow_run_was_deleted_is_free(
     assert call() == "held"
     # Nor does a lease hold anything that is none.
     assert holds("damaged", run_id="../../x")() == "held"
+
+
+@pytest.mark.parametrize("place", ["cluster"], indirect=True)
+@pytest.mark.usefixtures("place")
+def test_a_workers_pod_has_its_directory_though_its_flow_run_was_deleted(
+    functions: ModuleType, api: PrefectApi, quick_cloud: QuickCloud, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    run = functions.stay.submit("pod", marker)
+    eventually(lambda: run.state == "Running")
+    endpoint = quick_cloud.environment["STORAGE_EMULATOR_HOST"]
+    name = output_lease_object(str(run.outputs))
+    with closing(GoogleStore(JOBS_BUCKET, project=PROJECT, endpoint=endpoint)) as store:
+        lease = store.get(name)
+        data = json.dumps({**json.loads(lease.data), "dispatch": "worker"}).encode()
+        assert store.replace_if_unchanged(name, data, lease.generation)
+    api.client.delete_flow_run(UUID(run.id))
+    with pytest.raises(OutputDirInUseError, match=r"\(unknown\) writes to .*/pods/pod"):
+        functions.stay("pod", marker)
+    marker.touch()
 
 
 def test_a_writer_that_another_prefect_knows_is_asked_for_there(
