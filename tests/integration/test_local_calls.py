@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from databases import give_database
 from prefect_http import PREFECT
+from prefect_workers import eventually
 from projects import make_project
 
 import kinetic
@@ -341,8 +342,8 @@ def test_arguments_are_kept_no_longer_than_their_call_lasts(functions: ModuleTyp
     assert functions.same(value) == value
     run = functions.same.submit(value)
     del value
-    gc.collect()
-    assert kept() is None
+    # Threads of Prefect may still be about to end.
+    eventually(lambda: gc.collect() >= 0 and kept() is None, seconds=60)
     assert run.result() == set(range(10))
 
 
