@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .contract import EXIT_OBJECT_REFUSED, Fault, pieces_of
 from .data_checks import Check, Refused
@@ -177,7 +177,8 @@ class _Content:
             raise Refused(f"the object {name}", f"it begins with {form!r}")
         self._pieces = pieces
         if form == DEFLATED:
-            self._pieces = self._inflated(chain((self._kept[1:],), pieces))
+            rest = chain((self._kept[1:],), pieces)
+            self._pieces = _expanded(rest, name, zlib.MAX_WBITS)
             self._kept, self._position = b"", 0
 
     def take(self, size_bytes: int) -> Iterator[Piece]:
@@ -194,25 +195,12 @@ class _Content:
             size_bytes -= len(piece)
             yield piece
 
-    def _inflated(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        expander = zlib.decompressobj()
-        try:
-            for piece in pieces:
-                while piece:
-                    inflated = expander.decompress(piece, _PIECE_BYTES)
-                    if inflated:
-                        yield inflated
-                    piece = expander.unconsumed_tail
-        except zlib.error as error:
-            message = f"it cannot be uncompressed ({error})"
-            raise Refused(f"the object {self._name}", message) from error
-
 
 def _lines(place: str, name: str) -> Iterator[bytes]:
     """Yield the lines of a compressed file, each with its end."""
     with open(place, "rb") as source:
         rest = b""
-        for piece in _expanded(source, name):
+        for piece in _expanded(pieces_of(source), name, _GZIP):
             *lines, rest = (rest + piece).split(b"\n")
             yield from (line + b"\n" for line in lines)
             if len(rest) > _LONGEST_LINE_BYTES:
@@ -221,10 +209,11 @@ def _lines(place: str, name: str) -> Iterator[bytes]:
             yield rest
 
 
-def _expanded(source: IO[bytes], name: str) -> Iterator[bytes]:
-    expander = zlib.decompressobj(_GZIP)
+def _expanded(pieces: Iterator[bytes], name: str, window_bits: int) -> Iterator[bytes]:
+    """Yield what was compressed in pieces of bounded size, whatever it expands to."""
+    expander = zlib.decompressobj(window_bits)
     try:
-        for piece in pieces_of(source):
+        for piece in pieces:
             while piece:
                 expanded = expander.decompress(piece, _PIECE_BYTES)
                 if expanded:
