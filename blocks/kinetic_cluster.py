@@ -140,6 +140,12 @@ class KineticCluster(Block):
         "Google's.",
         examples=["artifactregistry.internal.example.com:443"],
     )
+    api_endpoints: dict[str, str] | None = Field(
+        default=None,
+        description="Other endpoints of the Google APIs that setting up and looking after a "
+        "cluster ask, as host:port by the API's name; empty for Google's.",
+        examples=[{"container": "container.internal.example.com:443"}],
+    )
     storage_endpoint: str | None = Field(
         default=None,
         description="The URL of another Cloud Storage endpoint; empty for Google's.",

@@ -125,6 +125,10 @@ VALUES = {
     "build_timeout_seconds": ("7200", 7200),
     "cloud_build_endpoint": ("http://127.0.0.1:8123/", "http://127.0.0.1:8123"),
     "secret_manager_endpoint": ("secrets.internal:443", "secrets.internal:443"),
+    "api_endpoints": (
+        "container=gke.internal:443,iam=http://127.0.0.1:9",
+        {"container": "gke.internal:443", "iam": "http://127.0.0.1:9"},
+    ),
     "artifact_registry_endpoint": ("artifacts.internal:443", "artifacts.internal:443"),
     "storage_endpoint": ("storage.internal", "https://storage.internal"),
     "registry_endpoints": (

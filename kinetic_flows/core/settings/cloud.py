@@ -118,6 +118,14 @@ class CloudSettings:
     """`KINETIC_ARTIFACT_REGISTRY_ENDPOINT`: likewise for Artifact Registry's own API; its images
     are at `registry_endpoints`."""
 
+    api_endpoints: Mapping[str, str] = field(
+        metadata=row(check.api_endpoints, lambda _: {}, is_of_projects=False)
+    )
+    """`KINETIC_API_ENDPOINTS`: other endpoints of the Google APIs that setting up and looking
+    after a cluster ask, by the API's name (`container`, `iam`, `compute`, `serviceusage`,
+    `cloudresourcemanager`, `cloudbilling`, `oauth2`), written as `name=host:port,name=host:port`;
+    with `http://` in front one is asked in plain text."""
+
     storage_endpoint: str | None = field(
         metadata=row(check.url, googles="STORAGE_EMULATOR_HOST", is_of_projects=False)
     )

@@ -172,6 +172,23 @@ def endpoints(value: object, label: str) -> dict[str, str]:
     return {host: url(address, f"{label} of {host}") for host, address in pairs.items()}
 
 
+GOOGLE_APIS = (
+    *("cloudbilling", "cloudresourcemanager", "compute", "container", "iam"),
+    *("oauth2", "serviceusage"),
+)
+"""The Google APIs that `KINETIC_API_ENDPOINTS` knows, by the first word of their host."""
+
+
+def api_endpoints(value: object, label: str) -> dict[str, str]:
+    """Check endpoints by Google API: a mapping, or `name=host:port,name=host:port`."""
+    hint = "write name=host:port, such as container=container.internal.example.com:443"
+    pairs = _by_host(value, label, hint)
+    for name in pairs:
+        if name not in GOOGLE_APIS:
+            _refuse(name, f"{label} names {name!r}", f"the APIs are {', '.join(GOOGLE_APIS)}")
+    return {name: endpoint(address, f"{label} of {name}") for name, address in pairs.items()}
+
+
 def registry_logins(value: object, label: str) -> dict[str, str]:
     """Check logins by registry: a mapping, or `host=user-secret:token-secret,host=...`.
 
