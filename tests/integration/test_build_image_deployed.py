@@ -75,10 +75,14 @@ def started(
 
 
 def execute(quick_bases: QuickBases, run_id: str) -> None:
-    """Execute a flow run as a worker's process does; how it ends is in Prefect."""
+    """Execute a flow run as a worker's process does; how it ends is in Prefect.
+
+    Prefect copies the directory that it is started in, for the code that a flow may have there.
+    """
     prefect = str(Path(KINETIC).with_name("prefect"))
     subprocess.run(
         [prefect, "flow-run", "execute", run_id],
+        cwd=quick_bases.dockerfile.parent,
         env=quick_bases.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
