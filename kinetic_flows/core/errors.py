@@ -145,6 +145,12 @@ class SecretError(KineticError):
     exit_code = 11
 
 
+class CloudError(KineticError):
+    """Google Cloud refuses what setting up or looking after a cluster asks for, or it failed."""
+
+    exit_code = 13
+
+
 class BuildError(KineticError):
     """An environment or image could not be built."""
 

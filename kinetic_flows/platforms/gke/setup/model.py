@@ -16,7 +16,9 @@ Action = Literal["create", "change", "keep", "remove", "leave", "unknown"]
 remove, `unknown` where it cannot be looked at before something else is there."""
 
 Tell = Callable[[str], None]
-"""Told how far an action is, in a few words: `node pool l4: 40 %`."""
+"""Told how far an action is, in a few words that need not name what it is about: `40 %`."""
+
+State = Literal["begun", "going", "done", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,14 @@ class Resource(Protocol):
         """Its name."""
         ...
 
+    def creation(self) -> Change:
+        """Return what is to be done where there is nothing yet, and what that costs; asks nobody.
+
+        It is what a comparison says, too, of something that cannot be there: its API is off, or
+        what it would be in is not there.
+        """
+        ...
+
     def compare(self) -> Change:
         """Look at it, and return what has to be done for it to be as wanted; changes nothing.
 
@@ -96,10 +106,14 @@ class Resource(Protocol):
     def plan_removal(self, *, purge: bool) -> Change:
         """Look at it, and return whether it is removed or left, and why; changes nothing.
 
-        Only what was made here, as its label or description says, is removed.
+        Only what was made here, as its label or description says, is removed. Where there is
+        nothing, the action is `keep`: there is nothing to be done, and nothing to be told.
 
         Args:
             purge: Whether what holds people's data is removed, too.
+
+        Raises:
+            KineticError: It cannot be looked at.
         """
         ...
 
@@ -119,3 +133,29 @@ class Stage:
 
     title: str
     resources: tuple[Resource, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How far the work on one resource is.
+
+    Attributes:
+        kind: What it is: `node pool`.
+        name: Its name.
+        state: Whether the work has begun, goes on, is done, or has failed.
+        text: How far it is, in a few words; the error's words where it failed.
+        seconds: Since it began.
+    """
+
+    kind: str
+    name: str
+    state: State
+    text: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.text or self.state}"
+
+
+Watch = Callable[[Step], None]
+"""Told of every step; called from several threads, one at a time."""

@@ -1,0 +1,83 @@
+"""One error for everything that went wrong at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+from kinetic_flows.core.errors import CloudError, KineticError, in_a_sentence
+
+AGAIN = "then run the same command again: it goes on from here"
+
+
+def reason(error: KineticError) -> str | None:
+    """Return why Google refused, in the words of `clients.google.refusals`; None for others."""
+    return getattr(error, "reason", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What could not be done about one resource.
+
+    Attributes:
+        kind: What it is: `node pool`.
+        name: Its name.
+        error: Why.
+    """
+
+    kind: str
+    name: str
+    error: KineticError
+
+
+def failed(verb: str, failures: Sequence[Failure], *, done: int | None = None) -> KineticError:
+    """Return what to raise; several things may fail for one reason, which is told once.
+
+    Args:
+        verb: What could not be done: `cannot be looked at`.
+        failures: What it could not be done with; at least one.
+        done: How many things were done before; None where nothing was to be done.
+    """
+    by_reason: dict[object, list[Failure]] = {}
+    for failure in failures:
+        by_reason.setdefault(_key(failure.error), []).append(failure)
+    before = f" ({done} done before it stay as they are)" if done else ""
+    again = None if done is None else AGAIN
+    if len(by_reason) == 1:
+        return _one(failures, before, again)
+    lines = [
+        f"{_names(several)}: {in_a_sentence(several[0].error)}" for several in by_reason.values()
+    ]
+    listed = "".join(f"\n  - {line}" for line in lines)
+    error = CloudError(
+        f"{len(failures)} things {verb}{before}:{listed}",
+        value=[failure.name for failure in failures],
+        hint=again and f"mend that, {again}",
+    )
+    error.__cause__ = failures[0].error
+    return error
+
+
+def _key(error: KineticError) -> object:
+    """Return what is alike for errors that are mended by one thing."""
+    if reason(error) in ("permission", "billing", "login", "unreachable", "api-off"):
+        return reason(error), getattr(error, "subject", None)
+    return in_a_sentence(error)
+
+
+def _one(failures: Sequence[Failure], before: str, again: str | None) -> KineticError:
+    first = failures[0].error
+    also = f" (likewise {_names(failures[1:])})" if failures[1:] else ""
+    error = copy(first)
+    error.message = f"{first.message}{also}{before}"
+    error.args = (error.message,)
+    error.hint = "; ".join(part for part in (first.hint, again) if part) or None
+    error.__cause__ = first.__cause__
+    return error
+
+
+def _names(failures: Sequence[Failure]) -> str:
+    shown = [f"{failure.kind} {failure.name}" for failure in failures[:3]]
+    more = len(failures) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -1,0 +1,58 @@
+"""Everything that is wanted, in the order in which it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kinetic_flows.platforms.gke.setup.model import Resource, Stage
+from kinetic_flows.platforms.gke.setup.request import SetupRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What somebody wants, and what it takes to make it.
+
+    Attributes:
+        request: What they want.
+        apis: Google's APIs.
+    """
+
+    request: SetupRequest
+    apis: Any
+
+
+Maker = Callable[[Wanted], tuple[Resource, ...]]
+
+_MAKERS: tuple[tuple[str, tuple[Maker, ...]], ...] = (
+    ("project and APIs", ()),
+    ("accounts, buckets, network", ()),
+    ("roles", ()),
+    ("cluster", ()),
+    ("node pools", ()),
+    ("in the cluster", ()),
+    ("work pool", ()),
+)
+"""Who says what is wanted in a stage: a new kind of resource is one function here.
+
+Roles are granted before the cluster is made, but for those that need it: an account of pods can
+be bound when the first cluster of the project with Workload Identity is there.
+"""
+
+
+def stages(wanted: Wanted) -> tuple[Stage, ...]:
+    """Return what is wanted, stage by stage; asks nobody."""
+    found = (
+        Stage(title=title, resources=tuple(each for maker in makers for each in maker(wanted)))
+        for title, makers in _MAKERS
+    )
+    return tuple(stage for stage in found if stage.resources)
+
+
+def everything(wanted: Wanted) -> tuple[Stage, ...]:
+    """Return what there may be of an earlier setup, whatever options it had: to remove it."""
+    widest = replace(
+        wanted.request, private_nodes=True, jobset=True, kueue=True, worker=True, prefect="cluster"
+    )
+    return stages(replace(wanted, request=widest))
