@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 C = TypeVar("C")
+
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 class Connection(Generic[C]):
@@ -37,7 +40,7 @@ class Connection(Generic[C]):
             client: Any = self._client
             self._client = None
         if client is not None:
-            client.transport.close()
+            (client if hasattr(client, "close") else client.transport).close()
 
 
 def open_client(
@@ -49,7 +52,7 @@ def open_client(
         client: Class of the client.
         transport: Class of its gRPC transport.
         endpoint: `host:port` of another endpoint; with `http://` in front it is asked in plain
-            text and without credentials; None for Google's.
+            text, and without credentials unless it is on this machine; None for Google's.
         credentials: Google credentials; None for Application Default Credentials.
     """
     if endpoint is None or not endpoint.startswith("http://"):
@@ -59,4 +62,8 @@ def open_client(
 
     address = endpoint.removeprefix("http://").rstrip("/")
     channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    if credentials is not None and urlsplit(endpoint).hostname in _THIS_MACHINE:
+        from kinetic_flows.clients.google.plain_text import TokenSender
+
+        channel = grpc.intercept_channel(channel, TokenSender(credentials))
     return client(transport=transport(channel=channel))

@@ -56,14 +56,19 @@ def require_login(project: str | None = None, environ: Mapping[str, str] | None 
     )
 
 
+def gcloud_folder(env: Mapping[str, str]) -> Path:
+    """Return the folder that gcloud keeps its settings and a person's login in."""
+    if env.get("CLOUDSDK_CONFIG"):
+        return Path(env["CLOUDSDK_CONFIG"])
+    if os.name == "nt":
+        return Path(env.get("APPDATA") or "C:/") / "gcloud"
+    home = env.get("HOME")
+    return (Path(home) if home else Path.home()) / ".config" / "gcloud"
+
+
 def _login_file(env: Mapping[str, str]) -> Path:
     """Return where gcloud leaves the login of a person."""
-    if env.get("CLOUDSDK_CONFIG"):
-        return Path(env["CLOUDSDK_CONFIG"]) / _FILE
-    if os.name == "nt":
-        return Path(env.get("APPDATA") or "C:/") / "gcloud" / _FILE
-    home = env.get("HOME")
-    return (Path(home) if home else Path.home()) / ".config" / "gcloud" / _FILE
+    return gcloud_folder(env) / _FILE
 
 
 def _may_be_at_google(env: Mapping[str, str]) -> bool:

@@ -353,12 +353,20 @@ class GoogleStore:
     def _connect(self) -> Client:
         with self._lock:
             if self._client is None:
-                self._client = _client(self._place.project, self._endpoint, self._credentials)
+                self._client = open_storage(self._place.project, self._endpoint, self._credentials)
             return self._client
 
 
-def _client(project: str | None, endpoint: str | None, credentials: Credentials | None) -> Client:
-    """Make a client with room for the concurrent checks' connections."""
+def open_storage(
+    project: str | None, endpoint: str | None, credentials: Credentials | None
+) -> Client:
+    """Make a client with room for the concurrent checks' connections.
+
+    Args:
+        project: Project that is billed; None for the credentials' own.
+        endpoint: URL of another Cloud Storage endpoint; None for Google's.
+        credentials: Google credentials; None for Application Default Credentials.
+    """
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
 
