@@ -60,6 +60,11 @@ def account_email(project: str, cluster: str, purpose: str) -> str:
     return f"{account_id(cluster, purpose)}@{where}.iam.gserviceaccount.com"
 
 
+def shortened(name: str, ending: str, limit: int) -> str:
+    """Return a name with its ending, cut to a limit; what is cut is told apart by a digest."""
+    return _short(f"{name}{ending}", ending, name, limit)
+
+
 def router_name(cluster: str) -> str:
     """Return the name of the Cloud Router, and of its Cloud NAT."""
     return f"kn-{cluster}-nat"

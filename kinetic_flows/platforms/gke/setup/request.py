@@ -27,11 +27,14 @@ class PoolRequest:
         max_nodes: How many nodes it may have at most; for a slice of several hosts, which is one
             pool, a whole number of slices is not possible beyond one: its number of hosts.
         reservation: Name of a reservation its nodes are taken from; None for none.
+        zones: Zones of its nodes, which a regional cluster has to be told where not each of its
+            zones has the accelerator; empty for those of the cluster.
     """
 
     accelerator: Accelerator
     max_nodes: int = DEFAULT_MAX_NODES
     reservation: str | None = None
+    zones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,223 @@
+"""Node pools as the Kubernetes Engine API writes them, and what a pool differs in.
+
+https://cloud.google.com/kubernetes-engine/docs/reference/rest/v1/projects.locations.clusters.nodePools
+
+What GKE adds by itself is left to it: the labels and taints of accelerators and of Spot VMs, the
+disk's type (newer machines take none but Hyperdisk), and a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.platforms.gke.setup import names
+from kinetic_flows.platforms.gke.setup.pool_options import pool_name
+from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
+
+if TYPE_CHECKING:
+    from google.cloud import container_v1
+else:
+    container_v1 = LazyModule("google.cloud.container_v1")
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+"""What a node may do is decided by its service account's roles, as Google advises:
+https://cloud.google.com/kubernetes-engine/docs/how-to/access-scopes"""
+
+RESERVATION_KEY = "compute.googleapis.com/reservation-name"
+
+CPU_DISK_GB = 100
+ACCELERATOR_DISK_GB = 200
+"""Images with CUDA have 5 to 10 GB, and what runs write is on this disk, too."""
+
+_LATEST_DRIVER = frozenset({"nvidia-rtx-pro-6000", "nvidia-b200", "nvidia-gb200"})
+"""Blackwell needs a driver of branch 570 or newer, which is the default of newer nodes only."""
+
+
+def cpu_pool(request: SetupRequest) -> container_v1.NodePool:
+    """Return the node pool without accelerators, which the cluster's own pods are on, too.
+
+    It has a node at least: GKE's system pods have to run somewhere.
+    """
+    config = container_v1.NodeConfig(
+        machine_type=request.machine_type,
+        disk_size_gb=CPU_DISK_GB,
+        **_common(request),
+    )
+    return container_v1.NodePool(
+        name=names.DEFAULT_POOL,
+        initial_node_count=1,
+        config=config,
+        autoscaling=_autoscaling(request, least=1, most=request.max_nodes),
+        management=_management(),
+    )
+
+
+def accelerator_pool(
+    request: SetupRequest, pool: PoolRequest, *, account: str | None = None
+) -> container_v1.NodePool:
+    """Return the node pool of an accelerator, which has no nodes while nothing runs there.
+
+    https://cloud.google.com/kubernetes-engine/docs/how-to/gpus and
+    https://cloud.google.com/kubernetes-engine/docs/how-to/tpus.
+
+    Args:
+        request: What is wanted of the cluster.
+        pool: What is wanted of the pool.
+        account: Service account of its nodes; None for the one that is made for the cluster.
+    """
+    accelerator = pool.accelerator
+    config = container_v1.NodeConfig(
+        machine_type=accelerator.machine_type,
+        disk_size_gb=ACCELERATOR_DISK_GB,
+        spot=accelerator.spot,
+        accelerators=[_gpus(accelerator)] if accelerator.category == "gpu" else [],
+        reservation_affinity=_reservation(pool),
+        **_common(request, account),
+    )
+    is_slice = accelerator.hosts > 1
+    made = container_v1.NodePool(
+        name=pool_name(pool),
+        initial_node_count=0,
+        config=config,
+        autoscaling=_autoscaling(request, least=0, most=pool.max_nodes, is_slice=is_slice),
+        management=_management(),
+        locations=list(pool.zones),
+    )
+    if is_slice:
+        kind = container_v1.NodePool.PlacementPolicy.Type.COMPACT
+        made.placement_policy = container_v1.NodePool.PlacementPolicy(
+            type_=kind, tpu_topology=accelerator.topology
+        )
+    else:
+        # A node more while nodes are upgraded would need more of the accelerator's quota.
+        made.upgrade_settings = container_v1.NodePool.UpgradeSettings(
+            max_surge=0, max_unavailable=1
+        )
+    return made
+
+
+def is_made_here(pool: container_v1.NodePool, cluster: str) -> bool:
+    """Whether a node pool was made for this cluster by us."""
+    return pool.config.resource_labels.get(names.MANAGED_LABEL) == cluster
+
+
+def limits(pool: container_v1.NodePool) -> tuple[int, int] | None:
+    """Return how many nodes a pool has at least and at most; None where it is not scaled."""
+    scaling = pool.autoscaling
+    if not scaling.enabled:
+        return None
+    return (
+        scaling.total_min_node_count or scaling.min_node_count,
+        scaling.total_max_node_count or scaling.max_node_count,
+    )
+
+
+def fixed_differences(
+    wanted: container_v1.NodePool, found: container_v1.NodePool
+) -> Iterator[str]:
+    """Yield what a node pool differs in that a pool cannot be changed in.
+
+    Args:
+        wanted: As it is wanted.
+        found: As it is.
+    """
+    pairs = (
+        ("machine type", wanted.config.machine_type, found.config.machine_type),
+        ("accelerator", _accelerators(wanted), _accelerators(found)),
+        ("Spot VMs", _yes(wanted.config.spot), _yes(found.config.spot)),
+        ("topology", wanted.placement_policy.tpu_topology, found.placement_policy.tpu_topology),
+        ("reservation", _reserved(wanted), _reserved(found)),
+        ("zones", ", ".join(wanted.locations), ", ".join(found.locations)),
+    )
+    for what, here, there in pairs:
+        # A cluster's own zones are filled in where none were said.
+        if here != there and not (what == "zones" and not here):
+            yield f"{what}: {there or 'none'}, not {here or 'none'}"
+
+
+def _common(request: SetupRequest, account: str | None = None) -> dict[str, object]:
+    """Return what the nodes of all pools have."""
+    metadata = container_v1.WorkloadMetadataConfig
+    return {
+        "service_account": account
+        or names.account_email(request.project, request.cluster, "nodes"),
+        "oauth_scopes": list(SCOPES),
+        "resource_labels": names.labels(request.cluster),
+        "shielded_instance_config": container_v1.ShieldedInstanceConfig(
+            enable_integrity_monitoring=True
+        ),
+        "workload_metadata_config": metadata(mode=metadata.Mode.GKE_METADATA),
+    }
+
+
+def _gpus(accelerator: Accelerator) -> container_v1.AcceleratorConfig:
+    """Return the GPUs of a node, whose driver GKE installs."""
+    versions = container_v1.GPUDriverInstallationConfig.GPUDriverVersion
+    is_latest = accelerator.label in _LATEST_DRIVER
+    return container_v1.AcceleratorConfig(
+        accelerator_count=accelerator.count,
+        accelerator_type=accelerator.label,
+        gpu_driver_installation_config=container_v1.GPUDriverInstallationConfig(
+            gpu_driver_version=versions.LATEST if is_latest else versions.DEFAULT
+        ),
+    )
+
+
+def _reservation(pool: PoolRequest) -> container_v1.ReservationAffinity | None:
+    if pool.reservation is None:
+        return None
+    affinity = container_v1.ReservationAffinity
+    return affinity(
+        consume_reservation_type=affinity.Type.SPECIFIC_RESERVATION,
+        key=RESERVATION_KEY,
+        values=[pool.reservation],
+    )
+
+
+def autoscaling_as(
+    found: container_v1.NodePool, least: int, most: int
+) -> container_v1.NodePoolAutoscaling:
+    """Return how a pool that is there is to be scaled, in the way it is scaled already."""
+    total = bool(found.autoscaling.total_max_node_count)
+    return _scaled(least, most, total=total, policy=found.autoscaling.location_policy)
+
+
+def _autoscaling(
+    request: SetupRequest, *, least: int, most: int, is_slice: bool = False
+) -> container_v1.NodePoolAutoscaling:
+    """Return how a pool is scaled: a regional cluster's counts are of all zones together."""
+    policies = container_v1.NodePoolAutoscaling.LocationPolicy
+    policy = policies.ANY if not least else policies.LOCATION_POLICY_UNSPECIFIED
+    is_regional = request.location == request.region
+    return _scaled(least, most, total=is_regional and not is_slice, policy=policy)
+
+
+def _scaled(least: int, most: int, *, total: bool, policy: int) -> container_v1.NodePoolAutoscaling:
+    scaling = container_v1.NodePoolAutoscaling(enabled=True, location_policy=policy)
+    if total:
+        scaling.total_min_node_count, scaling.total_max_node_count = least, most
+    else:
+        scaling.min_node_count, scaling.max_node_count = least, most
+    return scaling
+
+
+def _management() -> container_v1.NodeManagement:
+    # A release channel demands both.
+    return container_v1.NodeManagement(auto_upgrade=True, auto_repair=True)
+
+
+def _accelerators(pool: container_v1.NodePool) -> str:
+    return ", ".join(
+        f"{each.accelerator_count} x {each.accelerator_type}" for each in pool.config.accelerators
+    )
+
+
+def _reserved(pool: container_v1.NodePool) -> str:
+    return ", ".join(pool.config.reservation_affinity.values)
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001
+    return "yes" if value else "no"

@@ -1,0 +1,160 @@
+"""Changing a GKE cluster: one operation after the other, and those that others started first.
+
+GKE refuses an operation on a cluster while another is under way, and what was interrupted (Ctrl-C,
+a closed laptop) goes on there. So whatever is under way is waited for, and what is left to be done
+is found out anew after each operation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.clients.google.operations import (
+    find_cluster_operation,
+    wait_for_cluster,
+)
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.core.errors import CloudError
+from kinetic_flows.core.interruption import LOOK_SECONDS, pause
+from kinetic_flows.platforms.gke.setup.model import Tell
+
+if TYPE_CHECKING:
+    from google.cloud.container_v1 import Cluster, NodePool
+
+    from kinetic_flows.clients.google.apis import GoogleApis
+
+MAX_REFUSALS = 20
+"""How often an operation may be refused since another came first."""
+
+_CHANGED_MEANWHILE = frozenset({"busy", "conflict", "name-taken"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One operation on a cluster.
+
+    Attributes:
+        what: What it does, as it stands behind `cannot`: `make node pool l4`.
+        start: Starts it, and returns the operation.
+    """
+
+    what: str
+    start: Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GkeTarget:
+    """A GKE cluster that is looked at and changed.
+
+    Attributes:
+        apis: Google's APIs, which have the project.
+        location: The cluster's zone or region.
+        name: Its name.
+    """
+
+    apis: GoogleApis
+    location: str
+    name: str
+
+    @property
+    def parent(self) -> str:
+        """The full name of what it is in."""
+        return f"projects/{self.apis.project}/locations/{self.location}"
+
+    @property
+    def path(self) -> str:
+        """Its full name."""
+        return f"{self.parent}/clusters/{self.name}"
+
+    def look(self) -> Cluster | None:
+        """Return it; None when there is none.
+
+        Raises:
+            CloudError: It cannot be looked at.
+        """
+        return self.apis.find(
+            f"look at cluster {self.name}",
+            lambda: self.apis.container.get_cluster(name=self.path),
+        )
+
+    def take(self, next_step: Callable[[Cluster | None], Step | None], tell: Tell) -> None:
+        """Take one step after another until none is left.
+
+        Args:
+            next_step: Returns what is to be done next with the cluster as it is; None for nothing.
+            tell: Told how far it is.
+
+        Raises:
+            CloudError: A step was refused, or failed.
+        """
+        taken: set[str] = set()
+        refusals = 0
+        with _Turn(_lock(self.path)):
+            while True:
+                self._wait_for_others(tell)
+                step = next_step(self.look())
+                if step is None:
+                    return
+                if step.what in taken:
+                    raise _in_vain(step, self.name)
+                try:
+                    operation = self.apis.call(step.what, step.start)
+                except CloudRefusal as refusal:
+                    refusals += 1
+                    if refusal.reason not in _CHANGED_MEANWHILE or refusals > MAX_REFUSALS:
+                        raise
+                    pause(LOOK_SECONDS)
+                    continue
+                wait_for_cluster(self.apis, operation, step.what, tell)
+                taken.add(step.what)
+
+    def _wait_for_others(self, tell: Tell) -> None:
+        """Wait for what is under way, which may have been started by an earlier run of this."""
+        seen: set[str] = set()
+        while operation := find_cluster_operation(self.apis, self.location, self.name):
+            kind = operation.operation_type.name.lower().replace("_", " ")
+            try:
+                wait_for_cluster(self.apis, operation, f"wait for GKE to {kind}", tell)
+            except CloudRefusal as refusal:
+                # Its failure is seen by what it leaves behind.
+                if refusal.reason == "unreachable" or operation.name in seen:
+                    raise
+            seen.add(operation.name)
+
+
+def pool_of(cluster: Cluster | None, name: str) -> NodePool | None:
+    """Return a cluster's node pool of a name; None when there is none."""
+    pools = cluster.node_pools if cluster else ()
+    return next((pool for pool in pools if pool.name == name), None)
+
+
+def _in_vain(step: Step, cluster: str) -> CloudError:
+    return CloudError(
+        f"cannot {step.what}: GKE says that it has done so, and cluster {cluster} is as before",
+        value=cluster,
+        hint="somebody, or another tool, may be changing it back; see its operations with: "
+        "gcloud container operations list",
+    )
+
+
+class _Turn:
+    """A cluster's lock, for which a thread waits in a way that Ctrl-C ends."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(timeout=LOOK_SECONDS):
+            pause(0)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@lru_cache(maxsize=64)
+def _lock(path: str) -> threading.Lock:  # noqa: ARG001 - one for each cluster
+    return threading.Lock()
