@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from kinetic_flows.platforms.gke.setup.request import SetupRequest
+
+if TYPE_CHECKING:
+    from kinetic_flows.clients.google.apis import GoogleApis
 
 Action = Literal["create", "change", "keep", "remove", "leave", "unknown"]
 """What is to be done: `keep` where it is as wanted, `leave` where it is not ours to change or to
@@ -19,6 +24,19 @@ Tell = Callable[[str], None]
 """Told how far an action is, in a few words that need not name what it is about: `40 %`."""
 
 State = Literal["begun", "going", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What somebody wants, and what it takes to make it.
+
+    Attributes:
+        request: What they want.
+        apis: Google's APIs.
+    """
+
+    request: SetupRequest
+    apis: GoogleApis
 
 
 @dataclass(frozen=True, kw_only=True)

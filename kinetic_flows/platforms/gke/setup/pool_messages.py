@@ -115,9 +115,7 @@ def limits(pool: container_v1.NodePool) -> tuple[int, int] | None:
     )
 
 
-def fixed_differences(
-    wanted: container_v1.NodePool, found: container_v1.NodePool
-) -> Iterator[str]:
+def fixed_differences(wanted: container_v1.NodePool, found: container_v1.NodePool) -> Iterator[str]:
     """Yield what a node pool differs in that a pool cannot be changed in.
 
     Args:
@@ -219,5 +217,5 @@ def _reserved(pool: container_v1.NodePool) -> str:
     return ", ".join(pool.config.reservation_affinity.values)
 
 
-def _yes(value: bool) -> str:  # noqa: FBT001
+def _yes(value: bool) -> str:
     return "yes" if value else "no"

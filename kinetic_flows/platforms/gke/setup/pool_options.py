@@ -64,6 +64,7 @@ def parse_pools(
             max_nodes=_max_nodes(accelerator, max_nodes),
             # Spot VMs are never taken from reservations.
             reservation=None if accelerator.spot else reservation,
+            keeps_limit=max_nodes is None,
             zones=tuple(zones),
         )
         for accelerator in read

@@ -27,6 +27,7 @@ class PoolRequest:
         max_nodes: How many nodes it may have at most; for a slice of several hosts, which is one
             pool, a whole number of slices is not possible beyond one: its number of hosts.
         reservation: Name of a reservation its nodes are taken from; None for none.
+        keeps_limit: Whether a pool that is there keeps its own limit, since nobody said one.
         zones: Zones of its nodes, which a regional cluster has to be told where not each of its
             zones has the accelerator; empty for those of the cluster.
     """
@@ -34,6 +35,7 @@ class PoolRequest:
     accelerator: Accelerator
     max_nodes: int = DEFAULT_MAX_NODES
     reservation: str | None = None
+    keeps_limit: bool = False
     zones: tuple[str, ...] = ()
 
 

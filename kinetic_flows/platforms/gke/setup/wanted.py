@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from kinetic_flows.platforms.gke.setup.model import Resource, Stage
-from kinetic_flows.platforms.gke.setup.request import SetupRequest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What somebody wants, and what it takes to make it.
-
-    Attributes:
-        request: What they want.
-        apis: Google's APIs.
-    """
-
-    request: SetupRequest
-    apis: Any
-
+from kinetic_flows.platforms.gke.setup import cluster, node_pools
+from kinetic_flows.platforms.gke.setup.model import Resource, Stage, Wanted
 
 Maker = Callable[[Wanted], tuple[Resource, ...]]
 
@@ -29,8 +14,8 @@ _MAKERS: tuple[tuple[str, tuple[Maker, ...]], ...] = (
     ("project and APIs", ()),
     ("accounts, buckets, network", ()),
     ("roles", ()),
-    ("cluster", ()),
-    ("node pools", ()),
+    ("cluster", (cluster.resources,)),
+    ("node pools", (node_pools.resources,)),
     ("in the cluster", ()),
     ("work pool", ()),
 )
