@@ -12,13 +12,14 @@ from cyclopts import Parameter
 from kinetic_flows.cli.cluster import open_cluster
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.accelerators import Accelerator, list_accelerators, names_of
 from kinetic_flows.core.accelerators.parsing import parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, KineticError, UsageError
 from kinetic_flows.core.launcher import PoolRoom
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import NullProgress
-from kinetic_flows.core.settings.settings import load_settings, process_environment
+from kinetic_flows.core.settings.settings import process_environment
 
 if TYPE_CHECKING:
     from kinetic_flows.platforms.gke import capacity
@@ -149,7 +150,7 @@ def _rooms(*, live: bool | None) -> tuple[PoolRoom, ...] | None:
             answer.
     """
     environ = process_environment()
-    settings = load_settings(environ)
+    settings = local_settings(environ)
     if live is False or (live is None and settings.platform != "gke"):
         return None
     try:

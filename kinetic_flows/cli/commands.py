@@ -172,6 +172,11 @@ COMMANDS: Mapping[str, Command] = {
             "kinetic prefect work-pool inspect kinetic-local",
         ),
     ),
+    "profile": Command(
+        where="profile:profile_app",
+        group=ABOUT,
+        help="Clusters saved under a name, and which of them is used.",
+    ),
     "config": Command(
         where="config:config",
         group=ABOUT,

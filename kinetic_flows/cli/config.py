@@ -10,11 +10,10 @@ from cyclopts import Parameter
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.code.project_settings import project_settings
+from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.settings.settings import (
     ResolvedSetting,
     describe_settings,
-    load_settings,
     process_environment,
 )
 from kinetic_flows.core.terminal import terminal_progress
@@ -28,7 +27,7 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
         as_json: Print a JSON object instead of a table.
     """
     environ = process_environment()
-    local = load_settings(environ, project_settings())
+    local = local_settings(environ)
     if local.profile:
         require_something_to_read()
     progress = terminal_progress(local.progress, environ)

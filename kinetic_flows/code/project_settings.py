@@ -1,17 +1,22 @@
-"""Finding the `pyproject.toml` whose `[tool.kinetic]` holds settings.
+"""The settings of a place: those of its `pyproject.toml`, and the profile remembered for it.
 
-It is the nearest one with such a table, from the function's file upwards, as far as its
+The file is the nearest one with such a table, from the function's file upwards, as far as its
 dependencies are looked for. What asks about runs later in the same process (a handle's state, say)
 takes that of the last function; commands, and whoever only attaches, take the working directory's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from kinetic_flows.code.wide_places import project_directories
-from kinetic_flows.core.settings.settings import settings_of_project
+from kinetic_flows.core.settings.settings import (
+    Settings,
+    load_settings,
+    settings_of_project,
+)
 from kinetic_flows.core.settings.table import ProjectSettings
 
 FILE = "pyproject.toml"
@@ -30,11 +35,8 @@ def project_settings(directory: Path | None = None) -> ProjectSettings | None:
     Raises:
         ConfigurationError: The file cannot be read, or says what cannot be.
     """
-    if directory is not None:
-        _last[:] = [directory]
-    try:
-        start = _last[0] if _last else Path.cwd().resolve()
-    except FileNotFoundError:  # the working directory was removed
+    start = _start(directory)
+    if start is None:
         return None
     for each in (start, *start.parents):
         # A call pays for looking for files; how far its project goes is asked once there is one.
@@ -44,6 +46,31 @@ def project_settings(directory: Path | None = None) -> ProjectSettings | None:
         if found is not None:
             return found
     return None
+
+
+def local_settings(environ: Mapping[str, str], directory: Path | None = None) -> Settings:
+    """Return the settings that variables, the project's file and a remembered profile decide.
+
+    Args:
+        environ: Variables.
+        directory: Where the function's file is; None for the last function's, or else the
+            working directory.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or a value cannot be.
+    """
+    found = project_settings(directory)
+    return load_settings(environ, found, _start(directory))
+
+
+def _start(directory: Path | None) -> Path | None:
+    """Return where to begin to look, without links; None where that was removed."""
+    if directory is not None:
+        _last[:] = [directory]
+    try:
+        return _last[0] if _last else Path.cwd().resolve()
+    except FileNotFoundError:  # the working directory was removed
+        return None
 
 
 @cache

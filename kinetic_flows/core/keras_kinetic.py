@@ -199,16 +199,21 @@ COMMANDS: Mapping[str, Word] = {
     ),
     "jobs debug": Word("jobs debug ID", OPTIONS["debug"].instead),
     "jobs": Word("jobs", "`kinetic runs`"),
-    "profile": Word(
-        "profile create|ls|use|show|rm",
-        "a profile is a Prefect block: save one with `KineticCluster(...).save(NAME)` of"
-        " `kinetic_flows.blocks`, and choose it with `KINETIC_PROFILE`",
-    ),
     "config show": Word("config show", "`kinetic config`"),
-    "config set": Word("config set", "`[tool.kinetic]` of `pyproject.toml`, or a variable"),
-    "config unset": Word("config unset", "`[tool.kinetic]` of `pyproject.toml`, or a variable"),
+    "config set": Word(
+        "config set KEY VALUE",
+        "`kinetic profile create NAME --update --set KEY=VALUE`, `[tool.kinetic]` of"
+        " `pyproject.toml`, or a variable",
+    ),
+    "config unset": Word(
+        "config unset KEY",
+        "take it out of `[tool.kinetic]` of `pyproject.toml`, or save the profile anew",
+    ),
     "build-base": Word("build-base", "`kinetic build-image`"),
-    "--profile": Word("--profile NAME COMMAND", "`KINETIC_PROFILE=NAME` before the command"),
+    "--profile": Word(
+        "--profile NAME COMMAND",
+        "`KINETIC_PROFILE=NAME` before the command, or `kinetic profile use NAME` once",
+    ),
     "--project": Word("COMMAND --project ID", "`KINETIC_PROJECT=ID` before the command"),
     "--zone": Word("COMMAND --zone ZONE", "`KINETIC_ZONE=ZONE` before the command"),
     "--cluster": Word("COMMAND --cluster NAME", "`KINETIC_CLUSTER=NAME` before the command"),
@@ -226,7 +231,7 @@ VARIABLES: Mapping[str, Word] = {
     "STATE_DIR": Word("STATE_DIR", "no cluster is made here: unset it"),
     "STATE_BACKEND": Word("STATE_BACKEND", "no cluster is made here: unset it"),
     "SETTINGS_FILE": Word("SETTINGS_FILE", "settings are in `[tool.kinetic]` of `pyproject.toml`"),
-    "PROFILES_FILE": Word("PROFILES_FILE", "profiles are blocks in Prefect's database"),
+    "PROFILES_FILE": Word("PROFILES_FILE", "profiles are saved in Prefect: `kinetic profile ls`"),
     "DEBUG_WAIT_TIMEOUT": Word("DEBUG_WAIT_TIMEOUT", "no debugger is attached to a run: unset it"),
 }
 """Their variables that are no settings of ours, behind `KINETIC_`."""

@@ -16,7 +16,7 @@ from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import remember_access
 from kinetic_flows.clients.prefect.work_pools import WorkPools, no_work_pool
-from kinetic_flows.code.project_settings import project_settings
+from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.progress import Progress, ProgressMode
@@ -170,9 +170,7 @@ def configure(
     """
     if not settings.inside_run:
         _tell_of_unknown(environ, settings.progress)
-    project_file = project_settings(directory)
-    if project_file is not None:
-        settings = load_settings(environ, project_file)
+    settings = local_settings(environ, directory)
 
     def ask() -> str | None:
         server = BackgroundServer(settings.home, environ)

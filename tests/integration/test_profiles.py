@@ -22,14 +22,13 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import Settings, load_settings
 from kinetic_flows.core.settings.table import Source
 from kinetic_flows.runs.session import configure
-
-ACCOUNT = "runner@my-project-1.iam.gserviceaccount.com"
+from service_accounts import ACCOUNT, service_account_info
 
 
 @pytest.fixture
 def profile(prefect_api_url: str) -> str:
     """A saved cluster, by its name."""
-    return _saved(prefect_api_url, GcpCredentials(service_account_info=_service_account_info()))
+    return _saved(prefect_api_url, GcpCredentials(service_account_info=service_account_info()))
 
 
 def _saved(api_url: str, credentials: GcpCredentials) -> str:
@@ -101,7 +100,7 @@ def test_a_profile_brings_its_google_credentials_and_shows_nothing_of_them(
 def key_file(tmp_path: Path) -> Path:
     """A service account's key."""
     path = tmp_path / "key.json"
-    path.write_text(json.dumps(_service_account_info()))
+    path.write_text(json.dumps(service_account_info()))
     return path
 
 
@@ -209,22 +208,3 @@ def test_a_decorator_can_name_the_profile(profile: str, prefect_api_url: str) ->
     assert settings.cloud is not None
     assert (settings.profile, settings.cloud.project) == (profile, "my-project-1")
     assert settings.cloud.sources["zone"] == Source("argument", "zone=")
-
-
-def _service_account_info() -> dict[str, str]:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
-    return {
-        "type": "service_account",
-        "project_id": "my-project-1",
-        "private_key": private.decode(),
-        "client_email": ACCOUNT,
-        "token_uri": "https://oauth2.googleapis.com/token",
-    }

@@ -1,25 +1,31 @@
 """Profiles: clusters saved as Prefect blocks.
 
-Prefect, and through it the block's class, is imported when a profile is asked for.
+Prefect is imported when a profile is asked for. The block's class is found through the entry point
+by which Prefect finds it: this library imports none of its own blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any
 
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import api_settings
 from kinetic_flows.clients.prefect.sdk import httpx, pydantic
+from kinetic_flows.core.api_boundary import ApiBoundary
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.settings.table import Profile
 
 BLOCK_TYPE_SLUG = "kinetic-cluster"
 MAX_LISTED = 200
 
+COLLECTIONS, COLLECTION = "prefect.collections", "kinetic_flows"
+
 _CREDENTIALS = "gcp_credentials"
+_CREDENTIALS_SLUG = "gcp-credentials"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,33 +78,15 @@ class SavedProfiles:
             ConfigurationError: The block cannot be read by this version.
             PrefectServerError: Prefect cannot be asked.
         """
-        from google.auth.exceptions import GoogleAuthError
-
-        # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
-        # to, by an argument that its declared type does not know.
-        load: Any = sdk.blocks.Block.load
         url = self._api_url()
         if url is None:
             return None
         with _current(url):
-            try:
-                block = load(f"{BLOCK_TYPE_SLUG}/{name}", _sync=True)
-            except RuntimeError as error:
-                if not isinstance(error.__cause__, pydantic.ValidationError):
-                    raise
-                # Neither the error's own text nor a traceback may show values: some are secret.
-                raise _unreadable(name, _without_values(error.__cause__)) from None
-            except ValueError as error:
-                if isinstance(error.__cause__, sdk.exceptions.ObjectNotFound):
-                    return None
-                raise _unreadable(name, str(error)) from error
-            except (GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
-                # A block of credentials tries them as it is loaded.
-                raise _unreadable(name, str(error)) from error
-        return _profile(name, block)
+            block = _load(name)
+        return None if block is None else _profile(name, block)
 
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the saved profiles.
+    def listed(self) -> tuple[Profile, ...]:
+        """Return every profile by name, without the credentials that it may carry.
 
         Raises:
             PrefectServerError: Prefect cannot be asked.
@@ -111,18 +99,143 @@ class SavedProfiles:
                 documents = client.read_block_documents_by_type(BLOCK_TYPE_SLUG, limit=MAX_LISTED)
             except sdk.exceptions.ObjectNotFound:
                 return ()
-            return tuple(sorted(document.name for document in documents if document.name))
+        found = {
+            document.name: _given({**document.data, _CREDENTIALS: None})
+            for document in documents
+            if document.name
+        }
+        return tuple(Profile(name=name, values=found[name]) for name in sorted(found))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the saved profiles.
+
+        Raises:
+            PrefectServerError: Prefect cannot be asked.
+        """
+        return tuple(profile.name for profile in self.listed())
+
+    def save(
+        self,
+        name: str,
+        values: Mapping[str, object],
+        credentials: BlockCredentials | str | None = None,
+    ) -> None:
+        """Save a profile, over one of that name.
+
+        Args:
+            name: Its name.
+            values: What it sets, by field of `CloudSettings`, checked.
+            credentials: The Google credentials that it carries: another profile's, or the name of
+                a saved GcpCredentials block; None for none.
+
+        Raises:
+            ConfigurationError: There are no such credentials, or the block refuses a value.
+            PrefectServerError: There is no Prefect API, or it cannot be asked.
+        """
+        with _current(self._required(), "saved in"):
+            carried = _credentials_block(credentials) if isinstance(credentials, str) else None
+            if isinstance(credentials, BlockCredentials):
+                carried = credentials.block
+            try:
+                block = _block_class()(**values, **{_CREDENTIALS: carried})
+            except pydantic.ValidationError as error:
+                raise ConfigurationError(
+                    f"profile {name!r} cannot be saved: {_without_values(error)}",
+                    value=name,
+                    hint="see docs/configuration.md for what a profile may hold",
+                ) from None
+            block.save(name, overwrite=True, _sync=True)
+
+    def delete(self, name: str) -> bool:
+        """Delete a profile, and leave the credentials that it carries; return whether it was there.
+
+        Raises:
+            PrefectServerError: There is no Prefect API, or it cannot be asked.
+        """
+        url = self._required()
+        with _current(url, "deleted from"), sdk.prefect.get_client(sync_client=True) as client:
+            try:
+                found = client.read_block_document_by_name(name, BLOCK_TYPE_SLUG)
+                client.delete_block_document(found.id)
+            except sdk.exceptions.ObjectNotFound:
+                return False
+        return True
+
+    def _required(self) -> str:
+        url = self._api_url()
+        if url is None:
+            raise PrefectServerError(
+                "profiles are saved in Prefect, and no Prefect API is in use",
+                hint="set PREFECT_API_URL, or start the background server: `kinetic server start`",
+            )
+        return url
+
+
+def _load(name: str) -> Any | None:
+    """Return the block of a profile; None when none of that name is saved."""
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        return _block(f"{BLOCK_TYPE_SLUG}/{name}")
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, pydantic.ValidationError):
+            raise
+        # Neither the error's own text nor a traceback may show values: some are secret.
+        raise _unreadable(name, _without_values(error.__cause__)) from None
+    except ValueError as error:
+        if isinstance(error.__cause__, sdk.exceptions.ObjectNotFound):
+            return None
+        raise _unreadable(name, str(error)) from error
+    except (GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
+        # A block of credentials tries them as it is loaded.
+        raise _unreadable(name, str(error)) from error
+
+
+def _block(reference: str) -> Any:
+    # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
+    # to, by an argument that its declared type does not know.
+    load: Any = sdk.blocks.Block.load
+    return load(reference, _sync=True)
+
+
+def _credentials_block(name: str) -> Any:
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        return _block(f"{_CREDENTIALS_SLUG}/{name}")
+    except (ValueError, RuntimeError, GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
+        is_missing = isinstance(error.__cause__, sdk.exceptions.ObjectNotFound)
+        what = "are not saved" if is_missing else "cannot be loaded"
+        # Not from it: its text may show the key.
+        raise ConfigurationError(
+            f"the Google credentials {name!r} {what}",
+            value=name,
+            hint="give the name of a saved block of type GCP Credentials: "
+            "`kinetic prefect block ls` lists them",
+        ) from None
+
+
+def _block_class() -> Any:
+    found = next(iter(entry_points(group=COLLECTIONS, name=COLLECTION)), None)
+    if found is None:
+        raise ConfigurationError(
+            "the Prefect blocks of kinetic-flows are not installed",
+            value=COLLECTION,
+            hint="install the package itself (pip install kinetic-flows) besides its files",
+        )
+    return found.load().KineticCluster
 
 
 @contextmanager
-def _current(url: str) -> Iterator[None]:
+def _current(url: str, done: str = "read from") -> Iterator[None]:
     """Make an API current, and translate what goes wrong with it."""
     try:
-        with sdk.settings.temporary_settings(api_settings(url)):
+        # At the boundary, so that what Prefect's threads log of it is nobody's business.
+        with ApiBoundary(), sdk.settings.temporary_settings(api_settings(url)):
             yield
     except httpx.HTTPError as error:
         raise PrefectServerError(
-            f"profiles cannot be read from Prefect at {url}: {error}",
+            f"profiles cannot be {done} Prefect at {url}: {error}",
             value=url,
             hint="check PREFECT_API_URL and PREFECT_API_KEY, and that the API can be reached",
         ) from error
@@ -137,9 +250,13 @@ def _profile(name: str, block: Any) -> Profile:
         credentials = BlockCredentials(name=document or f"of {name}", profile=name, block=saved)
     return Profile(
         name=name,
-        values={key: value for key, value in values.items() if value is not None},
+        values=_given(values),
         credentials=credentials,
     )
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _without_values(error: pydantic.ValidationError) -> str:

@@ -187,7 +187,7 @@ def resolve_cloud(
     environ: Mapping[str, str],
     profile: Profile | None,
     project_file: ProjectSettings | None = None,
-    is_profile_of_project: bool = False,
+    is_profile_last: bool = False,
 ) -> CloudSettings:
     """Decide every setting of Google Cloud.
 
@@ -196,7 +196,7 @@ def resolve_cloud(
         environ: Variables.
         profile: The active profile; None for none.
         project_file: What the project's `pyproject.toml` says; None for nothing.
-        is_profile_of_project: Whether it is that file that names the profile.
+        is_profile_last: Whether that file's values come before the profile's.
 
     Raises:
         ConfigurationError: A value cannot be, or there is no project.
@@ -206,7 +206,7 @@ def resolve_cloud(
         arguments=arguments,
         profile=profile,
         project=project_file,
-        is_profile_of_project=is_profile_of_project,
+        is_profile_last=is_profile_last,
     )
     if givers.given(rows(CloudSettings)["project"]) is None:
         raise _missing_project(profile)

@@ -12,24 +12,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.progress import ProgressMode
 from kinetic_flows.core.settings import values as check
+from kinetic_flows.core.settings.active_profile import cloud_of, resolve_profile
 from kinetic_flows.core.settings.cloud import (
     DEFAULT_BASE_IMAGE_REPO,
     DEFAULT_RETENTION_DAYS,
     CloudSettings,
-    resolve_cloud,
 )
 from kinetic_flows.core.settings.pyproject import (
     DEPENDENCY_KEYS,
     keys,
     read_project_settings,
 )
+from kinetic_flows.core.settings.remembered import remembered_profiles
 from kinetic_flows.core.settings.table import (
     DEFAULT,
     Givers,
-    Profile,
     Profiles,
     ProjectSettings,
     Source,
@@ -42,6 +42,8 @@ TRACKING = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")
 """Variables by which people choose whether Prefect may tell of their use of it."""
 
 PlatformName = Literal["local", "gke"]
+
+_RANKS = ("environment", "pyproject", "remembered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +165,17 @@ class ResolvedSetting:
 
 
 def load_settings(
-    environ: Mapping[str, str] | None = None, project_file: ProjectSettings | None = None
+    environ: Mapping[str, str] | None = None,
+    project_file: ProjectSettings | None = None,
+    directory: Path | None = None,
 ) -> Settings:
-    """Read the settings that the environment and the project's file alone decide.
+    """Read the settings that this machine alone decides.
 
     Args:
         environ: Variables to read; None for this process's environment.
         project_file: What the project's `pyproject.toml` says; None for nothing.
+        directory: Where the function's file is, for which a profile may be remembered; None for
+            no remembered profile.
 
     Raises:
         ConfigurationError: A value cannot be.
@@ -177,6 +183,12 @@ def load_settings(
     env = os.environ if environ is None else environ
     values, sources = Givers(environ=env, project=project_file).resolve(Settings)
     is_explicit = sources["platform"].kind == "environment"
+    is_local = is_explicit and values["platform"] == "local"
+    if directory is not None and sources["profile"] == DEFAULT and not is_local:
+        remembered = remembered_profiles(values["home"]).at(directory)
+        if remembered:
+            values["profile"] = remembered.name
+            sources["profile"] = Source("remembered", remembered.place)
     values["platform"], sources["platform"] = _platform(values, sources)
     if values["platform"] == "gke":
         values["project"] = values["project"] or env.get("GOOGLE_CLOUD_PROJECT") or None
@@ -192,9 +204,12 @@ def load_settings(
 def _platform(
     values: Mapping[str, Any], sources: Mapping[str, Source]
 ) -> tuple[PlatformName, Source]:
-    """Return where functions run, and who said so: the environment, before the project's file."""
+    """Return where functions run, and who said so.
+
+    The environment comes before the project's file, and that before what is remembered.
+    """
     said = [name for name in ("platform", "project", "profile") if sources[name] != DEFAULT]
-    by_rank = sorted(said, key=lambda name: sources[name].kind == "pyproject")
+    by_rank = sorted(said, key=lambda name: _RANKS.index(sources[name].kind))
     if not by_rank:
         return "local", DEFAULT
     first = by_rank[0]
@@ -230,14 +245,11 @@ def resolve_settings(
     sources = dict(settings.sources)
     if is_elsewhere:
         sources["platform"] = Source("argument", f"{chooses}=")
-    profile = _active_profile(profiles, given, settings, sources)
-    cloud = resolve_cloud(
-        arguments=given,
-        environ=environ,
-        profile=profile,
-        project_file=settings.project_file,
-        is_profile_of_project=sources["profile"].kind == "pyproject",
+    found, source, given = resolve_profile(
+        profiles, given, settings.profile, sources["profile"], settings.home
     )
+    cloud, profile = cloud_of(found, source, given, environ, settings.project_file)
+    sources["profile"] = source if profile else DEFAULT
     return replace(
         settings,
         platform="gke",
@@ -325,31 +337,3 @@ def show_progress(mode: ProgressMode) -> None:
         mode: What `KINETIC_PROGRESS` is from here on.
     """
     os.environ["KINETIC_PROGRESS"] = mode
-
-
-def _active_profile(
-    profiles: Profiles, given: dict[str, str], settings: Settings, sources: dict[str, Source]
-) -> Profile | None:
-    """Return the profile in force; a cluster that turns out to name it is taken out of `given`."""
-    cluster = given.get("cluster")
-    named = profiles.load(cluster) if cluster else None
-    if named:
-        del given["cluster"]
-        sources["profile"] = Source("argument", "cluster=")
-        return named
-    if settings.profile is None:
-        return None
-    found = profiles.load(settings.profile)
-    if found is None:
-        saved = profiles.names()
-        raise ConfigurationError(
-            f"{sources['profile'].name}: there is no saved profile {settings.profile!r}"
-            if sources["profile"].kind == "pyproject"
-            else f"KINETIC_PROFILE is {settings.profile!r}, and no profile of that name is saved",
-            value=settings.profile,
-            hint=suggest(settings.profile, saved)
-            if saved
-            else "save one: kinetic_flows.blocks.KineticCluster(project=...)"
-            f".save({settings.profile!r})",
-        )
-    return found

@@ -3,8 +3,8 @@
 A table is a frozen dataclass whose fields have a row each; what a setting is for stands under its
 field. A value comes from the decorator's argument, else the environment, else the active profile,
 else the project's `pyproject.toml`, else the row's default; a profile that the project's file names
-comes after what else stands in that file. Where a value came from is kept beside it. Nothing here
-reads anything: variables, profiles and what the file says are passed in.
+or that is remembered comes after what else stands in that file. Where a value came from is kept
+beside it. Nothing here reads anything: variables, profiles and what the file says are passed in.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ class Source:
 
     Attributes:
         kind: Who gave it.
-        name: The argument, the variable, the profile, or the file with its line; empty for a
-            default.
+        name: The argument, the variable, the profile, the file with its line, or for whom or which
+            directory it is remembered; empty for a default.
     """
 
-    kind: Literal["argument", "environment", "pyproject", "profile", "default"]
+    kind: Literal["argument", "environment", "pyproject", "profile", "remembered", "default"]
     name: str = ""
 
     def __str__(self) -> str:
         """Return it as `kinetic config` shows it."""
+        if self.kind == "remembered":
+            return f"remembered for {self.name}"
         return self.name if self.kind == "pyproject" else f"{self.kind} {self.name}".rstrip()
 
 
@@ -191,14 +193,15 @@ class Givers:
         arguments: What the decorator says, by field; None counts as not said.
         profile: The active profile; None for none.
         project: What the project's file says; None when there is none.
-        is_profile_of_project: Whether it is that file that names the profile.
+        is_profile_last: Whether that file's values come before the profile's, which it names
+            itself, or which is only remembered.
     """
 
     environ: Mapping[str, str]
     arguments: Mapping[str, object] = field(default_factory=dict)
     profile: Profile | None = None
     project: ProjectSettings | None = None
-    is_profile_of_project: bool = False
+    is_profile_last: bool = False
 
     def given(self, setting: Setting) -> tuple[object, Source] | None:
         """Return the value that wins, and who gave it; None when nobody did."""
@@ -208,7 +211,7 @@ class Givers:
         if own:
             return own, Source("environment", setting.variable)
         saved, project = self._saved(setting), self.project and self.project.given(setting)
-        found = (project or saved) if self.is_profile_of_project else (saved or project)
+        found = (project or saved) if self.is_profile_last else (saved or project)
         if found:
             return found
         googles = setting.googles and self.environ.get(setting.googles, "").strip()
