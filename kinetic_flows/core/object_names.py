@@ -28,6 +28,9 @@ DEPLOYMENTS = "deployments"
 OUTPUTS = "outputs"
 """Where runs keep their outputs in the store."""
 
+BUILD_SOURCES = "builds"
+"""Where the sources of builds are."""
+
 BUILD_LOGS = "logs"
 """Where the logs of builds are."""
 
@@ -94,7 +97,7 @@ def runner_object(sha256: str) -> str:
 
 def build_source_object(sha256: str) -> str:
     """Name of a build's source archive, by its digest."""
-    return f"builds/{sha256}.tar.gz"
+    return f"{BUILD_SOURCES}/{sha256}.tar.gz"
 
 
 def lease_object(subject: str) -> str:

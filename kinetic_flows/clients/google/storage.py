@@ -24,6 +24,7 @@ from kinetic_flows.clients.google.errors import (
     is_precondition,
     store_error,
 )
+from kinetic_flows.clients.google.lifecycle import expire_rule, with_rules
 from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.clients.google.transfers import NotedRetry, download, upload
 from kinetic_flows.core.artifact_store import Content, ObjectInfo, StoredObject
@@ -242,15 +243,10 @@ class GoogleStore:
         def change() -> bool:
             bucket = self._bucket()
             bucket.reload(**self._options())
-            rules = [dict(rule) for rule in bucket.lifecycle_rules]
-            wanted = {
-                "action": {"type": "Delete"},
-                "condition": {"age": days, "matchesPrefix": [full]},
-            }
-            if wanted in rules:
+            rules = with_rules(bucket.lifecycle_rules, [expire_rule(full, days)])
+            if rules is None:
                 return False
-            others = [rule for rule in rules if rule["condition"].get("matchesPrefix") != [full]]
-            bucket.lifecycle_rules = [*others, wanted]
+            bucket.lifecycle_rules = rules
             bucket.patch(**self._options())
             return True
 

@@ -38,6 +38,11 @@ def mark(cluster: str) -> str:
     return f"kinetic-cluster={cluster}"
 
 
+def is_marked(text: str, cluster: str) -> bool:
+    """Whether a description says that something was made for a cluster."""
+    return text == mark(cluster) or text.startswith(f"{mark(cluster)} ")
+
+
 def account_id(cluster: str, purpose: str) -> str:
     """Return the id of a Google service account: 6 to 30 characters.
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from kinetic_flows.platforms.gke.setup import cluster, node_pools
+from kinetic_flows.platforms.gke.setup import base, cluster, node_pools
 from kinetic_flows.platforms.gke.setup.model import Resource, Stage, Wanted
 
 Maker = Callable[[Wanted], tuple[Resource, ...]]
 
 _MAKERS: tuple[tuple[str, tuple[Maker, ...]], ...] = (
-    ("project and APIs", ()),
-    ("accounts, buckets, network", ()),
-    ("roles", ()),
+    ("project", (base.project,)),
+    ("APIs", (base.services,)),
+    ("accounts, buckets, network", (base.accounts, base.network, base.storage)),
+    ("roles", (base.roles,)),
     ("cluster", (cluster.resources,)),
-    ("node pools", (node_pools.resources,)),
+    ("node pools", (node_pools.resources, base.identities)),
     ("in the cluster", ()),
     ("work pool", ()),
 )

@@ -1,0 +1,102 @@
+"""What was granted to people and accounts that are not the cluster's own, to take just that back.
+
+Somebody who may launch runs may have had a role before; it is theirs, and stays when the cluster
+goes. So what is added is noted, before it is: in the bucket of builds, by which a second person
+knows of it, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.clients.retry import Transient, insist
+from kinetic_flows.platforms.gke.setup.grants import Grant
+
+OBJECT = "setup/granted.json"
+TIMEOUT_SECONDS = 30.0
+PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0, 4.0)
+
+Noted = dict[str, set[Grant]]
+"""Grants by the resource that they are on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The notes of what was granted for a cluster.
+
+    Attributes:
+        apis: Google's APIs.
+        bucket: Name of the bucket that they are in.
+    """
+
+    apis: GoogleApis
+    bucket: str
+
+    def on(self, resource: str) -> frozenset[Grant]:
+        """Return what was granted on a resource; nothing where there is no bucket any more."""
+        return frozenset(self._read()[0].get(resource, ()))
+
+    def note(self, resource: str, grants: Iterable[Grant]) -> None:
+        """Note that grants are going to be made."""
+        self._change(resource, lambda noted: noted | set(grants))
+
+    def forget(self, resource: str, grants: Iterable[Grant]) -> None:
+        """Note that grants were taken back; nothing where there is no bucket any more."""
+        if self.on(resource):
+            self._change(resource, lambda noted: noted - set(grants))
+
+    def _change(self, resource: str, change: Callable[[set[Grant]], set[Grant]]) -> None:
+        def attempt() -> None:
+            noted, generation = self._read()
+            before = noted.get(resource, set())
+            after = change(before)
+            if after == before:
+                return
+            try:
+                self._write({**noted, resource: after}, generation)
+            except CloudRefusal as error:
+                if error.reason == "conflict":
+                    raise Transient(error) from error
+                raise
+
+        insist(attempt, PAUSES_SECONDS)
+
+    def _read(self) -> tuple[Noted, int]:
+        """Return the notes, and the generation of their object; 0 for none."""
+        blob = self._blob()
+        data = self.apis.find(
+            f"read {OBJECT} in gs://{self.bucket}",
+            lambda: blob.download_as_bytes(timeout=TIMEOUT_SECONDS),
+        )
+        if data is None:
+            return {}, 0
+        noted = {
+            resource: {Grant(role=role, member=member) for role, member in grants}
+            for resource, grants in json.loads(data)["granted"].items()
+        }
+        return noted, int(blob.generation)
+
+    def _write(self, noted: Noted, generation: int) -> None:
+        granted = {
+            resource: sorted([grant.role, grant.member] for grant in grants)
+            for resource, grants in sorted(noted.items())
+            if grants
+        }
+        text = json.dumps({"granted": granted}, indent=1)
+        self.apis.call(
+            f"write {OBJECT} in gs://{self.bucket}",
+            lambda: self._blob().upload_from_string(
+                text,
+                content_type="application/json",
+                if_generation_match=generation,
+                timeout=TIMEOUT_SECONDS,
+            ),
+        )
+
+    def _blob(self) -> Any:
+        return self.apis.storage.bucket(self.bucket).blob(OBJECT)

@@ -1,0 +1,225 @@
+"""The network of the nodes, and the Cloud NAT by which those without addresses reach others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.google.operations import wait_for_compute
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.core.errors import CloudError
+from kinetic_flows.platforms.gke.setup import names
+from kinetic_flows.platforms.gke.setup.model import Action, Change, Cost, Tell
+
+NETWORK = "default"
+"""The network that clusters are in which name none."""
+
+ALL_SUBNETWORKS = "ALL_SUBNETWORKS_ALL_IP_RANGES"
+HOURS = 730
+NAT_HOURLY_USD = 0.0014
+"""For each virtual machine that it serves, up to 32: https://cloud.google.com/nat/pricing."""
+
+ADDRESS_HOURLY_USD = 0.005
+"""Of its external address: https://cloud.google.com/vpc/network-pricing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The network `default`, which projects come with unless an organisation forbids it.
+
+    It is looked at, and neither made, changed nor removed.
+
+    Attributes:
+        apis: Google's APIs.
+        project: The project.
+        name: Its name.
+    """
+
+    apis: GoogleApis
+    project: str
+    name: str = NETWORK
+    kind: str = "network"
+
+    def creation(self) -> Change:
+        """Return that it is looked at when Compute Engine's API is on, which makes it."""
+        return Change(
+            kind=self.kind,
+            name=self.name,
+            action="unknown",
+            why="the project gets it when Compute Engine's API is turned on",
+        )
+
+    def compare(self) -> Change:
+        """Look whether it is there.
+
+        Raises:
+            CloudError: It is not.
+        """
+        self._require()
+        return Change(kind=self.kind, name=self.name, action="keep")
+
+    def apply(self, tell: Tell) -> None:  # noqa: ARG002
+        """Look whether it is there now."""
+        self._require()
+
+    def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002
+        """Return that it stays; nothing of it is ours."""
+        return Change(kind=self.kind, name=self.name, action="keep")
+
+    def remove(self, tell: Tell) -> None:
+        """Do nothing."""
+
+    def _require(self) -> None:
+        found = self.apis.find(
+            f"look at network {self.name}", lambda: self.apis.compute.network(self.name)
+        )
+        if found is None:
+            raise CloudError(
+                f"project {self.project} has no network {self.name!r}, which the cluster is to "
+                "be in",
+                value=self.name,
+                hint=f"make it with: gcloud compute networks create {self.name} "
+                f"--subnet-mode=auto --project={self.project}; or make the cluster yourself in "
+                "the network that you have, and join it",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudNat:
+    """A Cloud Router with a Cloud NAT for all subnetworks of a region.
+
+    Two of them cannot serve the same subnetworks, so one that does already is taken as it is.
+    https://cloud.google.com/nat/docs/overview
+
+    Attributes:
+        apis: Google's APIs.
+        project: The project.
+        region: The region.
+        cluster: The cluster it is for.
+        network: The network it is in.
+    """
+
+    apis: GoogleApis
+    project: str
+    region: str
+    cluster: str
+    network: str = NETWORK
+    kind: str = "Cloud NAT"
+
+    @property
+    def name(self) -> str:
+        """The router's name, and the NAT's."""
+        return names.router_name(self.cluster)
+
+    def creation(self) -> Change:
+        """Return that it is made, and what it costs with one node."""
+        cost = Cost(
+            monthly_usd=HOURS * (NAT_HOURLY_USD + ADDRESS_HOURLY_USD),
+            note="for one node and one address; and 0.045 USD for each GiB",
+        )
+        return self._change("create", details=(f"for all subnetworks of {self.region}",), cost=cost)
+
+    def compare(self) -> Change:
+        """Look whether it, or one that serves the same, is there."""
+        routers = self._routers()
+        own = _named(routers, self.name)
+        other = self._serving(routers)
+        if other is not None and other["name"] != self.name:
+            return self._change("keep", why=f"router {other['name']} has one for the same")
+        if own is None:
+            return self.creation()
+        if own.get("nats"):
+            return self._change("keep")
+        return self._change("change", details=("give the router its NAT",))
+
+    def apply(self, tell: Tell) -> None:
+        """Make it, and wait until it is there."""
+        if not self.compare().is_needed:
+            return
+        compute = self.apis.compute
+        own = _named(self._routers(), self.name)
+        what = f"create router {self.name}"
+        try:
+            if own is None:
+                operation = self.apis.call(
+                    what, lambda: compute.insert_router(self.region, self._router())
+                )
+            else:
+                nats = {"nats": self._router()["nats"]}
+                operation = self.apis.call(
+                    what, lambda: compute.patch_router(self.region, self.name, nats)
+                )
+        except CloudRefusal as error:
+            if error.reason != "name-taken":  # by a run of this at the same time
+                raise
+            return
+        wait_for_compute(self.apis, operation, what, tell)
+
+    def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002
+        """Look whether it is there, and was made here."""
+        own = _named(self._routers(), self.name)
+        if own is None:
+            return self._change("keep")
+        if not self._is_ours(own):
+            return self._change("leave", why="it was not made by kinetic up")
+        return self._change("remove")
+
+    def remove(self, tell: Tell) -> None:
+        """Remove it, if it was made here, and wait until it is gone."""
+        own = _named(self._routers(), self.name)
+        if own is None or not self._is_ours(own):
+            return
+        what = f"delete router {self.name}"
+        operation = self.apis.find(
+            what, lambda: self.apis.compute.delete_router(self.region, self.name)
+        )
+        if operation is not None:
+            wait_for_compute(self.apis, operation, what, tell)
+
+    def _routers(self) -> list[dict[str, Any]]:
+        return self.apis.read(
+            f"look at the routers of {self.region}",
+            lambda: self.apis.compute.routers(self.region),
+        )
+
+    def _serving(self, routers: list[dict[str, Any]]) -> dict[str, Any] | None:
+        for router in routers:
+            in_network = str(router.get("network", "")).rpartition("/")[2] == self.network
+            ranges = {nat.get("sourceSubnetworkIpRangesToNat") for nat in router.get("nats", ())}
+            if in_network and ALL_SUBNETWORKS in ranges:
+                return router
+        return None
+
+    def _router(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "description": names.description(self.cluster),
+            "network": f"projects/{self.project}/global/networks/{self.network}",
+            "nats": [
+                {
+                    "name": self.name,
+                    "natIpAllocateOption": "AUTO_ONLY",
+                    "sourceSubnetworkIpRangesToNat": ALL_SUBNETWORKS,
+                }
+            ],
+        }
+
+    def _is_ours(self, router: dict[str, Any]) -> bool:
+        return names.is_marked(str(router.get("description", "")), self.cluster)
+
+    def _change(
+        self,
+        action: Action,
+        *,
+        details: tuple[str, ...] = (),
+        why: str = "",
+        cost: Cost | None = None,
+    ) -> Change:
+        return Change(
+            kind=self.kind, name=self.name, action=action, details=details, why=why, cost=cost
+        )
+
+
+def _named(routers: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    return next((router for router in routers if router["name"] == name), None)
