@@ -15,6 +15,7 @@ from kinetic_flows.cli.examples import examples
 from kinetic_flows.cli.help_panels import HelpPanels
 from kinetic_flows.core.version import VERSION
 
+SETUP = Group.create_ordered("Google Cloud, from an empty project")
 FUNCTIONS = Group.create_ordered("Functions")
 RUNS = Group.create_ordered("Runs and deployments")
 CLUSTER = Group.create_ordered("Images and clusters")
@@ -40,6 +41,57 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
+    "init": Command(
+        where="init:init",
+        group=SETUP,
+        help=(
+            "Set up everything that runs need on Google Cloud, and run a first function there."
+            "\n\n"
+            "It asks for what is not given, looks at what is there, shows what it would do and "
+            "what that costs, and asks once before it does anything. Given again, it goes on from "
+            "what is there."
+        ),
+        examples=(
+            "kinetic init",
+            "kinetic init --dry-run --project my-project",
+            "kinetic init --yes --project my-project --accelerator l4:spot",
+            "kinetic init --project my-project --cluster shared --join",
+        ),
+    ),
+    "up": Command(
+        where="up:up",
+        group=SETUP,
+        help=(
+            "Make what runs need on Google Cloud, or bring it to what is wanted."
+            "\n\n"
+            "It compares what is wanted with what is there, prints the difference and what it "
+            "costs, asks, and changes only what differs. What is there and not named stays: "
+            "`kinetic down` removes all of it."
+        ),
+        examples=(
+            "kinetic up",
+            "kinetic up --accelerator l4 --accelerator tpu-v6e-8:spot --max-nodes 4",
+            "kinetic up --member user:alice@example.com --kueue --yes",
+            "kinetic up --dry-run --json | jq .monthly_usd",
+        ),
+    ),
+    "status": Command(
+        where="status:status",
+        group=SETUP,
+        help="Show everything that was set up, whether it is as wanted, and what runs.",
+        examples=("kinetic status", "kinetic status --json | jq .as_wanted"),
+    ),
+    "down": Command(
+        where="down:down",
+        group=SETUP,
+        help=(
+            "Remove what was set up: the cluster and all that is around it."
+            "\n\n"
+            "What was not made here is left, and so is what holds people's data: buckets and "
+            "images go with --purge only. It says what it leaves, and why."
+        ),
+        examples=("kinetic down --dry-run", "kinetic down", "kinetic down --purge --yes"),
+    ),
     "run": Command(
         where="functions:run",
         group=FUNCTIONS,

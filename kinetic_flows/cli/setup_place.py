@@ -1,0 +1,171 @@
+"""What `kinetic init`, `up`, `status` and `down` are about: which project, which cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
+from kinetic_flows.clients.google.identity import default_project
+from kinetic_flows.clients.google.login import require_login
+from kinetic_flows.clients.prefect.access import known_api_url
+from kinetic_flows.clients.prefect.profiles import SavedProfiles
+from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.code.project_settings import local_settings
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
+from kinetic_flows.core.settings.settings import Settings, process_environment
+from kinetic_flows.core.settings.table import Profile
+from kinetic_flows.core.terminal import terminal_progress
+from kinetic_flows.platforms.gke.setup import survey
+from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
+from kinetic_flows.platforms.gke.setup.model import Wanted
+from kinetic_flows.platforms.gke.setup.request import (
+    DEFAULT_MACHINE_TYPE,
+    DEFAULT_MAX_NODES,
+    SetupRequest,
+)
+from kinetic_flows.runs.session import prefect_api_url
+
+UNKNOWN_PROJECT = "project-not-known"
+"""Stands for the project in settings while none is known, of which the endpoints are wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What is known before anything is asked.
+
+    Attributes:
+        environ: This process's variables.
+        settings: What they and the project's file decide.
+        profile: The active profile; None for none.
+        progress: Who watches.
+    """
+
+    environ: Mapping[str, str]
+    settings: Settings
+    profile: Profile | None
+    progress: Progress
+
+    def cloud(self, said: Mapping[str, object]) -> CloudSettings:
+        """Return the settings of Google Cloud, as far as the active profile is of the same place.
+
+        Args:
+            said: What the command line says, by setting.
+
+        Raises:
+            ConfigurationError: A value cannot be, or no project is known.
+        """
+        values = self.profile.values if self.profile else {}
+        is_elsewhere = any(
+            name in said and name in values and said[name] != values[name]
+            for name in ("project", "cluster", "zone")
+        )
+        return resolve_cloud(
+            arguments=said,
+            environ=self.environ,
+            profile=None if is_elsewhere else self.profile,
+            project_file=self.settings.project_file,
+        )
+
+    def known_project(self, options: SetupOptions) -> str | None:
+        """Return the project that is meant where nothing else is said; None for none."""
+        of_profile = self.profile.values.get("project") if self.profile else None
+        found = options.project or self.settings.project or of_profile
+        return str(found) if found else default_project(self.environ)
+
+    def apis(self, project: str | None) -> GoogleApis:
+        """Return Google's APIs; nothing is asked."""
+        cloud = self.cloud({"project": project or UNKNOWN_PROJECT})
+        credentials = cloud.credentials.load() if cloud.credentials else None
+        return GoogleApis(project, endpoints=Endpoints.of(cloud), credentials=credentials)
+
+    def prefect_api(self) -> str:
+        """Return the Prefect API, starting the background server where none is configured."""
+        return prefect_api_url(self.settings, self.environ, self.progress)
+
+
+def look_around() -> Surroundings:
+    """Read what this process's variables, the project's file and the active profile say.
+
+    Raises:
+        ConfigurationError: A value cannot be.
+        PrefectServerError: A profile is active, and Prefect cannot be asked for it.
+    """
+    environ = process_environment()
+    settings = local_settings(environ)
+    progress = terminal_progress(settings.progress, environ)
+
+    def ask() -> str | None:
+        server = BackgroundServer(settings.home, environ)
+        is_needed = server.has_run or known_api_url(environ)
+        return prefect_api_url(settings, environ, progress) if is_needed else None
+
+    profile = SavedProfiles(ask).load(settings.profile) if settings.profile else None
+    return Surroundings(environ=environ, settings=settings, profile=profile, progress=progress)
+
+
+def request_of(
+    options: SetupOptions, cloud: CloudSettings, found: FoundCluster | None
+) -> SetupRequest:
+    """Return what is wanted: what is said, then what is there, then the defaults.
+
+    Args:
+        options: What is said.
+        cloud: Settings in which that has been heeded.
+        found: The cluster, if it is there.
+    """
+    mode = options.mode or (found.mode if found else "standard")
+    pools = options.pools()
+    most = found.max_nodes if found else DEFAULT_MAX_NODES
+    return SetupRequest(
+        project=cloud.project,
+        location=cloud.zone,
+        cluster=cloud.cluster,
+        mode=mode,
+        joins=options.join or bool(found and not found.is_made_here),
+        machine_type=options.machine_type
+        or (found.machine_type if found else DEFAULT_MACHINE_TYPE),
+        max_nodes=most if pools else options.max_nodes or most,
+        pools=pools,
+        private_nodes=_said(options.private_nodes, bool(found and found.private_nodes)),
+        namespace=cloud.namespace,
+        work_pool=cloud.work_pool,
+        members=options.member,
+        jobset=options.jobset,
+        kueue=options.kueue,
+        prefect=options.prefect or "machine",
+        worker=options.worker,
+        retention_days=cloud.retention_days,
+    )
+
+
+def _said(said: bool | None, otherwise: bool) -> bool:
+    return otherwise if said is None else said
+
+
+def found_setup(around: Surroundings, options: SetupOptions) -> Wanted:
+    """Return what there may be of an earlier setup, for `status` and `down`.
+
+    Raises:
+        ConfigurationError: No project is known, or there are no credentials.
+        KineticError: Its clusters cannot be listed.
+    """
+    require_login(environ=around.environ)
+    project = around.known_project(options)
+    if project is None:
+        raise ConfigurationError(
+            "no project is known, and so no cluster",
+            hint="give --project, or set one up: `kinetic init`",
+        )
+    said = replace(options, project=project)
+    cloud = around.cloud(said.values())
+    apis = around.apis(project)
+    named = [each for each in survey.find_clusters(apis) if each.name == cloud.cluster]
+    found = next((each for each in named if each.location == cloud.zone), None)
+    if found is None and named and not (options.zone or around.profile):
+        found = named[0]
+        cloud = replace(cloud, zone=found.location)
+    return Wanted(request=request_of(said, cloud, found), apis=apis)

@@ -1,0 +1,141 @@
+"""`kinetic status`: what was set up, whether it is as wanted, and what runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kinetic_flows.cli.documents import Json, print_json
+from kinetic_flows.cli.reading import anything_to_read
+from kinetic_flows.cli.run_list import print_runs
+from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup_place import found_setup, look_around
+from kinetic_flows.cli.setup_report import (
+    BOLD,
+    DIM,
+    STYLES,
+    Line,
+    described,
+    dollars,
+    print_lines,
+    total_monthly,
+)
+from kinetic_flows.cli.setup_work import changes_of, looking
+from kinetic_flows.core.display import for_line
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.platforms.gke.setup.compare import compare_all
+from kinetic_flows.platforms.gke.setup.model import Action, Change, Wanted
+from kinetic_flows.platforms.gke.setup.wanted import everything, stages
+from kinetic_flows.runs.description import described as described_run
+from kinetic_flows.runs.find import RunFilter, find_records
+from kinetic_flows.runs.session import own_session
+
+MAX_RUNS = 20
+GOING_ON = ("running", "pending")
+
+WORDS: Mapping[Action, str] = {
+    "keep": "as wanted",
+    "create": "missing",
+    "change": "differs",
+    "unknown": "unknown",
+    "leave": "not ours",
+    "remove": "not wanted",
+}
+
+
+def status(
+    *,
+    project: str | None = None,
+    zone: str | None = None,
+    cluster: str | None = None,
+    as_json: Json = False,
+) -> None:
+    """Show everything that was set up, whether it is as wanted, and what runs.
+
+    Args:
+        project: Google Cloud project; the active profile's by default.
+        zone: Zone or region of the cluster; the active profile's by default.
+        cluster: Name of the cluster; the active profile's by default.
+        as_json: Print a JSON object.
+    """
+    around = look_around()
+    wanted = found_setup(around, SetupOptions(project=project, zone=zone, cluster=cluster))
+    with looking(around.progress):
+        changes = _there(wanted)
+    runs, trouble = _runs()
+    request = wanted.request
+    if as_json:
+        print_json(
+            {
+                "project": request.project,
+                "zone": request.location,
+                "cluster": request.cluster,
+                "as_wanted": all(not change.is_needed for change in changes),
+                "resources": [
+                    {**described(change), "state": WORDS[change.action]} for change in changes
+                ],
+                "monthly_usd": total_monthly(changes),
+                "runs": runs,
+            }
+        )
+        return
+    where = f"{request.cluster} in {request.location}, project {request.project}"
+    print_lines([Line(text=f"cluster {where}", style=BOLD, indent=0), *_lines(changes)], sys.stdout)
+    _print_runs(runs, trouble)
+
+
+def _there(wanted: Wanted) -> tuple[Change, ...]:
+    """Return how everything is that is wanted anyway, or was by some option and is there."""
+    always = {
+        (resource.kind, resource.name) for stage in stages(wanted) for resource in stage.resources
+    }
+    return tuple(
+        change
+        for change in changes_of(compare_all(everything(wanted)))
+        if (change.kind, change.name) in always or change.action not in ("create", "unknown")
+    )
+
+
+def _lines(changes: Sequence[Change]) -> Iterator[Line]:
+    width = max(map(len, WORDS.values()))
+    for change in changes:
+        mark = WORDS[change.action].ljust(width)
+        style = "" if change.action == "keep" else STYLES[change.action]
+        text = f"{change.kind} {for_line(change.name)}"
+        yield Line(text=text, mark=mark, style=style)
+        if change.action != "keep":
+            for detail in (*change.details, *([change.why] if change.why else ())):
+                yield Line(text=for_line(detail), style=DIM, indent=width + 5)
+    missing = sum(change.is_needed for change in changes)
+    monthly = total_monthly(each for each in changes if each.action != "create")
+    yield Line(text=f"about {dollars(monthly)} a month while nothing runs", style=DIM)
+    if missing:
+        yield Line(text="`kinetic up` makes what is missing and changes what differs", style=DIM)
+
+
+def _runs() -> tuple[list[dict[str, Any]], str]:
+    """Return what runs, and why that cannot be told, where it cannot."""
+    try:
+        if not anything_to_read():
+            return [], ""
+        with own_session(NullProgress()) as session:
+            found = [
+                record
+                for state in GOING_ON
+                for record in find_records(session, RunFilter(state=state), limit=MAX_RUNS)
+            ]
+            return [described_run(each, session.api.run_url(each.id)) for each in found], ""
+    except KineticError as error:
+        return [], str(error)
+
+
+def _print_runs(runs: Sequence[Mapping[str, Any]], trouble: str) -> None:
+    if trouble:
+        print(f"what runs cannot be told: {trouble}", file=sys.stderr)
+    elif runs:
+        print()
+        print_runs(runs)
+    else:
+        print("nothing runs")
