@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -18,6 +19,9 @@ from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
 from loopback.storage_wire import WireStorage
+
+if TYPE_CHECKING:
+    from loopback.google.server import LoopbackGoogle
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +38,15 @@ def wire_storage() -> Iterator[WireStorage]:
     server = WireStorage().start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def loopback_google(tmp_path: Path) -> Iterator[LoopbackGoogle]:
+    """Google's APIs with an empty project."""
+    from loopback.google.server import a_loopback_google
+
+    with a_loopback_google(tmp_path / "google") as google:
+        yield google
 
 
 @pytest.fixture

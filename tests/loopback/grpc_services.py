@@ -105,7 +105,7 @@ class GrpcServer:
                 context.abort(refusal.code, str(refusal))
             if fault and fault.code:
                 context.abort(fault.code, fault.message)
-            return _protobuf(response)
+            return protobuf(response)
 
         deserialize = getattr(request_type, "deserialize", None) or request_type.FromString
         return grpc.unary_unary_rpc_method_handler(
@@ -115,6 +115,6 @@ class GrpcServer:
         )
 
 
-def _protobuf(message: Any) -> Any:
+def protobuf(message: Any) -> Any:
     """Return the protobuf message inside a proto-plus one."""
     return type(message).pb(message) if hasattr(type(message), "pb") else message

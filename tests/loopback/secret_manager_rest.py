@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,9 +16,7 @@ import grpc
 
 from loopback.grpc_services import Refusal
 from loopback.secret_manager import SecretManager
-
-_HTTP2 = b"PRI"
-"""How a connection of gRPC begins."""
+from loopback.split import is_http2, pass_on
 
 _CODES = {grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.PERMISSION_DENIED: 403}
 
@@ -58,14 +54,10 @@ class SecretManagerFront(ThreadingHTTPServer):
         self.server_close()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        if request.recv(len(_HTTP2), socket.MSG_PEEK) != _HTTP2:
+        if is_http2(request):
+            pass_on(request, self._grpc_port)
+        else:
             super().finish_request(request, client_address)
-            return
-        with socket.create_connection(("127.0.0.1", self._grpc_port)) as onward:
-            back = threading.Thread(target=_pass_on, args=(onward, request), daemon=True)
-            back.start()
-            _pass_on(request, onward)
-            back.join()
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -98,11 +90,3 @@ class _Request(BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: Any) -> None:
         """Say nothing."""
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)

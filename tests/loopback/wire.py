@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from loopback.split import is_http2, pass_on
 
 Kind = Literal["status", "reset", "truncate", "drip", "stall", "alter", "cut"]
 
@@ -93,15 +95,17 @@ class WireServer:
 
     Args:
         handler: Answers requests, in one thread per connection.
+        grpc_port: Who answers connections of gRPC; None for nobody.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, grpc_port: int | None = None) -> None:
         self.handler = handler
         self.requests: list[tuple[str, str]] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _connection_class(self))
+        self._server.grpc_port = grpc_port
         self.port: int = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(
@@ -156,6 +160,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+    grpc_port: int | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.grpc_port is not None and is_http2(request):
+            pass_on(request, self.grpc_port)
+        else:
+            super().finish_request(request, client_address)
 
 
 class _Connection(BaseHTTPRequestHandler):

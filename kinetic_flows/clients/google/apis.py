@@ -13,6 +13,7 @@ from kinetic_flows.clients.google.grpc import Connection, open_client
 from kinetic_flows.clients.google.identity import Identity, application_default, identify
 from kinetic_flows.clients.google.refusals import CloudRefusal, refusal
 from kinetic_flows.clients.retry import Transient, insist
+from kinetic_flows.core.settings import cloud_names
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -57,8 +58,7 @@ class Endpoints:
 
     def url(self, api: str) -> str:
         """Return the URL of an API that is asked by REST."""
-        address = self.apis.get(api, f"{api}.googleapis.com")
-        return address if "://" in address else f"https://{address}"
+        return cloud_names.api_url(api, self.apis)
 
 
 class GoogleApis:
@@ -73,6 +73,7 @@ class GoogleApis:
         credentials: Google credentials; None for Application Default Credentials.
         call_seconds: Limit for a call.
         pauses_seconds: Pauses before a question is asked again.
+        poll_seconds: Pause before an operation is looked at again, for the first time.
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class GoogleApis:
         credentials: Credentials | None = None,
         call_seconds: float = 60.0,
         pauses_seconds: tuple[float, ...] = READ_PAUSES_SECONDS,
+        poll_seconds: float = 0.25,
     ) -> None:
         self.project = project
         self.endpoints = endpoints or Endpoints()
+        self.poll_seconds = poll_seconds
         self._given = credentials
         self._call_seconds = call_seconds
         self._pauses_seconds = pauses_seconds

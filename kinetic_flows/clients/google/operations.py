@@ -31,22 +31,24 @@ class Waiting:
     """How an operation is waited for.
 
     Attributes:
-        first_seconds: Pause before the second look; each pause is longer by half.
         last_seconds: The longest pause.
         limit_seconds: For how long.
     """
 
-    first_seconds: float = 0.25
     last_seconds: float = 5.0
     limit_seconds: float = OPERATION_SECONDS
 
-    def pauses(self, what: str) -> Iterator[None]:
-        """Pause between looks, for as long as there is time.
+    def pauses(self, what: str, seconds: float) -> Iterator[None]:
+        """Pause between looks, each time for longer by half, for as long as there is time.
+
+        Args:
+            what: What is waited for, as it stands behind `cannot`.
+            seconds: The first pause.
 
         Raises:
             CloudRefusal: The time is over; the operation goes on.
         """
-        seconds, end = self.first_seconds, time.monotonic() + self.limit_seconds
+        end = time.monotonic() + self.limit_seconds
         yield
         while time.monotonic() < end:
             pause(seconds)
@@ -77,7 +79,7 @@ def wait_for_operation(
     Raises:
         CloudRefusal: It failed, or takes too long.
     """
-    for _ in (waiting or Waiting()).pauses(what):
+    for _ in (waiting or Waiting()).pauses(what, apis.poll_seconds):
         if apis.read(what, operation.done):
             break
         tell(what)
@@ -102,7 +104,7 @@ def wait_for_cluster(
     """
     name = operation_path(operation)
     usual = Waiting(limit_seconds=CLUSTER_SECONDS)
-    for _ in (waiting or usual).pauses(what):
+    for _ in (waiting or usual).pauses(what, apis.poll_seconds):
         found = apis.read(what, lambda: apis.container.get_operation(name=name))
         if found.status.name == "DONE":
             break
@@ -183,7 +185,7 @@ def wait_for_compute(
     Raises:
         CloudRefusal: It failed, or takes too long.
     """
-    for _ in (waiting or Waiting()).pauses(what):
+    for _ in (waiting or Waiting()).pauses(what, apis.poll_seconds):
         if operation.get("status") == "DONE":
             break
         tell(f"{what}: {operation.get('progress', 0)} %")

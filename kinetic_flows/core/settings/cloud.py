@@ -170,6 +170,14 @@ class CloudSettings:
         """The region that the cluster is in."""
         return cloud_names.region(self.zone)
 
+    def api_url(self, api: str) -> str:
+        """Return the URL of a Google API that is asked by REST.
+
+        Args:
+            api: First word of its host.
+        """
+        return cloud_names.api_url(api, self.api_endpoints)
+
     @property
     def names_cluster(self) -> bool:
         """Whether somebody named the cluster or its zone; else both are the defaults."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from kinetic_flows.core.slug import slug
 
@@ -44,3 +45,14 @@ def _bucket(project: str, cluster: str, purpose: str) -> str:
     digest = hashlib.sha256(f"{project}/{cluster}".encode()).hexdigest()[:8]
     ending = f"-{digest}-{purpose}"
     return name[: MAX_BUCKET_CHARACTERS - len(ending)].rstrip("-") + ending
+
+
+def api_url(api: str, endpoints: Mapping[str, str]) -> str:
+    """Return the URL of a Google API that is asked by REST.
+
+    Args:
+        api: First word of its host, such as `container`.
+        endpoints: Other endpoints, by that word; see the setting `api_endpoints`.
+    """
+    address = endpoints.get(api, f"{api}.googleapis.com")
+    return address if "://" in address else f"https://{address}"

@@ -379,6 +379,7 @@ def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeClu
         location=cloud.zone,
         name=cloud.cluster,
         is_chosen=cloud.names_cluster,
+        endpoint=cloud.api_url("container"),
         credentials=credentials,
     )
 

@@ -180,6 +180,10 @@ class LoopbackCluster:
         """Make a node pool, or change what the autoscaler may do with it."""
         self._call(lambda: self._scheduler.add_group(group))
 
+    def remove_group(self, name: str) -> None:
+        """Forget a node pool, of which no more nodes come."""
+        self._call(lambda: self._scheduler.remove_group(name))
+
     def add_quota(self, name: str, hard: dict[str, str], used: dict[str, str]) -> None:
         """Bound what the namespace `default` may have, with what others have taken of it.
 

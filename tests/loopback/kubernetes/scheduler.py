@@ -76,6 +76,10 @@ class Scheduler:
         for _ in range(0 if known else group.nodes):
             self._add_node(group)
 
+    def remove_group(self, name: str) -> None:
+        """Forget a node pool."""
+        self._groups.pop(name, None)
+
     def reconcile(self) -> None:
         """Look at every pod that has no node."""
         for pod in self._store.list("pods"):
