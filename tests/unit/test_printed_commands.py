@@ -24,6 +24,8 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     "auth application-default login": (),
     "container clusters list": ("--project",),
     "container clusters update": ("--location", "--project"),
+    "container node-pools delete": ("--cluster", "--location", "--project"),
+    "container operations list": ("--location", "--project"),
     "projects add-iam-policy-binding": ("--member", "--role"),
     "projects list": (),
     "secrets add-iam-policy-binding": ("--project", "--member", "--role"),

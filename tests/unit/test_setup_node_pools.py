@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
-from kinetic_flows.core.errors import AcceleratorError, UsageError
+from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, UsageError
+from kinetic_flows.platforms.gke.pool_use import use_of
 from kinetic_flows.platforms.gke.setup import costs, prices
 from kinetic_flows.platforms.gke.setup.cluster import describe, node_pools
 from kinetic_flows.platforms.gke.setup.cluster_messages import lacks, wanted_cluster
+from kinetic_flows.platforms.gke.setup.pool_list import found_pools, named_pool
 from kinetic_flows.platforms.gke.setup.pool_messages import (
     accelerator_pool,
     cpu_pool,
@@ -297,3 +299,85 @@ def test_what_is_reserved_or_not_told_is_not_warned_of():
     assert metric_of(parse_accelerator("h100")) is None
     assert metric_of(parse_accelerator("h100:spot")) == "PREEMPTIBLE_NVIDIA_H100_GPUS"
     assert shortage("tpu-v6e-8", max_nodes=100) is None
+
+
+def cluster_with(*names: str) -> container_v1.Cluster:
+    found = wanted_cluster(ZONAL)
+    found.node_pools.extend(accelerator_pool(ZONAL, pool(name)) for name in names)
+    return found
+
+
+def test_the_pools_of_a_cluster_are_listed_with_what_we_call_their_accelerators():
+    found = cluster_with("l4x2", "tpu-v6e-16", "tpu-v6e-8:spot")
+    found.node_pools[1].config.resource_labels.clear()
+    told = [(each.name, str(each.accelerator), each.scaling) for each in found_pools(found)]
+    assert told == [
+        ("kinetic-cpu", "cpu", "1 to 4"),
+        ("l4x2", "l4x2", "0 to 4"),
+        ("tpu-v6e-16", "tpu-v6e-16", "0 or 4"),
+        ("tpu-v6e-8-spot", "tpu-v6e-8:spot", "0 to 4"),
+    ]
+    assert "made elsewhere" in list(found_pools(found)[1].notes())
+    assert found_pools(found)[2].to_json()["max_nodes"] == 4
+
+
+@given(st.sampled_from(MADE), st.booleans())
+def test_every_pool_is_called_by_the_accelerator_that_it_was_made_for(row, spot):
+    accelerator = replace(row, spot=spot)
+    made = accelerator_pool(ZONAL, PoolRequest(accelerator=accelerator, max_nodes=row.hosts))
+    (found,) = found_pools(container_v1.Cluster(name="lab", node_pools=[made]))
+    assert found.accelerator == accelerator
+
+
+@pytest.mark.parametrize("text", ["l4x2", "gpu-l4x2", "L4x2"])
+def test_a_pool_is_found_by_its_name_or_its_accelerator(text):
+    pools = found_pools(cluster_with("l4x2", "tpu-v6e-8:spot"))
+    assert named_pool(pools, text, "lab").name == "l4x2"
+    assert named_pool(pools, "v6e-8:spot", "lab").name == "tpu-v6e-8-spot"
+
+
+def test_an_unknown_pool_is_refused_with_the_nearest():
+    with pytest.raises(ConfigurationError, match="no node pool 'l4x4'") as caught:
+        named_pool(found_pools(cluster_with("l4x2")), "l4x4", "lab")
+    assert "l4x2" in (caught.value.hint or "")
+
+
+def pod(run: str, *, node: str | None = None, selector: dict[str, str] | None = None) -> dict:
+    return {
+        "metadata": {
+            "name": f"train-{run}-0-x",
+            "labels": {"prefect.io/flow-run-id": run},
+            "ownerReferences": [{"kind": "Job", "name": f"train-{run}"}],
+        },
+        "spec": {"nodeName": node, "nodeSelector": selector or {}},
+    }
+
+
+def test_runs_are_told_of_the_pool_that_they_are_on_or_wait_for():
+    pools = [each.pool for each in found_pools(cluster_with("l4", "tpu-v6e-8:spot"))]
+    nodes = [
+        {"metadata": {"name": "a", "labels": {"cloud.google.com/gke-nodepool": "l4"}}},
+        {"metadata": {"name": "b", "labels": {"cloud.google.com/gke-nodepool": "kinetic-cpu"}}},
+    ]
+    l4 = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    pods = [
+        pod("11111111-1", selector=l4),
+        pod("22222222-2", node="a", selector=l4),
+        pod("33333333-3", node="b"),
+        pod("44444444-4"),
+        {"metadata": {"name": "other"}, "spec": {"nodeName": "a"}},
+    ]
+    use = use_of(pools, nodes, pods)
+    assert [str(run) for run in use["l4"].runs or ()] == [
+        "train (22222222)",
+        "train (11111111, waiting)",
+    ]
+    assert [str(run) for run in use["kinetic-cpu"].runs or ()] == ["train (33333333)"]
+    assert (use["l4"].nodes, use["tpu-v6e-8-spot"].nodes) == (1, 0)
+    assert use["tpu-v6e-8-spot"].runs == ()
+
+
+def test_what_may_not_be_listed_is_not_known():
+    pools = [each.pool for each in found_pools(cluster_with("l4"))]
+    use = use_of(pools, None, None)
+    assert (use["l4"].nodes, use["l4"].runs) == (None, None)

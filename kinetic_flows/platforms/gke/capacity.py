@@ -113,8 +113,8 @@ async def read_rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
     async with asyncio.timeout(CAPACITY_SECONDS):
         (pools, _), nodes, pods = await asyncio.gather(
             read_node_pools(client),
-            _listed(client, "/api/v1/nodes"),
-            _listed(client, "/api/v1/pods", {"fieldSelector": _UNFINISHED}),
+            list_if_allowed(client, "/api/v1/nodes"),
+            list_if_allowed(client, "/api/v1/pods", {"fieldSelector": _UNFINISHED}),
         )
     if pools is None or nodes is None:
         return None if pools is None else tuple(PoolRoom(pool=pool) for pool in pools)
@@ -165,10 +165,16 @@ def _chips(amounts: Mapping[str, Any]) -> int:
     return sum(int(amounts.get(name) or 0) for name in _CHIPS)
 
 
-async def _listed(
+async def list_if_allowed(
     client: KubernetesClient, path: str, query: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]] | None:
-    """Return what is there; None for those who may not list it."""
+    """Return objects, for work that was spawned; None for those who may not list them.
+
+    Args:
+        client: The cluster.
+        path: The path of their kind.
+        query: Selectors.
+    """
     try:
         found = await client.ask_within("GET", path, query=query)
     except KubernetesRefused as refusal:

@@ -145,7 +145,7 @@ def _check_reservation(reservation: str, accelerators: Sequence[Accelerator]) ->
         raise UsageError(
             f"{reservation!r} cannot be the name of a reservation",
             value=reservation,
-            hint="give its name as `gcloud compute reservations list` shows it, or "
+            hint="give its name as Compute Engine has it, or "
             "projects/OWNER/reservations/NAME where another project shares it",
         )
     reserved = [each for each in accelerators if not each.spot]

@@ -60,6 +60,8 @@ class SetupRequest:
             `group:...`, `serviceAccount:...`.
         jobset: Whether JobSet is installed.
         kueue: Whether Kueue is installed, with a queue for runs.
+        jobset_manifest: File or URL to install JobSet from; None for its release.
+        kueue_manifest: Likewise for Kueue.
         prefect: Where Prefect's API is.
         worker: Whether a Prefect worker is put into the cluster.
         retention_days: After how many days a run's own objects expire.
@@ -79,6 +81,8 @@ class SetupRequest:
     members: tuple[str, ...] = ()
     jobset: bool = False
     kueue: bool = False
+    jobset_manifest: str | None = None
+    kueue_manifest: str | None = None
     prefect: PrefectHome = "machine"
     worker: bool = False
     retention_days: int = DEFAULT_RETENTION_DAYS

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.google.refusals import CloudRefusal, role_with
-from kinetic_flows.core.accelerators import NodePool, list_accelerators
-from kinetic_flows.core.accelerators.model import SPOT_SUFFIX
+from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.platforms.gke.setup.cluster import FoundCluster, list_clusters
+from kinetic_flows.platforms.gke.setup.pool_list import accelerator_of
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.google.apis import GoogleApis
@@ -146,8 +146,4 @@ def accelerators_of(cluster: FoundCluster) -> tuple[str, ...]:
 
 
 def _accelerator(pool: NodePool) -> str:
-    offered = (each for each in list_accelerators() if each.category != "cpu")
-    fitting = [each for each in offered if pool.offers(each)]
-    best = max(fitting, key=lambda each: each.count, default=None)
-    name = best.name if best else pool.accelerator or pool.name
-    return f"{name}{SPOT_SUFFIX}" if pool.spot else name
+    return str(accelerator_of(pool) or pool.accelerator or pool.name)

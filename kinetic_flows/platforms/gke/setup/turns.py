@@ -100,7 +100,7 @@ class GkeTarget:
                 if step is None:
                     return
                 if step.what in taken:
-                    raise _in_vain(step, self.name)
+                    raise self._in_vain(step)
                 try:
                     operation = self.apis.call(step.what, step.start)
                 except CloudRefusal as refusal:
@@ -111,6 +111,16 @@ class GkeTarget:
                     continue
                 wait_for_cluster(self.apis, operation, step.what, tell)
                 taken.add(step.what)
+
+    def _in_vain(self, step: Step) -> CloudError:
+        return CloudError(
+            f"cannot {step.what}: GKE says that it has done so, and cluster {self.name} is as "
+            "before",
+            value=self.name,
+            hint="somebody, or another tool, may be changing it back; see what was done with: "
+            f"gcloud container operations list --location={self.location} "
+            f"--project={self.apis.project}",
+        )
 
     def _wait_for_others(self, tell: Tell) -> None:
         """Wait for what is under way, which may have been started by an earlier run of this."""
@@ -130,15 +140,6 @@ def pool_of(cluster: Cluster | None, name: str) -> NodePool | None:
     """Return a cluster's node pool of a name; None when there is none."""
     pools = cluster.node_pools if cluster else ()
     return next((pool for pool in pools if pool.name == name), None)
-
-
-def _in_vain(step: Step, cluster: str) -> CloudError:
-    return CloudError(
-        f"cannot {step.what}: GKE says that it has done so, and cluster {cluster} is as before",
-        value=cluster,
-        hint="somebody, or another tool, may be changing it back; see its operations with: "
-        "gcloud container operations list",
-    )
 
 
 class _Turn:

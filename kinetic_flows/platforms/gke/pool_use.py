@@ -1,0 +1,154 @@
+"""What is on a cluster's node pools now: how many nodes, and which runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from kinetic_flows.clients.kubernetes.client import (
+    KubernetesClient,
+    KubernetesRefused,
+    KubernetesUnreachable,
+    core_path,
+)
+from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.platforms.gke.capacity import list_if_allowed
+from kinetic_flows.platforms.gke.diagnosis import launch_error
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
+
+USE_SECONDS = 10.0
+
+_UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOnPool:
+    """A run that a node pool has pods of, or that waits for one of its nodes.
+
+    Attributes:
+        run_id: The run's id.
+        job: Name of its Job.
+        is_waiting: Whether none of its pods has a node yet.
+    """
+
+    run_id: str
+    job: str
+    is_waiting: bool = False
+
+    def __str__(self) -> str:
+        waits = ", waiting" if self.is_waiting else ""
+        return f"{self.job.removesuffix(self.run_id).rstrip('-')} ({self.run_id[:8]}{waits})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolUse:
+    """What is on a node pool.
+
+    Attributes:
+        nodes: How many nodes it has; None where nodes may not be listed.
+        runs: The runs on it; None where pods may not be listed.
+    """
+
+    nodes: int | None
+    runs: tuple[RunOnPool, ...] | None
+
+
+def read_use(
+    client: KubernetesClient, pools: Iterable[NodePool], namespace: str
+) -> Mapping[str, PoolUse]:
+    """Return what is on node pools, by their names.
+
+    Args:
+        client: The cluster.
+        pools: Its node pools, those without nodes too.
+        namespace: Where runs are looked for by those who may not look in all namespaces.
+
+    Raises:
+        LaunchError: The cluster refuses, or does not answer in time.
+    """
+    # What its import takes is not the cluster's time.
+    import_module("kubernetes_asyncio.client")
+    try:
+        nodes, pods = client.spawn(_read(client, namespace)).result()
+    except KubernetesRefused as refusal:
+        raise launch_error(refusal, "list nodes and pods") from refusal
+    except TimeoutError as error:
+        raise KubernetesUnreachable(
+            f"the cluster did not tell of its nodes within {USE_SECONDS:g} seconds",
+            hint="is this network among the cluster's authorised networks?",
+        ) from error
+    return use_of(pools, nodes, pods)
+
+
+def use_of(
+    pools: Iterable[NodePool],
+    nodes: Iterable[Mapping[str, Any]] | None,
+    pods: Iterable[Mapping[str, Any]] | None,
+) -> dict[str, PoolUse]:
+    """Return what is on node pools, by their names.
+
+    Args:
+        pools: The node pools.
+        nodes: The cluster's nodes; None where they may not be listed.
+        pods: The runs' pods that have not ended; None where they may not be listed.
+    """
+    listed = None if nodes is None else list(nodes)
+    pool_of = {each["metadata"]["name"]: NodePool.from_node(each).name for each in listed or ()}
+    counted = Counter(pool_of.values())
+    unfinished = None if pods is None else list(pods)
+    return {
+        pool.name: PoolUse(
+            nodes=None if listed is None else counted[pool.name],
+            runs=None if unfinished is None else _runs(pool, unfinished, pool_of),
+        )
+        for pool in pools
+    }
+
+
+def _runs(
+    pool: NodePool, pods: Iterable[Mapping[str, Any]], pool_of: Mapping[str, str]
+) -> tuple[RunOnPool, ...]:
+    waiting: dict[str, bool] = {}
+    jobs: dict[str, str] = {}
+    for pod in pods:
+        run_id = (pod["metadata"].get("labels") or {}).get(RUN_ID_POD_LABEL)
+        spec = pod.get("spec") or {}
+        node = spec.get("nodeName")
+        if not run_id or not (pool_of.get(node) == pool.name if node else _wants(spec, pool)):
+            continue
+        jobs[run_id] = _job_of(pod)
+        waiting[run_id] = waiting.get(run_id, True) and not node
+    return tuple(
+        RunOnPool(run_id=run_id, job=jobs[run_id], is_waiting=is_waiting)
+        for run_id, is_waiting in sorted(waiting.items(), key=lambda item: (item[1], jobs[item[0]]))
+    )
+
+
+def _wants(spec: Mapping[str, Any], pool: NodePool) -> bool:
+    """Whether a pod without a node asks for the accelerator of a pool's nodes."""
+    selector: Mapping[str, str] = spec.get("nodeSelector") or {}
+    return bool(pool.accelerator in selector.values() and pool.may_have(selector))
+
+
+def _job_of(pod: Mapping[str, Any]) -> str:
+    owners = pod["metadata"].get("ownerReferences") or ()
+    job = next((each["name"] for each in owners if each.get("kind") == "Job"), None)
+    return str(job or pod["metadata"]["name"])
+
+
+async def _read(
+    client: KubernetesClient, namespace: str
+) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]] | None]:
+    pods_query = {"fieldSelector": _UNFINISHED, "labelSelector": RUN_ID_POD_LABEL}
+    async with asyncio.timeout(USE_SECONDS):
+        nodes, pods = await asyncio.gather(
+            list_if_allowed(client, "/api/v1/nodes", {}),
+            list_if_allowed(client, "/api/v1/pods", pods_query),
+        )
+        if pods is None:
+            pods = await list_if_allowed(client, core_path(namespace, "pods"), pods_query)
+    return nodes, pods
