@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
+from kinetic_flows.api.accelerator_names import with_accelerator
 from kinetic_flows.api.remote_function import RemoteFunction
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.data import Data
@@ -82,8 +83,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
 
     Args:
         function: The function, when the decorator is used without parentheses.
-        accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what
-            `KINETIC_ACCELERATOR` says by default, and else `cpu`.
+        accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`, or a name of the
+            project's own for one; what `KINETIC_ACCELERATOR` says by default, and else `cpu`.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
         base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
         ship_wheels: Whether prebuilt mode sends every package along, so that pods need no
@@ -147,7 +148,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
         resolve_local_names(target)
         if load_settings().inside_run:
             return as_inside_run(target)
-        return RemoteFunction(target, chosen)
+        return RemoteFunction(target, with_accelerator(chosen, target))
 
     return decorate if function is None else decorate(function)
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.code.call_names import call_name
-from kinetic_flows.code.project_settings import project_settings
+from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.code.root import source_directory, working_directory
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.functions import flow_name
@@ -129,8 +129,8 @@ def _accelerator(remote: RemoteFunction[..., Any], opening: Opening) -> str:
     said = remote.options.accelerator
     if not isinstance(said, Unsaid):
         return said
-    project_file = project_settings(source_directory(remote.fn, working_directory()))
-    return load_settings(opening.environ, project_file).accelerator
+    directory = source_directory(remote.fn, working_directory())
+    return local_settings(opening.environ, directory).accelerator
 
 
 def _calls(opening: Opening) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
+from kinetic_flows.api.accelerator_names import with_accelerator
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.functions import flow_name, is_async
@@ -273,8 +274,9 @@ class RemoteFunction(Generic[P, R]):
         """Return the same function with some options changed; this one stays as it is.
 
         Args:
-            accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what
-                `KINETIC_ACCELERATOR` says by default, and else `cpu`.
+            accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`, or a name of the
+                project's own for one; what `KINETIC_ACCELERATOR` says by default, and else
+                `cpu`.
             container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
             base_image_repo: Repository of prebuilt base images; None for
                 `KINETIC_BASE_IMAGE_REPO`.
@@ -328,7 +330,7 @@ class RemoteFunction(Generic[P, R]):
         """
         options = self.options.updated(changes)
         check_flow(self.fn, options)
-        return RemoteFunction(self.fn, options, self._bound)
+        return RemoteFunction(self.fn, with_accelerator(options, self.fn), self._bound)
 
     def as_flow(self) -> Flow[P, R]:
         """Return a Prefect flow that launches the function remotely and returns its value.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,8 +12,17 @@ from cyclopts import Parameter
 from kinetic_flows.cli.cluster import open_cluster
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.tables import print_table
-from kinetic_flows.code.project_settings import local_settings
-from kinetic_flows.core.accelerators import Accelerator, list_accelerators, names_of
+from kinetic_flows.code.project_settings import (
+    accelerator_names,
+    local_settings,
+    named_accelerator,
+)
+from kinetic_flows.core.accelerators import (
+    Accelerator,
+    list_accelerators,
+    names_of,
+    needs_node_pools,
+)
 from kinetic_flows.core.accelerators.parsing import parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, KineticError, UsageError
 from kinetic_flows.core.launcher import PoolRoom
@@ -78,7 +87,7 @@ class Wanted:
         part = self.name.strip().lower()
         found = tuple(item for item in list_accelerators() if _is_called(item, part))
         try:
-            exact = parse_accelerator(part)
+            exact = parse_accelerator(named_accelerator(part))
         except AcceleratorError:
             if found:
                 return found
@@ -111,7 +120,8 @@ def accelerators(
     its chips, tpu-v6e-8, or its topology where Google's own names count cores: tpu-v5p-2x2x2. With
     :spot at its end any of them is on Spot VMs, which are cheaper and may be taken away: l4:spot.
     Other spellings are understood (v6e-8, gpu-l4, trillium), and tpu:8 or gpu:4 is the one type
-    with that many that the cluster has.
+    with that many that the cluster has. What the project calls one, in
+    `[tool.kinetic.accelerators]`, is a name of it, too.
 
     Where a cluster is configured, those that it has are marked, with what is free.
 
@@ -127,13 +137,35 @@ def accelerators(
     """
     wanted = Wanted(name=name, vendor=vendor, chips=chips, memory=memory, hosts=hosts, spot=spot)
     chosen = wanted.chosen()
+    names = _names_here()
     rooms = _rooms(live=live)
     if as_json:
-        print_json([_as_json(item, rooms) for item in chosen])
+        print_json([_as_json(item, rooms, names) for item in chosen])
         return
+    cells = [_cells(item, rooms) for item in chosen]
     headings = HEADINGS if rooms is None else (*HEADINGS, "in the cluster")
-    table = [headings, *(_cells(item, rooms) for item in chosen)]
-    print_table(table)
+    if names:
+        # What this project calls them, beside what everybody does.
+        headings = (headings[0], "here", *headings[1:])
+        called = [", ".join(_called_here(item, names)) for item in chosen]
+        cells = [(line[0], name, *line[1:]) for line, name in zip(cells, called, strict=True)]
+    print_table([headings, *cells])
+
+
+def _names_here() -> dict[str, str]:
+    """Return the project's own names by what they stand for, as far as no cluster is needed."""
+    return {
+        alias: str(parse_accelerator(meant))
+        for alias, meant in accelerator_names().items()
+        if not needs_node_pools(meant)
+    }
+
+
+def _called_here(item: Accelerator, names: Mapping[str, str]) -> list[str]:
+    """Return what the project calls an accelerator; with a mark where that is on Spot VMs."""
+    spot = str(replace(item, spot=True))
+    told = {str(replace(item, spot=False)): "", spot: "" if item.spot else " (spot)"}
+    return [f"{alias}{told[meant]}" for alias, meant in names.items() if meant in told]
 
 
 def _is_called(item: Accelerator, part: str) -> bool:
@@ -186,8 +218,11 @@ def _cells(item: Accelerator, rooms: Sequence[PoolRoom] | None) -> tuple[str, ..
     return (*cells, "; ".join(map(str, _having(item, rooms))))
 
 
-def _as_json(item: Accelerator, rooms: Sequence[PoolRoom] | None) -> dict[str, object]:
-    told = item.to_json()
+def _as_json(
+    item: Accelerator, rooms: Sequence[PoolRoom] | None, names: Mapping[str, str]
+) -> dict[str, object]:
+    named = {name: meant for name, meant in names.items() if _called_here(item, {name: meant})}
+    told = {**item.to_json(), "project_names": named}
     if rooms is not None:
         told["node_pools"] = [
             f"{room.pool.name} (spot)" if room.pool.spot else room.pool.name

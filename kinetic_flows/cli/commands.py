@@ -154,7 +154,8 @@ COMMANDS: Mapping[str, Command] = {
             "count cores: tpu-v5p-2x2x2. With :spot at its end any of them is on Spot VMs, "
             "which are cheaper and may be taken away: l4:spot. Other spellings are understood "
             "(v6e-8, gpu-l4, trillium), and tpu:8 or gpu:4 is the one type with that many "
-            "that the cluster has."
+            "that the cluster has. What the project calls one, in "
+            "`[tool.kinetic.accelerators]`, is a name of it, too."
             "\n\n"
             "Where a cluster is configured, those that it has are marked, with what is free."
         ),

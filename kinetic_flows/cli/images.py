@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import print_json
+from kinetic_flows.code.project_settings import named_accelerator
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import ImageError
@@ -29,14 +30,14 @@ def check_image(
 
     Args:
         image: The image, as container_image= takes it.
-        accelerator: What it is to run on: its nodes decide the platform, and its kind which
-            variables runs set where the image does not.
+        accelerator: What it is to run on, by its own name or the project's for it: its nodes
+            decide the platform, and its kind which variables runs set where the image does not.
         as_json: Print a JSON object instead of text.
     """
     environ = process_environment()
     settings = configure(load_settings(environ), environ, NullProgress())
     endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
-    nodes = parse_accelerator(accelerator)
+    nodes = parse_accelerator(named_accelerator(accelerator))
     required = ImageRequirements(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         architecture=nodes.architecture,

@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.examples import add_examples
-from kinetic_flows.cli.profile_values import asked_for, in_force, pairs
+from kinetic_flows.cli.profile_questions import asked_for
+from kinetic_flows.cli.profile_values import in_force, pairs
 from kinetic_flows.cli.questions import confirmed, is_terminal
 from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
 from kinetic_flows.cli.tables import print_table

@@ -10,14 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinetic_flows.code.wide_places import project_directories
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import (
     Settings,
     load_settings,
     settings_of_project,
 )
 from kinetic_flows.core.settings.table import ProjectSettings
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import accelerators
+else:
+    # Most calls name none, or one that needs no project.
+    accelerators = LazyModule("kinetic_flows.core.accelerators")
 
 FILE = "pyproject.toml"
 
@@ -36,8 +44,18 @@ def project_settings(directory: Path | None = None) -> ProjectSettings | None:
         ConfigurationError: The file cannot be read, or says what cannot be.
     """
     start = _start(directory)
-    if start is None:
-        return None
+    return None if start is None else settings_file_for(start)
+
+
+def settings_file_for(start: Path) -> ProjectSettings | None:
+    """Return what the project of a directory says; None when nothing is said.
+
+    Args:
+        start: The directory, without links in its path.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or says what cannot be.
+    """
     for each in (start, *start.parents):
         # A call pays for looking for files; how far its project goes is asked once there is one.
         if not (each / FILE).is_file() or not _reaches(start, each):
@@ -61,6 +79,35 @@ def local_settings(environ: Mapping[str, str], directory: Path | None = None) ->
     """
     found = project_settings(directory)
     return load_settings(environ, found, _start(directory))
+
+
+def named_accelerator(text: str, directory: Path | None = None) -> str:
+    """Return the accelerator that a text names, which may be the project's own name for one.
+
+    Args:
+        text: The name.
+        directory: Where the function's file is, without links in its path; None for the last
+            function's, or else the working directory.
+
+    Raises:
+        AcceleratorError: It is neither an accelerator nor a name of the project's.
+        ConfigurationError: The project's file cannot be read, or says what cannot be.
+    """
+    return accelerators.meant_by(text, accelerator_names(directory))
+
+
+def accelerator_names(directory: Path | None = None) -> Mapping[str, str]:
+    """Return the project's own names for accelerators, with what each stands for.
+
+    Args:
+        directory: As for `named_accelerator`.
+
+    Raises:
+        ConfigurationError: The project's file cannot be read, or says what cannot be.
+    """
+    start = directory or _start(None)
+    found = settings_file_for(start) if start else None
+    return found.accelerators if found else {}
 
 
 def _start(directory: Path | None) -> Path | None:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.captured import check_captured
 from kinetic_flows.core.data import Data
-from kinetic_flows.core.errors import ConfigurationError, ImageError, UsageError, suggest
+from kinetic_flows.core.errors import (
+    AcceleratorError,
+    ConfigurationError,
+    ImageError,
+    UsageError,
+    suggest,
+)
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.output_dirs import check_output_dir
@@ -40,12 +46,18 @@ class Unsaid(str):
     __slots__ = ()
 
 
+class MaybeAlias(str):
+    """What no accelerator is called, and the function's project may call one."""
+
+    __slots__ = ()
+
+
 class Options(TypedDict, total=False):
     """What `kinetic.run` and `with_options` take: the one list that documents it."""
 
     accelerator: str
-    """What to run on, such as `cpu`, `l4` or `tpu-v6e-8`; what `KINETIC_ACCELERATOR` says by
-    default, and else `cpu`."""
+    """What to run on, such as `cpu`, `l4` or `tpu-v6e-8`, or a name of the project's own for one;
+    what `KINETIC_ACCELERATOR` says by default, and else `cpu`."""
 
     container_image: Literal["bundled", "prebuilt"] | str | None
     """`bundled` (default, also None), `prebuilt`, or an image URI."""
@@ -139,9 +151,15 @@ class Options(TypedDict, total=False):
 
 def _accelerator(name: str, value: Any) -> str:
     from kinetic_flows.core.accelerators import check_accelerator
+    from kinetic_flows.core.accelerators.aliases import may_be_alias
 
     given = check.text(name, value, "name one: `kinetic accelerators` lists all")
-    check_accelerator(given)
+    try:
+        check_accelerator(given)
+    except AcceleratorError:
+        if not may_be_alias(given):
+            raise
+        return MaybeAlias(given)
     return given
 
 

@@ -63,6 +63,10 @@ class Buckets:
                 raise Refused(409, "you already own this bucket")
             self._buckets[bucket] = {}
 
+    def remove(self, bucket: str) -> None:
+        with self._lock:
+            del self._buckets[bucket]
+
     def bucket(self, bucket: str) -> dict[str, StoredBlob]:
         if bucket not in self._buckets:
             raise Refused(404, "The specified bucket does not exist.")

@@ -14,7 +14,7 @@ from kinetic_flows.cli.questions import confirmed, is_terminal
 from kinetic_flows.core.errors import UsageError
 
 COMMANDS = Path(str(cli.__file__)).parent
-ASKING = {"questions.py", "build_image_questions.py", "init_questions.py", "profile_values.py"}
+ASKING = {"questions.py", "build_image_questions.py", "init_questions.py", "profile_questions.py"}
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO("y\n")])

@@ -59,7 +59,7 @@ def test_changed_options_leave_the_original_alone() -> None:
         ("requirements", b"numpy"),
         ("accelerator", "tpu-v6e-7"),
         ("accelerator", "tpu:7"),
-        ("accelerator", "h1000"),
+        ("accelerator", "gpu-h1000"),
         ("container_image", "bundeld"),
         ("container_image", "docker.io/me/Image:v1"),
         ("base_image_repo", "us-docker.pkg.dev/p/r:tag"),
@@ -193,6 +193,8 @@ def test_what_can_be_meant_is_accepted(option: str, value: Any) -> None:
 def test_a_function_is_checked_where_it_is_decorated_and_where_it_is_changed() -> None:
     with pytest.raises(UsageError, match="dispatch"):
         kinetic.run(dispatch="bogus")
+    with pytest.raises(UsageError, match="h1000"):
+        kinetic.run(accelerator="h1000")(lambda: None)
     function = kinetic.run(lambda: None)
     with pytest.raises(UsageError, match="h1000"):
         function.with_options(accelerator="h1000")

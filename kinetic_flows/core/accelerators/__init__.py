@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kinetic_flows.core.accelerators.aliases import meant_by
 from kinetic_flows.core.accelerators.model import Accelerator, Category, NodePool
 from kinetic_flows.core.accelerators.parsing import (
     check_accelerator,
@@ -17,6 +18,7 @@ __all__ = [
     "NodePool",
     "check_accelerator",
     "list_accelerators",
+    "meant_by",
     "names_of",
     "needs_node_pools",
     "parse_accelerator",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,6 +97,8 @@ def cloud_of(
 def _missing(name: str, source: Source, saved: tuple[str, ...], home: Path) -> ConfigurationError:
     """Return the error for a profile that is not saved where it is looked for."""
     if source.kind == "remembered":
+        import shlex
+
         place = shlex.quote(source.name)
         forget, choose = "`kinetic profile use --forget`", "`kinetic profile use NAME`"
         if source.name != USER:

@@ -1,7 +1,8 @@
 """What `[tool.kinetic]` of a project's `pyproject.toml` says: settings that belong in a repository.
 
 Its keys are the names of the settings' variables, in lower case and without `KINETIC_`. Beside
-them stand those that select dependencies, which others read (`dependencies/project.py`).
+them stand those that select dependencies, which others read (`dependencies/project.py`), and the
+names that the project gives to accelerators.
 
 Some settings are left out: what is a person's or a machine's (`home`, `quiet`), what overrides the
 code itself (`container_image`), and addresses that Google's credentials would be sent to, as a
@@ -16,17 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, suggest
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.table import ProjectSettings, ProjectValue, Setting, rows
 
 if TYPE_CHECKING:
     import tomllib
+
+    from kinetic_flows.core.accelerators import aliases
 else:
+    aliases = LazyModule("kinetic_flows.core.accelerators.aliases")
     tomllib = LazyModule("tomllib")
 
 DEPENDENCY_KEYS = ("extras", "groups", "requirements")
 """Keys of the table that select dependencies."""
+
+ACCELERATORS = "accelerators"
+"""Key of the project's own names for accelerators."""
+
+OTHER_KEYS = (*DEPENDENCY_KEYS, ACCELERATORS)
+"""Keys of the table that are no settings."""
 
 FILE = "pyproject.toml"
 
@@ -97,9 +107,36 @@ def _parsed(path: Path, tables: Iterable[type]) -> ProjectSettings | None:
     values = {
         key: ProjectValue(value=_checked(path, known, key, value), line=_line_of(text, key))
         for key, value in table.items()
-        if key not in DEPENDENCY_KEYS
+        if key not in OTHER_KEYS
     }
-    return ProjectSettings(path=path, values=values)
+    named = _aliases(path, table.get(ACCELERATORS, {}))
+    line = _line_of(text, ACCELERATORS)
+    return ProjectSettings(path=path, values=values, accelerators=named, accelerators_line=line)
+
+
+def _aliases(path: Path, table: Any) -> dict[str, str]:
+    """Return the project's own names for accelerators."""
+    where = f"[tool.kinetic.{ACCELERATORS}]"
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(
+            f"{path}: {ACCELERATORS} of [tool.kinetic] is {table!r}",
+            value=table,
+            hint=f"write {where}, and in it lines such as big = 'tpu-v6e-8:spot'",
+        )
+    for alias, meant in table.items():
+        if not isinstance(meant, str):
+            raise ConfigurationError(
+                f"{path}: {alias} of {where} is {meant!r}",
+                value=meant,
+                hint="give an accelerator's name in quotes, such as 'tpu-v6e-8:spot'",
+            )
+        try:
+            aliases.check_alias(alias, meant)
+        except AcceleratorError as error:
+            raise ConfigurationError(
+                f"{path}: {alias} of {where}: {error.message}", value=error.value, hint=error.hint
+            ) from None
+    return dict(table)
 
 
 def _checked(path: Path, known: Mapping[str, Setting], key: str, value: Any) -> Any:
@@ -108,7 +145,7 @@ def _checked(path: Path, known: Mapping[str, Setting], key: str, value: Any) -> 
         raise ConfigurationError(
             f"{path}: [tool.kinetic] has no setting {key!r}",
             value=key,
-            hint=suggest(key, [*known, *DEPENDENCY_KEYS]),
+            hint=suggest(key, [*known, *OTHER_KEYS]),
         )
     wanted = known[key].type
     # A truth value is a whole number to Python.

@@ -10,10 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.files import exclusive_lock, write_atomically
+from kinetic_flows.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from kinetic_flows.core import files
+else:
+    # Only what writes needs it.
+    files = LazyModule("kinetic_flows.core.files")
 
 FILE = "profiles.json"
 """In `KINETIC_HOME`: `{"user": NAME, "directories": {DIRECTORY: NAME}}`."""
@@ -115,13 +121,13 @@ def remember_profile(home: Path, name: str | None, directory: Path | None = None
         ConfigurationError: The file is damaged.
         OSError: It cannot be written.
     """
-    with exclusive_lock(home / "locks" / "profiles"):
+    with files.exclusive_lock(home / "locks" / "profiles"):
         changed = remembered_profiles(home).with_place(directory, name)
         document = {
             "user": changed.user,
             "directories": {str(key): value for key, value in changed.directories.items()},
         }
-        write_atomically(home / FILE, (json.dumps(document, indent=2) + "\n").encode())
+        files.write_atomically(home / FILE, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def _parsed(path: Path) -> RememberedProfiles:

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.progress import ProgressMode
 from kinetic_flows.core.settings import values as check
+from kinetic_flows.core.settings.accelerator_names import setting_meant
 from kinetic_flows.core.settings.active_profile import cloud_of, resolve_profile
 from kinetic_flows.core.settings.cloud import (
     DEFAULT_BASE_IMAGE_REPO,
@@ -22,7 +23,8 @@ from kinetic_flows.core.settings.cloud import (
     CloudSettings,
 )
 from kinetic_flows.core.settings.pyproject import (
-    DEPENDENCY_KEYS,
+    ACCELERATORS,
+    OTHER_KEYS,
     keys,
     read_project_settings,
 )
@@ -65,7 +67,7 @@ class Settings:
     profile: str | None = field(metadata=row(check.as_it_is))
     """`KINETIC_PROFILE`: name of the saved `KineticCluster` block; None for none."""
 
-    accelerator: str = field(metadata=row(check.accelerator, "cpu"))
+    accelerator: str = field(metadata=row(check.as_it_is, "cpu"))
     """`KINETIC_ACCELERATOR`: what functions run on whose decorator does not say."""
 
     package_root: Path | None = field(metadata=row(check.path, is_of_projects=False))
@@ -174,8 +176,9 @@ def load_settings(
     Args:
         environ: Variables to read; None for this process's environment.
         project_file: What the project's `pyproject.toml` says; None for nothing.
-        directory: Where the function's file is, for which a profile may be remembered; None for
-            no remembered profile.
+        directory: Where the function's file is, for which a profile may be remembered; None where
+            that is not known: then none is, and an accelerator may be one that only a project
+            knows.
 
     Raises:
         ConfigurationError: A value cannot be.
@@ -189,6 +192,10 @@ def load_settings(
         if remembered:
             values["profile"] = remembered.name
             sources["profile"] = Source("remembered", remembered.place)
+    if sources["accelerator"] != DEFAULT and (directory or project_file):
+        values["accelerator"] = setting_meant(
+            values["accelerator"], sources["accelerator"], project_file
+        )
     values["platform"], sources["platform"] = _platform(values, sources)
     if values["platform"] == "gke":
         values["project"] = values["project"] or env.get("GOOGLE_CLOUD_PROJECT") or None
@@ -264,9 +271,9 @@ def resolve_settings(
 
 def describe_settings(settings: Settings) -> tuple[ResolvedSetting, ...]:
     """Return every setting in force, with where its value came from."""
-    cloud = settings.cloud
+    cloud, names = settings.cloud, _accelerator_names(settings.project_file)
     if cloud is None:
-        return tuple(_described(settings, rows(Settings)))
+        return (*_described(settings, rows(Settings)), names)
     own = [name for name in rows(Settings) if name not in rows(CloudSettings)]
     saved = cloud.credentials
     credentials = ResolvedSetting(
@@ -274,7 +281,15 @@ def describe_settings(settings: Settings) -> tuple[ResolvedSetting, ...]:
         value=saved.name if saved else None,
         source=Source("profile", settings.profile or "") if saved else DEFAULT,
     )
-    return (*_described(settings, own), *_described(cloud, rows(CloudSettings)), credentials)
+    return (*_described(settings, own), *_described(cloud, rows(CloudSettings)), credentials, names)
+
+
+def _accelerator_names(file: ProjectSettings | None) -> ResolvedSetting:
+    """Return the project's own names for accelerators, as if they were a setting."""
+    if file is None or not file.accelerators:
+        return ResolvedSetting(name=ACCELERATORS, value={}, source=DEFAULT)
+    source = file.source(ACCELERATORS, file.accelerators_line)
+    return ResolvedSetting(name=ACCELERATORS, value=file.accelerators, source=source)
 
 
 def _described(holder: Settings | CloudSettings, names: Iterable[str]) -> Iterator[ResolvedSetting]:
@@ -306,7 +321,7 @@ def settings_of_project(path: Path) -> ProjectSettings | None:
 
 def project_keys() -> tuple[str, ...]:
     """Return every key that `[tool.kinetic]` may have."""
-    return (*keys((Settings, CloudSettings)), *DEPENDENCY_KEYS)
+    return (*keys((Settings, CloudSettings)), *OTHER_KEYS)
 
 
 def process_environment() -> Mapping[str, str]:

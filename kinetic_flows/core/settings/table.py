@@ -94,18 +94,26 @@ class ProjectSettings:
     Attributes:
         path: The `pyproject.toml`.
         values: What it says, by key.
+        accelerators: The project's own names for accelerators, with what each stands for.
+        accelerators_line: Where they begin; None where that is not known, or there are none.
     """
 
     path: Path
     values: Mapping[str, ProjectValue]
+    accelerators: Mapping[str, str] = field(default_factory=dict)
+    accelerators_line: int | None = None
 
     def given(self, setting: Setting) -> tuple[object, Source] | None:
         """Return what it says of a setting, and where; None when it says nothing."""
         found = self.values.get(setting.key)
         if found is None:
             return None
-        place = f":{found.line}" if found.line else f" [tool.kinetic] {setting.key}"
-        return found.value, Source("pyproject", f"{self.path}{place}")
+        return found.value, self.source(setting.key, found.line)
+
+    def source(self, key: str, line: int | None) -> Source:
+        """Return a key of the file as the source of a value."""
+        place = f":{line}" if line else f" [tool.kinetic] {key}"
+        return Source("pyproject", f"{self.path}{place}")
 
 
 class Profiles(Protocol):
@@ -241,7 +249,7 @@ class Givers:
                 sources[name] = DEFAULT
             else:
                 value, sources[name] = given
-                values[name] = setting.parse(value, _label(name, sources[name]))
+                values[name] = setting.parse(value, label(name, sources[name]))
         return values, sources
 
 
@@ -252,7 +260,7 @@ def _googles(name: str, value: str) -> str:
     return value
 
 
-def _label(name: str, source: Source) -> str:
+def label(name: str, source: Source) -> str:
     """Return what to call a setting in an error."""
     if source.kind == "profile":
         return f"{name} of profile {source.name!r}"

@@ -41,20 +41,6 @@ def home(value: object, label: str) -> Path:
     return found
 
 
-def accelerator(value: object, label: str) -> str:
-    """Check an accelerator's name."""
-    from kinetic_flows.core.accelerators import check_accelerator
-    from kinetic_flows.core.errors import AcceleratorError
-
-    try:
-        check_accelerator(str(value))
-    except AcceleratorError as error:
-        raise ConfigurationError(
-            f"{label}: {error.message}", value=value, hint=error.hint
-        ) from error
-    return str(value)
-
-
 def flag(value: object, label: str) -> bool:
     """Check a truth value."""
     word = str(value).lower()

@@ -1,0 +1,35 @@
+"""Names that a function's project gives to accelerators, where its options say one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.core.options import MaybeAlias, RunOptions
+
+if TYPE_CHECKING:
+    from kinetic_flows.code import project_settings, root
+else:
+    # Most functions name an accelerator, which needs no project.
+    project_settings = LazyModule("kinetic_flows.code.project_settings")
+    root = LazyModule("kinetic_flows.code.root")
+
+
+def with_accelerator(options: RunOptions, function: Callable[..., Any]) -> RunOptions:
+    """Return options that name an accelerator, in place of what its project calls it.
+
+    Args:
+        options: How the function runs.
+        function: The function, whose file's project counts.
+
+    Raises:
+        AcceleratorError: It is neither an accelerator nor a name of the project's.
+        ConfigurationError: The project's file cannot be read, or says what cannot be.
+    """
+    if not isinstance(options.accelerator, MaybeAlias):
+        return options
+    directory = root.source_directory(function, root.working_directory())
+    named = project_settings.named_accelerator(options.accelerator, directory)
+    return replace(options, accelerator=named)
