@@ -154,10 +154,10 @@ def _check_project(apis: GoogleApis) -> None:
             value=missing,
             hint=f"have its owner grant roles/owner, or: {grants}",
         )
-    told = {True: "billing is on", None: "whether billing is on may not be looked up"}[billed]
-    checked(f"project {project}: {told}, and you may set it up")
-    if missing is None:
-        warned("your rights there cannot be looked up: the Resource Manager API is off")
+    told = [f"project {project}"]
+    told += ["billing is on"] if billed else []
+    told += ["you may set it up"] if missing is not None else []
+    checked(": ".join((told[0], ", ".join(told[1:]) or "chosen")))
 
 
 def _joined(
