@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from kinetic_flows.cli.init_questions import ask_cluster, ask_prefect, ask_project
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, request_of
-from kinetic_flows.cli.setup_report import checked, warned
+from kinetic_flows.cli.setup_report import checked
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.clients.prefect.access import known_api_url
