@@ -62,13 +62,21 @@ class Login:
         return path
 
     def person_file(self, path: Path, email: str, quota_project: str | None = None) -> Path:
-        """Write what `gcloud auth application-default login` leaves, and return where it is."""
+        """Write the login of a person, and return where it is.
+
+        It is of the kind that gcloud leaves for people of another identity provider, as that
+        names the server that its tokens are of:
+        https://cloud.google.com/iam/docs/workforce-log-in-gcloud
+        """
         document = {
-            "type": "authorized_user",
+            "type": "external_account_authorized_user",
+            "audience": "//iam.googleapis.com/loopback",
             "client_id": "gcloud",
             "client_secret": "none",
             "refresh_token": f"refresh:{email}",
-            "token_uri": f"{self._url}/token",
+            "token_url": f"{self._url}/token",
+            # Else the library asks Google itself where the person may be.
+            "universe_domain": "loopback.invalid",
         }
         if quota_project:
             document["quota_project_id"] = quota_project

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from google.auth import external_account_authorized_user as person
 from google.cloud import container_v1, iam_admin_v1
-from google.oauth2 import credentials as person
 from google.oauth2 import service_account
 
 from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
@@ -161,9 +161,9 @@ class LoopbackGoogle:
         document = json.loads((key_file or self.person_file()).read_text())
         if document["type"] == "service_account":
             load: Any = service_account.Credentials.from_service_account_info
+            credentials = load(document, scopes=list(SCOPES))
         else:
-            load = person.Credentials.from_authorized_user_info
-        credentials = load(document, scopes=list(SCOPES))
+            credentials = person.Credentials.from_info(document)
         return GoogleApis(
             self.project.id,
             endpoints=Endpoints(
