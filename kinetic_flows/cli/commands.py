@@ -235,6 +235,23 @@ COMMANDS: Mapping[str, Command] = {
         group=ABOUT,
         help="Clusters saved under a name, and which of them is used.",
     ),
+    "doctor": Command(
+        where="doctor:doctor",
+        group=ABOUT,
+        help=(
+            "Look at everything that a run depends on, and say what is wrong and what mends it."
+            "\n\n"
+            "Everything is asked at once, in less than ten seconds. What cannot be asked, for want "
+            "of a right or of an answer, is unknown and not wrong. Nothing is changed without "
+            "--fix. Exits with 1 when something is wrong."
+        ),
+        examples=(
+            "kinetic doctor",
+            "kinetic doctor --fix",
+            "kinetic doctor --probe",
+            "kinetic doctor --json | jq '.findings[] | select(.level == \"wrong\")'",
+        ),
+    ),
     "config": Command(
         where="config:config",
         group=ABOUT,

@@ -12,7 +12,7 @@ from cyclopts import CycloptsError
 from kinetic_flows.cli.commands import app
 from kinetic_flows.cli.documents import begin_command, error_document, has_printed, print_json
 from kinetic_flows.core.display import for_terminal
-from kinetic_flows.core.errors import KineticError, UsageError
+from kinetic_flows.core.errors import KineticError, UsageError, note_doctor
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import is_debugging
@@ -68,7 +68,10 @@ def _told(error: KineticError, arguments: Sequence[str]) -> int:
         print_json(error_document(error))
     if is_debugging():
         traceback.print_exception(error)
-    print(for_terminal(f"kinetic: {error}"), file=sys.stderr)
+    if arguments[:1] != ["doctor"]:
+        note_doctor(error)
+    lines = (f"kinetic: {error}", *(f"  {note}" for note in getattr(error, "__notes__", ())))
+    print(for_terminal("\n".join(lines)), file=sys.stderr)
     return error.exit_code
 
 

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
-from kinetic_flows.core.errors import KineticError, hide_cause
+from kinetic_flows.core.errors import KineticError, hide_cause, note_doctor
 from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class ApiBoundary:
             other_loggers.end_work()
             if isinstance(error, TypeError):
                 _hint_at_keyword(error)
+            if isinstance(error, KineticError):
+                note_doctor(error)
             if error is not None:
                 self.let_out_the_functions, _ = _of_function(error)
                 tidy(error, before=self._before)

@@ -16,6 +16,8 @@ from kinetic_flows.core.public_names import HOMES, importable_from
 
 _CAUSE = "_cause"
 
+DOCTOR_NOTE = "`kinetic doctor` looks at all that runs depend on, and says what mends it"
+
 
 class KineticError(Exception):
     """Base of everything the library raises on purpose.
@@ -30,6 +32,9 @@ class KineticError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    doctor_knows: ClassVar[bool] = False
+    """Whether `kinetic doctor` may find what it comes from: something around the run, and nothing
+    that the call says."""
 
     def __init__(self, message: str, *, value: Any = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -53,6 +58,16 @@ class KineticError(Exception):
         # What lies behind it holds sockets and the like.
         state = {name: value for name, value in vars(self).items() if name != _CAUSE}
         return _restore_error, (type(self), self.args, state)
+
+
+def note_doctor(error: KineticError) -> None:
+    """Have an error say that `kinetic doctor` tells more of it, where it does; said once.
+
+    Args:
+        error: What leaves the library, or the command.
+    """
+    if type(error).doctor_knows and DOCTOR_NOTE not in getattr(error, "__notes__", ()):
+        error.add_note(DOCTOR_NOTE)
 
 
 def hide_cause(error: KineticError, before: BaseException | None = None) -> None:
@@ -134,9 +149,13 @@ class ImageError(KineticError):
 class RepositoryNotFoundError(ImageError):
     """The registry has no such repository."""
 
+    doctor_knows = True
+
 
 class RegistryAccessError(ImageError):
     """The registry refuses this with these credentials, or without any."""
+
+    doctor_knows = True
 
 
 class SecretError(KineticError):
@@ -149,18 +168,21 @@ class CloudError(KineticError):
     """Google Cloud refuses what setting up or looking after a cluster asks for, or it failed."""
 
     exit_code = 13
+    doctor_knows = True
 
 
 class BuildError(KineticError):
     """An environment or image could not be built."""
 
     exit_code = 7
+    doctor_knows = True
 
 
 class LaunchError(KineticError):
     """The run could not be started where it was meant to run."""
 
     exit_code = 8
+    doctor_knows = True
 
 
 class OutputDirInUseError(KineticError):
@@ -173,20 +195,26 @@ class StoreError(KineticError):
     """The artifact store refused, lost or corrupted an object, or cannot be reached."""
 
     exit_code = 9
+    doctor_knows = True
 
 
 class ObjectNotFoundError(StoreError):
     """An object that should be in the artifact store is not there."""
 
+    doctor_knows = False
+
 
 class ObjectRefusedError(StoreError):
     """An object's content does not match the digest or signature it must have."""
+
+    doctor_knows = False
 
 
 class PrefectServerError(KineticError):
     """The Prefect API cannot be reached, or the background server does not start."""
 
     exit_code = 10
+    doctor_knows = True
 
 
 class PrefectUnreachable(PrefectServerError):

@@ -118,6 +118,18 @@ def _lock_unless_interrupted(lock: IO[bytes]) -> None:
             return
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock on a file; False where there is no such file."""
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 @contextmanager
 def scratch_directory(home: Path) -> Iterator[Path]:
     """Yield an empty directory that is gone afterwards.
@@ -144,19 +156,8 @@ def scratch_directory(home: Path) -> Iterator[Path]:
 
 def _remove_abandoned(parent: Path) -> None:
     for directory in parent.iterdir():
-        if directory.is_dir() and not _is_held(directory):
+        if directory.is_dir() and not is_locked(directory / _HELD):
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def _is_held(directory: Path) -> bool:
-    try:
-        with (directory / _HELD).open("r+") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
 
 
 def tighten_home(home: Path) -> None:

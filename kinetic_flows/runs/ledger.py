@@ -108,21 +108,22 @@ class ClientLedger:
                 continue
             entry.unlink(missing_ok=True)
 
+    def pending_updates(self) -> list[str]:
+        """Return the flow runs whose final states an API is still to be told."""
+        return [entry.stem for entry in self._entries(PENDING_SUFFIX)]
+
+    def orphans(self) -> list[str]:
+        """Return the flow runs of clients that have died."""
+        return [entry.stem for entry in self._entries(".json") if _is_orphan(entry)]
+
     def crash_orphans(self, api: PrefectApi) -> int:
         """End the flow runs of dead clients; return how many there were."""
-        ended = 0
-        for entry in self._entries(".json"):
-            fields = _read(entry, "pid", "started")
-            if fields is None:
-                continue
-            client = ProcessIdentity.read(fields)
-            if liveness(client, entry.with_suffix(LIFE_SUFFIX)) != "dead":
-                continue
+        ended = self.orphans()
+        for flow_run_id in ended:
             with suppress(RunNotFoundError):
-                crash(api, entry.stem, "the client that drove this run has died")
-            _remove(entry)
-            ended += 1
-        return ended
+                crash(api, flow_run_id, "the client that drove this run has died")
+            _remove(self._directory / f"{flow_run_id}.json")
+        return len(ended)
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an entry atomically."""
@@ -139,6 +140,15 @@ class ClientLedger:
             else:
                 found.append(entry)
         return found
+
+
+def _is_orphan(entry: Path) -> bool:
+    """Whether an entry is of a client that has died."""
+    fields = _read(entry, "pid", "started")
+    if fields is None:
+        return False
+    client = ProcessIdentity.read(fields)
+    return liveness(client, entry.with_suffix(LIFE_SUFFIX)) == "dead"
 
 
 def _remove(entry: Path) -> None:

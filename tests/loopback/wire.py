@@ -101,6 +101,7 @@ class WireServer:
     def __init__(self, handler: Handler, grpc_port: int | None = None) -> None:
         self.handler = handler
         self.requests: list[tuple[str, str]] = []
+        self.clock_offset_seconds = 0.0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -177,6 +178,11 @@ class _Connection(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # inherited name
         pass
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return what the server's clock shows, which may be wrong."""
+        now = time.time() if timestamp is None else timestamp
+        return super().date_time_string(now + self.owner.clock_offset_seconds)
 
     def do_GET(self) -> None:
         request = self._read_head()

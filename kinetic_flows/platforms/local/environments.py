@@ -15,7 +15,7 @@ from kinetic_flows.core.accelerators.model import Architecture
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError
-from kinetic_flows.core.files import exclusive_lock
+from kinetic_flows.core.files import exclusive_lock, is_locked
 from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stopped_if_interrupted
@@ -27,6 +27,8 @@ from kinetic_flows.images.labels import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
 OUTPUT_TAIL_LINES = 15
 
 _DESCRIPTION = "kinetic-environment.json"
+DRAFT = ".making-"
+"""Begins the name of an environment that is being made."""
 
 
 class LocalEnvironments:
@@ -83,12 +85,12 @@ class LocalEnvironments:
             BuildError: uv could not make it; the message ends with uv's last lines.
         """
         path = self._path(request.reference)
-        with exclusive_lock(self._directory / f".{path.name}.lock"):
+        with exclusive_lock(_lock_of(path)):
             existing = self.resolve(request.reference)
             if existing:
                 return existing
             self._remove_leftovers(path.name)
-            draft = self._directory / f".making-{path.name}-{uuid4().hex}"
+            draft = self._directory / f"{DRAFT}{path.name}-{uuid4().hex}"
             try:
                 self._make(draft, environment, on_output)
                 shutil.rmtree(path, ignore_errors=True)
@@ -115,7 +117,7 @@ class LocalEnvironments:
         return self._directory / reference.rpartition("/")[2]
 
     def _remove_leftovers(self, name: str) -> None:
-        for leftover in self._directory.glob(f".making-{name}-*"):
+        for leftover in self._directory.glob(f"{DRAFT}{name}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def _make(
@@ -168,6 +170,37 @@ class LocalEnvironments:
                 hint="uv's own words above name the package; the project's dependency file "
                 "is where to change it",
             )
+
+
+def half_made(directory: Path) -> tuple[Path, ...]:
+    """Return what is left of environments whose making was interrupted.
+
+    Args:
+        directory: Where environments are.
+    """
+    drafts = sorted(directory.glob(f"{DRAFT}*"))
+    # Whoever makes one holds its lock.
+    return tuple(draft for draft in drafts if not is_locked(_lock_of(_finished(draft))))
+
+
+def damaged_environments(directory: Path) -> tuple[Path, ...]:
+    """Return the environments whose interpreter is gone.
+
+    Args:
+        directory: Where environments are.
+    """
+    found = sorted(path for path in directory.glob("[!.]*") if path.is_dir())
+    return tuple(path for path in found if not (path / "bin" / "python").exists())
+
+
+def _finished(draft: Path) -> Path:
+    """Return where an environment goes when it is complete."""
+    return draft.with_name(draft.name.removeprefix(DRAFT).rpartition("-")[0])
+
+
+def _lock_of(path: Path) -> Path:
+    """Return the lock that whoever makes an environment holds."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _interpreter() -> str:

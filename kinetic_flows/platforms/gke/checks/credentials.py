@@ -1,0 +1,30 @@
+"""Who the Google credentials are, and whether Google takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.findings import Finding, finding_of
+from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
+
+SUBJECT = "Google credentials"
+
+
+def login_findings(facts: ClusterFacts) -> Iterable[Finding]:
+    """Yield who the credentials are.
+
+    Raises:
+        KineticError: Google cannot be asked.
+    """
+    try:
+        apis = facts.apis.get()
+    except (ConfigurationError, CloudRefusal) as error:
+        yield finding_of(SUBJECT, error)
+        return
+    email = apis.identity.email
+    saved = facts.cloud.credentials
+    whose = f", of the block {saved.name}" if saved else ""
+    known = email or "good, and Google does not tell whose"
+    yield Finding(subject=SUBJECT, level="ok", text=f"{known}{whose}")

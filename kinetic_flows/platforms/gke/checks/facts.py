@@ -1,0 +1,139 @@
+"""What the checks of a cluster share: credentials, the cluster's description, its API server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.clients.kubernetes.access import (
+    ClusterAccess,
+    GkeCluster,
+    describe_gke_cluster,
+    find_access,
+)
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused
+from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.core.findings import Fact
+from kinetic_flows.core.settings.cloud import CloudSettings
+from kinetic_flows.platforms.checking import Surroundings
+from kinetic_flows.platforms.gke.diagnosis import launch_error
+from kinetic_flows.platforms.gke.platform import gke_cluster
+
+ASK_SECONDS = 6.0
+"""Limit for a question to one of Google's APIs, which is asked once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterFacts:
+    """What is asked once for all checks.
+
+    Attributes:
+        cloud: The settings of Google Cloud.
+        accelerator: What functions run on that say nothing of it.
+        api_url: The Prefect API.
+        apis: Google's APIs, with credentials that Google takes.
+        access: How the cluster is reached.
+        described: The cluster, as GKE describes it.
+        client: The cluster's API server, whether it answers or not.
+        reached: The API server, which has answered; and its version.
+    """
+
+    cloud: CloudSettings
+    accelerator: Accelerator
+    api_url: Fact[str]
+    apis: Fact[GoogleApis]
+    access: Fact[ClusterAccess]
+    described: Fact[Mapping[str, Any]]
+    client: Fact[KubernetesClient]
+    reached: Fact[tuple[KubernetesClient, str]]
+
+    @property
+    def service_account(self) -> str | None:
+        """The Kubernetes service account of runs' pods; None for the default one."""
+        account = self.cloud.job_variables.get("service_account_name")
+        return str(account) if account else None
+
+
+def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
+    """Return what is to be known of a cluster; nothing is asked yet."""
+    cloud = surroundings.settings.required_cloud()
+    apis = Fact("Google credentials", lambda: _open_apis(cloud, surroundings.at_end))
+    configured = Fact("the cluster's credentials", lambda: _gke_cluster(cloud))
+    described = Fact(
+        "a description of the cluster",
+        lambda: _described(configured.need()),
+    )
+    access = Fact(
+        "a way to the cluster",
+        lambda: find_access(surroundings.environ, configured.need()),
+    )
+    at_end = surroundings.at_end
+    client = Fact("the cluster", lambda: _open_client(access, described, at_end))
+    return ClusterFacts(
+        cloud=cloud,
+        accelerator=parse_accelerator(surroundings.settings.accelerator),
+        api_url=surroundings.api_url,
+        apis=apis,
+        access=access,
+        described=described,
+        client=client,
+        reached=Fact("an answer of the cluster's API server", lambda: _reach(client)),
+    )
+
+
+def _described(cluster: GkeCluster) -> Mapping[str, Any]:
+    return describe_gke_cluster(cluster)
+
+
+def _gke_cluster(cloud: CloudSettings) -> GkeCluster:
+    return gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
+
+
+def _open_apis(cloud: CloudSettings, at_end: ExitStack) -> GoogleApis:
+    """Return Google's APIs; whose the credentials are may stay unknown, as long as they are good.
+
+    Raises:
+        ConfigurationError: There are no credentials.
+        CloudRefusal: Google does not take them.
+    """
+    apis = GoogleApis(
+        cloud.project,
+        endpoints=Endpoints.of(cloud),
+        credentials=cloud.credentials.load() if cloud.credentials else None,
+        call_seconds=ASK_SECONDS,
+        pauses_seconds=(),
+    )
+    at_end.callback(apis.close)
+    try:
+        _ = apis.identity
+    except CloudRefusal as error:
+        if error.reason == "login":
+            raise
+    return apis
+
+
+def _open_client(
+    access: Fact[ClusterAccess], described: Fact[Mapping[str, Any]], at_end: ExitStack
+) -> KubernetesClient:
+    found = access.need()
+    if isinstance(found, GkeCluster):
+        # Where the cluster is, GKE says; the client would ask it in a thread that is waited for
+        # when the process ends, however long it takes.
+        described.need()
+    client = KubernetesClient(found)
+    at_end.callback(client.close)
+    return client
+
+
+def _reach(client: Fact[KubernetesClient]) -> tuple[KubernetesClient, str]:
+    opened = client.need()
+    try:
+        return opened, str(opened.ask("GET", "/version").get("gitVersion") or "")
+    except KubernetesRefused as refusal:
+        if refusal.status == 403:
+            return opened, ""
+        raise launch_error(refusal, "look at it") from refusal

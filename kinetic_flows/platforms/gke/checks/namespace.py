@@ -1,0 +1,33 @@
+"""Whether a run could be launched in the namespace: what every launch looks at, all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kinetic_flows.core.findings import Finding, Level, command_in
+from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
+from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
+
+
+def namespace_findings(facts: ClusterFacts) -> Iterator[Finding]:
+    """Yield what speaks against a launch of a function that says nothing of where it runs."""
+    client, _ = facts.reached.need()
+    cloud = facts.cloud
+    subject = f"namespace {cloud.namespace}"
+    request = PreflightRequest(
+        accelerator=facts.accelerator,
+        namespace=cloud.namespace,
+        service_account=facts.service_account,
+        packages=cloud.prebuilt if cloud.prebuilt == "volume" else "install",
+    )
+    found = preflight(client, request)
+    if not found.problems:
+        text = f"a run on {facts.accelerator} can be launched: rights, quota, admission"
+        yield Finding(subject=subject, level="ok", text=text)
+    told: tuple[tuple[Level, tuple[str, ...]], ...] = (
+        ("wrong", found.problems),
+        ("warning", (*found.warnings, *filter(None, (found.no_image_volumes,)))),
+    )
+    for level, texts in told:
+        for text in texts:
+            yield Finding(subject=subject, level=level, text=text, command=command_in(text))

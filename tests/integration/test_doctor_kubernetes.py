@@ -1,0 +1,166 @@
+"""What `kinetic doctor` says of a cluster, its namespace and its work pool."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.findings import Finding
+from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
+from kinetic_flows.platforms.gke.templates import marked, without_mark
+from kinetic_flows.platforms.gke.work_pool import install, plan_installation
+from kinetic_flows.runs.doctor import examine
+from loopback.kubernetes.access import Denial
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.scheduler import NodeGroup
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]:
+    with LoopbackCluster(tmp_path_factory.mktemp("cluster")) as running:
+        running.add_nodes(NodeGroup(name="default", nodes=1))
+        yield running
+
+
+@pytest.fixture
+def cluster(shared_cluster: LoopbackCluster) -> Iterator[LoopbackCluster]:
+    yield shared_cluster
+    shared_cluster.access.denials.clear()
+
+
+@pytest.fixture
+def place(cluster: LoopbackCluster, prefect_api_url: str, tmp_path: Path, monkeypatch) -> Any:
+    """Return the variables by which the cluster and Prefect are found, and no Google."""
+    monkeypatch.chdir(tmp_path)
+    return {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "NO_GCE_CHECK": "true",
+        "KINETIC_PROJECT": "my-project",
+        "KUBECONFIG": str(cluster.kubeconfig()),
+        "PREFECT_API_URL": prefect_api_url,
+        "KINETIC_WORK_POOL": f"pool-{uuid4().hex[:8]}",
+    }
+
+
+def found(environ: Mapping[str, str], **more: str) -> dict[str, Finding]:
+    return {
+        each.finding.subject: each.finding
+        for each in examine({**environ, **more}, seconds=60.0, probe="probe" in more)
+    }
+
+
+def test_a_cluster_is_well_also_where_google_cannot_be_asked(place) -> None:
+    findings = found(place)
+    assert findings["Kubernetes API"].level == "ok"
+    assert findings["namespace default"].level == "ok"
+    assert findings["Jobs of ended runs"].level == "ok"
+    assert findings["Secrets without a Job"].level == "ok"
+    login = findings["Google credentials"]
+    assert login.level == "wrong"
+    assert "there are no Google Cloud credentials" in login.text
+    for subject in ("APIs", "bucket of runs", "rights on the project", "GKE version"):
+        assert findings[subject].level == "unknown"
+        assert findings[subject].text.startswith("not asked without ")
+
+
+def test_what_a_launch_would_be_refused_for_is_wrong(cluster, place) -> None:
+    cluster.access.denials += [
+        Denial(resource="jobs", verb="create"),
+        Denial(resource="pods/log", verb="get"),
+    ]
+    variables = json.dumps({"service_account_name": "trainer"})
+    environ = {**place, "KINETIC_JOB_VARIABLES": variables}
+    wrong = [
+        each.finding
+        for each in examine(environ, seconds=60.0)
+        if each.group == "namespace" and each.finding.level == "wrong"
+    ]
+    texts = " ".join(each.text for each in wrong)
+    assert "you may not create jobs.batch" in texts
+    account = next(each for each in wrong if "'trainer'" in each.text)
+    assert account.command == "kubectl create serviceaccount trainer --namespace default"
+
+
+def test_a_cluster_that_does_not_answer_is_told_once(place, tmp_path: Path) -> None:
+    config = json.loads(Path(place["KUBECONFIG"]).read_text())
+    config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:9"
+    broken = tmp_path / "broken"
+    broken.write_text(json.dumps(config))
+    findings = found(place, KUBECONFIG=str(broken))
+    assert findings["Kubernetes API"].level == "wrong"
+    assert "127.0.0.1:9 cannot be reached" in findings["Kubernetes API"].text
+    assert findings["namespace"].text == "not asked without an answer of the cluster's API server"
+
+
+def test_a_work_pool_is_made_and_brought_up_to_date_but_no_edit_is_undone(place) -> None:
+    pools, name = WorkPools(place["PREFECT_API_URL"]), place["KINETIC_WORK_POOL"]
+    subject = f"work pool {name}"
+
+    missing = found(place)[subject]
+    assert (missing.level, missing.command) == ("warning", "kinetic pool create")
+    assert found(place, KINETIC_DISPATCH="worker")[subject].level == "wrong"
+    assert missing.fix is not None
+    assert missing.fix() == "created it"
+    assert found(place)[subject].level == "ok"
+
+    old = without_mark(base_job_template())
+    pod = old["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    del pod["containers"][0]["securityContext"]
+    del old["variables"]["properties"]["security_context"]
+    pools.update(name, marked(old))
+    drifted = found(place)[subject]
+    assert drifted.level == "warning"
+    assert drifted.fix is not None
+    drifted.fix()
+    assert plan_installation(pools, name).is_done
+
+    edited = base_job_template()
+    edited["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
+    pools.update(name, edited)
+    finding = found(place)[subject]
+    assert (finding.level, finding.fix) == ("warning", None)
+    assert "spec.suspend" in finding.text
+
+
+def test_a_worker_is_missed_only_where_runs_wait_for_one(place, cluster) -> None:
+    pools, name = WorkPools(place["PREFECT_API_URL"]), place["KINETIC_WORK_POOL"]
+    install(pools, name, plan_installation(pools, name))
+    subject = f"worker of {name}"
+    assert found(place)[subject].level == "ok"
+    assert found(place, KINETIC_DISPATCH="worker")[subject].level == "wrong"
+    cluster.access.denials.append(Denial(resource="jobs", verb="create"))
+    assert found(place)[subject].level == "wrong"
+    pools._ask(lambda client: client.send_worker_heartbeat(name, "atlas", 30.0))
+    online = found(place, KINETIC_DISPATCH="worker")[subject]
+    assert (online.level, online.text) == ("ok", "online: atlas")
+
+
+def test_secrets_of_launches_that_were_interrupted_are_removed(cluster, place) -> None:
+    from kinetic_flows.clients.kubernetes.access import Kubeconfig
+    from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
+
+    client = KubernetesClient(Kubeconfig(path=place["KUBECONFIG"]))
+    for name, age in (("old-keys", timedelta(hours=1)), ("new-keys", timedelta())):
+        secret = run_secret(name, "default", str(uuid4()), {"key": "x"})
+        client.ask("POST", core_path("default", "secrets"), body=secret)
+        created = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+        cluster.change(
+            "secrets", name, lambda item, at=created: item["metadata"].update(creationTimestamp=at)
+        )
+    finding = found(place)["Secrets without a Job"]
+    assert finding.command == "kubectl delete secret --namespace default old-keys"
+    assert finding.fix is not None
+    assert finding.fix() == "deleted 1 Secret"
+    left = client.ask("GET", core_path("default", "secrets"))["items"]
+    client.close()
+    assert "new-keys" in {each["metadata"]["name"] for each in left}
+    assert "old-keys" not in {each["metadata"]["name"] for each in left}
