@@ -14,9 +14,8 @@ from kinetic_flows.platforms.gke.setup.compare import (
     compare_all,
     needed,
     plan_removal,
-    total_cost,
 )
-from kinetic_flows.platforms.gke.setup.model import Change, Cost, Stage, Step, Tell
+from kinetic_flows.platforms.gke.setup.model import Change, Stage, Step, Tell
 
 
 class Refused(CloudError):
@@ -38,20 +37,19 @@ class Thing:
     name: str
     kind: str = "thing"
     is_there: bool = False
-    cost: Cost | None = None
     is_ours: bool = True
     look: Callable[[], None] = lambda: None
     work: Callable[[], None] = lambda: None
     done: list[str] = field(default_factory=list)
 
     def creation(self) -> Change:
-        return Change(kind=self.kind, name=self.name, action="create", cost=self.cost)
+        return Change(kind=self.kind, name=self.name, action="create")
 
     def compare(self) -> Change:
         self.look()
         if not self.is_there:
             return self.creation()
-        return Change(kind=self.kind, name=self.name, action="keep", cost=self.cost)
+        return Change(kind=self.kind, name=self.name, action="keep")
 
     def apply(self, tell: Tell) -> None:
         tell("half")
@@ -231,14 +229,3 @@ def test_removal_goes_backwards_and_leaves_what_is_not_ours() -> None:
     assert order == ["pool", "cluster"]
     assert remove_all(needed(plan_removal(stages, purge=True)), silent) == 1
     assert needed(plan_removal(stages, purge=True)) == ()
-
-
-def test_costs_are_of_all_that_is_wanted() -> None:
-    things = (
-        Thing(name="a", cost=Cost(monthly_usd=70.0, hourly_usd=0.5)),
-        Thing(name="b", is_there=True, cost=Cost(monthly_usd=30.0)),
-        Thing(name="c"),
-    )
-    assert total_cost(compare_all((stage(*things),))) == Cost(monthly_usd=100.0, hourly_usd=0.5)
-    unknown = Thing(name="d", cost=Cost(monthly_usd=1.0, hourly_usd=None))
-    assert total_cost(compare_all((stage(*things, unknown),))).hourly_usd is None

@@ -9,7 +9,7 @@ from functools import partial
 from kinetic_flows.core.errors import CloudError, KineticError
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.platforms.gke.setup.failures import Failure, failed, reason
-from kinetic_flows.platforms.gke.setup.model import Change, Cost, Resource, Stage
+from kinetic_flows.platforms.gke.setup.model import Change, Resource, Stage
 
 THREADS = 12
 """How many resources are looked at at a time."""
@@ -75,21 +75,6 @@ def plan_removal(stages: Sequence[Stage], *, purge: bool) -> tuple[Compared, ...
 def needed(compared: Iterable[Compared]) -> tuple[Stage, ...]:
     """Return what is to be done: stages of resources that are not as wanted."""
     return tuple(each.needed() for each in compared if each.is_needed)
-
-
-def total_cost(compared: Iterable[Compared]) -> Cost:
-    """Return what everything costs together that is wanted, whether it is there already or not."""
-    costs = [
-        change.cost
-        for each in compared
-        for change in each.changes
-        if change.cost is not None and change.action in ("create", "change", "keep", "unknown")
-    ]
-    hourly = [cost.hourly_usd for cost in costs]
-    return Cost(
-        monthly_usd=sum(cost.monthly_usd for cost in costs),
-        hourly_usd=None if None in hourly else sum(each or 0.0 for each in hourly),
-    )
 
 
 def _compare(resource: Resource) -> Change:
