@@ -46,6 +46,9 @@ WRITE_MARK = "kinetic-write"
 NO_OBJECTS = "nothing-is-kept-here/"
 """A prefix that no object has: to list it moves no data, and needs no right of its own."""
 
+GOOGLES_UNIVERSE = "googleapis.com"
+"""Domain of Google's own cloud, as credentials name it; there are clouds of others with it."""
+
 LARGE_BYTES = 1_000_000
 """From here on it pays to ask whether an object exists before sending it."""
 
@@ -373,7 +376,11 @@ def open_storage(
         project = project or "emulated"
     if credentials is None:
         require_login(project)
-    options = {"api_endpoint": endpoint} if endpoint else None
-    client = Client(project=project, credentials=credentials, client_options=options)
+    options = {"api_endpoint": endpoint} if endpoint else {}
+    # The client refuses credentials of another cloud of Google's unless it is told that it is one.
+    universe = getattr(credentials, "universe_domain", None)
+    if universe not in (None, GOOGLES_UNIVERSE):
+        options["universe_domain"] = universe
+    client = Client(project=project, credentials=credentials, client_options=options or None)
     allow_connections(client, 2 * CONCURRENT_CHECKS)
     return client

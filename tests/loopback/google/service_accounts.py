@@ -34,6 +34,7 @@ class ServiceAccounts:
             "GetServiceAccount": (api.GetServiceAccountRequest, self._get),
             "ListServiceAccounts": (api.ListServiceAccountsRequest, self._list),
             "PatchServiceAccount": (api.PatchServiceAccountRequest, self._patch),
+            "EnableServiceAccount": (api.EnableServiceAccountRequest, self._enable),
             "DeleteServiceAccount": (api.DeleteServiceAccountRequest, self._delete),
             "GetIamPolicy": (iam_policy_pb2.GetIamPolicyRequest, self._policy),
             "SetIamPolicy": (iam_policy_pb2.SetIamPolicyRequest, self._set_policy),
@@ -85,6 +86,10 @@ class ServiceAccounts:
                 raise invalid(f"{path} cannot be changed")
             setattr(account, path, getattr(request.service_account, path))
         return account
+
+    def _enable(self, request: Any, caller: Caller) -> Any:
+        self._account(request.name, caller, "iam.serviceAccounts.enable").disabled = False
+        return empty_pb2.Empty()
 
     def _delete(self, request: Any, caller: Caller) -> Any:
         account = self._account(request.name, caller, "iam.serviceAccounts.delete")
