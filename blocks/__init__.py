@@ -10,12 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .image_repository import ImageRepository
     from .kinetic_build_cache import KineticBuildCache
     from .kinetic_cluster import KineticCluster
 
-__all__ = ["KineticBuildCache", "KineticCluster"]
+__all__ = ["ImageRepository", "KineticBuildCache", "KineticCluster"]
 
 _MODULES = {
+    "ImageRepository": ".image_repository",
     "KineticBuildCache": ".kinetic_build_cache",
     "KineticCluster": ".kinetic_cluster",
 }

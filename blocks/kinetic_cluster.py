@@ -6,11 +6,13 @@ from typing import Any, ClassVar, Literal
 
 from prefect.blocks.core import Block
 from prefect_gcp.credentials import GcpCredentials
-from pydantic import Field, HttpUrl, ValidationInfo, field_validator
+from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings.cloud import CloudSettings, check_value
 from kinetic_flows.core.settings.table import rows
+
+from .image_repository import ImageRepository
 
 
 class KineticCluster(Block):
@@ -186,6 +188,18 @@ class KineticCluster(Block):
         "what a function sets in job_variables= wins.",
         examples=[{"service_account_name": "trainer", "queue_name": "tpus"}],
     )
+    base_images: ImageRepository | None = Field(
+        default=None,
+        description="The repository of prebuilt base images with its login, in place of "
+        "base_image_repo.",
+        examples=[{"repository": "registry.example.com/ml/kinetic"}],
+    )
+    images: ImageRepository | None = Field(
+        default=None,
+        description="The Artifact Registry repository of built images with its login, in place of "
+        "image_repo.",
+        examples=[{"repository": "us-central1-docker.pkg.dev/my-project-123/images"}],
+    )
     gcp_credentials: GcpCredentials | None = Field(
         default=None,
         description="Google credentials to use; empty for Application Default Credentials.",
@@ -202,3 +216,15 @@ class KineticCluster(Block):
             return check_value(str(info.field_name), value)
         except ConfigurationError as error:
             raise ValueError(f"{error.message} ({error.hint})") from error
+
+    @model_validator(mode="after")
+    def _check_repositories(self) -> KineticCluster:
+        """Refuse two that could not both count."""
+        pairs = {"base_image_repo": self.base_images, "image_repo": self.images}
+        for name, block in pairs.items():
+            said = getattr(self, name)
+            if block is not None and said not in (None, block.repository):
+                raise ValueError(
+                    f"{name} is {said}, and the saved repository is {block.repository}: give one"
+                )
+        return self

@@ -220,7 +220,7 @@ def _opened(repo: str | None, older_than: str) -> Iterator[_Repository]:
     local = load_settings(environ)
     settings = configure(local, environ, terminal_progress(local.progress, environ))
     cloud = settings.required_cloud()
-    with closing(registry_writer(environ, settings.home, cloud.registry_endpoints)) as registry:
+    with closing(registry_writer(environ, settings.home, cloud)) as registry:
         yield _Repository(
             name=check.image_repository(repo, "--repo") if repo else cloud.image_repo,
             cluster=cloud.image_repo,

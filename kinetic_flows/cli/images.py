@@ -36,7 +36,6 @@ def check_image(
     """
     environ = process_environment()
     settings = configure(load_settings(environ), environ, NullProgress())
-    endpoints = settings.cloud.registry_endpoints if settings.cloud else {}
     nodes = parse_accelerator(named_accelerator(accelerator))
     required = ImageRequirements(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -44,7 +43,7 @@ def check_image(
         category=nodes.category,
         project=settings.cloud.project if settings.cloud else None,
     )
-    registry = image_registry(environ, settings.home, endpoints)
+    registry = image_registry(environ, settings.home, settings.cloud)
     try:
         report = inspect_image(registry, image, required)
     finally:

@@ -106,6 +106,11 @@ def is_googles(registry: str) -> bool:
     return container_registry or artifact_registry_location(registry) is not None
 
 
+def registry_of(repository: str) -> str:
+    """Return the registry of a repository; Docker Hub's where it names none."""
+    return _split_registry(repository)[0]
+
+
 def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     if not slash:

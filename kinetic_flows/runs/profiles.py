@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetic_flows.clients.prefect.profiles import BlockCredentials, SavedProfiles
+from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.core.errors import ConfigurationError, UsageError, suggest
 from kinetic_flows.core.progress import NullProgress, Progress
 from kinetic_flows.core.settings.cloud import CloudSettings, check_value
@@ -80,19 +80,20 @@ def save_profile(
             hint="--update changes the values that are given and leaves its others, --overwrite "
             "replaces all of it",
         )
-    kept = before if existing == "update" else None
-    if kept is not None:
-        checked = {**kept.values, **checked}
-    if "project" not in checked:
+    kept = before if before is not None and existing == "update" else None
+    wanted = {**kept.values, **checked} if kept else checked
+    if "project" not in wanted:
         raise ConfigurationError(
             f"profile {name!r} would name no project",
             value=name,
             hint="give the Google Cloud project's id: --project my-project-123",
         )
-    carried = credentials or (kept.credentials if kept else None)
-    if before is not None and not _differs(before, checked, carried):
+    if kept and wanted == kept.values and credentials in (None, _carried(kept)):
         return "unchanged"
-    store.save(name, checked, _of_block(carried))
+    if kept:
+        store.update(name, checked, credentials)
+    else:
+        store.save(name, checked, credentials)
     return "created" if before is None else "changed"
 
 
@@ -189,11 +190,5 @@ def checked_values(values: Mapping[str, object]) -> dict[str, Any]:
     return {key: check_value(key, value) for key, value in values.items() if value is not None}
 
 
-def _differs(before: Profile, values: Mapping[str, object], credentials: Any) -> bool:
-    had = before.credentials.name if before.credentials else None
-    has = credentials if isinstance(credentials, str) else getattr(credentials, "name", None)
-    return dict(before.values) != dict(values) or had != has
-
-
-def _of_block(credentials: Any) -> BlockCredentials | str | None:
-    return credentials if isinstance(credentials, BlockCredentials | str) else None
+def _carried(profile: Profile) -> str | None:
+    return profile.credentials.name if profile.credentials else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from kinetic_flows.blocks import KineticBuildCache, KineticCluster
+from kinetic_flows.blocks import ImageRepository, KineticBuildCache, KineticCluster
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_gcp import GcpCredentials
@@ -21,6 +21,8 @@ from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import Settings, load_settings
 from kinetic_flows.core.settings.table import Source
+from kinetic_flows.platforms.gke.registries import registry_credentials
+from kinetic_flows.runs.profiles import save_profile, saved_profiles
 from kinetic_flows.runs.session import configure
 from service_accounts import ACCOUNT, service_account_info
 
@@ -208,3 +210,67 @@ def test_a_decorator_can_name_the_profile(profile: str, prefect_api_url: str) ->
     assert settings.cloud is not None
     assert (settings.profile, settings.cloud.project) == (profile, "my-project-1")
     assert settings.cloud.sources["zone"] == Source("argument", "zone=")
+
+
+@pytest.fixture
+def with_repositories(prefect_api_url: str) -> str:
+    """A saved cluster whose images are in saved repositories, by its name."""
+    name = f"team-{uuid4().hex[:8]}"
+    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
+        ImageRepository(
+            repository="registry.example.com/ml/kinetic",
+            username="robot",
+            password="hunter2",
+            build_login="registry-user:registry-token",
+        ).save(f"{name}-bases")
+        ImageRepository(
+            repository="us-docker.pkg.dev/my-project-1/images",
+            gcp_credentials=GcpCredentials(service_account_info=service_account_info()),
+        ).save(f"{name}-images")
+        KineticCluster(
+            project="my-project-1",
+            base_images=ImageRepository.load(f"{name}-bases", _sync=True),
+            images=ImageRepository.load(f"{name}-images", _sync=True),
+            registry_logins={"docker.io": "u:t"},
+        ).save(name)
+    return name
+
+
+def test_a_profiles_repositories_say_where_images_are_and_how_to_log_in(
+    with_repositories: str, prefect_api_url: str, tmp_path: Path
+) -> None:
+    cloud = _configured(prefect_api_url, KINETIC_PROFILE=with_repositories).required_cloud()
+    assert cloud.base_image_repo == "registry.example.com/ml/kinetic"
+    assert cloud.image_repo == "us-docker.pkg.dev/my-project-1/images"
+    assert cloud.registry_logins == {
+        "docker.io": "u:t",
+        "registry.example.com": "registry-user:registry-token",
+    }
+    assert cloud.sources["image_repo"] == Source("profile", with_repositories)
+    assert "hunter2" not in repr(cloud)
+    known = registry_credentials(
+        {"DOCKER_CONFIG": str(tmp_path)}, pickle.loads(pickle.dumps(cloud))
+    )
+    login = known.find("registry.example.com")
+    assert login is not None
+    assert (login.username, login.password) == ("robot", "hunter2")
+    assert known.find("docker.io") is None
+
+
+def test_a_change_of_a_profile_leaves_its_repositories(
+    with_repositories: str,
+    prefect_api_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api_url)
+    assert save_profile(with_repositories, {"zone": "us-east1-b"}) == "changed"
+    assert save_profile(with_repositories, {"zone": "us-east1-b"}) == "unchanged"
+    cloud = _configured(prefect_api_url, KINETIC_PROFILE=with_repositories).required_cloud()
+    assert (cloud.zone, set(cloud.logins)) == (
+        "us-east1-b",
+        {"registry.example.com", "us-docker.pkg.dev"},
+    )
+    (listed,) = [each for each in saved_profiles().listed() if each.name == with_repositories]
+    assert listed.values["image_repo"] == "us-docker.pkg.dev/my-project-1/images"
+    with pytest.raises(ConfigurationError, match="give one"):
+        save_profile(with_repositories, {"image_repo": "us-docker.pkg.dev/my-project-1/others"})

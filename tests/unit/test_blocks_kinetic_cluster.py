@@ -36,8 +36,9 @@ def test_prefect_finds_the_block_through_its_entry_point() -> None:
 
 
 def test_the_block_can_save_every_cloud_setting() -> None:
-    settable = {item.name for item in fields(CloudSettings)} - {"credentials", "sources"}
-    assert set(KineticCluster.model_fields) == settable | {"gcp_credentials"}
+    settable = {item.name for item in fields(CloudSettings)} - {"credentials", "logins", "sources"}
+    blocks = {"gcp_credentials", "images", "base_images"}
+    assert set(KineticCluster.model_fields) == settable | blocks
 
 
 @pytest.mark.parametrize("name", sorted(KineticCluster.model_fields))
@@ -49,7 +50,7 @@ def test_every_example_is_a_valid_value() -> None:
     examples: dict[str, Any] = {
         name: (field.examples or [None])[0]
         for name, field in KineticCluster.model_fields.items()
-        if name != "gcp_credentials"
+        if name not in ("gcp_credentials", "images", "base_images")
     }
     assert KineticCluster(**examples).model_dump(include=set(examples)) == examples
 

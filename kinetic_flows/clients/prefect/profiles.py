@@ -24,6 +24,9 @@ MAX_LISTED = 200
 
 COLLECTIONS, COLLECTION = "prefect.collections", "kinetic_flows"
 
+_REPOSITORIES = {"base_images": "base_image_repo", "images": "image_repo"}
+"""Fields that hold a saved image repository, with the setting that each gives."""
+
 _CREDENTIALS = "gcp_credentials"
 _CREDENTIALS_SLUG = "gcp-credentials"
 
@@ -58,6 +61,37 @@ class BlockCredentials:
                 value=self.name,
                 hint="save the GcpCredentials block again, with a whole service account key",
             ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockLogin:
+    """A login to a registry that is saved with an image repository.
+
+    Attributes:
+        name: The name the repository is saved under.
+        block: The block.
+    """
+
+    name: str
+    block: Any = field(repr=False)
+
+    def load(self) -> tuple[str, str] | None:
+        """Return user name and password; None where the repository is saved with neither.
+
+        Raises:
+            ConfigurationError: What is saved cannot be used.
+        """
+        from google.auth.exceptions import GoogleAuthError
+
+        try:
+            found = self.block.login()
+        except (GoogleAuthError, OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"the login of the image repository saved as {self.name!r} cannot be used: {error}",
+                value=self.name,
+                hint="save the ImageRepository block again, with credentials that may pull there",
+            ) from error
+        return None if found is None else (found.username, found.password)
 
 
 class SavedProfiles:
@@ -99,11 +133,7 @@ class SavedProfiles:
                 documents = client.read_block_documents_by_type(BLOCK_TYPE_SLUG, limit=MAX_LISTED)
             except sdk.exceptions.ObjectNotFound:
                 return ()
-        found = {
-            document.name: _given({**document.data, _CREDENTIALS: None})
-            for document in documents
-            if document.name
-        }
+        found = {document.name: _plain(document.data) for document in documents if document.name}
         return tuple(Profile(name=name, values=found[name]) for name in sorted(found))
 
     def names(self) -> tuple[str, ...]:
@@ -114,37 +144,34 @@ class SavedProfiles:
         """
         return tuple(profile.name for profile in self.listed())
 
-    def save(
-        self,
-        name: str,
-        values: Mapping[str, object],
-        credentials: BlockCredentials | str | None = None,
-    ) -> None:
-        """Save a profile, over one of that name.
+    def save(self, name: str, values: Mapping[str, object], credentials: str | None = None) -> None:
+        """Save a profile, in place of one of that name.
 
         Args:
             name: Its name.
             values: What it sets, by field of `CloudSettings`, checked.
-            credentials: The Google credentials that it carries: another profile's, or the name of
-                a saved GcpCredentials block; None for none.
+            credentials: Name of a saved GcpCredentials block that it is to carry; None for none.
 
         Raises:
             ConfigurationError: There are no such credentials, or the block refuses a value.
             PrefectServerError: There is no Prefect API, or it cannot be asked.
         """
         with _current(self._required(), "saved in"):
-            carried = _credentials_block(credentials) if isinstance(credentials, str) else None
-            if isinstance(credentials, BlockCredentials):
-                carried = credentials.block
-            try:
-                block = _block_class()(**values, **{_CREDENTIALS: carried})
-            except pydantic.ValidationError as error:
-                raise ConfigurationError(
-                    f"profile {name!r} cannot be saved: {_without_values(error)}",
-                    value=name,
-                    hint="see docs/configuration.md for what a profile may hold",
-                ) from None
-            block.save(name, overwrite=True, _sync=True)
+            _save(name, values, credentials)
+
+    def update(
+        self, name: str, values: Mapping[str, object], credentials: str | None = None
+    ) -> None:
+        """Change values of a profile that is there, and leave the rest of it; see `save`.
+
+        Raises:
+            ConfigurationError: There are no such credentials, or the block refuses a value.
+            PrefectServerError: There is no Prefect API, or it cannot be asked.
+        """
+        with _current(self._required(), "saved in"):
+            block = _load(name)
+            fields = type(block).model_fields if block is not None else ()
+            _save(name, {**{key: getattr(block, key) for key in fields}, **values}, credentials)
 
     def delete(self, name: str) -> bool:
         """Delete a profile, and leave the credentials that it carries; return whether it was there.
@@ -169,6 +196,19 @@ class SavedProfiles:
                 hint="set PREFECT_API_URL, or start the background server: `kinetic server start`",
             )
         return url
+
+
+def _save(name: str, values: Mapping[str, object], credentials: str | None) -> None:
+    carried = {_CREDENTIALS: _credentials_block(credentials)} if credentials else {}
+    try:
+        block = _block_class()(**{**values, **carried})
+    except pydantic.ValidationError as error:
+        raise ConfigurationError(
+            f"profile {name!r} cannot be saved: {_without_values(error)}",
+            value=name,
+            hint="change what is named there; nothing was saved",
+        ) from None
+    block.save(name, overwrite=True, _sync=True)
 
 
 def _load(name: str) -> Any | None:
@@ -244,15 +284,42 @@ def _current(url: str, done: str = "read from") -> Iterator[None]:
 def _profile(name: str, block: Any) -> Profile:
     values = {key: getattr(block, key) for key in type(block).model_fields}
     saved = values.pop(_CREDENTIALS, None)
+    repositories = {key: values.pop(key) for key in _REPOSITORIES if values.get(key) is not None}
     credentials = None
     if saved is not None:
         document = getattr(saved, "_block_document_name", None)
         credentials = BlockCredentials(name=document or f"of {name}", profile=name, block=saved)
     return Profile(
         name=name,
-        values=_given(values),
+        values=_with_repositories(_given(values), repositories),
         credentials=credentials,
+        logins={
+            each.registry: BlockLogin(
+                name=getattr(each, "_block_document_name", None) or f"{key} of {name}", block=each
+            )
+            for key, each in repositories.items()
+        },
     )
+
+
+def _with_repositories(values: dict[str, Any], repositories: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a profile says with what the repositories saved in it say."""
+    for key, block in repositories.items():
+        values.setdefault(_REPOSITORIES[key], block.repository)
+        if block.build_login:
+            logins = {block.registry: block.build_login}
+            values["registry_logins"] = {**logins, **(values.get("registry_logins") or {})}
+    return values
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a document of a profile says, without the blocks that are saved in it."""
+    said = _given({**data, _CREDENTIALS: None})
+    for key, setting in _REPOSITORIES.items():
+        block = said.pop(key, None)
+        if isinstance(block, Mapping) and block.get("repository"):
+            said.setdefault(setting, block["repository"])
+    return said
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

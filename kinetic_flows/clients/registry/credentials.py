@@ -12,6 +12,7 @@ import logging
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +62,10 @@ class FirstFound:
 
 
 def default_credentials(
-    docker_config: Path, environment: Mapping[str, str], endpoints: Mapping[str, str]
+    docker_config: Path,
+    environment: Mapping[str, str],
+    endpoints: Mapping[str, str],
+    google: Callable[[], Any] | None = None,
 ) -> FirstFound:
     """Return the sources that are asked when nothing else is configured.
 
@@ -69,14 +73,33 @@ def default_credentials(
         docker_config: Docker's configuration, usually `~/.docker/config.json`.
         environment: Variables that credential helpers are started with.
         endpoints: Other URLs for registries, by host; those that are plain http are emulated.
+        google: Returns Google credentials; None for Application Default Credentials.
     """
     emulated = frozenset(host for host, url in endpoints.items() if url.startswith("http://"))
     return FirstFound(
         sources=(
             DockerConfig(path=docker_config, environment=environment),
-            GoogleRegistryCredentials(emulated=emulated),
+            GoogleRegistryCredentials(
+                token=partial(_token, google) if google else None, emulated=emulated
+            ),
         )
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedLogins:
+    """Logins that somebody saved.
+
+    Attributes:
+        logins: Returns user name and password, or None, by host.
+    """
+
+    logins: Mapping[str, Callable[[], tuple[str, str] | None]]
+
+    def find(self, registry: str) -> RegistryCredentials | None:
+        """Return the login that is saved for a registry."""
+        found = self.logins[registry]() if registry in self.logins else None
+        return RegistryCredentials(username=found[0], password=found[1]) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +193,15 @@ class GoogleRegistryCredentials:
 
 def _application_default_token() -> str:
     import google.auth
+
+    return _token(lambda: google.auth.default(scopes=[GOOGLE_SCOPE])[0])
+
+
+def _token(load: Callable[[], Any]) -> str:
     from google.auth.transport.requests import Request
 
     try:
-        credentials, _ = google.auth.default(scopes=[GOOGLE_SCOPE])
+        credentials = load()
         credentials.refresh(Request())
     except Exception as error:
         if not is_credential_error(error):

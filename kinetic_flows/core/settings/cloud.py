@@ -15,6 +15,7 @@ from kinetic_flows.core.settings.table import (
     Givers,
     Profile,
     ProfileCredentials,
+    ProfileLogin,
     ProjectSettings,
     Source,
     row,
@@ -162,6 +163,9 @@ class CloudSettings:
     credentials: ProfileCredentials | None = field(default=None, repr=False)
     """The profile's Google credentials; None for Application Default Credentials."""
 
+    logins: Mapping[str, ProfileLogin] = field(default_factory=dict, repr=False)
+    """The profile's logins to registries, by host."""
+
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     """Where each value came from, by field."""
 
@@ -219,8 +223,12 @@ def resolve_cloud(
     if givers.given(rows(CloudSettings)["project"]) is None:
         raise _missing_project(profile)
     values, sources = givers.resolve(CloudSettings)
-    credentials = profile.credentials if profile else None
-    return CloudSettings(**values, credentials=credentials, sources=sources)
+    return CloudSettings(
+        **values,
+        credentials=profile.credentials if profile else None,
+        logins=profile.logins if profile else {},
+        sources=sources,
+    )
 
 
 def check_value(name: str, value: object) -> Any:

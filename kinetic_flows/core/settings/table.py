@@ -59,6 +59,19 @@ class ProfileCredentials(Protocol):
         ...
 
 
+class ProfileLogin(Protocol):
+    """A login to a registry that a profile carries."""
+
+    @property
+    def name(self) -> str:
+        """Name of the saved image repository it belongs to."""
+        ...
+
+    def load(self) -> tuple[str, str] | None:
+        """Return user name and password; None where the saved repository has none."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A saved cluster.
@@ -67,11 +80,13 @@ class Profile:
         name: The name it is saved under.
         values: What it sets, by field of `CloudSettings`.
         credentials: The Google credentials it carries; None for none.
+        logins: Logins to registries it carries, by host.
     """
 
     name: str
     values: Mapping[str, object]
     credentials: ProfileCredentials | None = field(default=None, repr=False)
+    logins: Mapping[str, ProfileLogin] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ class GoogleCloudPlatform:
             cloud.credentials.load() if cloud.credentials else None
         )
         self.store = open_bucket(cloud.jobs_bucket, cloud, self._credentials)
-        self.registry = image_registry(environ, home, cloud.registry_endpoints)
+        self.registry = image_registry(environ, home, cloud)
         self.worker_pool = KubernetesWorkerPool(cloud.work_pool)
         self._cloud = cloud
         self._environ = environ
@@ -121,7 +121,7 @@ class GoogleCloudPlatform:
             store=self.store,
             build_store=open_bucket(cloud.builds_bucket, cloud, self._credentials),
             registry=self.registry,
-            writer=registry_writer(self._environ, self._home, cloud.registry_endpoints),
+            writer=registry_writer(self._environ, self._home, cloud),
             home=self._home,
             environ=self._environ,
         )

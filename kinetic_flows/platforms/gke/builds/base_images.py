@@ -12,7 +12,6 @@ from kinetic_flows.clients.google.secret_manager import SecretManager
 from kinetic_flows.clients.registry.credentials import (
     FirstFound,
     RegistryCredentials,
-    default_credentials,
 )
 from kinetic_flows.clients.registry.images import OciRegistry
 from kinetic_flows.clients.registry.repository import RegistryWriter
@@ -42,7 +41,7 @@ from kinetic_flows.platforms.gke.builds.cluster_builder import cloud_build, clus
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE, StoredLogin, check_login
 from kinetic_flows.platforms.gke.builds.failures import UPDATE_CREDENTIALS
 from kinetic_flows.platforms.gke.platform import open_bucket
-from kinetic_flows.platforms.gke.registries import docker_config
+from kinetic_flows.platforms.gke.registries import registry_credentials
 
 if TYPE_CHECKING:
     from kinetic_flows.core.settings.cloud import CloudSettings
@@ -73,7 +72,7 @@ class BaseImagePlatform:
                 cloud.project, endpoint=cloud.secret_manager_endpoint, credentials=credentials
             )
         )
-        usual = default_credentials(docker_config(environ), environ, cloud.registry_endpoints)
+        usual = registry_credentials(environ, cloud)
         # A private image of Docker Hub's is seen only with what pushed it.
         known = FirstFound(sources=(*usual.sources, self.docker_hub))
         endpoints = cloud.registry_endpoints
