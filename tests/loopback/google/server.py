@@ -18,14 +18,7 @@ from google.oauth2 import service_account
 
 from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
 from kinetic_flows.clients.google.identity import SCOPES
-from loopback.google import (
-    artifacts,
-    container,
-    operations,
-    projects,
-    service_accounts,
-    service_usage,
-)
+from loopback.google import container, operations, projects, service_accounts, service_usage
 from loopback.google.answers import GoogleRefusal
 from loopback.google.calls import Calls, GoogleFault
 from loopback.google.login import Login
@@ -33,7 +26,6 @@ from loopback.google.rest import Rest, Route
 from loopback.google.rpc import GrpcServices, Service
 from loopback.google.serving import Serving
 from loopback.google.state import OWNER, PROJECT, Caller, GoogleState, Project, member_of
-from loopback.google.storage import GoogleStorage
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.runtime import Runtime
 from loopback.wire import WireServer
@@ -50,8 +42,6 @@ class LoopbackGoogle:
     Attributes:
         state: What Google keeps; a test may change it.
         calls: Every call that was made, by method and caller.
-        storage: Cloud Storage.
-        artifacts: Artifact Registry.
         clusters: GKE's clusters.
         serving: Their Kubernetes APIs.
         login: Keys and tokens.
@@ -77,7 +67,6 @@ class LoopbackGoogle:
         self.operations = operations.Operations(self.state)
         self.serving = Serving(directory, self.state.tokens, runtime=runtime)
         self.clusters = container.Container(self.state, self.operations, self.serving)
-        self.artifacts = artifacts.Artifacts(self.state, self.operations)
         self.services = service_usage.ServiceUsage(self.state, self.operations)
         self._grpc = GrpcServices(self.calls, self._services(), self._caller)
         self._rest = Rest(self.calls, self._routes(), self._caller)
@@ -86,7 +75,6 @@ class LoopbackGoogle:
         self.login = Login(self.state, self.url)
         self._rest.open["/token"] = self.login.token
         self._rest.open["/tokeninfo"] = self.login.token_info
-        self.storage = GoogleStorage(self.state, self.calls, self.login)
         self.admin = self._add_admin()
 
     def start(self) -> LoopbackGoogle:
@@ -94,12 +82,10 @@ class LoopbackGoogle:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._grpc.start()
         self._wire.start()
-        self.storage.start()
         return self
 
     def stop(self) -> None:
         """Stop answering, and every cluster."""
-        self.storage.stop()
         self._wire.stop()
         self._grpc.stop()
         self.serving.stop_all()
@@ -115,7 +101,6 @@ class LoopbackGoogle:
         return {
             "KINETIC_API_ENDPOINTS": self.endpoints,
             "KINETIC_ARTIFACT_REGISTRY_ENDPOINT": self.url,
-            "KINETIC_STORAGE_ENDPOINT": self.storage.url,
             # A person's: for a service account, Google's library asks Google itself, too.
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.person_file()),
             "GOOGLE_CLOUD_PROJECT": self.project.id,
@@ -182,9 +167,7 @@ class LoopbackGoogle:
         return GoogleApis(
             self.project.id,
             endpoints=Endpoints(
-                apis=dict.fromkeys(APIS, self.url),
-                artifact_registry=self.url,
-                storage=self.storage.url,
+                apis=dict.fromkeys(APIS, self.url), artifact_registry=self.url, storage=self.url
             ),
             credentials=credentials,
             pauses_seconds=(0.01, 0.01),
@@ -229,11 +212,6 @@ class LoopbackGoogle:
             ),
             Service(api="cloudbilling", name=projects.BILLING, methods=bills.methods()),
             Service(api="iam", name=service_accounts.SERVICE, methods=accounts.methods()),
-            Service(
-                api="artifactregistry",
-                name=artifacts.SERVICE,
-                methods=self.artifacts.methods(),
-            ),
             Service(api="operations", name=operations.SERVICE, methods=self.operations.methods()),
         ]
 
