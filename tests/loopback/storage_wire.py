@@ -29,7 +29,7 @@ class WireStorage:
     def __init__(self) -> None:
         self.buckets = Buckets()
         self.bucket_settings: dict[str, dict[str, Any]] = {}
-        self.server = WireServer(self._answer)
+        self.server = WireServer(self.answer)
         self.url = self.server.url
 
     def start(self) -> WireStorage:
@@ -43,7 +43,8 @@ class WireStorage:
         self.buckets.create(name)
         return name
 
-    def _answer(self, request: Request) -> Response:
+    def answer(self, request: Request) -> Response:
+        """Answer a request."""
         try:
             return self._route(request)
         except Refused as refusal:

@@ -69,6 +69,7 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     (r"\bconstraints?/[\w.]+|organi[sz]ation'?s policy|org policy", "policy"),
     (r"is currently \w+ cluster|incompatible operation", "busy"),
     (r"concurrent policy changes", "conflict"),
+    (r"is not empty", "invalid"),
 )
 
 _STATUSES: Mapping[int, Reason] = {
@@ -82,6 +83,9 @@ _STATUSES: Mapping[int, Reason] = {
 }
 
 _NOT_THERE = (502, 503, 504)
+
+_REQUEST = re.compile(r"^(?:GET|POST|PUT|PATCH|DELETE) https?://\S+: ")
+"""What Google's client puts in front of the words of a REST answer."""
 
 _PERMISSION = re.compile(
     r"[Pp]ermissions?(?:\(s\))? ['\"]([\w.]+)['\"]|['\"]([a-z]+\.\w+\.\w+)['\"] perm"
@@ -182,6 +186,7 @@ def read_answer(error: BaseException) -> Answer:
     if isinstance(last, Exception):  # a RetryError holds what the last try met
         return read_answer(last)
     words = " ".join(str(getattr(error, "message", None) or error).split())
+    words = _REQUEST.sub("", words)
     metadata = getattr(error, "metadata", None)
     reason = getattr(error, "reason", None) or _first_reason(error)
     return Answer(

@@ -120,6 +120,7 @@ class Container:
         check_cluster(cluster, location, project)
         for pool in cluster.node_pools:
             check_pool(pool, location, autopilot=False)
+            self._require_there(pool, location)
             self._require_account(caller, project, pool)
         check_quota(cluster, project)
         self._complete(cluster, location, project)
@@ -237,6 +238,7 @@ class Container:
         if any(each.name == pool.name for each in cluster.node_pools):
             raise taken(f"Already exists: {name}.")
         check_pool(pool, cluster.location, autopilot=cluster.autopilot.enabled)
+        self._require_there(pool, cluster.location)
         self._require_account(caller, project, pool)
         check_quota(api.Cluster(node_pools=[pool], location=cluster.location), project)
         self._require_idle(request.parent)
@@ -406,6 +408,13 @@ class Container:
         project = self._state.project(name)
         self._state.require(caller, permission, project.resource)
         return project
+
+    def _require_there(self, pool: api.NodePool, location: str) -> None:
+        """Refuse nodes of a kind that the zone lacks."""
+        kinds = [each.accelerator_type for each in pool.config.accelerators]
+        for what in (pool.config.machine_type, *kinds):
+            if not self._state.has(location, what):
+                raise invalid(f"'{what}' does not exist in zone '{location}'.")
 
     def _require_account(self, caller: Caller, project: Project, pool: api.NodePool) -> None:
         """Refuse nodes that are a service account which the caller may not act as."""

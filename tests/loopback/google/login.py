@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from loopback.google.answers import unauthenticated
-from loopback.google.state import Caller, GoogleState
+from loopback.google.state import OWNER, Caller, GoogleState
 from loopback.wire import Request, Response
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -65,18 +65,16 @@ class Login:
         """Write the login of a person, and return where it is.
 
         It is of the kind that gcloud leaves for people of another identity provider, as that
-        names the server that its tokens are of:
+        names the server that its tokens are of. Without an audience, the library does not ask
+        Google itself where it may be used from:
         https://cloud.google.com/iam/docs/workforce-log-in-gcloud
         """
         document = {
             "type": "external_account_authorized_user",
-            "audience": "//iam.googleapis.com/loopback",
             "client_id": "gcloud",
             "client_secret": "none",
             "refresh_token": f"refresh:{email}",
             "token_url": f"{self._url}/token",
-            # Else the library asks Google itself where the person may be.
-            "universe_domain": "loopback.invalid",
         }
         if quota_project:
             document["quota_project_id"] = quota_project
@@ -94,14 +92,17 @@ class Login:
         """Return who makes a call.
 
         Args:
-            authorization: The header of that name.
+            authorization: The header of that name; without it, it is the project's owner, as
+                clients that are asked in plain text send none.
             quota_project: The project that the call says it counts for.
             usual: The project it counts for otherwise, unless a service account has its own.
 
         Raises:
             GoogleRefusal: It is nobody.
         """
-        token = (authorization or "").removeprefix("Bearer ")
+        if authorization is None:
+            return Caller(email=OWNER, consumer=quota_project or usual)
+        token = authorization.removeprefix("Bearer ")
         with self._state.lock:
             email = self._state.tokens.get(token)
             if email is None or email in self.refused:

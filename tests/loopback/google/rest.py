@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 from loopback.google.answers import GoogleRefusal, missing
 from loopback.google.calls import Calls
@@ -24,12 +25,14 @@ class Asked:
         parts: What the groups of the route's path stand for.
         query: The query.
         body: The document that was sent; empty for none.
+        target: The path with its query, as it was sent.
         caller: Who asks.
     """
 
     parts: tuple[str, ...]
     query: Mapping[str, str]
     body: dict[str, Any]
+    target: str
     caller: Caller
 
 
@@ -62,10 +65,12 @@ class Rest:
 
     Attributes:
         open: What is answered by paths whoever asks.
+        first: What is asked first; where it answers, nobody else is.
     """
 
     def __init__(self, calls: Calls, routes: Sequence[Route], who: WhoCalls) -> None:
         self.open: dict[str, Handler] = {}
+        self.first: Callable[[Request], Response | None] = lambda _: None
         self._calls = calls
         self._routes = [(re.compile(route.path), route) for route in routes]
         self._who = who
@@ -74,6 +79,9 @@ class Rest:
         """Answer a request."""
         if request.path in self.open:
             return self.open[request.path](request)
+        answered = self.first(request)
+        if answered is not None:
+            return answered
         try:
             document = self._answer(request)
         except GoogleRefusal as refusal:
@@ -85,8 +93,13 @@ class Rest:
         for pattern, route in self._routes:
             match = pattern.fullmatch(request.path)
             if match and route.method == request.method:
-                body = json.loads(request.body) if request.body else {}
-                asked = Asked(parts=match.groups(), query=request.query, body=body, caller=caller)
+                asked = Asked(
+                    parts=tuple(unquote(part) for part in match.groups()),
+                    query=request.query,
+                    body=json.loads(request.body) if request.body else {},
+                    target=request.target,
+                    caller=caller,
+                )
                 return self._calls.answer(route.api, route.name, caller, partial(route.act, asked))
         raise missing(f"The requested URL {request.path} was not found on this server.")
 

@@ -18,9 +18,18 @@ from google.oauth2 import service_account
 
 from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
 from kinetic_flows.clients.google.identity import SCOPES
-from loopback.google import container, operations, projects, service_accounts, service_usage
+from loopback.google import (
+    artifacts,
+    container,
+    operations,
+    projects,
+    service_accounts,
+    service_usage,
+)
 from loopback.google.answers import GoogleRefusal
+from loopback.google.buckets import BucketsApi, Objects
 from loopback.google.calls import Calls, GoogleFault
+from loopback.google.compute import Compute
 from loopback.google.login import Login
 from loopback.google.rest import Rest, Route
 from loopback.google.rpc import GrpcServices, Service
@@ -28,6 +37,7 @@ from loopback.google.serving import Serving
 from loopback.google.state import OWNER, PROJECT, Caller, GoogleState, Project, member_of
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.runtime import Runtime
+from loopback.storage_wire import WireStorage
 from loopback.wire import WireServer
 
 APIS = (
@@ -43,6 +53,9 @@ class LoopbackGoogle:
         state: What Google keeps; a test may change it.
         calls: Every call that was made, by method and caller.
         clusters: GKE's clusters.
+        compute: Routers.
+        buckets: Cloud Storage's buckets.
+        artifacts: Artifact Registry's repositories.
         serving: Their Kubernetes APIs.
         login: Keys and tokens.
         url: Where it is.
@@ -50,6 +63,8 @@ class LoopbackGoogle:
     Args:
         directory: Where key files and clusters are kept.
         runtime: Makes what runs containers on clusters; None for child processes.
+        objects: URL of the storage server that has the objects; None for one of its own.
+        served: The repositories that images may be pushed to, which it keeps; None for nobody's.
         project: Id of the project.
     """
 
@@ -58,6 +73,8 @@ class LoopbackGoogle:
         directory: Path,
         *,
         runtime: Callable[[], Runtime] | None = None,
+        objects: str | None = None,
+        served: set[str] | None = None,
         project: str = PROJECT,
     ) -> None:
         self.directory = directory
@@ -68,11 +85,18 @@ class LoopbackGoogle:
         self.serving = Serving(directory, self.state.tokens, runtime=runtime)
         self.clusters = container.Container(self.state, self.operations, self.serving)
         self.services = service_usage.ServiceUsage(self.state, self.operations)
+        self.compute = Compute(self.state, self.operations)
+        self._own_objects = None if objects else WireStorage()
+        where = objects or str(self._own_objects and self._own_objects.url)
+        self.buckets = BucketsApi(self.state, Objects(where))
+        self.served = set() if served is None else served
+        self.artifacts = artifacts.Artifacts(self.state, self.operations, self.served)
         self._grpc = GrpcServices(self.calls, self._services(), self._caller)
         self._rest = Rest(self.calls, self._routes(), self._caller)
         self._wire = WireServer(self._rest.answer, self._grpc.port)
         self.url = self._wire.url
         self.login = Login(self.state, self.url)
+        self._rest.first = self.buckets.answer_objects
         self._rest.open["/token"] = self.login.token
         self._rest.open["/tokeninfo"] = self.login.token_info
         self.admin = self._add_admin()
@@ -80,6 +104,8 @@ class LoopbackGoogle:
     def start(self) -> LoopbackGoogle:
         """Start answering."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._own_objects:
+            self._own_objects.start()
         self._grpc.start()
         self._wire.start()
         return self
@@ -88,6 +114,8 @@ class LoopbackGoogle:
         """Stop answering, and every cluster."""
         self._wire.stop()
         self._grpc.stop()
+        if self._own_objects:
+            self._own_objects.stop()
         self.serving.stop_all()
 
     @property
@@ -101,6 +129,7 @@ class LoopbackGoogle:
         return {
             "KINETIC_API_ENDPOINTS": self.endpoints,
             "KINETIC_ARTIFACT_REGISTRY_ENDPOINT": self.url,
+            "STORAGE_EMULATOR_HOST": self.url,
             # A person's: for a service account, Google's library asks Google itself, too.
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.person_file()),
             "GOOGLE_CLOUD_PROJECT": self.project.id,
@@ -212,6 +241,9 @@ class LoopbackGoogle:
             ),
             Service(api="cloudbilling", name=projects.BILLING, methods=bills.methods()),
             Service(api="iam", name=service_accounts.SERVICE, methods=accounts.methods()),
+            Service(
+                api="artifactregistry", name=artifacts.SERVICE, methods=self.artifacts.methods()
+            ),
             Service(api="operations", name=operations.SERVICE, methods=self.operations.methods()),
         ]
 
@@ -229,6 +261,8 @@ class LoopbackGoogle:
                     always_print_fields_with_no_presence=False,
                 ),
             ),
+            *self.compute.routes(),
+            *self.buckets.routes(),
         ]
 
     def _caller(self, headers: Callable[[str], str | None]) -> Caller:
@@ -242,6 +276,8 @@ def a_loopback_google(
     directory: Path,
     *,
     runtime: Callable[[], Runtime] | None = None,
+    objects: str | None = None,
+    served: set[str] | None = None,
     project: str = PROJECT,
 ) -> Iterator[LoopbackGoogle]:
     """Start Google's APIs with an empty project, and stop them afterwards.
@@ -249,9 +285,13 @@ def a_loopback_google(
     Args:
         directory: Where key files and clusters are kept.
         runtime: Makes what runs containers on clusters; None for child processes.
+        objects: URL of the storage server that has the objects; None for one of its own.
+        served: The repositories that images may be pushed to, which it keeps; None for nobody's.
         project: Id of the project.
     """
-    google = LoopbackGoogle(directory, runtime=runtime, project=project).start()
+    google = LoopbackGoogle(
+        directory, runtime=runtime, objects=objects, served=served, project=project
+    ).start()
     try:
         yield google
     finally:

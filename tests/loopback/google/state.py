@@ -64,6 +64,7 @@ class Project:
         coming: APIs that are on, and go on refusing so many calls.
         billing_account: Who pays; None for nobody.
         limits: Quotas of Compute Engine of every region, by metric.
+        used: How much of them is used.
         networks: The VPC networks.
     """
 
@@ -74,6 +75,7 @@ class Project:
     coming: dict[str, int] = field(default_factory=dict)
     billing_account: str | None = BILLING_ACCOUNT
     limits: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
+    used: dict[str, float] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -124,6 +126,8 @@ class GoogleState:
         account_lag: So many policies that name a new service account are refused, as it takes a
             while until it is known everywhere.
         api_lag: So many calls to an API are refused after it was switched on.
+        lacking: What zones lack: pairs of a zone and a machine type or an accelerator's label.
+        reservations: Reservations by zone and name, as Compute Engine has them.
         steps: How many looks at an operation it takes to end.
     """
 
@@ -136,6 +140,8 @@ class GoogleState:
         self.accounts: dict[str, iam_admin_v1.ServiceAccount] = {}
         self.account_lag = 0
         self.api_lag = 0
+        self.lacking: set[tuple[str, str]] = set()
+        self.reservations: dict[tuple[str, str], dict[str, Any]] = {}
         self.steps = 2
         self.billing_accounts = {BILLING_ACCOUNT: "My Billing Account"}
         self._numbers = itertools.count(100_000_000_001)
@@ -162,6 +168,10 @@ class GoogleState:
                 return project
         # Whether there is none is told to nobody who may not know.
         raise no_permission("resourcemanager.projects.get", f"projects/{wanted}")
+
+    def has(self, zone: str, what: str) -> bool:
+        """Whether a zone has a machine type or an accelerator."""
+        return (zone, what) not in self.lacking
 
     def new_number(self) -> str:
         """Return a number that nothing else has."""
