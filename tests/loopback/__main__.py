@@ -1,6 +1,7 @@
-"""Start the loopback cloud and keep it up: `PYTHONPATH=tests python -m loopback`.
+"""Start the loopback cloud and keep it up: `PYTHONPATH=tests python -m loopback [--empty]`.
 
-Prints the environment to export, so that every command can be tried without an account.
+Prints the environment to export, so that every command can be tried without an account. With
+`--empty` there is a project with nothing in it, for `kinetic init`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="kinetic-cloud-"))
     try:
-        with running_cloud(directory) as variables:
+        run = an_empty_project if "--empty" in sys.argv[1:] else running_cloud
+        with run(directory) as variables:
             for name, value in variables.items():
                 print(f"export {name}={shlex.quote(value)}")
             sys.stdout.flush()
@@ -113,6 +115,44 @@ def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
             "KUBECONFIG": str(cluster.kubeconfig()),
             **server.environment(record),
             "KINETIC_HOME": str(home),
+        }
+
+
+@contextmanager
+def an_empty_project(directory: Path) -> Iterator[dict[str, str]]:
+    """Run Google's APIs with an empty project, and yield the variables to export.
+
+    Args:
+        directory: Where all of it is kept.
+    """
+    from loopback.empty_cloud import registry_endpoints
+    from loopback.google.server import a_loopback_google
+
+    with ExitStack() as running:
+        say("starting Google's APIs with an empty project ...")
+        cloud = start_cloud(directory / "cloud", keep=f"{PROJECT}/kn-{CLUSTER}")
+        running.callback(cloud.stop)
+        runtime = PodmanRuntime(containers=cloud.containers)
+
+        def serve(where: Path) -> LoopbackCluster:
+            return LoopbackCluster(where, runtime=runtime, pull_image=runtime.pull, version="1.35")
+
+        google = running.enter_context(
+            a_loopback_google(
+                directory / "google",
+                serve=serve,
+                objects=cloud.storage.url,
+                served=cloud.front.repositories,
+            )
+        )
+        cloud.front.tokens = google.state.tokens
+        running.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        yield {
+            **google.environment,
+            "KINETIC_CLOUD_BUILD_ENDPOINT": cloud.builds.endpoint,
+            "KINETIC_SECRET_MANAGER_ENDPOINT": cloud.builds.endpoint,
+            "KINETIC_REGISTRY_ENDPOINTS": registry_endpoints(cloud.front.url, cloud.docker_hub.url),
+            "KINETIC_HOME": str(directory / "home"),
         }
 
 

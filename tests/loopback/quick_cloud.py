@@ -77,9 +77,9 @@ def a_quick_cloud(
         running.callback(builds.stop)
         secrets = SecretManagerFront(builds.secrets, builds.endpoint).start()
         running.callback(secrets.stop)
-        runtime: Runtime = ProcessRuntime(rewrite=_on_this_machine, unpack=unpacker(registry.url))
+        runtime: Runtime = ProcessRuntime(rewrite=on_this_machine, unpack=unpacker(registry.url))
         if forks_pods:
-            runtime = running.enter_context(a_forked_runtime(_on_this_machine))
+            runtime = running.enter_context(a_forked_runtime(on_this_machine))
         (directory / "cluster").mkdir(parents=True)
         cluster = running.enter_context(
             LoopbackCluster(directory / "cluster", runtime=runtime, version=kubernetes)
@@ -110,6 +110,7 @@ def a_quick_cloud(
         )
 
 
-def _on_this_machine(command: Sequence[str]) -> list[str]:
+def on_this_machine(command: Sequence[str]) -> list[str]:
+    """Return a container's command as this machine has it."""
     bootstrap = str(files("kinetic_flows.runner_image") / "remote_runner.py")
     return [bootstrap if part == BOOTSTRAP_IN_IMAGES else part for part in use_this_python(command)]

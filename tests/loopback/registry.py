@@ -11,6 +11,7 @@ import json
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -90,6 +91,7 @@ class RegistryFront:
 
     Attributes:
         accounts: User names and passwords that are let in.
+        tokens: Access tokens of Google's that are let in, as Artifact Registry lets them.
         repositories: Artifact Registry's repositories, as `project/repository`; elsewhere the
             images that exist publicly. A repository that is not here does not exist.
         private: Repositories that only accounts may read.
@@ -106,6 +108,7 @@ class RegistryFront:
 
     def __init__(self, upstream: str, flavour: Flavour = "artifact-registry") -> None:
         self.accounts: dict[str, str] = {}
+        self.tokens: Mapping[str, str] = {}
         self.repositories: set[str] = set()
         self.private: set[str] = set()
         self.read_only: set[str] = set()
@@ -192,7 +195,8 @@ class RegistryFront:
             return ""
         login = base64.b64decode(header.removeprefix("Basic ")).decode()
         name, _, password = login.partition(":")
-        return name if self.accounts.get(name) == password else None
+        is_token = name == "oauth2accesstoken" and password in self.tokens
+        return name if is_token or self.accounts.get(name) == password else None
 
     def _account(self, request: Request) -> str | None:
         """Return whose token a request carries, empty for nobody's; None for none that is good."""

@@ -36,7 +36,6 @@ from loopback.google.rpc import GrpcServices, Service
 from loopback.google.serving import Serving
 from loopback.google.state import OWNER, PROJECT, Caller, GoogleState, Project, member_of
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.runtime import Runtime
 from loopback.storage_wire import WireStorage
 from loopback.wire import WireServer
 
@@ -62,7 +61,8 @@ class LoopbackGoogle:
 
     Args:
         directory: Where key files and clusters are kept.
-        runtime: Makes what runs containers on clusters; None for child processes.
+        serve: Makes a cluster that keeps what it is told in a directory; None for one whose
+            containers are child processes.
         objects: URL of the storage server that has the objects; None for one of its own.
         served: The repositories that images may be pushed to, which it keeps; None for nobody's.
         project: Id of the project.
@@ -72,7 +72,7 @@ class LoopbackGoogle:
         self,
         directory: Path,
         *,
-        runtime: Callable[[], Runtime] | None = None,
+        serve: Callable[[Path], LoopbackCluster] | None = None,
         objects: str | None = None,
         served: set[str] | None = None,
         project: str = PROJECT,
@@ -82,7 +82,7 @@ class LoopbackGoogle:
         self.calls = Calls(self.state)
         self.project: Project = self.state.add_project(project)
         self.operations = operations.Operations(self.state)
-        self.serving = Serving(directory, self.state.tokens, runtime=runtime)
+        self.serving = Serving(directory, self.state.tokens, serve=serve)
         self.clusters = container.Container(self.state, self.operations, self.serving)
         self.services = service_usage.ServiceUsage(self.state, self.operations)
         self.compute = Compute(self.state, self.operations)
@@ -275,7 +275,7 @@ class LoopbackGoogle:
 def a_loopback_google(
     directory: Path,
     *,
-    runtime: Callable[[], Runtime] | None = None,
+    serve: Callable[[Path], LoopbackCluster] | None = None,
     objects: str | None = None,
     served: set[str] | None = None,
     project: str = PROJECT,
@@ -284,13 +284,14 @@ def a_loopback_google(
 
     Args:
         directory: Where key files and clusters are kept.
-        runtime: Makes what runs containers on clusters; None for child processes.
+        serve: Makes a cluster that keeps what it is told in a directory; None for one whose
+            containers are child processes.
         objects: URL of the storage server that has the objects; None for one of its own.
         served: The repositories that images may be pushed to, which it keeps; None for nobody's.
         project: Id of the project.
     """
     google = LoopbackGoogle(
-        directory, runtime=runtime, objects=objects, served=served, project=project
+        directory, serve=serve, objects=objects, served=served, project=project
     ).start()
     try:
         yield google

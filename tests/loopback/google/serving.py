@@ -13,7 +13,6 @@ from kinetic_flows.core.accelerators import list_accelerators
 from loopback.google.machines import cpus_and_memory_mb
 from loopback.kubernetes.access import TOKEN
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.runtime import Runtime
 from loopback.kubernetes.scheduler import NodeGroup
 
 MIB = 1 << 20
@@ -34,8 +33,8 @@ class Serving:
     Args:
         directory: Where they keep what they are told.
         tokens: Whose access tokens there are, which they take, too.
-        runtime: Makes what runs containers; None for child processes.
-        version: Kubernetes version.
+        serve: Makes a cluster that keeps what it is told in a directory; None for one whose
+            containers are child processes.
     """
 
     def __init__(
@@ -43,14 +42,12 @@ class Serving:
         directory: Path,
         tokens: dict[str, str],
         *,
-        runtime: Callable[[], Runtime] | None = None,
-        version: str = "1.33",
+        serve: Callable[[Path], LoopbackCluster] | None = None,
     ) -> None:
         self.running: dict[str, LoopbackCluster] = {}
         self._directory = directory
         self._tokens = tokens
-        self._runtime = runtime
-        self._version = version
+        self._serve = serve or (lambda where: LoopbackCluster(where, version="1.33"))
         self._started = 0
 
     def start(self, name: str, cluster: api.Cluster) -> str:
@@ -58,11 +55,7 @@ class Serving:
         self._started += 1
         directory = self._directory / f"cluster-{self._started}"
         directory.mkdir(parents=True)
-        made = LoopbackCluster(
-            directory,
-            runtime=self._runtime() if self._runtime else None,
-            version=self._version,
-        )
+        made = self._serve(directory)
         self._tokens.setdefault(TOKEN, "tester@example.com")
         made.access.users = self._tokens
         made.__enter__()
