@@ -22,6 +22,7 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     ),
     "artifacts repositories create": ("--repository-format", "--location", "--project"),
     "auth application-default login": (),
+    "compute reservations list": ("--project",),
     "container clusters list": ("--project",),
     "container clusters update": ("--location", "--project"),
     "container node-pools delete": ("--cluster", "--location", "--project"),

@@ -16,6 +16,12 @@ from loopback.google.machines import REGIONS, cpus_of, is_location
 from loopback.google.state import Project
 
 NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,38}[a-z0-9])?")
+_PLACES = {
+    "desired_cluster_autoscaling": ("", "autoscaling"),
+    "desired_default_enable_private_nodes": ("network_config", "default_enable_private_nodes"),
+}
+"""Where in a cluster a change goes that is not called as what it changes."""
+
 _LABEL = re.compile(r"[a-z][-_a-z0-9]{0,62}")
 _LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
 
@@ -99,13 +105,16 @@ def check_update(update: Any, cluster: api.Cluster) -> Callable[[api.Cluster], N
     if len(names) != 1:
         raise invalid(f"Exactly one update can be applied with each request, not {names}.")
     (name,) = names
-    field = name.removeprefix("desired_")
-    if field not in api.Cluster.pb(cluster).DESCRIPTOR.fields_by_name:
+    where, field = _PLACES.get(name, ("", name.removeprefix("desired_")))
+    place = api.Cluster.pb(cluster)
+    place = getattr(place, where) if where else place
+    if field not in place.DESCRIPTOR.fields_by_name:
         raise invalid(f"{name} is not known here.")
     wanted = getattr(update, name)
 
     def change(changed: api.Cluster) -> None:
-        into = api.Cluster.pb(changed)
+        changed = getattr(changed, where) if where else changed
+        into = type(changed).pb(changed)
         source = getattr(message, name)
         if hasattr(source, "DESCRIPTOR"):
             getattr(into, field).MergeFrom(source)

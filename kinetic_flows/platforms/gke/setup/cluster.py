@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KIND = "cluster"
 MINUTES = "it takes 5 to 10 minutes"
+_A = {"autopilot": "an Autopilot", "standard": "a Standard"}
 OF_OTHERS = "made elsewhere: it is used as it is, and neither changed nor removed"
 
 
@@ -319,8 +320,8 @@ def _check_kind(request: SetupRequest, found: Cluster) -> None:
     mode = messages.mode_of(found)
     if mode != request.mode:
         raise ConfigurationError(
-            f"cluster {found.name!r} is a {mode.capitalize()} cluster, and cannot be made a "
-            f"{request.mode.capitalize()} one",
+            f"cluster {found.name!r} is {_A[mode]} cluster, and cannot be made {_A[request.mode]} "
+            "one",
             value=found.name,
             hint="give another name with --cluster, or remove it first: kinetic down",
         )

@@ -297,7 +297,7 @@ def no_cluster(request: SetupRequest) -> ConfigurationError:
     return ConfigurationError(
         f"project {request.project} has no cluster {request.cluster!r} in {request.location}",
         value=request.cluster,
-        hint="make it with `kinetic up`, or name another with KINETIC_CLUSTER and KINETIC_ZONE",
+        hint="make it with `kinetic up`, or name another with --cluster and --zone",
     )
 
 

@@ -50,24 +50,60 @@ def check_zones(apis: GoogleApis, request: SetupRequest, pool: PoolRequest) -> N
     for zone in pool.zones or own:
         if not _has(apis, zone, accelerator):
             raise _has_none(zone, accelerator, request)
+        _check_reservation(apis, zone, pool)
 
 
 def _has(apis: GoogleApis, zone: str, accelerator: Accelerator) -> bool:
     """Whether a zone has an accelerator's machines; believed where that is not told."""
+    machine_type = accelerator.machine_type or ""
     try:
         if accelerator.category == "gpu":
             types = apis.read(
                 f"list the GPUs of {zone}", lambda: apis.compute.accelerator_types(zone)
             )
             return accelerator.label in [each.get("name") for each in types]
-        machine_type = accelerator.machine_type or ""
         apis.read(
             f"look for {machine_type} in {zone}",
             lambda: apis.compute.machine_type(zone, machine_type),
         )
     except CloudError as error:
-        return not (isinstance(error, CloudRefusal) and error.reason == "missing")
+        if not isinstance(error, CloudRefusal) or error.reason != "missing":
+            return True
+        return machine_type not in error.words
     return True
+
+
+def _check_reservation(apis: GoogleApis, zone: str, pool: PoolRequest) -> None:
+    """Refuse a reservation that is not there, or of other machines, as far as that is told.
+
+    https://cloud.google.com/compute/docs/reference/rest/v1/reservations
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    name, machine_type = pool.reservation, pool.accelerator.machine_type
+    if name is None or "/" in name:
+        return  # those of another project may not be looked at
+    try:
+        found = apis.read(
+            f"look at reservation {name}", lambda: apis.compute.reservation(zone, name)
+        )
+    except CloudError as error:
+        if not isinstance(error, CloudRefusal) or error.reason != "missing":
+            return
+        raise ConfigurationError(
+            f"zone {zone} has no reservation {name!r}",
+            value=name,
+            hint=f"list them with: gcloud compute reservations list --project={apis.project}",
+        ) from error
+    properties = (found.get("specificReservation") or {}).get("instanceProperties") or {}
+    reserved = str(properties.get("machineType") or machine_type).rpartition("/")[2]
+    if reserved != machine_type:
+        raise ConfigurationError(
+            f"reservation {name!r} is of {reserved}, and {pool.accelerator} needs {machine_type}",
+            value=name,
+            hint="name the accelerator that is reserved, or another reservation",
+        )
 
 
 def _has_none(zone: str, accelerator: Accelerator, request: SetupRequest) -> ConfigurationError:
