@@ -49,6 +49,10 @@ class Container:
     def __init__(self, state: GoogleState, operations: Operations, serving: Serving) -> None:
         self.clusters: dict[str, api.Cluster] = {}
         self.operations: dict[str, tuple[api.Operation, Work]] = {}
+        self.upgrades = api.ClusterUpgradeInfo(
+            end_of_standard_support_timestamp="2100-01-01T00:00:00Z",
+            end_of_extended_support_timestamp="2101-01-01T00:00:00Z",
+        )
         self._state = state
         self._works = operations
         self._serving = serving
@@ -69,6 +73,7 @@ class Container:
             "SetNodePoolSize": (api.SetNodePoolSizeRequest, self._set_size),
             "SetNodePoolManagement": (api.SetNodePoolManagementRequest, self._set_management),
             "UpdateNodePool": (api.UpdateNodePoolRequest, self._update_pool),
+            "FetchClusterUpgradeInfo": (api.FetchClusterUpgradeInfoRequest, self._upgrade_info),
             "GetServerConfig": (api.GetServerConfigRequest, self._server_config),
             "ListOperations": (api.ListOperationsRequest, self._list_operations),
             "GetOperation": (api.GetOperationRequest, self._get_operation),
@@ -401,6 +406,11 @@ class Container:
             valid_node_versions=list(VERSIONS),
             channels=[channel],
         )
+
+    def _upgrade_info(self, request: Any, caller: Caller) -> Any:
+        self._require(caller, "container.clusters.get", request.name)
+        self.find(request.name)
+        return self.upgrades
 
     # Rights
 

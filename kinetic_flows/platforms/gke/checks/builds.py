@@ -46,15 +46,16 @@ def account_findings(facts: ClusterFacts) -> Iterator[Finding]:
         text = "not needed: images are put together here (builder=direct)"
         yield Finding(subject="build account", level="ok", text=text)
         return
-    if cloud.build_service_account is None:
+    account = facts.build_account
+    if account is None:
         text = "Cloud Build's default account; what it may do is not looked at"
         yield Finding(subject="build account", level="ok", text=text)
         return
-    apis, email = facts.apis.need(), cloud.build_service_account.rpartition("/")[2]
+    apis, email = facts.apis.need(), account.rpartition("/")[2]
     subject = f"build account {email}"
     found = apis.find(
         f"look at service account {email}",
-        lambda: apis.iam.get_service_account(name=f"projects/-/serviceAccounts/{email}"),
+        lambda: apis.iam.get_service_account(name=account),
     )
     if found is None:
         yield Finding(

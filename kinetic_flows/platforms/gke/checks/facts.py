@@ -52,6 +52,16 @@ class ClusterFacts:
     reached: Fact[tuple[KubernetesClient, str]]
 
     @property
+    def build_account(self) -> str | None:
+        """The service account of builds, by its name in Google's API; None for the default one."""
+        account = self.cloud.build_service_account
+        if account is None or account.startswith("projects/"):
+            return account
+        project = account.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")
+        own = self.cloud.project if "." in project else project
+        return f"projects/{own}/serviceAccounts/{account}"
+
+    @property
     def service_account(self) -> str | None:
         """The Kubernetes service account of runs' pods; None for the default one."""
         account = self.cloud.job_variables.get("service_account_name")

@@ -134,7 +134,7 @@ def repository_findings(facts: ClusterFacts) -> Iterator[Finding]:
 
 def build_account_findings(facts: ClusterFacts) -> Iterator[Finding]:
     """Yield whether builds may run as their service account."""
-    account = facts.cloud.build_service_account
+    account = facts.build_account
     if account is None or not _builds(facts.cloud):
         return
     apis = facts.apis.need()
@@ -144,7 +144,7 @@ def build_account_findings(facts: ClusterFacts) -> Iterator[Finding]:
         grant=partial(commands.grant_on_account, email, facts.cloud.project),
         ask=lambda wanted: (
             apis.iam.test_iam_permissions(
-                request={"resource": f"projects/-/serviceAccounts/{email}", "permissions": wanted}
+                request={"resource": account, "permissions": wanted}
             ).permissions
         ),
     )
