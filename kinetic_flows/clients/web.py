@@ -1,4 +1,4 @@
-"""Files of the web that runs fetch: whether they are there."""
+"""Files of the web that runs fetch: whether they are there; and what time a server says it is."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ def look_at(url: str) -> int | None:
         )
     size = answer.headers.get("Content-Length", "")
     return int(size) if answer.is_success and size.isdigit() else None
+
+
+def answered_date(url: str) -> str | None:
+    """Return the `Date` header of a server's answer, whatever it answers; None for no answer.
+
+    Args:
+        url: Its address.
+    """
+    try:
+        with httpx.Client() as client:
+            answer = client.head(
+                url, timeout=TIMEOUT_SECONDS, headers={"User-Agent": "kinetic-flows"}
+            )
+    except (httpx.HTTPError, OSError):
+        return None
+    return str(answer.headers.get("Date", ""))

@@ -95,7 +95,8 @@ def found(environ: Mapping[str, str], seconds: float = 60.0, **more: str) -> dic
 def test_a_project_that_is_as_it_has_to_be_is_well(google: LoopbackGoogle, place) -> None:
     findings = found(place)
     wanted = (
-        *("Google credentials", "rights on project loopback", f"rights on account {BUILDER}"),
+        *("clock against Google", "Google credentials"),
+        *("rights on project loopback", f"rights on account {BUILDER}"),
         *("project loopback", "APIs", f"cluster {CLUSTER}", "Workload Identity"),
         *("Cloud Storage as volumes", "node pools", "Kubernetes API", "namespace default"),
     )
@@ -156,6 +157,39 @@ def test_apis_that_are_off_are_switched_on(google: LoopbackGoogle, place) -> Non
     assert found(place)["APIs"].level == "ok"
 
 
+def test_buckets_and_a_repository_that_are_missing_are_made(place) -> None:
+    jobs, builds = "loopback-kn-lab-jobs", "loopback-kn-lab-builds"
+    subjects = (f"bucket gs://{jobs}", f"bucket gs://{builds}", "image repository kn-lab")
+    before = found(place)
+    for subject in subjects:
+        assert before[subject].level == "wrong"
+        assert str(before[subject].command).startswith("gcloud ")
+        fix = before[subject].fix
+        assert fix is not None
+        assert fix().startswith("made it in us-central1")
+    assert before[f"rights on bucket {jobs}"].text == f"not asked without the bucket {jobs}"
+
+    after = found(place)
+    assert {after[subject].level for subject in subjects} == {"ok"}
+    assert after[f"rights on bucket {jobs}"].level == "ok"
+    assert after["rights on repository kn-lab"].level == "ok"
+    drifted = found(place, KINETIC_RETENTION_DAYS="7")[subjects[0]]
+    assert drifted.level == "warning"
+    assert "removed after 7 days" in drifted.text
+
+
+def test_an_accelerator_that_a_quota_has_no_room_for_is_told(
+    google: LoopbackGoogle, place, monkeypatch
+) -> None:
+    monkeypatch.setitem(google.project.limits, "NVIDIA_L4_GPUS", 8.0)
+    monkeypatch.setitem(google.project.limits, "GPUS_ALL_REGIONS", 8.0)
+    assert found(place, KINETIC_ACCELERATOR="l4")["quota for l4"].level == "ok"
+    monkeypatch.setitem(google.project.limits, "NVIDIA_L4_GPUS", 0.0)
+    short = found(place, KINETIC_ACCELERATOR="l4")["quota for l4"]
+    assert short.level == "warning"
+    assert "quota NVIDIA_L4_GPUS in us-central1 is 0" in short.text
+
+
 def test_what_may_not_be_asked_is_unknown_and_never_wrong(google: LoopbackGoogle, place) -> None:
     stranger = "stranger@example.com"
     person = google.person_file(stranger)
@@ -191,7 +225,7 @@ def test_an_api_that_never_answers_leaves_its_own_checks_unknown(
     google: LoopbackGoogle, place
 ) -> None:
     with google.fault("BatchGetServices", stall_seconds=30.0):
-        findings = found(place, seconds=4.0)
+        findings = found(place, seconds=2.5)
     assert findings["APIs"].level == "unknown"
     assert findings["project loopback"].level == "ok"
 

@@ -9,6 +9,7 @@ from kinetic_flows.core.findings import Check, Finding
 from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.checks import (
     builds,
+    clock,
     cluster,
     credentials,
     namespace,
@@ -31,6 +32,7 @@ LOOKS: tuple[tuple[str, str, Look], ...] = (
     (CREDENTIALS, "rights on the project", permissions.project_findings),
     (CREDENTIALS, "rights on the repository", permissions.repository_findings),
     (CREDENTIALS, "rights on the build account", permissions.build_account_findings),
+    ("client", "clock against Google", clock.clock_findings),
     (CLOUD, "project", resources.project_findings),
     (CLOUD, "APIs", resources.service_findings),
     (CLOUD, "bucket of runs", resources.jobs_bucket_findings),

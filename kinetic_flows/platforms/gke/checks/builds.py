@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.findings import Finding
 from kinetic_flows.platforms.gke.builds.artifact_registry import (
     PUSHING_ROLES,
@@ -15,6 +16,7 @@ from kinetic_flows.platforms.gke.builds.artifact_registry import (
 from kinetic_flows.platforms.gke.checks import commands
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
 from kinetic_flows.platforms.gke.setup import grants
+from kinetic_flows.platforms.gke.setup.grants import Grant
 from kinetic_flows.platforms.gke.setup.policies import BucketHolder, GrpcHolder, Holder
 
 BROAD = frozenset({"roles/owner", "roles/editor", "roles/cloudbuild.builds.builder"})
@@ -83,7 +85,7 @@ def _role_findings(
     is_well = True
     for need in needs:
         enough = BROAD | need.enough | {need.role}
-        own = need.holder.read().grants() if need is not needs[0] else ()
+        own = _grants_on(need.holder) if need is not needs[0] else ()
         held = held_anywhere | {each.role for each in own if each.member == member}
         if not held & enough:
             is_well = False
@@ -95,6 +97,16 @@ def _role_findings(
             )
     if is_well:
         yield Finding(subject=subject, level="ok", text=f"has all {len(needs)} roles of a build")
+
+
+def _grants_on(holder: Holder) -> tuple[Grant, ...]:
+    """Return who has which role on something; on what is not there, nobody has any."""
+    try:
+        return holder.read().grants()
+    except CloudRefusal as error:
+        if error.reason == "missing":
+            return ()
+        raise
 
 
 def _needs(facts: ClusterFacts, apis: GoogleApis) -> Iterator[Need]:

@@ -106,6 +106,15 @@ def project_findings(facts: ClusterFacts) -> Iterator[Finding]:
 def bucket_findings(facts: ClusterFacts, bucket: str) -> Iterator[Finding]:
     """Yield which permissions on a bucket are missing."""
     apis = facts.apis.need()
+    what = f"look at bucket {bucket}"
+    try:
+        there = apis.find(what, lambda: apis.storage.get_bucket(bucket, timeout=5.0))
+    except CloudRefusal as error:
+        if error.reason != "permission":
+            raise
+    else:
+        if there is None:
+            raise NotAsked(f"the bucket {bucket}")
     holder = Holder(
         title=f"bucket {bucket}",
         grant=partial(commands.grant_on_bucket, bucket),
