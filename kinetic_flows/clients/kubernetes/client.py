@@ -13,6 +13,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,6 +68,26 @@ class StreamBroken(Exception):
     """An answer that goes on broke off, or fell silent."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """One request, which repeating never does twice."""
+
+    method: str
+    path: str
+    query: Query
+    body: Any = None
+    media_type: str | None = None
+
+    @property
+    def content_type(self) -> str:
+        if self.media_type:
+            return self.media_type
+        return "application/merge-patch+json" if self.method == "PATCH" else "application/json"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
 class KubernetesClient:
     """Talks to one cluster; every method may be called from any thread.
 
@@ -85,22 +106,30 @@ class KubernetesClient:
     # For threads
 
     def ask(
-        self, method: str, path: str, *, query: Query | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        media_type: str | None = None,
     ) -> dict[str, Any]:
         """Send a request and return the object it is answered with.
 
         Args:
-            method: HTTP method; PATCH sends a JSON merge patch.
+            method: HTTP method.
             path: Path, such as `/api/v1/namespaces/default/pods`.
             query: Query parameters.
             body: Object to send.
+            media_type: The body's; None for JSON, which with PATCH is a JSON merge patch.
 
         Raises:
             KubernetesRefused: The API server refuses.
             KubernetesUnreachable: It does not answer.
             ConfigurationError: The cluster's credentials cannot be read.
         """
-        return self.spawn(self.ask_within(method, path, query=query, body=body)).result()
+        work = self.ask_within(method, path, query=query, body=body, media_type=media_type)
+        return self.spawn(work).result()
 
     def host(self) -> str:
         """Return the API server's URL."""
@@ -128,6 +157,7 @@ class KubernetesClient:
         *,
         query: Query | None = None,
         body: Any = None,
+        media_type: str | None = None,
         on_warning: Callable[[str], object] | None = None,
     ) -> dict[str, Any]:
         """Do what `ask` does, for work that was spawned.
@@ -137,12 +167,15 @@ class KubernetesClient:
             path: Path.
             query: Query parameters.
             body: Object to send.
+            media_type: The body's; None as `ask` has it.
             on_warning: Called with each warning that comes with the answer, as `kubectl` shows
                 them (https://kubernetes.io/blog/2020/09/03/warnings/).
         """
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        request = _Request(
+            method=method, path=path, query=query or {}, body=body, media_type=media_type
+        )
         with waiting_for("the cluster's API server"):
-            text, warnings = await self._insist(method, path, query or {}, body, timeout)
+            text, warnings = await self._insist(request)
         if on_warning is not None:
             for warning in warnings:
                 on_warning(warning)
@@ -169,7 +202,7 @@ class KubernetesClient:
             connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds
         )
         try:
-            answer = await self._send("GET", path, query, None, timeout)
+            answer = await self._send(_Request(method="GET", path=path, query=query), timeout)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error
         async with answer:
@@ -177,11 +210,9 @@ class KubernetesClient:
                 raise KubernetesRefused(answer.status, await answer.text(), f"GET {path}")
             yield _chunks(answer)
 
-    async def _insist(
-        self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
-    ) -> tuple[str, list[str]]:
+    async def _insist(self, request: _Request) -> tuple[str, list[str]]:
         """Send a request until it is answered; repeating ours never does anything twice."""
-        attempt = partial(self._attempt, method, path, query, body, timeout)
+        attempt = partial(self._attempt, request)
         try:
             return await insist_within_loop(attempt, RETRY_SECONDS)
         except KubernetesRefused as refusal:
@@ -191,35 +222,33 @@ class KubernetesClient:
         await self._disconnect()
         return await insist_within_loop(attempt, RETRY_SECONDS)
 
-    async def _attempt(
-        self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
-    ) -> tuple[str, list[str]]:
+    async def _attempt(self, request: _Request) -> tuple[str, list[str]]:
         """Send a request once; return the answer's text and warnings."""
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
         try:
-            async with await self._send(method, path, query, body, timeout) as answer:
+            async with await self._send(request, timeout) as answer:
                 status, text = answer.status, await answer.text()
                 said = answer.headers.getall("Warning", [])
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(self._unreachable(error)) from error
         if status < 300:
             return text, [_warning_text(each) for each in said]
-        refusal = KubernetesRefused(status, text, f"{method} {path}")
+        refusal = KubernetesRefused(status, text, str(request))
         raise Transient(refusal) if status in BUSY else refusal
 
     async def _send(
-        self, method: str, path: str, query: Query, body: Any, timeout: aiohttp.ClientTimeout
+        self, request: _Request, timeout: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         api = await self._connected()
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        headers = {"Accept": "application/json, */*", "Content-Type": kind}
-        parameters: list[tuple[str, Any]] = list(query.items())
+        headers = {"Accept": "application/json, */*", "Content-Type": request.content_type}
+        parameters: list[tuple[str, Any]] = list(request.query.items())
         return await internals.send(
             api,
-            method,
-            self._host + path,
+            request.method,
+            self._host + request.path,
             headers=headers,
             parameters=parameters,
-            body=body,
+            body=request.body,
             timeout=timeout,
         )
 

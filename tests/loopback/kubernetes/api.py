@@ -7,11 +7,11 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import jsonpatch
 from aiohttp import web
 
 from loopback.kubernetes.access import Access
 from loopback.kubernetes.admission import Admission
+from loopback.kubernetes.applying import APPLY, Patches
 from loopback.kubernetes.errors import ApiError, not_found
 from loopback.kubernetes.jobs import delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet
@@ -20,7 +20,8 @@ from loopback.kubernetes.store import KINDS, Change, Object, Store
 
 LOG_POLL_SECONDS = 0.05
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-ROOT = "/{root:api|apis/batch|apis/storage.k8s.io}"
+GROUPS = tuple(sorted({kind.group for kind in KINDS.values() if kind.group}))
+ROOT = "/{root:api|" + "|".join(f"apis/{group}" for group in GROUPS) + "}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,6 +36,7 @@ class Api:
         self._admission = admission
         self._access = access
         self._kubelet = kubelet
+        self._patches = Patches(store, admission)
         self.requests: list[str] = []
         self.is_stopping = False
         self.starts = 0
@@ -84,7 +86,7 @@ class Api:
 
     async def _groups(self, request: web.Request) -> web.Response:
         groups = []
-        for name in ("batch", "storage.k8s.io"):
+        for name in GROUPS:
             version = {"groupVersion": f"{name}/v1", "version": "v1"}
             groups.append({"name": name, "versions": [version], "preferredVersion": version})
         return web.json_response({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
@@ -139,7 +141,9 @@ class Api:
     def _created(self, request: web.Request, plural: str, namespace: str, body: Object) -> Object:
         if request.query.get("dryRun"):
             return body
-        return self._store.create(plural, namespace, body)
+        made = self._store.create(plural, namespace, body)
+        self._furnish(plural, made["metadata"]["name"])
+        return made
 
     async def _replace(self, request: web.Request) -> web.Response:
         plural, namespace = self._allowed(request, "update")
@@ -154,22 +158,31 @@ class Api:
             item.clear()
             item.update({**body, "metadata": {**kept, **body["metadata"]}})
 
-        return web.json_response(self._store.edit(plural, namespace, name, replace))
+        who = request.query.get("fieldManager", "unknown")
+        return web.json_response(self._patches.update(plural, namespace, name, replace, who))
 
     async def _patch(self, request: web.Request) -> web.Response:
         plural, namespace = self._allowed(request, "patch")
-        patch = json.loads(await request.text())
+        text, name = await request.text(), request.match_info["name"]
+        if request.content_type != APPLY:
+            patched = self._patches.patch(plural, namespace, name, text, request.query)
+            return web.json_response(patched)
+        status, item = self._patches.apply(plural, namespace, name, text, request.query)
+        if status == 201 and not request.query.get("dryRun"):
+            self._furnish(plural, name)
+        item["metadata"]["managedFields"] = self._managers(item)
+        return web.json_response(item, status=status)
 
-        def change(item: Object) -> None:
-            if isinstance(patch, list):
-                patched = jsonpatch.apply_patch(item, patch)
-                item.clear()
-                item.update(patched)
-            else:
-                _merge(item, patch)
+    def _managers(self, item: Object) -> list[Object]:
+        """Return who set which fields of an object; nobody of one that was only tried."""
+        if "uid" not in item["metadata"]:
+            return []
+        return self._store.owners(item).entries(item["apiVersion"])
 
-        name = request.match_info["name"]
-        return web.json_response(self._store.edit(plural, namespace, name, change))
+    def _furnish(self, plural: str, name: str) -> None:
+        """Give a new namespace what controllers give it."""
+        if plural == "namespaces":
+            self._store.create("serviceaccounts", name, {"metadata": {"name": "default"}})
 
     async def _delete(self, request: web.Request) -> web.Response:
         plural, namespace = self._allowed(request, "delete")
@@ -194,6 +207,18 @@ class Api:
         else:
             metadata = item["metadata"]
             self._store.remove(plural, metadata.get("namespace", ""), metadata["name"])
+            self._clear_up(plural, item)
+
+    def _clear_up(self, plural: str, item: Object) -> None:
+        """Remove what goes with an object: a namespace's content, a workload's pods."""
+        if plural == "namespaces":
+            place = item["metadata"]["name"]
+            for inner, kind in KINDS.items():
+                for each in list(self._store.list(inner, place)) if kind.namespaced else ():
+                    self._delete_one(inner, each, {"propagationPolicy": "Background"})
+        elif plural in ("deployments", "statefulsets"):
+            for pod in self._store.owned("pods", item):
+                mark_deleted(self._store, pod)
 
     # Lists and watches
 
@@ -337,14 +362,3 @@ async def _delete_options(request: web.Request) -> dict[str, Any]:
     body = await request.text()
     options: dict[str, Any] = json.loads(body) if body else {}
     return {**options, **request.query}
-
-
-def _merge(item: Object, patch: Object) -> None:
-    """Apply a JSON merge patch (RFC 7386)."""
-    for key, value in patch.items():
-        if value is None:
-            item.pop(key, None)
-        elif isinstance(value, dict) and isinstance(item.get(key), dict):
-            _merge(item[key], value)
-        else:
-            item[key] = value

@@ -24,10 +24,19 @@ from loopback.kubernetes.runtime import ProcessRuntime, Runtime
 from loopback.kubernetes.scheduler import NODE_POOL_LABEL, NodeGroup, Scheduler
 from loopback.kubernetes.store import Object, Store
 from loopback.kubernetes.volumes import FUSE_DRIVER, Buckets
+from loopback.kubernetes.workloads import Workloads
 
 Result = TypeVar("Result")
 
-_CONTROLLED = ("pods", "jobs", "nodes", "persistentvolumeclaims")
+_CONTROLLED = (
+    "pods",
+    "jobs",
+    "nodes",
+    "persistentvolumeclaims",
+    "deployments",
+    "statefulsets",
+    "secrets",
+)
 """What controllers, scheduler and kubelets look at."""
 
 
@@ -61,6 +70,7 @@ class LoopbackCluster:
         )
         self._scheduler = Scheduler(self.store, self._spawn, version)
         self._jobs = JobController(self.store, self.admission, self._spawn)
+        self._workloads = Workloads(self.store, self.admission)
         self._api = Api(self.store, self.admission, self.access, self._kubelet)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -254,8 +264,14 @@ class LoopbackCluster:
     def change(
         self, plural: str, name: str, change: Callable[[Object], object], namespace: str = "default"
     ) -> None:
-        """Change an object as somebody with every right could."""
-        self._call(lambda: self.store.edit(plural, namespace, name, change))
+        """Change an object as somebody with every right could, by `kubectl edit`."""
+
+        def edit() -> None:
+            before = self.store.get(plural, namespace, name)
+            after = self.store.edit(plural, namespace, name, change)
+            self.store.owners(before).note_update(before, after, "kubectl-edit")
+
+        self._call(edit)
 
     def stop_api(self) -> None:
         """Stop the API server gracefully: watches are held open, nobody else is answered."""
@@ -327,6 +343,7 @@ class LoopbackCluster:
                 if stale and queue.empty():
                     stale = False
                     self._jobs.reconcile()
+                    self._workloads.reconcile()
                     self._scheduler.reconcile()
                     self._kubelet.reconcile()
                     self._collect()

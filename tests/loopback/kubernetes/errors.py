@@ -18,10 +18,19 @@ REASONS = {
 class ApiError(Exception):
     """A request that is answered with a `Status` of failure."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        reason: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.reason = reason or REASONS.get(code, "InternalError")
+        self.details = details
 
     def status(self) -> dict[str, Any]:
         """Return the `Status` object of the answer."""
@@ -31,8 +40,9 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": REASONS.get(self.code, "InternalError"),
+            "reason": self.reason,
             "code": self.code,
+            **({"details": self.details} if self.details else {}),
         }
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from loopback.kubernetes.errors import ApiError, not_found
+from loopback.kubernetes.managed_fields import Owners
 
 Object = dict[str, Any]
 
@@ -32,6 +33,8 @@ class Kind:
         return self.api_version.rpartition("/")[0]
 
 
+RBAC = "rbac.authorization.k8s.io/v1"
+
 KINDS = {
     kind.plural: kind
     for kind in (
@@ -46,14 +49,31 @@ KINDS = {
         Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims"),
         Kind(name="Namespace", plural="namespaces", namespaced=False),
         Kind(name="Node", plural="nodes", namespaced=False),
+        Kind(name="PersistentVolume", plural="persistentvolumes", namespaced=False),
         *(
             Kind(name=name, plural=plural, api_version="storage.k8s.io/v1", namespaced=False)
             for name, plural in (("CSIDriver", "csidrivers"), ("StorageClass", "storageclasses"))
         ),
+        Kind(name="Deployment", plural="deployments", api_version="apps/v1"),
+        Kind(name="StatefulSet", plural="statefulsets", api_version="apps/v1"),
+        Kind(name="NetworkPolicy", plural="networkpolicies", api_version="networking.k8s.io/v1"),
+        *(
+            Kind(name=name, plural=f"{name.lower()}s", api_version=RBAC)
+            for name in ("Role", "RoleBinding")
+        ),
+        *(
+            Kind(name=name, plural=f"{name.lower()}s", api_version=RBAC, namespaced=False)
+            for name in ("ClusterRole", "ClusterRoleBinding")
+        ),
     )
 }
 
-_NEW_STATUS: dict[str, dict[str, str]] = {"jobs": {}, "pods": {"phase": "Pending"}}
+_NEW_STATUS: dict[str, dict[str, object]] = {
+    "jobs": {},
+    "pods": {"phase": "Pending"},
+    "deployments": {},
+    "statefulsets": {"replicas": 0},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +100,7 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[str, dict[tuple[str, str], Object]] = {plural: {} for plural in KINDS}
         self._watchers: set[asyncio.Queue[Change]] = set()
+        self._owners: dict[str, Owners] = {}
         self.history: list[Change] = []
         self.version = 0
 
@@ -135,6 +156,10 @@ class Store:
         if item.get("spec") != before.get("spec"):
             item["metadata"]["generation"] = item["metadata"].get("generation", 1) + 1
         return self._publish("MODIFIED", plural, item)
+
+    def owners(self, item: Object) -> Owners:
+        """Return who set which of an object's fields."""
+        return self._owners.setdefault(item["metadata"]["uid"], Owners())
 
     def remove(self, plural: str, namespace: str, name: str) -> Object:
         """Take an object away at once."""
