@@ -43,6 +43,8 @@ BUSY = frozenset({429, 500, 502, 503, 504})
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 20.0
 CLOSE_SECONDS = 5.0
+HEARTBEAT_SECONDS = 60.0
+"""Between questions whether a websocket's other end is there; half of it may pass to an answer."""
 
 
 class KubernetesRefused(LaunchError):
@@ -209,6 +211,32 @@ class KubernetesClient:
             if answer.status >= 300:
                 raise KubernetesRefused(answer.status, await answer.text(), f"GET {path}")
             yield _chunks(answer)
+
+    async def open_websocket_within(
+        self, path: str, *, protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a websocket, for work that was spawned.
+
+        Args:
+            path: Path with its query.
+            protocol: The subprotocol to speak.
+
+        Raises:
+            KubernetesRefused: The API server refuses.
+            KubernetesUnreachable: It does not answer.
+        """
+        api = await self._connected()
+        url = re.sub("^http", "ws", self._host) + path
+        try:
+            return await internals.open_websocket(
+                api, url, protocol=protocol, heartbeat_seconds=HEARTBEAT_SECONDS
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                await self._disconnect()
+            raise KubernetesRefused(error.status, error.message, f"GET {path}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
 
     async def _insist(self, request: _Request) -> tuple[str, list[str]]:
         """Send a request until it is answered; repeating ours never does anything twice."""

@@ -35,3 +35,24 @@ async def send(
         _request_timeout=timeout,
     )
     return answer
+
+
+async def open_websocket(
+    api: ApiClient, url: str, *, protocol: str, heartbeat_seconds: float
+) -> aiohttp.ClientWebSocketResponse:
+    """Open a websocket as the client's user."""
+    headers: dict[str, str] = {}
+    await api.update_params_for_auth(headers, [], ["BearerToken"])
+    rest = api.rest_client
+    further: dict[str, Any] = {}
+    if rest.proxy:
+        further = {"proxy": rest.proxy, "proxy_headers": rest.proxy_headers}
+    opened: aiohttp.ClientWebSocketResponse = await rest.pool_manager.ws_connect(
+        url,
+        protocols=(protocol,),
+        headers=headers,
+        heartbeat=heartbeat_seconds,
+        max_msg_size=0,
+        **further,
+    )
+    return opened

@@ -24,6 +24,7 @@ from loopback.kubernetes.volumes import mount_problems
 Webhook = Callable[[str, Object], str | None]
 """Given the plural and the object, says why it is refused; None to let it pass."""
 
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _IGNORED_POD_FIELDS = ("parallelism", "completions")
 """Fields that Prefect's worker writes into pod specs.
@@ -64,6 +65,8 @@ class Admission:
             if not self.takes_image_volumes:
                 drop_image_volumes(item["spec"]["template"]["spec"])
             check_job(item, self.version)
+        if plural == "persistentvolumeclaims":
+            self._give_class(item)
         for webhook in self.webhooks:
             if refusal := webhook(plural, item):
                 raise ApiError(403, refusal)
@@ -109,6 +112,12 @@ class Admission:
                 raise ApiError(403, refusal)
         if refusal := exceeded(self.store, "pods", namespace, name):
             raise ApiError(403, refusal)
+
+    def _give_class(self, claim: Object) -> None:
+        """Give a claim that names no storage class the default one."""
+        for each in self.store.list("storageclasses"):
+            if (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true":
+                claim["spec"].setdefault("storageClassName", each["metadata"]["name"])
 
     def _check_namespace(self, namespace: str, item: Object) -> None:
         self.store.get("namespaces", "", namespace)

@@ -15,6 +15,7 @@ from loopback.kubernetes.applying import APPLY, Patches
 from loopback.kubernetes.errors import ApiError, not_found
 from loopback.kubernetes.jobs import delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet
+from loopback.kubernetes.port_forward import check_pod, forward
 from loopback.kubernetes.selectors import Matches, field_selector, label_selector
 from loopback.kubernetes.store import KINDS, Change, Object, Store
 
@@ -38,6 +39,7 @@ class Api:
         self._kubelet = kubelet
         self._patches = Patches(store, admission)
         self.requests: list[str] = []
+        self.pod_ports: dict[int, int] = {}
         self.is_stopping = False
         self.starts = 0
 
@@ -60,6 +62,7 @@ class Api:
                 app.router.add_patch(path, self._patch)
             app.router.add_delete(one, self._delete)
             app.router.add_get(f"{one}/log", self._log)
+            app.router.add_get(f"{one}/portforward", self._forward)
         return app
 
     @web.middleware
@@ -299,6 +302,15 @@ class Api:
         with_times = _is_set(request, "timestamps")
         await self._print(response, pod, first, follows=follows, with_times=with_times)
         return response
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        namespace, name = request.match_info["ns"], request.match_info["name"]
+        user = self._access.user(request.headers.get("Authorization", ""))
+        # Of websockets, Kubernetes 1.35 asks for the second as well.
+        for verb in ("get", "create"):
+            self._access.check(user, verb, "pods/portforward", "", namespace)
+        pod = self._store.get("pods", namespace, name)
+        return await forward(request, pod, check_pod(request, pod), self.pod_ports)
 
     async def _print(
         self,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from loopback.kubernetes.access import TOKEN, Access
-from loopback.kubernetes.admission import Admission
+from loopback.kubernetes.admission import DEFAULT_CLASS, Admission
 from loopback.kubernetes.api import Api
 from loopback.kubernetes.jobs import JobController, delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
@@ -101,6 +101,11 @@ class LoopbackCluster:
         """Every request so far, as method and path with query."""
         return self._api.requests
 
+    @property
+    def pod_ports(self) -> dict[int, int]:
+        """Where ports of pods are on this machine, by port; they share its addresses."""
+        return self._api.pod_ports
+
     def kubeconfig(self, token: str = TOKEN, namespace: str = "default") -> Path:
         """Write a kubeconfig for this cluster and return where it is."""
         path = self.directory / f"kubeconfig-{token}-{namespace}.json"
@@ -167,10 +172,17 @@ class LoopbackCluster:
         }
         self._call(lambda: self.store.create("persistentvolumeclaims", "default", body))
 
-    def add_storage_class(self, name: str, binding: str) -> None:
-        """Make a storage class that binds claims `Immediate` or at their first pod's coming."""
+    def add_storage_class(self, name: str, binding: str, *, is_default: bool = False) -> None:
+        """Make a storage class that binds claims `Immediate` or at their first pod's coming.
+
+        Args:
+            name: Its name.
+            binding: When it binds claims.
+            is_default: Whether claims that name none are given it.
+        """
+        annotations = {DEFAULT_CLASS: "true"} if is_default else {}
         body = {
-            "metadata": {"name": name},
+            "metadata": {"name": name, "annotations": annotations},
             "provisioner": "pd.csi.storage.gke.io",
             "volumeBindingMode": binding,
         }
@@ -272,6 +284,10 @@ class LoopbackCluster:
             self.store.owners(before).note_update(before, after, "kubectl-edit")
 
         self._call(edit)
+
+    def remove(self, plural: str, name: str, namespace: str = "default") -> None:
+        """Take an object away, as somebody with every right could."""
+        self._call(lambda: self.store.remove(plural, namespace, name))
 
     def stop_api(self) -> None:
         """Stop the API server gracefully: watches are held open, nobody else is answered."""

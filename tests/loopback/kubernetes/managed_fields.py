@@ -16,10 +16,13 @@ from loopback.kubernetes.errors import ApiError
 Path = tuple[str, ...]
 """Steps as the API server writes them: `.spec`, `[name="server"]`."""
 
+_NAMED = ("containers", "initContainers", "volumes", "env", "imagePullSecrets", "secrets")
 _KEYS = {
-    name: ("name",)
-    for name in ("containers", "initContainers", "volumes", "env", "imagePullSecrets", "secrets")
-} | {"volumeMounts": ("mountPath",), "conditions": ("type",), "ownerReferences": ("uid",)}
+    **dict.fromkeys(_NAMED, ("name",)),
+    "volumeMounts": ("mountPath",),
+    "conditions": ("type",),
+    "ownerReferences": ("uid",),
+}
 """By which fields the items of lists are told apart; any other list is one value."""
 
 _IDENTITY = (".apiVersion", ".kind", ".status")
@@ -112,7 +115,11 @@ _NOTHING = object()
 def leaves(item: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     """Yield an object's values with their paths, without what the API server gives it."""
     for path, value in _leaves(item, ()):
-        if path[0] in _IDENTITY or (path[0] == ".metadata" and path[1:2] and path[1] in _GIVEN):
+        if (
+            not path
+            or path[0] in _IDENTITY
+            or (path[0] == ".metadata" and path[1:2] and path[1] in _GIVEN)
+        ):
             continue
         yield path, value
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class Wanted:
     Attributes:
         request: What they want.
         apis: Google's APIs.
+        prefect: The Prefect API that was chosen; None where nothing is made in it.
     """
 
     request: SetupRequest
     apis: GoogleApis
+    prefect: PrefectPlace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from kinetic_flows.platforms.gke.setup import base, cluster, node_pools
+from kinetic_flows.platforms.gke.setup import (
+    base,
+    cluster,
+    in_cluster,
+    node_pools,
+    prefect_server,
+    work_pool,
+    worker,
+)
 from kinetic_flows.platforms.gke.setup.model import Resource, Stage, Wanted
 
 Maker = Callable[[Wanted], tuple[Resource, ...]]
@@ -17,8 +25,12 @@ _MAKERS: tuple[tuple[str, tuple[Maker, ...]], ...] = (
     ("roles", (base.roles,)),
     ("cluster", (cluster.resources,)),
     ("node pools", (node_pools.resources, base.identities)),
-    ("in the cluster", ()),
-    ("work pool", ()),
+    ("namespaces", (in_cluster.namespaces,)),
+    ("in the cluster", (in_cluster.accounts_and_rights, prefect_server.databases)),
+    ("Prefect server", (prefect_server.servers,)),
+    ("work pool", (work_pool.work_pools,)),
+    # Behind the work pool: a worker that finds none makes one of its own kind.
+    ("worker", (worker.workers,)),
 )
 """Who says what is wanted in a stage: a new kind of resource is one function here.
 

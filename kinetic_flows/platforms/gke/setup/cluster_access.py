@@ -1,0 +1,112 @@
+"""The cluster in which something is made: whether it is there, and its API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.kubernetes.access import GkeCluster
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused
+from kinetic_flows.core.errors import CloudError
+from kinetic_flows.platforms.gke.diagnosis import Cause, explain_refusal
+from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL
+from kinetic_flows.platforms.gke.setup.request import SetupRequest
+
+Standing = Literal["missing", "coming", "there"]
+"""Whether there is a cluster; `coming` where it is being made and its API does not answer yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is known of the cluster itself.
+
+    Attributes:
+        standing: Whether it is there.
+        is_ours: Whether it was made by setting up, and so goes with everything in it.
+    """
+
+    standing: Standing
+    is_ours: bool = False
+
+
+class SetupCluster:
+    """A cluster in which something is made; safe under threads.
+
+    Args:
+        name: Its name, which marks what is made in it.
+        client: Its API.
+        look: Says whether it is there; asked until it is.
+    """
+
+    def __init__(self, name: str, client: KubernetesClient, look: Callable[[], Look]) -> None:
+        self.name = name
+        self.client = client
+        self._look = look
+        self._lock = threading.Lock()
+        self._found: Look | None = None
+
+    def look(self) -> Look:
+        """Return whether it is there.
+
+        Raises:
+            KineticError: It cannot be looked at.
+        """
+        with self._lock:
+            if self._found is None:
+                found = self._look()
+                if found.standing != "there":
+                    return found
+                self._found = found
+            return self._found
+
+
+def cluster_of(request: SetupRequest, apis: GoogleApis) -> SetupCluster:
+    """Return the cluster of a request, reached with Google's credentials, whatever KUBECONFIG is.
+
+    Args:
+        request: What is wanted.
+        apis: Google's APIs.
+    """
+    return _cluster(request.project, request.location, request.cluster, request.joins, apis)
+
+
+@lru_cache(maxsize=1)
+def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleApis) -> SetupCluster:
+    """Return the cluster; one for all that is made in it."""
+    access = GkeCluster(
+        project=project,
+        location=location,
+        name=name,
+        endpoint=apis.endpoints.url("container"),
+        credentials=apis.credentials,
+    )
+
+    def look() -> Look:
+        found = apis.find(
+            f"look at cluster {name}", lambda: apis.container.get_cluster(name=access.resource)
+        )
+        if found is None:
+            return Look(standing="missing")
+        is_ours = not joins and found.resource_labels.get(MANAGED_LABEL) == name
+        is_there = found.status.name not in ("PROVISIONING", "STATUS_UNSPECIFIED")
+        return Look(standing="there" if is_there else "coming", is_ours=is_ours)
+
+    return SetupCluster(name, KubernetesClient(access), look)
+
+
+def refused(refusal: KubernetesRefused, action: str) -> CloudError:
+    """Return the error for something that the cluster refused.
+
+    Args:
+        refusal: Its answer.
+        action: What was asked for, such as `make the Service kinetic-hosts`.
+    """
+    found = explain_refusal(refusal.status, refusal.body, action)
+    hint = found.hint
+    if found.cause is Cause.FORBIDDEN and refusal.status != 401:
+        hint = "who sets a cluster up needs the IAM role roles/container.admin on its project"
+    return CloudError(found.message, value=refusal.status, hint=hint)
