@@ -64,7 +64,7 @@ def client(loopback: LoopbackCluster) -> Iterator[KubernetesClient]:
 @pytest.fixture
 def cluster(loopback: LoopbackCluster, client: KubernetesClient) -> Iterator[SetupCluster]:
     """An empty cluster that somebody else made."""
-    yield SetupCluster("team", client, lambda: Look(standing="there"))
+    yield SetupCluster("team", lambda: client, lambda: Look(standing="there"))
     loopback.access.denials.clear()
     for name in ("research", "prefect"):
         if any(each["metadata"]["name"] == name for each in loopback.list("namespaces")):
@@ -110,7 +110,7 @@ def test_everything_is_made_once_and_found_as_wanted_afterwards(
     auth = server_auth(cluster)
     password = secret_values(loopback, "prefect-database", "prefect")
     # Somebody else, on another machine, wants the same.
-    again = everything(SetupCluster("team", cluster.client, cluster.look))
+    again = everything(SetupCluster("team", lambda: cluster.client, cluster.look))
     assert [(each.name, each.compare()) for each in again if each.compare().action != "keep"] == []
     make(again)
     assert server_auth(cluster) == auth
@@ -293,7 +293,9 @@ def test_what_goes_with_its_cluster_is_left_to_it_but_for_the_disk(
     loopback: LoopbackCluster, cluster: SetupCluster
 ) -> None:
     make(everything(cluster))
-    ours = SetupCluster("team", cluster.client, lambda: Look(standing="there", is_ours=True))
+    ours = SetupCluster(
+        "team", lambda: cluster.client, lambda: Look(standing="there", is_ours=True)
+    )
     planned = {each.kind: each.plan_removal(purge=False) for each in everything(ours)}
     assert planned["service account of pods"].details == ("with the cluster",)
     assert planned["disk of Prefect's database"].action == "leave"
@@ -305,6 +307,6 @@ def test_what_goes_with_its_cluster_is_left_to_it_but_for_the_disk(
 def test_a_cluster_that_is_not_there_yet_is_not_asked(
     client: KubernetesClient, standing: Any, action: str
 ) -> None:
-    absent = SetupCluster("team", client, lambda: Look(standing=standing))
+    absent = SetupCluster("team", lambda: client, lambda: Look(standing=standing))
     assert {each.compare().action for each in everything(absent)} == {action}
     assert {each.plan_removal(purge=True).action for each in everything(absent)} == {"keep"}

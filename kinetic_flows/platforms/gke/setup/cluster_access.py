@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -38,16 +38,31 @@ class SetupCluster:
 
     Args:
         name: Its name, which marks what is made in it.
-        client: Its API.
+        connect: Returns a client of its API; called once, when it is asked something.
         look: Says whether it is there; asked until it is.
     """
 
-    def __init__(self, name: str, client: KubernetesClient, look: Callable[[], Look]) -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], KubernetesClient], look: Callable[[], Look]
+    ) -> None:
         self.name = name
-        self.client = client
+        self._connect = connect
         self._look = look
         self._lock = threading.Lock()
+        self._client: KubernetesClient | None = None
         self._found: Look | None = None
+
+    @property
+    def client(self) -> KubernetesClient:
+        """Its API.
+
+        Raises:
+            ConfigurationError: There are no credentials for it.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
 
     def look(self) -> Look:
         """Return whether it is there.
@@ -78,11 +93,7 @@ def cluster_of(request: SetupRequest, apis: GoogleApis) -> SetupCluster:
 def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleApis) -> SetupCluster:
     """Return the cluster; one for all that is made in it."""
     access = GkeCluster(
-        project=project,
-        location=location,
-        name=name,
-        endpoint=apis.endpoints.url("container"),
-        credentials=apis.credentials,
+        project=project, location=location, name=name, endpoint=apis.endpoints.url("container")
     )
 
     def look() -> Look:
@@ -95,7 +106,10 @@ def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleAp
         is_there = found.status.name not in ("PROVISIONING", "STATUS_UNSPECIFIED")
         return Look(standing="there" if is_there else "coming", is_ours=is_ours)
 
-    return SetupCluster(name, KubernetesClient(access), look)
+    def connect() -> KubernetesClient:
+        return KubernetesClient(replace(access, credentials=apis.credentials))
+
+    return SetupCluster(name, connect, look)
 
 
 def refused(refusal: KubernetesRefused, action: str) -> CloudError:

@@ -10,8 +10,9 @@ from typing import Any
 from kinetic_flows.clients.kubernetes.apply import read_object
 from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
 from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
+from kinetic_flows.platforms.gke.setup.costs import disk_cost
 from kinetic_flows.platforms.gke.setup.in_cluster import members_of
-from kinetic_flows.platforms.gke.setup.model import Cost, Wanted
+from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.names import PREFECT_NAMESPACE
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.shipped_manifests import shipped_objects
@@ -23,12 +24,6 @@ DATABASE = "prefect-database"
 AUTH_KEY = "auth-string"
 PODS_URL = f"http://{SERVER}.{PREFECT_NAMESPACE}.svc/api"
 """The API as pods of the cluster reach it."""
-
-DISK_USD_PER_GIB = 0.1
-"""A month, of a balanced persistent disk in us-central1.
-
-https://cloud.google.com/compute/disks-image-pricing
-"""
 
 
 def databases(wanted: Wanted) -> tuple[ClusterObjects, ...]:
@@ -62,7 +57,7 @@ def database_objects(cluster: SetupCluster) -> tuple[ClusterObjects, ...]:
             details=(f"{size} GiB, and a password that stays in the cluster",),
             data="Prefect's runs, deployments and blocks",
             goes_along=False,
-            cost=Cost(monthly_usd=size * DISK_USD_PER_GIB, note=f"{size} GiB balanced disk"),
+            cost=disk_cost(size),
             leftover=lambda: _disk(cluster, claim),
         ),
         ClusterObjects(
