@@ -137,7 +137,8 @@ def default_project(environ: Mapping[str, str] | None = None) -> str | None:
 def _of_key_file(env: Mapping[str, str]) -> str | None:
     if not env.get(KEY_FILE):
         return None
-    return _text_in(Path(env[KEY_FILE]).expanduser(), "project_id")
+    path = Path(env[KEY_FILE]).expanduser()
+    return _text_in(path, "project_id") or _text_in(path, "quota_project_id")
 
 
 def _of_gcloud(folder: Path, env: Mapping[str, str]) -> str | None:

@@ -164,7 +164,21 @@ class BucketsApi:
             "etag": "CAE=",
         }
         self.buckets[name]["location"] = self.buckets[name]["location"].upper()
+        self._grant_to_project(name, project.id)
         return self.buckets[name]
+
+    def _grant_to_project(self, name: str, project: str) -> None:
+        """Give the project's people the roles that they have on every new bucket.
+
+        https://cloud.google.com/storage/docs/access-control/iam#convenience-values
+        """
+        roles = {
+            "roles/storage.legacyBucketOwner": ("projectEditor", "projectOwner"),
+            "roles/storage.legacyBucketReader": ("projectViewer",),
+        }
+        for role, kinds in roles.items():
+            members = [f"{kind}:{project}" for kind in kinds]
+            self._state.policies.grant(_resource(name), role, *members)
 
     def _list(self, asked: Asked) -> Resource:
         project = self._state.project(asked.query.get("project", ""))

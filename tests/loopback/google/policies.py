@@ -14,7 +14,8 @@ from google.iam.v1 import iam_policy_pb2, options_pb2, policy_pb2
 from loopback.google.answers import GoogleRefusal, invalid, stale_policy
 
 _MEMBER = re.compile(
-    r"allUsers|allAuthenticatedUsers|(?:user|serviceAccount|group|domain|principal|principalSet|project(?:Owner|Editor|Viewer)):"
+    r"allUsers|allAuthenticatedUsers|"
+    r"(?:user|serviceAccount|group|domain|principal|principalSet|project(?:Owner|Editor|Viewer)):"
     r"\S+|deleted:(?:user|serviceAccount|group):\S+\?uid=\d+"
 )
 _ROLE = re.compile(r"(?:(?:projects|organizations)/[^/]+/)?roles/[\w.]+")
