@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from kinetic_flows.clients.google.refusals import CloudRefusal, Reason
 from kinetic_flows.core.errors import CloudError, KineticError
 from kinetic_flows.platforms.gke.setup.apply import Patience, apply_all, remove_all
 from kinetic_flows.platforms.gke.setup.compare import (
@@ -18,14 +19,8 @@ from kinetic_flows.platforms.gke.setup.compare import (
 from kinetic_flows.platforms.gke.setup.model import Change, Stage, Step, Tell
 
 
-class Refused(CloudError):
-    """What Google's refusal is: it has a reason."""
-
-    reason = "permission"
-
-
-def refused(reason: str, words: str) -> Refused:
-    error = Refused(words, hint="ask for it")
+def refused(reason: Reason, words: str) -> CloudRefusal:
+    error = CloudRefusal(words, hint="ask for it")
     error.reason = reason
     return error
 
@@ -136,7 +131,7 @@ def test_one_reason_is_told_once_for_all_it_stops() -> None:
         Thing(name=name, look=always(refused("permission", f"cannot get {name}")))
         for name in "abcde"
     )
-    with pytest.raises(Refused) as told:
+    with pytest.raises(CloudRefusal) as told:
         compare_all((stage(Thing(name="p")), stage(*things)))
     assert told.value.message == "cannot get a (likewise thing b, thing c, thing d and 1 more)"
     assert told.value.hint == "ask for it"
@@ -186,7 +181,7 @@ def test_an_api_that_was_turned_on_just_now_is_asked_again() -> None:
 
 def test_an_api_that_stays_off_is_told() -> None:
     off = Thing(name="off", work=always(refused("api-off", "the API is off")))
-    with pytest.raises(Refused, match="the API is off"):
+    with pytest.raises(CloudRefusal, match="the API is off"):
         apply_all((stage(off),), silent, patience=Patience(api_pauses_seconds=(0.0,)))
 
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.retry import Transient, insist
-from kinetic_flows.core.errors import CloudError, KineticError
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.interruption import in_threads
-from kinetic_flows.platforms.gke.setup.failures import Failure, failed, reason
+from kinetic_flows.platforms.gke.setup.failures import Failure, failed
 from kinetic_flows.platforms.gke.setup.model import Resource, Stage, State, Step, Tell, Watch
 
 THREADS = 8
@@ -92,8 +93,8 @@ def _apply(pauses_seconds: Sequence[float], resource: Resource, tell: Tell) -> N
     def attempt() -> None:
         try:
             resource.apply(tell)
-        except CloudError as error:
-            if reason(error) != "api-off":
+        except CloudRefusal as error:
+            if error.reason != "api-off":
                 raise
             tell("its API is being turned on")
             raise Transient(error) from error

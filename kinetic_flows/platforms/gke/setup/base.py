@@ -72,8 +72,10 @@ def roles(wanted: Wanted) -> tuple[Resource, ...]:
         resource=repository.resource,
         client=lambda: apis.artifacts,
     )
-    on_jobs = BucketHolder(apis=apis, bucket=_jobs_bucket(wanted).bucket)
-    on_builds = BucketHolder(apis=apis, bucket=_builds_bucket(wanted).bucket)
+    on_jobs = BucketHolder(apis=apis, project=request.project, bucket=_jobs_bucket(wanted).bucket)
+    on_builds = BucketHolder(
+        apis=apis, project=request.project, bucket=_builds_bucket(wanted).bucket
+    )
     table = (
         (on_project, grants.on_project),
         (on_jobs, grants.on_jobs_bucket),

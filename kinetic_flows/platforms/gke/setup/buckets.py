@@ -15,7 +15,6 @@ from kinetic_flows.clients.google.lifecycle import (
     with_rules,
 )
 from kinetic_flows.clients.google.refusals import CloudRefusal
-from kinetic_flows.core.errors import CloudError
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.object_names import BUILD_LOGS, BUILD_SOURCES, RUNS
 from kinetic_flows.platforms.gke.setup import names
@@ -70,7 +69,7 @@ class Bucket:
         """Look whether it is there, and what differs.
 
         Raises:
-            CloudError: Its name is taken by another project.
+            CloudRefusal: Its name is taken by another project.
         """
         found = self._find()
         if found is None:
@@ -136,7 +135,7 @@ class Bucket:
         """Return the bucket; None where there is none.
 
         Raises:
-            CloudError: It is another project's.
+            CloudRefusal: It is another project's.
         """
         try:
             found: Found | None = self.apis.find(
@@ -145,10 +144,10 @@ class Bucket:
             )
         except CloudRefusal as error:
             if error.reason == "permission":
-                raise self._taken() from error
+                raise bucket_taken(self.bucket, self.project) from error
             raise
         if found is not None and not self._is_of_project(found):
-            raise self._taken()
+            raise bucket_taken(self.bucket, self.project)
         return found
 
     def _is_of_project(self, found: Found) -> bool:
@@ -157,15 +156,6 @@ class Bucket:
             lambda: self.apis.projects.get_project(name=f"projects/{self.project}"),
         )
         return bool(found.project_number == int(project.name.rpartition("/")[2]))
-
-    def _taken(self) -> CloudError:
-        return CloudError(
-            f"the bucket {self.name} belongs to another project, or you may not look at it; "
-            "names of buckets are shared by all the world",
-            value=self.bucket,
-            hint="take another name for the cluster with --cluster, after which its buckets are "
-            f"named; or, if it is yours, have roles/storage.admin on project {self.project}",
-        )
 
     def _create(self) -> None:
         bucket = self.apis.storage.bucket(self.bucket)
@@ -182,7 +172,7 @@ class Bucket:
             if error.reason != "name-taken":
                 raise
             if self._find() is None:  # else it was made by a run of this at the same time
-                raise self._taken() from error
+                raise bucket_taken(self.bucket, self.project) from error
 
     def _set(self, bucket: Found) -> None:
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
@@ -220,6 +210,24 @@ class Bucket:
         return Change(
             kind=self.kind, name=self.name, action=action, details=details, why=why, cost=cost
         )
+
+
+def bucket_taken(bucket: str, project: str) -> CloudRefusal:
+    """Return the error for a bucket that is somebody else's, or looks so.
+
+    Args:
+        bucket: Its name.
+        project: The project that it should be in.
+    """
+    error = CloudRefusal(
+        f"the bucket gs://{bucket} belongs to another project, or you may not look at it; "
+        "names of buckets are shared by all the world",
+        value=bucket,
+        hint="take another name for the cluster with --cluster, after which its buckets are "
+        f"named; or, if it is yours, have roles/storage.admin on project {project}",
+    )
+    error.reason, error.subject = "name-taken", bucket
+    return error
 
 
 def jobs_rules(days: int) -> tuple[Rule, ...]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kinetic_flows.core.errors import CloudError, KineticError
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.interruption import in_threads
-from kinetic_flows.platforms.gke.setup.failures import Failure, failed, reason
+from kinetic_flows.platforms.gke.setup.failures import Failure, failed
 from kinetic_flows.platforms.gke.setup.model import Change, Resource, Stage
 
 THREADS = 12
@@ -80,8 +81,8 @@ def needed(compared: Iterable[Compared]) -> tuple[Stage, ...]:
 def _compare(resource: Resource) -> Change:
     try:
         return resource.compare()
-    except CloudError as error:
-        if reason(error) not in NOT_THERE:
+    except CloudRefusal as error:
+        if error.reason not in NOT_THERE:
             raise
         return resource.creation()
 
@@ -89,8 +90,8 @@ def _compare(resource: Resource) -> Change:
 def _plan_removal(resource: Resource, *, purge: bool) -> Change:
     try:
         return resource.plan_removal(purge=purge)
-    except CloudError as error:
-        if reason(error) not in NOT_THERE:
+    except CloudRefusal as error:
+        if error.reason not in NOT_THERE:
             raise
         return Change(kind=resource.kind, name=resource.name, action="keep")
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
+from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.errors import CloudError, KineticError, in_a_sentence
 
+_ALIKE = ("api-off", "billing", "login", "name-taken", "permission", "unreachable")
+"""Reasons that are the same for everything whose subject is the same, whatever Google's words."""
+
 AGAIN = "then run the same command again: it goes on from here"
-
-
-def reason(error: KineticError) -> str | None:
-    """Return why Google refused, in the words of `clients.google.refusals`; None for others."""
-    return getattr(error, "reason", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +60,11 @@ def failed(verb: str, failures: Sequence[Failure], *, done: int | None = None) -
 
 def _key(error: KineticError) -> object:
     """Return what is alike for errors that are mended by one thing."""
-    if reason(error) in ("permission", "billing", "login", "unreachable", "api-off"):
-        return reason(error), getattr(error, "subject", None)
-    return in_a_sentence(error)
+    if not isinstance(error, CloudRefusal):
+        return in_a_sentence(error)
+    if error.reason in _ALIKE:
+        return error.reason, error.subject
+    return error.reason, error.words
 
 
 def _one(failures: Sequence[Failure], before: str, again: str | None) -> KineticError:
@@ -72,7 +73,10 @@ def _one(failures: Sequence[Failure], before: str, again: str | None) -> Kinetic
     error = copy(first)
     error.message = f"{first.message}{also}{before}"
     error.args = (error.message,)
-    error.hint = "; ".join(part for part in (first.hint, again) if part) or None
+    says_it = "run the same" in (first.hint or "")
+    error.hint = (
+        "; ".join(part for part in (first.hint, None if says_it else again) if part) or None
+    )
     error.__cause__ = first.__cause__
     return error
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.platforms.gke.setup.buckets import bucket_taken
 from kinetic_flows.platforms.gke.setup.grants import Grant
 
 TIMEOUT_SECONDS = 30.0
@@ -180,10 +182,13 @@ class BucketHolder:
     Attributes:
         apis: Google's APIs.
         bucket: Its name.
+        project: The project that it should be in: what it refuses is told as what another's
+            bucket does; None to tell it as it is.
     """
 
     apis: GoogleApis
     bucket: str
+    project: str | None = None
 
     @property
     def title(self) -> str:
@@ -197,13 +202,7 @@ class BucketHolder:
 
     def read(self) -> Policy:
         """Return its policy."""
-        bucket = self.apis.storage.bucket(self.bucket)
-        found = self.apis.read(
-            f"look at the roles on {self.title}",
-            lambda: bucket.get_iam_policy(
-                requested_policy_version=POLICY_VERSION, timeout=TIMEOUT_SECONDS
-            ),
-        )
+        found = self._read()
         bindings = tuple(
             Binding(
                 role=each["role"],
@@ -223,8 +222,22 @@ class BucketHolder:
             | ({"condition": each.condition} if each.condition else {})
             for each in bindings
         ]
-        bucket = self.apis.storage.bucket(self.bucket)
         self.apis.call(
             f"change the roles on {self.title}",
-            lambda: bucket.set_iam_policy(changed, timeout=TIMEOUT_SECONDS),
+            lambda: self.apis.storage.bucket(self.bucket).set_iam_policy(
+                changed, timeout=TIMEOUT_SECONDS
+            ),
         )
+
+    def _read(self) -> Any:
+        try:
+            return self.apis.read(
+                f"look at the roles on {self.title}",
+                lambda: self.apis.storage.bucket(self.bucket).get_iam_policy(
+                    requested_policy_version=POLICY_VERSION, timeout=TIMEOUT_SECONDS
+                ),
+            )
+        except CloudRefusal as error:
+            if error.reason == "permission" and self.project:
+                raise bucket_taken(self.bucket, self.project) from error
+            raise
