@@ -28,6 +28,7 @@ from kinetic_flows.platforms.gke.setup.compare import needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.wanted import everything
+from kinetic_flows.runs.profiles import delete_profile
 
 _Flag = Annotated[bool, Parameter(negative=())]
 
@@ -76,10 +77,9 @@ def down(
             verb="removed",
             command=_command(wanted.request, purge=purge),
         )
+        _settle_profile(around, wanted.request, purge=purge)
     if as_json:
         _print_document(wanted.request, changes, done)
-    elif not dry_run:
-        _tell_of_profile(around, wanted.request)
 
 
 def _show(request: SetupRequest, changes: Sequence[Change], *, is_output: bool) -> None:
@@ -115,12 +115,18 @@ def _print_document(request: SetupRequest, changes: Sequence[Change], done: int)
     )
 
 
-def _tell_of_profile(around: Surroundings, request: SetupRequest) -> None:
-    """Say that a profile leads to what is gone."""
+def _settle_profile(around: Surroundings, request: SetupRequest, *, purge: bool) -> None:
+    """Remove the profile with everything that it leads to; else say that it is left."""
     profile = around.profile
-    if profile is not None and profile.values.get("cluster") == request.cluster:
-        warned(
-            f"profile {profile.name} still leads there: `kinetic profile rm {profile.name}` "
-            "removes it"
-        )
-    checked(f"cluster {request.cluster}: removed, but for what is named above as left")
+    led = ("project", "cluster", "zone")
+    wanted = (request.project, request.cluster, request.location)
+    if profile is None or tuple(profile.values.get(name) for name in led) != wanted:
+        return
+    if purge:
+        delete_profile(profile.name)
+        checked(f"profile {profile.name} is removed")
+        return
+    warned(
+        f"profile {profile.name} is left, by which the results of runs are found: "
+        f"`kinetic profile rm {profile.name}` removes it"
+    )

@@ -160,6 +160,9 @@ def print_lines(lines: Iterable[Line], out: TextIO | None = None) -> None:
     columns = _columns(stream)
     has_colours = shows_colours(stream)
     for line in lines:
+        if not line.text:
+            print(file=stream)
+            continue
         first, *more = _folded(line, columns)
         mark = f"{_styled(line.mark, line.style, has_colours)} " if line.mark else ""
         text = first if line.mark else _styled(first, line.style, has_colours)
@@ -214,9 +217,15 @@ def total_monthly(changes: Iterable[Change]) -> float:
 
 def checked(text: str) -> None:
     """Say that something was looked at and is well."""
-    print_lines([Line(text=text, mark="✓", style="32", indent=0)])
+    _say(text, "✓", "32")
 
 
 def warned(text: str) -> None:
     """Say something that may matter later."""
-    print_lines([Line(text=text, mark="!", style="33", indent=0)])
+    _say(text, "!", "33")
+
+
+def _say(text: str, mark: str, style: str) -> None:
+    # In a pipe, as all that goes on is said there.
+    before = "" if sys.stderr.isatty() else "kinetic: "
+    print_lines([Line(text=text, mark=f"{before}{mark}", style=style, indent=0)])

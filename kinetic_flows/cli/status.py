@@ -26,8 +26,10 @@ from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.setup.compare import compare_all
+from kinetic_flows.platforms.gke.setup.found import with_found_options
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Wanted
-from kinetic_flows.platforms.gke.setup.wanted import everything, stages
+from kinetic_flows.platforms.gke.setup.survey import find_cluster
+from kinetic_flows.platforms.gke.setup.wanted import stages
 from kinetic_flows.runs.description import described as described_run
 from kinetic_flows.runs.find import RunFilter, find_records
 from kinetic_flows.runs.session import own_session
@@ -88,14 +90,18 @@ def status(
 
 def _there(wanted: Wanted) -> tuple[Change, ...]:
     """Return how everything is that is wanted anyway, or was by some option and is there."""
-    always = {
-        (resource.kind, resource.name) for stage in stages(wanted) for resource in stage.resources
-    }
-    return tuple(
-        change
-        for change in changes_of(compare_all(everything(wanted)))
-        if (change.kind, change.name) in always or change.action not in ("create", "unknown")
-    )
+    changes = changes_of(compare_all(stages(with_found_options(wanted))))
+    known = {(change.kind, change.name) for change in changes}
+    return (*changes, *(each for each in _pools(wanted) if (each.kind, each.name) not in known))
+
+
+def _pools(wanted: Wanted) -> tuple[Change, ...]:
+    """Return the other node pools of the cluster, which have accelerators or are somebody's."""
+    request = wanted.request
+    found = find_cluster(wanted.apis, request.cluster, request.location)
+    if found is None or found.mode == "autopilot":
+        return ()
+    return tuple(Change(kind="node pool", name=pool.name, action="keep") for pool in found.pools)
 
 
 def _lines(changes: Sequence[Change]) -> Iterator[Line]:

@@ -56,8 +56,8 @@ def test_googles_project_is_taken_where_nothing_else_is_said(google, capsys):
     )
     assert (request.mode, request.prefect, request.joins) == ("standard", "machine", False)
     assert capsys.readouterr().err.splitlines() == [
-        "✓ Google Cloud credentials: owner@example.com",
-        "✓ project my-project: billing is on, you may set it up",
+        "kinetic: ✓ Google Cloud credentials: owner@example.com",
+        "kinetic: ✓ project my-project: billing is on, you may set it up",
     ]
 
 

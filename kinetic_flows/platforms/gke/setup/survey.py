@@ -140,6 +140,12 @@ def find_clusters(apis: GoogleApis) -> tuple[FoundCluster, ...]:
         raise
 
 
+def find_cluster(apis: GoogleApis, name: str, location: str) -> FoundCluster | None:
+    """Return a cluster of the project; None where there is none."""
+    found = (each for each in find_clusters(apis) if (each.name, each.location) == (name, location))
+    return next(found, None)
+
+
 def accelerators_of(cluster: FoundCluster) -> tuple[str, ...]:
     """Return what a cluster's node pools have, by our names, or by GKE's where we have none."""
     return tuple(dict.fromkeys(_accelerator(pool) for pool in cluster.pools if pool.accelerator))
