@@ -14,6 +14,7 @@ from pathlib import Path
 from loopback.cloud_build import CloudBuildServer
 from loopback.google.machines import REGIONS
 from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.state import PROJECT
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.forked_runtime import a_forked_runtime
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
@@ -49,7 +50,11 @@ class EmptyCloud:
 
 @contextmanager
 def an_empty_cloud(
-    directory: Path, *, forks_pods: bool = False, kubernetes: str = "1.33"
+    directory: Path,
+    *,
+    forks_pods: bool = False,
+    kubernetes: str = "1.33",
+    project: str = PROJECT,
 ) -> Iterator[EmptyCloud]:
     """Start everything, and stop it afterwards.
 
@@ -57,6 +62,7 @@ def an_empty_cloud(
         directory: Where the servers keep what they are told.
         forks_pods: Whether pods begin with what their image contains already imported.
         kubernetes: The version of clusters.
+        project: Id of the project.
     """
     with ExitStack() as running:
         storage = StorageServer(directory / "storage").start()
@@ -79,6 +85,7 @@ def an_empty_cloud(
                 serve=lambda where: LoopbackCluster(where, runtime=runtime, version=kubernetes),
                 objects=storage.url,
                 served=front.repositories,
+                project=project,
             )
         )
         front.tokens = google.state.tokens
