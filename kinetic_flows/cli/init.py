@@ -13,6 +13,7 @@ from kinetic_flows.cli.questions import is_terminal
 from kinetic_flows.cli.setup_flow import Setup, contradicting, print_outcome, set_up
 from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
 from kinetic_flows.cli.setup_place import look_around
+from kinetic_flows.cli.setup_prefect import prefect_place, variables_for
 from kinetic_flows.cli.setup_report import BOLD, Line, print_lines
 from kinetic_flows.code.origin import caller
 from kinetic_flows.core.errors import UsageError
@@ -21,7 +22,7 @@ _Flag = Annotated[bool, Parameter(negative=())]
 
 NEXT = (
     ("kinetic run train.py:train", "call a function of yours there"),
-    ("kinetic nodepools add l4", "add an accelerator, which costs while it is used"),
+    ("kinetic nodepools add l4", "add an accelerator, paid while it is used"),
     ("kinetic status", "what there is, and what runs"),
     ("kinetic ui", "the runs in the browser"),
     ("kinetic down", "remove what was made"),
@@ -64,6 +65,7 @@ def init(
         apis=chosen.apis,
         request=chosen.request,
         profile=profile or chosen.request.cluster,
+        prefect=prefect_place(around, chosen.request, chosen.apis),
         command=command_again("init", chosen.options),
     )
     outcome = set_up(setup, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -77,10 +79,8 @@ def init(
 def _first_run(setup: Setup, *, as_json: bool) -> object:
     print_lines([Line(text="a first run:", style=BOLD, indent=0)])
     leads_elsewhere = contradicting(setup)
-    environ = {
-        **{key: value for key, value in setup.around.environ.items() if key not in leads_elsewhere},
-        "KINETIC_PROFILE": setup.profile,
-    }
+    kept = {key: value for key, value in setup.around.environ.items() if key not in leads_elsewhere}
+    environ = {**variables_for(setup.prefect, kept), "KINETIC_PROFILE": setup.profile}
     return run_first_function(caller().user or "you", environ, as_json=as_json)
 
 

@@ -22,11 +22,13 @@ from kinetic_flows.cli.setup_report import (
 )
 from kinetic_flows.cli.setup_work import agreed, changes_of, looking, work_on
 from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
 from kinetic_flows.platforms.gke.setup.apply import apply_all
 from kinetic_flows.platforms.gke.setup.compare import Compared, compare_all, needed
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
+from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.wanted import stages
@@ -43,6 +45,7 @@ class Setup:
         request: What is wanted.
         profile: The name under which the choices are saved.
         command: The command line that goes on from wherever this is stopped.
+        prefect: The Prefect API.
     """
 
     around: Surroundings
@@ -50,10 +53,12 @@ class Setup:
     request: SetupRequest
     profile: str
     command: str
+    prefect: PrefectPlace
 
     def stages(self) -> tuple[Stage, ...]:
         """Return what is wanted, stage by stage."""
-        return stages(Wanted(request=self.request, apis=self.apis))
+        wanted = Wanted(request=self.request, apis=self.apis, prefect=self.prefect)
+        return stages(wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,8 @@ def _do(setup: Setup, to_do: Sequence[Stage]) -> int:
 
 def _remember(setup: Setup) -> None:
     """Save the profile, and make it the one that is used where nothing names another."""
-    save_profile(setup.profile, profile_values(setup.request))
+    saved = SavedProfiles(setup.prefect.open)
+    save_profile(setup.profile, profile_values(setup.request), saved=saved)
     before = setup.around.settings.profile
     use_profile(setup.profile)
     instead = f" (before: {before})" if before and before != setup.profile else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,8 +101,18 @@ def _lines_of(change: Change) -> Iterator[Line]:
     if cost is not None and cost.monthly_usd:
         told += f" · {dollars(cost.monthly_usd)} a month"
     yield Line(text=told, mark=MARKS[change.action], style=STYLES[change.action])
+    yield from detail_lines(change, indent=6)
+
+
+def detail_lines(change: Change, indent: int) -> Iterator[Line]:
+    """Yield the difference, or what it will be, and why it is left."""
     for detail in (*change.details, *([change.why] if change.why else ())):
-        yield Line(text=for_line(detail), style=DIM, indent=6)
+        yield Line(text=_short_members(for_line(detail)), style=DIM, indent=indent)
+
+
+def _short_members(text: str) -> str:
+    """Return a text in which the cluster's own accounts are called by their names."""
+    return re.sub(r"serviceAccount:(kn-[a-z0-9-]+)@[a-z0-9.-]+\.gserviceaccount\.com", r"\1", text)
 
 
 def cost_lines(changes: Iterable[Change]) -> Iterator[Line]:

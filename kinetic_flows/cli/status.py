@@ -17,6 +17,7 @@ from kinetic_flows.cli.setup_report import (
     STYLES,
     Line,
     described,
+    detail_lines,
     dollars,
     print_lines,
     total_monthly,
@@ -112,8 +113,7 @@ def _lines(changes: Sequence[Change]) -> Iterator[Line]:
         text = f"{change.kind} {for_line(change.name)}"
         yield Line(text=text, mark=mark, style=style)
         if change.action != "keep":
-            for detail in (*change.details, *([change.why] if change.why else ())):
-                yield Line(text=for_line(detail), style=DIM, indent=width + 5)
+            yield from detail_lines(change, indent=width + 5)
     missing = sum(change.is_needed for change in changes)
     monthly = total_monthly(each for each in changes if each.action != "create")
     yield Line(text=f"about {dollars(monthly)} a month while nothing runs", style=DIM)

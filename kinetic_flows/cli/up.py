@@ -12,6 +12,7 @@ from kinetic_flows.cli.questions import is_terminal
 from kinetic_flows.cli.setup_flow import Setup, print_outcome, set_up
 from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
 from kinetic_flows.cli.setup_place import look_around
+from kinetic_flows.cli.setup_prefect import prefect_place
 from kinetic_flows.core.errors import UsageError
 
 
@@ -49,6 +50,7 @@ def up(
         apis=chosen.apis,
         request=chosen.request,
         profile=profile or chosen.request.cluster,
+        prefect=prefect_place(around, chosen.request, chosen.apis),
         command=command_again("up", chosen.options),
     )
     outcome = set_up(setup, yes=yes, dry_run=dry_run, as_json=as_json)

@@ -65,6 +65,23 @@ def test_what_is_left_says_why_and_what_is_as_wanted_is_counted():
     )
 
 
+def test_the_clusters_own_accounts_are_called_by_their_names():
+    roles = Change(
+        kind="roles on",
+        name="project my-project",
+        action="change",
+        details=(
+            "roles/a to serviceAccount:kn-x-nodes@my-project.iam.gserviceaccount.com",
+            "roles/b to user:alice@example.com",
+        ),
+    )
+    assert printed(plan_lines([roles])).splitlines()[1:] == [
+        "      roles/a to kn-x-nodes",
+        "      roles/b to user:alice@example.com",
+    ]
+    assert "@my-project" in described(roles)["details"][0]
+
+
 def test_costs_are_told_a_month_and_for_an_hour_of_use():
     assert printed(cost_lines([CLUSTER, POOL])).splitlines()[:4] == [
         "  about $73 a month while nothing runs",
