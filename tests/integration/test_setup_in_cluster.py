@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.clients.prefect.logins import Login
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.platforms.gke.setup.cluster_access import Look, SetupCluster
 from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects
@@ -40,7 +42,7 @@ REQUEST = SetupRequest(
     prefect="cluster",
     worker=True,
 )
-CLOUD = ByUrl(url="https://prefect.example/api", credentials={"PREFECT_API_KEY": "pnu_first"})
+CLOUD = Login(url="https://prefect.example/api", key="pnu_first")
 
 _told: list[str] = []
 
@@ -234,8 +236,8 @@ def test_another_key_reaches_the_worker_and_is_not_shown(
     loopback: LoopbackCluster, cluster: SetupCluster
 ) -> None:
     make(everything(cluster)[:-1])
-    worker_objects(REQUEST, cluster, CLOUD).apply(_told.append)
-    rotated = ByUrl(url=CLOUD.url, credentials={"PREFECT_API_KEY": "pnu_second"})
+    worker_objects(REQUEST, cluster, ByUrl(login=CLOUD)).apply(_told.append)
+    rotated = ByUrl(login=replace(CLOUD, key="pnu_second"))
     worker = worker_objects(REQUEST, cluster, rotated)
     change = worker.compare()
     assert change.details == ("Secret research/kinetic-prefect-api: other values",)

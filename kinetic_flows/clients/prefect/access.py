@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kinetic_flows.clients.prefect import sdk
-from kinetic_flows.clients.prefect.server_access import access_to
+from kinetic_flows.clients.prefect.server_access import access_to, chosen_api, key_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_api_url
 
 
@@ -19,6 +19,9 @@ def api_settings(api_url: str) -> dict[Any, Any]:
     """
     auth_string = access_to(api_url)
     credentials = {sdk.settings.PREFECT_API_AUTH_STRING: auth_string} if auth_string else {}
+    key = key_of(api_url)
+    if key:
+        credentials[sdk.settings.PREFECT_API_KEY] = key
     return {sdk.settings.PREFECT_API_URL: api_url, **credentials}
 
 
@@ -35,7 +38,8 @@ def known_api_url(environ: Mapping[str, str]) -> str | None:
         environ: This process's variables, which may have been set after Prefect was imported: it
             read them only then.
     """
-    return surrounding_api_url() or environ.get("PREFECT_API_URL") or configured_api_url()
+    surrounding = surrounding_api_url() or chosen_api()
+    return surrounding or environ.get("PREFECT_API_URL") or configured_api_url()
 
 
 def credentials_for(api_url: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -50,6 +54,9 @@ def credentials_for(api_url: str, environ: Mapping[str, str]) -> dict[str, str]:
     auth_string = access_to(api_url)
     if auth_string:
         return {sdk.settings.PREFECT_API_AUTH_STRING.name: auth_string}
+    key = key_of(api_url)
+    if key:
+        return {sdk.settings.PREFECT_API_KEY.name: key}
     given = {
         setting.name: environ.get(setting.name) or setting.value()
         for setting in (sdk.settings.PREFECT_API_KEY, sdk.settings.PREFECT_API_AUTH_STRING)

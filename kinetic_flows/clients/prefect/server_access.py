@@ -27,6 +27,12 @@ _FILE = "password"
 _known: dict[str, str] = {}
 """The auth strings of APIs that are not among Prefect's own settings, by the API's URL."""
 
+_keys: dict[str, str] = {}
+"""Likewise their API keys."""
+
+_chosen: list[str] = []
+"""The API that this process was told to use, whatever Prefect's own settings say; or none."""
+
 
 def read_auth_string(directory: Path) -> str | None:
     """Return the auth string of the server in a directory; None when it has none yet."""
@@ -54,6 +60,31 @@ def remember_access(api_url: str, auth_string: str) -> None:
 def access_to(api_url: str) -> str | None:
     """Return the auth string of an API; None where Prefect's own settings are to say."""
     return _known.get(api_url)
+
+
+def key_of(api_url: str) -> str | None:
+    """Return the API key of an API; None where Prefect's own settings are to say."""
+    return _keys.get(api_url)
+
+
+def choose_api(api_url: str, *, key: str | None = None, auth_string: str | None = None) -> None:
+    """Let this process use an API, from now on and before any other.
+
+    Args:
+        api_url: The API.
+        key: Its API key; None for none.
+        auth_string: What it asks of everybody; None for nothing.
+    """
+    _chosen[:] = [api_url]
+    if key:
+        _keys[api_url] = key
+    if auth_string:
+        _known[api_url] = auth_string
+
+
+def chosen_api() -> str | None:
+    """Return the API that this process was told to use; None where nobody told."""
+    return _chosen[0] if _chosen else None
 
 
 def proof(auth_string: str, port: int, nonce: str) -> str:

@@ -6,19 +6,62 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.clients.kubernetes.port_forward import PodPort, PortForward
+from kinetic_flows.clients.prefect.logins import AUTH_STRING, Login
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.clients.prefect.server_access import remember_access
-from kinetic_flows.core.errors import CloudError
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, refused
+from kinetic_flows.clients.prefect.server_access import choose_api
+from kinetic_flows.core.errors import CloudError, ConfigurationError
+from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of, refused
 from kinetic_flows.platforms.gke.setup.names import PREFECT_NAMESPACE
+from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.prefect_server import (
     PODS_URL,
     SERVER_POD,
     SERVER_PORT,
     server_auth,
 )
+from kinetic_flows.platforms.gke.setup.request import SetupRequest
+
+API_URL = "PREFECT_API_URL"
+
+
+def place_of(
+    request: SetupRequest,
+    *,
+    apis: GoogleApis,
+    server: BackgroundServer,
+    login: Login | None = None,
+) -> PrefectPlace:
+    """Return where Prefect's API is that a request chooses; asks and starts nothing.
+
+    Args:
+        request: What is wanted.
+        apis: Google's APIs, by which a cluster is reached.
+        server: The background server of this machine.
+        login: The API that was logged in to, where it is elsewhere.
+
+    Raises:
+        ConfigurationError: It is elsewhere, and nothing says where; or a worker is wanted that
+            could not reach it.
+    """
+    if request.prefect == "cluster":
+        return InTheCluster(cluster_of(request, apis))
+    if request.prefect == "cloud":
+        if login is None:
+            raise ConfigurationError(
+                "nothing says where Prefect's API is",
+                hint="set PREFECT_API_URL, or log in: `kinetic prefect cloud login`",
+            )
+        return ByUrl(login=login)
+    if request.worker:
+        raise ConfigurationError(
+            "a worker in the cluster cannot reach the background server of this machine",
+            value=request.prefect,
+            hint="choose --prefect cluster, or leave out --worker",
+        )
+    return OnThisMachine(server=server)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,36 +92,43 @@ class OnThisMachine:
         """Start the server if need be."""
         return self.server.ensure().api_url
 
+    def variables(self) -> Mapping[str, str]:
+        """Return the server's URL and its password, starting it if need be."""
+        return self.server.environment(self.server.ensure())
+
 
 @dataclass(frozen=True, kw_only=True)
 class ByUrl:
     """Prefect Cloud, or a server that everybody reaches by its URL.
 
     Attributes:
-        url: The API's.
-        credentials: Variables with which pods are let in: `PREFECT_API_KEY` or
-            `PREFECT_API_AUTH_STRING`. This process has them in Prefect's own settings.
+        login: The API, and what lets one in.
     """
 
-    url: str
-    credentials: Mapping[str, str]
+    login: Login
 
     @property
     def pods_url(self) -> str | None:
         """The same URL."""
-        return self.url
+        return self.login.url
 
     def pods_credentials(self) -> Mapping[str, str]:
         """Return the credentials."""
-        return self.credentials
+        return self.login.variables()
 
     def find(self) -> str | None:
         """Return the URL."""
-        return self.url
+        return self.open()
 
     def open(self) -> str:
-        """Return the URL."""
-        return self.url
+        """Let this process use it."""
+        login = self.login
+        choose_api(login.url, key=login.key, auth_string=login.auth_string)
+        return login.url
+
+    def variables(self) -> Mapping[str, str]:
+        """Return its URL and the credentials."""
+        return {API_URL: self.login.url, **self.login.variables()}
 
 
 class InTheCluster:
@@ -101,7 +151,7 @@ class InTheCluster:
     def pods_credentials(self) -> Mapping[str, str]:
         """Return what the server asks of everybody; nothing while it is not made."""
         found = self._auth()
-        return {"PREFECT_API_AUTH_STRING": found} if found else {}
+        return {AUTH_STRING: found} if found else {}
 
     def find(self) -> str | None:
         """Return the forwarded API, if there is a server that answers."""
@@ -119,6 +169,10 @@ class InTheCluster:
                 self._url = self._opened()
             return self._url
 
+    def variables(self) -> Mapping[str, str]:
+        """Return the forwarded API, good while this process lives, and its password."""
+        return {API_URL: self.open(), **self.pods_credentials()}
+
     def _opened(self) -> str:
         auth = self._auth()
         if auth is None:
@@ -132,7 +186,7 @@ class InTheCluster:
         except KubernetesRefused as refusal:
             raise refused(refusal, f"forward {server_port()}") from refusal
         url = f"http://127.0.0.1:{port}/api"
-        remember_access(url, auth)
+        choose_api(url, auth_string=auth)
         return url
 
     def _auth(self) -> str | None:

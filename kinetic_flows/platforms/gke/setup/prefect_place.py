@@ -33,3 +33,11 @@ class PrefectPlace(Protocol):
             KineticError: It cannot be reached.
         """
         ...
+
+    def variables(self) -> Mapping[str, str]:
+        """Return the variables with which another process of this machine uses the API.
+
+        Raises:
+            KineticError: It cannot be reached.
+        """
+        ...
