@@ -6,11 +6,9 @@ from collections.abc import Mapping
 
 from kinetic_flows.cli.setup_place import Surroundings
 from kinetic_flows.clients.google.apis import GoogleApis
-from kinetic_flows.clients.prefect.access import api_settings, credentials_for, known_api_url
+from kinetic_flows.clients.prefect.logins import configured_login
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
-from kinetic_flows.platforms.gke.setup.prefect_api import ByUrl, InTheCluster, OnThisMachine
+from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, place_of
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
@@ -24,21 +22,15 @@ def prefect_place(around: Surroundings, request: SetupRequest, apis: GoogleApis)
         apis: Google's APIs.
 
     Raises:
-        ConfigurationError: It is elsewhere, and nothing says where.
+        ConfigurationError: It is elsewhere, and nothing says where; or a worker is wanted that
+            could not reach it.
     """
-    if request.prefect == "cluster":
-        return InTheCluster(cluster_of(request, apis))
-    if request.prefect == "machine":
-        return OnThisMachine(server=BackgroundServer(around.settings.home, around.environ))
-    url = known_api_url(around.environ)
-    if url is None:
-        raise ConfigurationError(
-            "Prefect is to be elsewhere, and nothing says where",
-            value=request.prefect,
-            hint="log in with `prefect cloud login`, or set PREFECT_API_URL, and PREFECT_API_KEY "
-            "where it asks for a key",
-        )
-    return ByUrl(url=url, credentials=credentials_for(url, around.environ))
+    return place_of(
+        request,
+        apis=apis,
+        server=BackgroundServer(around.settings.home, around.environ),
+        login=configured_login(around.environ) if request.prefect == "cloud" else None,
+    )
 
 
 def variables_for(place: PrefectPlace, environ: Mapping[str, str]) -> dict[str, str]:
@@ -46,9 +38,7 @@ def variables_for(place: PrefectPlace, environ: Mapping[str, str]) -> dict[str, 
 
     Args:
         place: The Prefect API.
-        environ: Variables that it has anyway.
+        environ: Variables that it has anyway, with which it finds any other API by itself.
     """
-    if not isinstance(place, InTheCluster):
-        return dict(environ)
-    settings = {name.name: str(value) for name, value in api_settings(place.open()).items()}
-    return {**environ, **settings}
+    found = place.variables() if isinstance(place, InTheCluster) else {}
+    return {**environ, **found}
