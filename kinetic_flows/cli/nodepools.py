@@ -17,6 +17,7 @@ from kinetic_flows.cli.setup_place import found_setup, look_around
 from kinetic_flows.cli.setup_report import cost_lines, described, plan_lines, print_lines
 from kinetic_flows.cli.setup_work import changes_of, looking, work_on
 from kinetic_flows.cli.tables import print_table
+from kinetic_flows.code.project_settings import named_accelerator
 from kinetic_flows.core.errors import KineticError, UsageError
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import Progress
@@ -113,7 +114,10 @@ def add(
             hint="name one, such as `kinetic nodepools add l4`; `kinetic accelerators` lists them",
         )
     wanted = pool_options.parse_pools(
-        accelerator, max_nodes=max_nodes, reservation=reservation, zones=node_zone
+        [named_accelerator(each) for each in accelerator],
+        max_nodes=max_nodes,
+        reservation=reservation,
+        zones=node_zone,
     )
     place = _place(where)
     with looking(place.progress):

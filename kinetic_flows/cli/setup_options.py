@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from kinetic_flows.code.project_settings import named_accelerator
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
@@ -109,7 +110,11 @@ class SetupOptions:
         Raises:
             UsageError: They cannot be so.
         """
-        return parse_pools(self.accelerator, max_nodes=self.max_nodes, reservation=self.reservation)
+        return parse_pools(
+            [named_accelerator(each) for each in self.accelerator],
+            max_nodes=self.max_nodes,
+            reservation=self.reservation,
+        )
 
     def check(self) -> None:
         """See that what is said goes together, before anything is asked of Google.

@@ -171,23 +171,9 @@ DATA: Mapping[str, Word] = {
 """What they say of data, by the name of the option."""
 
 COMMANDS: Mapping[str, Word] = {
-    "up": Word(
-        "up",
-        "no cluster is made here: have one of GKE, set `KINETIC_PROJECT`, `KINETIC_ZONE` and"
-        " `KINETIC_CLUSTER`, and run `kinetic pool create`",
-    ),
-    "down": Word("down", "delete the cluster as it was made: nothing here made it"),
-    "status": Word(
-        "status", "`kinetic accelerators --live`, and `kinetic config` for where that is"
-    ),
-    "init": Word("init", "`kinetic config` for what is set, then `kinetic pool create`"),
-    "doctor": Word("doctor", "`kinetic plan train.py:train`, which checks what that call needs"),
-    "pool add": Word(
-        "pool add",
-        "make a node pool with gcloud; `kinetic accelerators l4` names the machine type",
-    ),
-    "pool list": Word("pool list", "`kinetic accelerators --live`"),
-    "pool remove": Word("pool remove", "delete the node pool with gcloud"),
+    "pool add": Word("pool add --accelerator l4", "`kinetic nodepools add l4`"),
+    "pool list": Word("pool list", "`kinetic nodepools ls`"),
+    "pool remove": Word("pool remove NAME", "`kinetic nodepools remove NAME`"),
     "jobs list": Word("jobs list", "`kinetic runs ls`"),
     "jobs status": Word("jobs status ID", "`kinetic runs show ID`"),
     "jobs logs": Word("jobs logs ID", "`kinetic runs logs ID`, with --follow or --tail 9"),
@@ -228,8 +214,8 @@ VARIABLES: Mapping[str, Word] = {
     "LOG_LEVEL": Word(
         "LOG_LEVEL", "`KINETIC_PROGRESS=verbose` or `quiet`; `KINETIC_DEBUG=1` for errors"
     ),
-    "STATE_DIR": Word("STATE_DIR", "no cluster is made here: unset it"),
-    "STATE_BACKEND": Word("STATE_BACKEND", "no cluster is made here: unset it"),
+    "STATE_DIR": Word("STATE_DIR", "what was made is known by its labels, not by a file: unset it"),
+    "STATE_BACKEND": Word("STATE_BACKEND", "what was made is known by its labels: unset it"),
     "SETTINGS_FILE": Word("SETTINGS_FILE", "settings are in `[tool.kinetic]` of `pyproject.toml`"),
     "PROFILES_FILE": Word("PROFILES_FILE", "profiles are saved in Prefect: `kinetic profile ls`"),
     "DEBUG_WAIT_TIMEOUT": Word("DEBUG_WAIT_TIMEOUT", "no debugger is attached to a run: unset it"),

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from kinetic_flows.cli.main import main
+from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.code import project_settings as places
 from kinetic_flows.code.project_settings import local_settings, named_accelerator
 from kinetic_flows.core.accelerators.aliases import meant_by
@@ -176,3 +177,10 @@ def test_without_names_nothing_of_them_is_shown(
     monkeypatch.chdir(tmp_path)
     assert "here" not in printed(capsys, "accelerators", "l4").split()
     assert json.loads(printed(capsys, "config", "--json"))["accelerators"]["value"] == {}
+
+
+def test_node_pools_are_asked_for_by_them(project: Path) -> None:
+    (pool,) = SetupOptions(accelerator=("big",)).pools()
+    assert str(pool.accelerator) == "tpu-v6e-8:spot"
+    with pytest.raises(AcceleratorError, match="no accelerator 'bigg'"):
+        SetupOptions(accelerator=("bigg",)).pools()

@@ -202,7 +202,7 @@ def test_a_source_on_the_hub_is_answered_with_ours(theirs: str, ours: str, then:
 def test_commands_are_answered(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["runs", "ls", command, "x"] if command.startswith("-") else command.split()
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, *(["--yes"] if command == "down" else [])])
+        main(arguments)
     shown = capsys.readouterr().err
     assert ended.value.code == 2
     assert words.COMMANDS[command].instead in shown
