@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from google.cloud import container_v1, iam_admin_v1
 from google.iam.v1 import options_pb2
 
 from kinetic_flows.clients.google.apis import GoogleApis
-from kinetic_flows.core.errors import CloudError
+from kinetic_flows.clients.google.operations import wait_for_cluster
+from kinetic_flows.core.errors import CloudError, ConfigurationError
+from kinetic_flows.platforms.gke.setup import base
 from kinetic_flows.platforms.gke.setup.apply import Patience, apply_all, remove_all
-from kinetic_flows.platforms.gke.setup.base import project as project_of
-from kinetic_flows.platforms.gke.setup.base import roles as roles_of
 from kinetic_flows.platforms.gke.setup.compare import Compared, compare_all, needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change, Stage, Step, Wanted
 from kinetic_flows.platforms.gke.setup.policies import Binding, Holder, Policy
@@ -360,6 +361,7 @@ import sys
 from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
 from kinetic_flows.clients.google.identity import application_default
 from kinetic_flows.core.settings.values import api_endpoints
+from kinetic_flows.platforms.gke.setup import base
 from kinetic_flows.platforms.gke.setup.apply import apply_all
 from kinetic_flows.platforms.gke.setup.compare import compare_all, needed
 from kinetic_flows.platforms.gke.setup.model import Wanted
@@ -438,7 +440,7 @@ def test_what_others_grant_at_the_same_moment_is_not_lost(around: Around) -> Non
     around.down(purge=False)
     around.google.switch_on("cloudresourcemanager")
     apply_all(needed(around.compare())[:1], ignored, patience=SOON)  # the accounts
-    (on_project, *_) = roles_of(around.wanted())
+    (on_project, *_) = base.roles(around.wanted())
     assert isinstance(on_project, Roles)
     others = ["user:carol@example.com", BOB]
     contested = Roles(
@@ -489,7 +491,7 @@ def test_roles_that_people_had_before_stay_theirs(around: Around) -> None:
         "roles/owner": {f"user:{OWNER}", f"serviceAccount:{around.google.admin}"},
         "roles/cloudbuild.builds.editor": {BOB},
     }
-    assert around.bucket_bindings(JOBS) == {}
+    assert "roles/storage.objectUser" not in around.bucket_bindings(JOBS)
 
 
 def test_somebody_whom_google_does_not_know_is_told_at_once(around: Around) -> None:
@@ -575,7 +577,7 @@ def test_a_project_without_billing_is_told_before_anything_is_made(around: Aroun
         around.compare()
     assert "has no billing account" in unpaid.value.message
     assert "gcloud billing projects link loopback" in str(unpaid.value.hint)
-    assert project_of(around.wanted())[0].plan_removal(purge=False).action == "keep"
+    assert base.project(around.wanted())[0].plan_removal(purge=False).action == "keep"
 
 
 def test_where_billing_may_not_be_looked_up_google_says_it(around: Around) -> None:
@@ -595,6 +597,83 @@ def test_without_the_default_network_the_command_that_makes_it_is_told(around: A
     with pytest.raises(CloudError, match="no network 'default'") as missing:
         around.compare()
     assert "gcloud compute networks create default" in str(missing.value.hint)
+
+
+def make_cluster(around: Around, **changes: Any) -> container_v1.Cluster:
+    """Make a cluster as others do, and return what GKE shows of it."""
+    around.google.switch_on("cloudresourcemanager", "container", "iam")
+    around.google.state.add_account(
+        iam_admin_v1.ServiceAccount(
+            name=f"{PROJECT}/serviceAccounts/{THEIRS}", project_id="loopback", email=THEIRS
+        )
+    )
+    pools = [
+        {"name": "old", "initial_node_count": 1, "config": {"machine_type": "e2-standard-4"}},
+        {
+            "name": "new",
+            "initial_node_count": 1,
+            "config": {"machine_type": "e2-standard-4", "service_account": THEIRS},
+        },
+    ]
+    cluster = container_v1.Cluster(name="research", node_pools=pools, **changes)
+    container = around.apis.container
+    operation = container.create_cluster(
+        parent=f"{PROJECT}/locations/us-central1-a", cluster=cluster
+    )
+    wait_for_cluster(around.apis, operation, "make it", lambda _: None)
+    return container.get_cluster(name=f"{place}/clusters/research")
+
+
+THEIRS = "their-nodes@loopback.iam.gserviceaccount.com"
+IDENTITY = "serviceAccount:loopback.svc.id.goog"
+WITH_IDENTITY = {"workload_identity_config": {"workload_pool": "loopback.svc.id.goog"}}
+
+
+def test_a_cluster_of_others_is_used_as_it_is(around: Around) -> None:
+    before = make_cluster(around, **WITH_IDENTITY)
+    around.up(joins=True)
+    default = f"serviceAccount:{around.google.project.number}-compute@developer.gserviceaccount.com"
+    nodes = {default, f"serviceAccount:{THEIRS}"}
+    assert around.bindings(REPOSITORY)["roles/artifactregistry.reader"] == nodes
+    assert "roles/container.defaultNodeServiceAccount" not in around.bindings()
+    assert around.bucket_bindings(JOBS)["roles/storage.objectUser"] == {account("pods")}
+    around.down(joins=True, purge=True)
+    assert set(around.bindings()) == {"roles/owner"}
+    name = f"{PROJECT}/locations/us-central1-a/clusters/research"
+    assert around.apis.container.get_cluster(name=name) == before
+    assert THEIRS in around.google.state.accounts
+
+
+def test_without_workload_identity_pods_are_their_nodes_and_a_worker_is_refused(
+    around: Around,
+) -> None:
+    make_cluster(around)
+    around.up(joins=True)
+    default = f"serviceAccount:{around.google.project.number}-compute@developer.gserviceaccount.com"
+    nodes = {default, f"serviceAccount:{THEIRS}"}
+    assert around.bucket_bindings(JOBS)["roles/storage.objectUser"] == nodes
+    with pytest.raises(ConfigurationError) as refused:
+        around.compare(joins=True, worker=True)
+    assert "has no Workload Identity" in refused.value.message
+    assert "--workload-pool=loopback.svc.id.goog" in str(refused.value.hint)
+    around.down()  # whoever does it need not say that the cluster was joined
+    assert "roles/storage.objectUser" not in around.bucket_bindings(JOBS)
+    assert around.bindings(REPOSITORY) == {}
+
+
+def test_pods_are_bound_when_there_is_a_cluster_and_no_sooner(around: Around) -> None:
+    around.up()
+    (pods,) = base.identities(around.wanted())
+    with pytest.raises(CloudError, match="Identity Pool does not exist"):
+        pods.apply(lambda _: None)
+    make_cluster(around, **WITH_IDENTITY)
+    assert pods.compare().details == (
+        f"roles/iam.workloadIdentityUser to {IDENTITY}[default/kinetic-runs]",
+    )
+    pods.apply(lambda _: None)
+    assert pods.compare().action == "keep"
+    pods.remove(lambda _: None)
+    assert pods.compare().action == "change"
 
 
 def test_two_people_at_once_make_one_of_each(around: Around) -> None:

@@ -84,7 +84,9 @@ def test_every_role_that_is_granted_is_known_to_whom_takes_it_back() -> None:
         *(grants.on_repository, grants.on_builds_account),
     )
     roles = {grant.role for table in tables for grant in table(everybody)}
-    roles |= {grant.role for grant in grants.on_identity("p", ("default", "kinetic-runs"))}
+    roles |= {
+        grant.role for grant in grants.on_identity(everybody, "p", ("default", "kinetic-runs"))
+    }
     assert roles == grants.EVERY_ROLE
 
 
@@ -126,9 +128,14 @@ def _only(everybody: People, member: str) -> tuple[Grant, ...]:
 
 
 def test_a_pod_is_bound_to_its_account_by_namespace_and_name() -> None:
-    (bound,) = grants.on_identity("my-project", ("training", "kinetic-runs"))
+    (bound,) = grants.on_identity(people(), "my-project", ("training", "kinetic-runs"))
     assert bound.member == "serviceAccount:my-project.svc.id.goog[training/kinetic-runs]"
     assert bound.member in own_members(wanted(namespace="training"))
+
+
+def test_without_workload_identity_nobody_is_bound() -> None:
+    without = people(has_identities=False)
+    assert grants.on_identity(without, "my-project", ("training", "kinetic-runs")) == ()
 
 
 def test_grants_join_the_binding_of_their_role_and_leave_conditions_alone() -> None:
@@ -186,17 +193,13 @@ def test_what_the_profile_says_are_settings() -> None:
         assert check_value(name, value) == value
 
 
-def test_in_a_cluster_of_others_pods_are_what_they_were() -> None:
-    assert "job_variables" not in profile_values(wanted(joins=True))
-
-
 @pytest.mark.parametrize(
     ("changes", "made"),
     [
         ({}, ("nodes", "pods", "builds")),
         ({"worker": True}, ("nodes", "pods", "builds", "launch")),
-        ({"joins": True}, ("builds",)),
-        ({"joins": True, "worker": True}, ("builds", "launch")),
+        ({"joins": True}, ("pods", "builds")),
+        ({"joins": True, "worker": True}, ("pods", "builds", "launch")),
     ],
 )
 def test_only_accounts_that_are_used_are_made(

@@ -132,6 +132,9 @@ class Container:
         self.clusters[name] = cluster
 
         def finish() -> None:
+            self._state.policies.identity_pools |= {
+                cluster.workload_identity_config.workload_pool
+            } - {""}
             cluster.endpoint = self._serving.start(name, cluster)
             cluster.status = Status.RUNNING
             for pool in cluster.node_pools:
@@ -178,6 +181,9 @@ class Container:
 
         def finish() -> None:
             change(cluster)
+            self._state.policies.identity_pools |= {
+                cluster.workload_identity_config.workload_pool
+            } - {""}
             self._serving.changed(request.name, cluster)
 
         return self._begin(Type.UPDATE_CLUSTER, request.name, finish)

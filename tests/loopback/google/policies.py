@@ -37,6 +37,10 @@ class _Kept:
 class Policies:
     """The policies of everything, by the resource's name.
 
+    Attributes:
+        identity_pools: The pools of Kubernetes service accounts that there are: a project's comes
+            with its first cluster that has Workload Identity, and stays.
+
     Args:
         exists: Whether there is a service account of an address.
     """
@@ -44,6 +48,7 @@ class Policies:
     def __init__(self, exists: Callable[[str], bool]) -> None:
         self._exists = exists
         self._kept: dict[str, _Kept] = {}
+        self.identity_pools: set[str] = set()
 
     def read(self, resource: str, options: options_pb2.GetPolicyOptions) -> policy_pb2.Policy:
         """Return a policy; who does not ask for version 3 sees no conditions."""
@@ -130,6 +135,14 @@ class Policies:
             if not _MEMBER.fullmatch(member):
                 raise invalid(f"Invalid member {member}.")
             kind, _, email = member.partition(":")
+            pool = email.partition("[")[0]
+            if "[" in email and pool not in self.identity_pools:
+                # https://github.com/terraform-google-modules/terraform-google-kubernetes-engine/issues/916
+                raise invalid(
+                    f"Identity Pool does not exist ({pool}). Please check that you specified a "
+                    "valid resource name as returned in the `name` attribute in the configuration "
+                    "API."
+                )
             if kind == "serviceAccount" and "[" not in email and not self._exists(email):
                 raise invalid(f"Service account {email} does not exist.")
 

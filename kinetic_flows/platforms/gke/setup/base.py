@@ -6,14 +6,19 @@ from collections.abc import Callable
 from functools import partial
 
 from kinetic_flows.core.settings import cloud_names
-from kinetic_flows.platforms.gke.setup import grants, names
+from kinetic_flows.platforms.gke.setup import grants
 from kinetic_flows.platforms.gke.setup.accounts import Purpose, ServiceAccount
 from kinetic_flows.platforms.gke.setup.buckets import Bucket, builds_rules, jobs_rules
-from kinetic_flows.platforms.gke.setup.grants import Grant
+from kinetic_flows.platforms.gke.setup.grants import Grant, People
 from kinetic_flows.platforms.gke.setup.ledger import Ledger
 from kinetic_flows.platforms.gke.setup.model import Resource, Wanted
 from kinetic_flows.platforms.gke.setup.network import CloudNat, Network
-from kinetic_flows.platforms.gke.setup.people import Directory, own_members, purposes
+from kinetic_flows.platforms.gke.setup.people import (
+    Directory,
+    bound_accounts,
+    own_members,
+    purposes,
+)
 from kinetic_flows.platforms.gke.setup.policies import BucketHolder, GrpcHolder, Holder
 from kinetic_flows.platforms.gke.setup.registry import Repository
 from kinetic_flows.platforms.gke.setup.roles import Roles
@@ -92,18 +97,18 @@ def identities(wanted: Wanted) -> tuple[Resource, ...]:
     They can be bound when the project has a cluster with Workload Identity.
     """
     request = wanted.request
-    bound: dict[Purpose, tuple[tuple[str, str], ...]] = {
-        "pods": ((request.namespace, names.PODS),) if not request.joins else (),
-        "launch": ((request.namespace, names.WORKER),) if request.worker else (),
-    }
+    people = Directory(request, wanted.apis).people
+    pods, worker = bound_accounts(request)
+    bound: dict[Purpose, tuple[str, str]] = {"pods": pods}
+    if request.worker:
+        bound["launch"] = worker
     return tuple(
         _roles(
             wanted,
             _account_holder(wanted, purpose),
-            partial(grants.on_identity, request.project, *accounts),
+            partial(_of, partial(_identity, request.project, account), people),
         )
-        for purpose, accounts in bound.items()
-        if accounts
+        for purpose, account in bound.items()
     )
 
 
@@ -131,6 +136,10 @@ def _roles(wanted: Wanted, holder: Holder, granted: Granted) -> Roles:
         own=own_members(wanted.request),
         ledger=Ledger(apis=wanted.apis, bucket=_builds_bucket(wanted).bucket),
     )
+
+
+def _identity(project: str, account: tuple[str, str], people: People) -> tuple[Grant, ...]:
+    return grants.on_identity(people, project, account)
 
 
 def _of(

@@ -69,6 +69,7 @@ class People:
         pods: The pods of runs.
         launchers: Those who launch runs: people, and the worker in the cluster.
         makes_nodes: Whether the nodes' account is made here, and has no role yet.
+        has_identities: Whether pods can be Google service accounts.
     """
 
     nodes: tuple[str, ...]
@@ -76,6 +77,7 @@ class People:
     pods: tuple[str, ...]
     launchers: tuple[str, ...] = ()
     makes_nodes: bool = True
+    has_identities: bool = True
 
 
 def on_project(people: People) -> tuple[Grant, ...]:
@@ -111,19 +113,27 @@ def on_builds_account(people: People) -> tuple[Grant, ...]:
     return _each(people.launchers, ACTS_AS)
 
 
-def on_identity(project: str, *accounts: tuple[str, str]) -> tuple[Grant, ...]:
+def on_identity(people: People, project: str, *accounts: tuple[str, str]) -> tuple[Grant, ...]:
     """Return which Kubernetes service accounts may act as a Google one.
+
+    Args:
+        people: Says whether they can.
+        project: The cluster's project.
+        accounts: Namespaces, and names of accounts in them.
+    """
+    members = identity_members(project, *accounts) if people.has_identities else ()
+    return _each(members, WORKLOAD_IDENTITY)
+
+
+def identity_members(project: str, *accounts: tuple[str, str]) -> tuple[str, ...]:
+    """Return Kubernetes service accounts as IAM writes them.
 
     Args:
         project: The cluster's project.
         accounts: Namespaces, and names of accounts in them.
     """
     return tuple(
-        Grant(
-            role=WORKLOAD_IDENTITY,
-            member=f"serviceAccount:{project}.svc.id.goog[{namespace}/{name}]",
-        )
-        for namespace, name in accounts
+        f"serviceAccount:{project}.svc.id.goog[{namespace}/{name}]" for namespace, name in accounts
     )
 
 

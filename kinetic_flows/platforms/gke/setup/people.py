@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 
 from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.platforms.gke.setup import names
 from kinetic_flows.platforms.gke.setup.accounts import Purpose
-from kinetic_flows.platforms.gke.setup.grants import People
+from kinetic_flows.platforms.gke.setup.grants import People, identity_members
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 DEFAULT_ACCOUNT = "default"
@@ -19,19 +20,23 @@ DEFAULT_ACCOUNT = "default"
 def purposes(request: SetupRequest) -> tuple[Purpose, ...]:
     """Return which service accounts are made.
 
-    A cluster of others has its own nodes and pods; the worker's is made where there is one.
+    A cluster of others has nodes with an account; the worker's is made where there is a worker.
     """
-    of_cluster: tuple[Purpose, ...] = () if request.joins else ("nodes", "pods")
+    of_nodes: tuple[Purpose, ...] = () if request.joins else ("nodes",)
     of_worker: tuple[Purpose, ...] = ("launch",) if request.worker else ()
-    return (*of_cluster, "builds", *of_worker)
+    return (*of_nodes, "pods", "builds", *of_worker)
 
 
 def own_members(request: SetupRequest) -> frozenset[str]:
     """Return every member that is made for the cluster alone, now or by other options."""
     every: tuple[Purpose, ...] = ("nodes", "builds", "pods", "launch")
-    identity = f"serviceAccount:{request.project}.svc.id.goog"
-    bound = (f"{identity}[{request.namespace}/{names.PODS}]",)
+    bound = identity_members(request.project, *bound_accounts(request))
     return frozenset((*(_member(request, purpose) for purpose in every), *bound))
+
+
+def bound_accounts(request: SetupRequest) -> tuple[tuple[str, str], ...]:
+    """Return the Kubernetes service accounts that are Google ones: of pods, and of the worker."""
+    return (request.namespace, names.PODS), (request.namespace, names.WORKER)
 
 
 class Directory:
@@ -62,52 +67,50 @@ class Directory:
 
     def _look(self) -> People:
         request = self._request
-        launchers = (
-            *request.members,
-            *((_member(request, "launch"),) if request.worker else ()),
+        worker = (_member(request, "launch"),) if request.worker else ()
+        made = partial(
+            People,
+            builds=_member(request, "builds"),
+            launchers=(*request.members, *worker),
         )
-        made = partial(People, builds=_member(request, "builds"), launchers=launchers)
+        pods = (_member(request, "pods"),)
         if not request.joins:
-            return made(nodes=(_member(request, "nodes"),), pods=(_member(request, "pods"),))
-        nodes, pods = _of_others(request, self._apis)
-        return made(nodes=nodes, pods=pods, makes_nodes=False)
+            return made(nodes=(_member(request, "nodes"),), pods=pods)
+        cluster = _cluster_of_others(request, self._apis)
+        nodes = _node_members(cluster, request.project, self._apis)
+        has_identities = bool(cluster.workload_identity_config.workload_pool)
+        if worker and not has_identities:
+            raise _needs_identities(request)
+        return made(
+            nodes=nodes,
+            # Without Workload Identity a pod is what its node is.
+            pods=pods if has_identities else nodes,
+            makes_nodes=False,
+            has_identities=has_identities,
+        )
 
 
 def _member(request: SetupRequest, purpose: Purpose) -> str:
     return f"serviceAccount:{names.account_email(request.project, request.cluster, purpose)}"
 
 
-def _of_others(request: SetupRequest, apis: GoogleApis) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return who the nodes and the pods of somebody else's cluster are.
-
-    Pods are their namespace's default account, by Workload Identity; without it, their node's.
-    https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity
-    """
+def _cluster_of_others(request: SetupRequest, apis: GoogleApis) -> Any:
     where = f"projects/{request.project}/locations/{request.location}"
-    cluster = apis.read(
+    return apis.read(
         f"look at cluster {request.cluster}",
         lambda: apis.container.get_cluster(name=f"{where}/clusters/{request.cluster}"),
     )
-    number = _number(request.project, apis)
-    nodes = tuple(sorted({_node_member(account, number) for account in _node_accounts(cluster)}))
-    pool = cluster.workload_identity_config.workload_pool
-    if not pool:
-        return nodes, nodes
-    identities = f"//iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools"
-    account = f"ns/{request.namespace}/sa/default"
-    return nodes, (f"principal:{identities}/{pool}/subject/{account}",)
 
 
-def _node_accounts(cluster: Any) -> set[str]:
+def _node_members(cluster: Any, project: str, apis: GoogleApis) -> tuple[str, ...]:
+    """Return who the nodes of a cluster are."""
     found = {pool.config.service_account for pool in cluster.node_pools}
     if cluster.autoscaling.enable_node_autoprovisioning or cluster.autopilot.enabled:
         found.add(cluster.autoscaling.autoprovisioning_node_pool_defaults.service_account)
-    return {account or DEFAULT_ACCOUNT for account in found}
-
-
-def _node_member(account: str, number: str) -> str:
-    email = f"{number}-compute@developer.gserviceaccount.com"
-    return f"serviceAccount:{email if account == DEFAULT_ACCOUNT else account}"
+    emails = {account for account in found if account not in ("", DEFAULT_ACCOUNT)}
+    if found - emails:
+        emails.add(f"{_number(project, apis)}-compute@developer.gserviceaccount.com")
+    return tuple(f"serviceAccount:{email}" for email in sorted(emails))
 
 
 def _number(project: str, apis: GoogleApis) -> str:
@@ -116,3 +119,14 @@ def _number(project: str, apis: GoogleApis) -> str:
         lambda: apis.projects.get_project(name=f"projects/{project}"),
     )
     return found.name.rpartition("/")[2]
+
+
+def _needs_identities(request: SetupRequest) -> ConfigurationError:
+    return ConfigurationError(
+        f"cluster {request.cluster} has no Workload Identity, by which the worker would be let "
+        "launch runs",
+        value=request.cluster,
+        hint="have it turned on with: gcloud container clusters update "
+        f"{request.cluster} --location={request.location} --project={request.project} "
+        f"--workload-pool={request.project}.svc.id.goog; or leave the worker out",
+    )

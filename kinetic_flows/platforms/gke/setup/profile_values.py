@@ -24,9 +24,8 @@ def profile_values(request: SetupRequest) -> dict[str, Any]:
         "namespace": request.namespace,
         "work_pool": request.work_pool,
         "build_service_account": names.account_email(request.project, request.cluster, "builds"),
+        "job_variables": {"service_account_name": names.PODS},
     }
-    if not request.joins:  # in a cluster of others, pods are what its namespace makes them
-        values["job_variables"] = {"service_account_name": names.PODS}
     if request.retention_days != DEFAULT_RETENTION_DAYS:
         values["retention_days"] = request.retention_days
     return values
