@@ -617,9 +617,8 @@ def make_cluster(around: Around, **changes: Any) -> container_v1.Cluster:
     ]
     cluster = container_v1.Cluster(name="research", node_pools=pools, **changes)
     container = around.apis.container
-    operation = container.create_cluster(
-        parent=f"{PROJECT}/locations/us-central1-a", cluster=cluster
-    )
+    place = f"{PROJECT}/locations/us-central1-a"
+    operation = container.create_cluster(parent=place, cluster=cluster)
     wait_for_cluster(around.apis, operation, "make it", lambda _: None)
     return container.get_cluster(name=f"{place}/clusters/research")
 
