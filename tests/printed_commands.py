@@ -121,7 +121,8 @@ def _of_the_examples() -> Iterator[Printed]:
     for folder in ("examples", "deployments"):
         for path in sorted((CHECKOUT / folder).rglob("*")):
             if path.suffix in (".py", ".yaml"):
-                for line in re.findall(rf"^(?:#   |    )({_WORDS}.*)$", path.read_text(), re.M):
+                text = re.sub(r"\\\n(?:#   |    )\s*", " ", path.read_text())
+                for line in re.findall(rf"^(?:#   |    )({_WORDS}.*)$", text, re.M):
                     yield from _commands(path, line, is_whole=True)
 
 
