@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json, print_json
+from kinetic_flows.core.api_boundary import ApiBoundary
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError, in_a_sentence
+from kinetic_flows.core.exits import leave_at_once
 from kinetic_flows.core.findings import Finding, Level
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.moments import elapsed
@@ -52,6 +54,15 @@ def doctor(
             may take minutes, where a node has to be made for it.
         as_json: Print a JSON object.
     """
+    with ApiBoundary():
+        code, hangs = _doctor(fix=fix, probe=probe, as_json=as_json)
+    if hangs:
+        leave_at_once(code)
+    return code
+
+
+def _doctor(*, fix: bool, probe: bool, as_json: bool) -> tuple[int, bool]:
+    """Return the code to exit with, and whether something is left behind that hangs."""
     began = time.monotonic()
     found = _examined(probe=probe, is_shown=not as_json)
     fixed = _fixed([each.finding for each in found], is_shown=not as_json) if fix else {}
@@ -66,7 +77,7 @@ def doctor(
         )
     else:
         _print_summary([each.finding for each in found], levels, time.monotonic() - began)
-    return 1 if levels["wrong"] else 0
+    return (1 if levels["wrong"] else 0), any(each.hangs for each in found)
 
 
 def _examined(*, probe: bool, is_shown: bool) -> list[Examined]:

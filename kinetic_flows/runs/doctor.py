@@ -14,10 +14,12 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from kinetic_flows.clients.deadlines import DeadlineExceeded, call_with_deadline
+from kinetic_flows.clients.prefect.access import import_whole
 from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.errors import ConfigurationError, KineticError, PrefectServerError
 from kinetic_flows.core.findings import CHECK_SECONDS, Check, Fact, Finding, NotAsked, finding_of
+from kinetic_flows.core.other_loggers import hold_back
 from kinetic_flows.core.settings.settings import Settings, load_settings, resolve_settings
 from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.choose import platform_checks
@@ -39,10 +41,17 @@ SETTINGS = "settings"
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """A finding, and the heading that it stands under."""
+    """A finding.
+
+    Attributes:
+        group: The heading that it stands under.
+        finding: What was found.
+        hangs: Whether its check goes on, and has not answered in time.
+    """
 
     group: str
     finding: Finding
+    hangs: bool = False
 
 
 @dataclass(kw_only=True)
@@ -107,15 +116,11 @@ def examine(
         ledger=ClientLedger(local.home / "clients"),
     )
     own = Check(group="client", subject=SETTINGS, look=lambda: [_settings_finding(settings)])
-    asked = _start(
-        (
-            *client_checks(local.home, environ),
-            own,
-            *prefect_checks(prefect),
-            *leftover_checks(leftovers),
-        ),
-        until,
-    )
+    asked = _start(client_checks(local.home, environ), until)
+    # Prefect's import sets up logging, which shows everything until it is told not to.
+    import_whole()
+    hold_back()
+    asked += _start((own, *prefect_checks(prefect), *leftover_checks(leftovers)), until)
     patience = min(SETTINGS_SECONDS, until - time.monotonic())
     surroundings = _surroundings(settings, environ, prefect, probes=probe, patience=patience)
     if surroundings is not None:
@@ -123,7 +128,8 @@ def examine(
     try:
         for each in sorted(asked, key=lambda each: GROUPS.index(each.check.group)):
             for finding in each.result():
-                yield Examined(group=each.check.group, finding=finding)
+                hangs = not each.is_over.is_set()
+                yield Examined(group=each.check.group, finding=finding, hangs=hangs)
     finally:
         if surroundings is not None:
             _close(surroundings)

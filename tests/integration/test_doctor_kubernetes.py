@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,50 @@ from uuid import uuid4
 
 import pytest
 
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path, jobs_path
+from kinetic_flows.clients.prefect.profiles import SavedProfiles
+from kinetic_flows.clients.prefect.records import NewRun
 from kinetic_flows.clients.prefect.work_pools import WorkPools
-from kinetic_flows.core.findings import Finding
+from kinetic_flows.core.findings import Fact, Finding
+from kinetic_flows.core.settings.settings import load_settings, resolve_settings
+from kinetic_flows.platforms.checking import Surroundings
+from kinetic_flows.platforms.gke.checks.facts import ClusterFacts, cluster_facts
+from kinetic_flows.platforms.gke.checks.probe import probe_findings
+from kinetic_flows.platforms.gke.checks.work_pool import work_pool_findings, worker_findings
 from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
+from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.templates import marked, without_mark
 from kinetic_flows.platforms.gke.work_pool import install, plan_installation
 from kinetic_flows.runs.doctor import examine
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
+
+WORKER = {"KINETIC_DISPATCH": "worker"}
+
+A_RUN = NewRun(
+    flow="train",
+    name="train()",
+    parent_flow_run_id=None,
+    parameters={},
+    tags=("kinetic", "cpu"),
+    labels={},
+    job_variables={},
+)
+
+
+def a_job(run_id: str) -> dict[str, Any]:
+    labels = {RUN_ID_POD_LABEL: run_id}
+    container = {"name": "prefect-job", "image": "any", "command": ["sleep", "600"]}
+    pod = {"restartPolicy": "Never", "containers": [container]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"job-{run_id}", "namespace": "default", "labels": labels},
+        "spec": {"backoffLimit": 0, "template": template},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +91,18 @@ def found(environ: Mapping[str, str], **more: str) -> dict[str, Finding]:
         each.finding.subject: each.finding
         for each in examine({**environ, **more}, seconds=60.0, probe="probe" in more)
     }
+
+
+def asked(look: Callable[[ClusterFacts], Iterable[Finding]], environ: Mapping[str, str]) -> Finding:
+    """Return what a single check finds."""
+    settings = resolve_settings(
+        load_settings(environ), SavedProfiles(lambda: None), environ=environ
+    )
+    url = Fact("an API", lambda: environ["PREFECT_API_URL"])
+    surroundings = Surroundings(settings=settings, environ=environ, api_url=url)
+    with surroundings.at_end:
+        (finding,) = look(cluster_facts(surroundings))
+    return finding
 
 
 def test_a_cluster_is_well_also_where_google_cannot_be_asked(place) -> None:
@@ -103,21 +150,19 @@ def test_a_cluster_that_does_not_answer_is_told_once(place, tmp_path: Path) -> N
 
 def test_a_work_pool_is_made_and_brought_up_to_date_but_no_edit_is_undone(place) -> None:
     pools, name = WorkPools(place["PREFECT_API_URL"]), place["KINETIC_WORK_POOL"]
-    subject = f"work pool {name}"
-
-    missing = found(place)[subject]
+    missing = asked(work_pool_findings, place)
     assert (missing.level, missing.command) == ("warning", "kinetic pool create")
-    assert found(place, KINETIC_DISPATCH="worker")[subject].level == "wrong"
+    assert asked(work_pool_findings, {**place, **WORKER}).level == "wrong"
     assert missing.fix is not None
     assert missing.fix() == "created it"
-    assert found(place)[subject].level == "ok"
+    assert asked(work_pool_findings, place).level == "ok"
 
     old = without_mark(base_job_template())
     pod = old["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     del pod["containers"][0]["securityContext"]
     del old["variables"]["properties"]["security_context"]
     pools.update(name, marked(old))
-    drifted = found(place)[subject]
+    drifted = asked(work_pool_findings, place)
     assert drifted.level == "warning"
     assert drifted.fix is not None
     drifted.fix()
@@ -126,7 +171,7 @@ def test_a_work_pool_is_made_and_brought_up_to_date_but_no_edit_is_undone(place)
     edited = base_job_template()
     edited["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
     pools.update(name, edited)
-    finding = found(place)[subject]
+    finding = asked(work_pool_findings, place)
     assert (finding.level, finding.fix) == ("warning", None)
     assert "spec.suspend" in finding.text
 
@@ -134,20 +179,16 @@ def test_a_work_pool_is_made_and_brought_up_to_date_but_no_edit_is_undone(place)
 def test_a_worker_is_missed_only_where_runs_wait_for_one(place, cluster) -> None:
     pools, name = WorkPools(place["PREFECT_API_URL"]), place["KINETIC_WORK_POOL"]
     install(pools, name, plan_installation(pools, name))
-    subject = f"worker of {name}"
-    assert found(place)[subject].level == "ok"
-    assert found(place, KINETIC_DISPATCH="worker")[subject].level == "wrong"
+    assert asked(worker_findings, place).level == "ok"
+    assert asked(worker_findings, {**place, **WORKER}).level == "wrong"
     cluster.access.denials.append(Denial(resource="jobs", verb="create"))
-    assert found(place)[subject].level == "wrong"
+    assert asked(worker_findings, place).level == "wrong"
     pools._ask(lambda client: client.send_worker_heartbeat(name, "atlas", 30.0))
-    online = found(place, KINETIC_DISPATCH="worker")[subject]
+    online = asked(worker_findings, {**place, **WORKER})
     assert (online.level, online.text) == ("ok", "online: atlas")
 
 
 def test_secrets_of_launches_that_were_interrupted_are_removed(cluster, place) -> None:
-    from kinetic_flows.clients.kubernetes.access import Kubeconfig
-    from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
-
     client = KubernetesClient(Kubeconfig(path=place["KUBECONFIG"]))
     for name, age in (("old-keys", timedelta(hours=1)), ("new-keys", timedelta())):
         secret = run_secret(name, "default", str(uuid4()), {"key": "x"})
@@ -164,3 +205,52 @@ def test_secrets_of_launches_that_were_interrupted_are_removed(cluster, place) -
     client.close()
     assert "new-keys" in {each["metadata"]["name"] for each in left}
     assert "old-keys" not in {each["metadata"]["name"] for each in left}
+
+
+def test_a_pod_asks_for_prefect_and_is_removed(cluster, place) -> None:
+    everything = examine(place, seconds=60.0, probe=True)
+    (probed,) = [e.finding for e in everything if e.finding.subject == "Prefect from a pod"]
+    assert probed.level == "ok"
+    assert probed.text.endswith("answers a pod in default (200)")
+    assert not cluster.list("jobs")
+
+
+def test_a_pod_that_cannot_reach_prefect_says_why_and_is_removed(cluster, place) -> None:
+    probed = asked(probe_findings, {**place, "PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert probed.level == "wrong"
+    assert "cannot reach http://127.0.0.1:9/api" in probed.text
+    assert "refused" in probed.text
+    assert not cluster.list("jobs")
+
+
+def test_a_pod_that_may_not_be_started_is_unknown(cluster, place) -> None:
+    cluster.access.denials.append(Denial(resource="jobs", verb="create"))
+    everything = examine(place, seconds=60.0, probe=True)
+    (probed,) = [e.finding for e in everything if e.finding.subject == "Prefect from a pod"]
+    assert probed.level == "unknown"
+    assert "may not create jobs.batch" in probed.text
+
+
+def test_jobs_whose_run_has_ended_are_removed(cluster, place, api, monkeypatch) -> None:
+    monkeypatch.setattr("kinetic_flows.platforms.gke.checks.orphans.ENDING_TIME", timedelta())
+    ended, going = (api.create_run(A_RUN) for _ in range(2))
+    api.set_state(ended, "CRASHED", message="its client died")
+    client = KubernetesClient(Kubeconfig(path=place["KUBECONFIG"]))
+    for run_id in (ended, going):
+        client.ask("POST", jobs_path("default"), body=a_job(run_id))
+        cluster.wait_for(
+            "jobs",
+            lambda job, name=f"job-{run_id}": (
+                job["metadata"]["name"] == name and job.get("status", {}).get("active")
+            ),
+        )
+    finding = found(place)["Jobs of ended runs"]
+    assert finding.level == "warning"
+    assert finding.command == f"kubectl delete job --namespace default job-{ended}"
+    assert finding.fix is not None
+    assert finding.fix() == "deleted 1 Job"
+    assert [job["metadata"]["name"] for job in cluster.list("jobs")] == [f"job-{going}"]
+    client.ask(
+        "DELETE", jobs_path("default", f"job-{going}"), body={"propagationPolicy": "Background"}
+    )
+    client.close()

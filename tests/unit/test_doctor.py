@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -72,6 +74,8 @@ def prefect(shared_prefect: Prefect) -> Prefect:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Where the function of another test is.
+    monkeypatch.setattr("kinetic_flows.code.project_settings._last", [])
 
 
 def found(seconds: float = 20.0, **environ: str) -> dict[str, Finding]:
@@ -132,6 +136,25 @@ def test_a_server_that_never_answers_is_waited_for_no_longer_than_all_have(
     assert findings["Prefect API"].level == "unknown"
     assert "no answer in time" in findings["Prefect API"].text
     assert findings["uv"].level == "ok"
+
+
+def test_the_command_ends_though_nothing_answers_and_says_nothing_else(
+    prefect: Prefect, tmp_path: Path
+) -> None:
+    """Threads that hang are left behind, and what libraries say of them is not shown."""
+    with prefect.server.fault(Fault(kind="stall", times=99, pause_seconds=600.0)):
+        ended = subprocess.run(
+            [str(Path(sys.executable).with_name("kinetic")), "doctor", "--json"],
+            env={**os.environ, "PREFECT_API_URL": prefect.url},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    shown = {each["subject"]: each for each in json.loads(ended.stdout)["findings"]}
+    assert shown["Prefect API"]["level"] == "unknown"
+    assert shown["uv"]["level"] == "ok"
 
 
 def test_a_server_that_is_not_there_is_wrong_and_its_clock_unknown() -> None:

@@ -62,3 +62,8 @@ def credentials_for(api_url: str, environ: Mapping[str, str]) -> dict[str, str]:
         for setting in (sdk.settings.PREFECT_API_KEY, sdk.settings.PREFECT_API_AUTH_STRING)
     }
     return {name: value for name, value in given.items() if value}
+
+
+def import_whole() -> None:
+    """Import all of Prefect, for those who start threads that would else do so side by side."""
+    _ = sdk.prefect.flow

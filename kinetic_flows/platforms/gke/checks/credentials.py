@@ -20,8 +20,11 @@ def login_findings(facts: ClusterFacts) -> Iterable[Finding]:
     """
     try:
         apis = facts.apis.get()
-    except (ConfigurationError, CloudRefusal) as error:
+    except ConfigurationError as error:
         yield finding_of(SUBJECT, error)
+        return
+    except CloudRefusal as error:
+        yield finding_of(SUBJECT, error, "wrong" if error.reason == "login" else "unknown")
         return
     email = apis.identity.email
     saved = facts.cloud.credentials

@@ -23,7 +23,7 @@ from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.diagnosis import launch_error
 from kinetic_flows.platforms.gke.platform import gke_cluster
 
-ASK_SECONDS = 6.0
+ASK_SECONDS = 5.0
 """Limit for a question to one of Google's APIs, which is asked once."""
 
 
@@ -75,7 +75,7 @@ def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
     configured = Fact("the cluster's credentials", lambda: _gke_cluster(cloud))
     described = Fact(
         "a description of the cluster",
-        lambda: _described(configured.need()),
+        lambda: _described(apis, configured.need()),
     )
     access = Fact(
         "a way to the cluster",
@@ -95,7 +95,8 @@ def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
     )
 
 
-def _described(cluster: GkeCluster) -> Mapping[str, Any]:
+def _described(apis: Fact[GoogleApis], cluster: GkeCluster) -> Mapping[str, Any]:
+    apis.need()
     return describe_gke_cluster(cluster)
 
 
@@ -108,7 +109,7 @@ def _open_apis(cloud: CloudSettings, at_end: ExitStack) -> GoogleApis:
 
     Raises:
         ConfigurationError: There are no credentials.
-        CloudRefusal: Google does not take them.
+        CloudRefusal: Google does not take them, or gives no token for them.
     """
     apis = GoogleApis(
         cloud.project,
@@ -121,7 +122,7 @@ def _open_apis(cloud: CloudSettings, at_end: ExitStack) -> GoogleApis:
     try:
         _ = apis.identity
     except CloudRefusal as error:
-        if error.reason == "login":
+        if error.reason == "login" or not apis.credentials.valid:
             raise
     return apis
 
