@@ -50,8 +50,8 @@ NOT_OF_TERRAFORM = {"joins", "jobset", "kueue", "jobset_manifest", "kueue_manife
 }
 """What is in the cluster or in Prefect, which `kinetic up` makes afterwards."""
 
-IN_THE_CLUSTER = ("in the cluster", "work pool")
-"""Stages that Terraform leaves to `kinetic up`."""
+LAST_STAGE = "node pools"
+"""What is made after it is in the cluster and in Prefect."""
 
 
 def pool(accelerator: str, **options: Any) -> PoolRequest:
@@ -133,9 +133,10 @@ def module(request: SetupRequest, **others: Any) -> Module:
 def resources(request: SetupRequest) -> Iterator[Resource]:
     """Yield what `kinetic up` makes outside the cluster."""
     apis = GoogleApis(request.project, credentials=AnonymousCredentials())
-    for stage in stages(Wanted(request=request, apis=apis)):
-        if stage.title not in IN_THE_CLUSTER:
-            yield from stage.resources
+    made = stages(Wanted(request=request, apis=apis))
+    until = [stage.title for stage in made].index(LAST_STAGE) + 1
+    for stage in made[:until]:
+        yield from stage.resources
 
 
 def made(request: SetupRequest, kind: type) -> list[Any]:
