@@ -20,7 +20,13 @@ from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
 from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.turns import GkeTarget, Step
-from loopback.google.answers import GoogleRefusal, busy_cluster, cluster_quota, stock_out
+from loopback.google.answers import (
+    GoogleRefusal,
+    busy_cluster,
+    cluster_quota,
+    invalid,
+    stock_out,
+)
 from loopback.google.server import LoopbackGoogle
 from setup_accounts import add_nodes_account
 
@@ -298,6 +304,27 @@ def test_an_operation_that_comes_first_all_the_same_is_tried_again(
         make(apis)
     assert pool(google, "l4").status.name == "RUNNING"
     assert made(google, "CreateNodePool") == 4
+
+
+def test_a_service_account_that_is_not_known_yet_is_waited_for(
+    google: LoopbackGoogle, apis: GoogleApis
+) -> None:
+    unknown = invalid('Service account "kn-lab-nodes@loopback" does not exist.')
+    told: list[str] = []
+    with google.fault("CreateCluster", unknown, times=3):
+        make(apis, told=told)
+    assert any("service account of nodes" in line for line in told)
+    assert made(google, "CreateCluster") == 4
+
+
+def test_a_service_account_that_never_comes_is_told(
+    google: LoopbackGoogle, apis: GoogleApis
+) -> None:
+    google.state.accounts.clear()
+    apis.poll_seconds = 0.0001
+    with pytest.raises(CloudRefusal, match="does not exist"):
+        make(apis)
+    assert not google.clusters.clusters
 
 
 def test_a_pool_that_somebody_made_meanwhile_is_taken_as_it_is(

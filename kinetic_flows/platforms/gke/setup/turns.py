@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 MAX_REFUSALS = 20
 """How often an operation may be refused since another came first."""
 
+YOUNG_ACCOUNT_PAUSES = (8, 20, 40, 80, 160)
+"""Before a step is tried again whose service account GKE does not know yet, in first looks at an
+operation (a quarter of a second): a new one takes up to a minute to be known everywhere.
+https://cloud.google.com/iam/docs/access-change-propagation
+"""
+
 _CHANGED_MEANWHILE = frozenset({"busy", "conflict", "name-taken"})
 
 
@@ -92,7 +98,7 @@ class GkeTarget:
             CloudError: A step was refused, or failed.
         """
         taken: set[str] = set()
-        refusals = 0
+        again = _Again(self.apis.poll_seconds)
         with _Turn(_lock(self.path)):
             while True:
                 self._wait_for_others(tell)
@@ -104,10 +110,7 @@ class GkeTarget:
                 try:
                     operation = self.apis.call(step.what, step.start)
                 except CloudRefusal as refusal:
-                    refusals += 1
-                    if refusal.reason not in _CHANGED_MEANWHILE or refusals > MAX_REFUSALS:
-                        raise
-                    pause(LOOK_SECONDS)
+                    again.pause_after(refusal, tell)
                     continue
                 wait_for_cluster(self.apis, operation, step.what, tell)
                 taken.add(step.what)
@@ -140,6 +143,41 @@ def pool_of(cluster: Cluster | None, name: str) -> NodePool | None:
     """Return a cluster's node pool of a name; None when there is none."""
     pools = cluster.node_pools if cluster else ()
     return next((pool for pool in pools if pool.name == name), None)
+
+
+class _Again:
+    """Whether a step that was refused is taken again, and when.
+
+    Args:
+        unit_seconds: What pauses are counted in.
+    """
+
+    def __init__(self, unit_seconds: float) -> None:
+        self._unit_seconds = unit_seconds
+        self._refusals = 0
+        self._pauses = iter(YOUNG_ACCOUNT_PAUSES)
+
+    def pause_after(self, refusal: CloudRefusal, tell: Tell) -> None:
+        """Wait for a refusal to be over.
+
+        Raises:
+            CloudRefusal: That does not help.
+        """
+        if refusal.reason in _CHANGED_MEANWHILE and self._refusals < MAX_REFUSALS:
+            self._refusals += 1
+            pause(LOOK_SECONDS)
+            return
+        units = next(self._pauses, None) if _is_of_account(refusal) else None
+        if units is None:
+            raise refusal
+        tell("waiting for the service account of nodes to be known")
+        pause(units * self._unit_seconds)
+
+
+def _is_of_account(refusal: CloudRefusal) -> bool:
+    """Whether a service account that was made just now is not known yet."""
+    words = refusal.words.lower()
+    return "service account" in words and ("does not exist" in words or "not found" in words)
 
 
 class _Turn:
