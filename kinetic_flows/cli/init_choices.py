@@ -204,7 +204,8 @@ def command_again(command: str, options: SetupOptions) -> str:
         words += [f"--{name.replace('_', '-')}", value] if value else []
     words += [word for each in options.accelerator for word in ("--accelerator", each)]
     words += [word for each in options.member for word in ("--member", each)]
-    for name in ("max_nodes", "work_pool", "retention_days", "prefect"):
+    said = ("max_nodes", "work_pool", "retention_days", "prefect")
+    for name in (*said, "jobset_manifest", "kueue_manifest"):
         value = getattr(options, name)
         words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
     for name in ("autopilot", "join", "private_nodes", "jobset", "kueue", "worker"):

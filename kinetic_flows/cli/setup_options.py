@@ -12,6 +12,7 @@ from kinetic_flows.code.project_settings import named_accelerator
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
+from kinetic_flows.platforms.gke.setup.manifest_sources import check_source
 from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.request import (
     ClusterMode,
@@ -57,6 +58,8 @@ class SetupOptions:
             group:ml@example.com; repeat for several.
         jobset: Install JobSet.
         kueue: Install Kueue, with a queue for runs.
+        jobset_manifest: File or URL of a manifest to install JobSet from, instead of its release.
+        kueue_manifest: File or URL of a manifest to install Kueue from, instead of its release.
         prefect: Where Prefect's API is: in the background on this machine, in the cluster, or
             elsewhere (Prefect Cloud, or a server of your own).
         worker: Put a Prefect worker into the cluster, which starts the runs of deployments.
@@ -78,6 +81,8 @@ class SetupOptions:
     member: _Several = ()
     jobset: _Switch = False
     kueue: _Switch = False
+    jobset_manifest: str | None = None
+    kueue_manifest: str | None = None
     prefect: PrefectHome | None = None
     worker: _Switch = False
     retention_days: int | None = None
@@ -131,6 +136,9 @@ class SetupOptions:
                 hint="give one of Compute Engine's, such as e2-standard-4",
             )
         self._check_pools()
+        for name in ("jobset_manifest", "kueue_manifest"):
+            if (source := getattr(self, name)) is not None:
+                check_source(source, f"--{name.replace('_', '-')}")
         for member in self.member:
             if not MEMBER.fullmatch(member):
                 raise UsageError(

@@ -133,6 +133,8 @@ class Admission:
         metadata = item.get("metadata") or {}
         if not metadata.get("name") and not metadata.get("generateName"):
             raise ApiError(422, f"{kind.name} is invalid: metadata.name: Required value")
+        if kind.custom:
+            return
         try:
             kubernetes_validate.validate(item, self.version, strict=True)
         except kubernetes_validate.ValidationError as error:

@@ -17,12 +17,14 @@ from loopback.kubernetes.jobs import delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet
 from loopback.kubernetes.port_forward import check_pod, forward
 from loopback.kubernetes.selectors import Matches, field_selector, label_selector
-from loopback.kubernetes.store import KINDS, Change, Object, Store
+from loopback.kubernetes.store import KINDS, Change, Kind, Object, Store
 
 LOG_POLL_SECONDS = 0.05
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 GROUPS = tuple(sorted({kind.group for kind in KINDS.values() if kind.group}))
+VERSIONS = tuple(sorted({kind.api_version.rpartition("/")[2] for kind in KINDS.values()}))
 ROOT = "/{root:api|" + "|".join(f"apis/{group}" for group in GROUPS) + "}"
+ROOT_OF_VERSION = f"{ROOT}/{{version:{'|'.join(VERSIONS)}}}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,7 +53,7 @@ class Api:
         app.router.add_get("/apis", self._groups)
         app.router.add_get(f"{ROOT}/v1", self._resources)
         app.router.add_post(REVIEWS, self._review)
-        for prefix in (f"{ROOT}/v1", f"{ROOT}/v1/namespaces/{{ns}}"):
+        for prefix in (ROOT_OF_VERSION, f"{ROOT_OF_VERSION}/namespaces/{{ns}}"):
             app.router.add_get(f"{prefix}/{{plural}}", self._list_or_watch)
             app.router.add_post(f"{prefix}/{{plural}}", self._create)
             app.router.add_delete(f"{prefix}/{{plural}}", self._delete_all)
@@ -349,10 +351,17 @@ class Api:
         plural, namespace = request.match_info["plural"], request.match_info.get("ns", "")
         group = _group(request)
         kind = KINDS.get(plural)
-        if kind is None or kind.group != group:
+        version = f"{group}/{request.match_info['version']}".lstrip("/")
+        if kind is None or kind.api_version != version or not self._is_served(kind):
             raise not_found(plural, request.match_info.get("name", ""))
         self._access.check(user, verb, plural, group, namespace)
         return plural, namespace
+
+    def _is_served(self, kind: Kind) -> bool:
+        """Whether a kind is the API server's own, or somebody has defined it."""
+        definitions = self._store.list("customresourcedefinitions") if kind.custom else ()
+        names = {each["metadata"]["name"] for each in definitions}
+        return not kind.custom or f"{kind.plural}.{kind.group}" in names
 
 
 def _group(request: web.Request) -> str:

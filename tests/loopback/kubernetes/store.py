@@ -21,12 +21,13 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of object and where the API serves it."""
+    """One kind of object and where the API serves it; a custom one, when it is defined."""
 
     name: str
     plural: str
     api_version: str = "v1"
     namespaced: bool = True
+    custom: bool = False
 
     @property
     def group(self) -> str:
@@ -64,6 +65,22 @@ KINDS = {
         *(
             Kind(name=name, plural=f"{name.lower()}s", api_version=RBAC, namespaced=False)
             for name in ("ClusterRole", "ClusterRoleBinding")
+        ),
+        Kind(
+            name="CustomResourceDefinition",
+            plural="customresourcedefinitions",
+            api_version="apiextensions.k8s.io/v1",
+            namespaced=False,
+        ),
+        *(
+            Kind(
+                name=name,
+                plural=f"{name.lower()}s",
+                api_version="kueue.x-k8s.io/v1beta2",
+                namespaced=name == "LocalQueue",
+                custom=True,
+            )
+            for name in ("ResourceFlavor", "ClusterQueue", "LocalQueue")
         ),
     )
 }

@@ -16,6 +16,9 @@ WORKER = "kinetic-worker"
 PREFECT_NAMESPACE = "prefect"
 """The Kubernetes namespace of a Prefect server in the cluster."""
 
+QUEUE = "kinetic"
+"""Kueue's queue of runs, in their namespace and of the whole cluster."""
+
 DEFAULT_POOL = "kinetic-cpu"
 """The node pool without accelerators."""
 

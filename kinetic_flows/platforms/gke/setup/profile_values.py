@@ -24,7 +24,10 @@ def profile_values(request: SetupRequest) -> dict[str, Any]:
         "namespace": request.namespace,
         "work_pool": request.work_pool,
         "build_service_account": names.account_email(request.project, request.cluster, "builds"),
-        "job_variables": {"service_account_name": names.PODS},
+        "job_variables": {
+            "service_account_name": names.PODS,
+            **({"queue_name": names.QUEUE} if request.kueue else {}),
+        },
     }
     if request.retention_days != DEFAULT_RETENTION_DAYS:
         values["retention_days"] = request.retention_days

@@ -9,6 +9,8 @@ from kinetic_flows.platforms.gke.setup import (
     base,
     cluster,
     in_cluster,
+    jobset,
+    kueue,
     node_pools,
     prefect_server,
     work_pool,
@@ -26,8 +28,17 @@ _MAKERS: tuple[tuple[str, tuple[Maker, ...]], ...] = (
     ("cluster", (cluster.resources,)),
     ("node pools", (node_pools.resources, base.identities)),
     ("namespaces", (in_cluster.namespaces,)),
-    ("in the cluster", (in_cluster.accounts_and_rights, prefect_server.databases)),
-    ("Prefect server", (prefect_server.servers,)),
+    (
+        "in the cluster",
+        (
+            in_cluster.accounts_and_rights,
+            prefect_server.databases,
+            jobset.resources,
+            kueue.resources,
+        ),
+    ),
+    # Kueue's kinds are known when Kueue is there.
+    ("queue, Prefect server", (kueue.queues, prefect_server.servers)),
     ("work pool", (work_pool.work_pools,)),
     # Behind the work pool: a worker that finds none makes one of its own kind.
     ("worker", (worker.workers,)),

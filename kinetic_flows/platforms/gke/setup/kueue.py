@@ -1,0 +1,196 @@
+"""Kueue, by which runs wait in a queue until the nodes that they need may be had.
+
+A queue has a flavor for each node pool, found by the labels that GKE gives its nodes, with as many
+chips as the pool may have; what has no accelerator waits for nothing. Runs go to the queue that
+`queue_name` among their job variables names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kinetic_flows.clients.kubernetes.client import KubernetesRefused
+from kinetic_flows.clients.retry import Transient, insist
+from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
+from kinetic_flows.core.errors import CloudError
+from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
+from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
+from kinetic_flows.platforms.gke.setup.model import Change, Resource, Tell, Wanted
+from kinetic_flows.platforms.gke.setup.names import QUEUE
+from kinetic_flows.platforms.gke.setup.pool_list import FoundPool, found_pools
+from kinetic_flows.platforms.gke.setup.request import SetupRequest
+from kinetic_flows.platforms.gke.setup.turns import GkeTarget
+from kinetic_flows.platforms.gke.setup.upstream import Release, UpstreamRelease
+
+KUEUE = Release(
+    project="Kueue",
+    version="v0.16.4",
+    url="https://github.com/kubernetes-sigs/kueue/releases/download/v0.16.4/manifests.yaml",
+    namespace="kueue-system",
+    option="--kueue-manifest",
+)
+"""https://kueue.sigs.k8s.io/docs/installation/"""
+
+OTHERS = "kinetic-any"
+"""The flavor of what asks for no accelerator."""
+
+API = "kueue.x-k8s.io/v1beta2"
+
+MAX_FLAVORS = 16
+"""Of a queue's group: https://kueue.sigs.k8s.io/docs/reference/kueue.v1beta2/"""
+
+WEBHOOK_PAUSES_SECONDS = (2.0, 4.0, 8.0, 15.0, 30.0)
+"""Before a queue is made again that Kueue did not take, whose webhook answers a little later."""
+
+_UNLIMITED = {"cpu": "1000000", "memory": "1000Ti", "ephemeral-storage": "1000Ti"}
+_CHIPS = (GPU_RESOURCE, TPU_RESOURCE)
+
+
+def resources(wanted: Wanted) -> tuple[Resource, ...]:
+    """Return Kueue, where it is asked for."""
+    request = wanted.request
+    if not request.kueue:
+        return ()
+    cluster = cluster_of(request, wanted.apis)
+    return (UpstreamRelease(cluster=cluster, release=KUEUE, source=request.kueue_manifest),)
+
+
+def queues(wanted: Wanted) -> tuple[Resource, ...]:
+    """Return the queue of runs, where Kueue is asked for."""
+    request = wanted.request
+    if not request.kueue:
+        return ()
+    target = GkeTarget(apis=wanted.apis, location=request.location, name=request.cluster)
+    return (RunQueue(cluster=cluster_of(request, wanted.apis), request=request, target=target),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQueue:
+    """The queue of runs, with what the node pools that are there may have.
+
+    Attributes:
+        cluster: The cluster.
+        request: What is wanted.
+        target: The cluster in the Kubernetes Engine API, which knows its node pools.
+        pauses_seconds: Before it is made again where Kueue does not answer yet.
+    """
+
+    cluster: SetupCluster
+    request: SetupRequest
+    target: GkeTarget
+    pauses_seconds: tuple[float, ...] = WEBHOOK_PAUSES_SECONDS
+    kind: str = "queue"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return f"{self.request.namespace}/{QUEUE}"
+
+    def creation(self) -> Change:
+        """Return what is made where there is none."""
+        return self._objects().creation()
+
+    def compare(self) -> Change:
+        """Compare it with what the node pools may have."""
+        return self._objects().compare()
+
+    def apply(self, tell: Tell) -> None:
+        """Make it as the node pools are, as soon as Kueue takes it."""
+
+        def attempt() -> None:
+            try:
+                self._objects().apply(tell)
+            except CloudError as error:
+                if not _is_of_webhook(error):
+                    raise
+                tell("waiting for Kueue to answer")
+                raise Transient(error) from error
+
+        insist(attempt, self.pauses_seconds)
+
+    def plan_removal(self, *, purge: bool) -> Change:
+        """Return whether it is removed."""
+        return self._objects().plan_removal(purge=purge)
+
+    def remove(self, tell: Tell) -> None:
+        """Remove it."""
+        self._objects().remove(tell)
+
+    def _objects(self) -> ClusterObjects:
+        return ClusterObjects(
+            cluster=self.cluster,
+            kind=self.kind,
+            name=self.name,
+            wanted=self._wanted,
+            details=(f"runs go there with job variable queue_name={QUEUE}",),
+        )
+
+    def _wanted(self) -> tuple[KubernetesObject, ...]:
+        found = self.target.look()
+        pools = found_pools(found) if found and not found.autopilot.enabled else ()
+        return queue_objects(pools, self.request.namespace)
+
+
+def queue_objects(pools: Sequence[FoundPool], namespace: str) -> tuple[KubernetesObject, ...]:
+    """Return a queue for runs, and the flavors that it has.
+
+    Args:
+        pools: The cluster's node pools.
+        namespace: The namespace of runs.
+    """
+    scaled = [pool for pool in pools if pool.accelerator and pool.accelerator.label and pool.most]
+    flavors = [_flavor(pool) for pool in scaled[: MAX_FLAVORS - 1]]
+    any_flavor = _object("ResourceFlavor", OTHERS, {})
+    quotas = [
+        {"name": each["metadata"]["name"], "resources": _resources(pool)}
+        for each, pool in zip(flavors, scaled, strict=False)
+    ]
+    # Where there are no pools at all, GKE makes nodes of any kind.
+    most = {} if pools else dict.fromkeys(_CHIPS, "1000000")
+    quotas.append({"name": OTHERS, "resources": _amounts(most)})
+    group = {"coveredResources": [*_UNLIMITED, *_CHIPS], "flavors": quotas}
+    spec: dict[str, Any] = {"namespaceSelector": {}, "resourceGroups": [group]}
+    return (
+        *flavors,
+        any_flavor,
+        _object("ClusterQueue", QUEUE, spec),
+        _object("LocalQueue", QUEUE, {"clusterQueue": QUEUE}, namespace=namespace),
+    )
+
+
+def _flavor(pool: FoundPool) -> dict[str, Any]:
+    """Return what runs on a node pool are known by: the labels that they ask their node for."""
+    accelerator = pool.accelerator
+    labels = accelerator.node_selector if accelerator else {}
+    return _object("ResourceFlavor", pool.name, {"nodeLabels": labels})
+
+
+def _resources(pool: FoundPool) -> list[dict[str, str]]:
+    accelerator = pool.accelerator
+    chips = {
+        name: str(int(count) * (pool.most or 0))
+        for name, count in (accelerator.resources if accelerator else {}).items()
+    }
+    return _amounts(chips)
+
+
+def _amounts(chips: Mapping[str, str]) -> list[dict[str, str]]:
+    amounts = {**_UNLIMITED, **dict.fromkeys(_CHIPS, "0"), **chips}
+    return [{"name": name, "nominalQuota": amount} for name, amount in amounts.items()]
+
+
+def _object(
+    kind: str, name: str, spec: Mapping[str, Any], *, namespace: str | None = None
+) -> dict[str, Any]:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"apiVersion": API, "kind": kind, "metadata": metadata, "spec": dict(spec)}
+
+
+def _is_of_webhook(error: CloudError) -> bool:
+    """Whether the API server could not ask Kueue, or does not know its kinds yet."""
+    cause = error.__cause__
+    if not isinstance(cause, KubernetesRefused):
+        return False
+    return "failed calling webhook" in cause.body or cause.status == 404
