@@ -138,6 +138,7 @@ def add(
             verb="done",
             command=_again(accelerator, max_nodes, reservation, node_zone) + where.options(),
         )
+        _follow(place)
     if as_json:
         print_json(
             {
@@ -178,6 +179,7 @@ def remove(
         verb="removed",
         command=f"kinetic nodepools remove {' '.join(name)}{where.options()}",
     )
+    _follow(place)
     if as_json:
         print_json({"cluster": place.pools.name, "removed": [pool.name for pool in pools]})
 
@@ -228,6 +230,19 @@ def _use(place: Place, pools: Sequence[FoundPool]) -> Use | None:
     except KineticError as error:
         print(f"the cluster cannot be asked for its nodes: {error.message}", file=sys.stderr)
         return None
+
+
+def _follow(place: Place) -> None:
+    """Have the queue of runs have what the node pools have; that it cannot is only told."""
+    try:
+        if place.pools.follow():
+            print("Kueue's queue was brought to the node pools", file=sys.stderr)
+    except KineticError as error:
+        print(
+            f"Kueue's queue, if there is one, could not be brought to the node pools: "
+            f"{error.message}; `kinetic up --kueue` does",
+            file=sys.stderr,
+        )
 
 
 def _in_use(place: Place, pools: Sequence[FoundPool]) -> dict[str, str]:

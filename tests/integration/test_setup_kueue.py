@@ -24,6 +24,7 @@ from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
 from kinetic_flows.platforms.gke.setup.compare import compare_all, needed, plan_removal
 from kinetic_flows.platforms.gke.setup.manifest_sources import check_source
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
+from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
 from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
@@ -127,9 +128,10 @@ def wanted(apis: GoogleApis, tmp_path: Path) -> Wanted:
 
 
 @pytest.fixture
-def client(wanted: Wanted) -> KubernetesClient:
+def client(wanted: Wanted) -> Iterator[KubernetesClient]:
     """The cluster's API, as setting up asks it."""
-    return cluster_of(wanted.request, wanted.apis).client
+    with closing(cluster_of(wanted.request, wanted.apis).client) as found:
+        yield found
 
 
 @pytest.fixture
@@ -202,6 +204,24 @@ def test_a_pool_that_may_have_more_nodes_changes_the_queue(
         assert {"name": "nvidia.com/gpu", "nominalQuota": "5"} in group["flavors"][0]["resources"]
     finally:
         l4.autoscaling.max_node_count = 3
+
+
+def test_the_queue_follows_the_node_pools_where_there_is_one(
+    wanted: Wanted, lab: LoopbackCluster, google: LoopbackGoogle
+) -> None:
+    admin = PoolAdmin(request=wanted.request, apis=wanted.apis)
+    assert not admin.follow()
+    make(wanted)
+    assert not admin.follow()
+    apply_all(admin.adding(parse_pools(["t4:spot"])), lambda _: None)
+    assert admin.follow()
+    spot = one(lab, "resourceflavors", "t4-spot")["spec"]["nodeLabels"]
+    assert spot["cloud.google.com/gke-spot"] == "true"
+    fresh = PoolAdmin(request=wanted.request, apis=wanted.apis)
+    remove_all(fresh.removing(fresh.removable(["t4:spot"])), lambda _: None)
+    assert fresh.follow()
+    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
+    assert [each["name"] for each in group["flavors"]] == ["l4", "kinetic-any"]
 
 
 def test_what_was_stopped_half_way_is_done_again(

@@ -11,14 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kinetic_flows.clients.kubernetes.apply import read_object
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.core.errors import CloudError
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
+from kinetic_flows.platforms.gke.setup.cluster_access import (
+    SetupCluster,
+    cluster_of,
+    refused,
+)
 from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
 from kinetic_flows.platforms.gke.setup.model import Change, Resource, Tell, Wanted
-from kinetic_flows.platforms.gke.setup.names import QUEUE
+from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL, QUEUE
 from kinetic_flows.platforms.gke.setup.pool_list import FoundPool, found_pools
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.turns import GkeTarget
@@ -59,11 +64,14 @@ def resources(wanted: Wanted) -> tuple[Resource, ...]:
 
 def queues(wanted: Wanted) -> tuple[Resource, ...]:
     """Return the queue of runs, where Kueue is asked for."""
+    return (queue_of(wanted),) if wanted.request.kueue else ()
+
+
+def queue_of(wanted: Wanted) -> RunQueue:
+    """Return the queue of runs of a cluster, which need not be there."""
     request = wanted.request
-    if not request.kueue:
-        return ()
     target = GkeTarget(apis=wanted.apis, location=request.location, name=request.cluster)
-    return (RunQueue(cluster=cluster_of(request, wanted.apis), request=request, target=target),)
+    return RunQueue(cluster=cluster_of(request, wanted.apis), request=request, target=target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +117,29 @@ class RunQueue:
                 raise Transient(error) from error
 
         insist(attempt, self.pauses_seconds)
+
+    def follow(self, tell: Tell) -> bool:
+        """Bring a queue that was made here to what the node pools are now.
+
+        Args:
+            tell: Told how far it is.
+
+        Returns:
+            Whether something was changed.
+
+        Raises:
+            KineticError: It cannot be looked at, or changed.
+        """
+        queue = _object("ClusterQueue", QUEUE, {})
+        try:
+            found = read_object(self.cluster.client, queue)
+        except KubernetesRefused as refusal:
+            raise refused(refusal, f"look at the queue {QUEUE}") from refusal
+        labels = ((found or {}).get("metadata") or {}).get("labels") or {}
+        if labels.get(MANAGED_LABEL) != self.request.cluster or not self.compare().is_needed:
+            return False
+        self.apply(tell)
+        return True
 
     def plan_removal(self, *, purge: bool) -> Change:
         """Return whether it is removed."""

@@ -14,7 +14,8 @@ from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.pool_use import PoolUse, read_use
 from kinetic_flows.platforms.gke.setup import names
 from kinetic_flows.platforms.gke.setup.cluster_messages import is_made_here, mode_of
-from kinetic_flows.platforms.gke.setup.model import Change, Stage, Tell
+from kinetic_flows.platforms.gke.setup.kueue import queue_of
+from kinetic_flows.platforms.gke.setup.model import Change, Stage, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.node_pools import (
     NodePoolResource,
     check_mode,
@@ -136,6 +137,17 @@ class PoolAdmin:
         """
         resources = tuple(PoolRemoval(target=self.target, name=pool.name) for pool in pools)
         return (Stage(title="node pools", resources=resources),)
+
+    def follow(self) -> bool:
+        """Bring the queue of runs, where there is one, to what the node pools are now.
+
+        Returns:
+            Whether something was changed.
+
+        Raises:
+            KineticError: It cannot be looked at, or changed.
+        """
+        return queue_of(Wanted(request=self.request, apis=self.apis)).follow(lambda _: None)
 
     def _check_removable(self, pool: FoundPool) -> None:
         if pool.name == names.DEFAULT_POOL:
