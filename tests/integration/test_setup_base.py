@@ -28,7 +28,7 @@ from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.roles import Roles
 from kinetic_flows.platforms.gke.setup.services import APIS
 from kinetic_flows.platforms.gke.setup.wanted import everything, stages
-from loopback.google.answers import Code, GoogleRefusal, invalid
+from loopback.google.answers import Code, GoogleRefusal, invalid, missing, no_permission
 from loopback.google.server import LoopbackGoogle
 from loopback.google.state import OWNER
 
@@ -207,6 +207,20 @@ def test_apis_and_accounts_that_are_not_known_everywhere_yet_are_waited_for(arou
     assert around.left_to_do(members=(ALICE,)) == []
 
 
+def test_accounts_that_are_hidden_or_just_made_are_found_all_the_same(around: Around) -> None:
+    """IAM says of accounts that are not there that one has no right to them, and lags behind."""
+    around.google.switch_on("iam", "cloudresourcemanager")
+    hidden = no_permission("iam.serviceAccounts.get", "nobody")
+    with around.google.fault("IAM.GetServiceAccount", hidden, times=6):
+        around.up(members=(ALICE,))
+    unknown = missing("Unknown service account")
+    around.down()
+    compared = around.compare(members=(ALICE,))
+    with around.google.fault("IAM.GetIamPolicy", unknown, times=2):
+        apply_all(needed(compared), ignored, patience=SOON)
+    assert around.left_to_do(members=(ALICE,)) == []
+
+
 def test_without_the_right_to_turn_apis_on_nothing_is_begun(around: Around) -> None:
     around.google.state.denied.add(("*", "serviceusage.services.enable"))
     with pytest.raises(CloudError) as refused:
@@ -253,7 +267,7 @@ def test_rights_that_are_missing_are_named_and_when_they_are_there_it_goes_on(
 
 def test_a_right_to_look_that_is_missing_is_told_before_anything_is_made(around: Around) -> None:
     around.up()
-    around.google.state.denied.add(("*", "iam.serviceAccounts.get"))
+    around.google.state.denied |= {("*", f"iam.serviceAccounts.{verb}") for verb in ("get", "list")}
     with pytest.raises(CloudError) as refused:
         around.compare()
     assert "likewise service account kn-research-pods" in refused.value.message

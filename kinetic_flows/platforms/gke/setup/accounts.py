@@ -111,10 +111,28 @@ class ServiceAccount:
         return names.is_marked(account.description, self.cluster)
 
     def _find(self) -> Any | None:
-        return self.apis.find(
-            f"look at service account {self.email}",
-            lambda: self.apis.iam.get_service_account(name=self.resource),
-        )
+        try:
+            return self.apis.find(
+                f"look at service account {self.email}",
+                lambda: self.apis.iam.get_service_account(name=self.resource),
+            )
+        except CloudRefusal as error:
+            # IAM says so of accounts that are not there, too.
+            if error.reason != "permission":
+                raise
+            return self._listed(error)
+
+    def _listed(self, refused: CloudRefusal) -> Any | None:
+        """Return it from the list of all, where that may be looked at."""
+        request = {"name": f"projects/{self.project}", "page_size": 100}
+        try:
+            found = self.apis.read(
+                f"list the service accounts of project {self.project}",
+                lambda: list(self.apis.iam.list_service_accounts(request=request)),
+            )
+        except CloudRefusal as error:
+            raise refused from error
+        return next((account for account in found if account.email == self.email), None)
 
     def _create(self) -> None:
         request = {

@@ -55,7 +55,7 @@ class Roles:
         grants = self.grants()
 
         def attempt() -> None:
-            policy = self.holder.read()
+            policy = self._read()
             lacking = policy.lacks(grants)
             if not lacking:
                 return
@@ -107,6 +107,15 @@ class Roles:
             action="change" if lacking else "keep",
             details=tuple(str(grant) for grant in lacking),
         )
+
+    def _read(self) -> Policy:
+        """Return the policy of something that is there, which not every machine of Google knows."""
+        try:
+            return self.holder.read()
+        except CloudRefusal as error:
+            if error.reason == "missing":
+                raise Transient(error) from error
+            raise
 
     def _write(self, write: Callable[[], None]) -> None:
         try:

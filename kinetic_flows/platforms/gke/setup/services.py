@@ -204,10 +204,10 @@ class Services:
             kind=self.kind,
             name=self.name,
             action="change" if off else "keep",
-            details=tuple(f"turn on {service}" for service in off),
+            details=(f"turn on {_listed(off)}",) if off else (),
         )
 
 
 def _listed(services: tuple[str, ...]) -> str:
-    short = [service.partition(".")[0] for service in services]
-    return f"{len(short)} APIs ({', '.join(short)})" if len(short) > 1 else services[0]
+    """Return APIs by the first words of their hosts, as people call them."""
+    return ", ".join(service.partition(".")[0] for service in services)
