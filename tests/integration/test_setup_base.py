@@ -17,7 +17,7 @@ from google.cloud import container_v1, iam_admin_v1
 from google.iam.v1 import options_pb2
 
 from kinetic_flows.clients.google.apis import GoogleApis
-from kinetic_flows.clients.google.operations import wait_for_cluster
+from kinetic_flows.clients.google.operations import wait_for_cluster, wait_for_compute
 from kinetic_flows.core.errors import CloudError, ConfigurationError
 from kinetic_flows.platforms.gke.setup import base
 from kinetic_flows.platforms.gke.setup.apply import Patience, apply_all, remove_all
@@ -687,6 +687,31 @@ def test_pods_are_bound_when_there_is_a_cluster_and_no_sooner(around: Around) ->
     assert pods.compare().action == "keep"
     pods.remove(lambda _: None)
     assert pods.compare().action == "change"
+
+
+def test_a_cloud_nat_that_serves_the_nodes_already_is_used(around: Around) -> None:
+    around.google.switch_on("compute")
+    nat = {
+        "name": "theirs",
+        "natIpAllocateOption": "AUTO_ONLY",
+        "sourceSubnetworkIpRangesToNat": "ALL_SUBNETWORKS_ALL_IP_RANGES",
+    }
+    router = {"name": "theirs", "network": "global/networks/default", "nats": [nat]}
+    begun = around.apis.compute.insert_router("us-central1", router)
+    wait_for_compute(around.apis, begun, "make it", lambda _: None)
+    around.up(private_nodes=True)
+    assert around.left_to_do(private_nodes=True) == []
+    around.down()
+    assert [key[2] for key in around.google.compute.routers] == ["theirs"]
+
+
+def test_a_router_that_lost_its_nat_gets_it_again(around: Around) -> None:
+    around.up(private_nodes=True)
+    (router,) = around.google.compute.routers.values()
+    (nat,) = router.pop("nats")
+    assert around.left_to_do(private_nodes=True) == ["change Cloud NAT kn-research-nat"]
+    around.up(private_nodes=True)
+    assert router["nats"] == [nat]
 
 
 def test_two_people_at_once_make_one_of_each(around: Around) -> None:

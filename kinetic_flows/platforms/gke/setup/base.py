@@ -48,7 +48,11 @@ def network(wanted: Wanted) -> tuple[Resource, ...]:
     if request.joins:
         return ()
     nat = CloudNat(
-        apis=apis, project=request.project, region=request.region, cluster=request.cluster
+        apis=apis,
+        project=request.project,
+        region=request.region,
+        cluster=request.cluster,
+        nodes=request.max_nodes + sum(pool.max_nodes for pool in request.pools),
     )
     of_nodes = Network(apis=apis, project=request.project)
     return (of_nodes, nat) if request.private_nodes else (of_nodes,)

@@ -17,7 +17,7 @@ from kinetic_flows.clients.google.lifecycle import (
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.object_names import BUILD_LOGS, BUILD_SOURCES, RUNS
-from kinetic_flows.platforms.gke.setup import names
+from kinetic_flows.platforms.gke.setup import costs, names
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Cost, Tell
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class Bucket:
     def creation(self) -> Change:
         """Return that it is made."""
         details = (f"in {self.region}, closed to the public", *map(_in_words, self.rules))
-        cost = Cost(monthly_usd=0.0, note="objects cost by their size")
-        return self._change("create", details=details, cost=cost)
+        return self._change("create", details=details, cost=costs.bucket_cost())
 
     def compare(self) -> Change:
         """Look whether it is there, and what differs.

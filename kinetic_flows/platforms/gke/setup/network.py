@@ -9,19 +9,13 @@ from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.operations import wait_for_compute
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.errors import CloudError
-from kinetic_flows.platforms.gke.setup import names
-from kinetic_flows.platforms.gke.setup.model import Action, Change, Cost, Tell
+from kinetic_flows.platforms.gke.setup import costs, names
+from kinetic_flows.platforms.gke.setup.model import Action, Change, Tell
 
 NETWORK = "default"
 """The network that clusters are in which name none."""
 
 ALL_SUBNETWORKS = "ALL_SUBNETWORKS_ALL_IP_RANGES"
-HOURS = 730
-NAT_HOURLY_USD = 0.0014
-"""For each virtual machine that it serves, up to 32: https://cloud.google.com/nat/pricing."""
-
-ADDRESS_HOURLY_USD = 0.005
-"""Of its external address: https://cloud.google.com/vpc/network-pricing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +91,7 @@ class CloudNat:
         project: The project.
         region: The region.
         cluster: The cluster it is for.
+        nodes: How many nodes it may serve at a time.
         network: The network it is in.
     """
 
@@ -104,6 +99,7 @@ class CloudNat:
     project: str
     region: str
     cluster: str
+    nodes: int
     network: str = NETWORK
     kind: str = "Cloud NAT"
 
@@ -113,12 +109,8 @@ class CloudNat:
         return names.router_name(self.cluster)
 
     def creation(self) -> Change:
-        """Return that it is made, and what it costs with one node."""
-        cost = Cost(
-            monthly_usd=HOURS * (NAT_HOURLY_USD + ADDRESS_HOURLY_USD),
-            note="for one node and one address; and 0.045 USD for each GiB",
-        )
-        return self._change("create", details=(f"for all subnetworks of {self.region}",), cost=cost)
+        """Return that it is made."""
+        return self._change("create", details=(f"for all subnetworks of {self.region}",))
 
     def compare(self) -> Change:
         """Look whether it, or one that serves the same, is there."""
@@ -126,7 +118,8 @@ class CloudNat:
         own = _named(routers, self.name)
         other = self._serving(routers)
         if other is not None and other["name"] != self.name:
-            return self._change("keep", why=f"router {other['name']} has one for the same")
+            why = f"router {other['name']} has one for the same"
+            return Change(kind=self.kind, name=self.name, action="keep", why=why)
         if own is None:
             return self.creation()
         if own.get("nats"):
@@ -160,7 +153,7 @@ class CloudNat:
         """Look whether it is there, and was made here."""
         own = _named(self._routers(), self.name)
         if own is None:
-            return self._change("keep")
+            return Change(kind=self.kind, name=self.name, action="keep")
         if not self._is_ours(own):
             return self._change("leave", why="it was not made by kinetic up")
         return self._change("remove")
@@ -208,16 +201,14 @@ class CloudNat:
     def _is_ours(self, router: dict[str, Any]) -> bool:
         return names.is_marked(str(router.get("description", "")), self.cluster)
 
-    def _change(
-        self,
-        action: Action,
-        *,
-        details: tuple[str, ...] = (),
-        why: str = "",
-        cost: Cost | None = None,
-    ) -> Change:
+    def _change(self, action: Action, *, details: tuple[str, ...] = (), why: str = "") -> Change:
         return Change(
-            kind=self.kind, name=self.name, action=action, details=details, why=why, cost=cost
+            kind=self.kind,
+            name=self.name,
+            action=action,
+            details=details,
+            why=why,
+            cost=costs.nat_cost(self.nodes),
         )
 
 

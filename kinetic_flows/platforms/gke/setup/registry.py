@@ -9,8 +9,8 @@ from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.operations import wait_for_operation
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.errors import CloudError
-from kinetic_flows.platforms.gke.setup import names
-from kinetic_flows.platforms.gke.setup.model import Change, Cost, Tell
+from kinetic_flows.platforms.gke.setup import costs, names
+from kinetic_flows.platforms.gke.setup.model import Change, Tell
 
 DOCKER = "DOCKER"
 
@@ -52,7 +52,7 @@ class Repository:
             name=self.name,
             action="create",
             details=(f"in {self.region}, for Docker images",),
-            cost=Cost(monthly_usd=0.0, note="images cost by their size"),
+            cost=costs.registry_cost(),
         )
 
     def compare(self) -> Change:
