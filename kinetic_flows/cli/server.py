@@ -1,13 +1,13 @@
-"""`kinetic server` and `kinetic ui`: the background Prefect server of this machine."""
+"""`kinetic server` and `kinetic ui`: this machine's background Prefect server, and a cluster's."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.examples import add_examples
@@ -17,8 +17,9 @@ from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 
 if TYPE_CHECKING:
-    from kinetic_flows.cli import web
+    from kinetic_flows.cli import server_connect, web
 else:
+    server_connect = LazyModule("kinetic_flows.cli.server_connect")
     # What does without Prefect is told at once.
     web = LazyModule("kinetic_flows.cli.web")
 
@@ -108,6 +109,47 @@ def env(*, shell: Shell = "sh", as_json: Json = False) -> None:
         print(SHELLS[shell](name, value))
 
 
+@server_app.command
+def connect(
+    cluster: str | None = None,
+    /,
+    *,
+    project: str | None = None,
+    zone: str | None = None,
+    port: int | None = None,
+    use: Annotated[bool, Parameter(negative="")] = False,
+    password: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> None:
+    """Connect to the Prefect server of a cluster, for as long as this command runs.
+
+    A port of this machine leads to the server's pod, through the API server of Kubernetes; kubectl
+    is not needed. Connections that break are made anew. What lets one in is kept in a profile of
+    Prefect's own, kinetic-CLUSTER, which `export PREFECT_PROFILE=...` chooses in any terminal.
+
+    Args:
+        cluster: The cluster; the one that was connected to before, or the configured one, by
+            default.
+        project: Its project.
+        zone: Its zone or region.
+        port: The port on this machine; 4243, or the one before, by default.
+        use: Make that profile the active one, which is used where nothing names another.
+        password: Print the password, too, for a page that asks for it.
+        as_json: Print a JSON object, and stay.
+    """
+    server_connect.connect(
+        server_connect.ConnectOptions(
+            cluster=cluster,
+            project=project,
+            zone=zone,
+            port=port,
+            use=use,
+            password=password,
+            as_json=as_json,
+        )
+    )
+
+
 def ui(run_id: str = "", *, browser: bool = True, password: bool = False) -> None:
     """Open the Prefect UI; the background server's without typing its password.
 
@@ -160,6 +202,10 @@ add_examples(
         "start": ("kinetic server start",),
         "status": ("kinetic server status --json",),
         "stop": ("kinetic server stop",),
+        "connect": (
+            "kinetic server connect",
+            "kinetic server connect team --project our-project --zone us-central1-a --use",
+        ),
         "env": (
             'eval "$(kinetic server env)"',
             "kinetic server env --shell fish | source",

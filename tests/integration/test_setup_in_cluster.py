@@ -109,13 +109,13 @@ def test_everything_is_made_once_and_found_as_wanted_afterwards(
     resources = everything(cluster)
     assert {each.compare().action for each in resources} == {"create"}
     make(resources)
-    auth = server_auth(cluster)
+    auth = server_auth(cluster.client)
     password = secret_values(loopback, "prefect-database", "prefect")
     # Somebody else, on another machine, wants the same.
     again = everything(SetupCluster("team", lambda: cluster.client, cluster.look))
     assert [(each.name, each.compare()) for each in again if each.compare().action != "keep"] == []
     make(again)
-    assert server_auth(cluster) == auth
+    assert server_auth(cluster.client) == auth
     assert secret_values(loopback, "prefect-database", "prefect") == password
     assert auth is not None
     assert secret_values(loopback, "kinetic-prefect-api", "research") == {
@@ -221,7 +221,7 @@ def test_a_refusal_half_way_is_told_and_a_rerun_goes_on(
 ) -> None:
     resources = everything(cluster)
     make(resources[:-2])
-    auth = server_auth(cluster)
+    auth = server_auth(cluster.client)
     loopback.access.denials.append(Denial(resource="rolebindings", verb="patch"))
     with pytest.raises(CloudError, match="may not patch rolebindings") as refused:
         make(everything(cluster))
@@ -229,7 +229,7 @@ def test_a_refusal_half_way_is_told_and_a_rerun_goes_on(
     loopback.access.denials.clear()
     make(everything(cluster))
     assert {each.compare().action for each in everything(cluster)} == {"keep"}
-    assert server_auth(cluster) == auth
+    assert server_auth(cluster.client) == auth
 
 
 def test_another_key_reaches_the_worker_and_is_not_shown(

@@ -86,6 +86,10 @@ NAMES: dict[str, tuple[str, Callable[[Any], object]]] = {
         "kubernetes-asyncio",
         lambda f: {"_preload_content", "_request_timeout"} <= set(parameters(f)),
     ),
+    "kubernetes_asyncio.client.rest.RESTClientObject.__init__": (
+        "kubernetes-asyncio",
+        lambda f: {"pool_manager", "proxy", "proxy_headers"} <= set(f.__code__.co_names),
+    ),
     "kubernetes_asyncio.client.Configuration": (
         "kubernetes-asyncio",
         lambda kind: hasattr(kind(), "connection_pool_maxsize"),

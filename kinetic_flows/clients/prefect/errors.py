@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from kinetic_flows.clients.prefect import sdk
+from kinetic_flows.clients.prefect.connections import CONNECT_PORT
 from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 from kinetic_flows.core.waits import waiting_for
@@ -74,8 +75,15 @@ def translation(url: str, error: Exception) -> PrefectServerError:
     return PrefectUnreachable(
         f"the Prefect API at {url} cannot be reached: {error}",
         value=url,
-        hint="check PREFECT_API_URL; a background server that has died is started by the next call",
+        hint=_hint_without_answer(url),
     )
+
+
+def _hint_without_answer(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.port == CONNECT_PORT and parts.hostname in ("127.0.0.1", "localhost"):
+        return "in a terminal of its own, `kinetic server connect` opens the way to the cluster's"
+    return "check PREFECT_API_URL; a background server that has died is started by the next call"
 
 
 def _refused(url: str, error: Any) -> PrefectServerError:

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
-from kinetic_flows.clients.kubernetes.port_forward import PodPort, PortForward
 from kinetic_flows.clients.prefect.logins import AUTH_STRING, Login
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import choose_api
 from kinetic_flows.core.errors import CloudError, ConfigurationError
 from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of, refused
-from kinetic_flows.platforms.gke.setup.names import PREFECT_NAMESPACE
+from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.prefect_server import (
     PODS_URL,
-    SERVER_POD,
-    SERVER_PORT,
     server_auth,
 )
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
@@ -174,28 +171,12 @@ class InTheCluster:
         return {API_URL: self.open(), **self.pods_credentials()}
 
     def _opened(self) -> str:
-        auth = self._auth()
-        if auth is None:
-            raise CloudError(
-                f"there is no Prefect server in cluster {self._cluster.name}",
-                value=self._cluster.name,
-                hint="make it with `kinetic up --prefect cluster`",
-            )
-        try:
-            port = PortForward(self._cluster.client, server_port()).open()
-        except KubernetesRefused as refusal:
-            raise refused(refusal, f"forward {server_port()}") from refusal
-        url = f"http://127.0.0.1:{port}/api"
-        choose_api(url, auth_string=auth)
-        return url
+        server = open_server(self._cluster.client, self._cluster.name)
+        choose_api(server.api_url, auth_string=server.auth_string)
+        return server.api_url
 
     def _auth(self) -> str | None:
         try:
-            return server_auth(self._cluster)
+            return server_auth(self._cluster.client)
         except KubernetesRefused as refusal:
             raise refused(refusal, "read the password of the Prefect server") from refusal
-
-
-def server_port() -> PodPort:
-    """Return where a server in the cluster listens."""
-    return PodPort(namespace=PREFECT_NAMESPACE, pod=SERVER_POD, port=SERVER_PORT)

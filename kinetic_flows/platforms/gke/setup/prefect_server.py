@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.apply import read_object
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
 from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
 from kinetic_flows.platforms.gke.setup.costs import disk_cost
@@ -108,14 +109,14 @@ def server_objects(request: SetupRequest, cluster: SetupCluster) -> tuple[Cluste
     )
 
 
-def server_auth(cluster: SetupCluster) -> str | None:
+def server_auth(client: KubernetesClient) -> str | None:
     """Return what the server asks of everybody, as `user:password`; None while there is none.
 
     Raises:
         KubernetesRefused: It may not be read.
         KubernetesUnreachable: The cluster does not answer.
     """
-    found = read_object(cluster.client, secret(SERVER))
+    found = read_object(client, secret(SERVER))
     known = ((found or {}).get("data") or {}).get(AUTH_KEY)
     return base64.b64decode(known).decode() if known else None
 
