@@ -103,7 +103,7 @@ def test_a_cluster_and_its_pools_are_made_once_and_are_then_as_wanted(
     assert found(google).status.name == "RUNNING"
     assert [each.name for each in found(google).node_pools] == ["kinetic-cpu", "l4"]
     assert pool(google, "l4").autoscaling.max_node_count == 2
-    assert any("make cluster lab: " in line and "%" in line for line in told)
+    assert "cluster lab: being made: 50 %" in told
     assert set(actions(apis).values()) == {"keep"}
     assert make(apis) == 0
     # The pool without accelerators comes with the cluster.
@@ -127,8 +127,11 @@ def test_only_what_differs_is_changed(google: LoopbackGoogle, apis: GoogleApis) 
     make(apis, more)
     assert found(google).network_config.default_enable_private_nodes
     assert set(actions(apis, more).values()) == {"keep"}
-    # Of what nobody says a number, what is there stays.
-    assert actions(apis, replace(more, pools=parse_pools(["l4"])))["l4"] == "keep"
+    # Of what nobody says a number, what is there stays, and is what is paid.
+    unsaid = changes(apis, replace(more, pools=parse_pools(["l4"])))["l4"]
+    assert unsaid.action == "keep"
+    assert unsaid.cost is not None
+    assert unsaid.cost.note == "3 x g2-standard-12"
 
 
 def test_a_second_accelerator_is_one_pool_more(google: LoopbackGoogle, apis: GoogleApis) -> None:

@@ -157,12 +157,16 @@ def _on(operations: Iterable[Any], cluster: str, node_pool: str | None) -> Itera
 
 
 def _how_far(operation: Any) -> str:
-    """Return how far an operation of GKE is, in its own words or in parts done."""
-    done, of = 0, 0
-    for stage in (operation.progress, *operation.progress.stages):
-        for metric in stage.metrics:
-            done += metric.int_value if metric.name.endswith("_DONE") else 0
-            of += metric.int_value if metric.name.endswith("_TOTAL") else 0
+    """Return how far an operation of GKE is, in its own words or in parts done.
+
+    Metrics come in pairs: `NODES_DONE` of `NODES_TOTAL`, and `CLUSTER_DEPLOYING` of
+    `CLUSTER_DEPLOYING_TOTAL`.
+    """
+    stages = (operation.progress, *operation.progress.stages)
+    counts = {metric.name: metric.int_value for stage in stages for metric in stage.metrics}
+    totals = [name.removesuffix("_TOTAL") for name in counts if name.endswith("_TOTAL")]
+    done = sum(counts.get(f"{name}_DONE", counts.get(name, 0)) for name in totals)
+    of = sum(counts[f"{name}_TOTAL"] for name in totals)
     return f"{min(100 * done // of, 99)} %" if of else str(operation.detail)
 
 

@@ -161,6 +161,7 @@ class GkeClusterResource:
                 return Step(
                     what=f"change cluster {self.name} ({lack.text})",
                     start=partial(client.update_cluster, request=change),
+                    doing=f"being changed, as {lack.text}",
                 )
         return None
 
@@ -168,7 +169,7 @@ class GkeClusterResource:
         if found is None or not messages.is_made_here(found):
             return None
         remove = partial(self.apis.container.delete_cluster, name=self.target.path)
-        return Step(what=f"remove cluster {self.name}", start=remove)
+        return Step(what=f"remove cluster {self.name}", start=remove, doing="being removed")
 
     def _check_elsewhere(self) -> None:
         """Refuse a second cluster of a name that all that belongs to it has in its own name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,7 @@ class NodePoolResource:
             if other:
                 return self._change("keep", f"node pool {other} has the same accelerator")
             return self._creation_in_project()
-        return self._comparison(self._wanted(cluster), found)
+        return self._as_there(found).difference(self._wanted(cluster), found)
 
     def apply(self, tell: Tell) -> None:
         """Make the pool, or change how it is scaled."""
@@ -149,7 +149,16 @@ class NodePoolResource:
         short = shortages([self.pool], quotas, self.request.project)
         return self._change("create", *made.details, *(f"warning: {words}" for _, words in short))
 
-    def _comparison(self, wanted: PoolMessage, found: PoolMessage) -> Change:
+    def difference(self, wanted: PoolMessage, found: PoolMessage) -> Change:
+        """Return what a pool is to be changed in.
+
+        Args:
+            wanted: As it is wanted.
+            found: As it is.
+
+        Raises:
+            ConfigurationError: It is another kind of pool.
+        """
         differing = list(messages.fixed_differences(wanted, found))
         is_ours = messages.is_made_here(found, self.request.cluster)
         if is_ours and found.status.name == "ERROR":
@@ -168,10 +177,17 @@ class NodePoolResource:
     def _scaling(self, found: PoolMessage) -> str:
         """Return what the scaling is changed in, in words; empty where it is as wanted."""
         now, wanted = messages.limits(found), self._limits()
-        if now == wanted or (now and self.pool and self.pool.keeps_limit):
+        if now == wanted:
             return ""
         are = f"{now[0]} to {now[1]} nodes" if now else "a fixed number of nodes"
         return f"{wanted[0]} to {wanted[1]} nodes, now {are}"
+
+    def _as_there(self, found: PoolMessage) -> NodePoolResource:
+        """Return what is wanted with the limit of the pool that is there, where nobody said one."""
+        now = messages.limits(found)
+        if self.pool is None or not self.pool.keeps_limit or now is None:
+            return self
+        return replace(self, pool=replace(self.pool, max_nodes=now[1]))
 
     def _wanted(self, cluster: Cluster | None) -> PoolMessage:
         if self.pool is None:
@@ -200,8 +216,16 @@ class NodePoolResource:
         found = pool_of(cluster, self.name)
         if found is None:
             return None if self._same(cluster) else self._making(cluster)
-        change = self._comparison(self._wanted(cluster), found)
-        if not change.is_needed:
+        return self._as_there(found).step_from(cluster, found)
+
+    def step_from(self, cluster: Cluster, found: PoolMessage) -> Step | None:
+        """Return what is done next with a pool that is there; None for nothing.
+
+        Args:
+            cluster: The cluster.
+            found: The pool.
+        """
+        if not self.difference(self._wanted(cluster), found).is_needed:
             return None
         if found.status.name == "ERROR":
             return removal(self.target, self.name)
@@ -215,6 +239,7 @@ class NodePoolResource:
         return Step(
             what=f"scale node pool {self.name} from {least} to {most} nodes",
             start=partial(self.apis.container.set_node_pool_autoscaling, request=scaled),
+            doing=f"being scaled from {least} to {most} nodes",
         )
 
     def _making(self, cluster: Cluster) -> Step:
@@ -289,7 +314,7 @@ def removal(target: GkeTarget, pool: str) -> Step:
     """
     path = f"{target.path}/nodePools/{pool}"
     delete: Any = partial(target.apis.container.delete_node_pool, name=path)
-    return Step(what=f"remove node pool {pool}", start=delete)
+    return Step(what=f"remove node pool {pool}", start=delete, doing="being removed")
 
 
 def no_cluster(request: SetupRequest) -> ConfigurationError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.google.operations import (
@@ -46,10 +46,17 @@ class Step:
     Attributes:
         what: What it does, as it stands behind `cannot`: `make node pool l4`.
         start: Starts it, and returns the operation.
+        doing: What is told while it goes on, where its resource is named already.
     """
 
     what: str
     start: Callable[[], Any]
+    doing: str = "being made"
+
+    def tell(self, tell: Tell, text: str) -> None:
+        """Tell how far it is, without naming the resource once more."""
+        far = text.removeprefix(self.what).removeprefix(": ")
+        tell(f"{self.doing}: {far}" if far else self.doing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +119,7 @@ class GkeTarget:
                 except CloudRefusal as refusal:
                     again.pause_after(refusal, tell)
                     continue
-                wait_for_cluster(self.apis, operation, step.what, tell)
+                wait_for_cluster(self.apis, operation, step.what, partial(step.tell, tell))
                 taken.add(step.what)
 
     def _in_vain(self, step: Step) -> CloudError:
