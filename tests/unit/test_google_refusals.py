@@ -148,6 +148,36 @@ def test_who_asked_stands_in_the_command_once_it_is_known() -> None:
     assert "--member=user:alice@example.com --role=roles/storage.admin" in (told.hint or "")
 
 
+def test_a_project_that_calls_may_not_count_for_is_the_one_to_grant_the_right_on() -> None:
+    refused = GoogleRefusal(
+        Code.PERMISSION_DENIED,
+        "Caller does not have required permission to use project old-project.",
+        answers.info("USER_PROJECT_DENIED", "googleapis.com", {"consumer": "projects/old-project"}),
+    )
+
+    told = translated(by_grpc(refused), what="x", project=PROJECT)
+
+    assert (told.reason, told.subject) == ("permission", "serviceusage.services.use")
+    assert (
+        "add-iam-policy-binding old-project --member=user:YOU "
+        "--role=roles/serviceusage.serviceUsageConsumer" in (told.hint or "")
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("Operation operation-1 is currently operating on cluster train. Please wait", "busy"),
+        ("Operation operation-1 is currently upgrading cluster train. Please wait", "busy"),
+        ("Labels could not be set due to fingerprint mismatch.", "conflict"),
+    ],
+)
+def test_what_gke_says_by_its_words_alone_is_understood(words: str, reason: Reason) -> None:
+    error = from_grpc_status(Code.FAILED_PRECONDITION, words)
+
+    assert translated(error, what="x").reason == reason
+
+
 def test_a_quota_of_requests_is_busy_and_not_a_quota_to_ask_more_of() -> None:
     refused = GoogleRefusal(
         Code.RESOURCE_EXHAUSTED,

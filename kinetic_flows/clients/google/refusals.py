@@ -67,8 +67,8 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     (r"has not been used in project|is disabled\. Enable it by visiting", "api-off"),
     (r"billing (?:account|must be|is not enabled|to be enabled)|requires billing", "billing"),
     (r"\bconstraints?/[\w.]+|organi[sz]ation'?s policy|org policy", "policy"),
-    (r"is currently \w+ cluster|incompatible operation", "busy"),
-    (r"concurrent policy changes", "conflict"),
+    (r"is currently [\w ]+ cluster|incompatible operation", "busy"),
+    (r"concurrent policy changes|fingerprint mismatch", "conflict"),
     (r"is not empty", "invalid"),
 )
 
@@ -81,6 +81,9 @@ _STATUSES: Mapping[int, Reason] = {
     412: "conflict",
     429: "quota",
 }
+
+_NOT_ITS_PROJECT = "USER_PROJECT_DENIED"
+"""The call does not count for the project that the credentials name."""
 
 _NOT_THERE = (502, 503, 504)
 
@@ -234,6 +237,8 @@ def _by_words(words: str) -> Reason | None:
 
 
 def _subject(reason: Reason, answer: Answer) -> str | None:
+    if answer.reason == _NOT_ITS_PROJECT:
+        return "serviceusage.services.use"
     if reason == "permission":
         return answer.metadata.get("permission") or _found(_PERMISSION, answer.words)
     if reason == "api-off":
@@ -284,6 +289,11 @@ class _Place:
         return self.project or "PROJECT"
 
     @property
+    def granting(self) -> str:
+        """The project on which a permission is missing."""
+        return self.consumer if self.answer.reason == _NOT_ITS_PROJECT else self.option
+
+    @property
     def consumer(self) -> str:
         """The project that the call counted for, which may be another: that of the credentials."""
         named = self.answer.metadata.get("consumer", "").removeprefix("projects/")
@@ -302,7 +312,7 @@ def _hint(reason: Reason, subject: str | None, place: _Place) -> str | None:
         "conflict": "run the same again",
         "failed": "run the same again: what is done already is kept",
         "login": LOGIN_HINT,
-        "permission": grant(project, subject, place.member),
+        "permission": grant(place.granting, subject, place.member),
         "policy": "ask who looks after the organisation's policies for an exception, or choose "
         "what they allow",
         "quota": f"ask for more at {quota}, or choose less, another accelerator or another zone",
