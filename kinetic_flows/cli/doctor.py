@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from kinetic_flows.cli.doctor_report import LEVELS, DoctorReport, coloured, print_summary
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.core.api_boundary import ApiBoundary
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.exits import leave_at_once
-from kinetic_flows.core.findings import Finding, Level
+from kinetic_flows.core.findings import Finding, Level, NotAsked
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.core.moments import elapsed
 from kinetic_flows.core.settings.settings import process_environment
 
 if TYPE_CHECKING:
@@ -27,12 +24,6 @@ if TYPE_CHECKING:
     from kinetic_flows.runs.doctor import Examined
 else:
     examination = LazyModule("kinetic_flows.runs.doctor")
-
-LEVELS: tuple[Level, ...] = ("wrong", "warning", "unknown", "ok")
-_STYLES: Mapping[Level, str] = {"ok": "32", "warning": "33", "wrong": "1;31", "unknown": "36"}
-_DIM = "2"
-_WIDTH = len("warning")
-_INDENT = " " * (_WIDTH + 4)
 
 
 def doctor(
@@ -67,46 +58,30 @@ def _doctor(*, fix: bool, probe: bool, as_json: bool) -> tuple[int, bool]:
     found = _examined(probe=probe, is_shown=not as_json)
     fixed = _fixed([each.finding for each in found], is_shown=not as_json) if fix else {}
     if fixed and not as_json:
-        print("\nand now:\n")
+        print("\nand now, where it is not as it should be:")
+    hangs = any(each.hangs for each in found)
     if fixed:
-        found = _examined(probe=probe, is_shown=not as_json)
+        found = _examined(probe=probe, is_shown=not as_json, shows_ok=False)
     levels = Counter(each.finding.level for each in found)
     if as_json:
         print_json(
             {"findings": [_document(each) for each in found], **_counts(levels), **_told(fixed)}
         )
     else:
-        _print_summary([each.finding for each in found], levels, time.monotonic() - began)
-    return (1 if levels["wrong"] else 0), any(each.hangs for each in found)
+        print_summary([each.finding for each in found], levels, time.monotonic() - began)
+    return (1 if levels["wrong"] else 0), hangs or any(each.hangs for each in found)
 
 
-def _examined(*, probe: bool, is_shown: bool) -> list[Examined]:
+def _examined(*, probe: bool, is_shown: bool, shows_ok: bool = True) -> list[Examined]:
     """Return what is found, and show it as it comes."""
     found: list[Examined] = []
+    report = DoctorReport()
     for each in examination.examine(process_environment(), probe=probe):
-        if is_shown:
-            if not found or found[-1].group != each.group:
-                print(_coloured(each.group, "1"))
-            _print_finding(each.finding)
-            sys.stdout.flush()
+        if is_shown and (shows_ok or each.finding.level != "ok"):
+            report.show(each.group, each.finding)
         found.append(each)
+    report.finish()
     return found
-
-
-def _print_finding(finding: Finding) -> None:
-    mark = _coloured(finding.level.ljust(_WIDTH), _STYLES[finding.level])
-    for number, line in enumerate(_folded(f"{finding.subject}: {for_line(finding.text)}")):
-        print(f"  {mark}  {line}" if number == 0 else f"{_INDENT}{line}")
-    if finding.command:
-        # In one piece, to be copied.
-        print(_INDENT + _coloured(f"  {for_line(finding.command)}", _DIM))
-
-
-def _folded(text: str) -> list[str]:
-    if not sys.stdout.isatty():
-        return [text]
-    room = max(shutil.get_terminal_size().columns - len(_INDENT), 30)
-    return wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def _fixed(findings: Iterable[Finding], *, is_shown: bool) -> dict[str, str]:
@@ -119,19 +94,13 @@ def _fixed(findings: Iterable[Finding], *, is_shown: bool) -> dict[str, str]:
             done[finding.subject] = finding.fix()
         except KineticError as error:
             done[finding.subject] = f"could not be mended: {in_a_sentence(error)}"
+        except NotAsked as error:
+            done[finding.subject] = f"could not be mended: {error}"
         if is_shown:
             if len(done) == 1:
-                print(_coloured("mended", "1"))
+                print(coloured("mended", "1"))
             print(f"  {finding.subject}: {for_line(done[finding.subject])}", flush=True)
     return done
-
-
-def _print_summary(findings: Iterable[Finding], levels: Counter[Level], seconds: float) -> None:
-    told = [f"{levels[level]} {level}" for level in LEVELS if levels[level]]
-    print(f"\n{', '.join(told)}, in {elapsed(seconds)}")
-    fixable = sum(each.fix is not None and each.level != "ok" for each in findings)
-    if fixable:
-        print(f"`kinetic doctor --fix` mends {fixable} of these")
 
 
 def _document(each: Examined) -> dict[str, Any]:
@@ -152,8 +121,3 @@ def _counts(levels: Counter[Level]) -> dict[str, int]:
 
 def _told(fixed: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {"fixed": dict(fixed)} if fixed else {}
-
-
-def _coloured(text: str, style: str) -> str:
-    has_colours = sys.stdout.isatty() and not process_environment().get("NO_COLOR")
-    return f"\x1b[{style}m{text}\x1b[0m" if has_colours else text

@@ -22,7 +22,7 @@ FEW_CHARACTERS = 30
 
 _PROGRAMS = "kinetic|gcloud|kubectl|pip|uv|prefect|export|unset|sudo"
 _QUOTED = re.compile(rf"`((?:{_PROGRAMS}) [^`]+)`")
-_AT_THE_END = re.compile(rf": ((?:{_PROGRAMS}) .+)$", re.DOTALL)
+_AFTER_COLON = re.compile(rf": ((?:{_PROGRAMS}) .+?)(?=$|;|, | \()")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,7 @@ def finding_of(subject: str, error: KineticError, level: Level = "wrong") -> Fin
 
 
 def command_in(text: str) -> str | None:
-    """Return the command that a text names, in backquotes or at its end; None for none."""
-    found = _QUOTED.search(text) or _AT_THE_END.search(text)
-    return " ".join(found[1].split()) if found else None
+    """Return the command that a text names, in backquotes or behind a colon; None for none."""
+    line = " ".join(text.split())
+    found = _QUOTED.search(line) or _AFTER_COLON.search(line)
+    return found[1] if found else None

@@ -208,7 +208,7 @@ def _settings_finding(settings: Fact[Settings]) -> Finding:
     except ConfigurationError as error:
         return finding_of(SETTINGS, error)
     if found.cloud is None:
-        return Finding(subject=SETTINGS, level="ok", text=f"functions run on {found.platform}")
+        return Finding(subject=SETTINGS, level="ok", text="functions run on this machine")
     where = f"cluster {found.cloud.cluster} in {found.cloud.zone}, project {found.cloud.project}"
     by = f", by profile {found.profile}" if found.profile else ""
     return Finding(subject=SETTINGS, level="ok", text=f"{where}{by}")

@@ -30,7 +30,7 @@ class PrefectFacts:
     Attributes:
         server: The background server of the home.
         url: Where the API is; None where it is the background server's, which does not run.
-        api_url: The same, for what cannot be asked without one.
+        api_url: The same, once it has answered, for what cannot be asked otherwise.
         condition: What the API answers.
     """
 
@@ -57,21 +57,23 @@ def prefect_facts(settings: Settings, environ: Mapping[str, str]) -> PrefectFact
 
     url = Fact("a Prefect API", ask_url)
 
-    def need_url() -> str:
-        found = url.get()
-        if found is None:
-            raise NotAsked("a Prefect server")
-        return found
-
     def ask() -> ApiCondition | None:
         found = url.get()
         return ask_condition(found) if found else None
 
+    condition = Fact("an answer of Prefect's", ask)
+
+    def answering_url() -> str:
+        found = condition.need()
+        if found is None:
+            raise NotAsked("a Prefect server")
+        return found.url
+
     return PrefectFacts(
         server=server,
         url=url,
-        api_url=Fact("a Prefect server that runs", need_url),
-        condition=Fact("an answer of Prefect's", ask),
+        api_url=Fact("a Prefect server that answers", answering_url),
+        condition=condition,
     )
 
 

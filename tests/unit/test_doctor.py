@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +16,18 @@ from uuid import uuid4
 
 import pytest
 
+from kinetic_flows.cli.doctor_report import DoctorReport
 from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect.condition import version_difference
 from kinetic_flows.core.clocks import ServerTime, clock_finding
 from kinetic_flows.core.errors import KineticError, LaunchError, PrefectServerError, UsageError
 from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.core.findings import Check, Fact, Finding, NotAsked, command_in, finding_of
+from kinetic_flows.core.object_names import lease_object
 from kinetic_flows.core.processes import current_process
+from kinetic_flows.platforms.gke.builds.lease import Lease, LeaseRecord
+from kinetic_flows.platforms.gke.checks.leases import abandoned, give_back
+from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.client_checks import (
     LITTLE_BYTES,
     TOO_LITTLE_BYTES,
@@ -312,6 +318,46 @@ def test_environments_that_nobody_makes_any_more_are_removed(tmp_path: Path) -> 
     assert levels(found())["damaged environments"] == "ok"
 
 
+def test_leases_of_builds_whose_client_has_died_are_given_back(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    for name in ("abandoned", "given-back"):
+        assert Lease(store, lease_object(name)).acquire()
+    store.replace_if_unchanged(
+        lease_object("given-back"),
+        LeaseRecord(holder="", fencing=1).to_json(),
+        store.get(lease_object("given-back")).generation,
+    )
+    store.put_if_absent("leases/abandoned/follower.json", b"{}")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert abandoned(store) == [], "its holder may live"
+    assert abandoned(store, later) == [lease_object("abandoned")]
+    assert give_back(store, [lease_object("abandoned")]) == "gave 1 lease back"
+    assert abandoned(store, later) == []
+    assert Lease(store, lease_object("abandoned")).acquire(), "nobody has to wait for it"
+
+
+def test_what_cannot_be_asked_for_one_reason_is_on_one_line(capsys) -> None:
+    report = DoctorReport()
+    for subject in ("APIs", "bucket"):
+        report.show(
+            "Google Cloud",
+            Finding(subject=subject, level="unknown", text="not asked without credentials"),
+        )
+    for subject in ("uv", "Python"):
+        report.show("client", Finding(subject=subject, level="ok", text="fine"))
+    report.show("cluster", Finding(subject="GKE", level="unknown", text="no answer"))
+    report.finish()
+    assert capsys.readouterr().out.splitlines() == [
+        "Google Cloud",
+        "  unknown  APIs, bucket: not asked without credentials",
+        "client",
+        "  ok       uv: fine",
+        "  ok       Python: fine",
+        "cluster",
+        "  unknown  GKE: no answer",
+    ]
+
+
 def test_the_command_fixes_tells_so_and_looks_again(tmp_path: Path, capsys) -> None:
     (tmp_path / "kinetic-home" / "environments" / ".making-abc-0123").mkdir(parents=True)
     with pytest.raises(SystemExit) as ended:
@@ -373,6 +419,10 @@ def test_what_several_need_is_asked_once_and_fails_for_all() -> None:
             "log in with: gcloud auth application-default login",
             "gcloud auth application-default login",
         ),
+        (
+            "list them with: gcloud projects list; make one, or ask its owner",
+            "gcloud projects list",
+        ),
         ("is this network among the authorised networks?", None),
         ("check `PREFECT_API_URL`", None),
     ],
@@ -382,6 +432,13 @@ def test_the_command_of_a_hint_is_found(text: str, command: str | None) -> None:
     finding = finding_of("x", KineticError("it failed", hint=text))
     assert finding.command == command
     assert (text in finding.text) == (command is None)
+
+
+def test_a_hint_that_says_more_than_its_command_is_said_whole() -> None:
+    hint = "list them with: gcloud projects list; make one, or ask its owner for a role"
+    finding = finding_of("x", KineticError("it failed", hint=hint))
+    assert finding.command == "gcloud projects list"
+    assert finding.text == f"it failed; {hint}"
 
 
 @pytest.mark.parametrize(

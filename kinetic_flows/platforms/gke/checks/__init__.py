@@ -12,6 +12,7 @@ from kinetic_flows.platforms.gke.checks import (
     clock,
     cluster,
     credentials,
+    leases,
     namespace,
     orphans,
     permissions,
@@ -48,6 +49,7 @@ LOOKS: tuple[tuple[str, str, Look], ...] = (
     (PREFECT, "worker", work_pool.worker_findings),
     (LEFTOVERS, orphans.JOBS, orphans.job_findings),
     (LEFTOVERS, orphans.SECRETS, orphans.secret_findings),
+    (LEFTOVERS, leases.SUBJECT, leases.lease_findings),
 )
 """What is asked: under which heading, about what, by which function."""
 

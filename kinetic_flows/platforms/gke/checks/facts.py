@@ -40,6 +40,7 @@ class ClusterFacts:
         described: The cluster, as GKE describes it.
         client: The cluster's API server, whether it answers or not.
         reached: The API server, which has answered; and its version.
+        at_end: Closes connections when everything is asked.
     """
 
     cloud: CloudSettings
@@ -50,6 +51,7 @@ class ClusterFacts:
     described: Fact[Mapping[str, Any]]
     client: Fact[KubernetesClient]
     reached: Fact[tuple[KubernetesClient, str]]
+    at_end: ExitStack
 
     @property
     def build_account(self) -> str | None:
@@ -92,6 +94,7 @@ def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
         described=described,
         client=client,
         reached=Fact("an answer of the cluster's API server", lambda: _reach(client)),
+        at_end=at_end,
     )
 
 

@@ -21,11 +21,14 @@ def namespace_findings(facts: ClusterFacts) -> Iterator[Finding]:
         packages=cloud.prebuilt if cloud.prebuilt == "volume" else "install",
     )
     found = preflight(client, request)
-    if not found.problems:
-        text = f"a run on {facts.accelerator} can be launched: rights, quota, admission"
+    # Which node pools GKE itself says that there are is told of with the cluster.
+    no_pool = f"no node pool has {facts.accelerator};"
+    problems = tuple(each for each in found.problems if not each.startswith(no_pool))
+    if not problems:
+        text = "rights, quotas and admission are as launches need them"
         yield Finding(subject=subject, level="ok", text=text)
     told: tuple[tuple[Level, tuple[str, ...]], ...] = (
-        ("wrong", found.problems),
+        ("wrong", problems),
         ("warning", (*found.warnings, *filter(None, (found.no_image_volumes,)))),
     )
     for level, texts in told:

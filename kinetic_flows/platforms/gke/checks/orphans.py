@@ -65,7 +65,8 @@ def job_findings(facts: ClusterFacts) -> Iterator[Finding]:
     }
     left = [active[run_id] for run_id in _ended(facts, tuple(active))]
     if not left:
-        yield Finding(subject=JOBS, level="ok", text=f"none of {counted(len(active), 'Job')}")
+        of_all = f"none of the {counted(len(active), 'Job')} there" if active else "none"
+        yield Finding(subject=JOBS, level="ok", text=of_all)
         return
     paths = [jobs_path(namespace, name) for name in left]
     yield Finding(
