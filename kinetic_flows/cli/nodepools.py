@@ -23,7 +23,7 @@ from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import Progress
 
 if TYPE_CHECKING:
-    from kinetic_flows.platforms.gke import pool_use
+    from kinetic_flows.platforms.gke.pool_use import PoolUse
     from kinetic_flows.platforms.gke.setup import apply as setup_apply
     from kinetic_flows.platforms.gke.setup import compare, pool_admin, pool_options
     from kinetic_flows.platforms.gke.setup.pool_list import FoundPool
@@ -37,8 +37,6 @@ else:
 HEADINGS = ("name", "accelerator", "machine type", "nodes", "limits", "runs", "notes")
 UNKNOWN = "?"
 SHOWN_RUNS = 3
-
-Use = Mapping[str, "pool_use.PoolUse"]
 
 _Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="")]
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -221,7 +219,7 @@ def _place(where: Where) -> Place:
     )
 
 
-def _use(place: Place, pools: Sequence[FoundPool]) -> Use | None:
+def _use(place: Place, pools: Sequence[FoundPool]) -> Mapping[str, PoolUse] | None:
     """Return what is on node pools; None where the cluster does not tell."""
     if not pools:
         return {}
@@ -276,7 +274,7 @@ def _confirm(used: Mapping[str, str]) -> None:
         )
 
 
-def _row(pool: FoundPool, use: Use | None) -> tuple[str, ...]:
+def _row(pool: FoundPool, use: Mapping[str, PoolUse] | None) -> tuple[str, ...]:
     on_it = use[pool.name] if use is not None else None
     runs = on_it.runs if on_it else None
     nodes = on_it.nodes if on_it else None
@@ -291,7 +289,7 @@ def _row(pool: FoundPool, use: Use | None) -> tuple[str, ...]:
     )
 
 
-def _document(pool: FoundPool, use: Use | None) -> dict[str, Any]:
+def _document(pool: FoundPool, use: Mapping[str, PoolUse] | None) -> dict[str, Any]:
     on_it = use[pool.name] if use is not None else None
     runs = on_it.runs if on_it else None
     return {

@@ -139,7 +139,7 @@ def cost_lines(changes: Iterable[Change]) -> Iterator[Line]:
         note = f" ({cost.note})" if cost.note and not cost.monthly_usd else ""
         hourly = "not known" if cost.hourly_usd is None else dollars(cost.hourly_usd)
         yield Line(text=f"{_called(change)}: {hourly}{note}", indent=4)
-    when = f"of {prices.REGION}, {prices.AS_OF}"
+    when = f"of {prices.REGION}, put down in {prices.AS_OF}"
     yield Line(text=f"by Google's list prices {when}; {PRICES} knows yours", style=DIM)
 
 

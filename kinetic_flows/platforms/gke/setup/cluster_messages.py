@@ -134,7 +134,7 @@ def _standard(made: container_v1.Cluster, request: SetupRequest) -> None:
         datapath_provider=container_v1.DatapathProvider.ADVANCED_DATAPATH,
         default_enable_private_nodes=request.private_nodes,
     )
-    made.shielded_nodes = container_v1.ShieldedNodes(enabled=True)
+    made.shielded_nodes.enabled = True
     made.autoscaling = _autoscaling()
     made.node_pools = [cpu_pool(request)]
 

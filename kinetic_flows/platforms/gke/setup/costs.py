@@ -17,13 +17,14 @@ def cluster_cost(request: SetupRequest) -> Cost:
     On Autopilot what runs request is paid while it runs, which nobody can say beforehand.
     """
     fee = prices.CLUSTER_HOURLY * HOURS_A_MONTH
-    if request.mode == "autopilot":
-        note = "management fee, which the first such cluster of a billing account is given back"
-        return Cost(monthly_usd=fee, hourly_usd=None, note=note)
-    if request.location == request.region:
+    if request.mode == "standard" and request.location == request.region:
         return Cost(monthly_usd=fee, note="management fee of a regional cluster")
-    note = "management fee, which the first zonal cluster of a billing account is given back"
-    return Cost(monthly_usd=fee, note=note)
+    back = f"${prices.FREE_TIER_MONTHLY:.2f} a month are given back to each billing account"
+    return Cost(
+        monthly_usd=fee,
+        hourly_usd=None if request.mode == "autopilot" else 0.0,
+        note=f"management fee; {back}",
+    )
 
 
 def cpu_pool_cost(request: SetupRequest) -> Cost | None:

@@ -78,25 +78,17 @@ def accelerator_pool(
         **_common(request, account),
     )
     is_slice = accelerator.hosts > 1
-    made = container_v1.NodePool(
+    return container_v1.NodePool(
         name=pool_name(pool),
         initial_node_count=0,
         config=config,
         autoscaling=_autoscaling(request, least=0, most=pool.max_nodes, is_slice=is_slice),
         management=_management(),
         locations=list(pool.zones),
-    )
-    if is_slice:
-        kind = container_v1.NodePool.PlacementPolicy.Type.COMPACT
-        made.placement_policy = container_v1.NodePool.PlacementPolicy(
-            type_=kind, tpu_topology=accelerator.topology
-        )
-    else:
+        placement_policy=_placement(accelerator) if is_slice else None,
         # A node more while nodes are upgraded would need more of the accelerator's quota.
-        made.upgrade_settings = container_v1.NodePool.UpgradeSettings(
-            max_surge=0, max_unavailable=1
-        )
-    return made
+        upgrade_settings=None if is_slice else _one_by_one(),
+    )
 
 
 def is_made_here(pool: container_v1.NodePool, cluster: str) -> bool:
@@ -200,6 +192,16 @@ def _scaled(least: int, most: int, *, total: bool, policy: int) -> container_v1.
     else:
         scaling.min_node_count, scaling.max_node_count = least, most
     return scaling
+
+
+def _placement(accelerator: Accelerator) -> container_v1.NodePool.PlacementPolicy:
+    """Return how the hosts of a slice are placed."""
+    policy = container_v1.NodePool.PlacementPolicy
+    return policy(type_=policy.Type.COMPACT, tpu_topology=accelerator.topology)
+
+
+def _one_by_one() -> container_v1.NodePool.UpgradeSettings:
+    return container_v1.NodePool.UpgradeSettings(max_surge=0, max_unavailable=1)
 
 
 def _management() -> container_v1.NodeManagement:

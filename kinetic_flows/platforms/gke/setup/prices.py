@@ -1,8 +1,9 @@
 """Google's list prices of the few things that a setup is made of, in US dollars.
 
-They are those of us-central1 without any discount (of H100s, of us-east4), put down in November
-2026, and differ from region to region by up to a third. Spot prices change every month, so none is
-here. What is not here is not known, and said to be so.
+They are those of us-central1 without any discount (of H100s, of us-east4), and differ from region
+to region by up to a third. They were put down in November 2026 from copies of Google's price lists,
+which may have been older. Spot prices change every month, so none is here. What is not here is not
+known, and said to be so.
 """
 
 from __future__ import annotations
@@ -16,19 +17,10 @@ from kinetic_flows.core.accelerators import Accelerator
 AS_OF = "November 2026"
 REGION = "us-central1"
 
-VM_PAGE = "https://cloud.google.com/compute/vm-instance-pricing"
-GPU_PAGE = "https://cloud.google.com/compute/gpus-pricing"
-TPU_PAGE = "https://cloud.google.com/tpu/pricing"
-GKE_PAGE = "https://cloud.google.com/kubernetes-engine/pricing"
-NAT_PAGE = "https://cloud.google.com/nat/pricing"
-DISK_PAGE = "https://cloud.google.com/compute/disks-image-pricing"
-STORAGE_PAGE = "https://cloud.google.com/storage/pricing"
-REGISTRY_PAGE = "https://cloud.google.com/artifact-registry/pricing"
-
 HOURS_A_MONTH = 730
 
 CLUSTER_HOURLY = 0.10
-"""The management fee of every cluster: `GKE_PAGE`."""
+"""The management fee of every cluster: https://cloud.google.com/kubernetes-engine/pricing."""
 
 FREE_TIER_MONTHLY = 74.40
 """What each billing account is given back of the fees of its zonal and Autopilot clusters, which
@@ -38,17 +30,17 @@ NAT_HOURLY_A_NODE = 0.0014
 NAT_ADDRESS_HOURLY = 0.005
 NAT_A_GIB = 0.045
 NAT_MOST_NODES = 32
-"""`NAT_PAGE`: of more nodes than these, 32 are paid."""
+"""https://cloud.google.com/nat/pricing: of more nodes than these, 32 are paid."""
 
 DISK_MONTHLY_A_GB = 0.10
-"""A balanced persistent disk, as nodes have them: `DISK_PAGE`."""
+"""A balanced persistent disk, as nodes have them: https://cloud.google.com/compute/disks-image-pricing."""
 
 STORAGE_MONTHLY_A_GB = 0.020
-"""Standard storage in a region: `STORAGE_PAGE`."""
+"""Standard storage in a region: https://cloud.google.com/storage/pricing."""
 
 REGISTRY_MONTHLY_A_GB = 0.10
 REGISTRY_FREE_GB = 0.5
-"""Images, of which the first half GB is free: `REGISTRY_PAGE`."""
+"""Images, of which the first half GB is free: https://cloud.google.com/artifact-registry/pricing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +77,7 @@ _MACHINES: Mapping[str, float] = {
     **{f"a3-highgpu-{count}g": 1.18251 * count for count in (1, 2, 4, 8)},
     "a2-megagpu-16g": 8.79698,
 }
-"""Machines without their GPUs."""
+"""Machines without their GPUs: https://cloud.google.com/compute/vm-instance-pricing."""
 
 _GPUS: Mapping[str, float] = {
     "nvidia-l4": 0.56004,
@@ -93,14 +85,17 @@ _GPUS: Mapping[str, float] = {
     "nvidia-tesla-a100": 2.93391,
     "nvidia-h100-80gb": 9.79655,
 }
-"""A GPU for an hour, by GKE's label."""
+"""A GPU for an hour, by GKE's label: https://cloud.google.com/compute/gpus-pricing."""
 
 _TPUS: Mapping[str, float] = {
     "tpu-v5-lite-podslice": 1.20,
     "tpu-v5p-slice": 4.20,
     "tpu-v6e-slice": 2.70,
 }
-"""A TPU chip for an hour with its share of the machine, by GKE's label."""
+"""A TPU chip for an hour with its share of the machine, by GKE's label.
+
+https://cloud.google.com/tpu/pricing
+"""
 
 _TYPE = re.compile(r"(?P<family>[a-z]\d[a-z]?)-(?P<kind>[a-z]+)-(?P<vcpus>\d+)")
 
