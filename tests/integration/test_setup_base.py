@@ -279,6 +279,7 @@ def test_a_bucket_name_that_is_taken_is_told_before_anything_is_made(around: Aro
     with pytest.raises(CloudError) as taken:
         around.up()
     assert f"gs://{JOBS} belongs to another project" in taken.value.message
+    assert "likewise" not in taken.value.message, "its roles are no matter of their own"
     assert "--cluster" in str(taken.value.hint)
     assert around.google.buckets.buckets == {}
 
@@ -315,7 +316,7 @@ def test_an_operation_that_fails_half_way_is_begun_anew(around: Around) -> None:
         assert "An internal error has occurred" in failed.value.message
         assert "again" in str(failed.value.hint)
     assert failed.value.message.startswith("2 things could not be made as wanted (7 done before")
-    assert "Cloud NAT kn-research-nat: cannot create router" in failed.value.message
+    assert "cannot create router kn-research-nat" in failed.value.message
     around.up(private_nodes=True)
     assert around.left_to_do(private_nodes=True) == []
 

@@ -6,8 +6,12 @@ https://cloud.google.com/compute/docs/reference/rest/v1
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -272,15 +276,30 @@ class Compute:
 
 def _parsed(body: Resource) -> Resource:
     """Return a router as it is kept; one with unknown fields is refused."""
-    from google.cloud import compute_v1
-
-    message = compute_v1.Router.pb(compute_v1.Router())
+    router = _types().Router
+    message = router.pb(router())
     try:
         json_format.ParseDict(body, message)
     except json_format.ParseError as error:
         raise invalid(f"Invalid JSON payload received. {error}") from error
     kept: Resource = json_format.MessageToDict(message)
     return kept
+
+
+@functools.cache
+def _types() -> Any:
+    """Return the client's messages without its services, which take three seconds to import."""
+    package = importlib.util.find_spec("google.cloud.compute_v1")
+    assert package is not None
+    assert package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0]) / "types" / "compute.py"
+    spec = importlib.util.spec_from_file_location("compute_v1_types", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where proto-plus looks for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def _quotas(limits: dict[str, float], used: dict[str, float]) -> list[Resource]:

@@ -45,10 +45,7 @@ def failed(verb: str, failures: Sequence[Failure], *, done: int | None = None) -
     again = None if done is None else AGAIN
     if len(by_reason) == 1:
         return _one(failures, before, again)
-    lines = [
-        f"{_names(several)}: {in_a_sentence(several[0].error)}" for several in by_reason.values()
-    ]
-    listed = "".join(f"\n  - {line}" for line in lines)
+    listed = "".join(f"\n  - {_told(several)}" for several in by_reason.values())
     error = CloudError(
         f"{len(failures)} things {verb}{before}:{listed}",
         value=[failure.name for failure in failures],
@@ -56,6 +53,19 @@ def failed(verb: str, failures: Sequence[Failure], *, done: int | None = None) -
     )
     error.__cause__ = failures[0].error
     return error
+
+
+def _told(several: Sequence[Failure]) -> str:
+    """Return what is told of things that failed for one reason, and below it what to do."""
+    hint = several[0].error.hint
+    return _message(several) + (f"\n    {hint}" if hint else "")
+
+
+def _message(several: Sequence[Failure]) -> str:
+    """Return the words of the first, and what it is as true of."""
+    first = several[0].error.message
+    others = [failure for failure in several[1:] if failure.error.message != first]
+    return f"{first} (likewise {_names(others)})" if others else first
 
 
 def _key(error: KineticError) -> object:
@@ -69,9 +79,8 @@ def _key(error: KineticError) -> object:
 
 def _one(failures: Sequence[Failure], before: str, again: str | None) -> KineticError:
     first = failures[0].error
-    also = f" (likewise {_names(failures[1:])})" if failures[1:] else ""
     error = copy(first)
-    error.message = f"{first.message}{also}{before}"
+    error.message = f"{_message(failures)}{before}"
     error.args = (error.message,)
     says_it = "run the same" in (first.hint or "")
     error.hint = (
