@@ -419,10 +419,6 @@ def test_what_several_need_is_asked_once_and_fails_for_all() -> None:
             "log in with: gcloud auth application-default login",
             "gcloud auth application-default login",
         ),
-        (
-            "list them with: gcloud projects list; make one, or ask its owner",
-            "gcloud projects list",
-        ),
         ("is this network among the authorised networks?", None),
         ("check `PREFECT_API_URL`", None),
     ],

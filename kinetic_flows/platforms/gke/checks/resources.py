@@ -32,11 +32,10 @@ def service_findings(facts: ClusterFacts) -> Iterator[Finding]:
     """Yield whether the APIs that runs ask are on."""
     services = Services(apis=facts.apis.need(), project=facts.cloud.project)
     try:
-        change = services.compare()
+        off = services.off()
     except CloudError as error:
         yield finding_of("APIs", error, _level(error))
         return
-    off = [each.removeprefix("turn on ") for each in change.details]
     if not off:
         yield Finding(subject="APIs", level="ok", text=f"all {len(services.services)} are on")
         return

@@ -150,11 +150,11 @@ class Services:
 
     def compare(self) -> Change:
         """Look which are off."""
-        return self._change(self._off())
+        return self._change(self.off())
 
     def apply(self, tell: Tell) -> None:
         """Turn on those that are off, and wait until they are on."""
-        off = self._off()
+        off = self.off()
         if not off:
             return
         tell(f"turning on {_listed(off)}")
@@ -177,7 +177,12 @@ class Services:
     def remove(self, tell: Tell) -> None:
         """Do nothing."""
 
-    def _off(self) -> tuple[str, ...]:
+    def off(self) -> tuple[str, ...]:
+        """Look which of them are off.
+
+        Raises:
+            CloudError: They cannot be looked at.
+        """
         parent = f"projects/{self.project}"
         request = {
             "parent": parent,
