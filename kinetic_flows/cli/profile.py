@@ -42,6 +42,8 @@ def create(
     work_pool: str | None = None,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
     credentials: str | None = None,
+    images: str | None = None,
+    base_images: str | None = None,
     current: Annotated[bool, _FLAG] = False,
     update: Annotated[bool, _FLAG] = False,
     overwrite: Annotated[bool, _FLAG] = False,
@@ -63,6 +65,8 @@ def create(
         settings: Any other setting, as NAME=VALUE, such as retention_days=90; may be repeated.
         credentials: Name of a saved GCP Credentials block to use in place of Application Default
             Credentials.
+        images: Name of a saved Image Repository block for the images that are built.
+        base_images: Name of a saved Image Repository block for prebuilt base images.
         current: Begin with what variables, the project's file and the profile in use say now.
         update: Change what is given here in a profile that is there, and leave the rest of it.
         overwrite: Replace a profile that is there.
@@ -81,11 +85,11 @@ def create(
     given |= {key: value for key, value in options.items() if value is not None}
     if "project" not in given and not update and is_terminal() and not as_json:
         given |= asked_for(given)
-    checked = profiles.checked_values(given)
+    blocks = {"gcp_credentials": credentials, "images": images, "base_images": base_images}
     action = profiles.save_profile(
         name,
-        checked,
-        credentials,
+        profiles.checked_values(given),
+        {field: saved for field, saved in blocks.items() if saved},
         existing="update" if update else "replace" if overwrite else "refuse",
         saved=_saved(),
     )

@@ -18,7 +18,7 @@ from kinetic_flows.core.settings.remembered import (
     remembered_profiles,
 )
 from kinetic_flows.core.settings.settings import load_settings, process_environment
-from kinetic_flows.core.settings.table import Profile, rows
+from kinetic_flows.core.settings.table import rows
 from kinetic_flows.runs.session import prefect_api_url
 
 MAX_NAME_CHARACTERS = 255
@@ -46,7 +46,7 @@ def saved_profiles(progress: Progress | None = None) -> SavedProfiles:
 def save_profile(
     name: str,
     values: Mapping[str, object],
-    credentials: str | None = None,
+    blocks: Mapping[str, str] | None = None,
     *,
     existing: Existing = "update",
     saved: SavedProfiles | None = None,
@@ -56,8 +56,8 @@ def save_profile(
     Args:
         name: The profile's name.
         values: What it sets, by the name of the setting (a field of `CloudSettings`).
-        credentials: Name of a saved GcpCredentials block that it is to carry; None for none, or
-            for those that it carries already where it is updated.
+        blocks: Names of saved blocks that it is to carry, by field: `gcp_credentials`, `images`,
+            `base_images`; those that it carries already stay where it is updated.
         existing: What becomes of a profile of that name.
         saved: Where to save it; None for the Prefect API in use.
 
@@ -67,7 +67,7 @@ def save_profile(
     Raises:
         UsageError: It is there, and is not to be changed.
         ConfigurationError: A value cannot be, a setting does not exist, the project is missing, or
-            there are no such credentials.
+            there is no such block.
         PrefectServerError: Prefect cannot be asked.
     """
     checked = checked_values(values)
@@ -88,12 +88,12 @@ def save_profile(
             value=name,
             hint="give the Google Cloud project's id: --project my-project-123",
         )
-    if kept and wanted == kept.values and credentials in (None, _carried(kept)):
+    if kept and wanted == kept.values and not blocks:
         return "unchanged"
     if kept:
-        store.update(name, checked, credentials)
+        store.update(name, checked, blocks)
     else:
-        store.save(name, checked, credentials)
+        store.save(name, checked, blocks)
     return "created" if before is None else "changed"
 
 
@@ -188,7 +188,3 @@ def checked_values(values: Mapping[str, object]) -> dict[str, Any]:
                 f"a profile has no setting {key!r}", value=key, hint=suggest(key, known)
             )
     return {key: check_value(key, value) for key, value in values.items() if value is not None}
-
-
-def _carried(profile: Profile) -> str | None:
-    return profile.credentials.name if profile.credentials else None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from uuid import uuid4
 
+import pexpect
 import pytest
+from kinetic_flows.blocks import ImageRepository
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_gcp import GcpCredentials
 
@@ -15,6 +19,8 @@ from kinetic_flows.code import project_settings
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.runs.profiles import save_profile
 from service_accounts import service_account_info
+
+MAIN = "from kinetic_flows.cli import main; main()"
 
 
 @pytest.fixture
@@ -117,7 +123,7 @@ def test_credentials_that_are_not_saved_are_refused_and_nothing_is_saved(
 ) -> None:
     asked = ("profile", "create", name, "--project", "my-project-1", "--credentials", "gone-x")
     error = printed(capsys, *asked, code=ConfigurationError.exit_code)
-    assert "Google credentials 'gone-x' are not saved" in error
+    assert "there are no Google credentials saved as 'gone-x'" in error
     assert "no profile" in printed(
         capsys, "profile", "show", name, code=ConfigurationError.exit_code
     )
@@ -142,3 +148,50 @@ def test_what_comes_before_it_is_told_when_it_is_chosen(
     )
     monkeypatch.setenv("KINETIC_PLATFORM", "local")
     assert "functions run on this machine" in printed(capsys, "profile", "use", name)
+
+
+def test_image_repositories_are_named_by_what_they_are_saved_as(
+    name: str, prefect_api_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with temporary_settings({PREFECT_API_URL: prefect_api_url}):
+        ImageRepository(repository="registry.example.com/ml/kinetic").save(name)
+    create = ("profile", "create", name)
+    printed(capsys, *create, "--project", "my-project-1", "--base-images", name)
+    shown = json.loads(printed(capsys, "profile", "show", name, "--json"))
+    assert shown["values"]["base_image_repo"] == "registry.example.com/ml/kinetic"
+    code = ConfigurationError.exit_code
+    error = printed(capsys, *create, "--update", "--images", f"{name}x", code=code)
+    assert f"there is no image repository saved as '{name}x'" in error
+
+
+def test_on_a_terminal_what_is_missing_is_asked_for_and_checked_as_it_is_typed(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = pexpect.spawn(
+        sys.executable,
+        [
+            "-c",
+            "from kinetic_flows.cli import main; main()",
+            "profile",
+            "create",
+            name,
+            "--cluster",
+            "training",
+        ],
+        env={**os.environ, "TERM": "dumb"},
+        timeout=60,
+        encoding="utf-8",
+    )
+    try:
+        program.expect("Google Cloud project")
+        program.send("12\r")
+        program.expect("give the project's id")
+        program.send("\x15my-project-1\r")
+        program.expect("Zone.*us-central1-a")
+        program.send("\r")
+        program.expect(f"profile {name}: created")
+        program.expect(pexpect.EOF)
+    finally:
+        program.close(force=True)
+    shown = json.loads(printed(capsys, "profile", "show", name, "--json"))
+    assert shown["values"] == {"project": "my-project-1", "cluster": "training"}

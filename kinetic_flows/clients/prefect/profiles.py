@@ -28,7 +28,12 @@ _REPOSITORIES = {"base_images": "base_image_repo", "images": "image_repo"}
 """Fields that hold a saved image repository, with the setting that each gives."""
 
 _CREDENTIALS = "gcp_credentials"
-_CREDENTIALS_SLUG = "gcp-credentials"
+
+_BLOCKS = {
+    _CREDENTIALS: ("gcp-credentials", "Google credentials", "GCP Credentials"),
+    **dict.fromkeys(_REPOSITORIES, ("image-repository", "image repository", "Image Repository")),
+}
+"""Fields that hold other saved blocks: the slug of their type, what they are, its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,34 +149,37 @@ class SavedProfiles:
         """
         return tuple(profile.name for profile in self.listed())
 
-    def save(self, name: str, values: Mapping[str, object], credentials: str | None = None) -> None:
+    def save(
+        self, name: str, values: Mapping[str, object], blocks: Mapping[str, str] | None = None
+    ) -> None:
         """Save a profile, in place of one of that name.
 
         Args:
             name: Its name.
             values: What it sets, by field of `CloudSettings`, checked.
-            credentials: Name of a saved GcpCredentials block that it is to carry; None for none.
+            blocks: Names of the saved blocks that it is to carry, by field: `gcp_credentials`,
+                `images`, `base_images`; None for none.
 
         Raises:
-            ConfigurationError: There are no such credentials, or the block refuses a value.
+            ConfigurationError: There is no such block, or the profile refuses a value.
             PrefectServerError: There is no Prefect API, or it cannot be asked.
         """
         with _current(self._required(), "saved in"):
-            _save(name, values, credentials)
+            _save(name, values, blocks)
 
     def update(
-        self, name: str, values: Mapping[str, object], credentials: str | None = None
+        self, name: str, values: Mapping[str, object], blocks: Mapping[str, str] | None = None
     ) -> None:
         """Change values of a profile that is there, and leave the rest of it; see `save`.
 
         Raises:
-            ConfigurationError: There are no such credentials, or the block refuses a value.
+            ConfigurationError: There is no such block, or the profile refuses a value.
             PrefectServerError: There is no Prefect API, or it cannot be asked.
         """
         with _current(self._required(), "saved in"):
             block = _load(name)
             fields = type(block).model_fields if block is not None else ()
-            _save(name, {**{key: getattr(block, key) for key in fields}, **values}, credentials)
+            _save(name, {**{key: getattr(block, key) for key in fields}, **values}, blocks)
 
     def delete(self, name: str) -> bool:
         """Delete a profile, and leave the credentials that it carries; return whether it was there.
@@ -198,8 +206,8 @@ class SavedProfiles:
         return url
 
 
-def _save(name: str, values: Mapping[str, object], credentials: str | None) -> None:
-    carried = {_CREDENTIALS: _credentials_block(credentials)} if credentials else {}
+def _save(name: str, values: Mapping[str, object], blocks: Mapping[str, str] | None) -> None:
+    carried = {field: _saved_block(field, saved) for field, saved in (blocks or {}).items()}
     try:
         block = _block_class()(**{**values, **carried})
     except pydantic.ValidationError as error:
@@ -238,19 +246,22 @@ def _block(reference: str) -> Any:
     return load(reference, _sync=True)
 
 
-def _credentials_block(name: str) -> Any:
+def _saved_block(field: str, name: str) -> Any:
     from google.auth.exceptions import GoogleAuthError
 
+    slug, what, title = _BLOCKS[field]
     try:
-        return _block(f"{_CREDENTIALS_SLUG}/{name}")
+        return _block(f"{slug}/{name}")
     except (ValueError, RuntimeError, GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
         is_missing = isinstance(error.__cause__, sdk.exceptions.ObjectNotFound)
-        what = "are not saved" if is_missing else "cannot be loaded"
-        # Not from it: its text may show the key.
+        said = f"there are no {what}" if what.endswith("s") else f"there is no {what}"
+        # Not from it: its text may show a key.
         raise ConfigurationError(
-            f"the Google credentials {name!r} {what}",
+            f"{said} saved as {name!r}"
+            if is_missing
+            else f"the {what} saved as {name!r} cannot be loaded",
             value=name,
-            hint="give the name of a saved block of type GCP Credentials: "
+            hint=f"give the name of a saved block of type {title}: "
             "`kinetic prefect block ls` lists them",
         ) from None
 
