@@ -71,6 +71,12 @@ class KineticCluster(Block):
         description="The Prefect work pool of runs, of type kubernetes; empty for kinetic-gke.",
         examples=["kinetic-gke"],
     )
+    pods_api_url: str | None = Field(
+        default=None,
+        description="The Prefect API as pods of the cluster reach it, where machines reach it by a "
+        "port of their own (`kinetic server connect`); empty for the same URL.",
+        examples=["http://prefect-server.prefect.svc/api"],
+    )
     base_image_repo: str | None = Field(
         default=None,
         description="The repository of prebuilt base images; empty for kinetic on Docker Hub.",

@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinetic_flows.cli.documents import print_json
-from kinetic_flows.clients.google.apis import Endpoints
 from kinetic_flows.clients.kubernetes.access import (
     ClusterAccess,
-    GkeCluster,
     find_access,
 )
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
@@ -27,6 +25,7 @@ from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
 from kinetic_flows.core.settings.settings import process_environment
+from kinetic_flows.platforms.gke.platform import gke_cluster
 from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
 
 
@@ -93,14 +92,7 @@ def _place(
         access = find_access(environ)
         place = Connection(project="", zone="", cluster=options.cluster or "cluster", port=port)
         return place, access
-    gke = GkeCluster(
-        project=cloud.project,
-        location=cloud.zone,
-        name=cloud.cluster,
-        is_chosen=cloud.names_cluster,
-        endpoint=Endpoints.of(cloud).url("container"),
-        credentials=cloud.credentials.load() if cloud.credentials else None,
-    )
+    gke = gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
     place = Connection(project=cloud.project, zone=cloud.zone, cluster=cloud.cluster, port=port)
     return place, find_access(environ, gke)
 

@@ -30,7 +30,8 @@ def look_ahead(
     options, known = draft.call.options, template or platform.worker_pool.template()
     _refuse_unknown(platform.chosen_variables(options), known)
     data = draft.payload.data
-    asked = (draft.accelerator, draft.mode, options, known, prefect_api_url, data)
+    reported_to = platform.api_for_runs(prefect_api_url)
+    asked = (draft.accelerator, draft.mode, options, known, reported_to, data)
     needs = platform.launch_needs(*asked)
     found = with_packages(platform.launcher.preflight(needs), needs)
     lacking = [why for why in (needs.no_volumes, needs.no_secrets) if why]

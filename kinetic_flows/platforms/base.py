@@ -196,6 +196,14 @@ class Platform(Protocol):
         """
         ...
 
+    def api_for_runs(self, api_url: str) -> str:
+        """Return the Prefect API as the processes of runs are to ask it.
+
+        Args:
+            api_url: The API as this process asks it.
+        """
+        ...
+
     def where(self) -> Mapping[str, str]:
         """Return where a run's parts are: its process, its objects, its images, by a word each."""
         ...

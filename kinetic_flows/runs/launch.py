@@ -261,7 +261,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
         template=run.template,
         run_id=run_id,
         output_dir=output.directory if output else f"{run.outputs}/{run_id}",
-        api_url=session.api.url if may_report else None,
+        api_url=platform.api_for_runs(session.api.url) if may_report else None,
     ).to_json()
     store.put_if_absent(job_object(run_id), job)
     seal_key = seal_for_process(run.secret_values, payload_object(run_id), store)

@@ -105,7 +105,7 @@ class Session:
     @cached_property
     def runs_report(self) -> bool | None:
         """Whether the processes of runs can reach the Prefect API themselves; None: perhaps."""
-        return self.platform.launcher.reaches(self.api.url)
+        return self.platform.launcher.reaches(self.platform.api_for_runs(self.api.url))
 
     @property
     def outputs_root(self) -> str:

@@ -53,9 +53,11 @@ KUBECTL: Mapping[str, Sequence[str]] = {
     "delete job": ("--namespace",),
     "delete secret": ("--namespace",),
     "describe localqueue": ("--namespace",),
+    "describe pod": ("--namespace",),
     "describe pvc": ("--namespace",),
     "get pvc": ("--namespace",),
     "get workloads": ("--namespace",),
+    "logs": ("--namespace",),
     "patch job": ("--namespace", "--type", "-p"),
     "version": (),
 }

@@ -113,6 +113,7 @@ VALUES = {
     "cluster": ("training", "training"),
     "namespace": ("team-a", "team-a"),
     "work_pool": ("My pool", "My pool"),
+    "pods_api_url": ("http://prefect.prefect.svc/api/", "http://prefect.prefect.svc/api"),
     "base_image_repo": ("my-user/bases", "my-user/bases"),
     "base_image_tag": ("v2.0.0", "v2.0.0"),
     "jobs_bucket": ("my-jobs", "my-jobs"),

@@ -1,6 +1,6 @@
 """A port of this machine that leads to a port of a pod, through the cluster's API server.
 
-It is what `kubectl port-forward` does, over a websocket for each connection. The protocol is the
+It is what kubectl's port-forward does, over a websocket for each connection. The protocol is the
 API server's `v4.channel.k8s.io`: each message begins with the number of its channel, 0 for data and
 1 for errors, and the first two bytes of each channel are the port.
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/

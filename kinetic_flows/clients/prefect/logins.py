@@ -1,7 +1,7 @@
 """Logging in to a Prefect API: Prefect Cloud, or a server that somebody else runs.
 
-What is saved is a profile of Prefect's own, as `prefect cloud login` and `prefect config set` make
-them, so that Prefect's commands use the same API.
+What is saved is a profile of Prefect's own, as logging in by Prefect's own commands makes them, so
+that those use the same API.
 """
 
 from __future__ import annotations

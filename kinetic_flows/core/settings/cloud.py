@@ -70,6 +70,10 @@ class CloudSettings:
     work_pool: str = field(metadata=row(check.work_pool, cloud_names.WORK_POOL))
     """`KINETIC_WORK_POOL`: the Prefect work pool of runs."""
 
+    pods_api_url: str | None = field(metadata=row(check.url))
+    """`KINETIC_PODS_API_URL`: the Prefect API as pods of the cluster reach it, where this machine
+    reaches it by a port of its own (`kinetic server connect`); None for the same URL."""
+
     base_image_repo: str = field(
         metadata=row(check.image_repository, DEFAULT_BASE_IMAGE_REPO, is_option=True)
     )

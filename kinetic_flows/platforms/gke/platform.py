@@ -49,6 +49,7 @@ from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSet
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
+from kinetic_flows.platforms.gke.reach import for_pods
 from kinetic_flows.platforms.gke.registries import image_registry
 from kinetic_flows.platforms.gke.secret_references import secrets_of_pod
 from kinetic_flows.platforms.gke.volumes import check_volumes, mounted_places, volumes_of_pod
@@ -212,6 +213,10 @@ class GoogleCloudPlatform:
             volumes_of_pod(options, data),
             secrets_of_pod(options),
         )
+
+    def api_for_runs(self, api_url: str) -> str:
+        """Return it as pods reach it, where it is behind a port of this machine."""
+        return for_pods(api_url, self._cloud.pods_api_url)
 
     def where(self) -> Mapping[str, str]:
         """Return the cluster, the bucket, the image repository and the work pool."""

@@ -53,3 +53,14 @@ def is_loopback(url: str) -> bool:
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
     return address.is_loopback or address.is_unspecified
+
+
+def for_pods(api_url: str, pods_api_url: str | None) -> str:
+    """Return a Prefect API as pods reach it.
+
+    Args:
+        api_url: The API as this machine reaches it.
+        pods_api_url: What the settings say that pods are to ask instead; None for nothing. It
+            stands for a port of this machine alone: another server is one that is meant.
+    """
+    return pods_api_url if pods_api_url and is_loopback(api_url) else api_url

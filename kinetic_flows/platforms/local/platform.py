@@ -188,6 +188,10 @@ class LocalPlatform:
         """Return what it runs on: a child process needs nothing that this machine may lack."""
         return LaunchNeeds(accelerator=accelerator, prefect_api_url=prefect_api_url)
 
+    def api_for_runs(self, api_url: str) -> str:
+        """Return the same: they are on this machine, too."""
+        return api_url
+
     def where(self) -> Mapping[str, str]:
         """Return the one directory that has all of it."""
         return {"home": str(self._home)}

@@ -166,7 +166,7 @@ class ClusterObjects:
                     f"the {_called(left[0])} was deleted and is still there after "
                     f"{GONE_SECONDS:.0f} seconds",
                     value=_called(left[0]),
-                    hint="something still uses it, which `kubectl describe` names",
+                    hint="something still uses it, or its controller does not answer; try again",
                 )
             tell(f"waiting for the end of the {_called(left[0])}")
             pause(next(pauses))

@@ -16,6 +16,9 @@ WORKER = "kinetic-worker"
 PREFECT_NAMESPACE = "prefect"
 """The Kubernetes namespace of a Prefect server in the cluster."""
 
+PODS_URL = f"http://prefect-server.{PREFECT_NAMESPACE}.svc/api"
+"""The API of a Prefect server in the cluster as its pods reach it."""
+
 QUEUE = "kinetic"
 """Kueue's queue of runs, in their namespace and of the whole cluster."""
 

@@ -14,7 +14,7 @@ from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, Ku
 from kinetic_flows.platforms.gke.setup.costs import disk_cost
 from kinetic_flows.platforms.gke.setup.in_cluster import members_of
 from kinetic_flows.platforms.gke.setup.model import Wanted
-from kinetic_flows.platforms.gke.setup.names import PREFECT_NAMESPACE
+from kinetic_flows.platforms.gke.setup.names import PODS_URL, PREFECT_NAMESPACE
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.shipped_manifests import shipped_objects
 
@@ -23,8 +23,6 @@ SERVER_POD = f"{SERVER}-0"
 SERVER_PORT = 4200
 DATABASE = "prefect-database"
 AUTH_KEY = "auth-string"
-PODS_URL = f"http://{SERVER}.{PREFECT_NAMESPACE}.svc/api"
-"""The API as pods of the cluster reach it."""
 
 
 def databases(wanted: Wanted) -> tuple[ClusterObjects, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kinetic_flows.core.settings.cloud import DEFAULT_RETENTION_DAYS
 from kinetic_flows.platforms.gke.setup import names
+from kinetic_flows.platforms.gke.setup.names import PODS_URL
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 
@@ -29,6 +30,8 @@ def profile_values(request: SetupRequest) -> dict[str, Any]:
             **({"queue_name": names.QUEUE} if request.kueue else {}),
         },
     }
+    if request.prefect == "cluster":
+        values["pods_api_url"] = PODS_URL
     if request.retention_days != DEFAULT_RETENTION_DAYS:
         values["retention_days"] = request.retention_days
     return values

@@ -6,9 +6,9 @@ from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, clust
 from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
 from kinetic_flows.platforms.gke.setup.in_cluster import IDENTITY, ROLE
 from kinetic_flows.platforms.gke.setup.model import Wanted
-from kinetic_flows.platforms.gke.setup.names import WORKER, account_email
+from kinetic_flows.platforms.gke.setup.names import PODS_URL, WORKER, account_email
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
-from kinetic_flows.platforms.gke.setup.prefect_server import PODS_URL, secret
+from kinetic_flows.platforms.gke.setup.prefect_server import secret
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.shipped_manifests import objects_of
 from kinetic_flows.platforms.gke.worker_manifest import API_SECRET, worker_manifest
