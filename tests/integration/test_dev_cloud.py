@@ -43,14 +43,18 @@ def test_the_cloud_answers_where_it_says_and_leaves_nothing_behind(tmp_path: Pat
         assert exported, "".join(said)
         with urlopen(f"{exported['PREFECT_API_URL']}/health", timeout=30) as answer:
             assert answer.status == 200
-        shown = subprocess.run(
-            [str(Path(sys.executable).with_name("kinetic")), "config"],
-            env={**environment, **exported},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "loopback-kn-kinetic-cluster-jobs" in shown.stdout, shown.stderr
+        for command, expected in (
+            (["config"], "loopback-kn-kinetic-cluster-jobs"),
+            (["nodepools", "ls"], "v6e"),
+        ):
+            shown = subprocess.run(
+                [str(Path(sys.executable).with_name("kinetic")), *command],
+                env={**environment, **exported},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert expected in shown.stdout, shown.stderr
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(90)

@@ -19,9 +19,13 @@ from pathlib import Path
 
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.accelerators import parse_accelerator
-from loopback.cloud import REGISTRY_HOST, REGISTRY_HOSTS, LoopbackCloud, start_cloud
-from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.podman import PodmanRuntime
+from loopback.cloud import (
+    REGISTRY_HOST,
+    REGISTRY_HOSTS,
+    LoopbackCloud,
+    registry_endpoints,
+    start_cloud,
+)
 from loopback.kubernetes.scheduler import NodeGroup
 
 PROJECT = "loopback"
@@ -37,6 +41,12 @@ TPUS = NodeGroup(
     delay_seconds=1.0,
 )
 """A node pool for the specification's example, scaled to zero."""
+
+_OF_A_CLUSTER = (
+    *("KINETIC_PLATFORM", "KINETIC_PROJECT", "KINETIC_CLUSTER", "KINETIC_IMAGE_REPO"),
+    *("KINETIC_JOBS_BUCKET", "KINETIC_BUILDS_BUCKET", "DOCKER_CONFIG"),
+)
+"""Variables that mean nothing where there is no cluster yet."""
 
 
 def environment_of(cloud: LoopbackCloud) -> dict[str, str]:
@@ -67,8 +77,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="kinetic-cloud-"))
     try:
-        run = an_empty_project if "--empty" in sys.argv[1:] else running_cloud
-        with run(directory) as variables:
+        with running_cloud(directory, is_empty="--empty" in sys.argv[1:]) as variables:
             for name, value in variables.items():
                 print(f"export {name}={shlex.quote(value)}")
             sys.stdout.flush()
@@ -82,78 +91,38 @@ def main() -> int:
 
 
 @contextmanager
-def running_cloud(directory: Path) -> Iterator[dict[str, str]]:
-    """Run the loopback cloud, a cluster and a Prefect server, and yield the variables to export.
+def running_cloud(directory: Path, *, is_empty: bool = False) -> Iterator[dict[str, str]]:
+    """Run a Google Cloud of this machine, and yield the variables to export.
 
     Args:
         directory: Where all of it is kept.
+        is_empty: Whether nothing is in its project; else there are a cluster with its buckets and
+            its repository, and a Prefect server.
     """
-    home = directory / "home"
+    from loopback.ready_cluster import apis_of, make_cluster  # they take two seconds
+
     with ExitStack() as running:
-        say("starting storage, registry, Cloud Build and a cluster ...")
+        say("starting Google's APIs, storage, a registry and Cloud Build ...")
         cloud = start_cloud(directory / "cloud", keep=f"{PROJECT}/kn-{CLUSTER}")
         running.callback(cloud.stop)
-        cloud.create_repository(PROJECT, f"kn-{CLUSTER}")
-        for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
-            cloud.storage.create_bucket(bucket)
-        (directory / "cluster").mkdir()
-        runtime = PodmanRuntime(containers=cloud.containers)
-        cluster = running.enter_context(
-            LoopbackCluster(
-                directory / "cluster", runtime=runtime, pull_image=runtime.pull, version="1.35"
-            )
-        )
-        cluster.add_nodes(NodeGroup(name="default", nodes=1))
-        cluster.add_nodes(TPUS)
-        server = BackgroundServer(home, os.environ)
-        running.callback(server.stop)
-        record = server.ensure(say)
+        google = running.enter_context(apis_of(cloud, directory / "google"))
+        variables = {
+            **environment_of(cloud),
+            **google.environment,
+            "KINETIC_REGISTRY_ENDPOINTS": registry_endpoints(cloud.front.url, cloud.docker_hub.url),
+        }
+        if is_empty:
+            for name in _OF_A_CLUSTER:
+                del variables[name]
+        else:
+            say("making a cluster ...")
+            make_cluster(google)
+            server = BackgroundServer(directory / "home", os.environ)
+            running.callback(server.stop)
+            variables |= server.environment(server.ensure(say))
         # Whoever is impatient must not keep what was started from being stopped.
         running.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
-        yield {
-            **environment_of(cloud),
-            "KUBECONFIG": str(cluster.kubeconfig()),
-            **server.environment(record),
-            "KINETIC_HOME": str(home),
-        }
-
-
-@contextmanager
-def an_empty_project(directory: Path) -> Iterator[dict[str, str]]:
-    """Run Google's APIs with an empty project, and yield the variables to export.
-
-    Args:
-        directory: Where all of it is kept.
-    """
-    from loopback.empty_cloud import registry_endpoints
-    from loopback.google.server import a_loopback_google
-
-    with ExitStack() as running:
-        say("starting Google's APIs with an empty project ...")
-        cloud = start_cloud(directory / "cloud", keep=f"{PROJECT}/kn-{CLUSTER}")
-        running.callback(cloud.stop)
-        runtime = PodmanRuntime(containers=cloud.containers)
-
-        def serve(where: Path) -> LoopbackCluster:
-            return LoopbackCluster(where, runtime=runtime, pull_image=runtime.pull, version="1.35")
-
-        google = running.enter_context(
-            a_loopback_google(
-                directory / "google",
-                serve=serve,
-                objects=cloud.storage.url,
-                served=cloud.front.repositories,
-            )
-        )
-        cloud.front.tokens = google.state.tokens
-        running.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
-        yield {
-            **google.environment,
-            "KINETIC_CLOUD_BUILD_ENDPOINT": cloud.builds.endpoint,
-            "KINETIC_SECRET_MANAGER_ENDPOINT": cloud.builds.endpoint,
-            "KINETIC_REGISTRY_ENDPOINTS": registry_endpoints(cloud.front.url, cloud.docker_hub.url),
-            "KINETIC_HOME": str(directory / "home"),
-        }
+        yield {**variables, "KINETIC_HOME": str(directory / "home")}
 
 
 def say(text: str) -> None:

@@ -15,6 +15,7 @@ from loopback.artifact_registry import ArtifactRegistryApi
 from loopback.build_worker import BuildWorker
 from loopback.cloud_build import CloudBuildServer
 from loopback.containers import Containers
+from loopback.google.machines import REGIONS
 from loopback.kept_images import keep_images, restore_images
 from loopback.lifted_python import NAMES, lift_python_image
 from loopback.registry import DockerRegistry, RegistryFront
@@ -23,6 +24,9 @@ from loopback.storage import StorageServer
 REGISTRY_HOST = "us-docker.pkg.dev"
 REGISTRY_HOSTS = (REGISTRY_HOST, "us-central1-docker.pkg.dev")
 """The hosts of Artifact Registry that the loopback registry stands for."""
+
+EVERY_HOST = tuple(f"{place}-docker.pkg.dev" for place in ("us", "europe", "asia", *REGIONS))
+"""Every host of Artifact Registry, as far as there are regions here."""
 
 ACCESS_TOKEN = "ya29.loopback"
 USERNAME = "oauth2accesstoken"
@@ -155,3 +159,14 @@ def _make_first_image(containers: Containers, registry: DockerRegistry) -> None:
     for name in NAMES:
         target = f"docker://{registry.host}/{name.removeprefix('docker.io/')}"
         containers.run("buildah", "push", "--tls-verify=false", image, target)
+
+
+def registry_endpoints(front_url: str, docker_url: str) -> str:
+    """Return the value of `KINETIC_REGISTRY_ENDPOINTS`.
+
+    Args:
+        front_url: What stands for Artifact Registry, wherever it is.
+        docker_url: What stands for Docker Hub.
+    """
+    fronts = [f"{host}={front_url}" for host in EVERY_HOST]
+    return ",".join([*fronts, f"docker.io={docker_url}"])

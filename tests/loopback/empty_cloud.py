@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopback.cloud import registry_endpoints
 from loopback.cloud_build import CloudBuildServer
-from loopback.google.machines import REGIONS
 from loopback.google.server import LoopbackGoogle, a_loopback_google
 from loopback.google.state import PROJECT
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -25,8 +25,6 @@ from loopback.secret_manager_rest import SecretManagerFront
 from loopback.small_images import push_python_image
 from loopback.storage import StorageServer
 from loopback.unpacked import unpacker
-
-REGISTRY_HOSTS = tuple(f"{place}-docker.pkg.dev" for place in ("us", "europe", "asia", *REGIONS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +101,3 @@ def an_empty_cloud(
                 "KINETIC_REGISTRY_ENDPOINTS": registry_endpoints(front.url, registry.url),
             },
         )
-
-
-def registry_endpoints(front_url: str, docker_url: str) -> str:
-    """Return the value of `KINETIC_REGISTRY_ENDPOINTS`.
-
-    Args:
-        front_url: What stands for Artifact Registry, wherever it is.
-        docker_url: What stands for Docker Hub.
-    """
-    fronts = [f"{host}={front_url}" for host in REGISTRY_HOSTS]
-    return ",".join([*fronts, f"docker.io={docker_url}"])
