@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from kinetic_flows.cli.documents import print_json
@@ -27,6 +27,7 @@ from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
 from kinetic_flows.platforms.gke.setup.apply import apply_all
 from kinetic_flows.platforms.gke.setup.compare import Compared, compare_all, needed
+from kinetic_flows.platforms.gke.setup.found import QUEUE, with_found_options
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
@@ -126,6 +127,7 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
         UsageError: There is nobody to ask.
     """
     with looking(setup.around.progress):
+        setup = _with_queue(setup)
         compared = compare_all(setup.stages())
     if dry_run:
         if not as_json:
@@ -138,6 +140,13 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
     done = _do(setup, to_do)
     _remember(setup)
     return Outcome(compared=compared, done=done, was_done=True)
+
+
+def _with_queue(setup: Setup) -> Setup:
+    """Return a setup that goes on having the queue that is there."""
+    wanted = Wanted(request=setup.request, apis=setup.apis, prefect=setup.prefect)
+    found = with_found_options(wanted, (QUEUE,))
+    return replace(setup, request=found.request)
 
 
 def _do(setup: Setup, to_do: Sequence[Stage]) -> int:

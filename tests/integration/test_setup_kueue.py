@@ -22,6 +22,7 @@ from kinetic_flows.platforms.gke.setup import cluster, jobset, kueue, node_pools
 from kinetic_flows.platforms.gke.setup.apply import apply_all, remove_all
 from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
 from kinetic_flows.platforms.gke.setup.compare import compare_all, needed, plan_removal
+from kinetic_flows.platforms.gke.setup.found import QUEUE, with_found_options
 from kinetic_flows.platforms.gke.setup.manifest_sources import check_source
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
@@ -222,6 +223,41 @@ def test_the_queue_follows_the_node_pools_where_there_is_one(
     assert fresh.follow()
     (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
     assert [each["name"] for each in group["flavors"]] == ["l4", "kinetic-any"]
+
+
+def test_the_queue_counts_on_pools_that_are_made_with_it(
+    wanted: Wanted, lab: LoopbackCluster
+) -> None:
+    """What is compared before the pools are made is right afterwards."""
+    make(wanted)
+    request = replace(wanted.request, pools=parse_pools(["l4", "t4"], max_nodes=6))
+    more = replace(wanted, request=request)
+    assert actions(more)["default/kinetic"] == "change"
+    make(more)
+    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
+    gpus = {
+        each["name"]: amount["nominalQuota"]
+        for each in group["flavors"]
+        for amount in each["resources"]
+        if amount["name"] == "nvidia.com/gpu"
+    }
+    assert gpus == {"l4": "6", "t4": "6", "kinetic-any": "0"}
+    # Of what nobody says a number, the pool's own counts.
+    unsaid = replace(wanted, request=replace(request, pools=parse_pools(["l4"])))
+    make(unsaid)
+    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
+    assert {"name": "nvidia.com/gpu", "nominalQuota": "3"} in group["flavors"][0]["resources"]
+
+
+def test_a_setup_that_does_not_name_kueue_keeps_the_queue(
+    wanted: Wanted, lab: LoopbackCluster
+) -> None:
+    plain = replace(wanted, request=replace(wanted.request, kueue=False, kueue_manifest=None))
+    assert not with_found_options(plain, (QUEUE,)).request.kueue
+    make(wanted)
+    found = with_found_options(plain, (QUEUE,))
+    assert found.request.kueue
+    assert set(actions(found).values()) == {"keep"}
 
 
 def test_what_was_stopped_half_way_is_done_again(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,27 +11,31 @@ from kinetic_flows.platforms.gke.setup.compare import compare_all
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.wanted import stages
 
+QUEUE: Mapping[str, Any] = {"kueue": True}
+"""The one by which runs go another way, which is not forgotten by a setup that does not name it."""
+
 OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"jobset": True},
-    {"kueue": True},
+    QUEUE,
     {"worker": True},
     {"prefect": "cluster"},
 )
 """What may be asked for besides, each as it changes a request."""
 
 
-def with_found_options(wanted: Wanted) -> Wanted:
+def with_found_options(wanted: Wanted, options: Sequence[Mapping[str, Any]] = OPTIONS) -> Wanted:
     """Return what is wanted with the options of which something is there already.
 
     Args:
         wanted: What is wanted.
+        options: Those that are looked for.
 
     Raises:
         KineticError: Something cannot be looked at.
     """
     missing = [
         option
-        for option in OPTIONS
+        for option in options
         if any(getattr(wanted.request, name) != value for name, value in option.items())
     ]
     are_there = in_threads(lambda option: _is_there(wanted, option), missing, threads=len(OPTIONS))

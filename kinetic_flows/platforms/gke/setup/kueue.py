@@ -8,14 +8,15 @@ chips as the pool may have; what has no accelerator waits for nothing. Runs go t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.kubernetes.apply import read_object
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.core.errors import CloudError
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.platforms.gke.setup.cluster_access import (
     SetupCluster,
     cluster_of,
@@ -25,9 +26,16 @@ from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, Ku
 from kinetic_flows.platforms.gke.setup.model import Change, Resource, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL, QUEUE
 from kinetic_flows.platforms.gke.setup.pool_list import FoundPool, found_pools
+from kinetic_flows.platforms.gke.setup.pool_messages import accelerator_pool
+from kinetic_flows.platforms.gke.setup.pool_options import pool_name
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.turns import GkeTarget
 from kinetic_flows.platforms.gke.setup.upstream import Release, UpstreamRelease
+
+if TYPE_CHECKING:
+    from google.cloud import container_v1
+else:
+    container_v1 = LazyModule("google.cloud.container_v1")
 
 KUEUE = Release(
     project="Kueue",
@@ -161,7 +169,25 @@ class RunQueue:
     def _wanted(self) -> tuple[KubernetesObject, ...]:
         found = self.target.look()
         pools = found_pools(found) if found and not found.autopilot.enabled else ()
-        return queue_objects(pools, self.request.namespace)
+        return queue_objects(with_wanted(pools, self.request), self.request.namespace)
+
+
+def with_wanted(pools: Sequence[FoundPool], request: SetupRequest) -> tuple[FoundPool, ...]:
+    """Return the node pools as they are when what is wanted of them is done.
+
+    Args:
+        pools: The cluster's node pools.
+        request: What is wanted.
+    """
+    made = {pool_name(pool): pool for pool in request.pools}
+    messages = [accelerator_pool(request, pool) for pool in request.pools]
+    wanted = found_pools(container_v1.Cluster(name=request.cluster, node_pools=messages))
+    limits = {pool.name: pool.most for pool in wanted if not made[pool.name].keeps_limit}
+    there = tuple(replace(pool, most=limits.get(pool.name, pool.most)) for pool in pools)
+    # One with the accelerator under another name is used as it is.
+    had = {pool.name for pool in there} | {str(pool.accelerator) for pool in there}
+    new = (pool for pool in wanted if not had & {pool.name, str(pool.accelerator)})
+    return (*there, *new)
 
 
 def queue_objects(pools: Sequence[FoundPool], namespace: str) -> tuple[KubernetesObject, ...]:

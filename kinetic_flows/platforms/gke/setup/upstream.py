@@ -30,6 +30,9 @@ else:
     yaml = LazyModule("yaml")
 
 MARKER = "kinetic-release"
+ANOTHER = "another release"
+"""The version of what is not taken from where it is published."""
+
 FETCH_SECONDS = 60.0
 LARGEST_BYTES = 20_000_000
 
@@ -96,6 +99,8 @@ class UpstreamRelease:
                 return self.creation()
             return self._change("leave", why="it is there, put there by somebody else")
         before = marker.get("data") or {}
+        if self.source is None and before.get("version") == ANOTHER:
+            return self._change("keep")  # somebody chose it, and nobody names another
         if before.get("source") == self.where and before.get("version") == self._version:
             return self._change("keep")
         now = f"{before.get('version')}, from {before.get('source')}"
@@ -130,7 +135,7 @@ class UpstreamRelease:
 
     @property
     def _version(self) -> str:
-        return "another release" if self.source else self.release.version
+        return ANOTHER if self.source else self.release.version
 
     def _change(self, action: Action, *details: str, why: str = "") -> Change:
         return Change(kind=self.kind, name=self.name, action=action, details=details, why=why)
