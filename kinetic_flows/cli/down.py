@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, found_setup, look_around
+from kinetic_flows.cli.setup_prefect import with_prefect, stages_with_work_pool
 from kinetic_flows.cli.setup_report import (
     BOLD,
     Line,
@@ -59,9 +60,9 @@ def down(
     """
     around = look_around()
     options = SetupOptions(project=project, zone=zone, cluster=cluster)
-    wanted = found_setup(around, options)
+    wanted = with_prefect(around, found_setup(around, options))
     with looking(around.progress):
-        compared = plan_removal(everything(wanted), purge=purge)
+        compared = plan_removal(stages_with_work_pool(wanted, everything), purge=purge)
     changes = tuple(change for change in changes_of(compared) if change.action != "keep")
     _show(wanted.request, changes, is_output=dry_run and not as_json)
     to_do = needed(compared)

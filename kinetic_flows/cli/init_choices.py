@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from kinetic_flows.cli.init_questions import ask_cluster, ask_prefect, ask_project
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, request_of
+from kinetic_flows.cli.setup_prefect import elsewhere
 from kinetic_flows.cli.setup_report import checked
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.login import require_login
-from kinetic_flows.clients.prefect.access import known_api_url
-from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.errors import ConfigurationError, UsageError, suggest
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.cloud_names import region
@@ -105,21 +104,18 @@ class Conversation:
         return options
 
     def _prefect(self, options: SetupOptions) -> PrefectHome:
-        environ = self.around.environ
-        known = known_api_url(environ)
-        server = BackgroundServer(self.around.settings.home, environ)
-        is_elsewhere = bool(known) and not server.recognize(known or "")
+        known = elsewhere(self.around)
+        if options.prefect == "machine" and known:
+            raise ConfigurationError(
+                f"Prefect's settings name another API, {known}, which comes before the "
+                "background server of this machine",
+                value=known,
+                hint="unset PREFECT_API_URL, or choose another profile of Prefect's: "
+                "`kinetic prefect profile ls`; or leave out --prefect machine",
+            )
         if options.prefect:
-            if options.prefect == "machine" and is_elsewhere:
-                raise ConfigurationError(
-                    f"Prefect's settings name another API, {known}, which comes before the "
-                    "background server of this machine",
-                    value=known,
-                    hint="unset PREFECT_API_URL, or choose another profile of Prefect's: "
-                    "`kinetic prefect profile ls`; or leave out --prefect machine",
-                )
             return options.prefect
-        if is_elsewhere:
+        if known:
             checked(f"Prefect: {known}, as it is configured")
             return "cloud"
         return ask_prefect("machine") if self.asks else "machine"

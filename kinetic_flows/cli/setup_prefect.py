@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from kinetic_flows.cli.setup_place import Surroundings
 from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.logins import configured_login
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, place_of
+from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
+from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, OnThisMachine, place_of
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
+from kinetic_flows.platforms.gke.setup.work_pool import work_pools
 
 
 def prefect_place(around: Surroundings, request: SetupRequest, apis: GoogleApis) -> PrefectPlace:
@@ -31,6 +35,45 @@ def prefect_place(around: Surroundings, request: SetupRequest, apis: GoogleApis)
         server=BackgroundServer(around.settings.home, around.environ),
         login=configured_login(around.environ) if request.prefect == "cloud" else None,
     )
+
+
+def elsewhere(around: Surroundings) -> str | None:
+    """Return the Prefect API that is configured; None for none but the background server."""
+    known = known_api_url(around.environ)
+    server = BackgroundServer(around.settings.home, around.environ)
+    return known if known and not server.recognize(known) else None
+
+
+def with_prefect(around: Surroundings, wanted: Wanted) -> Wanted:
+    """Return what there may be with the Prefect API that it has now.
+
+    Args:
+        around: What is known before.
+        wanted: What there may be, where a server in the cluster is said to be one.
+    """
+    request = wanted.request
+    if request.prefect == "machine" and elsewhere(around):
+        request = replace(request, prefect="cloud")
+    # A worker that is there has an API that is not this machine's.
+    place = prefect_place(around, replace(request, worker=False), wanted.apis)
+    return replace(wanted, request=request, prefect=place)
+
+
+def stages_with_work_pool(
+    wanted: Wanted, stages: Callable[[Wanted], tuple[Stage, ...]]
+) -> tuple[Stage, ...]:
+    """Return the stages of what there may be, and the work pool of whatever Prefect API.
+
+    What is in the cluster knows nothing of the background server of this machine.
+
+    Args:
+        wanted: What there may be, with its Prefect API.
+        stages: Returns the stages.
+    """
+    if not isinstance(wanted.prefect, OnThisMachine):
+        return stages(wanted)
+    pools = Stage(title="work pool", resources=work_pools(wanted))
+    return (*stages(replace(wanted, prefect=None)), pools)
 
 
 def variables_for(place: PrefectPlace, environ: Mapping[str, str]) -> dict[str, str]:

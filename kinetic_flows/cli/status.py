@@ -11,6 +11,7 @@ from kinetic_flows.cli.reading import anything_to_read
 from kinetic_flows.cli.run_list import print_runs
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import found_setup, look_around
+from kinetic_flows.cli.setup_prefect import with_prefect, stages_with_work_pool
 from kinetic_flows.cli.setup_report import (
     BOLD,
     DIM,
@@ -66,6 +67,7 @@ def status(
     around = look_around()
     wanted = found_setup(around, SetupOptions(project=project, zone=zone, cluster=cluster))
     with looking(around.progress):
+        wanted = with_prefect(around, with_found_options(wanted))
         changes = _there(wanted)
     runs, trouble = _runs()
     request = wanted.request
@@ -91,7 +93,7 @@ def status(
 
 def _there(wanted: Wanted) -> tuple[Change, ...]:
     """Return how everything is that is wanted anyway, or was by some option and is there."""
-    changes = changes_of(compare_all(stages(with_found_options(wanted))))
+    changes = changes_of(compare_all(stages_with_work_pool(wanted, stages)))
     known = {(change.kind, change.name) for change in changes}
     return (*changes, *(each for each in _pools(wanted) if (each.kind, each.name) not in known))
 
