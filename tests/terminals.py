@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 
-import pexpect
 import pyte
+
+_BECOME = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Has the terminal send signals to the program that it becomes."""
 
 
 class Terminal:
@@ -28,14 +40,21 @@ class Terminal:
     ) -> None:
         self.screen = pyte.Screen(columns, 24)
         self._stream = pyte.ByteStream(self.screen)
-        self._program = pexpect.spawn(
-            command[0],
-            list(command[1:]),
-            dimensions=(24, columns),
+        self._terminal, inner = pty.openpty()
+        self._resize(columns)
+        attributes = termios.tcgetattr(inner)
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(inner, termios.TCSANOW, attributes)
+        # Not forked, as pexpect does it: gRPC, which loopback servers use here, does not stand it.
+        self._program = subprocess.Popen(
+            [sys.executable, "-c", _BECOME, *command],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
             env={"TERM": "xterm-256color", **variables},
-            echo=False,
-            timeout=30,
+            start_new_session=True,
         )
+        os.close(inner)
         self.raw = b""
 
     @property
@@ -46,6 +65,11 @@ class Terminal:
             lines.pop()
         return [re.sub(r"\d[\d.]* s\b", "N s", re.sub("^[⠋-⡿] ", "* ", line)) for line in lines]
 
+    @property
+    def transcript(self) -> str:
+        """Everything that was written, without what moves the cursor and what colours it."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.raw.decode(errors="replace"))
+
     def until(self, pattern: str) -> None:
         """Read until something stands on the screen.
 
@@ -55,32 +79,50 @@ class Terminal:
         deadline = time.monotonic() + 60
         while not re.search(pattern, "\n".join(self.lines)):
             assert time.monotonic() < deadline, self.lines
-            self._read()
+            if not self._read():
+                break
+        assert re.search(pattern, "\n".join(self.lines)), self.lines
 
     def go(self) -> None:
         """Let the program go on."""
-        self._program.send("\n")
+        self.press("\n")
+
+    def press(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._terminal, keys.encode())
 
     def narrow(self, columns: int) -> None:
         """Make the window narrower, whose lines the terminal wraps."""
-        self._program.setwinsize(24, columns)
+        self._resize(columns)
         self.screen.resize(24, columns)
 
-    def end(self) -> None:
-        """Read until the program has ended."""
-        while True:
-            try:
-                self._read()
-            except pexpect.EOF:
-                break
-        self._program.close()
-        assert self._program.exitstatus == 0, self.lines
+    def end(self, code: int = 0) -> None:
+        """Read until the program has ended.
+
+        Args:
+            code: Its exit code.
+        """
+        while self._read():
+            pass
+        assert self._program.wait(timeout=30) == code, self.lines
 
     def close(self) -> None:
         """End the program."""
-        self._program.close(force=True)
+        self._program.kill()
+        self._program.wait()
+        os.close(self._terminal)
 
-    def _read(self) -> None:
-        chunk = self._program.read_nonblocking(65536, timeout=30)
+    def _resize(self, columns: int) -> None:
+        termios.tcsetwinsize(self._terminal, (24, columns))
+
+    def _read(self) -> bool:
+        """Read what the program writes; return whether there was anything before its end."""
+        ready, _, _ = select.select([self._terminal], [], [], 30)
+        assert ready, self.lines
+        try:
+            chunk = os.read(self._terminal, 65536)
+        except OSError:  # nobody has the terminal open any more
+            return False
         self.raw += chunk
         self._stream.feed(chunk)
+        return bool(chunk)

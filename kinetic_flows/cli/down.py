@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, found_setup, look_around
-from kinetic_flows.cli.setup_prefect import with_prefect, stages_with_work_pool
+from kinetic_flows.cli.setup_prefect import stages_with_work_pool, with_prefect
 from kinetic_flows.cli.setup_report import (
     BOLD,
     Line,

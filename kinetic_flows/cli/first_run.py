@@ -27,9 +27,10 @@ def hello(name: str) -> str:
     print(f"{platform.node()}: Python {python}, {cpus} CPUs")
     return f"hello {name}, from {platform.node()}"
 """
-"""What runs; it is shown, so that a person can go on from it."""
+"""What runs, as a person would write it."""
 
 _COMMAND = "from kinetic_flows.cli import main; main()"
+"""With `-P`: a file in the working directory is not to stand for a module of ours."""
 
 
 def run_first_function(
@@ -56,7 +57,7 @@ def run_first_function(
         path.write_text(FUNCTION)
         options = ["--json"] if as_json else []
         ended = subprocess.run(
-            [sys.executable, "-c", _COMMAND, "run", *options, f"{path}:hello", name],
+            [sys.executable, "-P", "-c", _COMMAND, "run", *options, f"{path}:hello", name],
             env=dict(environ),
             stdout=subprocess.PIPE if as_json else None,
             check=False,

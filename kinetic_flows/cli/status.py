@@ -11,7 +11,7 @@ from kinetic_flows.cli.reading import anything_to_read
 from kinetic_flows.cli.run_list import print_runs
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import found_setup, look_around
-from kinetic_flows.cli.setup_prefect import with_prefect, stages_with_work_pool
+from kinetic_flows.cli.setup_prefect import stages_with_work_pool, with_prefect
 from kinetic_flows.cli.setup_report import (
     BOLD,
     DIM,
