@@ -498,7 +498,7 @@ def test_a_cloud_nat_is_made_changed_and_removed(loopback_google: LoopbackGoogle
         compute = apis.compute
         begun = apis.call("make it", lambda: compute.insert_router("us-central1", router))
         wait_for_compute(apis, begun, "make it", ignored)
-        made = compute.router("us-central1", "nat")
+        (made,) = compute.routers("us-central1")
         other = {**router, "name": "other"}
         with pytest.raises(CloudRefusal) as second:
             apis.call("make it", lambda: compute.insert_router("us-central1", other))

@@ -41,10 +41,6 @@ class Compute:
         """Return the quotas that count for all regions together, such as `GPUS_ALL_REGIONS`."""
         return list(self._ask("GET", "").get("quotas", ()))
 
-    def zones(self) -> list[Resource]:
-        """Return every zone."""
-        return self._list("zones")
-
     def accelerator_types(self, zone: str) -> list[Resource]:
         """Return the GPUs of a zone."""
         return self._list(f"zones/{zone}/acceleratorTypes")
@@ -61,17 +57,9 @@ class Compute:
         """Return a VPC network."""
         return self._ask("GET", f"global/networks/{name}")
 
-    def subnetworks(self, region: str) -> list[Resource]:
-        """Return the subnetworks of a region."""
-        return self._list(f"regions/{region}/subnetworks")
-
     def routers(self, region: str) -> list[Resource]:
         """Return the Cloud Routers of a region, with their Cloud NATs."""
         return self._list(f"regions/{region}/routers")
-
-    def router(self, region: str, name: str) -> Resource:
-        """Return a Cloud Router with its Cloud NATs."""
-        return self._ask("GET", f"regions/{region}/routers/{name}")
 
     def insert_router(self, region: str, router: Mapping[str, Any]) -> Resource:
         """Make a Cloud Router, and return the operation."""

@@ -54,15 +54,12 @@ class Compute:
         return [
             self._route("GET", _ROOT, "projects.get", self._project),
             self._route("GET", region, "regions.get", self._region),
-            self._route("GET", rf"{_ROOT}/zones", "zones.list", self._zones),
             self._route("GET", rf"{zone}/acceleratorTypes", "acceleratorTypes.list", self._gpus),
             self._route("GET", rf"{zone}/machineTypes/([^/]+)", "machineTypes.get", self._machine),
             self._route("GET", rf"{zone}/reservations/([^/]+)", "reservations.get", self._reserved),
             self._route("GET", rf"{_ROOT}/global/networks/([^/]+)", "networks.get", self._network),
-            self._route("GET", rf"{region}/subnetworks", "subnetworks.list", self._subnetworks),
             self._route("GET", rf"{region}/routers", "routers.list", self._list),
             self._route("POST", rf"{region}/routers", "routers.insert", self._insert),
-            self._route("GET", rf"{region}/routers/([^/]+)", "routers.get", self._get),
             self._route("PATCH", rf"{region}/routers/([^/]+)", "routers.patch", self._patch),
             self._route("DELETE", rf"{region}/routers/([^/]+)", "routers.delete", self._delete),
             self._route(
@@ -89,19 +86,6 @@ class Compute:
         zones = [f"{_url(project)}/zones/{zone}" for zone in ZONES if zone.startswith(region)]
         quotas = _quotas(project.limits, project.used)
         return {"name": region, "status": "UP", "zones": zones, "quotas": quotas}
-
-    def _zones(self, asked: Asked) -> Resource:
-        project = self._allowed(asked, "compute.zones.list")
-        return {
-            "items": [
-                {
-                    "name": zone,
-                    "status": "UP",
-                    "region": f"{_url(project)}/regions/{zone.rpartition('-')[0]}",
-                }
-                for zone in ZONES
-            ]
-        }
 
     def _gpus(self, asked: Asked) -> Resource:
         self._allowed(asked, "compute.acceleratorTypes.list")
@@ -136,31 +120,12 @@ class Compute:
             raise _not_found(f"projects/{project.id}/global/networks/{name}")
         return {"selfLink": f"{_url(project)}/global/networks/{name}", **project.networks[name]}
 
-    def _subnetworks(self, asked: Asked) -> Resource:
-        project, region = self._allowed(asked, "compute.subnetworks.list"), asked.parts[1]
-        return {
-            "items": [
-                {
-                    "name": name,
-                    "network": f"{_url(project)}/global/networks/{name}",
-                    "region": region,
-                    "privateIpGoogleAccess": False,
-                }
-                for name, network in project.networks.items()
-                if network.get("autoCreateSubnetworks")
-            ]
-        }
-
     # Routers
 
     def _list(self, asked: Asked) -> Resource:
         project, region = self._allowed(asked, "compute.routers.list"), asked.parts[1]
         found = [r for key, r in self.routers.items() if key[:2] == (project.id, region)]
         return {"items": found} if found else {}
-
-    def _get(self, asked: Asked) -> Resource:
-        self._allowed(asked, "compute.routers.get")
-        return self._router(asked)[1]
 
     def _insert(self, asked: Asked) -> Resource:
         project, region = self._allowed(asked, "compute.routers.create"), asked.parts[1]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from loopback.google.answers import GoogleRefusal, invalid
 from loopback.google.calls import Calls, refuse_unknown
@@ -80,7 +79,7 @@ class GrpcServices:
                     lambda: protobuf(answer(request, caller)).SerializeToString(),
                 )
             except GoogleRefusal as refusal:
-                context.abort_with_status(rpc_status.to_status(refusal.status()))
+                context.abort_with_status(_status(refusal))
             return bytes(answered)
 
         return grpc.unary_unary_rpc_method_handler(respond)
@@ -102,3 +101,18 @@ def _parsed(request_type: Any, data: bytes) -> Any:
 def _headers(context: grpc.ServicerContext) -> Callable[[str], str | None]:
     sent = dict(context.invocation_metadata())
     return lambda name: sent.get(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Status(grpc.Status):  # type: ignore[misc]  # grpc has no types
+    """A refusal as gRPC sends it."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+def _status(refusal: GoogleRefusal) -> _Status:
+    """Return a refusal with its details: https://grpc.io/docs/guides/error/#richer-error-model."""
+    details = ("grpc-status-details-bin", refusal.status().SerializeToString())
+    return _Status(code=refusal.code, details=str(refusal), trailing_metadata=(details,))
