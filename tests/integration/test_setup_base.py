@@ -575,12 +575,13 @@ def test_removal_stopped_half_way_goes_on(around: Around) -> None:
     assert {c.action for c in told(around.plan_down(purge=True))} <= {"keep", "leave"}
 
 
-def test_a_project_that_does_not_exist_is_told_alone(around: Around) -> None:
-    around.google.switch_on("cloudresourcemanager")
+@pytest.mark.parametrize("on", [(), ("cloudresourcemanager",)])
+def test_a_project_that_does_not_exist_is_told_alone(around: Around, on: tuple[str, ...]) -> None:
+    around.google.switch_on(*on)
     with pytest.raises(CloudError) as missing:
         around.compare(project="no-such-project")
-    assert (
-        missing.value.message == "there is no project 'no-such-project', or you may not look at it"
+    assert missing.value.message == (
+        "there is no project 'no-such-project', or you may not look at it"
     )
     assert "gcloud projects create no-such-project" in str(missing.value.hint)
 

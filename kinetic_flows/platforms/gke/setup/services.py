@@ -196,6 +196,10 @@ class Services:
         except CloudRefusal as error:
             if error.reason == "api-off":  # it cannot be turned on through itself
                 raise CloudError(error.message, value=error.value, hint=error.hint) from error
+            named = (error.subject or "").startswith("serviceusage.")
+            if error.reason in ("missing", "permission") and not named:
+                # Nobody else has told: the API of projects is off where these calls count.
+                raise _no_project(self.project) from error
             raise
         on = {
             service.name.rpartition("/")[2]
