@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -31,7 +32,12 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     if local.profile:
         require_something_to_read()
     progress = terminal_progress(local.progress, environ)
-    rows = describe_settings(configure(local, environ, progress))
+    settings = configure(local, environ, progress)
+    if local.profile and settings.cloud and settings.profile is None:
+        project = settings.cloud.sources["project"]
+        text = f"the profile {local.profile} ({local.sources['profile']}) is of another project"
+        print(f"{text}, and not used: {project} names {settings.cloud.project}", file=sys.stderr)
+    rows = describe_settings(settings)
     if as_json:
         print_json({row.name: _as_json(row) for row in rows})
         return

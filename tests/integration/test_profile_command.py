@@ -104,20 +104,6 @@ def test_one_that_is_there_is_changed_only_when_that_is_asked_for(
     assert (replaced["values"], replaced["credentials"]) == ({"project": "my-project-2"}, None)
 
 
-def test_what_counts_now_can_be_saved(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("KINETIC_PROJECT", "my-project-1")
-    monkeypatch.setenv("KINETIC_RETENTION_DAYS", "5")
-    printed(capsys, "profile", "create", name, "--current", "--cluster", "training")
-    shown = json.loads(printed(capsys, "profile", "show", name, "--json"))
-    assert shown["values"] == {
-        "project": "my-project-1",
-        "retention_days": 5,
-        "cluster": "training",
-    }
-
-
 def test_credentials_that_are_not_saved_are_refused_and_nothing_is_saved(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,19 +115,18 @@ def test_credentials_that_are_not_saved_are_refused_and_nothing_is_saved(
     )
 
 
-def test_a_misspelt_profile_is_not_remembered(
-    name: str, capsys: pytest.CaptureFixture[str]
+def test_a_misspelt_profile_is_not_remembered_and_what_comes_before_one_is_told(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert save_profile(name, {"project": "my-project-1"}) == "created"
     error = printed(capsys, "profile", "use", f"{name}x", code=ConfigurationError.exit_code)
     assert f"did you mean '{name}'" in error
     assert json.loads(printed(capsys, "config", "--json"))["platform"]["value"] == "local"
-
-
-def test_what_comes_before_it_is_told_when_it_is_chosen(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_profile(name, {"project": "my-project-1"})
+    assert "comes before" not in printed(capsys, "profile", "use", name)
+    monkeypatch.setenv("KINETIC_PROJECT", "other-project")
+    with pytest.raises(SystemExit):
+        main(["config"])
+    assert f"the profile {name} (remembered for you) is of another" in capsys.readouterr().err
     monkeypatch.setenv("KINETIC_PROFILE", "other")
     assert "here other is used: environment KINETIC_PROFILE comes before it" in printed(
         capsys, "profile", "use", name

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.cli.main import main
+from kinetic_flows.cli.profile_values import in_force, pairs
 from kinetic_flows.code import project_settings as places
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError, UsageError
 from kinetic_flows.core.progress import NullProgress
@@ -254,3 +255,14 @@ def test_without_a_server_there_is_no_profile_and_none_is_started(
     assert ended.value.code == 0
     assert "`kinetic profile create NAME --project ID` saves one" in capsys.readouterr().out
     assert not (home / "prefect").exists()
+
+
+def test_what_counts_now_can_be_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_last", [])
+    monkeypatch.setenv("KINETIC_PROJECT", "my-project")
+    monkeypatch.setenv("KINETIC_RETENTION_DAYS", "5")
+    assert in_force() == {"project": "my-project", "retention_days": 5}
+    assert pairs(["KINETIC_ZONE=us-east1-b", 'job_variables={"a": "b=c"}']) == {
+        "zone": "us-east1-b",
+        "job_variables": '{"a": "b=c"}',
+    }
