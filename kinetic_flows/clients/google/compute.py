@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.clients.google.sessions import open_session
+
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
@@ -96,10 +98,9 @@ class Compute:
         query: Mapping[str, str] | None = None,
     ) -> Resource:
         from google.api_core.exceptions import from_http_response
-        from google.auth.transport.requests import AuthorizedSession
 
         url = f"{self._root}/{path}".rstrip("/")
-        with AuthorizedSession(self._credentials) as session:
+        with open_session(self._credentials, url) as session:
             answer = session.request(method, url, json=body, params=query, timeout=TIMEOUT_SECONDS)
         if not answer.ok:
             raise from_http_response(answer)

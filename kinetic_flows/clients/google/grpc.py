@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
+
+from kinetic_flows.clients.google.sessions import may_have_credentials
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 C = TypeVar("C")
-
-_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 class Connection(Generic[C]):
@@ -62,7 +61,7 @@ def open_client(
 
     address = endpoint.removeprefix("http://").rstrip("/")
     channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-    if credentials is not None and urlsplit(endpoint).hostname in _THIS_MACHINE:
+    if credentials is not None and may_have_credentials(endpoint):
         from kinetic_flows.clients.google.plain_text import TokenSender
 
         channel = grpc.intercept_channel(channel, TokenSender(credentials))

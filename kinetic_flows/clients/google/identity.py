@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.google.login import KEY_FILE, LOGIN_HINT, gcloud_folder, require_login
+from kinetic_flows.clients.google.sessions import may_have_credentials
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings.settings import process_environment
 
@@ -89,10 +90,10 @@ def identify(credentials: Credentials, url: str) -> Identity:
 
     Args:
         credentials: Google credentials.
-        url: Where `tokeninfo` is.
+        url: Where `tokeninfo` is; where it is asked in plain text, the token is kept back.
     """
     known = own_email(credentials)
-    if known:
+    if known or not may_have_credentials(url):
         return Identity(email=known)
     from google.api_core.exceptions import from_http_response
     from google.auth.transport.requests import Request

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kinetic_flows.clients.google.errors import is_credential_error, status_of
 from kinetic_flows.clients.google.login import LOGIN_HINT, require_login
+from kinetic_flows.clients.google.sessions import open_session
 from kinetic_flows.core.accelerators import NodePool, list_accelerators
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 
@@ -285,10 +286,9 @@ def describe_gke_cluster(access: GkeCluster) -> dict[str, Any]:
         LaunchError: It cannot be read.
     """
     from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import AuthorizedSession
     from requests import RequestException
 
-    session = AuthorizedSession(google_credentials(access))
+    session = open_session(google_credentials(access), access.endpoint)
     url = f"{access.endpoint.rstrip('/')}/v1/{access.resource}"
     try:
         with session:
