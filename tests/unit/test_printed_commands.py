@@ -22,6 +22,8 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     ),
     "artifacts repositories create": ("--repository-format", "--location", "--project"),
     "auth application-default login": (),
+    "billing accounts list": (),
+    "billing projects link": ("--billing-account",),
     "compute reservations list": ("--project",),
     "container clusters list": ("--project",),
     "container clusters update": ("--location", "--project"),
@@ -32,6 +34,7 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     "iam service-accounts enable": ("--project",),
     "projects add-iam-policy-binding": ("--member", "--role"),
     "projects list": (),
+    "projects undelete": (),
     "secrets add-iam-policy-binding": ("--project", "--member", "--role"),
     "services enable": ("--project",),
     # Of buckets, tests/unit/test_google_errors.py says more.

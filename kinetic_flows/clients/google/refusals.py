@@ -306,8 +306,8 @@ def _hint(reason: Reason, subject: str | None, place: _Place) -> str | None:
     hints: Mapping[Reason, str] = {
         "api-off": f"switch it on with: gcloud services enable {subject or 'API'} "
         f"--project={place.consumer}; after that it may take some minutes",
-        "billing": "link one with: gcloud billing projects link "
-        f"{project} --billing-account=ACCOUNT (list them with: gcloud billing accounts list)",
+        "billing": f"`gcloud billing projects link {project} --billing-account=ACCOUNT` links one; "
+        "`gcloud billing accounts list` lists them",
         "busy": "run the same again when that is over",
         "conflict": "run the same again",
         "failed": "run the same again: what is done already is kept",

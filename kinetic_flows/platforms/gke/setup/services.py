@@ -87,7 +87,7 @@ class Project:
             raise CloudError(
                 f"project {self.name} is being deleted",
                 value=self.name,
-                hint=f"bring it back with: gcloud projects undelete {self.name}, or take another",
+                hint=f"`gcloud projects undelete {self.name}` brings it back; or take another",
             )
         return found
 
@@ -107,8 +107,8 @@ class Project:
                 f"project {self.name} has no billing account, without which Google makes no "
                 "cluster and no bucket",
                 value=self.name,
-                hint=f"link one with: gcloud billing projects link {self.name} "
-                "--billing-account=ACCOUNT (list yours with: gcloud billing accounts list)",
+                hint=f"`gcloud billing projects link {self.name} --billing-account=ACCOUNT` links "
+                "one; `gcloud billing accounts list` lists yours",
             )
 
 
