@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from kinetic_flows.core.public_names import HOMES, importable_from
 
+E = TypeVar("E", bound="KineticError")
+
 _CAUSE = "_cause"
+_DOCTOR_KNOWS = "_doctor_knows"
 
 DOCTOR_NOTE = "`kinetic doctor` looks at all that runs depend on, and says what mends it"
 
@@ -60,13 +63,24 @@ class KineticError(Exception):
         return _restore_error, (type(self), self.args, state)
 
 
+def known_to_doctor(error: E) -> E:
+    """Return an error, marked as one that `kinetic doctor` may tell more of.
+
+    Args:
+        error: One of a class of which that cannot be said.
+    """
+    vars(error)[_DOCTOR_KNOWS] = True
+    return error
+
+
 def note_doctor(error: KineticError) -> None:
     """Have an error say that `kinetic doctor` tells more of it, where it does; said once.
 
     Args:
         error: What leaves the library, or the command.
     """
-    if type(error).doctor_knows and DOCTOR_NOTE not in getattr(error, "__notes__", ()):
+    is_known = vars(error).get(_DOCTOR_KNOWS, error.doctor_knows)
+    if is_known and DOCTOR_NOTE not in getattr(error, "__notes__", ()):
         error.add_note(DOCTOR_NOTE)
 
 

@@ -20,7 +20,9 @@ from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.findings import Fact, Finding
 from kinetic_flows.core.settings.settings import load_settings, resolve_settings
 from kinetic_flows.platforms.checking import Surroundings
+from kinetic_flows.platforms.gke.checks.cluster import server_findings
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts, cluster_facts
+from kinetic_flows.platforms.gke.checks.namespace import namespace_findings
 from kinetic_flows.platforms.gke.checks.probe import probe_findings
 from kinetic_flows.platforms.gke.checks.work_pool import work_pool_findings, worker_findings
 from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
@@ -121,7 +123,7 @@ def test_a_cluster_is_well_also_where_google_cannot_be_asked(place) -> None:
 
 def test_what_a_launch_would_be_refused_for_is_wrong(cluster, place) -> None:
     cluster.access.denials += [
-        Denial(resource="jobs", verb="create"),
+        Denial(resource="secrets", verb="create"),
         Denial(resource="pods/log", verb="get"),
     ]
     variables = json.dumps({"service_account_name": "trainer"})
@@ -132,9 +134,20 @@ def test_what_a_launch_would_be_refused_for_is_wrong(cluster, place) -> None:
         if each.group == "namespace" and each.finding.level == "wrong"
     ]
     texts = " ".join(each.text for each in wrong)
-    assert "you may not create jobs.batch" in texts
+    assert "you may not create secrets" in texts
     account = next(each for each in wrong if "'trainer'" in each.text)
     assert account.command == "kubectl create serviceaccount trainer --namespace default"
+
+
+def test_who_may_not_launch_is_told_as_one_whose_runs_a_worker_starts(cluster, place) -> None:
+    cluster.access.denials.append(Denial(resource="jobs", verb="create"))
+    environ = {**place, "KINETIC_DISPATCH": "auto"}
+    told = [e.finding for e in examine(environ, seconds=60.0) if e.group == "namespace"]
+    assert "wrong" not in {each.level for each in told}
+    assert any("you may not create jobs.batch" in each.text for each in told)
+    assert "a worker launches runs" in asked(namespace_findings, {**place, **WORKER}).text
+    broken = {**place, **WORKER, "KUBECONFIG": "/nowhere"}
+    assert asked(server_findings, broken).level == "unknown"
 
 
 def test_a_cluster_that_does_not_answer_is_told_once(place, tmp_path: Path) -> None:

@@ -20,7 +20,14 @@ from kinetic_flows.cli.doctor_report import DoctorReport
 from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect.condition import version_difference
 from kinetic_flows.core.clocks import ServerTime, clock_finding
-from kinetic_flows.core.errors import KineticError, LaunchError, PrefectServerError, UsageError
+from kinetic_flows.core.errors import (
+    ConfigurationError,
+    KineticError,
+    LaunchError,
+    PrefectServerError,
+    UsageError,
+    known_to_doctor,
+)
 from kinetic_flows.core.files import exclusive_lock
 from kinetic_flows.core.findings import Check, Fact, Finding, NotAsked, command_in, finding_of
 from kinetic_flows.core.object_names import lease_object
@@ -144,13 +151,21 @@ def test_a_server_that_never_answers_is_waited_for_no_longer_than_all_have(
     assert findings["uv"].level == "ok"
 
 
+IMPATIENT_DOCTOR = """
+from kinetic_flows.cli import main
+from kinetic_flows.runs.doctor import examine
+examine.__kwdefaults__["seconds"] = 1.0
+main(["doctor", "--json"])
+"""
+
+
 def test_the_command_ends_though_nothing_answers_and_says_nothing_else(
     prefect: Prefect, tmp_path: Path
 ) -> None:
     """Threads that hang are left behind, and what libraries say of them is not shown."""
     with prefect.server.fault(Fault(kind="stall", times=99, pause_seconds=600.0)):
         ended = subprocess.run(
-            [str(Path(sys.executable).with_name("kinetic")), "doctor", "--json"],
+            [sys.executable, "-c", IMPATIENT_DOCTOR],
             env={**os.environ, "PREFECT_API_URL": prefect.url},
             cwd=tmp_path,
             capture_output=True,
@@ -442,6 +457,8 @@ def test_a_hint_that_says_more_than_its_command_is_said_whole() -> None:
     [
         (LaunchError("no answer"), True),
         (PrefectServerError("no answer"), True),
+        (known_to_doctor(ConfigurationError("there are no credentials")), True),
+        (ConfigurationError("KINETIC_ZONE is 7"), False),
         (UsageError("a bad argument"), False),
     ],
 )

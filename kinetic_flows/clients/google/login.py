@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.errors import ConfigurationError, known_to_doctor
 from kinetic_flows.core.settings.settings import process_environment
 
 LOGIN_HINT = "log in with: gcloud auth application-default login"
@@ -48,12 +48,13 @@ def require_login(project: str | None = None, environ: Mapping[str, str] | None 
     if named or _login_file(env).exists() or _may_be_at_google(env):
         return
     for_project = f", which project {project!r} needs" if project else ""
-    raise ConfigurationError(
+    error = ConfigurationError(
         f"there are no Google Cloud credentials on this machine{for_project}",
         value=project,
         hint=f"{LOGIN_HINT}, or set {KEY_FILE} to the key file of a service account; "
         "KINETIC_PLATFORM=local runs functions on this machine instead",
     )
+    raise known_to_doctor(error)
 
 
 def gcloud_folder(env: Mapping[str, str]) -> Path:

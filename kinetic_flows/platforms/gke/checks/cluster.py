@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kinetic_flows.clients.kubernetes.access import gke_node_pools
-from kinetic_flows.core.errors import ConfigurationError, LaunchError
-from kinetic_flows.core.findings import Finding, finding_of
+from kinetic_flows.clients.kubernetes.access import ClusterAccessDenied, gke_node_pools
+from kinetic_flows.core.errors import ConfigurationError, KineticError, LaunchError
+from kinetic_flows.core.findings import Finding, Level, finding_of
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
 
 SOON = timedelta(days=45)
@@ -43,10 +43,18 @@ def server_findings(facts: ClusterFacts) -> Iterator[Finding]:
     try:
         client, version = facts.reached.get()
     except (LaunchError, ConfigurationError) as error:
-        yield finding_of(subject, error)
+        yield finding_of(subject, error, _unreached(facts, error))
         return
     told = f"Kubernetes {version}" if version else "its version is not told"
     yield Finding(subject=subject, level="ok", text=f"{client.host()} answers: {told}")
+
+
+def _unreached(facts: ClusterFacts, error: KineticError) -> Level:
+    """Return how bad it is that the API server cannot be asked: a worker may launch the runs."""
+    if facts.cloud.dispatch == "worker":
+        return "unknown"
+    is_refused = isinstance(error, ClusterAccessDenied) and facts.cloud.dispatch == "auto"
+    return "warning" if is_refused else "wrong"
 
 
 def support_findings(facts: ClusterFacts, now: datetime | None = None) -> Iterator[Finding]:

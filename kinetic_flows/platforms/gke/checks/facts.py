@@ -11,17 +11,21 @@ from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.kubernetes.access import (
     ClusterAccess,
+    ClusterAccessDenied,
     GkeCluster,
     describe_gke_cluster,
     find_access,
 )
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused
 from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.findings import Fact
+from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.diagnosis import launch_error
 from kinetic_flows.platforms.gke.platform import gke_cluster
+from kinetic_flows.platforms.gke.rights import may_create_jobs
 
 ASK_SECONDS = 5.0
 """Limit for a question to one of Google's APIs, which is asked once."""
@@ -40,6 +44,7 @@ class ClusterFacts:
         described: The cluster, as GKE describes it.
         client: The cluster's API server, whether it answers or not.
         reached: The API server, which has answered; and its version.
+        dispatch: Who launches runs: this client, or a worker.
         at_end: Closes connections when everything is asked.
     """
 
@@ -51,6 +56,7 @@ class ClusterFacts:
     described: Fact[Mapping[str, Any]]
     client: Fact[KubernetesClient]
     reached: Fact[tuple[KubernetesClient, str]]
+    dispatch: Fact[DispatchedBy]
     at_end: ExitStack
 
     @property
@@ -85,6 +91,7 @@ def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
     )
     at_end = surroundings.at_end
     client = Fact("the cluster", lambda: _open_client(access, described, at_end))
+    reached = Fact("an answer of the cluster's API server", lambda: _reach(client))
     return ClusterFacts(
         cloud=cloud,
         accelerator=parse_accelerator(surroundings.settings.accelerator),
@@ -93,7 +100,8 @@ def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
         access=access,
         described=described,
         client=client,
-        reached=Fact("an answer of the cluster's API server", lambda: _reach(client)),
+        reached=reached,
+        dispatch=Fact("knowing who launches runs", lambda: _dispatch(cloud, reached)),
         at_end=at_end,
     )
 
@@ -141,6 +149,17 @@ def _open_client(
     client = KubernetesClient(found)
     at_end.callback(client.close)
     return client
+
+
+def _dispatch(cloud: CloudSettings, reached: Fact[tuple[KubernetesClient, str]]) -> DispatchedBy:
+    """Return who launches runs, as the platform decides it."""
+    if cloud.dispatch != "auto":
+        return cloud.dispatch
+    try:
+        client, _ = reached.get()
+    except (ConfigurationError, ClusterAccessDenied):
+        return "worker"
+    return "client" if may_create_jobs(client, cloud.namespace) else "worker"
 
 
 def _reach(client: Fact[KubernetesClient]) -> tuple[KubernetesClient, str]:

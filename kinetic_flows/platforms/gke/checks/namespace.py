@@ -11,9 +11,13 @@ from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
 
 def namespace_findings(facts: ClusterFacts) -> Iterator[Finding]:
     """Yield what speaks against a launch of a function that says nothing of where it runs."""
-    client, _ = facts.reached.need()
     cloud = facts.cloud
     subject = f"namespace {cloud.namespace}"
+    if cloud.dispatch == "worker":
+        text = "not looked at: a worker launches runs (KINETIC_DISPATCH=worker)"
+        yield Finding(subject=subject, level="ok", text=text)
+        return
+    client, _ = facts.reached.need()
     request = PreflightRequest(
         accelerator=facts.accelerator,
         namespace=cloud.namespace,
@@ -27,8 +31,10 @@ def namespace_findings(facts: ClusterFacts) -> Iterator[Finding]:
     if not problems:
         text = "rights, quotas and admission are as launches need them"
         yield Finding(subject=subject, level="ok", text=text)
+    # Without the rights that launching takes, runs are handed to a worker.
+    stops: Level = "wrong" if facts.dispatch.need() == "client" else "warning"
     told: tuple[tuple[Level, tuple[str, ...]], ...] = (
-        ("wrong", problems),
+        (stops, problems),
         ("warning", (*found.warnings, *filter(None, (found.no_image_volumes,)))),
     )
     for level, texts in told:

@@ -6,12 +6,12 @@ https://cloud.google.com/iam/docs/testing-permissions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
-from kinetic_flows.core.findings import Finding, NotAsked
+from kinetic_flows.core.findings import Finding, Level, NotAsked
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.platforms.gke.builds.artifact_registry import WRITER, artifact_repository
 from kinetic_flows.platforms.gke.checks import commands
@@ -28,11 +28,13 @@ class Permission:
         name: Its name.
         role: The role.
         purpose: What it is needed for.
+        level: How it is without it.
     """
 
     name: str
     role: str
     purpose: str
+    level: Level = "wrong"
 
 
 OBJECT_USER = "roles/storage.objectUser"
@@ -161,7 +163,9 @@ def build_account_findings(facts: ClusterFacts) -> Iterator[Finding]:
 
 
 def _on_project(cloud: CloudSettings) -> tuple[Permission, ...]:
-    reaching = () if cloud.dispatch == "worker" else (REACHING,)
+    # By itself, a call is handed to a worker then.
+    level: Level = "warning" if cloud.dispatch == "auto" else "wrong"
+    reaching = () if cloud.dispatch == "worker" else (replace(REACHING, level=level),)
     return (*reaching, *(BUILDING if _builds(cloud) else ()), COUNTING)
 
 
@@ -191,7 +195,7 @@ def _findings(
         member = apis.identity.member or "user:YOU"
         yield Finding(
             subject=subject,
-            level="wrong",
+            level=lacking[0].level,
             text=f"{', '.join(each.name for each in lacking)} is missing, needed to "
             f"{' and '.join(purposes)}; {role} has it",
             command=holder.grant(member, role),

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from kinetic_flows.clients.prefect.condition import online_workers
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.findings import Finding, Level
-from kinetic_flows.core.settings.cloud import Dispatch
+from kinetic_flows.core.job import DispatchedBy
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.work_pool import PoolChange, install, plan_installation
 
 CREATE = "kinetic pool create"
@@ -54,20 +53,13 @@ def worker_findings(facts: ClusterFacts) -> Iterator[Finding]:
     if online:
         yield Finding(subject=subject, level="ok", text=f"online: {', '.join(online)}")
         return
-    level, why = _needs(_dispatch(facts))
+    level, why = _needs(facts.dispatch.need())
     text = f"none is online; {why}"
     command = None if level == "ok" else f"kinetic up --worker --cluster {cloud.cluster}"
     yield Finding(subject=subject, level=level, text=text, command=command)
 
 
-def _dispatch(facts: ClusterFacts) -> Dispatch:
-    if facts.cloud.dispatch != "auto":
-        return facts.cloud.dispatch
-    client, _ = facts.reached.need()
-    return "client" if may_create_jobs(client, facts.cloud.namespace) else "worker"
-
-
-def _needs(dispatch: Dispatch) -> tuple[Level, str]:
+def _needs(dispatch: DispatchedBy) -> tuple[Level, str]:
     if dispatch == "worker":
         return "wrong", "runs wait for one, as you do not launch them on the cluster yourself"
     return "ok", "you launch runs yourself; those of deployments and schedules would wait for one"
