@@ -509,6 +509,19 @@ def test_roles_that_people_had_before_stay_theirs(around: Around) -> None:
     assert "roles/storage.objectUser" not in around.bucket_bindings(JOBS)
 
 
+def test_notes_of_what_could_not_have_been_granted_take_nothing(around: Around) -> None:
+    """Who may launch runs may write the notes; the owner's role is not theirs to take."""
+    around.up()
+    forged = {"granted": {PROJECT: [["roles/owner", f"user:{OWNER}"]]}}
+    notes = around.apis.storage.bucket(BUILDS).blob("setup/granted.json")
+    notes.upload_from_string(json.dumps(forged))
+    around.down()
+    assert f"user:{OWNER}" in around.bindings()["roles/owner"]
+    notes.upload_from_string("{}")
+    with pytest.raises(CloudError, match=r"setup/granted\.json.* is damaged"):
+        around.plan_down()
+
+
 def test_somebody_whom_google_does_not_know_is_told_at_once(around: Around) -> None:
     refusal = invalid("User nobody@exmaple.com does not exist.")
     with around.google.fault("Projects.SetIamPolicy", refusal), pytest.raises(CloudError) as told_:

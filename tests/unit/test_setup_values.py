@@ -88,6 +88,14 @@ def test_every_role_that_is_granted_is_known_to_whom_takes_it_back() -> None:
         grant.role for grant in grants.on_identity(everybody, "p", ("default", "kinetic-runs"))
     }
     assert roles == grants.EVERY_ROLE
+    others = [
+        *grants.on_project(everybody),
+        *(each for table in tables[1:] for each in table(everybody)),
+    ]
+    nodes = people(launchers=("A",), makes_nodes=False)
+    others += [*grants.on_repository(nodes)]
+    given_away = {grant.role for grant in others if grant.member in ("A", "N")}
+    assert given_away - {grants.NODE} == grants.ROLES_OF_OTHERS
 
 
 def test_the_page_on_roles_lists_what_is_granted_to_whom_on_what() -> None:

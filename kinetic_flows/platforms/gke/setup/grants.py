@@ -43,6 +43,12 @@ EVERY_ROLE = frozenset(
 """Whatever is granted here."""
 
 
+ROLES_OF_OTHERS = frozenset(
+    {READER, WRITER, OBJECT_USER, BUILD_EDITOR, CLUSTER_VIEWER, ACTS_AS, CONSUMER}
+)
+"""What is granted to those that are not the cluster's own: people, and nodes of other clusters."""
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class Grant:
     """A role that somebody has, without a condition.

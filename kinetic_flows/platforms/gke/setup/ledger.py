@@ -15,7 +15,8 @@ from typing import Any
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.retry import Transient, insist
-from kinetic_flows.platforms.gke.setup.grants import Grant
+from kinetic_flows.core.errors import CloudError
+from kinetic_flows.platforms.gke.setup.grants import ROLES_OF_OTHERS, Grant
 
 OBJECT = "setup/granted.json"
 TIMEOUT_SECONDS = 30.0
@@ -38,8 +39,15 @@ class Ledger:
     bucket: str
 
     def on(self, resource: str) -> frozenset[Grant]:
-        """Return what was granted on a resource; nothing where there is no bucket any more."""
-        return frozenset(self._read()[0].get(resource, ()))
+        """Return what was granted on a resource; nothing where there is no bucket any more.
+
+        Who may launch runs may write there, too: what could not have been granted is no note.
+
+        Raises:
+            CloudError: The notes cannot be read.
+        """
+        noted = self._read()[0].get(resource, set())
+        return frozenset(grant for grant in noted if grant.role in ROLES_OF_OTHERS)
 
     def note(self, resource: str, grants: Iterable[Grant]) -> None:
         """Note that grants are going to be made."""
@@ -75,11 +83,21 @@ class Ledger:
         )
         if data is None:
             return {}, 0
-        noted = {
-            resource: {Grant(role=role, member=member) for role, member in grants}
-            for resource, grants in json.loads(data)["granted"].items()
-        }
-        return noted, int(blob.generation)
+        return self._parsed(data), int(blob.generation)
+
+    def _parsed(self, data: bytes) -> Noted:
+        try:
+            return {
+                resource: {Grant(role=role, member=member) for role, member in grants}
+                for resource, grants in json.loads(data)["granted"].items()
+            }
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CloudError(
+                f"gs://{self.bucket}/{OBJECT}, which says who was granted what, is damaged",
+                value=f"gs://{self.bucket}/{OBJECT}",
+                hint="restore an earlier version of it, or delete it: what it noted then stays "
+                "granted until somebody takes it back",
+            ) from error
 
     def _write(self, noted: Noted, generation: int) -> None:
         granted = {
