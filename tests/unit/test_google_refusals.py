@@ -202,6 +202,13 @@ def test_what_is_no_answer_is_told_apart(error: Exception, reason: Reason) -> No
     assert translated(error, what="look").reason == reason
 
 
+def test_an_api_that_is_off_is_told_without_googles_long_words() -> None:
+    told = translated(by_grpc(answers.api_off("container", "123")), what="look", project=PROJECT)
+
+    assert told.message == "cannot look: the API container.googleapis.com is off"
+    assert "Enable it by visiting" in told.words
+
+
 def test_an_error_of_ours_stays_as_it_is() -> None:
     ours = ConfigurationError("there are no credentials")
 

@@ -5,6 +5,7 @@ An operation goes on whoever waits for it: what was interrupted is found again b
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ CLUSTER_SECONDS = 45 * 60.0
 
 OPERATION_SECONDS = 15 * 60.0
 """For everything else, which takes seconds, or two minutes for APIs to come on."""
+
+_TARGET = re.compile(r"/clusters/([^/]+)(?:/nodePools/([^/]+))?$")
+"""What an operation of GKE works on, at the end of its link."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +151,8 @@ def find_cluster_operation(
 
 def _on(operations: Iterable[Any], cluster: str, node_pool: str | None) -> Iterator[Any]:
     for operation in operations:
-        parts = str(operation.target_link).split("/")
-        named = dict(zip(parts[::2], parts[1::2], strict=False))
-        named |= dict(zip(parts[1::2], parts[2::2], strict=False))
-        is_on = named.get("clusters") == cluster
-        is_on = is_on and node_pool in (None, named.get("nodePools"))
+        target = _TARGET.search(str(operation.target_link))
+        is_on = target is not None and target[1] == cluster and node_pool in (None, target[2])
         if is_on and operation.status.name in ("PENDING", "RUNNING", "ABORTING"):
             yield operation
 

@@ -270,10 +270,15 @@ _MESSAGES: Mapping[Reason, str] = {
 }
 
 
+_SAID_ALL = frozenset({"api-off"})
+"""Where Google's words say no more than the message and the hint, at length."""
+
+
 def _message(reason: Reason, what: str, subject: str | None, answer: Answer) -> str:
     known = _MESSAGES.get(reason, "")
     why = " ".join(known.format(subject=subject or "").split())
-    return f"cannot {what}: {why}: {answer.words}" if why else f"cannot {what}: {answer.words}"
+    said = "" if reason in _SAID_ALL and subject else answer.words
+    return f"cannot {what}: {': '.join(filter(None, (why, said)))}"
 
 
 @dataclass(frozen=True, kw_only=True)
