@@ -321,9 +321,10 @@ def test_they_go_with_a_cluster_of_our_own_and_alone_from_one_of_others(
 ) -> None:
     make(wanted)
     planned = plan_removal(stages(wanted), purge=False)
-    assert "remove" not in {
-        c.action for each in planned for c in each.changes if c.kind == "add-on"
-    }
+    add_ons = [c for each in planned for c in each.changes if c.kind == "add-on"]
+    assert {change.details for change in add_ons} == {("with the cluster",)}
+    remove_all(needed(planned), lambda _: None)
+    assert lab.list("deployments")
 
     joined = replace(wanted, request=replace(wanted.request, joins=True))
     planned = plan_removal(stages(joined), purge=False)

@@ -84,7 +84,7 @@ class UpstreamRelease:
 
     def creation(self) -> Change:
         """Return what is put into the cluster where it is not there."""
-        return self._change("create", f"{self._version}, from {self.where}")
+        return self._change("create", self._said)
 
     def compare(self) -> Change:
         """Compare what is in the cluster with the release; nothing is fetched."""
@@ -103,8 +103,7 @@ class UpstreamRelease:
             return self._change("keep")  # somebody chose it, and nobody names another
         if before.get("source") == self.where and before.get("version") == self._version:
             return self._change("keep")
-        now = f"{before.get('version')}, from {before.get('source')}"
-        return self._change("change", f"{self._version}, from {self.where}", f"now {now}")
+        return self._change("change", self._said, f"now from {before.get('source')}")
 
     def apply(self, tell: Tell) -> None:
         """Put it into the cluster, and wait until its pods are ready."""
@@ -117,10 +116,12 @@ class UpstreamRelease:
         self._as_objects((marker,)).apply(tell)
 
     def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002 - it holds nobody's data
-        """Return whether it is removed: it goes with a cluster of our own."""
+        """Return whether it is removed."""
         look = self.cluster.look()
-        if look.standing != "there" or look.is_ours or self._read(self._marker({})) is None:
+        if look.standing != "there" or self._read(self._marker({})) is None:
             return self._change("keep")
+        if look.is_ours:
+            return self._change("remove", "with the cluster")
         return self._change("remove", "and what people made of its kinds")
 
     def remove(self, tell: Tell) -> None:
@@ -132,6 +133,11 @@ class UpstreamRelease:
         source = str((marker.get("data") or {}).get("source") or self.where)
         tell(f"fetching {source}")
         self._as_objects((*self._fetched(source), self._marker({}))).remove(tell)
+
+    @property
+    def _said(self) -> str:
+        version = "" if self.source else f"{self.release.version}, "
+        return f"{version}from {self.where}"
 
     @property
     def _version(self) -> str:
