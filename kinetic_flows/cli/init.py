@@ -65,7 +65,8 @@ def init(
         apis=chosen.apis,
         request=chosen.request,
         profile=profile or chosen.request.cluster,
-        prefect=prefect_place(around, chosen.request, chosen.apis),
+        prefect=prefect_place(around, chosen.request, chosen.apis, chosen.login),
+        login=chosen.login,
         command=command_again("init", chosen.options),
     )
     outcome = set_up(setup, yes=yes, dry_run=dry_run, as_json=as_json)

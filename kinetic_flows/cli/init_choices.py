@@ -6,19 +6,25 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kinetic_flows.cli.init_questions import ask_cluster, ask_prefect, ask_project
+from kinetic_flows.cli.init_questions import (
+    ask_cluster,
+    ask_prefect,
+    ask_prefect_login,
+    ask_project,
+)
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, request_of
 from kinetic_flows.cli.setup_prefect import elsewhere
-from kinetic_flows.cli.setup_report import checked
+from kinetic_flows.cli.setup_report import checked, warned
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.login import require_login
-from kinetic_flows.core.errors import ConfigurationError, UsageError, suggest
+from kinetic_flows.clients.prefect.logins import KEY, Login, log_in
+from kinetic_flows.core.errors import ConfigurationError, KineticError, UsageError, suggest
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.platforms.gke.setup import survey
 from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
-from kinetic_flows.platforms.gke.setup.request import PrefectHome, SetupRequest
+from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +35,13 @@ class Chosen:
         request: What is wanted.
         apis: Google's APIs, for its project.
         options: What the command line would have to say for the same.
+        login: The Prefect API elsewhere that was logged in to; None where none was named.
     """
 
     request: SetupRequest
     apis: GoogleApis
     options: SetupOptions
+    login: Login | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +73,11 @@ class Conversation:
         _check_project(apis)
         clusters = survey.find_clusters(apis)
         options = self._cluster(options, clusters)
-        options = replace(options, prefect=self._prefect(options))
+        options, login = self._prefect(options)
         cloud = self.around.cloud(options.values())
         found = _find(clusters, cloud)
-        return Chosen(request=request_of(options, cloud, found), apis=apis, options=options)
+        request = request_of(options, cloud, found)
+        return Chosen(request=request, apis=apis, options=options, login=login)
 
     def _tell_who(self, apis: GoogleApis) -> None:
         email = apis.identity.email
@@ -103,7 +112,8 @@ class Conversation:
             return replace(options, zone=region(zone) if is_regional else zone)
         return options
 
-    def _prefect(self, options: SetupOptions) -> PrefectHome:
+    def _prefect(self, options: SetupOptions) -> tuple[SetupOptions, Login | None]:
+        """Return the options with where Prefect is, and the API elsewhere that is logged in to."""
         known = elsewhere(self.around)
         if options.prefect == "machine" and known:
             raise ConfigurationError(
@@ -113,12 +123,40 @@ class Conversation:
                 hint="unset PREFECT_API_URL, or choose another profile of Prefect's: "
                 "`kinetic prefect profile ls`; or leave out --prefect machine",
             )
-        if options.prefect:
-            return options.prefect
-        if known:
+        if options.prefect_url:
+            return replace(options, prefect="cloud"), self._logged_in(options.prefect_url)
+        if options.prefect is None and known:
             checked(f"Prefect: {known}, as it is configured")
-            return "cloud"
-        return ask_prefect("machine") if self.asks else "machine"
+            return replace(options, prefect="cloud"), None
+        home = options.prefect or (ask_prefect("machine") if self.asks else "machine")
+        login = self._logged_in(None) if home == "cloud" and self.asks and not known else None
+        url = login.url if login else None
+        return replace(options, prefect=home, prefect_url=url), login
+
+    def _logged_in(self, url: str | None) -> Login:
+        """Log in to a Prefect API; what is refused may be given again, where there is somebody.
+
+        Args:
+            url: The API; None where it is asked for.
+
+        Raises:
+            KineticError: It cannot be reached, or lets one not in, and nobody is asked.
+        """
+        key = self.around.environ.get(KEY)
+        while True:
+            where = url
+            if self.asks and (where is None or key is None):
+                where, key = ask_prefect_login(url or "")
+            try:
+                login = log_in(where or "", key)
+            except KineticError as error:
+                if not self.asks:
+                    raise
+                warned(str(error))
+                key = None
+                continue
+            checked(f"Prefect: {login.url} lets you in")
+            return login
 
 
 def _check_project(apis: GoogleApis) -> None:

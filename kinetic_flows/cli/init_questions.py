@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from kinetic_flows.cli.questions import questionary
@@ -32,23 +32,6 @@ HOMES: Sequence[tuple[PrefectHome, str]] = (
     ("cluster", "in the cluster, with PostgreSQL and a worker: for a team"),
     ("cloud", "elsewhere: Prefect Cloud, or a server that you have"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrefectLogin:
-    """How a Prefect API elsewhere is reached.
-
-    Attributes:
-        url: Its URL, which ends with `/api` or with a workspace of Prefect Cloud.
-        key: The key; None where none is needed.
-    """
-
-    url: str
-    key: str | None = None
-
-    def __repr__(self) -> str:
-        """Describe it without its key."""
-        return f"PrefectLogin(url={self.url!r})"
 
 
 def ask_project(projects: Sequence[FoundProject], default: str | None) -> str:
@@ -186,15 +169,21 @@ def ask_prefect(default: PrefectHome) -> PrefectHome:
     return chosen
 
 
-def ask_prefect_login() -> PrefectLogin:
+def ask_prefect_login(default: str) -> tuple[str, str | None]:
     """Ask for the address of a Prefect API and its key, which is not shown.
+
+    Args:
+        default: The address that is offered; empty for none.
+
+    Returns:
+        The URL, and the key; None where none was given.
 
     Raises:
         KeyboardInterrupt: The person pressed Ctrl-C.
     """
-    url = _text("URL of its API, or of a workspace's page in Prefect Cloud", "", _is_url)
-    key: str = questionary.password("API key (nothing where it needs none)").unsafe_ask()
-    return PrefectLogin(url=url, key=key.strip() or None)
+    url = _text("URL of its API, or of a workspace's page in Prefect Cloud", default, _is_url)
+    key: str = questionary.password("API key, or user:password, where it asks for one").unsafe_ask()
+    return url, key.strip() or None
 
 
 def shorten(text: str, characters: int) -> str:

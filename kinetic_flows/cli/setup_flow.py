@@ -22,6 +22,7 @@ from kinetic_flows.cli.setup_report import (
 )
 from kinetic_flows.cli.setup_work import agreed, changes_of, looking, work_on
 from kinetic_flows.clients.google.apis import GoogleApis
+from kinetic_flows.clients.prefect.logins import Login, save_login
 from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
@@ -47,6 +48,7 @@ class Setup:
         profile: The name under which the choices are saved.
         command: The command line that goes on from wherever this is stopped.
         prefect: The Prefect API.
+        login: The login to it that is saved among Prefect's own profiles; None for none.
     """
 
     around: Surroundings
@@ -55,6 +57,7 @@ class Setup:
     profile: str
     command: str
     prefect: PrefectPlace
+    login: Login | None = None
 
     def stages(self) -> tuple[Stage, ...]:
         """Return what is wanted, stage by stage."""
@@ -137,6 +140,9 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
     to_do = needed(compared)
     if to_do and not agreed("Do it?", "nothing was set up", yes=yes):
         return Outcome(compared=compared)
+    if setup.login is not None:
+        saved = save_login(setup.login, setup.profile)
+        checked(f"Prefect's own profile {saved.profile} is saved in {saved.path}, and in use")
     done = _do(setup, to_do)
     _remember(setup)
     return Outcome(compared=compared, done=done, was_done=True)

@@ -62,6 +62,8 @@ class SetupOptions:
         kueue_manifest: File or URL of a manifest to install Kueue from, instead of its release.
         prefect: Where Prefect's API is: in the background on this machine, in the cluster, or
             elsewhere (Prefect Cloud, or a server of your own).
+        prefect_url: The Prefect API of --prefect cloud, or a page of it; its key is asked for, or
+            taken from PREFECT_API_KEY. By default the one that Prefect's own settings name.
         worker: Put a Prefect worker into the cluster, which starts the runs of deployments.
         retention_days: After how many days a run's own objects expire.
     """
@@ -84,6 +86,7 @@ class SetupOptions:
     jobset_manifest: str | None = None
     kueue_manifest: str | None = None
     prefect: PrefectHome | None = None
+    prefect_url: str | None = None
     worker: _Switch = False
     retention_days: int | None = None
 
@@ -136,6 +139,12 @@ class SetupOptions:
                 hint="give one of Compute Engine's, such as e2-standard-4",
             )
         self._check_pools()
+        if self.prefect_url and self.prefect not in (None, "cloud"):
+            raise UsageError(
+                f"--prefect-url and --prefect {self.prefect} do not go together",
+                value=self.prefect_url,
+                hint="leave one of them out",
+            )
         for name in ("jobset_manifest", "kueue_manifest"):
             if (source := getattr(self, name)) is not None:
                 check_source(source, f"--{name.replace('_', '-')}")

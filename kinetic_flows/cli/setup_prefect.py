@@ -8,7 +8,7 @@ from dataclasses import replace
 from kinetic_flows.cli.setup_place import Surroundings
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.prefect.access import known_api_url
-from kinetic_flows.clients.prefect.logins import configured_login
+from kinetic_flows.clients.prefect.logins import Login, configured_login
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, OnThisMachine, place_of
@@ -17,13 +17,16 @@ from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.work_pool import work_pools
 
 
-def prefect_place(around: Surroundings, request: SetupRequest, apis: GoogleApis) -> PrefectPlace:
+def prefect_place(
+    around: Surroundings, request: SetupRequest, apis: GoogleApis, login: Login | None = None
+) -> PrefectPlace:
     """Return the Prefect API that was chosen; nothing is asked or started.
 
     Args:
         around: What is known before.
         request: What is wanted.
         apis: Google's APIs.
+        login: The API elsewhere that was logged in to; None for the configured one.
 
     Raises:
         ConfigurationError: It is elsewhere, and nothing says where; or a worker is wanted that
@@ -33,7 +36,7 @@ def prefect_place(around: Surroundings, request: SetupRequest, apis: GoogleApis)
         request,
         apis=apis,
         server=BackgroundServer(around.settings.home, around.environ),
-        login=configured_login(around.environ) if request.prefect == "cloud" else None,
+        login=login or (configured_login(around.environ) if request.prefect == "cloud" else None),
     )
 
 

@@ -164,3 +164,13 @@ def test_the_command_that_goes_on_says_all_that_was_answered(google):
 def test_status_and_down_look_for_the_cluster_of_the_project(google):
     wanted = found_setup(look_around(), SetupOptions())
     assert (wanted.request.project, wanted.request.cluster) == ("my-project", "kinetic-cluster")
+
+
+def test_a_prefect_api_that_does_not_answer_is_told_before_anything_is_made(google):
+    with pytest.raises(KineticError, match=r"http://127\.0\.0\.1:1/api"):
+        chosen(prefect_url="http://127.0.0.1:1/api")
+
+
+def test_a_prefect_api_that_is_named_is_elsewhere():
+    with pytest.raises(UsageError, match="do not go together"):
+        SetupOptions(prefect="machine", prefect_url="https://prefect.example/api").check()
