@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from kinetic_flows.platforms.gke.setup.apply import Patience, apply_all, remove_
 from kinetic_flows.platforms.gke.setup.compare import Compared, compare_all, needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change, Stage, Step, Wanted
 from kinetic_flows.platforms.gke.setup.policies import Binding, Holder, Policy
+from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.roles import Roles
 from kinetic_flows.platforms.gke.setup.services import APIS
@@ -387,41 +388,59 @@ apis, registry, storage = sys.argv[1:]
 endpoints = Endpoints(apis=api_endpoints(apis, ""), artifact_registry=registry, storage=storage)
 request = SetupRequest(project="loopback", location="us-central1-a", cluster="research")
 clients = GoogleApis("loopback", endpoints=endpoints, credentials=application_default("loopback"))
-found = [
-    stage
-    for stage in stages(Wanted(request=request, apis=clients))
-    if stage.title in ("project", "APIs", "accounts, buckets, network", "roles")
-]
-apply_all(needed(compare_all(found)), lambda step: print(step, flush=True))
+found = compare_all(stages(Wanted(request=request, apis=clients)))
+apply_all(needed(found), lambda step: print(step, flush=True))
 """
 
 
-def test_killed_half_way_it_goes_on_from_there(around: Around) -> None:
+def test_killed_while_the_cluster_is_made_it_goes_on_grows_and_goes_down(around: Around) -> None:
+    """From an empty project: a process that is killed, a second one, a node pool more, and down."""
     google = around.google
-    environ = {**os.environ, **google.environment}
-    arguments = [google.endpoints, google.url, google.url]
-    with google.fault("ArtifactRegistry.CreateRepository", operation="stalls"):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, *arguments],
-            stdout=subprocess.PIPE,
-            env=environ,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "create repository" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-        process.stdout.close()
-        assert process.wait(60) == -signal.SIGKILL
+    with google.fault("ClusterManager.CreateCluster", operation="stalls"):
+        _run_until("cluster research: being made", google)
     for work in list(google.operations.works.values()):
         while not work.done:  # Google goes on, whoever waits for it
             work.look()
-    assert around.left_to_do(), "it was killed before it was done"
-    around.up()
-    assert around.left_to_do() == []
-    assert google.calls.names().count("ServiceUsage.BatchEnableServices") == 1
-    assert google.calls.names().count("ArtifactRegistry.CreateRepository") == 1
+    compared = compare_all(stages(around.wanted()))
+    left = [change.kind for change in told(compared) if change.is_needed]
+    assert left[0] == "roles on", "the cluster is as wanted, and nothing before it is done again"
+    apply_all(needed(compared), ignored, patience=SOON)
+    assert needed(compare_all(stages(around.wanted()))) == ()
+    names = google.calls.names()
+    for once in ("ServiceUsage.BatchEnableServices", "ClusterManager.CreateCluster"):
+        assert names.count(once) == 1
+    accounts = google.cluster("research").list("serviceaccounts", "default")
+    acting_as = [each["metadata"].get("annotations") for each in accounts]
+    pods = account("pods").partition(":")[2]
+    assert {"iam.gke.io/gcp-service-account": pods} in acting_as
+    more = around.wanted(pools=parse_pools(["l4"], max_nodes=2))
+    (pools,) = needed(compare_all(stages(more)))
+    assert [(each.kind, each.name) for each in pools.resources] == [("node pool", "l4")]
+    apply_all((pools,), ignored)
+    remove_all(needed(plan_removal(everything(more), purge=True)), ignored)
+    assert google.clusters.clusters == {}
+    assert google.buckets.buckets == {}
+    assert set(around.bindings()) == {"roles/owner"}
+    with closing(google.apis()) as apis:  # as another process has them, which knows of nothing
+        planned = plan_removal(everything(replace(more, apis=apis)), purge=True)
+    assert {change.action for change in told(planned)} == {"keep", "leave"}
+
+
+def _run_until(line: str, google: LoopbackGoogle) -> None:
+    """Have another process set everything up, and kill it when it says something."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, google.endpoints, google.url, google.url],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **google.environment},
+        text=True,
+    )
+    assert process.stdout is not None
+    for each in process.stdout:
+        if line in each:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait(60) == -signal.SIGKILL
 
 
 @dataclass(frozen=True, kw_only=True)
