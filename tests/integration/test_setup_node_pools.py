@@ -14,6 +14,7 @@ from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.errors import CloudError, ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.setup import cluster, node_pools
 from kinetic_flows.platforms.gke.setup.apply import apply_all, remove_all
+from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
 from kinetic_flows.platforms.gke.setup.compare import compare_all, needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change, Stage, Wanted
 from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
@@ -239,6 +240,18 @@ def test_a_cluster_whose_making_failed_half_way_is_made_anew(
     assert change.details[1] == "it is removed and made anew"
     make(apis)
     assert set(actions(apis).values()) == {"keep"}
+
+
+def test_what_belongs_into_a_cluster_waits_for_one_that_can_be_asked(
+    google: LoopbackGoogle, apis: GoogleApis
+) -> None:
+    cluster = cluster_of(LAB, apis)
+    with google.fault("CreateCluster", stock_out(ZONE), operation="fails"):
+        with pytest.raises(CloudRefusal):
+            make(apis)
+        assert cluster.look().standing == "missing", "it has no address, and is made anew"
+    make(apis)
+    assert cluster.look().standing == "there"
 
 
 def test_a_pool_whose_making_failed_half_way_is_made_anew(

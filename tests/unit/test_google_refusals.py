@@ -209,6 +209,17 @@ def test_an_api_that_is_off_is_told_without_googles_long_words() -> None:
     assert "Enable it by visiting" in told.words
 
 
+def test_a_login_that_is_over_is_told_in_its_words_alone() -> None:
+    over = RefreshError("invalid_grant: Token has been revoked.", {"error": "invalid_grant"})
+
+    told = translated(over, what="look")
+
+    assert told.message == (
+        "cannot look: Google Cloud does not accept the credentials: "
+        "invalid_grant: Token has been revoked."
+    )
+
+
 def test_an_error_of_ours_stays_as_it_is() -> None:
     ours = ConfigurationError("there are no credentials")
 

@@ -188,8 +188,7 @@ def read_answer(error: BaseException) -> Answer:
     last = getattr(error, "cause", None)
     if isinstance(last, Exception):  # a RetryError holds what the last try met
         return read_answer(last)
-    words = " ".join(str(getattr(error, "message", None) or error).split())
-    words = _REQUEST.sub("", words)
+    words = _REQUEST.sub("", " ".join(_said(error).split()))
     metadata = getattr(error, "metadata", None)
     reason = getattr(error, "reason", None) or _first_reason(error)
     return Answer(
@@ -198,6 +197,13 @@ def read_answer(error: BaseException) -> Answer:
         reason=str(reason or ""),
         metadata={str(name): str(value) for name, value in dict(metadata or {}).items()},
     )
+
+
+def _said(error: BaseException) -> str:
+    """Return the words of an error; those of a login that is over have its answer beside them."""
+    first = next(iter(error.args), None)
+    alone = first if isinstance(first, str) else str(error)
+    return str(getattr(error, "message", None) or alone)
 
 
 def _first_reason(error: BaseException) -> str:

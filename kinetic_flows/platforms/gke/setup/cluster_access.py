@@ -103,13 +103,22 @@ def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleAp
         if found is None:
             return Look(standing="missing")
         is_ours = not joins and found.resource_labels.get(MANAGED_LABEL) == name
-        is_there = found.status.name not in ("PROVISIONING", "STATUS_UNSPECIFIED")
-        return Look(standing="there" if is_there else "coming", is_ours=is_ours)
+        return Look(standing=_standing(found.status.name, is_ours=is_ours), is_ours=is_ours)
 
     def connect() -> KubernetesClient:
         return KubernetesClient(replace(access, credentials=apis.credentials))
 
     return SetupCluster(name, connect, look)
+
+
+def _standing(status: str, *, is_ours: bool) -> Standing:
+    """Return whether there is a cluster to be asked, by what GKE says of it.
+
+    One of ours whose making has failed is removed and made anew, and may have no address.
+    """
+    if status in ("PROVISIONING", "STATUS_UNSPECIFIED"):
+        return "coming"
+    return "missing" if is_ours and status in ("ERROR", "STOPPING") else "there"
 
 
 def refused(refusal: KubernetesRefused, action: str) -> CloudError:
