@@ -14,7 +14,7 @@ from kinetic_flows.cli.init_questions import (
 )
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, request_of
-from kinetic_flows.cli.setup_prefect import elsewhere
+from kinetic_flows.cli.setup_prefect import connected_cluster, elsewhere
 from kinetic_flows.cli.setup_report import checked, warned
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.login import require_login
@@ -125,6 +125,10 @@ class Conversation:
             )
         if options.prefect_url:
             return replace(options, prefect="cloud"), self._logged_in(options.prefect_url)
+        inside = connected_cluster(self.around)
+        if options.prefect is None and known and inside == self._cluster_name(options):
+            checked(f"Prefect: the server in cluster {inside}")
+            return replace(options, prefect="cluster"), None
         if options.prefect is None and known:
             checked(f"Prefect: {known}, as it is configured")
             return replace(options, prefect="cloud"), None
@@ -132,6 +136,9 @@ class Conversation:
         login = self._logged_in(None) if home == "cloud" and self.asks and not known else None
         url = login.url if login else None
         return replace(options, prefect=home, prefect_url=url), login
+
+    def _cluster_name(self, options: SetupOptions) -> str:
+        return self.around.cloud(options.values()).cluster
 
     def _logged_in(self, url: str | None) -> Login:
         """Log in to a Prefect API; what is refused may be given again, where there is somebody.

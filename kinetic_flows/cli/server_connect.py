@@ -9,10 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinetic_flows.cli.documents import print_json
-from kinetic_flows.clients.kubernetes.access import (
-    ClusterAccess,
-    find_access,
-)
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.connections import (
     CONNECT_PORT,
@@ -25,8 +21,8 @@ from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
 from kinetic_flows.core.settings.settings import process_environment
-from kinetic_flows.platforms.gke.platform import gke_cluster
 from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
+from kinetic_flows.runs.cluster_server import access_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +57,8 @@ def connect(options: ConnectOptions) -> None:
     """
     environ = process_environment()
     home = local_settings(environ).home
-    place, access = _place(options, home, environ)
-    client = KubernetesClient(access)
+    place = _place(options, home, environ)
+    client = KubernetesClient(access_to(place, environ))
     try:
         server = open_server(client, place.cluster, port=place.port, tell=_say)
         place = replace(place, port=server.port)
@@ -76,10 +72,8 @@ def connect(options: ConnectOptions) -> None:
         client.close()
 
 
-def _place(
-    options: ConnectOptions, home: Path, environ: Mapping[str, str]
-) -> tuple[Connection, ClusterAccess]:
-    """Return which server is meant, and how its cluster is reached."""
+def _place(options: ConnectOptions, home: Path, environ: Mapping[str, str]) -> Connection:
+    """Return which server is meant."""
     known = saved_connection(home, options.cluster)
     said = {
         "project": options.project or (known.project if known else None),
@@ -89,12 +83,9 @@ def _place(
     port = options.port if options.port is not None else known.port if known else CONNECT_PORT
     cloud = _cloud({name: value for name, value in said.items() if value}, environ)
     if cloud is None:
-        access = find_access(environ)
-        place = Connection(project="", zone="", cluster=options.cluster or "cluster", port=port)
-        return place, access
-    gke = gke_cluster(cloud, cloud.credentials.load() if cloud.credentials else None)
-    place = Connection(project=cloud.project, zone=cloud.zone, cluster=cloud.cluster, port=port)
-    return place, find_access(environ, gke)
+        name = said["cluster"] or "cluster"
+        return Connection(project="", zone="", cluster=name, port=port)
+    return Connection(project=cloud.project, zone=cloud.zone, cluster=cloud.cluster, port=port)
 
 
 def _cloud(said: Mapping[str, str], environ: Mapping[str, str]) -> CloudSettings | None:

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.setup_place import Surroundings
+from kinetic_flows.cli.setup_prefect import keep_access
 from kinetic_flows.cli.setup_report import (
     BOLD,
     Line,
@@ -173,6 +174,8 @@ def _do(setup: Setup, to_do: Sequence[Stage]) -> int:
 def _remember(setup: Setup) -> None:
     """Save the profile, and make it the one that is used where nothing names another."""
     saved = SavedProfiles(setup.prefect.open)
+    for line in keep_access(setup.prefect, setup.request, setup.around):
+        checked(line)
     save_profile(setup.profile, profile_values(setup.request), saved=saved)
     before = setup.around.settings.profile
     use_profile(setup.profile)

@@ -8,7 +8,18 @@ from dataclasses import replace
 from kinetic_flows.cli.setup_place import Surroundings
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.prefect.access import known_api_url
-from kinetic_flows.clients.prefect.logins import Login, configured_login
+from kinetic_flows.clients.prefect.connections import (
+    CONNECT_PORT,
+    Connection,
+    save_connection,
+    saved_connections,
+)
+from kinetic_flows.clients.prefect.logins import (
+    AUTH_STRING,
+    Login,
+    configured_login,
+    save_login,
+)
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, OnThisMachine, place_of
@@ -40,6 +51,13 @@ def prefect_place(
     )
 
 
+def connected_cluster(around: Surroundings) -> str | None:
+    """Return the cluster in which the Prefect server is that is configured; None for another."""
+    known = known_api_url(around.environ)
+    connections = saved_connections(around.settings.home).values()
+    return next((each.cluster for each in connections if each.api_url == known), None)
+
+
 def elsewhere(around: Surroundings) -> str | None:
     """Return the Prefect API that is configured; None for none but the background server."""
     known = known_api_url(around.environ)
@@ -56,7 +74,8 @@ def with_prefect(around: Surroundings, wanted: Wanted) -> Wanted:
     """
     request = wanted.request
     if request.prefect == "machine" and elsewhere(around):
-        request = replace(request, prefect="cloud")
+        is_inside = connected_cluster(around) == request.cluster
+        request = replace(request, prefect="cluster" if is_inside else "cloud")
     # A worker that is there has an API that is not this machine's.
     place = prefect_place(around, replace(request, worker=False), wanted.apis)
     return replace(wanted, request=request, prefect=place)
@@ -77,6 +96,37 @@ def stages_with_work_pool(
         return stages(wanted)
     pools = Stage(title="work pool", resources=work_pools(wanted))
     return (*stages(replace(wanted, prefect=None)), pools)
+
+
+def keep_access(
+    place: PrefectPlace, request: SetupRequest, around: Surroundings
+) -> tuple[str, ...]:
+    """Save how a server in the cluster is used by later calls; return what to tell of it.
+
+    Args:
+        place: The Prefect API.
+        request: What was made.
+        around: What is known before.
+    """
+    if not isinstance(place, InTheCluster):
+        return ()
+    home = around.settings.home
+    before = saved_connections(home).get(request.cluster)
+    connection = Connection(
+        project=request.project,
+        zone=request.location,
+        cluster=request.cluster,
+        port=before.port if before else CONNECT_PORT,
+    )
+    save_connection(home, connection)
+    auth_string = place.variables().get(AUTH_STRING)
+    saved = save_login(Login(url=connection.api_url, auth_string=auth_string), connection.profile)
+    instead = f" (before: {saved.before})" if saved.before else ""
+    leads = f"Prefect's profile {saved.profile} leads to the server in the cluster"
+    return (
+        f"{leads}, and is in use{instead}",
+        "its UI, and Prefect's own commands: keep `kinetic server connect` running",
+    )
 
 
 def variables_for(place: PrefectPlace, environ: Mapping[str, str]) -> dict[str, str]:

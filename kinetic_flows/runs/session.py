@@ -32,6 +32,7 @@ from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.plans.outputs import outputs_root
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.cluster_server import open_way
 from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.reconcile import reconcile
 
@@ -260,6 +261,7 @@ def prefect_api_url(settings: Settings, environ: Mapping[str, str], progress: Pr
     else:
         # Its address alone is enough for its own user.
         server.recognize(known)
+    open_way(known, settings.home, environ, progress)
     return known
 
 

@@ -264,6 +264,18 @@ def test_the_command_leads_prefects_own_client_to_the_clusters_server(
         process.kill()
         process.wait()
     assert process.returncode == 0
+    # What needs the server afterwards opens the way itself.
+    before = len(cluster.requests)
+    listed = subprocess.run(
+        [*command, "runs", "ls", "--json"],
+        env={**environ, "PREFECT_PROFILE": told["prefect_profile"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert isinstance(json.loads(listed.stdout), list)
+    assert any("/portforward?" in each for each in cluster.requests[before:])
     assert errors == "kinetic: closed\n"
     assert password not in said + errors
     with temporary_settings({PREFECT_PROFILES_PATH: tmp_path / ".prefect" / "profiles.toml"}):

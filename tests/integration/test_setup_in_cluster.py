@@ -240,10 +240,35 @@ def test_another_key_reaches_the_worker_and_is_not_shown(
     rotated = ByUrl(login=replace(CLOUD, key="pnu_second"))
     worker = worker_objects(REQUEST, cluster, rotated)
     change = worker.compare()
-    assert change.details == ("Secret research/kinetic-prefect-api: other values",)
+    assert change.details[0] == "Secret research/kinetic-prefect-api: other values"
+    assert "kinetic-flows/values" in change.details[1]
     worker.apply(_told.append)
     assert secret_values(loopback, "kinetic-prefect-api", "research") == {
         "PREFECT_API_KEY": "pnu_second"
+    }
+
+
+def test_a_new_password_starts_the_server_and_the_worker_again(
+    loopback: LoopbackCluster, cluster: SetupCluster
+) -> None:
+    make(everything(cluster))
+    before, auth = pods_of(loopback), server_auth(cluster.client)
+    loopback.remove("secrets", "prefect-server", "prefect")
+    make(everything(cluster))
+    new = server_auth(cluster.client)
+    assert new is not None
+    assert new != auth
+    started = pods_of(loopback).items() - before.items()
+    assert {name.rpartition("-")[0] for name, _ in started} == {"prefect-server", "kinetic-worker"}
+    assert set(secret_values(loopback, "kinetic-prefect-api", "research").values()) == {new}
+
+
+def pods_of(loopback: LoopbackCluster) -> dict[str, str]:
+    """Return the pods that are not on their way out, by name."""
+    return {
+        pod["metadata"]["name"]: pod["metadata"]["uid"]
+        for pod in loopback.list("pods")
+        if not pod["metadata"].get("deletionTimestamp")
     }
 
 

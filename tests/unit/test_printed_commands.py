@@ -58,10 +58,12 @@ KUBECTL: Mapping[str, Sequence[str]] = {
     "describe localqueue": ("--namespace",),
     "describe pod": ("--namespace",),
     "describe pvc": ("--namespace",),
+    "exec": ("--namespace",),
     "get pvc": ("--namespace",),
     "get workloads": ("--namespace",),
     "logs": ("--namespace",),
     "patch job": ("--namespace", "--type", "-p"),
+    "scale": ("--namespace", "--replicas"),
     "version": (),
 }
 """What each command of kubectl must be given."""

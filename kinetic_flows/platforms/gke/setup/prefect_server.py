@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import secrets
 from typing import Any
 
@@ -16,6 +17,7 @@ from kinetic_flows.platforms.gke.setup.in_cluster import members_of
 from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.names import PODS_URL, PREFECT_NAMESPACE
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
+from kinetic_flows.platforms.gke.setup.rollout import is_workload
 from kinetic_flows.platforms.gke.setup.shipped_manifests import shipped_objects
 
 SERVER = "prefect-server"
@@ -23,6 +25,8 @@ SERVER_POD = f"{SERVER}-0"
 SERVER_PORT = 4200
 DATABASE = "prefect-database"
 AUTH_KEY = "auth-string"
+VALUES_ANNOTATION = "kinetic-flows/values"
+"""Annotation of pods with a digest of what they read when they start, and is kept elsewhere."""
 
 
 def databases(wanted: Wanted) -> tuple[ClusterObjects, ...]:
@@ -83,6 +87,11 @@ def server_objects(request: SetupRequest, cluster: SetupCluster) -> tuple[Cluste
     server = tuple(
         _reached_from(each, request.namespace) for each in shipped_objects("prefect", "server.yaml")
     )
+
+    def wanted() -> tuple[KubernetesObject, ...]:
+        known = server_auth(cluster.client) or ""
+        return tuple(restarted_for(each, known) for each in server)
+
     role, binding = shipped_objects("prefect", "access.yaml")
     members = members_of(request)
     access = (role, {**binding, "subjects": members}) if members else (role,)
@@ -92,7 +101,7 @@ def server_objects(request: SetupRequest, cluster: SetupCluster) -> tuple[Cluste
             cluster=cluster,
             kind="Prefect server",
             name=f"{PREFECT_NAMESPACE}/{SERVER}",
-            wanted=lambda: server,
+            wanted=wanted,
             made_once=lambda: (password,),
             details=(f"{PODS_URL}, reached from elsewhere by `kinetic server connect`",),
             goes_along=False,
@@ -134,6 +143,22 @@ def secret(name: str, namespace: str = PREFECT_NAMESPACE, **values: str) -> dict
         "type": "Opaque",
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }
+
+
+def restarted_for(item: KubernetesObject, *values: str) -> KubernetesObject:
+    """Return a workload whose pods are started again when one of some values changes.
+
+    Args:
+        item: Any object; other ones than workloads are returned as they are.
+        *values: What its pods read only when they start.
+    """
+    if not is_workload(item):
+        return item
+    adapted = copy.deepcopy(dict(item))
+    metadata = adapted["spec"]["template"]["metadata"]
+    digest = hashlib.sha256("\n".join(values).encode()).hexdigest()[:16]
+    metadata["annotations"] = {**metadata.get("annotations", {}), VALUES_ANNOTATION: digest}
+    return adapted
 
 
 def _reached_from(item: KubernetesObject, namespace: str) -> KubernetesObject:

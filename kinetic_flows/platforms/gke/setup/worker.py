@@ -8,7 +8,7 @@ from kinetic_flows.platforms.gke.setup.in_cluster import IDENTITY, ROLE
 from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.names import PODS_URL, WORKER, account_email
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
-from kinetic_flows.platforms.gke.setup.prefect_server import secret
+from kinetic_flows.platforms.gke.setup.prefect_server import restarted_for, secret
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.shipped_manifests import objects_of
 from kinetic_flows.platforms.gke.worker_manifest import API_SECRET, worker_manifest
@@ -51,7 +51,8 @@ def worker_objects(
 
     def wanted() -> tuple[KubernetesObject, ...]:
         keys = prefect.pods_credentials() if prefect else {}
-        return (secret(API_SECRET, request.namespace, **keys), *objects)
+        restarted = (restarted_for(each, *keys.values()) for each in objects)
+        return (secret(API_SECRET, request.namespace, **keys), *restarted)
 
     return ClusterObjects(
         cluster=cluster,
