@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -76,10 +77,11 @@ def _examined(*, probe: bool, is_shown: bool, shows_ok: bool = True) -> list[Exa
     """Return what is found, and show it as it comes."""
     found: list[Examined] = []
     report = DoctorReport()
-    for each in examination.examine(process_environment(), probe=probe):
-        if is_shown and (shows_ok or each.finding.level != "ok"):
-            report.show(each.group, each.finding)
-        found.append(each)
+    with closing(examination.examine(process_environment(), probe=probe)) as everything:
+        for each in everything:
+            if is_shown and (shows_ok or each.finding.level != "ok"):
+                report.show(each.group, each.finding)
+            found.append(each)
     report.finish()
     return found
 

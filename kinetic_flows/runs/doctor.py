@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from kinetic_flows.runs.prefect_checks import PrefectFacts, prefect_checks, pref
 SETTINGS_SECONDS = 4.0
 """How long a saved profile is waited for, without which nobody knows which cluster is meant."""
 
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = 2.0
 
 GROUPS = ("client", "credentials", "Google Cloud", "cluster", "namespace", "Prefect", "leftovers")
 """The headings, in the order in which they are shown."""
@@ -94,10 +94,11 @@ class _Asked:
 
 def examine(
     environ: Mapping[str, str], *, probe: bool = False, seconds: float = CHECK_SECONDS
-) -> Iterator[Examined]:
+) -> Generator[Examined]:
     """Ask everything at once, and yield what is found, in an order that is always the same.
 
-    Nothing is changed, and no Prefect server is started.
+    Nothing is changed, and no Prefect server is started. Closing it before its end removes what a
+    probe has started.
 
     Args:
         environ: This process's variables.

@@ -151,7 +151,10 @@ def test_everything_that_is_broken_on_google_cloud_is_told_at_once(
 
 def test_apis_that_are_off_are_switched_on(google: LoopbackGoogle, place) -> None:
     google.project.apis -= {"cloudbuild"}
-    fix = found(place)["APIs"].fix
+    assert found(place, KINETIC_BUILDER="direct")["APIs"].level == "warning"
+    off = found(place)["APIs"]
+    assert off.level == "wrong"
+    fix = off.fix
     assert fix is not None
     assert fix() == "turned on cloudbuild.googleapis.com"
     assert found(place)["APIs"].level == "ok"
@@ -205,7 +208,12 @@ def test_credentials_that_google_does_not_take_are_wrong_and_all_else_unknown(
     google: LoopbackGoogle, place
 ) -> None:
     gone = google.key_file().with_name("gone.json")
-    findings = found(place, GOOGLE_APPLICATION_CREDENTIALS=str(gone))
+    elsewhere = {
+        name: value
+        for name, value in place.items()
+        if name not in ("KINETIC_STORAGE_ENDPOINT", "STORAGE_EMULATOR_HOST")
+    }
+    findings = found(elsewhere, GOOGLE_APPLICATION_CREDENTIALS=str(gone))
     login = findings["Google credentials"]
     assert login.level == "wrong"
     assert "does not exist" in login.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ from kinetic_flows.runs.doctor import examine
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.scheduler import NodeGroup
+from loopback.wire import Request, Response, WireServer
 
 WORKER = {"KINETIC_DISPATCH": "worker"}
 
@@ -234,6 +236,28 @@ def test_a_pod_that_cannot_reach_prefect_says_why_and_is_removed(cluster, place)
     assert "cannot reach http://127.0.0.1:9/api" in probed.text
     assert "refused" in probed.text
     assert not cluster.list("jobs")
+
+
+def test_a_pod_is_removed_where_the_command_is_left_before_it_has_ended(cluster, place) -> None:
+    def silent(_: Request) -> Response:
+        left.wait(30)
+        return Response(status=503)
+
+    left = threading.Event()
+    server = WireServer(silent).start()
+    settings = resolve_settings(load_settings(place), SavedProfiles(lambda: None), environ=place)
+    url = Fact("an API", lambda: f"{server.url}/api")
+    surroundings = Surroundings(settings=settings, environ=place, api_url=url)
+    probing = threading.Thread(
+        target=lambda: list(probe_findings(cluster_facts(surroundings))), daemon=True
+    )
+    with surroundings.at_end:
+        probing.start()
+        cluster.wait_for("pods", lambda pod: (pod.get("status") or {}).get("phase") == "Running")
+    assert not cluster.list("jobs")
+    left.set()
+    probing.join(30)
+    server.stop()
 
 
 def test_a_pod_that_may_not_be_started_is_unknown(cluster, place) -> None:

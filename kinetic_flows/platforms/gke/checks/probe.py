@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -68,8 +68,14 @@ def probe_findings(facts: ClusterFacts) -> Iterator[Finding]:
         # No pod need be started to know that.
         yield from reach_findings(facts)
         return
-    with _running(client, probe_job(facts, url)) as name:
-        told = _answer(client, facts.cloud.namespace, name)
+    probe = _Probe(client, probe_job(facts, url))
+    # After Ctrl-C nobody waits for the thread that is here.
+    facts.at_end.callback(probe.remove)
+    try:
+        probe.start()
+        told = probe.answer()
+    finally:
+        probe.remove()
     if told is None:
         text = f"the pod did not end within {PROBE_SECONDS:.0f} s; it was removed"
         yield Finding(subject=SUBJECT, level="unknown", text=text)
@@ -114,44 +120,51 @@ def probe_job(facts: ClusterFacts, url: str) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _running(client: KubernetesClient, job: dict[str, Any]) -> Iterator[str]:
-    """Have a Job in the cluster for as long as the block runs; yield its name."""
-    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+class _Probe:
+    """A Job that is in the cluster until it is removed.
 
-    def remove() -> None:
+    Args:
+        client: The cluster.
+        job: The Job.
+    """
+
+    def __init__(self, client: KubernetesClient, job: dict[str, Any]) -> None:
+        self._client = client
+        self._job = job
+        self._namespace, self._name = job["metadata"]["namespace"], job["metadata"]["name"]
+        self._is_removed = threading.Event()
+
+    def start(self) -> None:
+        """Have Kubernetes start the pod."""
         try:
-            path = jobs_path(namespace, name)
-            client.ask("DELETE", path, body={"propagationPolicy": "Background"})
-        except KineticError:
-            # Kubernetes does it.
+            self._client.ask("POST", jobs_path(self._namespace), body=self._job)
+        except KubernetesRefused as refusal:
+            raise launch_error(refusal, "start a pod that asks for Prefect") from refusal
+
+    def remove(self) -> None:
+        """Remove the Job and its pod, once."""
+        if self._is_removed.is_set():
             return
+        self._is_removed.set()
+        path = jobs_path(self._namespace, self._name)
+        # Where that is refused, Kubernetes does it after a while.
+        with suppress(KineticError):
+            self._client.ask("DELETE", path, body={"propagationPolicy": "Background"})
 
-    # Ctrl-C ends the process without the thread that is here.
-    atexit.register(remove)
-    try:
-        client.ask("POST", jobs_path(namespace), body=job)
-        yield name
-    except KubernetesRefused as refusal:
-        raise launch_error(refusal, "start a pod that asks for Prefect") from refusal
-    finally:
-        atexit.unregister(remove)
-        remove()
+    def answer(self) -> dict[str, Any] | None:
+        """Return what the pod printed; None where it has not ended in time."""
+        until = time.monotonic() + PROBE_SECONDS
+        query = {"labelSelector": f"job-name={self._name}"}
+        pods = core_path(self._namespace, "pods")
+        while time.monotonic() < until and not self._is_removed.is_set():
+            for pod in self._client.ask("GET", pods, query=query).get("items") or ():
+                if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+                    return self._printed(pod["metadata"]["name"])
+            self._is_removed.wait(LOOK_SECONDS)
+        return None
 
-
-def _answer(client: KubernetesClient, namespace: str, job: str) -> dict[str, Any] | None:
-    """Return what the Job's pod printed; None where it has not ended in time."""
-    until = time.monotonic() + PROBE_SECONDS
-    while time.monotonic() < until:
-        found = client.ask(
-            "GET", core_path(namespace, "pods"), query={"labelSelector": f"job-name={job}"}
-        )
-        for pod in found.get("items") or ():
-            if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-                log = f"{core_path(namespace, 'pods', pod['metadata']['name'])}/log"
-                try:
-                    return client.ask("GET", log)
-                except json.JSONDecodeError:
-                    return {"error": "the pod ended without a word"}
-        time.sleep(LOOK_SECONDS)
-    return None
+    def _printed(self, pod: str) -> dict[str, Any]:
+        try:
+            return self._client.ask("GET", f"{core_path(self._namespace, 'pods', pod)}/log")
+        except json.JSONDecodeError:
+            return {"error": "the pod ended without a word"}

@@ -19,6 +19,13 @@ from kinetic_flows.platforms.gke.setup.model import Change, Resource
 from kinetic_flows.platforms.gke.setup.registry import Repository
 from kinetic_flows.platforms.gke.setup.services import Project, Services
 
+_NEEDED = frozenset(
+    f"{api}.googleapis.com"
+    for api in ("artifactregistry", "container", "iamcredentials", "storage")
+)
+_BUILDING = frozenset({"cloudbuild.googleapis.com"})
+"""What runs and builds ask; the other APIs, `kinetic up` and this command do."""
+
 _NOT_TOLD = frozenset({"api-off", "busy", "conflict", "failed", "permission", "unreachable"})
 """Reasons for which something cannot be looked at, whether it is well or not."""
 
@@ -39,9 +46,10 @@ def service_findings(facts: ClusterFacts) -> Iterator[Finding]:
     if not off:
         yield Finding(subject="APIs", level="ok", text=f"all {len(services.services)} are on")
         return
+    needed = _NEEDED if facts.cloud.builder == "direct" else _NEEDED | _BUILDING
     yield Finding(
         subject="APIs",
-        level="wrong",
+        level="wrong" if needed & set(off) else "warning",
         text=f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off",
         command=f"gcloud services enable {' '.join(off)} --project={facts.cloud.project}",
         fix=partial(_apply, services, f"turned on {', '.join(off)}"),
