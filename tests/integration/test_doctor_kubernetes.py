@@ -24,7 +24,7 @@ from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.checks.cluster import server_findings
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts, cluster_facts
 from kinetic_flows.platforms.gke.checks.namespace import namespace_findings
-from kinetic_flows.platforms.gke.checks.probe import probe_findings
+from kinetic_flows.platforms.gke.checks.probe import probe_findings, reach_findings
 from kinetic_flows.platforms.gke.checks.work_pool import work_pool_findings, worker_findings
 from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
@@ -236,6 +236,16 @@ def test_a_pod_that_cannot_reach_prefect_says_why_and_is_removed(cluster, place)
     assert "cannot reach http://127.0.0.1:9/api" in probed.text
     assert "refused" in probed.text
     assert not cluster.list("jobs")
+
+
+def test_an_address_that_pods_have_for_prefect_is_the_one_that_counts(place) -> None:
+    here = asked(reach_findings, place)
+    assert here.level == "warning"
+    assert "this machine's own" in here.text
+    theirs = {**place, "KINETIC_PODS_API_URL": "http://prefect-server.prefect.svc/api"}
+    there = asked(reach_findings, theirs)
+    assert there.level == "ok"
+    assert "http://prefect-server.prefect.svc/api" in there.text
 
 
 def test_a_pod_is_removed_where_the_command_is_left_before_it_has_ended(cluster, place) -> None:

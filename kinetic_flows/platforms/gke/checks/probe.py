@@ -22,7 +22,7 @@ from kinetic_flows.core.findings import Finding
 from kinetic_flows.core.pod_security import RESTRICTED
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
 from kinetic_flows.platforms.gke.diagnosis import launch_error
-from kinetic_flows.platforms.gke.reach import is_reachable, loopback_warning
+from kinetic_flows.platforms.gke.reach import for_pods, is_reachable, loopback_warning
 
 SUBJECT = "Prefect from a pod"
 
@@ -51,7 +51,7 @@ except Exception as error:
 def reach_findings(facts: ClusterFacts) -> Iterator[Finding]:
     """Yield whether pods can reach Prefect's API, as far as the addresses tell."""
     client, _ = facts.reached.need()
-    url = facts.api_url.need()
+    url = for_pods(facts.api_url.need(), facts.cloud.pods_api_url)
     warning = loopback_warning(url, client.host())
     if warning:
         yield Finding(subject=SUBJECT, level="warning", text=warning)
@@ -63,7 +63,7 @@ def reach_findings(facts: ClusterFacts) -> Iterator[Finding]:
 def probe_findings(facts: ClusterFacts) -> Iterator[Finding]:
     """Yield what a pod says that asks for Prefect, and remove it whatever happens."""
     client, _ = facts.reached.need()
-    url = facts.api_url.need()
+    url = for_pods(facts.api_url.need(), facts.cloud.pods_api_url)
     if is_reachable(url, client.host()) is False:
         # No pod need be started to know that.
         yield from reach_findings(facts)
