@@ -83,15 +83,18 @@ def create(
     given: dict[str, Any] = in_force() if current else {}
     given |= pairs(settings)
     given |= {key: value for key, value in options.items() if value is not None}
+    saved = _saved()
     if "project" not in given and not update and is_terminal() and not as_json:
+        if not overwrite and name in saved.names():
+            raise profiles.taken(name)
         given |= asked_for(given)
     blocks = {"gcp_credentials": credentials, "images": images, "base_images": base_images}
     action = profiles.save_profile(
         name,
         profiles.checked_values(given),
-        {field: saved for field, saved in blocks.items() if saved},
+        {field: block for field, block in blocks.items() if block},
         existing="update" if update else "replace" if overwrite else "refuse",
-        saved=_saved(),
+        saved=saved,
     )
     if use:
         profiles.use_profile(name)

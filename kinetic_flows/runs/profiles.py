@@ -74,12 +74,7 @@ def save_profile(
     store = saved or saved_profiles()
     before = store.load(check_name(name))
     if before is not None and existing == "refuse":
-        raise UsageError(
-            f"there is a profile {name!r} already",
-            value=name,
-            hint="--update changes the values that are given and leaves its others, --overwrite "
-            "replaces all of it",
-        )
+        raise taken(name)
     kept = before if before is not None and existing == "update" else None
     wanted = {**kept.values, **checked} if kept else checked
     if "project" not in wanted:
@@ -140,6 +135,20 @@ def delete_profile(
     for place in places:
         remember_profile(home, None, place.directory)
     return places
+
+
+def taken(name: str) -> UsageError:
+    """Return the error for the name of a profile that is there.
+
+    Args:
+        name: The profile.
+    """
+    return UsageError(
+        f"there is a profile {name!r} already",
+        value=name,
+        hint="--update changes the values that are given and leaves its others, --overwrite "
+        "replaces all of it",
+    )
 
 
 def unknown_profile(name: str, names: tuple[str, ...]) -> ConfigurationError:
