@@ -111,14 +111,15 @@ def running_cloud(directory: Path, *, is_empty: bool = False) -> Iterator[dict[s
             **google.environment,
             "KINETIC_REGISTRY_ENDPOINTS": registry_endpoints(cloud.front.url, cloud.docker_hub.url),
         }
+        # In an empty project `kinetic init` starts it.
+        server = BackgroundServer(directory / "home", os.environ)
+        running.callback(server.stop)
         if is_empty:
             for name in _OF_A_CLUSTER:
                 del variables[name]
         else:
             say("making a cluster ...")
             make_cluster(google)
-            server = BackgroundServer(directory / "home", os.environ)
-            running.callback(server.stop)
             variables |= server.environment(server.ensure(say))
         # Whoever is impatient must not keep what was started from being stopped.
         running.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
