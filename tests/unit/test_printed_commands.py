@@ -34,6 +34,7 @@ GCLOUD: Mapping[str, Sequence[str]] = {
     "iam service-accounts enable": ("--project",),
     "projects add-iam-policy-binding": ("--member", "--role"),
     "projects list": (),
+    "projects remove-iam-policy-binding": ("--member", "--role"),
     "projects undelete": (),
     "secrets add-iam-policy-binding": ("--project", "--member", "--role"),
     "services enable": ("--project",),
