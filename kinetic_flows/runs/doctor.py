@@ -1,7 +1,8 @@
 """Everything that a run depends on, asked all at once: what `kinetic doctor` shows.
 
-Each check has a thread of its own, a deadline, and all together less than ten seconds. What could
-not be asked until then is unknown; nobody waits for it any longer.
+Each check has a thread of its own, a deadline, and all together less than ten seconds, where
+importing Prefect is not slow by itself. What could not be asked until then is unknown; nobody waits
+for it any longer.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.leftovers import Leftovers, leftover_checks
 from kinetic_flows.runs.prefect_checks import PrefectFacts, prefect_checks, prefect_facts
 
-SETTINGS_SECONDS = 4.0
-"""How long a saved profile is waited for, without which nobody knows which cluster is meant."""
+SETTINGS_SECONDS = 5.0
+"""How long a saved profile is waited for, without which nobody knows which cluster is meant, and
+how long those have at least who are asked when it is known."""
 
 CLOSE_SECONDS = 2.0
 
@@ -106,7 +108,6 @@ def examine(
             removed afterwards.
         seconds: How long checks may take that do not say so themselves.
     """
-    until = time.monotonic() + seconds
     local, mistake = _local_settings(environ)
     prefect = prefect_facts(local, environ)
     settings = Fact("settings", lambda: _settings(local, mistake, environ, prefect))
@@ -117,14 +118,17 @@ def examine(
         ledger=ClientLedger(local.home / "clients"),
     )
     own = Check(group="client", subject=SETTINGS, look=lambda: [_settings_finding(settings)])
-    asked = _start(client_checks(local.home, environ), until)
+    asked = _start(client_checks(local.home, environ), time.monotonic() + seconds)
     # Prefect's import sets up logging, which shows everything until it is told not to.
     import_whole()
     hold_back()
+    # What that took on a busy machine is not taken from the time of those who are asked.
+    until = time.monotonic() + seconds
     asked += _start((own, *prefect_checks(prefect), *leftover_checks(leftovers)), until)
     patience = min(SETTINGS_SECONDS, until - time.monotonic())
     surroundings = _surroundings(settings, environ, prefect, probes=probe, patience=patience)
     if surroundings is not None:
+        until = max(until, time.monotonic() + min(seconds, SETTINGS_SECONDS))
         asked += _start(platform_checks(surroundings), until)
     try:
         for each in sorted(asked, key=lambda each: GROUPS.index(each.check.group)):
