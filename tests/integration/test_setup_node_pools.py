@@ -157,6 +157,37 @@ def test_an_autopilot_cluster_is_one_call_and_has_no_pools(
     assert PoolAdmin(request=wanted, apis=apis).found() == ()
 
 
+def test_pools_of_a_regional_cluster_are_in_the_zones_that_are_named(
+    google: LoopbackGoogle, apis: GoogleApis
+) -> None:
+    zones = ["us-central1-b", "us-central1-a"]
+    regional = replace(LAB, location="us-central1", pools=parse_pools(["l4"], zones=zones))
+    make(apis, regional)
+    (made_,) = google.clusters.clusters.values()
+    l4 = made_.node_pools[1]
+    assert (list(l4.locations), l4.autoscaling.total_max_node_count) == (zones, 4)
+    assert set(actions(apis, regional).values()) == {"keep"}
+    more = replace(regional, pools=parse_pools(["l4"], zones=zones, max_nodes=9))
+    make(apis, more)
+    assert made_.node_pools[1].autoscaling.total_max_node_count == 9
+
+    with pytest.raises(UsageError, match="are in one zone, and the cluster is in several") as no:
+        compare_all(stages(apis, replace(regional, pools=parse_pools(["v5e-16"]))))
+    assert "--node-zone us-central1-a" in (no.value.hint or "")
+    slice_ = replace(regional, pools=parse_pools(["v5e-16"], zones=["us-central1-a"]))
+    make(apis, slice_)
+    assert set(actions(apis, slice_).values()) == {"keep"}
+    with pytest.raises(ConfigurationError, match="zones: us-central1-a, us-central1-b, not"):
+        compare_all(
+            stages(
+                apis,
+                replace(
+                    LAB, location="us-central1", pools=parse_pools(["l4"], zones=["us-central1-c"])
+                ),
+            )
+        )
+
+
 def test_an_autopilot_cluster_in_a_zone_is_refused_with_its_region(apis: GoogleApis) -> None:
     with pytest.raises(UsageError, match="is in a region") as refused:
         compare_all(stages(apis, replace(LAB, mode="autopilot", pools=())))

@@ -120,7 +120,7 @@ def fixed_differences(wanted: container_v1.NodePool, found: container_v1.NodePoo
         ("Spot VMs", _yes(wanted.config.spot), _yes(found.config.spot)),
         ("topology", wanted.placement_policy.tpu_topology, found.placement_policy.tpu_topology),
         ("reservation", _reserved(wanted), _reserved(found)),
-        ("zones", ", ".join(wanted.locations), ", ".join(found.locations)),
+        ("zones", ", ".join(sorted(wanted.locations)), ", ".join(sorted(found.locations))),
     )
     for what, here, there in pairs:
         # A cluster's own zones are filled in where none were said.

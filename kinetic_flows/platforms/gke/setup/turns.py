@@ -140,9 +140,10 @@ class GkeTarget:
             try:
                 wait_for_cluster(self.apis, operation, f"wait for GKE to {kind}", tell)
             except CloudRefusal as refusal:
-                # Its failure is seen by what it leaves behind.
+                # What it leaves behind decides what is to be done now.
                 if refusal.reason == "unreachable" or operation.name in seen:
                     raise
+                tell(refusal.message)
             seen.add(operation.name)
 
 
