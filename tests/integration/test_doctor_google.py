@@ -170,11 +170,13 @@ def test_buckets_and_a_repository_that_are_missing_are_made(place) -> None:
         fix = before[subject].fix
         assert fix is not None
         assert fix().startswith("made it in us-central1")
-    assert before[f"rights on bucket {jobs}"].text == f"not asked without the bucket {jobs}"
+    for subject in (f"rights on bucket {jobs}", "leases of builds"):
+        assert before[subject].text == f"not asked without the bucket {jobs}"
 
     after = found(place)
     assert {after[subject].level for subject in subjects} == {"ok"}
     assert after[f"rights on bucket {jobs}"].level == "ok"
+    assert after["leases of builds"].level == "ok"
     assert after["rights on repository kn-lab"].level == "ok"
     drifted = found(place, KINETIC_RETENTION_DAYS="7")[subjects[0]]
     assert drifted.level == "warning"

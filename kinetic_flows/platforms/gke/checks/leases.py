@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from kinetic_flows.core.artifact_store import ArtifactStore, ObjectInfo
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.errors import ObjectNotFoundError
-from kinetic_flows.core.findings import Finding
+from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.core.findings import Finding, NotAsked
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.object_names import lease_object
 from kinetic_flows.platforms.gke.builds.lease import TERM_SECONDS, LeaseRecord
@@ -33,7 +33,11 @@ def lease_findings(facts: ClusterFacts) -> Iterator[Finding]:
     saved = facts.cloud.credentials
     store = open_bucket(facts.cloud.jobs_bucket, facts.cloud, saved.load() if saved else None)
     facts.at_end.callback(store.close)
-    left = abandoned(store)
+    try:
+        left = abandoned(store)
+    except StoreError as error:
+        # What is wrong with it is told of with the buckets.
+        raise NotAsked(f"the bucket {facts.cloud.jobs_bucket}") from error
     if not left:
         yield Finding(subject=SUBJECT, level="ok", text="none is left behind")
         return
