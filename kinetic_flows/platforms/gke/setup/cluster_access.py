@@ -100,7 +100,8 @@ def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleAp
         found = apis.find(
             f"look at cluster {name}", lambda: apis.container.get_cluster(name=access.resource)
         )
-        if found is None:
+        # One that could not be made has no address, and is made anew.
+        if found is None or found.status.name == "ERROR":
             return Look(standing="missing")
         is_ours = not joins and found.resource_labels.get(MANAGED_LABEL) == name
         return Look(standing=_standing(found.status.name, is_ours=is_ours), is_ours=is_ours)
