@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import Surroundings, found_setup, look_around
-from kinetic_flows.cli.setup_prefect import stages_with_work_pool, with_prefect
+from kinetic_flows.cli.setup_prefect import forget_access, stages_with_work_pool, with_prefect
 from kinetic_flows.cli.setup_report import (
     BOLD,
     Line,
@@ -118,6 +118,9 @@ def _print_document(request: SetupRequest, changes: Sequence[Change], done: int)
 
 def _settle_profile(around: Surroundings, request: SetupRequest, *, purge: bool) -> None:
     """Remove the profile with everything that it leads to; else say that it is left."""
+    if forget_access(around, request):
+        checked("the profile was in the Prefect server that is gone, and is used no more")
+        return
     profile = around.profile
     led = ("project", "cluster", "zone")
     wanted = (request.project, request.cluster, request.location)

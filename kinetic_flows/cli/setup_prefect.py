@@ -11,6 +11,7 @@ from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.connections import (
     CONNECT_PORT,
     Connection,
+    forget_connection,
     save_connection,
     saved_connections,
 )
@@ -18,9 +19,11 @@ from kinetic_flows.clients.prefect.logins import (
     AUTH_STRING,
     Login,
     configured_login,
+    forget_login,
     save_login,
 )
 from kinetic_flows.clients.prefect.server import BackgroundServer
+from kinetic_flows.core.settings.remembered import remember_profile, remembered_profiles
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, OnThisMachine, place_of
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
@@ -127,6 +130,25 @@ def keep_access(
         f"{leads}, and is in use{instead}",
         "its UI, and Prefect's own commands: keep `kinetic server connect` running",
     )
+
+
+def forget_access(around: Surroundings, request: SetupRequest) -> bool:
+    """Forget a server in the cluster that was removed, and what was kept in it.
+
+    Returns:
+        Whether there was one.
+    """
+    home = around.settings.home
+    known = saved_connections(home).get(request.cluster)
+    if known is None or (known.project, known.zone) != (request.project, request.location):
+        return False
+    is_used = connected_cluster(around) == request.cluster
+    forget_connection(home, request.cluster)
+    forget_login(known.profile)
+    if around.profile is not None and is_used:
+        for each in remembered_profiles(home).of(around.profile.name):
+            remember_profile(home, None, each.directory)
+    return is_used
 
 
 def variables_for(place: PrefectPlace, environ: Mapping[str, str]) -> dict[str, str]:

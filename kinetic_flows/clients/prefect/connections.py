@@ -55,6 +55,16 @@ def save_connection(home: Path, connection: Connection) -> None:
     write_atomically(folder / f"{connection.cluster}.json", f"{text}\n".encode())
 
 
+def forget_connection(home: Path, cluster: str) -> None:
+    """Forget a server; harmless when none is remembered.
+
+    Args:
+        home: `KINETIC_HOME`.
+        cluster: The cluster's name.
+    """
+    (home / _FOLDER / f"{cluster}.json").unlink(missing_ok=True)
+
+
 def saved_connections(home: Path) -> Mapping[str, Connection]:
     """Return the servers that are remembered, by their clusters' names; none that is damaged.
 

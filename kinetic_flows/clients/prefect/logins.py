@@ -131,6 +131,17 @@ def save_login(login: Login, profile: str, *, is_active: bool = True) -> SavedLo
     return SavedLogin(profile=profile, path=path, before=changed)
 
 
+def forget_login(profile: str) -> None:
+    """Remove a profile of Prefect's; where it was the active one, none is then."""
+    profiles = sdk.settings.load_profiles(include_defaults=False)
+    if profile not in profiles.names:
+        return
+    if profiles.active_name == profile:
+        profiles.set_active(None)
+    profiles.remove_profile(profile)
+    sdk.settings.save_profiles(profiles)
+
+
 def _server_url(url: str) -> str:
     """Return a server's API for what a person copied."""
     parts = urlsplit(url.strip())

@@ -59,6 +59,8 @@ class Serving:
         self._tokens.setdefault(TOKEN, "tester@example.com")
         made.access.users = self._tokens
         made.__enter__()
+        # As every GKE cluster has it from the start.
+        made.add_storage_class("standard-rwo", "WaitForFirstConsumer", is_default=True)
         self.running[name] = made
         self.changed(name, cluster)
         if cluster.autopilot.enabled:

@@ -138,6 +138,7 @@ class ClusterObjects:
             details = ("with the cluster",)
         elif self.data and not purge:
             action, why = "leave", f"it holds {self.data}; --purge removes it"
+            why += ", as long as the cluster is there" if look.is_ours else ""
             details = self.leftover()
         return Change(
             kind=self.kind,

@@ -41,7 +41,10 @@ def namespace_objects(request: SetupRequest, cluster: SetupCluster) -> tuple[Clu
         request: What is wanted.
         cluster: The cluster.
     """
-    found = [_namespace(cluster, request.namespace, {"metadata": {"name": request.namespace}})]
+    found = []
+    if request.namespace != "default":
+        named = {"metadata": {"name": request.namespace}}
+        found.append(_namespace(cluster, request.namespace, named))
     if request.prefect == "cluster":
         (shipped,) = shipped_objects("prefect", "namespace.yaml")
         found.append(_namespace(cluster, PREFECT_NAMESPACE, shipped))

@@ -73,7 +73,7 @@ class Rollout:
                 raise self._late(found, now - began)
             if found.message != said:
                 said = found.message
-                tell(said)
+                tell(said.replace(" of the run ", " of the pod "))
             pause(next(pauses))
 
     def waits_for(self) -> str:

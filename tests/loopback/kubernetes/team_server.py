@@ -1,0 +1,54 @@
+"""What runs a team's pods: Prefect's server as a process of this machine, the rest idly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from loopback.kubernetes.idle import IdleRuntime
+from loopback.kubernetes.runtime import Container, ContainerSpec, ProcessContainer, Runtime
+
+SETTINGS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_UI_API_URL")
+
+
+class TeamRuntime:
+    """Starts the server that a pod's command starts, on SQLite and at a port of its own.
+
+    Args:
+        port: Where the server is to listen.
+        prepare: Makes the database in a directory.
+        others: What runs every other container; None for idly.
+    """
+
+    def __init__(
+        self, port: int, prepare: Callable[[Path], object], others: Runtime | None = None
+    ) -> None:
+        self._port = port
+        self._prepare = prepare
+        self._others = others or IdleRuntime()
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        if spec.command[:3] != ("prefect", "server", "start"):
+            return await self._others.start(spec)
+        home = spec.directory / "server"
+        self._prepare(home)
+        with spec.log_file.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"),
+                *("--port", str(self._port)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "HOME": str(home),
+                    "PREFECT_HOME": str(home / "prefect"),
+                    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                    **{name: spec.environment[name] for name in SETTINGS},
+                },
+                start_new_session=True,
+            )
+        return ProcessContainer(process)
