@@ -142,13 +142,14 @@ def forget_access(around: Surroundings, request: SetupRequest) -> bool:
     known = saved_connections(home).get(request.cluster)
     if known is None or (known.project, known.zone) != (request.project, request.location):
         return False
-    is_used = connected_cluster(around) == request.cluster
+    profile = around.profile
+    # Such a profile says how pods reach that server: it was kept in it.
+    was_inside = profile is not None and bool(profile.values.get("pods_api_url"))
     forget_connection(home, request.cluster)
     forget_login(known.profile)
-    if around.profile is not None and is_used:
-        for each in remembered_profiles(home).of(around.profile.name):
-            remember_profile(home, None, each.directory)
-    return is_used
+    for each in remembered_profiles(home).of(profile.name) if profile and was_inside else ():
+        remember_profile(home, None, each.directory)
+    return was_inside
 
 
 def variables_for(place: PrefectPlace, environ: Mapping[str, str]) -> dict[str, str]:
