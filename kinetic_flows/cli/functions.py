@@ -224,11 +224,23 @@ def _import_file(path: Path) -> Any:
         raise _import_error(str(path), error) from error
 
 
+_OF_LOADERS = ("exec_module", "get_code", "source_to_code")
+"""How the methods are called by which Python imports, of a loader that somebody puts in the way
+too, such as beartype's.
+
+https://docs.python.org/3/library/importlib.html#importlib.abc.InspectLoader
+"""
+
+
 def _import_error(where: str, error: Exception) -> UsageError:
     """Return the error for a file or module that fails, with the lines of it that did."""
     told = traceback.TracebackException.from_exception(error)
     ours = (__file__, str(importlib.__file__), "<frozen importlib")
-    frames = [each for each in told.stack if not each.filename.startswith(ours)]
+    frames = [
+        each
+        for each in told.stack
+        if not each.filename.startswith(ours) and each.name not in _OF_LOADERS
+    ]
     told.stack = traceback.StackSummary.from_list(frames)
     lines = told.format() if frames else told.format_exception_only()
     return UsageError(
