@@ -33,7 +33,9 @@ SETTINGS_SECONDS = 4.0
 """How long a saved profile is waited for, without which nobody knows which cluster is meant, and
 how long those have at least who are asked when it is known."""
 
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
+REMOVAL_SECONDS = 10.0
+"""How long closing may take, and where a pod may have to be removed first."""
 
 GROUPS = ("client", "credentials", "Google Cloud", "cluster", "namespace", "Prefect", "leftovers")
 """The headings, in the order in which they are shown."""
@@ -169,7 +171,8 @@ def _surroundings(
 def _close(surroundings: Surroundings) -> None:
     """Close connections, those too that hang; what cannot be closed ends with the process."""
     with suppress(DeadlineExceeded, TimeoutError):
-        call_with_deadline(surroundings.at_end.close, CLOSE_SECONDS)
+        seconds = REMOVAL_SECONDS if surroundings.probes else CLOSE_SECONDS
+        call_with_deadline(surroundings.at_end.close, seconds)
 
 
 def _local_settings(environ: Mapping[str, str]) -> tuple[Settings, KineticError | None]:
