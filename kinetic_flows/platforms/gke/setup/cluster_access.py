@@ -100,8 +100,7 @@ def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleAp
         found = apis.find(
             f"look at cluster {name}", lambda: apis.container.get_cluster(name=access.resource)
         )
-        # One that could not be made has no address, and is made anew.
-        if found is None or found.status.name == "ERROR":
+        if found is None:
             return Look(standing="missing")
         is_ours = not joins and found.resource_labels.get(MANAGED_LABEL) == name
         return Look(standing=_standing(found.status.name, is_ours=is_ours), is_ours=is_ours)
@@ -115,11 +114,12 @@ def _cluster(project: str, location: str, name: str, joins: bool, apis: GoogleAp
 def _standing(status: str, *, is_ours: bool) -> Standing:
     """Return whether there is a cluster to be asked, by what GKE says of it.
 
-    One of ours whose making has failed is removed and made anew, and may have no address.
+    One that could not be made has no address, and is made anew, as one of ours is that goes.
     """
     if status in ("PROVISIONING", "STATUS_UNSPECIFIED"):
         return "coming"
-    return "missing" if is_ours and status in ("ERROR", "STOPPING") else "there"
+    is_gone = status == "ERROR" or (is_ours and status == "STOPPING")
+    return "missing" if is_gone else "there"
 
 
 def refused(refusal: KubernetesRefused, action: str) -> CloudError:
