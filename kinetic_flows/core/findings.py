@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 Level = Literal["ok", "warning", "wrong", "unknown"]
 
-CHECK_SECONDS = 6.5
+CHECK_SECONDS = 5.5
 """How long a check may take, what it shares with others included: with what is imported before, all
 of them, since they are made at the same time, take less than ten seconds."""
 

@@ -29,7 +29,7 @@ from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.leftovers import Leftovers, leftover_checks
 from kinetic_flows.runs.prefect_checks import PrefectFacts, prefect_checks, prefect_facts
 
-SETTINGS_SECONDS = 4.0
+SETTINGS_SECONDS = 3.5
 """How long a saved profile is waited for, without which nobody knows which cluster is meant, and
 how long those have at least who are asked when it is known."""
 

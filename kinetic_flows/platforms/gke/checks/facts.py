@@ -27,7 +27,7 @@ from kinetic_flows.platforms.gke.diagnosis import launch_error
 from kinetic_flows.platforms.gke.platform import gke_cluster
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 
-ASK_SECONDS = 5.0
+ASK_SECONDS = 4.5
 """Limit for a question to one of Google's APIs, which is asked once."""
 
 
