@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import google.auth
 import pytest
 
 import kinetic
-from kinetic_flows.clients.google.login import metadata_answers, require_login
+from kinetic_flows.clients.google.login import (
+    default_google_credentials,
+    metadata_answers,
+    require_login,
+)
 from kinetic_flows.core.errors import ConfigurationError
 
 FILE = "application_default_credentials.json"
@@ -90,3 +96,24 @@ def test_it_is_the_first_thing_told(
         with pytest.raises(ConfigurationError, match="no Google Cloud credentials"):
             call()
     assert capsys.readouterr() == ("", "")
+
+
+def test_credentials_that_name_no_project_are_taken_without_a_word(monkeypatch, tmp_path, caplog):
+    login = tmp_path / "login.json"
+    login.write_text(
+        json.dumps(
+            {
+                "type": "authorized_user",
+                "client_id": "gcloud",
+                "client_secret": "none",
+                "refresh_token": "none",
+            }
+        )
+    )
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(login))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    google.auth.default()
+    assert "No project ID could be determined" in caplog.text, "others are told by the library"
+    caplog.clear()
+    assert default_google_credentials(["https://www.googleapis.com/auth/cloud-platform"])
+    assert caplog.text == ""

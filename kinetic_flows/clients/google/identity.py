@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.clients.google.login import KEY_FILE, LOGIN_HINT, gcloud_folder, require_login
+from kinetic_flows.clients.google.login import (
+    KEY_FILE,
+    LOGIN_HINT,
+    default_google_credentials,
+    gcloud_folder,
+    require_login,
+)
 from kinetic_flows.clients.google.sessions import may_have_credentials
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings.settings import process_environment
@@ -64,13 +70,12 @@ def application_default(project: str | None) -> Credentials:
     Raises:
         ConfigurationError: There are none, or they cannot be read.
     """
-    import google.auth
     from google.auth.exceptions import GoogleAuthError
     from google.oauth2.credentials import Credentials as PersonsCredentials
 
     require_login(project)
     try:
-        found, _ = google.auth.default(scopes=list(SCOPES))
+        found = default_google_credentials(SCOPES)
     except (GoogleAuthError, OSError, ValueError) as error:
         raise ConfigurationError(
             f"the Google Cloud credentials of this machine cannot be used: {error}",

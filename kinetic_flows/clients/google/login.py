@@ -7,13 +7,19 @@ https://cloud.google.com/docs/authentication/application-default-credentials
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.errors import ConfigurationError, known_to_doctor
 from kinetic_flows.core.settings.settings import process_environment
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
 
 LOGIN_HINT = "log in with: gcloud auth application-default login"
 KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -65,6 +71,33 @@ def gcloud_folder(env: Mapping[str, str]) -> Path:
         return Path(env.get("APPDATA") or "C:/") / "gcloud"
     home = env.get("HOME")
     return (Path(home) if home else Path.home()) / ".config" / "gcloud"
+
+
+def default_google_credentials(scopes: Sequence[str]) -> Credentials:
+    """Return Application Default Credentials, whatever project they are for.
+
+    Google's library warns where they name none, which is nobody's business: calls name theirs.
+
+    Args:
+        scopes: What they are wanted for.
+
+    Raises:
+        google.auth.exceptions.GoogleAuthError: There are none.
+    """
+    import google.auth
+
+    ours = threading.get_ident()
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != ours
+
+    logger = logging.getLogger("google.auth._default")
+    logger.addFilter(is_of_others)
+    try:
+        credentials: Credentials = google.auth.default(scopes=list(scopes))[0]
+    finally:
+        logger.removeFilter(is_of_others)
+    return credentials
 
 
 def _login_file(env: Mapping[str, str]) -> Path:

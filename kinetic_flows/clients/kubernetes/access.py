@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kinetic_flows.clients.google.errors import is_credential_error, status_of
-from kinetic_flows.clients.google.login import LOGIN_HINT, require_login
+from kinetic_flows.clients.google.login import LOGIN_HINT, default_google_credentials, require_login
 from kinetic_flows.clients.google.sessions import open_session
 from kinetic_flows.core.accelerators import NodePool, list_accelerators
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
@@ -252,21 +252,19 @@ def google_credentials(access: GkeCluster) -> Any:
     Raises:
         LaunchError: There are none.
     """
-    import google.auth
     from google.auth.exceptions import GoogleAuthError
 
     if access.credentials is not None:
         return access.credentials
     require_login(access.project)
     try:
-        credentials, _ = google.auth.default(scopes=[GOOGLE_SCOPE])
+        return default_google_credentials([GOOGLE_SCOPE])
     except GoogleAuthError as error:
         raise ClusterAccessDenied(
             f"there are no Google credentials to reach cluster {access.name!r} with: {error}",
             value=access.name,
             hint=LOGIN_HINT,
         ) from error
-    return credentials
 
 
 def _fresh_token(credentials: Any) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kinetic_flows.clients.google.errors import is_credential_error
-from kinetic_flows.clients.google.login import LOGIN_HINT
+from kinetic_flows.clients.google.login import LOGIN_HINT, default_google_credentials
 from kinetic_flows.core.errors import ImageError
 from kinetic_flows.core.image_reference import DOCKER_HUB, is_googles
 
@@ -192,9 +192,7 @@ class GoogleRegistryCredentials:
 
 
 def _application_default_token() -> str:
-    import google.auth
-
-    return _token(lambda: google.auth.default(scopes=[GOOGLE_SCOPE])[0])
+    return _token(lambda: default_google_credentials([GOOGLE_SCOPE]))
 
 
 def _token(load: Callable[[], Any]) -> str:
