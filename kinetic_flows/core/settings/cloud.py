@@ -252,7 +252,7 @@ def _missing_project(profile: Profile | None) -> ConfigurationError:
     where = f", and profile {profile.name!r} names none" if profile else ""
     return ConfigurationError(
         f"no Google Cloud project is configured{where}",
-        hint="set KINETIC_PROJECT (GOOGLE_CLOUD_PROJECT will do), write "
-        "@kinetic.run(project=...), or name a saved KineticCluster block with KINETIC_PROFILE or "
+        hint="set one up with `kinetic init`, set KINETIC_PROJECT (GOOGLE_CLOUD_PROJECT will do), "
+        "write @kinetic.run(project=...), or name a saved profile with KINETIC_PROFILE or "
         "cluster=; or set KINETIC_PLATFORM=local to run on this machine",
     )
