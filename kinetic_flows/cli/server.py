@@ -204,7 +204,8 @@ add_examples(
         "stop": ("kinetic server stop",),
         "connect": (
             "kinetic server connect",
-            "kinetic server connect team --project our-project --zone us-central1-a --use",
+            "kinetic server connect --password",
+            "kinetic server connect team --project our-project --use",
         ),
         "env": (
             'eval "$(kinetic server env)"',
