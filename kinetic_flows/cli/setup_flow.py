@@ -73,7 +73,7 @@ class Outcome:
     Attributes:
         compared: What there was to be done.
         done: How many things were done.
-        was_done: Whether anything was to be done and the person agreed, or nothing was needed.
+        was_done: Whether everything is as wanted now.
     """
 
     compared: tuple[Compared, ...]
@@ -129,6 +129,7 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
     Raises:
         KineticError: Something could not be looked at, or made.
         UsageError: There is nobody to ask.
+        SystemExit: The person does not want it.
     """
     with looking(setup.around.progress):
         setup = _with_queue(setup)
@@ -140,7 +141,7 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
     show_plan(setup, compared)
     to_do = needed(compared)
     if to_do and not agreed("Do it?", "nothing was set up", yes=yes):
-        return Outcome(compared=compared)
+        raise SystemExit(1)
     if setup.login is not None:
         saved = save_login(setup.login, setup.profile)
         checked(f"Prefect's own profile {saved.profile} is saved in {saved.path}, and in use")
