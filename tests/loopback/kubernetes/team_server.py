@@ -6,11 +6,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from loopback.kubernetes.idle import IdleRuntime
 from loopback.kubernetes.runtime import Container, ContainerSpec, ProcessContainer, Runtime
 
+LOOK_SECONDS = 0.1
 SETTINGS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_UI_API_URL")
 
 
@@ -51,4 +53,14 @@ class TeamRuntime:
                 },
                 start_new_session=True,
             )
+        # A pod counts as ready once its container has started; this one's probes ask the server.
+        await self._listens(process)
         return ProcessContainer(process)
+
+    async def _listens(self, process: asyncio.subprocess.Process) -> None:
+        while process.returncode is None:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                writer.close()
+                return
+            await asyncio.sleep(LOOK_SECONDS)
