@@ -195,6 +195,7 @@ def test_a_quota_of_requests_is_busy_and_not_a_quota_to_ask_more_of() -> None:
         (DefaultCredentialsError("none"), "login"),
         (DeadlineExceeded("no answer within 60 s"), "unreachable"),
         (requests.ConnectionError("no route to host"), "unreachable"),
+        (ValueError("Unknown field for NodePool: labels"), "failed"),
         (RetryError("gave up", by_grpc(answers.api_off("iam", "1"))), "api-off"),
     ],
 )

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kinetic_flows.clients.deadlines import DeadlineExceeded
 from kinetic_flows.clients.google.errors import is_credential_error, status_of
 from kinetic_flows.clients.google.login import LOGIN_HINT
 from kinetic_flows.core.errors import CloudError, KineticError
@@ -86,6 +85,9 @@ _NOT_ITS_PROJECT = "USER_PROJECT_DENIED"
 """The call does not count for the project that the credentials name."""
 
 _NOT_THERE = (502, 503, 504)
+
+_MISTAKES = (AttributeError, LookupError, TypeError, ValueError)
+"""What is raised for a request that cannot be made, not for a network that is not there."""
 
 _REQUEST = re.compile(r"^(?:GET|POST|PUT|PATCH|DELETE) https?://\S+: ")
 """What Google's client puts in front of the words of a REST answer."""
@@ -225,7 +227,9 @@ def reason_of(answer: Answer, error: BaseException | None = None) -> Reason:
         return "login"
     if answer.reason in _REASONS:
         return _REASONS[answer.reason]
-    if answer.status in (None, *_NOT_THERE) or isinstance(error, DeadlineExceeded):
+    if isinstance(error, _MISTAKES):
+        return "failed"
+    if answer.status in (None, *_NOT_THERE):
         return _by_words(answer.words) or "unreachable"
     if answer.status == 409 and "ABORTED" in _grpc_name(error):
         return "conflict"
