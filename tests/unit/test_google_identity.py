@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kinetic_flows.clients.google.identity import Identity, default_project
+from kinetic_flows.clients.google.identity import Identity, application_default, default_project
 
 KEY = "GOOGLE_APPLICATION_CREDENTIALS"
+CLOUD_SDK_CLIENT_ID = "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com"
+"""Of gcloud, whose logins Google's library warns of: google.auth._cloud_sdk."""
 
 
 @pytest.fixture
@@ -30,6 +32,24 @@ def test_a_service_account_is_told_from_a_person() -> None:
     assert robot.member == "serviceAccount:ci@my-project.iam.gserviceaccount.com"
     assert person.member == "user:alice@example.com"
     assert Identity(email=None).member is None
+
+
+def test_calls_of_a_login_that_names_no_project_count_for_the_one_they_are_made_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    login = {
+        "type": "authorized_user",
+        "client_id": CLOUD_SDK_CLIENT_ID,
+        "client_secret": "none",
+        "refresh_token": "none",
+    }
+    found = []
+    for project in (None, "of-the-login"):
+        (tmp_path / "login.json").write_text(json.dumps({**login, "quota_project_id": project}))
+        monkeypatch.setenv(KEY, str(tmp_path / "login.json"))
+        found.append(application_default("my-project").quota_project_id)
+
+    assert found == ["my-project", "of-the-login"], "and no warning is shown"
 
 
 def test_the_project_is_that_of_gclouds_active_configuration(gcloud: Path) -> None:

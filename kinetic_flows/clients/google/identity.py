@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from kinetic_flows.clients.google.login import (
     LOGIN_HINT,
     default_google_credentials,
     gcloud_folder,
+    login_file,
     require_login,
 )
 from kinetic_flows.clients.google.sessions import may_have_credentials
@@ -74,6 +76,9 @@ def application_default(project: str | None) -> Credentials:
     from google.oauth2.credentials import Credentials as PersonsCredentials
 
     require_login(project)
+    if project:
+        # That it is said of a login that names no project is mended below.
+        warnings.filterwarnings("ignore", "Your application has authenticated using end user")
     try:
         found = default_google_credentials(SCOPES)
     except (GoogleAuthError, OSError, ValueError) as error:
@@ -137,7 +142,7 @@ def default_project(environ: Mapping[str, str] | None = None) -> str | None:
     for name in ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT"):
         if env.get(name):
             return env[name]
-    return _of_key_file(env) or _of_gcloud(gcloud_folder(env), env)
+    return _of_key_file(env) or _of_gcloud(env)
 
 
 def _of_key_file(env: Mapping[str, str]) -> str | None:
@@ -147,11 +152,12 @@ def _of_key_file(env: Mapping[str, str]) -> str | None:
     return _text_in(path, "project_id") or _text_in(path, "quota_project_id")
 
 
-def _of_gcloud(folder: Path, env: Mapping[str, str]) -> str | None:
+def _of_gcloud(env: Mapping[str, str]) -> str | None:
     """Return the project of gcloud's active configuration, else that of its login's quota.
 
     https://cloud.google.com/sdk/docs/configurations
     """
+    folder = gcloud_folder(env)
     active = env.get("CLOUDSDK_ACTIVE_CONFIG_NAME") or _first_line(folder / "active_config")
     config = configparser.ConfigParser(interpolation=None)
     try:
@@ -159,7 +165,7 @@ def _of_gcloud(folder: Path, env: Mapping[str, str]) -> str | None:
         project = config.get("core", "project", fallback=None)
     except (configparser.Error, OSError, UnicodeDecodeError):
         project = None
-    return project or _text_in(folder / "application_default_credentials.json", "quota_project_id")
+    return project or _text_in(login_file(env), "quota_project_id")
 
 
 def _first_line(path: Path) -> str:

@@ -51,7 +51,7 @@ def require_login(project: str | None = None, environ: Mapping[str, str] | None 
             value=named,
             hint=f"set it to a key file that does, or unset it and {LOGIN_HINT}",
         )
-    if named or _login_file(env).exists() or _may_be_at_google(env):
+    if named or login_file(env).exists() or _may_be_at_google(env):
         return
     for_project = f", which project {project!r} needs" if project else ""
     error = ConfigurationError(
@@ -100,7 +100,7 @@ def default_google_credentials(scopes: Sequence[str]) -> Credentials:
     return credentials
 
 
-def _login_file(env: Mapping[str, str]) -> Path:
+def login_file(env: Mapping[str, str]) -> Path:
     """Return where gcloud leaves the login of a person."""
     return gcloud_folder(env) / _FILE
 
