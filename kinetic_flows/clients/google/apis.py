@@ -94,7 +94,7 @@ class GoogleApis:
         self._pauses_seconds = pauses_seconds
         self._identity: Identity | None = None
         self._connections: dict[str, Connection[Any]] = {
-            name: Connection(functools.partial(_open, self, name)) for name in _OPENERS
+            name: Connection(functools.partial(opener, self)) for name, opener in _OPENERS.items()
         }
         self._credentials = Connection(self._load)
 
@@ -245,10 +245,6 @@ class GoogleApis:
 
     def _load(self) -> Credentials:
         return self._given or application_default(self.project)
-
-
-def _open(apis: GoogleApis, name: str) -> Any:
-    return _OPENERS[name](apis)
 
 
 def _open_container(apis: GoogleApis) -> Any:

@@ -195,16 +195,12 @@ def wait_for_compute(
             break
         tell(f"{what}: {operation.get('progress', 0)} %")
         operation = apis.read(what, lambda: apis.compute.operation(operation))  # noqa: B023
-    failed = (operation.get("error") or {}).get("errors") or ()
-    for error in failed:
+    for error in (operation.get("error") or {}).get("errors") or ():
+        from google.api_core.exceptions import from_http_status
+
         status = int(operation.get("httpErrorStatusCode") or 500)
-        words = f"{error.get('message') or error.get('code')}"
-        raise failure(
-            _GRPC_CODES.get(status, 13), f"{error.get('code')}: {words}", what, apis.project
-        )
-
-
-_GRPC_CODES = {400: 3, 403: 7, 404: 5, 409: 6, 412: 9, 429: 8}
+        words = f"{error.get('code')}: {error.get('message') or error.get('code')}"
+        raise translated(from_http_status(status, words), what=what, project=apis.project)
 
 
 def failure(code: int, words: str, what: str, project: str | None) -> CloudRefusal:

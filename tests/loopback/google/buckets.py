@@ -122,12 +122,7 @@ class BucketsApi:
 
     def answer_objects(self, request: Request) -> Response | None:
         """Answer a request that is about objects; None for another."""
-        is_object = re.match(
-            r"/(?:(?:resumable/)?upload/|download/)?storage/v1/b/[^/]+/o", request.path
-        )
-        if is_object or request.path.startswith("/batch/storage"):
-            return self._objects.answer(request)
-        return None
+        return self._objects.answer(request) if _ABOUT_OBJECTS.match(request.path) else None
 
     @staticmethod
     def _route(method: str, path: str, name: str, act: Callable[[Asked], Any]) -> Route:

@@ -96,11 +96,9 @@ class Container:
     def described(self, name: str, caller: Caller) -> api.Cluster:
         """Return a cluster to somebody; a look at it is a look at what is on its way."""
         self._require(caller, "container.clusters.get", name)
-        cluster = self.find(name)
-        for operation, work in list(self.operations.values()):
-            if operation.target_link.endswith(f"/{_tail(name)}"):
-                work.look()
-        return self.find(name) if cluster else cluster
+        self.find(name)
+        self._look_at_work_on(name)
+        return self.find(name)
 
     def _list(self, request: Any, caller: Caller) -> Any:
         project = self._require(caller, "container.clusters.list", request.parent)
@@ -237,9 +235,7 @@ class Container:
     def _get_pool(self, request: Any, caller: Caller) -> Any:
         self._require(caller, "container.clusters.get", request.name)
         self._pool(request.name)
-        for operation, work in list(self.operations.values()):
-            if operation.target_link.endswith(f"/{_tail(request.name)}"):
-                work.look()
+        self._look_at_work_on(request.name)
         return self._pool(request.name)[2]
 
     def _create_pool(self, request: Any, caller: Caller) -> Any:
@@ -335,6 +331,12 @@ class Container:
         return self._begin(kind, name, finish)
 
     # Operations
+
+    def _look_at_work_on(self, name: str) -> None:
+        target = f"/clusters/{name.partition('/clusters/')[2]}"
+        for operation, work in list(self.operations.values()):
+            if operation.target_link.endswith(target):
+                work.look()
 
     def _begin(
         self,
@@ -451,10 +453,6 @@ def _complete_pool(pool: api.NodePool, cluster: api.Cluster) -> None:
     pool.config.disk_size_gb = pool.config.disk_size_gb or 100
     pool.self_link = f"{cluster.self_link}/nodePools/{pool.name}"
     pool.etag = "etag-1"
-
-
-def _tail(name: str) -> str:
-    return f"clusters/{name.partition('/clusters/')[2]}"
 
 
 def _shown(operation: api.Operation, work: Work) -> Any:
