@@ -212,7 +212,11 @@ def test_accounts_that_are_hidden_or_just_made_are_found_all_the_same(around: Ar
     """IAM says of accounts that are not there that one has no right to them, and lags behind."""
     around.google.switch_on("iam", "cloudresourcemanager")
     hidden = no_permission("iam.serviceAccounts.get", "nobody")
-    with around.google.fault("IAM.GetServiceAccount", hidden, times=6):
+    of_roles = no_permission("iam.serviceAccounts.getIamPolicy", "nobody")
+    with (
+        around.google.fault("IAM.GetServiceAccount", hidden, times=8),
+        around.google.fault("IAM.GetIamPolicy", of_roles, times=2),
+    ):
         around.up(members=(ALICE,))
     unknown = missing("Unknown service account")
     around.down()

@@ -100,6 +100,18 @@ class ServiceAccount:
         what = f"delete service account {self.email}"
         self.apis.find(what, lambda: self.apis.iam.delete_service_account(name=self.resource))
 
+    def is_known(self) -> bool:
+        """Return whether IAM knows it: of one that it does not, it says that nobody may look.
+
+        https://github.com/hashicorp/terraform-provider-google/issues/11208
+        """
+        try:
+            return self._get() is not None
+        except CloudRefusal as error:
+            if error.reason != "permission":
+                raise
+            return False
+
     @property
     def _title(self) -> str:
         return _TITLES[self.purpose].format(cluster=self.cluster)
@@ -110,12 +122,15 @@ class ServiceAccount:
     def _is_ours(self, account: Any) -> bool:
         return names.is_marked(account.description, self.cluster)
 
+    def _get(self) -> Any | None:
+        return self.apis.find(
+            f"look at service account {self.email}",
+            lambda: self.apis.iam.get_service_account(name=self.resource),
+        )
+
     def _find(self) -> Any | None:
         try:
-            return self.apis.find(
-                f"look at service account {self.email}",
-                lambda: self.apis.iam.get_service_account(name=self.resource),
-            )
+            return self._get()
         except CloudRefusal as error:
             # IAM says so of accounts that are not there, too.
             if error.reason != "permission":

@@ -130,6 +130,7 @@ def _account_holder(wanted: Wanted, purpose: Purpose) -> GrpcHolder:
         title=f"service account {account.name}",
         resource=account.resource,
         client=lambda: wanted.apis.iam,
+        is_known=account.is_known,
     )
 
 

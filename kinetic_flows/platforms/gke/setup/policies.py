@@ -136,21 +136,19 @@ class GrpcHolder:
         title: What it is, in words.
         resource: Its name.
         client: Returns the client of its API.
+        is_known: Tells whether it is there, where its API says of what is not, or not yet, that
+            one has no right to it; None where the API tells the two apart.
     """
 
     apis: GoogleApis
     title: str
     resource: str
     client: Callable[[], Any]
+    is_known: Callable[[], bool] | None = None
 
     def read(self) -> Policy:
         """Return its policy."""
-        options = {"requested_policy_version": POLICY_VERSION}
-        request = {"resource": self.resource, "options": options}
-        found = self.apis.read(
-            f"look at the roles on {self.title}",
-            lambda: self.client().get_iam_policy(request=request, timeout=TIMEOUT_SECONDS),
-        )
+        found = self._read()
         bindings = tuple(
             Binding(
                 role=each.role,
@@ -173,6 +171,19 @@ class GrpcHolder:
             f"change the roles on {self.title}",
             lambda: self.client().set_iam_policy(request=request, timeout=TIMEOUT_SECONDS),
         )
+
+    def _read(self) -> Any:
+        options = {"requested_policy_version": POLICY_VERSION}
+        request = {"resource": self.resource, "options": options}
+        try:
+            return self.apis.read(
+                f"look at the roles on {self.title}",
+                lambda: self.client().get_iam_policy(request=request, timeout=TIMEOUT_SECONDS),
+            )
+        except CloudRefusal as error:
+            if error.reason == "permission" and self.is_known and not self.is_known():
+                error.reason = "missing"
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)
