@@ -204,7 +204,9 @@ def _kept(around: Around) -> dict[str, Any]:
 def test_apis_and_accounts_that_are_not_known_everywhere_yet_are_waited_for(around: Around) -> None:
     around.google.state.api_lag = 2
     around.google.state.account_lag = 1
-    around.up(members=(ALICE,))
+    compared = around.compare(members=(ALICE,))
+    with around.google.fault("networks.get", missing("The resource was not found")):
+        apply_all(needed(compared), ignored, patience=SOON)
     assert around.left_to_do(members=(ALICE,)) == []
 
 
@@ -530,6 +532,16 @@ def test_roles_that_people_had_before_stay_theirs(around: Around) -> None:
         "roles/cloudbuild.builds.editor": {BOB},
     }
     assert "roles/storage.objectUser" not in around.bucket_bindings(JOBS)
+
+
+def test_a_member_is_the_same_in_any_case(around: Around) -> None:
+    """Google writes an address as the account does, whatever was asked for."""
+    typed = {"members": ("user:Alice@Example.com",)}
+    around.up(**typed)
+    assert around.bindings()["roles/cloudbuild.builds.editor"] == {ALICE}
+    assert around.left_to_do(**typed) == []
+    around.down()
+    assert set(around.bindings()) == {"roles/owner"}
 
 
 def test_notes_of_what_could_not_have_been_granted_take_nothing(around: Around) -> None:

@@ -74,7 +74,7 @@ class Policies:
             self._check(binding, policy.version)
         conditions = any(binding.HasField("condition") for binding in policy.bindings)
         self._kept[resource] = _Kept(
-            bindings=list(policy.bindings),
+            bindings=[_as_accounts_have_it(each) for each in policy.bindings],
             version=3 if conditions else 1,
             changes=kept.changes + 1,
         )
@@ -145,6 +145,19 @@ class Policies:
                 )
             if kind == "serviceAccount" and "[" not in email and not self._exists(email):
                 raise invalid(f"Service account {email} does not exist.")
+
+
+def _as_accounts_have_it(binding: policy_pb2.Binding) -> policy_pb2.Binding:
+    """Return a binding with addresses as accounts have them, which here is in lower case.
+
+    https://github.com/hashicorp/terraform-provider-google/issues/5107
+    """
+    kept = policy_pb2.Binding()
+    kept.CopyFrom(binding)
+    kept.members[:] = [
+        each.lower() if each.startswith(("user:", "group:")) else each for each in binding.members
+    ]
+    return kept
 
 
 def _without_condition(binding: policy_pb2.Binding) -> policy_pb2.Binding:

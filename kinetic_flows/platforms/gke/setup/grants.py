@@ -64,6 +64,15 @@ class Grant:
     def __str__(self) -> str:
         return f"{self.role} to {self.member}"
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What grants are compared by: Google writes an address as its account does.
+
+        https://github.com/hashicorp/terraform-provider-google/issues/5107
+        """
+        is_address = not self.member.startswith("principal")
+        return self.role, self.member.lower() if is_address else self.member
+
 
 @dataclass(frozen=True, kw_only=True)
 class People:

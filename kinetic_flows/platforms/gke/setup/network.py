@@ -8,12 +8,18 @@ from typing import Any
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.operations import wait_for_compute
 from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.platforms.gke.setup import costs, names
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Tell
 
 NETWORK = "default"
 """The network that clusters are in which name none."""
+
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before the network is looked for again, which a project may get some time after the API is on.
+https://github.com/hashicorp/terraform-provider-google/issues/26363
+"""
 
 ALL_SUBNETWORKS = "ALL_SUBNETWORKS_ALL_IP_RANGES"
 
@@ -50,12 +56,19 @@ class Network:
         Raises:
             CloudError: It is not.
         """
-        self._require()
+        if not self._is_there():
+            raise self._missing()
         return Change(kind=self.kind, name=self.name, action="keep")
 
-    def apply(self, tell: Tell) -> None:  # noqa: ARG002
-        """Look whether it is there now."""
-        self._require()
+    def apply(self, tell: Tell) -> None:
+        """Wait until it is there."""
+
+        def attempt() -> None:
+            if not self._is_there():
+                tell("Google is making it")
+                raise Transient(self._missing())
+
+        insist(attempt, PAUSES_SECONDS)
 
     def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002
         """Return that it stays; nothing of it is ours."""
@@ -64,19 +77,20 @@ class Network:
     def remove(self, tell: Tell) -> None:
         """Do nothing."""
 
-    def _require(self) -> None:
+    def _is_there(self) -> bool:
         found = self.apis.find(
             f"look at network {self.name}", lambda: self.apis.compute.network(self.name)
         )
-        if found is None:
-            raise CloudError(
-                f"project {self.project} has no network {self.name!r}, which the cluster is to "
-                "be in",
-                value=self.name,
-                hint=f"make it with: gcloud compute networks create {self.name} "
-                f"--subnet-mode=auto --project={self.project}; or make the cluster yourself in "
-                "the network that you have, and join it",
-            )
+        return found is not None
+
+    def _missing(self) -> CloudError:
+        return CloudError(
+            f"project {self.project} has no network {self.name!r}, which the cluster is to be in",
+            value=self.name,
+            hint=f"make it with: gcloud compute networks create {self.name} "
+            f"--subnet-mode=auto --project={self.project}; or make the cluster yourself in "
+            "the network that you have, and join it",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,8 +58,8 @@ class Policy:
 
     def lacks(self, grants: Iterable[Grant]) -> tuple[Grant, ...]:
         """Return those that are not in it."""
-        held = set(self.grants())
-        return tuple(grant for grant in grants if grant not in held)
+        held = {grant.key for grant in self.grants()}
+        return tuple(grant for grant in grants if grant.key not in held)
 
 
 def with_grants(bindings: Sequence[Binding], grants: Iterable[Grant]) -> tuple[Binding, ...]:

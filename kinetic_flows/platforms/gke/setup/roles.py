@@ -94,10 +94,11 @@ class Roles:
 
     def _granted(self, policy: Policy, noted: frozenset[Grant]) -> tuple[Grant, ...]:
         """Return what of a policy was granted here: to whom, does not depend on today's options."""
+        granted = {grant.key for grant in noted}
         return tuple(
             grant
             for grant in policy.grants()
-            if grant in noted or (grant.member in self.own and grant.role in EVERY_ROLE)
+            if grant.key in granted or (grant.member in self.own and grant.role in EVERY_ROLE)
         )
 
     def _change(self, lacking: tuple[Grant, ...]) -> Change:
