@@ -132,7 +132,7 @@ def connect(
             default.
         project: Its project.
         zone: Its zone or region.
-        port: The port on this machine; 4243, or the one before, by default.
+        port: The port on this machine; the one before, or the next from 4243 on, by default.
         use: Make that profile the active one, which is used where nothing names another.
         password: Print the password, too, for a page that asks for it.
         as_json: Print a JSON object, and stay.

@@ -11,8 +11,8 @@ from pathlib import Path
 from kinetic_flows.cli.documents import print_json
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.connections import (
-    CONNECT_PORT,
     Connection,
+    port_of,
     save_connection,
     saved_connection,
 )
@@ -80,12 +80,14 @@ def _place(options: ConnectOptions, home: Path, environ: Mapping[str, str]) -> C
         "zone": options.zone or (known.zone if known else None),
         "cluster": options.cluster or (known.cluster if known else None),
     }
-    port = options.port if options.port is not None else known.port if known else CONNECT_PORT
     cloud = _cloud({name: value for name, value in said.items() if value}, environ)
-    if cloud is None:
-        name = said["cluster"] or "cluster"
-        return Connection(project="", zone="", cluster=name, port=port)
-    return Connection(project=cloud.project, zone=cloud.zone, cluster=cloud.cluster, port=port)
+    name = cloud.cluster if cloud else said["cluster"] or "cluster"
+    return Connection(
+        project=cloud.project if cloud else "",
+        zone=cloud.zone if cloud else "",
+        cluster=name,
+        port=port_of(home, name) if options.port is None else options.port,
+    )
 
 
 def _cloud(said: Mapping[str, str], environ: Mapping[str, str]) -> CloudSettings | None:

@@ -9,9 +9,9 @@ from kinetic_flows.cli.setup_place import Surroundings
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.connections import (
-    CONNECT_PORT,
     Connection,
     forget_connection,
+    port_of,
     save_connection,
     saved_connections,
 )
@@ -114,12 +114,11 @@ def keep_access(
     if not isinstance(place, InTheCluster):
         return ()
     home = around.settings.home
-    before = saved_connections(home).get(request.cluster)
     connection = Connection(
         project=request.project,
         zone=request.location,
         cluster=request.cluster,
-        port=before.port if before else CONNECT_PORT,
+        port=port_of(home, request.cluster),
     )
     save_connection(home, connection)
     auth_string = place.variables().get(AUTH_STRING)

@@ -187,14 +187,21 @@ def test_what_somebody_has_edited_stays_and_is_told(
         container = item["spec"]["template"]["spec"]["containers"][0]
         container["resources"]["limits"]["memory"] = "4Gi"
 
+    def other_port(item: dict[str, Any]) -> None:
+        item["spec"]["ports"][0]["targetPort"] = 8080
+
     loopback.change("statefulsets", "prefect-server", more, "prefect")
+    loopback.change("services", "prefect-server", other_port, "prefect")
     server = named(everything(cluster), "Prefect server")
     server.apply(_told.append)
     change = server.compare()
     assert change.action == "keep"
     field = '.spec.template.spec.containers[name="server"].resources.limits.memory'
-    said = f"StatefulSet prefect/prefect-server: {field} stays as kubectl-edit has set it"
-    assert change.details == (said,)
+    port = '.spec.ports[port=80,protocol="TCP"].targetPort'
+    assert change.details == (
+        f"Service prefect/prefect-server: {port} stays as kubectl-edit has set it",
+        f"StatefulSet prefect/prefect-server: {field} stays as kubectl-edit has set it",
+    )
     spec = the(loopback, "statefulsets", "prefect-server", "prefect")["spec"]["template"]["spec"]
     assert spec["containers"][0]["resources"]["limits"]["memory"] == "4Gi"
 

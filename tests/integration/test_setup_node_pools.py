@@ -250,11 +250,14 @@ def test_a_cluster_to_be_joined_has_to_be_there(apis: GoogleApis) -> None:
 
 def test_the_cluster_goes_with_its_pools(google: LoopbackGoogle, apis: GoogleApis) -> None:
     make(apis)
+    inside = cluster_of(LAB, apis)
+    assert inside.look().standing == "there"
     planned = plan_removal(stages(apis), purge=False)
     (removed,) = [change for each in planned for change in each.changes if change.is_needed]
     assert removed.details == ("its node pools go with it: kinetic-cpu, l4",)
     remove_all(needed(planned), lambda _: None)
     assert not google.clusters.clusters
+    assert inside.look().standing == "missing"
     assert not needed(plan_removal(stages(apis), purge=False))
 
 

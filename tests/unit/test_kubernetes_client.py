@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -105,3 +107,28 @@ def test_a_server_that_stays_away_is_named_after_the_last_try(
         client.ask("POST", PODS, body={})
     assert isinstance(caught.value.__cause__, OSError)
     assert len(server.requests) == 1 + len(RETRY_SECONDS)
+
+
+def test_a_client_that_nobody_has_any_more_closes_its_connections(
+    server: WireServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c"}}],
+                "current-context": "x",
+            }
+        )
+    )
+    before = set(threading.enumerate())
+    client = KubernetesClient(Kubeconfig(path=str(path)))
+    client.ask("GET", PODS)
+    (thread,) = (
+        each for each in set(threading.enumerate()) - before if each.name == "kinetic-kubernetes"
+    )
+    del client
+    gc.collect()
+    thread.join(20)
+    assert not thread.is_alive()

@@ -20,8 +20,11 @@ FIELD_MANAGER = "kinetic"
 
 _APPLY = "application/apply-patch+yaml"
 _OWNER = re.compile(r'conflict with "([^"]+)"')
-_KEYS = ("name", "mountPath", "containerPort", "port")
-"""By which field items of a list are told apart, the first that they have."""
+_KEYS = ("mountPath", "containerPort", "port", "name")
+"""By which field items of a list are told apart, the first that they have.
+
+Mounts and ports have names, too, which are not what tells them apart.
+"""
 
 KubernetesObject = Mapping[str, Any]
 

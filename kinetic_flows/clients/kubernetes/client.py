@@ -101,7 +101,7 @@ class KubernetesClient:
         self.access = access
         self._loop: asyncio.AbstractEventLoop | None = None
         self._guard = threading.Lock()
-        self._api: ApiClient | None = None
+        self._opened: list[ApiClient] = []
         self._connecting: asyncio.Lock | None = None
         self._host = ""
 
@@ -147,8 +147,9 @@ class KubernetesClient:
         with self._guard:
             loop, self._loop = self._loop, None
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(CLOSE_SECONDS)
-            loop.call_soon_threadsafe(loop.stop)
+            self._at_end.detach()
+            _end_loop(loop, self._opened).result(CLOSE_SECONDS)
+            self._connecting = None
 
     # For work within the event loop
 
@@ -284,28 +285,18 @@ class KubernetesClient:
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
-            if self._api is None:
+            if not self._opened:
                 from kubernetes_asyncio.client import ApiClient
 
                 configuration = await load_configuration(self.access)
                 # Each pod whose output is followed holds a connection.
                 configuration.connection_pool_maxsize = 0
-                self._api = ApiClient(configuration=configuration)
+                self._opened.append(ApiClient(configuration=configuration))
                 self._host = str(configuration.host).rstrip("/")
-            return self._api
+            return self._opened[0]
 
     async def _disconnect(self) -> None:
-        api, self._api = self._api, None
-        if api is not None:
-            await api.close()
-
-    async def _shut(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._disconnect()
-        self._connecting = None
+        await _close_all(self._opened)
 
     def _unreachable(self, error: Exception) -> KubernetesUnreachable:
         words = str(error) or type(error).__name__
@@ -323,7 +314,9 @@ class KubernetesClient:
                     target=_run_loop, args=(self._loop,), name="kinetic-kubernetes", daemon=True
                 ).start()
                 # Also runs when the interpreter ends, while sockets can still be closed.
-                weakref.finalize(self, _close, weakref.ref(self))
+                self._at_end = weakref.finalize(
+                    self, _close, weakref.ref(self), self._loop, self._opened
+                )
             return self._loop
 
 
@@ -335,10 +328,36 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-def _close(reference: weakref.ref[KubernetesClient]) -> None:
+def _close(
+    reference: weakref.ref[KubernetesClient],
+    loop: asyncio.AbstractEventLoop,
+    opened: list[ApiClient],
+) -> None:
     client = reference()
     if client is not None:
         client.close()
+    else:
+        # Nobody has it any more. This thread may be the loop's own, and waits for nothing.
+        _end_loop(loop, opened)
+
+
+def _end_loop(loop: asyncio.AbstractEventLoop, opened: list[ApiClient]) -> Future[None]:
+    ended = asyncio.run_coroutine_threadsafe(_shut(opened), loop)
+    ended.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+    return ended
+
+
+async def _shut(opened: list[ApiClient]) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await _close_all(opened)
+
+
+async def _close_all(opened: list[ApiClient]) -> None:
+    while opened:
+        await opened.pop().close()
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.files import private_directory, write_atomically
 
 CONNECT_PORT = 4243
-"""Where a server in a cluster is on this machine; the background server is at the port before."""
+"""Where the first cluster's server is on this machine; the background server is one before."""
 
 _FOLDER = "connections"
 
@@ -78,6 +79,22 @@ def saved_connections(home: Path) -> Mapping[str, Connection]:
         except (OSError, ValueError, TypeError):
             continue
     return found
+
+
+def port_of(home: Path, cluster: str) -> int:
+    """Return the port at which a cluster's server is remembered, or else is to be.
+
+    No two have the same: the password of one would be sent to the other.
+
+    Args:
+        home: `KINETIC_HOME`.
+        cluster: The cluster's name.
+    """
+    known = saved_connections(home)
+    if cluster in known:
+        return known[cluster].port
+    taken = {each.port for each in known.values()}
+    return next(port for port in itertools.count(CONNECT_PORT) if port not in taken)
 
 
 def saved_connection(home: Path, cluster: str | None) -> Connection | None:

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.access import credentials_for, known_api_url
+from kinetic_flows.clients.prefect.condition import is_cloud
 from kinetic_flows.clients.prefect.sdk import httpx
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 
 KEY = "PREFECT_API_KEY"
 AUTH_STRING = "PREFECT_API_AUTH_STRING"
 ASK_SECONDS = 20.0
-CLOUD_HOST = "prefect.cloud"
 PRIVATE_MODE = 0o600
 
 _OF_ACCOUNT = "/accounts/"
@@ -79,9 +79,9 @@ def log_in(url: str, secret: str | None = None) -> Login:
         ConfigurationError: The URL cannot be, or does not say which workspace.
         PrefectServerError: The API cannot be reached, or does not let one in.
     """
-    is_cloud = (urlsplit(url).hostname or "").endswith(CLOUD_HOST)
-    is_password = bool(secret) and ":" in str(secret) and not is_cloud
-    api_url = _cloud_url(url, secret) if is_cloud else _server_url(url)
+    at_cloud = is_cloud(url)
+    is_password = bool(secret) and ":" in str(secret) and not at_cloud
+    api_url = _cloud_url(url, secret) if at_cloud else _server_url(url)
     login = Login(
         url=api_url,
         key=None if is_password else secret or None,

@@ -12,6 +12,7 @@ from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.setup import cluster_messages as messages
 from kinetic_flows.platforms.gke.setup import costs, names
+from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
 from kinetic_flows.platforms.gke.setup.model import Change, Resource, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.pool_messages import limits
 from kinetic_flows.platforms.gke.setup.request import (
@@ -133,6 +134,7 @@ class GkeClusterResource:
         """Remove the cluster, if it was made here."""
         if not self.request.joins:
             self.target.take(self._removal, tell)
+            cluster_of(self.request, self.apis).forget()
 
     def _change(self, action: Any, *details: str, why: str = "") -> Change:
         cost = None if self.request.joins else costs.cluster_cost(self.request)

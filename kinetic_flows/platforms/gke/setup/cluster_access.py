@@ -38,8 +38,8 @@ class SetupCluster:
 
     Args:
         name: Its name, which marks what is made in it.
-        connect: Returns a client of its API; called once, when it is asked something.
-        look: Says whether it is there; asked until it is.
+        connect: Returns a client of its API; called when it is asked something first.
+        look: Says whether it is there; asked until it is, and again when it was removed.
     """
 
     def __init__(
@@ -78,6 +78,13 @@ class SetupCluster:
                 self._found = found
             return self._found
 
+    def forget(self) -> None:
+        """Look again, and connect anew, when something is asked next: it was removed."""
+        with self._lock:
+            client, self._client, self._found = self._client, None, None
+        if client is not None:
+            client.close()
+
 
 def cluster_of(request: SetupRequest, apis: GoogleApis) -> SetupCluster:
     """Return the cluster of a request, reached with Google's credentials, whatever KUBECONFIG is.
@@ -86,7 +93,12 @@ def cluster_of(request: SetupRequest, apis: GoogleApis) -> SetupCluster:
         request: What is wanted.
         apis: Google's APIs.
     """
-    return _cluster(request.project, request.location, request.cluster, request.joins, apis)
+    with _making:
+        return _cluster(request.project, request.location, request.cluster, request.joins, apis)
+
+
+_making = threading.Lock()
+"""Held so that threads that ask together are given the same one."""
 
 
 @lru_cache(maxsize=1)

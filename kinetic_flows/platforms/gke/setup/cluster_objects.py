@@ -91,14 +91,14 @@ class ClusterObjects:
             return Change(kind=self.kind, name=self.name, action="unknown", why=why, cost=self.cost)
         wanted = self.wanted()
         once = self.made_once() if self.made_once else ()
-        missing = [item for item in (*once, *wanted) if self._read(item) is None]
-        if len(missing) == len(once) + len(wanted):
+        found = [(item, self._read(item)) for item in (*once, *wanted)]
+        if not any(live for _, live in found):
             return self.creation()
-        lines = [f"{_called(item)}: is missing" for item in missing]
+        lines = [f"{_called(item)}: is missing" for item, live in found if live is None]
         edits: list[str] = []
-        for item in wanted:
-            if item not in missing:
-                changes, kept = self._differences(item)
+        for item, live in found[len(once) :]:
+            if live is not None:
+                changes, kept = self._differences(item, live)
                 lines += changes
                 edits += [f"{_called(item)}: {edit}" for edit in kept]
         return Change(
@@ -179,8 +179,9 @@ class ClusterObjects:
             if live is not None and _mark(live) == self.cluster.name:
                 yield item
 
-    def _differences(self, item: KubernetesObject) -> tuple[list[str], tuple[Edit, ...]]:
-        live = self._read(item) or {}
+    def _differences(
+        self, item: KubernetesObject, live: KubernetesObject
+    ) -> tuple[list[str], tuple[Edit, ...]]:
         with _told(f"compare the {_called(item)}"):
             tried = apply_object(self.cluster.client, self._marked(item, live), only_try=True)
         if item["kind"] == "Secret":
