@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from kinetic_flows.cli.doctor_report import LEVELS, DoctorReport, coloured, print_summary
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.core.api_boundary import ApiBoundary
+from kinetic_flows.core.clocks import is_wrong_clock
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.exits import leave_at_once
@@ -86,23 +87,35 @@ def _examined(*, probe: bool, is_shown: bool, shows_ok: bool = True) -> list[Exa
     return found
 
 
-def _fixed(findings: Iterable[Finding], *, is_shown: bool) -> dict[str, str]:
+def _fixed(findings: Sequence[Finding], *, is_shown: bool) -> dict[str, str]:
     """Mend what is safe to mend, and return what was done, by what it was done to."""
     done: dict[str, str] = {}
-    for finding in findings:
-        if finding.fix is None or finding.level == "ok":
-            continue
-        try:
-            done[finding.subject] = finding.fix()
-        except KineticError as error:
-            done[finding.subject] = f"could not be mended: {in_a_sentence(error)}"
-        except NotAsked as error:
-            done[finding.subject] = f"could not be mended: {error}"
+    for subject, outcome in _mended(findings):
+        done[subject] = outcome
         if is_shown:
             if len(done) == 1:
                 print(coloured("mended", "1"))
-            print(f"  {finding.subject}: {for_line(done[finding.subject])}", flush=True)
+            print(f"  {subject}: {for_line(outcome)}", flush=True)
     return done
+
+
+def _mended(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
+    fixes = [(each.subject, each.fix) for each in findings if each.fix and each.level != "ok"]
+    wrong_clock = next(filter(is_wrong_clock, findings), None)
+    if fixes and wrong_clock:
+        yield wrong_clock.subject, "nothing is mended while it is wrong, as it tells what is old"
+        return
+    for subject, fix in fixes:
+        yield subject, _outcome(fix)
+
+
+def _outcome(fix: Callable[[], str]) -> str:
+    try:
+        return fix()
+    except KineticError as error:
+        return f"could not be mended: {in_a_sentence(error)}"
+    except NotAsked as error:
+        return f"could not be mended: {error}"
 
 
 def _document(each: Examined) -> dict[str, Any]:

@@ -16,6 +16,8 @@ WRONG_SECONDS = 300.0
 
 SET_CLOCK = "sudo timedatectl set-ntp true"
 
+_SUBJECT = "clock against "
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerTime:
@@ -35,9 +37,14 @@ class ServerTime:
     answered_at: float
 
 
+def is_wrong_clock(finding: Finding) -> bool:
+    """Whether a finding tells that this machine's clock is wrong, by which ages are counted."""
+    return finding.level == "wrong" and finding.subject.startswith(_SUBJECT)
+
+
 def clock_finding(told: ServerTime) -> Finding:
     """Return how far this machine's clock is from a server's."""
-    subject = f"clock against {told.server}"
+    subject = f"{_SUBJECT}{told.server}"
     try:
         theirs = parsedate_to_datetime(told.date).timestamp() + 0.5
     except ValueError:

@@ -74,7 +74,8 @@ def uv_finding(environ: Mapping[str, str]) -> Finding:
     try:
         done = Uv(cwd=Path.cwd(), environ=environ)("--version", timeout_seconds=UV_SECONDS)
     except LockError as error:
-        return finding_of("uv", error)
+        is_slow = isinstance(error.__cause__, TimeoutError)
+        return finding_of("uv", error, "unknown" if is_slow else "wrong")
     if done.exit_code:
         return Finding(
             subject="uv",
@@ -123,8 +124,8 @@ def _installed(name: str) -> str | None:
 
 def home_finding(home: Path) -> Finding:
     """Return whether `KINETIC_HOME` can be written to, without making it."""
-    there = _nearest(home)
     try:
+        there = _nearest(home)
         if home.is_dir():
             with tempfile.TemporaryFile(dir=home):
                 pass

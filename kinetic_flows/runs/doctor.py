@@ -129,10 +129,10 @@ def examine(
     asked += _start((own, *prefect_checks(prefect), *leftover_checks(leftovers)), until)
     patience = min(SETTINGS_SECONDS, until - time.monotonic())
     surroundings = _surroundings(settings, environ, prefect, probes=probe, patience=patience)
-    if surroundings is not None:
-        until = max(until, time.monotonic() + min(seconds, SETTINGS_SECONDS))
-        asked += _start(platform_checks(surroundings), until)
     try:
+        if surroundings is not None:
+            until = max(until, time.monotonic() + min(seconds, SETTINGS_SECONDS))
+            asked += _start(platform_checks(surroundings), until)
         for each in sorted(asked, key=lambda each: GROUPS.index(each.check.group)):
             for finding in each.result():
                 hangs = not each.is_over.is_set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.condition import (
@@ -100,12 +101,12 @@ def _api_finding(facts: PrefectFacts) -> Finding:
     if record and record.api_url == condition.url:
         text = f"the background server runs {text}; the next call starts it anew"
         return Finding(subject=SUBJECT, level="ok", text=text)
-    client = text.rpartition("with ")[2].removesuffix(" here")
     return Finding(
         subject=SUBJECT,
         level="warning",
-        text=f"{condition.url} runs {text}: a server is to be as new as its clients",
-        command=f'pip install "prefect=={client}"  # where the server is, and restart it',
+        text=f"{condition.url} runs {text}: a server is to be as new as its clients; install it "
+        "where the server is, and restart that",
+        command=f'pip install "prefect=={version("prefect")}"',
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from google.cloud import container_v1, iam_admin_v1
 
 from kinetic_flows.clients.google.operations import wait_for_cluster
-from kinetic_flows.core.findings import Finding
+from kinetic_flows.core.findings import Finding, NotAsked
 from kinetic_flows.platforms.gke.checks.cluster import support_finding
 from kinetic_flows.runs.doctor import Examined, examine
 from loopback.google.server import LoopbackGoogle, a_loopback_google
@@ -160,7 +160,7 @@ def test_apis_that_are_off_are_switched_on(google: LoopbackGoogle, place) -> Non
     assert found(place)["APIs"].level == "ok"
 
 
-def test_buckets_and_a_repository_that_are_missing_are_made(place) -> None:
+def test_buckets_and_a_repository_that_are_missing_are_made(google: LoopbackGoogle, place) -> None:
     jobs, builds = "loopback-kn-lab-jobs", "loopback-kn-lab-builds"
     subjects = (f"bucket gs://{jobs}", f"bucket gs://{builds}", "image repository kn-lab")
     before = found(place)
@@ -179,8 +179,11 @@ def test_buckets_and_a_repository_that_are_missing_are_made(place) -> None:
     assert after["leases of builds"].level == "ok"
     assert after["rights on repository kn-lab"].level == "ok"
     drifted = found(place, KINETIC_RETENTION_DAYS="7")[subjects[0]]
-    assert drifted.level == "warning"
+    assert (drifted.level, drifted.command, drifted.fix) == ("warning", "kinetic up", None)
     assert "removed after 7 days" in drifted.text
+    google.state.denied.add(("*", "storage.buckets.get"))
+    launching = found(place)[subjects[0]]
+    assert (launching.level, "open to you" in launching.text) == ("ok", True)
 
 
 def test_an_accelerator_that_a_quota_has_no_room_for_is_told(
@@ -228,16 +231,17 @@ def test_a_cluster_that_is_not_there_is_wrong(google: LoopbackGoogle, place) -> 
     assert findings["cluster gone"].level == "wrong"
     assert "has no GKE cluster 'gone'" in findings["cluster gone"].text
     assert findings["cluster gone"].command == "gcloud container clusters list --project loopback"
+    bucket = findings["bucket gs://loopback-kn-gone-jobs"]
+    assert bucket.fix is not None
+    with pytest.raises(NotAsked):
+        bucket.fix()
     assert findings["Kubernetes API"].level == "unknown"
 
 
-def test_an_api_that_never_answers_leaves_its_own_checks_unknown(
-    google: LoopbackGoogle, place
-) -> None:
+def test_an_api_that_never_answers_is_unknown(google: LoopbackGoogle, place) -> None:
     with google.fault("BatchGetServices", stall_seconds=30.0):
-        findings = found(place, seconds=2.5)
-    assert findings["APIs"].level == "unknown"
-    assert findings["project loopback"].level == "ok"
+        apis = found(place, seconds=0.5)["APIs"]
+    assert (apis.level, "no answer in time" in apis.text) == ("unknown", True)
 
 
 def test_builds_that_lack_roles_are_told_what_gives_them(google: LoopbackGoogle, place) -> None:

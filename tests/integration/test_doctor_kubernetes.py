@@ -24,7 +24,8 @@ from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.checks.cluster import server_findings
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts, cluster_facts
 from kinetic_flows.platforms.gke.checks.namespace import namespace_findings
-from kinetic_flows.platforms.gke.checks.probe import probe_findings, reach_findings
+from kinetic_flows.platforms.gke.checks.orphans import job_findings, secret_findings
+from kinetic_flows.platforms.gke.checks.probe import Probe, probe_findings, reach_findings
 from kinetic_flows.platforms.gke.checks.work_pool import work_pool_findings, worker_findings
 from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
@@ -62,6 +63,11 @@ def a_job(run_id: str) -> dict[str, Any]:
     }
 
 
+def remove_job(client: KubernetesClient, run_id: str) -> None:
+    path = jobs_path("default", f"job-{run_id}")
+    client.ask("DELETE", path, body={"propagationPolicy": "Background"})
+
+
 @pytest.fixture(scope="module")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]:
     with LoopbackCluster(tmp_path_factory.mktemp("cluster")) as running:
@@ -79,6 +85,7 @@ def cluster(shared_cluster: LoopbackCluster) -> Iterator[LoopbackCluster]:
 def place(cluster: LoopbackCluster, prefect_api_url: str, tmp_path: Path, monkeypatch) -> Any:
     """Return the variables by which the cluster and Prefect are found, and no Google."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kinetic_flows.platforms.gke.checks.probe.LOOK_SECONDS", 0.05)
     return {
         **os.environ,
         "HOME": str(tmp_path),
@@ -152,7 +159,8 @@ def test_who_may_not_launch_is_told_as_one_whose_runs_a_worker_starts(cluster, p
     assert asked(server_findings, broken).level == "unknown"
 
 
-def test_a_cluster_that_does_not_answer_is_told_once(place, tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_told_once(place, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("kinetic_flows.clients.kubernetes.client.RETRY_SECONDS", ())
     config = json.loads(Path(place["KUBECONFIG"]).read_text())
     config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:9"
     broken = tmp_path / "broken"
@@ -205,21 +213,30 @@ def test_a_worker_is_missed_only_where_runs_wait_for_one(place, cluster) -> None
 
 def test_secrets_of_launches_that_were_interrupted_are_removed(cluster, place) -> None:
     client = KubernetesClient(Kubeconfig(path=place["KUBECONFIG"]))
-    for name, age in (("old-keys", timedelta(hours=1)), ("new-keys", timedelta())):
-        secret = run_secret(name, "default", str(uuid4()), {"key": "x"})
+    launched, hour = str(uuid4()), timedelta(hours=1)
+    client.ask("POST", jobs_path("default"), body=a_job(launched))
+    secrets = (
+        ("old-keys", hour, str(uuid4())),
+        ("new-keys", timedelta(), str(uuid4())),
+        ("used-keys", hour, launched),
+    )
+    for name, age, run_id in secrets:
+        secret = run_secret(name, "default", run_id, {"key": "x"})
         client.ask("POST", core_path("default", "secrets"), body=secret)
         created = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
         cluster.change(
             "secrets", name, lambda item, at=created: item["metadata"].update(creationTimestamp=at)
         )
-    finding = found(place)["Secrets without a Job"]
+    finding = asked(secret_findings, place)
     assert finding.command == "kubectl delete secret --namespace default old-keys"
     assert finding.fix is not None
     assert finding.fix() == "deleted 1 Secret"
     left = client.ask("GET", core_path("default", "secrets"))["items"]
+    names = {each["metadata"]["name"] for each in left}
+    assert {"new-keys", "used-keys"} <= names
+    assert "old-keys" not in names
+    remove_job(client, launched)
     client.close()
-    assert "new-keys" in {each["metadata"]["name"] for each in left}
-    assert "old-keys" not in {each["metadata"]["name"] for each in left}
 
 
 def test_a_pod_asks_for_prefect_and_is_removed(cluster, place) -> None:
@@ -236,6 +253,21 @@ def test_a_pod_that_cannot_reach_prefect_says_why_and_is_removed(cluster, place)
     assert "cannot reach http://127.0.0.1:9/api" in probed.text
     assert "refused" in probed.text
     assert not cluster.list("jobs")
+
+
+def test_a_pod_that_ends_without_a_word_says_nothing_of_prefect(place, monkeypatch) -> None:
+    monkeypatch.setattr("kinetic_flows.platforms.gke.checks.probe.PROGRAM", "")
+    probed = asked(probe_findings, place)
+    assert (probed.level, "without a word" in probed.text) == ("unknown", True)
+
+
+def test_a_pod_that_was_to_be_removed_before_it_was_started_is_not_started(cluster, place) -> None:
+    client = KubernetesClient(Kubeconfig(path=place["KUBECONFIG"]))
+    probe = Probe(client, a_job(str(uuid4())))
+    probe.remove()
+    probe.start()
+    assert not cluster.list("jobs")
+    client.close()
 
 
 def test_an_address_that_pods_have_for_prefect_is_the_one_that_counts(place) -> None:
@@ -291,13 +323,11 @@ def test_jobs_whose_run_has_ended_are_removed(cluster, place, api, monkeypatch) 
                 job["metadata"]["name"] == name and job.get("status", {}).get("active")
             ),
         )
-    finding = found(place)["Jobs of ended runs"]
+    finding = asked(job_findings, place)
     assert finding.level == "warning"
     assert finding.command == f"kubectl delete job --namespace default job-{ended}"
     assert finding.fix is not None
     assert finding.fix() == "deleted 1 Job"
     assert [job["metadata"]["name"] for job in cluster.list("jobs")] == [f"job-{going}"]
-    client.ask(
-        "DELETE", jobs_path("default", f"job-{going}"), body={"propagationPolicy": "Background"}
-    )
+    remove_job(client, going)
     client.close()

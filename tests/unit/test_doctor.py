@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -34,6 +35,7 @@ from kinetic_flows.core.object_names import lease_object
 from kinetic_flows.core.processes import current_process
 from kinetic_flows.platforms.gke.builds.lease import Lease, LeaseRecord
 from kinetic_flows.platforms.gke.checks.leases import abandoned, give_back
+from kinetic_flows.platforms.local.checks.environments import environment_findings
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.client_checks import (
     LITTLE_BYTES,
@@ -148,7 +150,7 @@ def test_a_server_that_never_answers_is_waited_for_no_longer_than_all_have(
         findings = found(seconds=1.0, PREFECT_API_URL=prefect.url)
     assert findings["Prefect API"].level == "unknown"
     assert "no answer in time" in findings["Prefect API"].text
-    assert findings["uv"].level == "ok"
+    assert findings["variables"].level == "ok"
 
 
 IMPATIENT_DOCTOR = """
@@ -175,7 +177,7 @@ def test_the_command_ends_though_nothing_answers_and_says_nothing_else(
     assert (ended.returncode, ended.stderr) == (0, "")
     shown = {each["subject"]: each for each in json.loads(ended.stdout)["findings"]}
     assert shown["Prefect API"]["level"] == "unknown"
-    assert shown["uv"]["level"] == "ok"
+    assert shown["variables"]["level"] == "ok"
 
 
 def test_a_server_that_is_not_there_is_wrong_and_its_clock_unknown() -> None:
@@ -292,6 +294,9 @@ def test_uv_that_cannot_be_started_is_wrong(tmp_path: Path, monkeypatch) -> None
     finding = uv_finding(os.environ)
     assert (finding.level, finding.command) == ("wrong", "pip install --force-reinstall uv")
     assert "no such library" in finding.text
+    broken.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr("kinetic_flows.runs.client_checks.UV_SECONDS", 0.01)
+    assert uv_finding(os.environ).level == "unknown"
 
 
 def dead_client(home: Path) -> str:
@@ -333,10 +338,24 @@ def test_environments_that_nobody_makes_any_more_are_removed(tmp_path: Path) -> 
     assert levels(found())["damaged environments"] == "ok"
 
 
+def test_an_environment_that_is_made_again_is_left_alone(tmp_path: Path) -> None:
+    environment = tmp_path / "my home" / "environments" / "abc"
+    environment.mkdir(parents=True)
+    _, damaged = environment_findings(environment.parent)
+    assert shlex.split(str(damaged.command)) == ["rm", "-rf", str(environment)]
+    (environment / "bin").mkdir()
+    (environment / "bin" / "python").touch()
+    assert damaged.fix is not None
+    assert damaged.fix() == "removed 0 environments"
+    assert environment.exists()
+
+
 def test_leases_of_builds_whose_client_has_died_are_given_back(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     for name in ("abandoned", "given-back"):
-        assert Lease(store, lease_object(name)).acquire()
+        lease = Lease(store, lease_object(name))
+        assert lease.acquire()
+        assert lease.record_build("build-7")
     store.replace_if_unchanged(
         lease_object("given-back"),
         LeaseRecord(holder="", fencing=1).to_json(),
@@ -344,11 +363,16 @@ def test_leases_of_builds_whose_client_has_died_are_given_back(tmp_path: Path) -
     )
     store.put_if_absent("leases/abandoned/follower.json", b"{}")
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert abandoned(store) == [], "its holder may live"
-    assert abandoned(store, later) == [lease_object("abandoned")]
-    assert give_back(store, [lease_object("abandoned")]) == "gave 1 lease back"
-    assert abandoned(store, later) == []
-    assert Lease(store, lease_object("abandoned")).acquire(), "nobody has to wait for it"
+    assert abandoned(store) == {}, "its holder may live"
+    left = abandoned(store, later)
+    assert list(left) == [lease_object("abandoned")]
+    assert give_back(store, left) == "gave 1 lease back"
+    assert abandoned(store, later) == {}
+    taken = Lease(store, lease_object("abandoned"))
+    assert taken.acquire(), "nobody has to wait for it"
+    assert taken.build == "build-7", "it may go on"
+    assert give_back(store, left) == "gave 0 leases back", "somebody else has it"
+    assert taken.renew()
 
 
 def test_what_cannot_be_asked_for_one_reason_is_on_one_line(capsys) -> None:
@@ -381,6 +405,19 @@ def test_the_command_fixes_tells_so_and_looks_again(tmp_path: Path, capsys) -> N
     assert ended.value.code == 0
     assert shown["fixed"] == {"half-made environments": "removed 1 environment"}
     assert shown["warning"] == shown["wrong"] == 0
+
+
+def test_nothing_is_mended_by_a_clock_that_is_wrong(
+    prefect: Prefect, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    left = tmp_path / "kinetic-home" / "environments" / ".making-abc-0123"
+    left.mkdir(parents=True)
+    prefect.server.clock_offset_seconds = -4000.0
+    monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+    with pytest.raises(SystemExit):
+        main(["doctor", "--fix", "--json"])
+    assert list(json.loads(capsys.readouterr().out)["fixed"]) == ["clock against Prefect"]
+    assert left.exists()
 
 
 def test_the_command_exits_with_1_when_something_is_wrong(monkeypatch, capsys) -> None:

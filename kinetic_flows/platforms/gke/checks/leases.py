@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from kinetic_flows.core.artifact_store import ArtifactStore, ObjectInfo
+from kinetic_flows.core.artifact_store import ArtifactStore, ObjectInfo, StoredObject
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 from kinetic_flows.core.findings import Finding, NotAsked
@@ -51,8 +51,8 @@ def lease_findings(facts: ClusterFacts) -> Iterator[Finding]:
     )
 
 
-def abandoned(store: ArtifactStore, now: datetime | None = None) -> list[str]:
-    """Return the names of leases that somebody holds who renews them no more.
+def abandoned(store: ArtifactStore, now: datetime | None = None) -> dict[str, StoredObject]:
+    """Return the leases that somebody holds who renews them no more, by name.
 
     Args:
         store: Where leases are.
@@ -64,16 +64,20 @@ def abandoned(store: ArtifactStore, now: datetime | None = None) -> list[str]:
     limit = (now or datetime.now(UTC)) - ABANDONED
     old = [each for each in store.list(_BEFORE) if _is_lease(each) and each.updated < limit]
     old = sorted(old, key=lambda each: each.updated, reverse=True)[:MOST]
-    held = in_threads(lambda each: _holder(store, each.name), old, threads=8)
-    return [each.name for each, holder in zip(old, held, strict=True) if holder]
+    found = in_threads(lambda each: _stored(store, each.name), old, threads=8)
+    return {
+        each.name: stored
+        for each, stored in zip(old, found, strict=True)
+        if stored and LeaseRecord.from_json(stored.data).holder
+    }
 
 
-def give_back(store: ArtifactStore, names: list[str]) -> str:
-    """Give leases back, unless somebody has taken them over meanwhile; return what was done."""
+def give_back(store: ArtifactStore, left: Mapping[str, StoredObject]) -> str:
+    """Give leases back that are as they were when they were looked at; return what was done."""
     done = 0
-    for name in names:
-        stored = store.get(name)
-        record = replace(LeaseRecord.from_json(stored.data), holder="", build="")
+    for name, stored in left.items():
+        # A build that goes on is taken over with the lease, and not paid for twice.
+        record = replace(LeaseRecord.from_json(stored.data), holder="")
         done += store.replace_if_unchanged(name, record.to_json(), stored.generation) is not None
     return f"gave {counted(done, 'lease')} back"
 
@@ -83,8 +87,8 @@ def _is_lease(info: ObjectInfo) -> bool:
     return info.name.endswith(_AFTER) and "/" not in info.name.removeprefix(_BEFORE)
 
 
-def _holder(store: ArtifactStore, name: str) -> str:
+def _stored(store: ArtifactStore, name: str) -> StoredObject | None:
     try:
-        return LeaseRecord.from_json(store.get(name).data).holder
+        return store.get(name)
     except ObjectNotFoundError:
-        return ""
+        return None

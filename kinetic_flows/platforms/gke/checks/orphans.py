@@ -39,6 +39,11 @@ def secret_findings(facts: ClusterFacts) -> Iterator[Finding]:
     listed = _listed(client, core_path(namespace, "secrets"), OF_OURS)
     old = [each for each in listed if _age(each) > LAUNCH_TIME]
     left = [each for each in old if not each["metadata"].get("ownerReferences")]
+    if left:
+        # Who was killed while launching may have made the Job, whose pods need its Secret.
+        jobs = _listed(client, jobs_path(namespace), RUN_ID_POD_LABEL)
+        launched = {_run_id(each) for each in jobs}
+        left = [each for each in left if _run_id(each) not in launched]
     paths = [core_path(namespace, "secrets", each["metadata"]["name"]) for each in left]
     if not paths:
         yield Finding(subject=SECRETS, level="ok", text="none")
@@ -59,7 +64,7 @@ def job_findings(facts: ClusterFacts) -> Iterator[Finding]:
     namespace = facts.cloud.namespace
     listed = _listed(client, jobs_path(namespace), RUN_ID_POD_LABEL)
     active = {
-        each["metadata"]["labels"][RUN_ID_POD_LABEL]: each["metadata"]["name"]
+        _run_id(each): each["metadata"]["name"]
         for each in listed
         if (each.get("status") or {}).get("active")
     }
@@ -100,6 +105,11 @@ def _listed(client: KubernetesClient, path: str, selector: str) -> list[dict[str
         raise launch_error(refusal, f"list {path.rpartition('/')[2]}") from refusal
     items: list[dict[str, Any]] = found.get("items") or []
     return items
+
+
+def _run_id(item: Mapping[str, Any]) -> Any:
+    """Return the run that an object is of; None where it does not say."""
+    return item["metadata"]["labels"].get(RUN_ID_POD_LABEL)
 
 
 def _age(item: Mapping[str, Any]) -> timedelta:

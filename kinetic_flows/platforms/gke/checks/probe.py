@@ -68,7 +68,7 @@ def probe_findings(facts: ClusterFacts) -> Iterator[Finding]:
         # No pod need be started to know that.
         yield from reach_findings(facts)
         return
-    probe = _Probe(client, probe_job(facts, url))
+    probe = Probe(client, probe_job(facts, url))
     # After Ctrl-C nobody waits for the thread that is here.
     facts.at_end.callback(probe.remove)
     try:
@@ -82,6 +82,9 @@ def probe_findings(facts: ClusterFacts) -> Iterator[Finding]:
     elif "status" in told:
         text = f"{url} answers a pod in {facts.cloud.namespace} ({told['status']})"
         yield Finding(subject=SUBJECT, level="ok", text=text)
+    elif "error" not in told:
+        text = "the pod ended without a word, before it could ask"
+        yield Finding(subject=SUBJECT, level="unknown", text=text)
     else:
         yield Finding(
             subject=SUBJECT,
@@ -120,7 +123,7 @@ def probe_job(facts: ClusterFacts, url: str) -> dict[str, Any]:
     }
 
 
-class _Probe:
+class Probe:
     """A Job that is in the cluster until it is removed.
 
     Args:
@@ -133,26 +136,31 @@ class _Probe:
         self._job = job
         self._namespace, self._name = job["metadata"]["namespace"], job["metadata"]["name"]
         self._is_removed = threading.Event()
+        self._changing = threading.Lock()
 
     def start(self) -> None:
-        """Have Kubernetes start the pod."""
-        try:
-            self._client.ask("POST", jobs_path(self._namespace), body=self._job)
-        except KubernetesRefused as refusal:
-            raise launch_error(refusal, "start a pod that asks for Prefect") from refusal
+        """Have Kubernetes start the pod, unless it is to be removed by now."""
+        with self._changing:
+            if self._is_removed.is_set():
+                return
+            try:
+                self._client.ask("POST", jobs_path(self._namespace), body=self._job)
+            except KubernetesRefused as refusal:
+                raise launch_error(refusal, "start a pod that asks for Prefect") from refusal
 
     def remove(self) -> None:
-        """Remove the Job and its pod, once."""
-        if self._is_removed.is_set():
-            return
-        self._is_removed.set()
+        """Remove the Job and its pod, once; one that is being started, when that is done."""
         path = jobs_path(self._namespace, self._name)
-        # Where that is refused, Kubernetes does it after a while.
-        with suppress(KineticError):
-            self._client.ask("DELETE", path, body={"propagationPolicy": "Background"})
+        with self._changing:
+            if self._is_removed.is_set():
+                return
+            self._is_removed.set()
+            # Where that is refused, Kubernetes does it after a while.
+            with suppress(KineticError):
+                self._client.ask("DELETE", path, body={"propagationPolicy": "Background"})
 
     def answer(self) -> dict[str, Any] | None:
-        """Return what the pod printed; None where it has not ended in time."""
+        """Return what the pod printed, nothing as it may be; None where it did not end in time."""
         until = time.monotonic() + PROBE_SECONDS
         query = {"labelSelector": f"job-name={self._name}"}
         pods = core_path(self._namespace, "pods")
@@ -167,4 +175,4 @@ class _Probe:
         try:
             return self._client.ask("GET", f"{core_path(self._namespace, 'pods', pod)}/log")
         except json.JSONDecodeError:
-            return {"error": "the pod ended without a word"}
+            return {}

@@ -26,13 +26,13 @@ _NEEDED = frozenset(
 _BUILDING = frozenset({"cloudbuild.googleapis.com"})
 """What runs and builds ask; the other APIs, `kinetic up` and this command do."""
 
-_NOT_TOLD = frozenset({"api-off", "busy", "conflict", "failed", "permission", "unreachable"})
-"""Reasons for which something cannot be looked at, whether it is well or not."""
+_TOLD = frozenset({"billing", "invalid", "missing", "name-taken"})
+"""Reasons that tell of what is looked at; for others it cannot be looked at, well or not."""
 
 
 def project_findings(facts: ClusterFacts) -> Iterator[Finding]:
     """Yield whether the project is there and has billing."""
-    yield _finding(Project(apis=facts.apis.need(), name=facts.cloud.project))
+    yield _finding(facts, Project(apis=facts.apis.need(), name=facts.cloud.project))
 
 
 def service_findings(facts: ClusterFacts) -> Iterator[Finding]:
@@ -86,7 +86,7 @@ def repository_findings(facts: ClusterFacts) -> Iterator[Finding]:
             f"gcloud artifacts repositories create {found.name} --repository-format=docker "
             f"--location={found.location} --project={found.project}"
         )
-        yield _finding(repository, missing=command)
+        yield _finding(facts, repository, missing=command)
         return
     there = facts.apis.need().find(
         f"look at repository {found.name}",
@@ -117,7 +117,7 @@ def _bucket_finding(facts: ClusterFacts, name: str, rules: tuple[Rule, ...]) -> 
         change = bucket.compare()
     except CloudError as error:
         return _open_or(facts, bucket, error)
-    return _finding_of_change(bucket, change, missing=command)
+    return _finding_of_change(facts, bucket, change, missing=command)
 
 
 def _open_or(facts: ClusterFacts, bucket: Bucket, error: CloudError) -> Finding:
@@ -137,18 +137,21 @@ def _open_or(facts: ClusterFacts, bucket: Bucket, error: CloudError) -> Finding:
     return Finding(subject=subject, level="ok", text=text)
 
 
-def _finding(resource: Resource, *, missing: str | None = None) -> Finding:
+def _finding(facts: ClusterFacts, resource: Resource, *, missing: str | None = None) -> Finding:
     try:
         change = resource.compare()
     except CloudError as error:
         return finding_of(f"{resource.kind} {resource.name}", error, _level(error))
-    return _finding_of_change(resource, change, missing=missing)
+    return _finding_of_change(facts, resource, change, missing=missing)
 
 
-def _finding_of_change(resource: Resource, change: Change, *, missing: str | None) -> Finding:
+def _finding_of_change(
+    facts: ClusterFacts, resource: Resource, change: Change, *, missing: str | None
+) -> Finding:
     """Return what a comparison tells: something is there, or lacks something, or is not there.
 
     Args:
+        facts: What is known of the cluster.
         resource: What was compared.
         change: What `kinetic up` would do.
         missing: The command that makes it.
@@ -160,17 +163,24 @@ def _finding_of_change(resource: Resource, change: Change, *, missing: str | Non
             level="wrong",
             text="there is none",
             command=missing,
-            fix=partial(_apply, resource, f"made it {', '.join(change.details)}"),
+            fix=partial(_make, facts, resource, f"made it {', '.join(change.details)}"),
         )
     if change.is_needed:
+        # What the whole team uses is changed where that is shown beforehand: a shorter time after
+        # which objects expire takes results away.
         return Finding(
             subject=subject,
             level="warning",
             text="; ".join(f"to be done: {each}" for each in change.details),
             command="kinetic up",
-            fix=partial(_apply, resource, "; ".join(change.details)),
         )
     return Finding(subject=subject, level="ok", text=change.why or "as it has to be")
+
+
+def _make(facts: ClusterFacts, resource: Resource, done: str) -> str:
+    """Make something for a cluster that is there: a name that is misspelt makes nothing."""
+    facts.described.need()
+    return _apply(resource, done)
 
 
 def _apply(resource: Resource, done: str) -> str:
@@ -180,6 +190,5 @@ def _apply(resource: Resource, done: str) -> str:
 
 def _level(error: CloudError) -> Level:
     """Return whether an error tells of something wrong, or of something that cannot be asked."""
-    cause = error if isinstance(error, CloudRefusal) else error.__cause__
-    reason = getattr(cause, "reason", None)
-    return "unknown" if reason in _NOT_TOLD else "wrong"
+    refusals = (each for each in (error, error.__cause__) if isinstance(each, CloudRefusal))
+    return "wrong" if all(each.reason in _TOLD for each in refusals) else "unknown"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -22,24 +23,26 @@ def environment_findings(directory: Path) -> Iterable[Finding]:
         directory: Where environments are.
     """
     kinds = (
-        (HALF_MADE, half_made(directory), "that no process is making any more"),
-        (DAMAGED, damaged_environments(directory), "whose Python is gone; runs make them again"),
+        (HALF_MADE, half_made, "that no process is making any more"),
+        (DAMAGED, damaged_environments, "whose Python is gone; runs make them again"),
     )
-    for subject, found, what in kinds:
+    for subject, look, what in kinds:
+        found = look(directory)
         if not found:
             yield Finding(subject=subject, level="ok", text="none")
             continue
-        listed = " ".join(str(path) for path in found)
         yield Finding(
             subject=subject,
             level="warning",
             text=f"{counted(len(found), 'environment')} {what}",
-            command=f"rm -rf {listed}",
-            fix=partial(_removed, found),
+            command=f"rm -rf {shlex.join(map(str, found))}",
+            fix=partial(_removed, look, directory),
         )
 
 
-def _removed(paths: tuple[Path, ...]) -> str:
+def _removed(look: Callable[[Path], tuple[Path, ...]], directory: Path) -> str:
+    # A run may have made one again since.
+    paths = look(directory)
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
     return f"removed {counted(sum(not path.exists() for path in paths), 'environment')}"
