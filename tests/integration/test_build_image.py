@@ -220,9 +220,11 @@ def test_a_base_is_built_tried_and_pushed_to_artifact_registry_and_prebuilt_mode
     assert [line.rpartition("=")[2] for line in grants] == [WRITER, READER]
     assert all(f"--member=serviceAccount:{BUILD_ACCOUNT}" in line for line in grants)
     command.cloud.create_repository(PROJECT, "published")
-    command.cloud.artifacts.policies[f"{PROJECT}/published"] = {
-        WRITER: {f"serviceAccount:{BUILD_ACCOUNT}"}
-    }
+    command.cloud.artifacts.state.policies.grant(
+        f"projects/{PROJECT}/locations/us/repositories/published",
+        WRITER,
+        f"serviceAccount:{BUILD_ACCOUNT}",
+    )
 
     made = command.run(*asked, "--json")
 
@@ -518,7 +520,8 @@ def test_a_repository_that_is_missing_is_made_and_the_answers_stay_when_it_may_n
     command: Command,
 ) -> None:
     """What is missing is mended beside the command, which goes on from where it was."""
-    command.cloud.artifacts.closed.add(PROJECT)
+    denied = command.cloud.artifacts.state.denied
+    denied.add(("*", "artifactregistry.repositories.create"))
     shell = command.open("--dockerfile", "Dockerfile.own", "--tag", "v9")
     answer(shell, "Google Cloud project", "")
     shell.expect("Registry")
@@ -537,7 +540,7 @@ def test_a_repository_that_is_missing_is_made_and_the_answers_stay_when_it_may_n
     shell.expect("repository made-here could not be made in project")
     shell.expect("gcloud artifacts repositories create made-here")
     shell.expect("Try again with the same answers")
-    command.cloud.artifacts.closed.clear()
+    denied.clear()
     shell.send("y")
     shell.expect("Create it")
     shell.send("y")

@@ -8,10 +8,10 @@ import shutil
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from loopback.artifact_registry import SERVICE as ARTIFACT_SERVICE
-from loopback.artifact_registry import ArtifactRegistryApi
 from loopback.build_worker import BuildWorker
 from loopback.cloud_build import CloudBuildServer
 from loopback.containers import Containers
@@ -20,6 +20,9 @@ from loopback.kept_images import keep_images, restore_images
 from loopback.lifted_python import NAMES, lift_python_image
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.storage import StorageServer
+
+if TYPE_CHECKING:
+    from loopback.google.artifacts import Artifacts
 
 REGISTRY_HOST = "us-docker.pkg.dev"
 REGISTRY_HOSTS = (REGISTRY_HOST, "us-central1-docker.pkg.dev")
@@ -52,7 +55,7 @@ class LoopbackCloud:
     storage: StorageServer
     registry: DockerRegistry
     front: RegistryFront
-    artifacts: ArtifactRegistryApi
+    artifacts: Artifacts
     docker_hub: RegistryFront
     builds: CloudBuildServer
     containers: Containers
@@ -66,7 +69,8 @@ class LoopbackCloud:
 
     def create_repository(self, project: str, name: str) -> str:
         """Make an Artifact Registry repository, and return it as references name it."""
-        self.front.repositories.add(f"{project}/{name}")
+        resource = f"projects/{project}/locations/us/repositories/{name}"
+        self.artifacts.add(resource, {"format_": "DOCKER"})
         return f"{REGISTRY_HOST}/{project}/{name}"
 
 
@@ -97,10 +101,8 @@ def start_cloud(directory: Path, *, keep: str | None = None) -> LoopbackCloud:
         if not restored:
             _make_first_image(containers, registry)
         containers.mirror("docker.io", docker_hub.host)
-        artifacts = ArtifactRegistryApi(front)
-        builds = CloudBuildServer(
-            lambda running: worker(running), {ARTIFACT_SERVICE: artifacts.methods()}
-        )
+        artifacts, service = _artifacts(front)
+        builds = CloudBuildServer(lambda running: worker(running), service)
         worker = BuildWorker(
             containers=containers,
             storage_url=storage.url,
@@ -138,6 +140,22 @@ def _containers(registry: DockerRegistry, front: RegistryFront, starting: ExitSt
         containers.mirror(host, front.host)
     (directory / "auth.json").write_text(_logins(front.host, *REGISTRY_HOSTS))
     return containers
+
+
+def _artifacts(front: RegistryFront) -> tuple[Artifacts, dict[str, Any]]:
+    """Return Artifact Registry's own API for a front, and its service, which the owner calls."""
+    from loopback.google import artifacts, operations, state  # others of this need not import them
+
+    kept = state.GoogleState()
+    kept.steps = 0
+    kept.add_project(state.PROJECT)
+    owner = state.Caller(email=state.OWNER, consumer=state.PROJECT)
+    made = artifacts.Artifacts(kept, operations.Operations(kept), front.repositories)
+    methods = {
+        name: (request, partial(answer, caller=owner))
+        for name, (request, answer) in made.methods().items()
+    }
+    return made, {artifacts.SERVICE: methods}
 
 
 def _docker_config(directory: Path) -> Path:

@@ -29,6 +29,9 @@ _CHANGEABLE = frozenset({"description", "labels", "cleanup_policies", "cleanup_p
 class Artifacts:
     """Repositories, by `projects/P/locations/L/repositories/R`.
 
+    Attributes:
+        state: What Google keeps.
+
     Args:
         state: What Google keeps.
         operations: What is on its way.
@@ -37,7 +40,7 @@ class Artifacts:
 
     def __init__(self, state: GoogleState, operations: Operations, served: set[str]) -> None:
         self.repositories: dict[str, Any] = {}
-        self._state = state
+        self.state = state
         self._operations = operations
         self._served = served
 
@@ -53,10 +56,19 @@ class Artifacts:
             "TestIamPermissions": (iam_policy_pb2.TestIamPermissionsRequest, self._test),
         }
 
+    def add(self, name: str, repository: Any) -> Any:
+        """Keep a repository, and return it as it is shown."""
+        made = api.Repository(repository)
+        made.name = name
+        made.create_time = datetime.now(UTC)
+        self.repositories[name] = made
+        self._served.add(_served(self.state.project(name), name.rpartition("/")[2]))
+        return made
+
     def _create(self, request: Any, caller: Caller) -> Any:
-        project = self._state.project(request.parent)
+        project = self.state.project(request.parent)
         place = request.parent.rpartition("/")[2]
-        self._state.require(caller, "artifactregistry.repositories.create", project.resource)
+        self.state.require(caller, "artifactregistry.repositories.create", project.resource)
         name = f"{project.resource}/locations/{place}/repositories/{request.repository_id}"
         if place not in _PLACES:
             raise invalid(f"location {place} is not supported")
@@ -69,12 +81,7 @@ class Artifacts:
             raise taken("the repository already exists")
 
         def finish() -> Any:
-            made = api.Repository(request.repository)
-            made.name = name
-            made.create_time = datetime.now(UTC)
-            self.repositories[name] = made
-            self._served.add(_served(project, request.repository_id))
-            return made
+            return self.add(name, request.repository)
 
         where = f"{project.resource}/locations/{place}/operations/{{n}}"
         return long_running(self._operations.begin(where, finish))
@@ -83,8 +90,8 @@ class Artifacts:
         return self._found(request.name, caller, "artifactregistry.repositories.get")
 
     def _list(self, request: Any, caller: Caller) -> Any:
-        project = self._state.project(request.parent)
-        self._state.require(caller, "artifactregistry.repositories.list", project.resource)
+        project = self.state.project(request.parent)
+        self.state.require(caller, "artifactregistry.repositories.list", project.resource)
         place = request.parent.rpartition("/")[2]
         start = f"{project.resource}/locations/{place}/"
         found = [each for name, each in self.repositories.items() if name.startswith(start)]
@@ -102,12 +109,12 @@ class Artifacts:
 
     def _delete(self, request: Any, caller: Caller) -> Any:
         self._found(request.name, caller, "artifactregistry.repositories.delete")
-        project = self._state.project(request.name)
+        project = self.state.project(request.name)
         place = request.name.split("/")[3]
 
         def finish() -> Any:
             del self.repositories[request.name]
-            self._state.policies.forget(request.name)
+            self.state.policies.forget(request.name)
             self._served.discard(_served(project, request.name.rpartition("/")[2]))
             return empty_pb2.Empty()
 
@@ -116,19 +123,19 @@ class Artifacts:
 
     def _policy(self, request: Any, caller: Caller) -> Any:
         self._found(request.resource, caller, "artifactregistry.repositories.getIamPolicy")
-        return self._state.policies.read(request.resource, request.options)
+        return self.state.policies.read(request.resource, request.options)
 
     def _set_policy(self, request: Any, caller: Caller) -> Any:
         self._found(request.resource, caller, "artifactregistry.repositories.setIamPolicy")
-        return self._state.policies.write(request.resource, request.policy)
+        return self.state.policies.write(request.resource, request.policy)
 
     def _test(self, request: Any, caller: Caller) -> Any:
-        where = (request.resource, self._state.project(request.resource).resource)
-        return tested(request, lambda each: self._state.allows(caller, each, *where))
+        where = (request.resource, self.state.project(request.resource).resource)
+        return tested(request, lambda each: self.state.allows(caller, each, *where))
 
     def _found(self, name: str, caller: Caller, permission: str) -> Any:
-        project = self._state.project(name)
-        self._state.require(caller, permission, name, project.resource)
+        project = self.state.project(name)
+        self.state.require(caller, permission, name, project.resource)
         if name not in self.repositories:
             raise missing(f"Requested entity was not found: {name}")
         return self.repositories[name]
