@@ -16,7 +16,7 @@ from kinetic_flows.clients.google.operations import wait_for_cluster
 from kinetic_flows.core.findings import Finding, NotAsked
 from kinetic_flows.platforms.gke.checks.cluster import support_finding
 from kinetic_flows.runs.doctor import Examined, examine
-from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.server import LoopbackGoogle
 from loopback.google.state import member_of
 
 ZONE = "us-central1-a"
@@ -32,7 +32,7 @@ BUILDER = "builder@loopback.iam.gserviceaccount.com"
 @pytest.fixture(scope="module")
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackGoogle]:
     """A project with everything on, and a cluster with Workload Identity and the FUSE driver."""
-    with a_loopback_google(tmp_path_factory.mktemp("google")) as running:
+    with LoopbackGoogle(tmp_path_factory.mktemp("google")) as running:
         running.switch_on(*APIS)
         pool = container_v1.NodePool(
             name="cpu", initial_node_count=1, config={"machine_type": "e2-standard-4"}

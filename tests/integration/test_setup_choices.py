@@ -13,13 +13,13 @@ from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import found_setup, look_around
 from kinetic_flows.core.errors import KineticError, UsageError
 from loopback.google.answers import no_permission
-from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.server import LoopbackGoogle
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackGoogle]:
     """Google's APIs with one project, in which Resource Manager, Billing and GKE are on."""
-    with a_loopback_google(tmp_path_factory.mktemp("google"), project="my-project") as google:
+    with LoopbackGoogle(tmp_path_factory.mktemp("google"), project="my-project") as google:
         google.switch_on("cloudresourcemanager", "cloudbilling", "container", "compute")
         yield google
 

@@ -13,7 +13,7 @@ from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.platforms.gke.setup import apply
 from loopback.google.answers import cluster_quota, no_permission
-from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.server import LoopbackGoogle
 from terminals import Terminal
 
 MAKE = ("init", "--yes", "--no-run", "--project", "my-project")
@@ -26,7 +26,7 @@ def google(
     """Google's APIs with an empty project, and a Prefect server in the background."""
     # An account that was made just now, or an API, is known here at once.
     monkeypatch.setattr(apply, "API_PAUSES_SECONDS", ())
-    with a_loopback_google(tmp_path / "google", project="my-project") as google:
+    with LoopbackGoogle(tmp_path / "google", project="my-project") as google:
         for name, value in google.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("KINETIC_HOME", str(prefect_server.home))

@@ -29,7 +29,7 @@ from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
 from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.server import LoopbackGoogle
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.idle import IdleRuntime
 from setup_accounts import add_nodes_account
@@ -87,7 +87,7 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackGoogle]
     def serve(place: Path) -> LoopbackCluster:
         return LoopbackCluster(place, runtime=IdleRuntime())
 
-    with a_loopback_google(directory, serve=serve) as running:
+    with LoopbackGoogle(directory, serve=serve) as running:
         running.switch_on("container", "compute")
         add_nodes_account(running, "lab")
         with closing(running.apis()) as apis:

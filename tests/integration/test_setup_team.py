@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from databases import KEPT, give_database
 
-from loopback.google.server import a_loopback_google
+from loopback.google.server import LoopbackGoogle
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.team_server import TeamRuntime
 
@@ -44,7 +44,7 @@ def kinetic(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         return cluster
 
     (tmp_path / "home").mkdir()
-    with a_loopback_google(tmp_path / "google", serve=serve, project="my-project") as google:
+    with LoopbackGoogle(tmp_path / "google", serve=serve, project="my-project") as google:
         environ = {
             **os.environ,
             **google.environment,

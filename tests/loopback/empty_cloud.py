@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loopback.cloud import registry_endpoints
 from loopback.cloud_build import CloudBuildServer
-from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.server import LoopbackGoogle
 from loopback.google.state import PROJECT
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.forked_runtime import a_forked_runtime
@@ -78,7 +78,7 @@ def an_empty_cloud(
         if forks_pods:
             runtime = running.enter_context(a_forked_runtime(on_this_machine))
         google = running.enter_context(
-            a_loopback_google(
+            LoopbackGoogle(
                 directory / "google",
                 serve=lambda where: LoopbackCluster(where, runtime=runtime, version=kubernetes),
                 objects=storage.url,

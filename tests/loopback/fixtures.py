@@ -43,9 +43,9 @@ def wire_storage() -> Iterator[WireStorage]:
 @pytest.fixture
 def loopback_google(tmp_path: Path) -> Iterator[LoopbackGoogle]:
     """Google's APIs with an empty project."""
-    from loopback.google.server import a_loopback_google
+    from loopback.google.server import LoopbackGoogle
 
-    with a_loopback_google(tmp_path / "google") as google:
+    with LoopbackGoogle(tmp_path / "google") as google:
         yield google
 
 

@@ -11,7 +11,7 @@ from google.cloud.artifactregistry_v1 import Repository
 
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET
 from loopback.cloud import LoopbackCloud
-from loopback.google.server import LoopbackGoogle, a_loopback_google
+from loopback.google.server import LoopbackGoogle
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.podman import PodmanRuntime
 
@@ -25,9 +25,7 @@ def apis_of(cloud: LoopbackCloud, directory: Path) -> Iterator[LoopbackGoogle]:
         return LoopbackCluster(where, runtime=runtime, pull_image=runtime.pull, version="1.35")
 
     served = cloud.front.repositories
-    with a_loopback_google(
-        directory, serve=serve, objects=cloud.storage.url, served=served
-    ) as google:
+    with LoopbackGoogle(directory, serve=serve, objects=cloud.storage.url, served=served) as google:
         cloud.front.tokens = google.state.tokens
         yield google
 

@@ -1,16 +1,16 @@
 """Google's APIs on loopback: one port, gRPC and REST.
 
-`a_loopback_google` starts it with an empty project: there is nothing in it but what every new
+`LoopbackGoogle` starts with an empty project: there is nothing in it but what every new
 project has, and the service account that the key file is of.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from google.auth import external_account_authorized_user as person
 from google.cloud import container_v1, iam_admin_v1
@@ -101,7 +101,7 @@ class LoopbackGoogle:
         self._rest.open["/tokeninfo"] = self.login.token_info
         self.admin = self._add_admin()
 
-    def start(self) -> LoopbackGoogle:
+    def __enter__(self) -> Self:
         """Start answering."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._own_objects:
@@ -110,7 +110,7 @@ class LoopbackGoogle:
         self._wire.start()
         return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop answering, and every cluster."""
         self._wire.stop()
         self._grpc.stop()
@@ -269,31 +269,3 @@ class LoopbackGoogle:
         return self.login.caller(
             headers("authorization"), headers("x-goog-user-project"), self.project.id
         )
-
-
-@contextmanager
-def a_loopback_google(
-    directory: Path,
-    *,
-    serve: Callable[[Path], LoopbackCluster] | None = None,
-    objects: str | None = None,
-    served: set[str] | None = None,
-    project: str = PROJECT,
-) -> Iterator[LoopbackGoogle]:
-    """Start Google's APIs with an empty project, and stop them afterwards.
-
-    Args:
-        directory: Where key files and clusters are kept.
-        serve: Makes a cluster that keeps what it is told in a directory; None for one whose
-            containers are child processes.
-        objects: URL of the storage server that has the objects; None for one of its own.
-        served: The repositories that images may be pushed to, which it keeps; None for nobody's.
-        project: Id of the project.
-    """
-    google = LoopbackGoogle(
-        directory, serve=serve, objects=objects, served=served, project=project
-    ).start()
-    try:
-        yield google
-    finally:
-        google.stop()
