@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -14,7 +15,9 @@ WARNING_SECONDS = 30.0
 WRONG_SECONDS = 300.0
 """From here on Google takes a service account's key no more, and Kubernetes no certificate."""
 
-SET_CLOCK = "sudo timedatectl set-ntp true"
+SET_CLOCK = (
+    "sudo sntp -sS time.apple.com" if sys.platform == "darwin" else "sudo timedatectl set-ntp true"
+)
 
 _SUBJECT = "clock against "
 

@@ -149,6 +149,14 @@ def test_everything_that_is_broken_on_google_cloud_is_told_at_once(
     assert "extended support" in " ".join(each.text for each in told.values())
 
 
+def test_a_cluster_without_nodes_for_plain_runs_gets_them_by_setting_up(
+    google: LoopbackGoogle, place
+) -> None:
+    del google.clusters.clusters[NAME].node_pools[:]
+    pools = found(place)["node pools"]
+    assert (pools.level, pools.command) == ("wrong", "kinetic up")
+
+
 def test_apis_that_are_off_are_switched_on(google: LoopbackGoogle, place) -> None:
     google.project.apis -= {"cloudbuild"}
     assert found(place, KINETIC_BUILDER="direct")["APIs"].level == "warning"
@@ -240,7 +248,7 @@ def test_a_cluster_that_is_not_there_is_wrong(google: LoopbackGoogle, place) -> 
 
 def test_an_api_that_never_answers_is_unknown(google: LoopbackGoogle, place) -> None:
     with google.fault("BatchGetServices", stall_seconds=30.0):
-        apis = found(place, seconds=0.5)["APIs"]
+        apis = found(place, seconds=1.0)["APIs"]
     assert (apis.level, "no answer in time" in apis.text) == ("unknown", True)
 
 

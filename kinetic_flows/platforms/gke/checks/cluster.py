@@ -196,5 +196,5 @@ def _pool_findings(described: Mapping[str, Any], facts: ClusterFacts) -> Iterato
         subject="node pools",
         level="wrong",
         text=f"none has {wanted}; the cluster has: {listed}",
-        command=f"kinetic nodepools add {wanted}",
+        command="kinetic up" if wanted.category == "cpu" else f"kinetic nodepools add {wanted}",
     )

@@ -13,9 +13,10 @@ from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.findings import Finding, Level, NotAsked
 from kinetic_flows.core.settings.cloud import CloudSettings
-from kinetic_flows.platforms.gke.builds.artifact_registry import WRITER, artifact_repository
+from kinetic_flows.platforms.gke.builds.artifact_registry import artifact_repository
 from kinetic_flows.platforms.gke.checks import commands
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
+from kinetic_flows.platforms.gke.setup import grants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,24 +38,22 @@ class Permission:
     level: Level = "wrong"
 
 
-OBJECT_USER = "roles/storage.objectUser"
-
 REACHING = Permission(
     name="container.clusters.get",
-    role="roles/container.clusterViewer",
+    role=grants.CLUSTER_VIEWER,
     purpose="reach the cluster",
 )
 BUILDING = tuple(
-    Permission(name=name, role="roles/cloudbuild.builds.editor", purpose="build images")
+    Permission(name=name, role=grants.BUILD_EDITOR, purpose="build images")
     for name in ("cloudbuild.builds.create", "cloudbuild.builds.get")
 )
 COUNTING = Permission(
     name="serviceusage.services.use",
-    role="roles/serviceusage.serviceUsageConsumer",
+    role=grants.CONSUMER,
     purpose="have calls count on the project",
 )
 KEEPING = tuple(
-    Permission(name=f"storage.objects.{verb}", role=OBJECT_USER, purpose=purpose)
+    Permission(name=f"storage.objects.{verb}", role=grants.OBJECT_USER, purpose=purpose)
     for verb, purpose in (
         ("create", "bring code and arguments"),
         ("get", "fetch results"),
@@ -63,7 +62,7 @@ KEEPING = tuple(
     )
 )
 PUSHING = tuple(
-    Permission(name=f"artifactregistry.repositories.{verb}", role=WRITER, purpose=purpose)
+    Permission(name=f"artifactregistry.repositories.{verb}", role=grants.WRITER, purpose=purpose)
     for verb, purpose in (
         ("downloadArtifacts", "look images up"),
         ("uploadArtifacts", "push images"),
@@ -71,7 +70,7 @@ PUSHING = tuple(
 )
 ACTING = Permission(
     name="iam.serviceAccounts.actAs",
-    role="roles/iam.serviceAccountUser",
+    role=grants.ACTS_AS,
     purpose="have builds run as it",
 )
 
