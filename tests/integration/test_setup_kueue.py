@@ -114,18 +114,24 @@ def apis(google: LoopbackGoogle) -> Iterator[GoogleApis]:
 
 @pytest.fixture
 def wanted(apis: GoogleApis, tmp_path: Path) -> Wanted:
-    for project in ("kueue", "jobset"):
-        (tmp_path / f"{project}.yaml").write_text(manifest(project))
+    (tmp_path / "kueue.yaml").write_text(manifest("kueue"))
     request = SetupRequest(
         project="loopback",
         location="us-central1-a",
         cluster="lab",
-        jobset=True,
         kueue=True,
-        jobset_manifest=str(tmp_path / "jobset.yaml"),
         kueue_manifest=str(tmp_path / "kueue.yaml"),
     )
     return Wanted(request=request, apis=apis)
+
+
+@pytest.fixture
+def both(wanted: Wanted, tmp_path: Path) -> Wanted:
+    """Likewise with JobSet."""
+    source = tmp_path / "jobset.yaml"
+    source.write_text(manifest("jobset"))
+    request = replace(wanted.request, jobset=True, jobset_manifest=str(source))
+    return replace(wanted, request=request)
 
 
 @pytest.fixture
@@ -172,11 +178,22 @@ def one(lab: LoopbackCluster, plural: str, name: str) -> dict[str, Any]:
     return found
 
 
+def gpus_of(lab: LoopbackCluster) -> dict[str, str]:
+    """How many GPUs each flavor of the queue has."""
+    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
+    return {
+        each["name"]: amount["nominalQuota"]
+        for each in group["flavors"]
+        for amount in each["resources"]
+        if amount["name"] == "nvidia.com/gpu"
+    }
+
+
 def test_both_are_put_into_the_cluster_once_with_a_queue_for_its_pools(
-    wanted: Wanted, lab: LoopbackCluster
+    both: Wanted, lab: LoopbackCluster
 ) -> None:
-    assert set(actions(wanted).values()) == {"create"}
-    make(wanted)
+    assert set(actions(both).values()) == {"create"}
+    make(both)
     assert one(lab, "namespaces", "jobset-system")["metadata"]["labels"]["kinetic-cluster"] == "lab"
     flavor = one(lab, "resourceflavors", "l4")
     assert flavor["spec"]["nodeLabels"] == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
@@ -188,8 +205,8 @@ def test_both_are_put_into_the_cluster_once_with_a_queue_for_its_pools(
     assert {each["name"] for each in quotas["l4"]} == set(group["coveredResources"])
     assert one(lab, "localqueues", "kinetic")["spec"] == {"clusterQueue": "kinetic"}
 
-    assert set(actions(wanted).values()) == {"keep"}
-    assert make(wanted) == 0
+    assert set(actions(both).values()) == {"keep"}
+    assert make(both) == 0
 
 
 def test_a_pool_that_may_have_more_nodes_changes_the_queue(
@@ -201,8 +218,7 @@ def test_a_pool_that_may_have_more_nodes_changes_the_queue(
     try:
         assert actions(wanted)["default/kinetic"] == "change"
         make(wanted)
-        (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
-        assert {"name": "nvidia.com/gpu", "nominalQuota": "5"} in group["flavors"][0]["resources"]
+        assert gpus_of(lab) == {"kinetic-any": "0", "l4": "5"}
     finally:
         l4.autoscaling.max_node_count = 3
 
@@ -221,8 +237,7 @@ def test_the_queue_follows_the_node_pools_where_there_is_one(
     fresh = PoolAdmin(request=wanted.request, apis=wanted.apis)
     remove_all(fresh.removing(fresh.removable(["t4:spot"])), lambda _: None)
     assert fresh.follow()
-    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
-    assert [each["name"] for each in group["flavors"]] == ["l4", "kinetic-any"]
+    assert gpus_of(lab) == {"kinetic-any": "0", "l4": "3"}
 
 
 def test_the_queue_counts_on_pools_that_are_made_with_it(
@@ -234,19 +249,11 @@ def test_the_queue_counts_on_pools_that_are_made_with_it(
     more = replace(wanted, request=request)
     assert actions(more)["default/kinetic"] == "change"
     make(more)
-    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
-    gpus = {
-        each["name"]: amount["nominalQuota"]
-        for each in group["flavors"]
-        for amount in each["resources"]
-        if amount["name"] == "nvidia.com/gpu"
-    }
-    assert gpus == {"l4": "6", "t4": "6", "kinetic-any": "0"}
+    assert gpus_of(lab) == {"kinetic-any": "0", "l4": "6", "t4": "6"}
     # Of what nobody says a number, the pool's own counts.
     unsaid = replace(wanted, request=replace(request, pools=parse_pools(["l4"])))
     make(unsaid)
-    (group,) = one(lab, "clusterqueues", "kinetic")["spec"]["resourceGroups"]
-    assert {"name": "nvidia.com/gpu", "nominalQuota": "3"} in group["flavors"][0]["resources"]
+    assert gpus_of(lab)["l4"] == "3"
 
 
 def test_a_setup_that_does_not_name_kueue_keeps_the_queue(
@@ -288,7 +295,7 @@ def test_what_somebody_else_has_put_there_is_left(wanted: Wanted, lab: LoopbackC
 
 
 def test_the_queue_is_made_as_soon_as_kueue_answers(wanted: Wanted, lab: LoopbackCluster) -> None:
-    make(replace(wanted, request=replace(wanted.request, jobset=False)))
+    make(wanted)
     (made,) = kueue.queues(wanted)
     assert isinstance(made, kueue.RunQueue)
     refusals = iter(['failed calling webhook "vclusterqueue.kb.io": connection refused'] * 2)
@@ -317,16 +324,16 @@ def test_another_release_is_a_change(wanted: Wanted, lab: LoopbackCluster, tmp_p
 
 
 def test_they_go_with_a_cluster_of_our_own_and_alone_from_one_of_others(
-    wanted: Wanted, lab: LoopbackCluster, google: LoopbackGoogle
+    both: Wanted, lab: LoopbackCluster, google: LoopbackGoogle
 ) -> None:
-    make(wanted)
-    planned = plan_removal(stages(wanted), purge=False)
+    make(both)
+    planned = plan_removal(stages(both), purge=False)
     add_ons = [c for each in planned for c in each.changes if c.kind == "add-on"]
     assert {change.details for change in add_ons} == {("with the cluster",)}
     remove_all(needed(planned), lambda _: None)
     assert lab.list("deployments")
 
-    joined = replace(wanted, request=replace(wanted.request, joins=True))
+    joined = replace(both, request=replace(both.request, joins=True))
     planned = plan_removal(stages(joined), purge=False)
     assert {c.action for each in planned for c in each.changes} == {"remove"}
     remove_all(needed(planned), lambda _: None)
@@ -378,7 +385,7 @@ def test_what_is_no_manifest_puts_nothing_into_the_cluster(
     if content is not None:
         (tmp_path / "odd.yaml").write_text(content)
         source = str(tmp_path / "odd.yaml")
-    odd = replace(wanted, request=replace(wanted.request, jobset=False, kueue_manifest=source))
+    odd = replace(wanted, request=replace(wanted.request, kueue_manifest=source))
     with pytest.raises(error, match=said) as refused:
         make(odd)
     assert "kueue" in str(getattr(refused.value, "hint", "")).lower()
@@ -392,11 +399,3 @@ def test_a_manifest_that_is_no_file_and_no_url_is_refused_at_once() -> None:
 
 def test_runs_go_to_the_queue_by_the_profile(wanted: Wanted) -> None:
     assert profile_values(wanted.request)["job_variables"]["queue_name"] == "kinetic"
-
-
-def test_where_gke_makes_nodes_of_any_kind_the_queue_limits_none() -> None:
-    (flavor, queue, _) = kueue.queue_objects((), "research")
-    assert flavor["metadata"]["name"] == "kinetic-any"
-    (group,) = queue["spec"]["resourceGroups"]
-    (quota,) = group["flavors"]
-    assert "0" not in {each["nominalQuota"] for each in quota["resources"]}

@@ -361,6 +361,7 @@ def test_a_service_account_that_is_not_known_yet_is_waited_for(
 ) -> None:
     unknown = invalid('Service account "kn-lab-nodes@loopback" does not exist.')
     told: list[str] = []
+    apis.poll_seconds = 0.0001
     with google.fault("CreateCluster", unknown, times=3):
         make(apis, told=told)
     assert any("service account of nodes" in line for line in told)
@@ -483,6 +484,17 @@ def test_a_pool_of_another_name_with_the_same_accelerator_is_used(
     pool(google, "l4").name = "gpus"
     change = changes(apis)["l4"]
     assert (change.action, change.details) == ("keep", ("node pool gpus has the same accelerator",))
+
+
+def test_a_pool_that_is_being_removed_is_made_anew(
+    google: LoopbackGoogle, apis: GoogleApis
+) -> None:
+    make(apis)
+    google.state.steps = 3
+    apis.container.delete_node_pool(name=f"{PATH}/nodePools/l4")
+    assert changes(apis)["l4"].action == "create"
+    make(apis)
+    assert pool(google, "l4").status.name == "RUNNING"
 
 
 def test_clusters_are_listed_with_what_each_has(google: LoopbackGoogle, apis: GoogleApis) -> None:

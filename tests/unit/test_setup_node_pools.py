@@ -10,12 +10,14 @@ from google.cloud import container_v1
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.pool_use import use_of
 from kinetic_flows.platforms.gke.setup import costs, prices
 from kinetic_flows.platforms.gke.setup.cluster import describe, node_pools
 from kinetic_flows.platforms.gke.setup.cluster_messages import lacks, wanted_cluster
+from kinetic_flows.platforms.gke.setup.kueue import queue_objects
 from kinetic_flows.platforms.gke.setup.pool_list import found_pools, named_pool
 from kinetic_flows.platforms.gke.setup.pool_messages import (
     accelerator_pool,
@@ -26,6 +28,7 @@ from kinetic_flows.platforms.gke.setup.pool_messages import (
 from kinetic_flows.platforms.gke.setup.pool_options import parse_pools, pool_name
 from kinetic_flows.platforms.gke.setup.quota import Quota, metric_of, shortages
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
+from kinetic_flows.platforms.gke.setup.zones import check_zones
 
 ZONAL = SetupRequest(project="my-project", location="us-central1-a", cluster="lab")
 REGIONAL = replace(ZONAL, location="us-central1")
@@ -163,6 +166,15 @@ def test_nodes_of_a_regional_cluster_are_counted_over_its_zones_but_those_of_a_s
     assert slice_.locations == ["us-central1-b"]
 
 
+def test_nodes_in_several_zones_are_counted_together_in_a_zonal_cluster_too():
+    """What is shown as the most that it costs is not doubled by a second zone."""
+    zones = ["us-central1-a", "us-central1-b"]
+    scaling = accelerator_pool(ZONAL, pool("l4", max_nodes=6, zones=zones)).autoscaling
+    assert (scaling.total_max_node_count, scaling.max_node_count) == (6, 0)
+    with pytest.raises(UsageError, match="are in one zone, and several are named"):
+        check_zones(GoogleApis("my-project"), ZONAL, pool("v5e-16", zones=zones))
+
+
 def test_all_nodes_are_the_clusters_own_account_and_marked():
     for made in (cpu_pool(ZONAL), accelerator_pool(ZONAL, pool("l4"))):
         assert made.config.service_account == NODES
@@ -211,6 +223,20 @@ def test_a_bare_cluster_is_told_what_it_lacks_and_each_is_one_update():
     ]
     # GKE takes one change at a time: https://cloud.google.com/kubernetes-engine/docs/reference/rest
     assert [len(type(lack.update).to_json(lack.update)) > 2 for lack in found] == [True] * 5
+
+
+def test_what_somebody_has_set_of_the_autoscaling_is_kept():
+    found = wanted_cluster(ZONAL)
+    found.autoscaling = container_v1.ClusterAutoscaling(
+        enable_node_autoprovisioning=True,
+        resource_limits=[container_v1.ResourceLimit(resource_type="cpu", maximum=64)],
+    )
+    (lack,) = lacks(ZONAL, found)
+    assert lack.update is not None
+    wanted = lack.update.desired_cluster_autoscaling
+    assert wanted.autoscaling_profile.name == "OPTIMIZE_UTILIZATION"
+    assert wanted.enable_node_autoprovisioning
+    assert wanted.resource_limits == found.autoscaling.resource_limits
 
 
 def test_of_a_joined_cluster_only_what_runs_need_is_missed():
@@ -355,6 +381,35 @@ def test_an_unknown_pool_is_refused_with_the_nearest():
     assert "l4x2" in (caught.value.hint or "")
 
 
+def queue_of(*pools) -> dict[str, dict[str, str]]:
+    """The most that each flavor of a queue has, in the order in which they are tried."""
+    *_, queue, _ = queue_objects(pools, "research")
+    (group,) = queue["spec"]["resourceGroups"]
+    return {
+        flavor["name"]: {each["name"]: each["nominalQuota"] for each in flavor["resources"]}
+        for flavor in group["flavors"]
+    }
+
+
+def test_a_queue_tries_no_accelerator_before_an_accelerator_and_spot_vms_last():
+    """Kueue takes the first flavor that is not ruled out by what a run asks its node for."""
+    found = queue_of(*found_pools(cluster_with("l4:spot", "l4")))
+    assert list(found) == ["kinetic-any", "l4", "l4-spot"]
+    assert [each["nvidia.com/gpu"] for each in found.values()] == ["0", "4", "4"]
+
+
+def test_a_pool_that_is_not_scaled_has_no_limit_in_a_queue():
+    cluster = cluster_with("l4")
+    cluster.node_pools[1].autoscaling.enabled = False
+    assert queue_of(*found_pools(cluster))["l4"]["nvidia.com/gpu"] == "1000000"
+
+
+def test_where_gke_makes_nodes_of_any_kind_the_queue_limits_none():
+    found = queue_of()
+    assert list(found) == ["kinetic-any"]
+    assert "0" not in found["kinetic-any"].values()
+
+
 def pod(run: str, *, node: str | None = None, selector: dict[str, str] | None = None) -> dict:
     return {
         "metadata": {
@@ -388,6 +443,14 @@ def test_runs_are_told_of_the_pool_that_they_are_on_or_wait_for():
     assert [str(run) for run in use["kinetic-cpu"].runs or ()] == ["train (33333333)"]
     assert (use["l4"].nodes, use["tpu-v6e-8-spot"].nodes) == (1, 0)
     assert use["tpu-v6e-8-spot"].runs == ()
+
+
+def test_where_nodes_may_not_be_listed_a_run_is_on_the_pool_that_it_asks_for():
+    pools = [each.pool for each in found_pools(cluster_with("l4", "t4"))]
+    l4 = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    use = use_of(pools, None, [pod("11111111-1", node="a", selector=l4)])
+    assert [str(run) for run in use["l4"].runs or ()] == ["train (11111111)"]
+    assert use["t4"].runs == ()
 
 
 def test_what_may_not_be_listed_is_not_known():

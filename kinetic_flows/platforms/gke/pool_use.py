@@ -118,7 +118,9 @@ def _runs(
         run_id = (pod["metadata"].get("labels") or {}).get(RUN_ID_POD_LABEL)
         spec = pod.get("spec") or {}
         node = spec.get("nodeName")
-        if not run_id or not (pool_of.get(node) == pool.name if node else _wants(spec, pool)):
+        # Of a node that is not known, the pool is what its pods ask for.
+        known = pool_of.get(node)
+        if not run_id or not (known == pool.name if known else _wants(spec, pool)):
             continue
         jobs[run_id] = _job_of(pod)
         waiting[run_id] = waiting.get(run_id, True) and not node

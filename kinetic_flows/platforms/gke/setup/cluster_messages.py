@@ -111,7 +111,9 @@ def _comforts(request: SetupRequest, found: container_v1.Cluster) -> Iterator[La
     if mode_of(found) == "standard" and profile != profiles.OPTIMIZE_UTILIZATION:
         yield Lack(
             text="idle nodes are kept for long",
-            update=container_v1.ClusterUpdate(desired_cluster_autoscaling=_autoscaling()),
+            update=container_v1.ClusterUpdate(
+                desired_cluster_autoscaling=_autoscaling(found.autoscaling)
+            ),
         )
     private = found.network_config.default_enable_private_nodes
     if private != request.private_nodes:
@@ -135,7 +137,7 @@ def _standard(made: container_v1.Cluster, request: SetupRequest) -> None:
         default_enable_private_nodes=request.private_nodes,
     )
     made.shielded_nodes.enabled = True
-    made.autoscaling = _autoscaling()
+    made.autoscaling = _autoscaling(made.autoscaling)
     made.node_pools = [cpu_pool(request)]
 
 
@@ -163,13 +165,17 @@ def _addons() -> container_v1.AddonsConfig:
     )
 
 
-def _autoscaling() -> container_v1.ClusterAutoscaling:
+def _autoscaling(found: container_v1.ClusterAutoscaling) -> container_v1.ClusterAutoscaling:
     """Return how nodes that nothing runs on are taken away: soon, as they cost much here.
 
     https://cloud.google.com/kubernetes-engine/docs/concepts/cluster-autoscaler#autoscaling_profiles
+
+    Args:
+        found: As it is. GKE replaces it as a whole, so that the rest of it is said again.
     """
-    profile = container_v1.ClusterAutoscaling.AutoscalingProfile.OPTIMIZE_UTILIZATION
-    return container_v1.ClusterAutoscaling(autoscaling_profile=profile)
+    scaling = container_v1.ClusterAutoscaling(found)
+    scaling.autoscaling_profile = scaling.AutoscalingProfile.OPTIMIZE_UTILIZATION
+    return scaling
 
 
 def _dns_endpoint() -> container_v1.ControlPlaneEndpointsConfig:

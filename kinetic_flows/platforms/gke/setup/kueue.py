@@ -57,7 +57,9 @@ MAX_FLAVORS = 16
 WEBHOOK_PAUSES_SECONDS = (2.0, 4.0, 8.0, 15.0, 30.0)
 """Before a queue is made again that Kueue did not take, whose webhook answers a little later."""
 
-_UNLIMITED = {"cpu": "1000000", "memory": "1000Ti", "ephemeral-storage": "1000Ti"}
+ANY_NUMBER = "1000000"
+
+_UNLIMITED = {"cpu": ANY_NUMBER, "memory": "1000Ti", "ephemeral-storage": "1000Ti"}
 _CHIPS = (GPU_RESOURCE, TPU_RESOURCE)
 
 
@@ -197,16 +199,19 @@ def queue_objects(pools: Sequence[FoundPool], namespace: str) -> tuple[Kubernete
         pools: The cluster's node pools.
         namespace: The namespace of runs.
     """
-    scaled = [pool for pool in pools if pool.accelerator and pool.accelerator.label and pool.most]
-    flavors = [_flavor(pool) for pool in scaled[: MAX_FLAVORS - 1]]
+    # A run is given the first flavor that its labels do not rule out and that has room: one without
+    # an accelerator must not meet one of an accelerator first, nor an ordinary one Spot VMs.
+    # https://kueue.sigs.k8s.io/docs/concepts/cluster_queue/#flavors-and-resources
+    known = [pool for pool in pools if pool.accelerator and pool.accelerator.label]
+    known = sorted(known, key=lambda pool: pool.pool.spot)[: MAX_FLAVORS - 1]
+    flavors = [_flavor(pool) for pool in known]
     any_flavor = _object("ResourceFlavor", OTHERS, {})
-    quotas = [
-        {"name": each["metadata"]["name"], "resources": _resources(pool)}
-        for each, pool in zip(flavors, scaled, strict=False)
-    ]
     # Where there are no pools at all, GKE makes nodes of any kind.
-    most = {} if pools else dict.fromkeys(_CHIPS, "1000000")
-    quotas.append({"name": OTHERS, "resources": _amounts(most)})
+    most = {} if pools else dict.fromkeys(_CHIPS, ANY_NUMBER)
+    quotas = [
+        {"name": OTHERS, "resources": _amounts(most)},
+        *({"name": pool.name, "resources": _resources(pool)} for pool in known),
+    ]
     group = {"coveredResources": [*_UNLIMITED, *_CHIPS], "flavors": quotas}
     spec: dict[str, Any] = {"namespaceSelector": {}, "resourceGroups": [group]}
     return (
@@ -227,7 +232,8 @@ def _flavor(pool: FoundPool) -> dict[str, Any]:
 def _resources(pool: FoundPool) -> list[dict[str, str]]:
     accelerator = pool.accelerator
     chips = {
-        name: str(int(count) * (pool.most or 0))
+        # Of a pool that is not scaled nobody says a limit.
+        name: ANY_NUMBER if pool.most is None else str(int(count) * pool.most)
         for name, count in (accelerator.resources if accelerator else {}).items()
     }
     return _amounts(chips)

@@ -203,7 +203,9 @@ class NodePoolResource:
         if cluster is None or self.pool is None or self.pool.reservation:
             return None
         accelerator = self.pool.accelerator
-        for each in node_pools(cluster):
+        for message, each in zip(cluster.node_pools, node_pools(cluster), strict=True):
+            if message.status.name in ("STOPPING", "ERROR"):
+                continue
             is_same = each.offers(accelerator) and each.spot == accelerator.spot
             if is_same and each.count_per_host == accelerator.count_per_host:
                 return each.name

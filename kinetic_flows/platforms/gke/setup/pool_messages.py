@@ -2,8 +2,8 @@
 
 https://cloud.google.com/kubernetes-engine/docs/reference/rest/v1/projects.locations.clusters.nodePools
 
-What GKE adds by itself is left to it: the labels and taints of accelerators and of Spot VMs, the
-disk's type (newer machines take none but Hyperdisk), and a version.
+What GKE adds by itself is left to it: the labels and taints of accelerators, the label of Spot VMs,
+the disk's type (newer machines take none but Hyperdisk), and a version.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def cpu_pool(request: SetupRequest) -> container_v1.NodePool:
         name=names.DEFAULT_POOL,
         initial_node_count=1,
         config=config,
-        autoscaling=_autoscaling(request, least=1, most=request.max_nodes),
+        autoscaling=_scaled(1, request.max_nodes, total=_is_regional(request)),
         management=_management(),
     )
 
@@ -78,11 +78,18 @@ def accelerator_pool(
         **_common(request, account),
     )
     is_slice = accelerator.hosts > 1
+    has_zones = _is_regional(request) or len(pool.zones) > 1
     return container_v1.NodePool(
         name=pool_name(pool),
         initial_node_count=0,
         config=config,
-        autoscaling=_autoscaling(request, least=0, most=pool.max_nodes, is_slice=is_slice),
+        autoscaling=_scaled(
+            0,
+            pool.max_nodes,
+            # Of all zones together; a slice is in one.
+            total=has_zones and not is_slice,
+            policy=container_v1.NodePoolAutoscaling.LocationPolicy.ANY,
+        ),
         management=_management(),
         locations=list(pool.zones),
         placement_policy=_placement(accelerator) if is_slice else None,
@@ -175,17 +182,13 @@ def autoscaling_as(
     return _scaled(least, most, total=total, policy=found.autoscaling.location_policy)
 
 
-def _autoscaling(
-    request: SetupRequest, *, least: int, most: int, is_slice: bool = False
+def _is_regional(request: SetupRequest) -> bool:
+    return request.location == request.region
+
+
+def _scaled(
+    least: int, most: int, *, total: bool, policy: int = 0
 ) -> container_v1.NodePoolAutoscaling:
-    """Return how a pool is scaled: a regional cluster's counts are of all zones together."""
-    policies = container_v1.NodePoolAutoscaling.LocationPolicy
-    policy = policies.ANY if not least else policies.LOCATION_POLICY_UNSPECIFIED
-    is_regional = request.location == request.region
-    return _scaled(least, most, total=is_regional and not is_slice, policy=policy)
-
-
-def _scaled(least: int, most: int, *, total: bool, policy: int) -> container_v1.NodePoolAutoscaling:
     scaling = container_v1.NodePoolAutoscaling(enabled=True, location_policy=policy)
     if total:
         scaling.total_min_node_count, scaling.total_max_node_count = least, most

@@ -39,15 +39,17 @@ def check_zones(apis: GoogleApis, request: SetupRequest, pool: PoolRequest) -> N
                 value=zone,
                 hint=f"name zones of {request.region}",
             )
-    if accelerator.hosts > 1 and request.location == request.region and len(pool.zones) != 1:
+    own = () if request.location == request.region else (request.location,)
+    zones = pool.zones or own
+    if accelerator.hosts > 1 and len(zones) != 1:
+        several = "several are named" if zones else "the cluster is in several"
         raise UsageError(
-            f"the hosts of {accelerator} are in one zone, and the cluster is in several",
+            f"the hosts of {accelerator} are in one zone, and {several}",
             value=str(accelerator),
             hint=f"name the zone: --node-zone {request.region}-a; {TPU_ZONES_PAGE} lists which "
             "has what",
         )
-    own = () if request.location == request.region else (request.location,)
-    for zone in pool.zones or own:
+    for zone in zones:
         if not _has(apis, zone, accelerator):
             raise _has_none(zone, accelerator, request)
         _check_reservation(apis, zone, pool)
