@@ -21,7 +21,7 @@ locals {
     "${pool.accelerator}${pool.is_spot ? "-spot" : pool.reservation != null ? "-reserved" : ""}" => merge(pool, {
       is_slice = pool.hosts > 1
       most     = pool.hosts > 1 ? pool.hosts : coalesce(pool.asked_nodes, 4)
-      is_total = local.is_regional && pool.hosts == 1
+      is_total = (local.is_regional || length(pool.zones) > 1) && pool.hosts == 1
     })
     if var.mode == "standard"
   }

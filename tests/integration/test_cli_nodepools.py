@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.cli.main import main
+from kinetic_flows.clients.kubernetes import client as kubernetes
 from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.platforms.gke.setup import cluster
@@ -194,10 +195,11 @@ def test_a_stock_out_says_what_to_try_and_the_rerun_goes_on(
 
 
 def test_without_a_right_to_see_pods_a_pool_is_not_removed_unasked(
-    kinetic: Kinetic, google: LoopbackGoogle
+    kinetic: Kinetic, google: LoopbackGoogle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinetic("add", "l4")
     google.serving.stop(PATH)
+    monkeypatch.setattr(kubernetes, "RETRY_SECONDS", ())
     code, _, err = kinetic("remove", "l4")
     assert code == 2
     assert "the cluster cannot be asked for its nodes" in err

@@ -490,7 +490,7 @@ def test_a_pool_that_is_being_removed_is_made_anew(
     google: LoopbackGoogle, apis: GoogleApis
 ) -> None:
     make(apis)
-    google.state.steps = 3
+    google.state.steps = 8
     apis.container.delete_node_pool(name=f"{PATH}/nodePools/l4")
     assert changes(apis)["l4"].action == "create"
     make(apis)

@@ -73,6 +73,7 @@ REQUESTS = {
             pool("l4:spot", max_nodes=2),
             pool("h100x8", reservation="mine"),
             pool("b200"),
+            pool("t4", zones=("us-central1-a", "us-central1-b")),
             pool("tpu-v6e-8:spot", max_nodes=3),
             pool("tpu-v6e-16", max_nodes=4),
         ),

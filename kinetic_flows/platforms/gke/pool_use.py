@@ -119,7 +119,7 @@ def _runs(
         spec = pod.get("spec") or {}
         node = spec.get("nodeName")
         # Of a node that is not known, the pool is what its pods ask for.
-        known = pool_of.get(node)
+        known = pool_of.get(node or "")
         if not run_id or not (known == pool.name if known else _wants(spec, pool)):
             continue
         jobs[run_id] = _job_of(pod)

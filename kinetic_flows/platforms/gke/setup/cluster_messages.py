@@ -173,9 +173,8 @@ def _autoscaling(found: container_v1.ClusterAutoscaling) -> container_v1.Cluster
     Args:
         found: As it is. GKE replaces it as a whole, so that the rest of it is said again.
     """
-    scaling = container_v1.ClusterAutoscaling(found)
-    scaling.autoscaling_profile = scaling.AutoscalingProfile.OPTIMIZE_UTILIZATION
-    return scaling
+    profile = container_v1.ClusterAutoscaling.AutoscalingProfile.OPTIMIZE_UTILIZATION
+    return container_v1.ClusterAutoscaling(found, autoscaling_profile=profile)
 
 
 def _dns_endpoint() -> container_v1.ControlPlaneEndpointsConfig:
