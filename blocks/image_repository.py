@@ -13,8 +13,10 @@ from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.image_reference import registry_of
 from kinetic_flows.core.settings import values as check
 
+from .kept_schema import KeptSchema
 
-class ImageRepository(Block):
+
+class ImageRepository(KeptSchema, Block):
     """A repository of container images, and how to log in to its registry.
 
     A Kinetic Cluster takes one for its prebuilt base images and one for the images that it builds.

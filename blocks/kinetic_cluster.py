@@ -13,9 +13,10 @@ from kinetic_flows.core.settings.cloud import CloudSettings, check_value
 from kinetic_flows.core.settings.table import rows
 
 from .image_repository import ImageRepository
+from .kept_schema import KeptSchema
 
 
-class KineticCluster(Block):
+class KineticCluster(KeptSchema, Block):
     """A GKE cluster to run Python functions on, and everything that belongs to it.
 
     Saved under a name, it is a profile: `KINETIC_PROFILE=NAME`, or

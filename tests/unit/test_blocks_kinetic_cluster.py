@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kinetic_flows.blocks import KineticCluster
+from kinetic_flows.blocks.kept_schema import KeptSchema
 from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import ValidationError
@@ -28,6 +29,13 @@ class TestKineticCluster(BlockStandardTestSuite):
 
 def test_the_slug_is_the_one_that_profiles_are_loaded_by() -> None:
     assert KineticCluster.get_block_type_slug() == BLOCK_TYPE_SLUG == "kinetic-cluster"
+
+
+def test_its_schema_is_the_one_that_prefect_computes_and_stays_so() -> None:
+    kept = KineticCluster.model_json_schema()
+    assert kept == super(KeptSchema, KineticCluster).model_json_schema()
+    kept["properties"].clear()
+    assert KineticCluster.model_json_schema()["properties"]
 
 
 def test_prefect_finds_the_block_through_its_entry_point() -> None:
