@@ -29,7 +29,7 @@ def config(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     """
     environ = process_environment()
     local = local_settings(environ)
-    if local.profile:
+    if local.profile and local.platform == "gke":
         require_something_to_read()
     progress = terminal_progress(local.progress, environ)
     settings = configure(local, environ, progress)

@@ -67,7 +67,8 @@ def create(
             Credentials.
         images: Name of a saved Image Repository block for the images that are built.
         base_images: Name of a saved Image Repository block for prebuilt base images.
-        current: Begin with what variables, the project's file and the profile in use say now.
+        current: Begin with what variables, the project's file and the profile in use say now,
+            without the credentials that this profile carries.
         update: Change what is given here in a profile that is there, and leave the rest of it.
         overwrite: Replace a profile that is there.
         use: Use it from now on, as `kinetic profile use` does.
@@ -215,8 +216,9 @@ def rm(
     """
     saved = _saved()
     places = remembered_profiles(load_settings(process_environment()).home).of(name)
-    if name not in saved.names() and not places:
-        raise profiles.unknown_profile(name, saved.names())
+    names = saved.names() if anything_to_read() else ()
+    if name not in names and not places:
+        raise profiles.unknown_profile(name, names)
     undone = f"profile {name} was left as it is"
     question = f"Delete the profile {name} for everybody who uses this Prefect API?"
     if not yes and not confirmed(question, undone=undone):
@@ -232,20 +234,18 @@ def _saved() -> SavedProfiles:
 
 
 def _tell_of_use(name: str | None, directory: Path | None) -> None:
-    """Say what is used from now on, and what comes before it here."""
-    place = str(directory.resolve()) if directory else None
-    if name is None:
-        print(f"no profile is remembered any more for {place or USER}")
-    else:
-        print(
-            f"profile {name} is used {f'in {place}' if place else 'wherever nothing names another'}"
-        )
-    settings = local_settings(process_environment())
-    source = settings.sources["profile"]
-    if settings.platform_is_explicit and settings.platform == "local":
-        print("KINETIC_PLATFORM=local comes before it: functions run on this machine")
+    """Say what is used from now on, and what comes before it there."""
+    place = directory.resolve() if directory else None
+    used = f"used in {place}" if place else "used wherever nothing names another"
+    gone = f"no profile is remembered any more for {place or USER}"
+    print(f"profile {name} is {used}" if name else gone)
+    settings = local_settings(process_environment(), place)
+    where, sources = "there" if place else "here", settings.sources
+    if name and settings.platform == "local":
+        print(f"{where} functions run on this machine: {sources['platform']} comes before it")
     elif settings.profile not in (name, None):
-        print(f"here {settings.profile} is used: {source} comes before it")
+        before = " comes before it" if name else ""
+        print(f"{where} {settings.profile} is used: {sources['profile']}{before}")
 
 
 def _places(name: str, remembered: RememberedProfiles) -> str:

@@ -46,8 +46,5 @@ def in_force() -> dict[str, Any]:
             value="--current",
             hint="see `kinetic config`; leave --current out and give --project",
         )
-    return {name: getattr(cloud, name) for name in rows(CloudSettings) if _is_said(cloud, name)}
-
-
-def _is_said(cloud: CloudSettings, name: str) -> bool:
-    return cloud.sources[name] != DEFAULT
+    said = [name for name in rows(CloudSettings) if cloud.sources[name] != DEFAULT]
+    return {name: getattr(cloud, name) for name in said}

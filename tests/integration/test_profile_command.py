@@ -132,7 +132,7 @@ def test_a_misspelt_profile_is_not_remembered_and_what_comes_before_one_is_told(
         capsys, "profile", "use", name
     )
     monkeypatch.setenv("KINETIC_PLATFORM", "local")
-    assert "functions run on this machine" in printed(capsys, "profile", "use", name)
+    assert "machine: environment KINETIC_PLATFORM comes" in printed(capsys, "profile", "use", name)
 
 
 def test_image_repositories_are_named_by_what_they_are_saved_as(

@@ -138,6 +138,7 @@ def test_on_this_machine_it_is_not_looked_up(home: Path, directory: Path) -> Non
     assert resolved(home, directory, saved=saved, KINETIC_PLATFORM="local").platform == "local"
     of_file = '[tool.kinetic]\nplatform = "local"\n'
     assert resolved(home, directory, of_file, saved=saved).platform == "local"
+    assert resolved(home, directory, saved=saved, KINETIC_RUN_ID="a-run").profile is None
     assert saved.asked == []
 
 
@@ -171,6 +172,16 @@ def test_a_damaged_file_is_named_with_what_to_do(home: Path, directory: Path, te
     with pytest.raises(ConfigurationError, match=r"profiles\.json") as refused:
         resolved(home, directory)
     assert "remove it" in str(refused.value.hint)
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    home: Path, directory: Path
+) -> None:
+    (home / FILE).mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"profiles\.json.* cannot be read"):
+        resolved(home, directory)
+    with pytest.raises(ConfigurationError, match=r"profiles\.json.* cannot be read"):
+        remember_profile(home, "mine")
 
 
 def test_what_another_process_remembers_is_seen_by_the_next_call(
@@ -240,11 +251,47 @@ def test_forgetting_needs_no_prefect(
 ) -> None:
     monkeypatch.setattr(places, "_last", [])
     remember_profile(home, "gone")
+    remember_profile(home, "team", Path.cwd())
     with pytest.raises(SystemExit) as ended:
         main(["profile", "use", "--forget"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == "no profile is remembered any more for you\n"
+    assert capsys.readouterr().out == (
+        "no profile is remembered any more for you\n"
+        f"here team is used: remembered for {Path.cwd()}\n"
+    )
     assert remembered_profiles(home).user is None
+
+
+def test_the_place_that_uses_one_is_looked_at_and_not_the_working_directory(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+    directory: Path,
+) -> None:
+    monkeypatch.setattr(places, "_last", [])
+    remember_profile(home, "mine", Path.cwd())
+    remember_profile(home, "team", directory)
+    with pytest.raises(SystemExit):
+        main(["profile", "use", "--forget", "--directory", str(directory.parent)])
+    assert capsys.readouterr().out == (
+        f"no profile is remembered any more for {directory.parent}\n"
+    )
+
+
+def test_settings_are_shown_without_a_server_where_the_project_runs_on_this_machine(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+    directory: Path,
+) -> None:
+    monkeypatch.setattr(places, "_last", [])
+    monkeypatch.chdir(directory)
+    Path("pyproject.toml").write_text('[tool.kinetic]\nplatform = "local"\n')
+    remember_profile(home, "mine")
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "--json"])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["platform"]["value"] == "local"
 
 
 def test_without_a_server_there_is_no_profile_and_none_is_started(
@@ -254,6 +301,9 @@ def test_without_a_server_there_is_no_profile_and_none_is_started(
         main(["profile", "ls"])
     assert ended.value.code == 0
     assert "`kinetic profile create NAME --project ID` saves one" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", "rm", "team", "--yes"])
+    assert ended.value.code == ConfigurationError.exit_code
     assert not (home / "prefect").exists()
 
 

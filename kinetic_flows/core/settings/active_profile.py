@@ -86,11 +86,9 @@ def cloud_of(
         )
 
     cloud = resolved(profile)
-    is_remembered = profile is not None and source.kind == "remembered"
-    if is_remembered and cloud.sources["project"].kind != "profile":
-        own = profile.values.get("project") if profile else None
-        if own is not None and cloud.project != own:
-            return resolved(None), None
+    own = profile.values.get("project") if profile else None
+    if source.kind == "remembered" and own not in (None, cloud.project):
+        return resolved(None), None
     return cloud, profile
 
 

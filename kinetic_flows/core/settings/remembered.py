@@ -94,17 +94,17 @@ def remembered_profiles(home: Path) -> RememberedProfiles:
         home: `KINETIC_HOME`.
 
     Raises:
-        ConfigurationError: The file is damaged.
+        ConfigurationError: The file is damaged, or somebody else's.
     """
     path = home / FILE
     try:
         status = path.stat()
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        known = _read.get(path)
-        if known is None or known[0] != stamp:
-            known = _read[path] = stamp, _parsed(path)
     except OSError:
         return NOTHING
+    stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+    known = _read.get(path)
+    if known is None or known[0] != stamp:
+        known = _read[path] = stamp, _parsed(path)
     return known[1]
 
 
@@ -137,7 +137,7 @@ def _parsed(path: Path) -> RememberedProfiles:
         names = [*directories.values(), *([] if user is None else [user])]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError("it has what is no name of a profile")
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"{path}, which remembers the profiles in use, cannot be read: {error}",
             value=str(path),

@@ -187,7 +187,10 @@ def load_settings(
     values, sources = Givers(environ=env, project=project_file).resolve(Settings)
     is_explicit = sources["platform"].kind == "environment"
     is_local = is_explicit and values["platform"] == "local"
-    if directory is not None and sources["profile"] == DEFAULT and not is_local:
+    inside_run = "KINETIC_RUN_ID" in env
+    # A run on this machine has its user's KINETIC_HOME; what they choose later is not for it.
+    asks_nobody = is_local or inside_run or sources["profile"] != DEFAULT
+    if directory is not None and not asks_nobody:
         remembered = remembered_profiles(values["home"]).at(directory)
         if remembered:
             values["profile"] = remembered.name
@@ -202,7 +205,7 @@ def load_settings(
     return Settings(
         **values,
         platform_is_explicit=is_explicit,
-        inside_run="KINETIC_RUN_ID" in env,
+        inside_run=inside_run,
         sources=sources,
         project_file=project_file,
     )
