@@ -54,9 +54,7 @@ def end_by_interrupt() -> NoReturn:
     # What others have registered is still done: their files are flushed, say.
     run_hooks: Callable[[], None] = getattr(atexit, "_run_exitfuncs", lambda: None)
     run_hooks()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    _flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
     raise SystemExit(130)
@@ -73,7 +71,11 @@ def leave_at_once(code: int) -> NoReturn:
     Args:
         code: What it exits with.
     """
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    os._exit(code)

@@ -27,7 +27,12 @@ from kinetic_flows.platforms.choose import platform_checks
 from kinetic_flows.runs.client_checks import client_checks
 from kinetic_flows.runs.ledger import ClientLedger
 from kinetic_flows.runs.leftovers import Leftovers, leftover_checks
-from kinetic_flows.runs.prefect_checks import PrefectFacts, prefect_checks, prefect_facts
+from kinetic_flows.runs.prefect_checks import (
+    PrefectFacts,
+    import_check,
+    prefect_checks,
+    prefect_facts,
+)
 
 SETTINGS_SECONDS = 3.5
 """How long a saved profile is waited for, without which nobody knows which cluster is meant, and
@@ -121,12 +126,16 @@ def examine(
     )
     own = Check(group="client", subject=SETTINGS, look=lambda: [_settings_finding(settings)])
     asked = _start(client_checks(local.home, environ), time.monotonic() + seconds)
-    # Prefect's import sets up logging, which shows everything until it is told not to.
-    import_whole()
+    of_prefect = prefect_checks(prefect)
+    try:
+        import_whole()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is wrong
+        of_prefect = (import_check(error),)
+    # Its import sets up logging, which shows everything until it is told not to.
     hold_back()
     # What that took on a busy machine is not taken from the time of those who are asked.
     until = time.monotonic() + seconds
-    asked += _start((own, *prefect_checks(prefect), *leftover_checks(leftovers)), until)
+    asked += _start((own, *of_prefect, *leftover_checks(leftovers)), until)
     patience = min(SETTINGS_SECONDS, until - time.monotonic())
     surroundings = _surroundings(settings, environ, prefect, probes=probe, patience=patience)
     try:
@@ -163,7 +172,7 @@ def _surroundings(
     """Return what is known for the platform's checks; None where no platform is known."""
     try:
         found = call_with_deadline(settings.get, patience)
-    except (KineticError, DeadlineExceeded, NotAsked):
+    except Exception:  # noqa: BLE001 - the check of the settings tells of it
         return None
     return Surroundings(settings=found, environ=environ, api_url=prefect.api_url, probes=probes)
 

@@ -86,6 +86,18 @@ def prefect_checks(facts: PrefectFacts) -> tuple[Check, ...]:
     )
 
 
+def import_check(error: Exception) -> Check:
+    """Return the check that tells that Prefect cannot be imported, in place of all others of it.
+
+    Args:
+        error: What its import raised.
+    """
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    text = f"Prefect cannot be imported: {said}; is a PREFECT_ variable or profile wrong?"
+    finding = Finding(subject=SUBJECT, level="wrong", text=text)
+    return Check(group=GROUP, subject=SUBJECT, look=lambda: [finding])
+
+
 def _api_finding(facts: PrefectFacts) -> Finding:
     try:
         condition = facts.condition.get()

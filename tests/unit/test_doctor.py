@@ -180,6 +180,24 @@ def test_the_command_ends_though_nothing_answers_and_says_nothing_else(
     assert shown["variables"]["level"] == "ok"
 
 
+def test_prefect_that_cannot_be_imported_is_wrong_and_the_rest_is_told(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "from kinetic_flows.cli import main; main(['doctor', '--json'])"],
+        env={**os.environ, "PREFECT_API_REQUEST_TIMEOUT": "soon"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 1
+    shown = {each["subject"]: each for each in json.loads(ended.stdout)["findings"]}
+    assert [subject for subject, each in shown.items() if each["level"] == "wrong"] == [
+        "Prefect API"
+    ]
+    assert "soon" in shown["Prefect API"]["text"]
+    assert shown["settings"]["level"] == "ok"
+
+
 def test_a_server_that_is_not_there_is_wrong_and_its_clock_unknown() -> None:
     findings = found(PREFECT_API_URL="http://127.0.0.1:9/api")
     assert findings["Prefect API"].level == "wrong"
