@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from http import HTTPStatus
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster, gke_node_pools
 from kinetic_flows.clients.kubernetes.client import (
@@ -23,8 +23,10 @@ from kinetic_flows.platforms.gke.image_volumes import version_of
 
 CAPACITY_SECONDS = 5.0
 
-_UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 _CHIPS = (TPU_RESOURCE, GPU_RESOURCE)
+
+T = TypeVar("T")
 
 
 def node_pools(client: KubernetesClient) -> tuple[NodePool, ...] | None:
@@ -51,15 +53,29 @@ def rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
     Raises:
         LaunchError: It does not answer in time, or refuses.
     """
+    return told_within(CAPACITY_SECONDS, client, read_rooms(client))
+
+
+def told_within(seconds: float, client: KubernetesClient, reading: Coroutine[Any, Any, T]) -> T:
+    """Return what a cluster tells of its nodes and pods.
+
+    Args:
+        seconds: How long it may take.
+        client: The cluster.
+        reading: What asks it.
+
+    Raises:
+        LaunchError: It does not answer in time, or refuses.
+    """
     # What its import takes is not the cluster's time.
     import_module("kubernetes_asyncio.client")
     try:
-        return client.spawn(read_rooms(client)).result()
+        return client.spawn(asyncio.wait_for(reading, seconds)).result()
     except KubernetesRefused as refusal:
         raise launch_error(refusal, "list nodes and pods") from refusal
     except TimeoutError as error:
         raise KubernetesUnreachable(
-            f"the cluster did not tell of its nodes within {CAPACITY_SECONDS:g} seconds",
+            f"the cluster did not tell of its nodes within {seconds:g} seconds",
             hint="is this network among the cluster's authorised networks?",
         ) from error
 
@@ -108,14 +124,12 @@ async def read_rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:
 
     Raises:
         KineticError: The cluster cannot be reached.
-        TimeoutError: It does not answer in time.
     """
-    async with asyncio.timeout(CAPACITY_SECONDS):
-        (pools, _), nodes, pods = await asyncio.gather(
-            read_node_pools(client),
-            list_if_allowed(client, "/api/v1/nodes"),
-            list_if_allowed(client, "/api/v1/pods", {"fieldSelector": _UNFINISHED}),
-        )
+    (pools, _), nodes, pods = await asyncio.gather(
+        read_node_pools(client),
+        list_if_allowed(client, "/api/v1/nodes"),
+        list_if_allowed(client, "/api/v1/pods", {"fieldSelector": UNFINISHED}),
+    )
     if pools is None or nodes is None:
         return None if pools is None else tuple(PoolRoom(pool=pool) for pool in pools)
     return rooms_of(pools, nodes, pods)

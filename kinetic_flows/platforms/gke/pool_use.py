@@ -6,23 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from kinetic_flows.clients.kubernetes.client import (
-    KubernetesClient,
-    KubernetesRefused,
-    KubernetesUnreachable,
-    core_path,
-)
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.platforms.gke.capacity import list_if_allowed
-from kinetic_flows.platforms.gke.diagnosis import launch_error
+from kinetic_flows.platforms.gke.capacity import UNFINISHED, list_if_allowed, told_within
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 
 USE_SECONDS = 10.0
-
-_UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +61,7 @@ def read_use(
     Raises:
         LaunchError: The cluster refuses, or does not answer in time.
     """
-    # What its import takes is not the cluster's time.
-    import_module("kubernetes_asyncio.client")
-    try:
-        nodes, pods = client.spawn(_read(client, namespace)).result()
-    except KubernetesRefused as refusal:
-        raise launch_error(refusal, "list nodes and pods") from refusal
-    except TimeoutError as error:
-        raise KubernetesUnreachable(
-            f"the cluster did not tell of its nodes within {USE_SECONDS:g} seconds",
-            hint="is this network among the cluster's authorised networks?",
-        ) from error
-    return use_of(pools, nodes, pods)
+    return use_of(pools, *told_within(USE_SECONDS, client, _read(client, namespace)))
 
 
 def use_of(
@@ -145,12 +125,11 @@ def _job_of(pod: Mapping[str, Any]) -> str:
 async def _read(
     client: KubernetesClient, namespace: str
 ) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]] | None]:
-    pods_query = {"fieldSelector": _UNFINISHED, "labelSelector": RUN_ID_POD_LABEL}
-    async with asyncio.timeout(USE_SECONDS):
-        nodes, pods = await asyncio.gather(
-            list_if_allowed(client, "/api/v1/nodes", {}),
-            list_if_allowed(client, "/api/v1/pods", pods_query),
-        )
-        if pods is None:
-            pods = await list_if_allowed(client, core_path(namespace, "pods"), pods_query)
+    pods_query = {"fieldSelector": UNFINISHED, "labelSelector": RUN_ID_POD_LABEL}
+    nodes, pods = await asyncio.gather(
+        list_if_allowed(client, "/api/v1/nodes"),
+        list_if_allowed(client, "/api/v1/pods", pods_query),
+    )
+    if pods is None:
+        pods = await list_if_allowed(client, core_path(namespace, "pods"), pods_query)
     return nodes, pods

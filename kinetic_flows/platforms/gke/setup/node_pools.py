@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.setup import cluster_messages, costs, names
 from kinetic_flows.platforms.gke.setup import pool_messages as messages
-from kinetic_flows.platforms.gke.setup.cluster import node_pools
+from kinetic_flows.platforms.gke.setup.cluster import OF_OTHERS, node_pools
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Resource, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.pool_options import pool_name
 from kinetic_flows.platforms.gke.setup.quota import read_quotas, shortages
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kinetic_flows.clients.google.apis import GoogleApis
 
 KIND = "node pool"
-OF_OTHERS = "made elsewhere: it is used as it is, and neither changed nor removed"
 
 
 def resources(wanted: Wanted) -> tuple[Resource, ...]:
