@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.clients.prefect import server_access
 from kinetic_flows.clients.prefect.logins import Login
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.platforms.gke.setup.cluster_access import Look, SetupCluster
@@ -27,6 +29,7 @@ from kinetic_flows.platforms.gke.setup.prefect_server import (
     server_objects,
 )
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
+from kinetic_flows.platforms.gke.setup.work_pool import WorkPoolResource
 from kinetic_flows.platforms.gke.setup.worker import worker_objects
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -239,6 +242,18 @@ def test_a_refusal_half_way_is_told_and_a_rerun_goes_on(
     assert server_auth(cluster.client) == auth
 
 
+def test_a_password_that_may_not_be_read_is_told_in_words(
+    loopback: LoopbackCluster, cluster: SetupCluster
+) -> None:
+    make(everything(cluster))
+    loopback.access.denials.append(Denial(resource="secrets", verb="get"))
+    for each in everything(cluster)[-3:]:
+        if each.kind != "rights to reach Prefect":
+            with pytest.raises(CloudError, match="may not get secrets") as refused:
+                each.compare()
+            assert "roles/container.admin" in str(refused.value.hint)
+
+
 def test_another_key_reaches_the_worker_and_is_not_shown(
     loopback: LoopbackCluster, cluster: SetupCluster
 ) -> None:
@@ -268,6 +283,25 @@ def test_a_new_password_starts_the_server_and_the_worker_again(
     started = pods_of(loopback).items() - before.items()
     assert {name.rpartition("-")[0] for name, _ in started} == {"prefect-server", "kinetic-worker"}
     assert set(secret_values(loopback, "kinetic-prefect-api", "research").values()) == {new}
+
+
+def test_a_server_that_does_not_answer_hinders_neither_mending_nor_removing(
+    loopback: LoopbackCluster, cluster: SetupCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_access, "_chosen", [])
+    make(everything(cluster))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        monkeypatch.setitem(loopback.pod_ports, 4200, port)
+        inside = WorkPoolResource(name="kinetic-gke", prefect=InTheCluster(cluster))
+        assert inside.compare().action == "unknown"
+        assert inside.plan_removal(purge=False).action == "keep"
+        login = Login(url=f"http://127.0.0.1:{port}/api")
+        elsewhere = WorkPoolResource(name="kinetic-gke", prefect=ByUrl(login=login))
+        planned = elsewhere.plan_removal(purge=False)
+    assert planned.action == "leave"
+    assert "cannot be reached" in planned.why
 
 
 def pods_of(loopback: LoopbackCluster) -> dict[str, str]:

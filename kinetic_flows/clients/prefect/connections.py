@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.files import private_directory, write_atomically
+from kinetic_flows.core.files import write_atomically
 
 CONNECT_PORT = 4243
 """Where the first cluster's server is on this machine; the background server is one before."""
@@ -51,9 +51,8 @@ def save_connection(home: Path, connection: Connection) -> None:
         home: `KINETIC_HOME`.
         connection: The server.
     """
-    folder = private_directory(home / _FOLDER)
     text = json.dumps(asdict(connection), indent=2)
-    write_atomically(folder / f"{connection.cluster}.json", f"{text}\n".encode())
+    write_atomically(home / _FOLDER / f"{connection.cluster}.json", f"{text}\n".encode())
 
 
 def forget_connection(home: Path, cluster: str) -> None:

@@ -89,7 +89,7 @@ class ClusterObjects:
         if standing == "coming":
             why = "the cluster is being made"
             return Change(kind=self.kind, name=self.name, action="unknown", why=why, cost=self.cost)
-        wanted = self.wanted()
+        wanted = self._wanted()
         once = self.made_once() if self.made_once else ()
         found = [(item, self._read(item)) for item in (*once, *wanted)]
         if not any(live for _, live in found):
@@ -115,7 +115,7 @@ class ClusterObjects:
             with _told(f"make the {_called(item)}"):
                 create_object(self.cluster.client, self._marked(item, None))
         workloads = []
-        for item in self.wanted():
+        for item in self._wanted():
             with _told(f"make the {_called(item)}"):
                 live = read_object(self.cluster.client, item)
                 applied = apply_object(self.cluster.client, self._marked(item, live))
@@ -139,7 +139,8 @@ class ClusterObjects:
         elif self.data and not purge:
             action, why = "leave", f"it holds {self.data}; --purge removes it"
             why += ", as long as the cluster is there" if look.is_ours else ""
-            details = self.leftover()
+            with _told(f"look at the {self.kind} {self.name}"):
+                details = self.leftover()
         return Change(
             kind=self.kind,
             name=self.name,
@@ -172,9 +173,13 @@ class ClusterObjects:
             tell(f"waiting for the end of the {_called(left[0])}")
             pause(next(pauses))
 
+    def _wanted(self) -> tuple[KubernetesObject, ...]:
+        with _told(f"look at the {self.kind} {self.name}"):
+            return self.wanted()
+
     def _made_here(self) -> Iterator[KubernetesObject]:
         """Yield its objects that carry the mark."""
-        for item in (*(self.made_once() if self.made_once else ()), *self.wanted()):
+        for item in (*(self.made_once() if self.made_once else ()), *self._wanted()):
             live = self._read(item)
             if live is not None and _mark(live) == self.cluster.name:
                 yield item

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
+from kinetic_flows.clients.prefect.condition import ask_condition
 from kinetic_flows.clients.prefect.logins import AUTH_STRING, Login
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import choose_api
-from kinetic_flows.core.errors import CloudError, ConfigurationError
+from kinetic_flows.core.errors import CloudError, ConfigurationError, PrefectServerError
 from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of, refused
 from kinetic_flows.platforms.gke.setup.names import PODS_URL
 from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
@@ -153,8 +154,8 @@ class InTheCluster:
         if self._cluster.look().standing != "there" or self._auth() is None:
             return None
         try:
-            return self.open()
-        except CloudError:
+            return ask_condition(self.open()).url
+        except (CloudError, PrefectServerError):
             return None
 
     def open(self) -> str:

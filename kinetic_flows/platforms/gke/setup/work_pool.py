@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.work_pools import WorkPools
+from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.platforms.gke.setup.model import Change, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.work_pool import PoolChange, install, plan_installation
@@ -75,9 +76,13 @@ class WorkPoolResource:
 
     def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002 - others hold data
         """Say that it is left: it bears no mark, and deployments of others may use it."""
-        url = self.prefect.find()
-        if url is None or plan_installation(WorkPools(url), self.name).action == "created":
-            return Change(kind=KIND, name=self.name, action="keep")
+        try:
+            url = self.prefect.find()
+            if url is None or plan_installation(WorkPools(url), self.name).action == "created":
+                return Change(kind=KIND, name=self.name, action="keep")
+        except PrefectServerError as error:
+            why = f"it cannot be looked at: {error.message}"
+            return Change(kind=KIND, name=self.name, action="leave", why=why)
         why = f"deployments may use it; `kinetic prefect work-pool delete {self.name}` removes it"
         return Change(kind=KIND, name=self.name, action="leave", why=why)
 
