@@ -611,6 +611,22 @@ def test_down_of_one_cluster_leaves_those_of_another(around: Around) -> None:
     }
 
 
+def test_who_launches_on_two_clusters_keeps_roles_until_both_are_gone(around: Around) -> None:
+    around.up(cluster="research", members=(ALICE, BOB))
+    around.up(cluster="research-2", members=(ALICE,))
+    shared = f"{IDENTITY}[default/kinetic-runs]"
+    around.google.state.policies.identity_pools.add("loopback.svc.id.goog")
+    around.google.state.policies.grant(PROJECT, "roles/artifactregistry.reader", shared)
+    around.down(purge=True, cluster="research")
+    assert around.bindings()["roles/cloudbuild.builds.editor"] == {ALICE}
+    assert around.left_to_do(cluster="research-2", members=(ALICE,)) == []
+    around.down(purge=True, cluster="research-2")
+    assert around.bindings() == {
+        "roles/owner": {f"user:{OWNER}", f"serviceAccount:{around.google.admin}"},
+        "roles/artifactregistry.reader": {shared},
+    }
+
+
 def test_removal_stopped_half_way_goes_on(around: Around) -> None:
     around.up(members=(ALICE,))
     with (

@@ -17,7 +17,7 @@ from kinetic_flows.core.settings.cloud import check_value
 from kinetic_flows.platforms.gke.setup import grants, names
 from kinetic_flows.platforms.gke.setup.grants import Grant, People
 from kinetic_flows.platforms.gke.setup.model import Wanted
-from kinetic_flows.platforms.gke.setup.people import own_members, purposes
+from kinetic_flows.platforms.gke.setup.people import bound_members, purposes
 from kinetic_flows.platforms.gke.setup.policies import Binding, with_grants, without_grants
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
@@ -138,7 +138,7 @@ def _only(everybody: People, member: str) -> tuple[Grant, ...]:
 def test_a_pod_is_bound_to_its_account_by_namespace_and_name() -> None:
     (bound,) = grants.on_identity(people(), "my-project", ("training", "kinetic-runs"))
     assert bound.member == "serviceAccount:my-project.svc.id.goog[training/kinetic-runs]"
-    assert bound.member in own_members(wanted(namespace="training"))
+    assert bound.member in bound_members(wanted(namespace="training"))
 
 
 def test_without_workload_identity_nobody_is_bound() -> None:

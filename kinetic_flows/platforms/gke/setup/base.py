@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from kinetic_flows.core.settings import cloud_names
@@ -16,6 +17,7 @@ from kinetic_flows.platforms.gke.setup.network import CloudNat, Network
 from kinetic_flows.platforms.gke.setup.people import (
     Directory,
     bound_accounts,
+    bound_members,
     own_members,
     purposes,
 )
@@ -86,13 +88,15 @@ def roles(wanted: Wanted) -> tuple[Resource, ...]:
         apis=apis, project=request.project, bucket=_builds_bucket(wanted).bucket
     )
     table = (
-        (on_project, grants.on_project),
         (on_jobs, grants.on_jobs_bucket),
         (on_builds, grants.on_builds_bucket),
         (on_repository, grants.on_repository),
         (_account_holder(wanted, "builds"), grants.on_builds_account),
     )
-    return tuple(_roles(wanted, holder, partial(_of, granted, people)) for holder, granted in table)
+    own = tuple(_roles(wanted, holder, partial(_of, granted, people)) for holder, granted in table)
+    of_project = _roles(wanted, on_project, partial(_of, grants.on_project, people))
+    others = partial(of_project.ledger.others, request.project)
+    return (replace(of_project, sharing=others), *own)
 
 
 def identities(wanted: Wanted) -> tuple[Resource, ...]:
@@ -106,7 +110,7 @@ def identities(wanted: Wanted) -> tuple[Resource, ...]:
     bound: dict[Purpose, tuple[str, str]] = {"pods": pods}
     if request.worker:
         bound["launch"] = worker
-    return tuple(
+    found = (
         _roles(
             wanted,
             _account_holder(wanted, purpose),
@@ -114,6 +118,7 @@ def identities(wanted: Wanted) -> tuple[Resource, ...]:
         )
         for purpose, account in bound.items()
     )
+    return tuple(replace(each, own=each.own | bound_members(request)) for each in found)
 
 
 def _account(wanted: Wanted, purpose: Purpose) -> ServiceAccount:

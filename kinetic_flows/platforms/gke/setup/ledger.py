@@ -16,7 +16,9 @@ from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import CloudError
+from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.platforms.gke.setup.grants import ROLES_OF_OTHERS, Grant
+from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL
 
 OBJECT = "setup/granted.json"
 TIMEOUT_SECONDS = 30.0
@@ -48,6 +50,28 @@ class Ledger:
         """
         noted = self._read()[0].get(resource, set())
         return frozenset(grant for grant in noted if grant.role in ROLES_OF_OTHERS)
+
+    def of_same_people(self, grants: Iterable[Grant]) -> frozenset[Grant]:
+        """Return which of some grants are of those that were granted anything for this cluster."""
+        people = {each.key[1] for noted in self._read()[0].values() for each in noted}
+        return frozenset(grant for grant in grants if grant.key[1] in people)
+
+    def others(self, project: str) -> tuple[Ledger, ...]:
+        """Return the notes of a project's other clusters, which are in their buckets.
+
+        Raises:
+            CloudError: The buckets cannot be listed.
+        """
+        buckets = self.apis.read(
+            f"list the buckets of project {project}",
+            lambda: list(self.apis.storage.list_buckets(project=project, timeout=TIMEOUT_SECONDS)),
+        )
+        owners = {bucket.name: bucket.labels.get(MANAGED_LABEL, "") for bucket in buckets}
+        return tuple(
+            Ledger(apis=self.apis, bucket=name)
+            for name, cluster in owners.items()
+            if name == cloud_names.builds_bucket(project, cluster) and name != self.bucket
+        )
 
     def note(self, resource: str, grants: Iterable[Grant]) -> None:
         """Note that grants are going to be made."""

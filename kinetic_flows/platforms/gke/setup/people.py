@@ -28,10 +28,14 @@ def purposes(request: SetupRequest) -> tuple[Purpose, ...]:
 
 
 def own_members(request: SetupRequest) -> frozenset[str]:
-    """Return every member that is made for the cluster alone, now or by other options."""
+    """Return every account that is made for the cluster alone, now or by other options."""
     every: tuple[Purpose, ...] = ("nodes", "builds", "pods", "launch")
-    bound = identity_members(request.project, *bound_accounts(request))
-    return frozenset((*(_member(request, purpose) for purpose in every), *bound))
+    return frozenset(_member(request, purpose) for purpose in every)
+
+
+def bound_members(request: SetupRequest) -> frozenset[str]:
+    """Return who acts as them in the cluster, and in any other cluster of the project."""
+    return frozenset(identity_members(request.project, *bound_accounts(request)))
 
 
 def bound_accounts(request: SetupRequest) -> tuple[tuple[str, str], ...]:

@@ -28,6 +28,7 @@ class Roles:
         grants: Tells which; may ask Google who somebody is.
         own: Members that were made for the cluster, all of whose roles are its own.
         ledger: Where it is noted what others were granted.
+        sharing: Returns the notes of other clusters that have roles there, too.
         kind: What this is.
     """
 
@@ -35,6 +36,7 @@ class Roles:
     grants: Callable[[], tuple[Grant, ...]]
     own: frozenset[str]
     ledger: Ledger
+    sharing: Callable[[], tuple[Ledger, ...]] = tuple
     kind: str = "roles on"
 
     @property
@@ -69,7 +71,9 @@ class Roles:
 
     def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002
         """Look which there are of those that were granted here."""
-        held = self._granted(self.holder.read(), self.ledger.on(self.holder.resource))
+        noted = self.ledger.on(self.holder.resource)
+        noted = noted.difference(*self._shared(noted).values())
+        held = self._granted(self.holder.read(), noted)
         return Change(
             kind=self.kind,
             name=self.name,
@@ -78,12 +82,19 @@ class Roles:
         )
 
     def remove(self, tell: Tell) -> None:
-        """Take back what was granted here, and nothing else."""
+        """Take back what was granted here, and nothing else.
+
+        What another cluster's people need is that cluster's from now on.
+        """
         noted = self.ledger.on(self.holder.resource)
+        shared = self._shared(noted)
+        for other, grants in shared.items():
+            other.note(self.holder.resource, grants)
+        gone = noted.difference(*shared.values())
 
         def attempt() -> None:
             policy = self.holder.read()
-            held = self._granted(policy, noted)
+            held = self._granted(policy, gone)
             if held:
                 left = without_grants(policy.bindings, held)
                 self._write(lambda: self.holder.write(policy, left))
@@ -91,6 +102,11 @@ class Roles:
         tell("taking back")
         insist(attempt, PAUSES_SECONDS)
         self.ledger.forget(self.holder.resource, noted)
+
+    def _shared(self, noted: frozenset[Grant]) -> dict[Ledger, frozenset[Grant]]:
+        """Return what those need who launch runs on other clusters, too, by the clusters' notes."""
+        others = self.sharing() if noted else ()
+        return {other: other.of_same_people(noted) for other in others}
 
     def _granted(self, policy: Policy, noted: frozenset[Grant]) -> tuple[Grant, ...]:
         """Return what of a policy was granted here: to whom, does not depend on today's options."""
