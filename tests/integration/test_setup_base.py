@@ -771,6 +771,23 @@ def test_a_cloud_nat_that_serves_the_nodes_already_is_used(around: Around) -> No
     assert [key[2] for key in around.google.compute.routers] == ["theirs"]
 
 
+def test_a_cloud_nat_that_another_cluster_needs_is_left(around: Around) -> None:
+    around.up(cluster="mine", private_nodes=True)
+    make_cluster(around, network_config={"default_enable_private_nodes": True})
+    (nat,) = [c for c in told(around.plan_down(cluster="mine")) if c.kind == "Cloud NAT"]
+    assert (nat.action, nat.why) == (
+        "leave",
+        "nodes without addresses of cluster research need it",
+    )
+
+
+def test_a_cluster_in_another_place_keeps_all_that_is_around_it(around: Around) -> None:
+    make_cluster(around)
+    elsewhere = around.wanted(location="us-central1-b")
+    with pytest.raises(ConfigurationError, match="is in us-central1-a, not in us-central1-b"):
+        plan_removal(everything(elsewhere), purge=True)
+
+
 def test_a_router_that_lost_its_nat_gets_it_again(around: Around) -> None:
     around.up(private_nodes=True)
     (router,) = around.google.compute.routers.values()

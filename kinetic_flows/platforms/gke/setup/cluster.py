@@ -116,9 +116,15 @@ class GkeClusterResource:
         self.target.take(self._next_step, tell)
 
     def plan_removal(self, *, purge: bool) -> Change:  # noqa: ARG002 - it holds nobody's data
-        """Return whether the cluster is removed: only one that was made here is."""
+        """Return whether the cluster is removed: only one that was made here is.
+
+        Raises:
+            ConfigurationError: It is in another place, where all that belongs to it is needed.
+            CloudError: It cannot be looked at.
+        """
         found = self.target.look()
         if found is None:
+            self._check_elsewhere()
             return self._change("keep")
         if self.request.joins or not messages.is_made_here(found):
             return self._change("leave", why="made elsewhere")
@@ -202,6 +208,7 @@ class FoundCluster:
         is_made_here: Whether it was made by us.
         nodes: How many nodes it has now.
         pools: Its node pools, those without nodes too.
+        network: The VPC network that it is in.
         private_nodes: Whether its new nodes have no addresses of their own.
         machine_type: That of its pool without accelerators, where we made one.
         max_nodes: How many nodes that pool may have.
@@ -216,6 +223,7 @@ class FoundCluster:
     is_made_here: bool
     nodes: int
     pools: tuple[NodePool, ...]
+    network: str
     private_nodes: bool
     machine_type: str
     max_nodes: int
@@ -282,6 +290,7 @@ def describe(cluster: Cluster, project: str) -> FoundCluster:
         is_made_here=messages.is_made_here(cluster),
         nodes=cluster.current_node_count,
         pools=node_pools(cluster),
+        network=cluster.network,
         private_nodes=cluster.network_config.default_enable_private_nodes,
         machine_type=pool.config.machine_type if pool else DEFAULT_MACHINE_TYPE,
         max_nodes=scaled[1] if scaled else DEFAULT_MAX_NODES,

@@ -24,7 +24,9 @@ LOG_WRITER = "roles/logging.logWriter"
 
 BUILD_EDITOR = "roles/cloudbuild.builds.editor"
 CLUSTER_VIEWER = "roles/container.clusterViewer"
-"""To find the cluster's address; what one may do in it, Kubernetes' own rules say."""
+"""To find the cluster, and to reach it by its DNS endpoint, for which the role has
+`container.clusters.connect`; what one may do in it, Kubernetes' own rules say.
+https://cloud.google.com/iam/docs/roles-permissions/container"""
 
 ACTS_AS = "roles/iam.serviceAccountUser"
 """To submit builds that run as an account."""

@@ -10,7 +10,9 @@ from kinetic_flows.clients.google.operations import wait_for_compute
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import CloudError
+from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.platforms.gke.setup import costs, names
+from kinetic_flows.platforms.gke.setup.cluster import list_clusters
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Tell
 
 NETWORK = "default"
@@ -170,6 +172,9 @@ class CloudNat:
             return Change(kind=self.kind, name=self.name, action="keep")
         if not self._is_ours(own):
             return self._change("leave", why="it was not made by kinetic up")
+        if users := self._used_by():
+            why = f"nodes without addresses of cluster {', '.join(users)} need it"
+            return self._change("leave", why=why)
         return self._change("remove")
 
     def remove(self, tell: Tell) -> None:
@@ -183,6 +188,23 @@ class CloudNat:
         )
         if operation is not None:
             wait_for_compute(self.apis, operation, what, tell)
+
+    def _used_by(self) -> tuple[str, ...]:
+        """Return the other clusters whose nodes reach others by it."""
+        try:
+            found = list_clusters(self.apis, self.project)
+        except CloudRefusal as error:
+            if error.reason != "api-off":
+                raise
+            return ()
+        return tuple(
+            each.name
+            for each in found
+            if each.private_nodes
+            and each.name != self.cluster
+            and each.network == self.network
+            and cloud_names.region(each.location) == self.region
+        )
 
     def _routers(self) -> list[dict[str, Any]]:
         return self.apis.read(
