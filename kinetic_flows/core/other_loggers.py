@@ -32,11 +32,6 @@ OTHERS = frozenset(
 )
 """First parts of the names of loggers of what we are made of."""
 
-_TALKERS = ("google.auth._default",)
-"""Loggers that are held back themselves: they warn while another thread imports Prefect, which
-puts handlers of its own in the place of those that are.
-"""
-
 OWN_FLOW_PREFIX = "kinetic-"
 """How the names of our flows begin."""
 
@@ -134,8 +129,6 @@ def hold_back() -> None:
         if handler is not None:
             # Adds it once.
             handler.addFilter(_held_back)
-    for name in _TALKERS:
-        logging.getLogger(name).addFilter(_held_back)
 
 
 def _is_prefect_set_up() -> bool:

@@ -51,18 +51,6 @@ def test_what_is_said_for_us_is_dropped_and_what_is_said_for_others_is_not(
     assert heard == ["before", "of their own", "of ours", "after"]
 
 
-def test_what_google_says_of_the_project_is_dropped_by_handlers_that_came_meanwhile() -> None:
-    """As Prefect's are, which another thread of ours imports."""
-    root, handler = logging.getLogger(), _Kept()
-    google = logging.getLogger("google.auth._default")
-    with ApiBoundary():
-        root.addHandler(handler)
-        google.warning("No project ID could be determined")
-    google.warning("for somebody else")
-    root.removeHandler(handler)
-    assert handler.said == ["for somebody else"]
-
-
 def test_threads_are_told_by_who_started_them(heard: list[str]) -> None:
     def say(text: str) -> None:
         logging.getLogger("httpcore").debug(text)
