@@ -16,8 +16,7 @@ from loopback.cloud_build import CloudBuildServer
 from loopback.google.server import LoopbackGoogle
 from loopback.google.state import PROJECT
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.forked_runtime import a_forked_runtime
-from loopback.kubernetes.runtime import ProcessRuntime, Runtime
+from loopback.kubernetes.runtime import ProcessRuntime
 from loopback.quick_builds import QuickWorker
 from loopback.quick_cloud import on_this_machine
 from loopback.registry import DockerRegistry, RegistryFront
@@ -47,19 +46,11 @@ class EmptyCloud:
 
 
 @contextmanager
-def an_empty_cloud(
-    directory: Path,
-    *,
-    forks_pods: bool = False,
-    kubernetes: str = "1.33",
-    project: str = PROJECT,
-) -> Iterator[EmptyCloud]:
+def an_empty_cloud(directory: Path, *, project: str = PROJECT) -> Iterator[EmptyCloud]:
     """Start everything, and stop it afterwards.
 
     Args:
         directory: Where the servers keep what they are told.
-        forks_pods: Whether pods begin with what their image contains already imported.
-        kubernetes: The version of clusters.
         project: Id of the project.
     """
     with ExitStack() as running:
@@ -74,13 +65,11 @@ def an_empty_cloud(
         running.callback(builds.stop)
         secrets = SecretManagerFront(builds.secrets, builds.endpoint).start()
         running.callback(secrets.stop)
-        runtime: Runtime = ProcessRuntime(rewrite=on_this_machine, unpack=unpacker(registry.url))
-        if forks_pods:
-            runtime = running.enter_context(a_forked_runtime(on_this_machine))
+        runtime = ProcessRuntime(rewrite=on_this_machine, unpack=unpacker(registry.url))
         google = running.enter_context(
             LoopbackGoogle(
                 directory / "google",
-                serve=lambda where: LoopbackCluster(where, runtime=runtime, version=kubernetes),
+                serve=lambda where: LoopbackCluster(where, runtime=runtime, version="1.33"),
                 objects=storage.url,
                 served=front.repositories,
                 project=project,

@@ -23,7 +23,6 @@ from loopback.google.state import Caller, GoogleState, Project
 SERVICE = "google.devtools.artifactregistry.v1.ArtifactRegistry"
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _PLACES = frozenset((*REGIONS, "us", "europe", "asia"))
-_CHANGEABLE = frozenset({"description", "labels", "cleanup_policies", "cleanup_policy_dry_run"})
 
 
 class Artifacts:
@@ -47,9 +46,7 @@ class Artifacts:
     def methods(self) -> dict[str, tuple[Any, Any]]:
         return {
             "GetRepository": (api.GetRepositoryRequest, self._get),
-            "ListRepositories": (api.ListRepositoriesRequest, self._list),
             "CreateRepository": (api.CreateRepositoryRequest, self._create),
-            "UpdateRepository": (api.UpdateRepositoryRequest, self._update),
             "DeleteRepository": (api.DeleteRepositoryRequest, self._delete),
             "GetIamPolicy": (iam_policy_pb2.GetIamPolicyRequest, self._policy),
             "SetIamPolicy": (iam_policy_pb2.SetIamPolicyRequest, self._set_policy),
@@ -88,24 +85,6 @@ class Artifacts:
 
     def _get(self, request: Any, caller: Caller) -> Any:
         return self._found(request.name, caller, "artifactregistry.repositories.get")
-
-    def _list(self, request: Any, caller: Caller) -> Any:
-        project = self.state.project(request.parent)
-        self.state.require(caller, "artifactregistry.repositories.list", project.resource)
-        place = request.parent.rpartition("/")[2]
-        start = f"{project.resource}/locations/{place}/"
-        found = [each for name, each in self.repositories.items() if name.startswith(start)]
-        return api.ListRepositoriesResponse(repositories=found)
-
-    def _update(self, request: Any, caller: Caller) -> Any:
-        name = request.repository.name
-        repository = self._found(name, caller, "artifactregistry.repositories.update")
-        if not request.update_mask.paths or not _CHANGEABLE.issuperset(request.update_mask.paths):
-            raise invalid(f"update_mask must name some of {sorted(_CHANGEABLE)}")
-        check_labels(dict(request.repository.labels))
-        for path in request.update_mask.paths:
-            setattr(repository, path, getattr(request.repository, path))
-        return repository
 
     def _delete(self, request: Any, caller: Caller) -> Any:
         self._found(request.name, caller, "artifactregistry.repositories.delete")

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.cloud import container_v1 as api
-from google.protobuf import empty_pb2
 
 from loopback.google.answers import (
     Code,
@@ -29,7 +28,6 @@ from loopback.google.state import Caller, GoogleState, Project
 
 SERVICE = "google.container.v1.ClusterManager"
 VERSION = "1.33.5-gke.1201000"
-VERSIONS = (VERSION, "1.34.1-gke.1829001", "1.32.9-gke.1010000")
 
 Status: Any = api.Cluster.Status
 PoolStatus: Any = api.NodePool.Status
@@ -65,19 +63,14 @@ class Container:
             "UpdateCluster": (api.UpdateClusterRequest, self._update),
             "DeleteCluster": (api.DeleteClusterRequest, self._delete),
             "SetLabels": (api.SetLabelsRequest, self._set_labels),
-            "ListNodePools": (api.ListNodePoolsRequest, self._list_pools),
             "GetNodePool": (api.GetNodePoolRequest, self._get_pool),
             "CreateNodePool": (api.CreateNodePoolRequest, self._create_pool),
             "DeleteNodePool": (api.DeleteNodePoolRequest, self._delete_pool),
             "SetNodePoolAutoscaling": (api.SetNodePoolAutoscalingRequest, self._set_autoscaling),
             "SetNodePoolSize": (api.SetNodePoolSizeRequest, self._set_size),
-            "SetNodePoolManagement": (api.SetNodePoolManagementRequest, self._set_management),
-            "UpdateNodePool": (api.UpdateNodePoolRequest, self._update_pool),
             "FetchClusterUpgradeInfo": (api.FetchClusterUpgradeInfoRequest, self._upgrade_info),
-            "GetServerConfig": (api.GetServerConfigRequest, self._server_config),
             "ListOperations": (api.ListOperationsRequest, self._list_operations),
             "GetOperation": (api.GetOperationRequest, self._get_operation),
-            "CancelOperation": (api.CancelOperationRequest, self._cancel),
         }
 
     # Clusters
@@ -228,10 +221,6 @@ class Container:
                 return where, cluster, pool
         raise missing(f"Not found: {name}.")
 
-    def _list_pools(self, request: Any, caller: Caller) -> Any:
-        self._require(caller, "container.clusters.get", request.parent)
-        return api.ListNodePoolsResponse(node_pools=self.find(request.parent).node_pools)
-
     def _get_pool(self, request: Any, caller: Caller) -> Any:
         self._require(caller, "container.clusters.get", request.name)
         self._pool(request.name)
@@ -290,25 +279,6 @@ class Container:
             pool.initial_node_count = request.node_count
 
         return self._change_pool(request.name, caller, change, Type.SET_NODE_POOL_SIZE)
-
-    def _set_management(self, request: Any, caller: Caller) -> Any:
-        def change(pool: api.NodePool) -> None:
-            pool.management = request.management
-
-        return self._change_pool(request.name, caller, change, Type.SET_NODE_POOL_MANAGEMENT)
-
-    def _update_pool(self, request: Any, caller: Caller) -> Any:
-        def change(pool: api.NodePool) -> None:
-            if "labels" in request:
-                pool.config.labels = dict(request.labels.labels)
-            if "taints" in request:
-                pool.config.taints = list(request.taints.taints)
-            if "resource_labels" in request:
-                pool.config.resource_labels = dict(request.resource_labels.labels)
-            if "workload_metadata_config" in request:
-                pool.config.workload_metadata_config = request.workload_metadata_config
-
-        return self._change_pool(request.name, caller, change, Type.UPGRADE_NODES)
 
     def _change_pool(
         self,
@@ -394,26 +364,6 @@ class Container:
         operation, work = self._operation(request.name)
         work.look()
         return _shown(operation, work)
-
-    def _cancel(self, request: Any, caller: Caller) -> Any:
-        self._require(caller, "container.operations.update", request.name)
-        _, work = self._operation(request.name)
-        work.end(GoogleRefusal(Code.CANCELLED, "Operation was aborted."))
-        return empty_pb2.Empty()
-
-    def _server_config(self, request: Any, caller: Caller) -> Any:
-        self._require(caller, "container.clusters.list", request.name)
-        channel = api.ServerConfig.ReleaseChannelConfig(
-            channel=api.ReleaseChannel.Channel.REGULAR,
-            default_version=VERSION,
-            valid_versions=list(VERSIONS),
-        )
-        return api.ServerConfig(
-            default_cluster_version=VERSION,
-            valid_master_versions=list(VERSIONS),
-            valid_node_versions=list(VERSIONS),
-            channels=[channel],
-        )
 
     def _upgrade_info(self, request: Any, caller: Caller) -> Any:
         self._require(caller, "container.clusters.get", request.name)

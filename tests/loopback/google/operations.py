@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 
 from loopback.google.answers import GoogleRefusal, missing
 from loopback.google.calls import GoogleFault, operation_fault
@@ -45,7 +44,6 @@ class Work:
     error: GoogleRefusal | None = None
     made: Any = None
     done: bool = False
-    labels: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> None:
         """Go on a step."""
@@ -133,8 +131,3 @@ def long_running(work: Work) -> operations_pb2.Operation:
         made = work.made
         shown.response.Pack(type(made).pb(made) if hasattr(type(made), "pb") else made)
     return shown
-
-
-def status_of(work: Work) -> status_pb2.Status | None:
-    """Return what an operation failed with; None where it has not."""
-    return work.error.status() if work.error else None

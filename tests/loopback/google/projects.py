@@ -11,7 +11,7 @@ from typing import Any
 from google.cloud import billing_v1, resourcemanager_v3
 from google.iam.v1 import iam_policy_pb2
 
-from loopback.google.answers import invalid, missing
+from loopback.google.answers import invalid
 from loopback.google.policies import tested
 from loopback.google.state import Caller, GoogleState, Project
 
@@ -84,33 +84,11 @@ class Billing:
     def methods(self) -> dict[str, tuple[Any, Any]]:
         return {
             "GetProjectBillingInfo": (billing_v1.GetProjectBillingInfoRequest, self._get),
-            "UpdateProjectBillingInfo": (billing_v1.UpdateProjectBillingInfoRequest, self._update),
-            "ListBillingAccounts": (billing_v1.ListBillingAccountsRequest, self._list),
         }
 
     def _get(self, request: Any, caller: Caller) -> Any:
         project = self._state.project(request.name)
         self._state.require(caller, "resourcemanager.projects.get", project.resource)
-        return self._info(project)
-
-    def _update(self, request: Any, caller: Caller) -> Any:
-        project = self._state.project(request.name)
-        permission = "resourcemanager.projects.createBillingAssignment"
-        self._state.require(caller, permission, project.resource)
-        account = request.project_billing_info.billing_account_name
-        if account and account not in self._state.billing_accounts:
-            raise missing(f"Billing account {account} not found.")
-        project.billing_account = account or None
-        return self._info(project)
-
-    def _list(self, request: Any, caller: Caller) -> Any:
-        accounts = [
-            billing_v1.BillingAccount(name=name, open_=True, display_name=shown)
-            for name, shown in self._state.billing_accounts.items()
-        ]
-        return billing_v1.ListBillingAccountsResponse(billing_accounts=accounts)
-
-    def _info(self, project: Project) -> Any:
         return billing_v1.ProjectBillingInfo(
             name=f"{project.resource}/billingInfo",
             project_id=project.id,

@@ -33,7 +33,6 @@ class ServiceAccounts:
             "CreateServiceAccount": (api.CreateServiceAccountRequest, self._create),
             "GetServiceAccount": (api.GetServiceAccountRequest, self._get),
             "ListServiceAccounts": (api.ListServiceAccountsRequest, self._list),
-            "PatchServiceAccount": (api.PatchServiceAccountRequest, self._patch),
             "EnableServiceAccount": (api.EnableServiceAccountRequest, self._enable),
             "DeleteServiceAccount": (api.DeleteServiceAccountRequest, self._delete),
             "GetIamPolicy": (iam_policy_pb2.GetIamPolicyRequest, self._policy),
@@ -75,17 +74,6 @@ class ServiceAccounts:
         self._state.require(caller, "iam.serviceAccounts.list", project.resource)
         accounts = [a for a in self._state.accounts.values() if a.project_id == project.id]
         return api.ListServiceAccountsResponse(accounts=accounts)
-
-    def _patch(self, request: Any, caller: Caller) -> Any:
-        account = self._account(request.service_account.name, caller, "iam.serviceAccounts.update")
-        if not request.update_mask.paths:
-            raise invalid("update_mask is required")
-        _check(request.service_account)
-        for path in request.update_mask.paths:
-            if path not in ("display_name", "description"):
-                raise invalid(f"{path} cannot be changed")
-            setattr(account, path, getattr(request.service_account, path))
-        return account
 
     def _enable(self, request: Any, caller: Caller) -> Any:
         self._account(request.name, caller, "iam.serviceAccounts.enable").disabled = False

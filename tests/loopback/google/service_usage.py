@@ -46,22 +46,10 @@ class ServiceUsage:
 
     def methods(self) -> dict[str, tuple[Any, Any]]:
         return {
-            "EnableService": (api.EnableServiceRequest, self._enable),
-            "DisableService": (api.DisableServiceRequest, self._disable),
-            "GetService": (api.GetServiceRequest, self._get),
             "ListServices": (api.ListServicesRequest, self._list),
             "BatchEnableServices": (api.BatchEnableServicesRequest, self._enable_all),
             "BatchGetServices": (api.BatchGetServicesRequest, self._get_all),
         }
-
-    def _enable(self, request: Any, caller: Caller) -> Any:
-        project = self._project(request.name, caller, "serviceusage.services.enable")
-        wanted = _api(request.name)
-        work = self._begin(project, [wanted], lambda: self._enabled(project, wanted))
-        return long_running(work)
-
-    def _enabled(self, project: Project, wanted: str) -> Any:
-        return api.EnableServiceResponse(service=_shown(project, wanted))
 
     def _enable_all(self, request: Any, caller: Caller) -> Any:
         project = self._project(request.parent, caller, "serviceusage.services.enable")
@@ -98,20 +86,6 @@ class ServiceUsage:
         if "compute" in project.apis and not project.networks:
             # https://cloud.google.com/vpc/docs/vpc#default-network
             project.networks["default"] = {"name": "default", "autoCreateSubnetworks": True}
-
-    def _disable(self, request: Any, caller: Caller) -> Any:
-        project = self._project(request.name, caller, "serviceusage.services.disable")
-        wanted = _api(request.name)
-
-        def finish() -> Any:
-            project.apis.discard(wanted)
-            return api.DisableServiceResponse(service=_shown(project, wanted))
-
-        return long_running(self._operations.begin("operations/acat.p2-off-{n}", finish))
-
-    def _get(self, request: Any, caller: Caller) -> Any:
-        project = self._project(request.name, caller, "serviceusage.services.get")
-        return _shown(project, _api(request.name))
 
     def _get_all(self, request: Any, caller: Caller) -> Any:
         project = self._project(request.parent, caller, "serviceusage.services.get")

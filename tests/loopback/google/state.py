@@ -143,7 +143,6 @@ class GoogleState:
         self.lacking: set[tuple[str, str]] = set()
         self.reservations: dict[tuple[str, str], dict[str, Any]] = {}
         self.steps = 2
-        self.billing_accounts = {BILLING_ACCOUNT: "My Billing Account"}
         self._numbers = itertools.count(100_000_000_001)
         self._young: dict[str, int] = {}
 
