@@ -235,6 +235,9 @@ def test_a_cluster_of_somebody_else_is_neither_changed_nor_removed(
     assert change.action == "leave"
     assert "--update-addons=GcsFuseCsiDriver=ENABLED" in change.details[0]
     assert make(apis, joined) == 0
+    with pytest.raises(UsageError, match="made elsewhere: it is left as it is") as dropped:
+        compare_all(stages(apis, replace(joined, pools=LAB.pools)))
+    assert "kinetic nodepools add l4" in (dropped.value.hint or "")
     (last, first) = plan_removal(stages(apis, joined), purge=True)
     assert [each.action for each in first.changes] == ["leave"]
     # What was made there by us is removed all the same.

@@ -279,7 +279,19 @@ class JoinedPools:
         return Change(kind=self.kind, name=self.name, action="keep")
 
     def compare(self) -> Change:
-        """Return that nothing is to be done: `kinetic nodepools add` makes them."""
+        """Return that nothing is to be done: `kinetic nodepools add` makes them.
+
+        Raises:
+            UsageError: Some are wanted with the cluster.
+        """
+        if self.request.pools:
+            wanted = " ".join(str(pool.accelerator) for pool in self.request.pools)
+            raise UsageError(
+                f"cluster {self.name!r} was made elsewhere: it is left as it is, and "
+                "--accelerator makes node pools",
+                value=wanted,
+                hint=f"leave --accelerator out, and make them with: kinetic nodepools add {wanted}",
+            )
         return self.creation()
 
     def apply(self, tell: Tell) -> None:
