@@ -58,8 +58,8 @@ def down(
         dry_run: Print what would be removed and what is left, and do nothing.
         as_json: Print a JSON object.
     """
-    around = look_around()
     options = SetupOptions(project=project, zone=zone, cluster=cluster)
+    around = look_around(options)
     wanted = with_prefect(around, found_setup(around, options))
     with looking(around.progress):
         compared = plan_removal(stages_with_work_pool(wanted, everything), purge=purge)

@@ -58,7 +58,7 @@ def init(
             "nothing was set up: there is no terminal to ask at",
             hint="give --yes and --project, or --dry-run to see what would be done",
         )
-    around = look_around()
+    around = look_around(options)
     chosen = Conversation(around=around, options=options, asks=asks).hold()
     setup = Setup(
         around=around,

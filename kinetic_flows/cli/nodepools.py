@@ -210,8 +210,8 @@ def _place(where: Where) -> Place:
     Raises:
         ConfigurationError: No project is known, or there are no credentials.
     """
-    around = look_around()
     options = SetupOptions(project=where.project, zone=where.zone, cluster=where.cluster)
+    around = look_around(options)
     wanted = found_setup(around, options)
     return Place(
         progress=around.progress,

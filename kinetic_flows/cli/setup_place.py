@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
+from kinetic_flows.cli.setup_report import warned
 from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
 from kinetic_flows.clients.google.identity import default_project
 from kinetic_flows.clients.google.login import require_login
@@ -13,7 +14,12 @@ from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.profiles import SavedProfiles
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.code.project_settings import local_settings
-from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.errors import (
+    CloudError,
+    ConfigurationError,
+    LaunchError,
+    PrefectServerError,
+)
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
 from kinetic_flows.core.settings.settings import Settings, process_environment
@@ -87,12 +93,18 @@ class Surroundings:
         return prefect_api_url(self.settings, self.environ, self.progress)
 
 
-def look_around() -> Surroundings:
+def look_around(options: SetupOptions = NOTHING_SAID) -> Surroundings:
     """Read what this process's variables, the project's file and the active profile say.
+
+    A profile may be in the very server that is to be mended or removed: where the command line says
+    which cluster is meant, it goes on without.
+
+    Args:
+        options: What the command line says.
 
     Raises:
         ConfigurationError: A value cannot be.
-        PrefectServerError: A profile is active, and Prefect cannot be asked for it.
+        KineticError: A profile is active, and Prefect cannot be asked for it.
     """
     environ = process_environment()
     settings = local_settings(environ)
@@ -103,8 +115,20 @@ def look_around() -> Surroundings:
         is_needed = server.has_run or known_api_url(environ)
         return prefect_api_url(settings, environ, progress) if is_needed else None
 
-    profile = SavedProfiles(ask).load(settings.profile) if settings.profile else None
+    profile = _load(SavedProfiles(ask), settings.profile, options) if settings.profile else None
     return Surroundings(environ=environ, settings=settings, profile=profile, progress=progress)
+
+
+def _load(saved: SavedProfiles, name: str, options: SetupOptions) -> Profile | None:
+    try:
+        return saved.load(name)
+    except (PrefectServerError, CloudError, LaunchError) as error:
+        if options.project and options.cluster:
+            warned(f"profile {name} is not heeded: {error.message}")
+            return None
+        go_on = f"give --project, --zone and --cluster to go on without profile {name}"
+        error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
+        raise
 
 
 def request_of(

@@ -64,8 +64,9 @@ def status(
         cluster: Name of the cluster; the active profile's by default.
         as_json: Print a JSON object.
     """
-    around = look_around()
-    wanted = found_setup(around, SetupOptions(project=project, zone=zone, cluster=cluster))
+    options = SetupOptions(project=project, zone=zone, cluster=cluster)
+    around = look_around(options)
+    wanted = found_setup(around, options)
     with looking(around.progress):
         wanted = with_prefect(around, with_found_options(wanted))
         changes = _there(wanted)

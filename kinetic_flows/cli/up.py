@@ -43,7 +43,7 @@ def up(
             "nothing was changed: there is no terminal to ask at",
             hint="give --yes, or --dry-run to see what would be done",
         )
-    around = look_around()
+    around = look_around(options)
     chosen = Conversation(around=around, options=options, asks=False).hold()
     setup = Setup(
         around=around,

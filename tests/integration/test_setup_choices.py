@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from google.cloud import container_v1
 from kinetic_flows.cli.init_choices import Conversation, command_again
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_place import found_setup, look_around
-from kinetic_flows.core.errors import KineticError, UsageError
+from kinetic_flows.core.errors import KineticError, PrefectServerError, UsageError
 from loopback.google.answers import no_permission
 from loopback.google.server import LoopbackGoogle
 
@@ -174,3 +175,19 @@ def test_a_prefect_api_that_does_not_answer_is_told_before_anything_is_made(goog
 def test_a_prefect_api_that_is_named_is_elsewhere():
     with pytest.raises(UsageError, match="do not go together"):
         SetupOptions(prefect="machine", prefect_url="https://prefect.example/api").check()
+
+
+def test_a_profile_that_cannot_be_read_hinders_nobody_who_says_which_cluster(
+    google, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        monkeypatch.setenv("KINETIC_PROFILE", "team")
+        with pytest.raises(PrefectServerError) as refused:
+            look_around(SetupOptions(project="my-project"))
+        assert "--cluster to go on without profile team" in str(refused.value.hint)
+        around = look_around(SetupOptions(project="my-project", cluster="team"))
+    assert around.profile is None
+    assert "profile team is not heeded" in capsys.readouterr().err
