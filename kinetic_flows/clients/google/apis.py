@@ -98,19 +98,6 @@ class GoogleApis:
         }
         self._credentials = Connection(self._load)
 
-    @classmethod
-    def of(cls, cloud: CloudSettings, credentials: Credentials | None = None) -> GoogleApis:
-        """Return the clients for settings.
-
-        Args:
-            cloud: The settings.
-            credentials: Google credentials; None for those of the profile, else Application
-                Default Credentials.
-        """
-        if credentials is None and cloud.credentials is not None:
-            credentials = cloud.credentials.load()
-        return cls(cloud.project, endpoints=Endpoints.of(cloud), credentials=credentials)
-
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         for connection in self._connections.values():
@@ -187,33 +174,31 @@ class GoogleApis:
         """Compute Engine, by REST."""
         return Compute(self.project, self.credentials, url=self.endpoints.url("compute"))
 
-    def call(self, what: str, ask: Callable[[], T], *, seconds: float | None = None) -> T:
+    def call(self, what: str, ask: Callable[[], T]) -> T:
         """Make a call once, and return what it returns.
 
         Args:
             what: What is wanted, as it stands behind `cannot`: `create node pool l4`.
             ask: Makes the call with one of the clients.
-            seconds: Limit; None for the usual.
 
         Raises:
             CloudRefusal: Google refuses, or cannot be reached.
             ConfigurationError: There are no credentials.
         """
         try:
-            return call_with_deadline(ask, seconds or self._call_seconds)
+            return call_with_deadline(ask, self._call_seconds)
         except Exception as error:
             made = refusal(error, what=what, project=self.project, member=self._member)
             if made is error:
                 raise
             raise made from error
 
-    def read(self, what: str, ask: Callable[[], T], *, seconds: float | None = None) -> T:
+    def read(self, what: str, ask: Callable[[], T]) -> T:
         """Ask something that changes nothing, so that it is asked again where that may help.
 
         Args:
             what: What is wanted, as it stands behind `cannot`: `look at cluster x`.
             ask: Makes the call with one of the clients.
-            seconds: Limit for each try; None for the usual.
 
         Raises:
             CloudRefusal: Google refuses, or cannot be reached.
@@ -222,7 +207,7 @@ class GoogleApis:
 
         def attempt() -> T:
             try:
-                return self.call(what, ask, seconds=seconds)
+                return self.call(what, ask)
             except CloudRefusal as error:
                 if error.reason in ("unreachable", "busy"):
                     raise Transient(error) from error.__cause__
@@ -230,10 +215,10 @@ class GoogleApis:
 
         return insist(attempt, self._pauses_seconds)
 
-    def find(self, what: str, ask: Callable[[], T], *, seconds: float | None = None) -> T | None:
+    def find(self, what: str, ask: Callable[[], T]) -> T | None:
         """Do what `read` does; None when what is asked about is not there."""
         try:
-            return self.read(what, ask, seconds=seconds)
+            return self.read(what, ask)
         except CloudRefusal as error:
             if error.reason == "missing":
                 return None

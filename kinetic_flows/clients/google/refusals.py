@@ -174,7 +174,7 @@ def translated(
 ) -> CloudRefusal:
     """Return what to raise for an error that a Google client raised; see `refusal`."""
     answer = read_answer(error)
-    reason = reason_of(answer, error)
+    reason = _reason(answer, error)
     subject = _subject(reason, answer)
     made = CloudRefusal(
         _message(reason, what, subject, answer),
@@ -216,14 +216,9 @@ def _first_reason(error: BaseException) -> str:
     return ""
 
 
-def reason_of(answer: Answer, error: BaseException | None = None) -> Reason:
-    """Return why an API did not do as asked.
-
-    Args:
-        answer: What it answered.
-        error: What the client raised; None for the answer alone.
-    """
-    if error is not None and is_credential_error(error):
+def _reason(answer: Answer, error: Exception) -> Reason:
+    """Return why an API did not do as asked, by its answer and by what the client raised."""
+    if is_credential_error(error):
         return "login"
     if answer.reason in _REASONS:
         return _REASONS[answer.reason]
@@ -236,7 +231,7 @@ def reason_of(answer: Answer, error: BaseException | None = None) -> Reason:
     return _by_words(answer.words) or _STATUSES.get(answer.status, "failed")
 
 
-def _grpc_name(error: BaseException | None) -> str:
+def _grpc_name(error: Exception) -> str:
     return str(getattr(getattr(error, "grpc_status_code", None), "name", ""))
 
 
