@@ -143,7 +143,8 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
     if to_do and not agreed("Do it?", "nothing was set up", yes=yes):
         raise SystemExit(1)
     if setup.login is not None:
-        saved = save_login(setup.login, setup.profile)
+        # A profile of that very name may be somebody's own, with another key.
+        saved = save_login(setup.login, f"kinetic-{setup.profile}")
         checked(f"Prefect's own profile {saved.profile} is saved in {saved.path}, and in use")
     done = _do(setup, to_do)
     _remember(setup)
