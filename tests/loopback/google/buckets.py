@@ -108,6 +108,7 @@ class BucketsApi:
     def routes(self) -> list[Route]:
         one = r"/storage/v1/b/([^/]+)"
         return [
+            self._route("GET", "/storage/v1/b", "buckets.list", self._list),
             self._route("POST", "/storage/v1/b", "buckets.insert", self._insert),
             self._route("GET", one, "buckets.get", self._get),
             self._route("PATCH", one, "buckets.patch", self._patch),
@@ -173,6 +174,12 @@ class BucketsApi:
         for role, kinds in roles.items():
             members = [f"{kind}:{project}" for kind in kinds]
             self._state.policies.grant(_resource(name), role, *members)
+
+    def _list(self, asked: Asked) -> Resource:
+        project = self._state.project(asked.query.get("project", ""))
+        self._require(asked.caller, "storage.buckets.list", project.resource, project.resource)
+        mine = [b for b in self.buckets.values() if b["projectNumber"] == project.number]
+        return {"kind": "storage#buckets", "items": mine}
 
     def _get(self, asked: Asked) -> Resource:
         return self._found(asked, "storage.buckets.get")
