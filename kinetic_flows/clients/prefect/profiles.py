@@ -224,7 +224,8 @@ def _load(name: str) -> Any | None:
     from google.auth.exceptions import GoogleAuthError
 
     try:
-        return _block(f"{BLOCK_TYPE_SLUG}/{name}")
+        # By its class: to find that by its slug, Prefect imports every collection there is.
+        return _block(_block_class(), name)
     except RuntimeError as error:
         if not isinstance(error.__cause__, pydantic.ValidationError):
             raise
@@ -234,16 +235,15 @@ def _load(name: str) -> Any | None:
         if isinstance(error.__cause__, sdk.exceptions.ObjectNotFound):
             return None
         raise _unreadable(name, str(error)) from error
-    except (GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
+    except GoogleAuthError as error:
         # A block of credentials tries them as it is loaded.
         raise _unreadable(name, str(error)) from error
 
 
-def _block(reference: str) -> Any:
+def _block(block_class: Any, name: str) -> Any:
     # Prefect's `load` answers a coroutine inside an event loop (a notebook) unless told not
     # to, by an argument that its declared type does not know.
-    load: Any = sdk.blocks.Block.load
-    return load(reference, _sync=True)
+    return block_class.load(name, _sync=True)
 
 
 def _saved_block(field: str, name: str) -> Any:
@@ -251,7 +251,7 @@ def _saved_block(field: str, name: str) -> Any:
 
     slug, what, title = _BLOCKS[field]
     try:
-        return _block(f"{slug}/{name}")
+        return _block(sdk.blocks.Block, f"{slug}/{name}")
     except (ValueError, RuntimeError, GoogleAuthError, sdk.blocks.UnknownBlockType) as error:
         is_missing = isinstance(error.__cause__, sdk.exceptions.ObjectNotFound)
         said = f"there are no {what}" if what.endswith("s") else f"there is no {what}"
