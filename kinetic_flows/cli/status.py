@@ -22,6 +22,7 @@ from kinetic_flows.cli.setup_report import (
     dollars,
     print_lines,
     total_monthly,
+    warned,
 )
 from kinetic_flows.cli.setup_work import changes_of, looking
 from kinetic_flows.core.display import for_line
@@ -70,7 +71,7 @@ def status(
     with looking(around.progress):
         wanted = with_prefect(around, with_found_options(wanted))
         changes = _there(wanted)
-    runs, trouble = _runs()
+    runs = _runs()
     request = wanted.request
     if as_json:
         print_json(
@@ -89,7 +90,7 @@ def status(
         return
     where = f"{request.cluster} in {request.location}, project {request.project}"
     print_lines([Line(text=f"cluster {where}", style=BOLD, indent=0), *_lines(changes)], sys.stdout)
-    _print_runs(runs, trouble)
+    _print_runs(runs)
 
 
 def _there(wanted: Wanted) -> tuple[Change, ...]:
@@ -124,27 +125,26 @@ def _lines(changes: Sequence[Change]) -> Iterator[Line]:
         yield Line(text="`kinetic up` makes what is missing and changes what differs", style=DIM)
 
 
-def _runs() -> tuple[list[dict[str, Any]], str]:
-    """Return what runs, and why that cannot be told, where it cannot."""
+def _runs() -> list[dict[str, Any]] | None:
+    """Return what runs; None where that cannot be told, and it is said why."""
     try:
         if not anything_to_read():
-            return [], ""
+            return []
         with own_session(NullProgress()) as session:
             found = [
                 record
                 for state in GOING_ON
                 for record in find_records(session, RunFilter(state=state), limit=MAX_RUNS)
             ]
-            return [described_run(each, session.api.run_url(each.id)) for each in found], ""
+            return [described_run(each, session.api.run_url(each.id)) for each in found]
     except KineticError as error:
-        return [], str(error)
+        warned(f"what runs cannot be told: {error}")
+        return None
 
 
-def _print_runs(runs: Sequence[Mapping[str, Any]], trouble: str) -> None:
-    if trouble:
-        print(f"what runs cannot be told: {trouble}", file=sys.stderr)
-    elif runs:
+def _print_runs(runs: Sequence[Mapping[str, Any]] | None) -> None:
+    if runs:
         print()
         print_runs(runs)
-    else:
+    elif runs is not None:
         print("nothing runs")
