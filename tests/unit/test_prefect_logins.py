@@ -111,6 +111,12 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         log_in(url, PASSWORD)
 
 
+def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="has a password in it") as caught:
+        log_in(f"https://{PASSWORD}@prefect.example/api")
+    assert "let-me-in" not in f"{caught.value} {caught.value.value}"
+
+
 def a_workspace(name: str) -> dict[str, str]:
     return {
         "account_id": ACCOUNT,

@@ -151,6 +151,13 @@ def _server_url(url: str) -> str:
             value=url,
             hint="give one such as https://prefect.example/api",
         )
+    if "@" in parts.netloc:
+        # Not with its value: it would be shown, and kept where anybody reads it.
+        raise ConfigurationError(
+            "the URL of the Prefect API has a password in it",
+            value=parts.hostname,
+            hint="leave it out there, and give it as the key: user:password",
+        )
     before, found, _ = parts.path.partition("/api")
     path = f"{before}/api" if found else "/api"
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
