@@ -23,7 +23,7 @@ from kinetic_flows.cli.setup_report import (
     total_monthly,
     warned,
 )
-from kinetic_flows.cli.setup_work import agreed, changes_of, looking, work_on
+from kinetic_flows.cli.setup_work import changes_of, looking, require_agreement, work_on
 from kinetic_flows.platforms.gke.setup.apply import remove_all
 from kinetic_flows.platforms.gke.setup.compare import needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change
@@ -68,8 +68,8 @@ def down(
     to_do = needed(compared)
     done = 0
     if to_do and not dry_run:
-        if not agreed("Remove it? This cannot be undone.", "nothing was removed", yes=yes):
-            raise SystemExit(1)
+        question = "Remove it? This cannot be undone."
+        require_agreement(question, "nothing was removed", yes=yes)
         done = work_on(
             to_do,
             remove_all,

@@ -8,12 +8,10 @@ from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json
 from kinetic_flows.cli.first_run import run_first_function
-from kinetic_flows.cli.init_choices import Conversation, command_again
 from kinetic_flows.cli.questions import is_terminal
-from kinetic_flows.cli.setup_flow import Setup, contradicting, print_outcome, set_up
+from kinetic_flows.cli.setup_flow import Setup, choose, contradicting, print_outcome, set_up
 from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
-from kinetic_flows.cli.setup_place import look_around
-from kinetic_flows.cli.setup_prefect import prefect_place, variables_for
+from kinetic_flows.cli.setup_prefect import variables_for
 from kinetic_flows.cli.setup_report import BOLD, Line, print_lines
 from kinetic_flows.code.origin import caller
 from kinetic_flows.core.errors import UsageError
@@ -58,17 +56,7 @@ def init(
             "nothing was set up: there is no terminal to ask at",
             hint="give --yes and --project, or --dry-run to see what would be done",
         )
-    around = look_around(options)
-    chosen = Conversation(around=around, options=options, asks=asks).hold()
-    setup = Setup(
-        around=around,
-        apis=chosen.apis,
-        request=chosen.request,
-        profile=profile or chosen.request.cluster,
-        prefect=prefect_place(around, chosen.request, chosen.apis, chosen.login),
-        login=chosen.login,
-        command=command_again("init", chosen.options),
-    )
+    setup = choose("init", options, profile, asks=asks)
     outcome = set_up(setup, yes=yes, dry_run=dry_run, as_json=as_json)
     told = _first_run(setup, as_json=as_json) if run and outcome.was_done else None
     if as_json:

@@ -100,7 +100,7 @@ class Conversation:
         cloud = self.around.cloud(options.values())
         is_said = options.cluster or options.accelerator or options.autopilot is not None
         if self.asks and not is_said:
-            options = ask_cluster(clusters, options, cloud.zone)
+            options = ask_cluster(clusters, options, cloud)
             cloud = self.around.cloud(options.values())
         if options.join:
             return _joined(options, cloud, clusters)
@@ -232,14 +232,15 @@ def _find(clusters: Sequence[FoundCluster], cloud: CloudSettings) -> FoundCluste
     )
 
 
-def command_again(command: str, options: SetupOptions) -> str:
+def command_again(command: str, options: SetupOptions, profile: str | None = None) -> str:
     """Return the command line that wants the same without asking.
 
     Args:
         command: The command: `init`.
         options: What was said and answered.
+        profile: The name under which it is saved; None for the cluster's.
     """
-    words = ["kinetic", command]
+    words = ["kinetic", command, *(["--profile", profile] if profile else [])]
     for name in ("project", "zone", "cluster", "reservation", "machine_type", "namespace"):
         value = getattr(options, name)
         words += [f"--{name.replace('_', '-')}", value] if value else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from kinetic_flows.cli.questions import questionary
@@ -16,6 +17,7 @@ from kinetic_flows.core.accelerators import list_accelerators
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings import values as check
+from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
 from kinetic_flows.platforms.gke.setup.request import PrefectHome
@@ -63,27 +65,36 @@ def _project_title(project: FoundProject) -> str:
     return for_line(f"{project.id} ({shorten(project.title, 40)})" if is_news else project.id)
 
 
-def ask_cluster(clusters: Sequence[FoundCluster], options: SetupOptions, zone: str) -> SetupOptions:
+def ask_cluster(
+    clusters: Sequence[FoundCluster], options: SetupOptions, cloud: CloudSettings
+) -> SetupOptions:
     """Ask whether to make a cluster, and what kind, or which one to join.
 
     Args:
         clusters: Those that are in the project.
         options: What is known already.
-        zone: Where a cluster is made if nothing else is said.
+        cloud: Which cluster is used, or made if nothing else is said, and where.
 
     Raises:
         KeyboardInterrupt: The person pressed Ctrl-C.
     """
-    # What was made here, perhaps half, is gone on with before anything else is made.
-    ours = [_found(each, "go on with") for each in clusters if each.is_made_here]
-    others = [_found(each, "join") for each in clusters if not each.is_made_here]
+    zone = cloud.zone
+    # What is used, or was made here, perhaps half, is gone on with before anything else is made.
+    used = [each for each in clusters if (each.name, each.location) == (cloud.cluster, zone)]
+    ours = [each for each in clusters if each.is_made_here and each not in used]
+    others = [each for each in clusters if not each.is_made_here and each not in used]
     chosen: str | FoundCluster = questionary.select(
-        "GKE cluster", choices=[*ours, *_new(zone), *others], use_jk_keys=False
+        "GKE cluster",
+        choices=[*map(_found, [*used, *ours]), *_new(zone), *map(_found, others)],
+        use_jk_keys=False,
     ).unsafe_ask()
     if isinstance(chosen, FoundCluster):
         return replace(
             options, cluster=chosen.name, zone=chosen.location, join=not chosen.is_made_here
         )
+    taken = [each.name for each in clusters]
+    if cloud.cluster in taken:
+        options = replace(options, cluster=_ask_name(cloud.cluster, taken))
     if chosen == "autopilot":
         return replace(options, autopilot=True, zone=region(zone))
     if chosen == "accelerators":
@@ -112,8 +123,21 @@ def _new(zone: str) -> tuple[Any, ...]:
     )
 
 
-def _found(cluster: FoundCluster, verb: str) -> Any:
+def _ask_name(name: str, taken: Sequence[str]) -> str:
+    """Ask for the name of a new cluster, where there is one of the usual name."""
+
+    def accept(text: str) -> None:
+        check.cluster(text, "the cluster")
+        if text in taken:
+            raise KineticError(f"there is a cluster {text} already")
+
+    numbered = (f"{name}-{number}" for number in count(2))
+    return _text("Its name", next(each for each in numbered if each not in taken), accept)
+
+
+def _found(cluster: FoundCluster) -> Any:
     """Return the choice of a cluster that is there, with what it has."""
+    verb = "go on with" if cluster.is_made_here else "join"
     has = ", ".join(accelerators_of(cluster)) or "no accelerators"
     lacks = f"; {', '.join(cluster.lacks)}" if cluster.lacks else ""
     return questionary.Choice(

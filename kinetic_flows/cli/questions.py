@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from kinetic_flows.core.errors import UsageError
@@ -35,4 +36,6 @@ def confirmed(question: str, *, undone: str) -> bool:
             f"{undone}: it has to be confirmed, and there is no terminal to ask",
             hint="give --yes",
         )
-    return bool(questionary.confirm(question, default=False).unsafe_ask())
+    # Standard output may lead elsewhere: `--json | jq`.
+    with redirect_stdout(sys.stderr):
+        return bool(questionary.confirm(question, default=False).unsafe_ask())

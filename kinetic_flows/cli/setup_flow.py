@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from kinetic_flows.cli.documents import print_json
-from kinetic_flows.cli.setup_place import Surroundings
-from kinetic_flows.cli.setup_prefect import keep_access
+from kinetic_flows.cli.init_choices import Conversation, command_again
+from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup_place import Surroundings, look_around
+from kinetic_flows.cli.setup_prefect import keep_access, prefect_place
 from kinetic_flows.cli.setup_report import (
     BOLD,
     Line,
@@ -21,10 +24,12 @@ from kinetic_flows.cli.setup_report import (
     total_monthly,
     warned,
 )
-from kinetic_flows.cli.setup_work import agreed, changes_of, looking, work_on
+from kinetic_flows.cli.setup_work import changes_of, looking, require_agreement, work_on
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.prefect.logins import Login, save_login
 from kinetic_flows.clients.prefect.profiles import SavedProfiles
+from kinetic_flows.code.project_settings import local_settings
+from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
 from kinetic_flows.platforms.gke.setup.apply import apply_all
@@ -35,7 +40,7 @@ from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.wanted import stages
-from kinetic_flows.runs.profiles import save_profile, use_profile
+from kinetic_flows.runs.profiles import check_name, save_profile, use_profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,36 @@ class Outcome:
         }
 
 
+def choose(command: str, options: SetupOptions, profile: str | None, *, asks: bool) -> Setup:
+    """Find out what is to be set up.
+
+    Args:
+        command: The command: `init`.
+        options: What its command line says.
+        profile: The name under which the choices are saved; None for the cluster's.
+        asks: Whether what is not said is asked; else it is as it is by default.
+
+    Raises:
+        KineticError: The credentials, the project, its billing or the rights will not do, or what
+            is said cannot be.
+    """
+    if profile is not None:
+        check_name(profile)
+    around = look_around(options)
+    # Questions are not to be in what standard output leads to: `--json | jq`.
+    with redirect_stdout(sys.stderr):
+        chosen = Conversation(around=around, options=options, asks=asks).hold()
+    return Setup(
+        around=around,
+        apis=chosen.apis,
+        request=chosen.request,
+        profile=profile or chosen.request.cluster,
+        prefect=prefect_place(around, chosen.request, chosen.apis, chosen.login),
+        login=chosen.login,
+        command=command_again(command, chosen.options, profile),
+    )
+
+
 def show_plan(setup: Setup, compared: Sequence[Compared], out: TextIO | None = None) -> None:
     """Show every action and what all of it will cost."""
     request, changes = setup.request, changes_of(compared)
@@ -127,11 +162,11 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
         as_json: Whether standard output is a document's.
 
     Raises:
-        KineticError: Something could not be looked at, or made.
+        KineticError: Something could not be looked at, or made, or the person does not want it.
         UsageError: There is nobody to ask.
-        SystemExit: The person does not want it.
     """
     with looking(setup.around.progress):
+        _check_profile(setup)
         setup = _with_queue(setup)
         compared = compare_all(setup.stages())
     if dry_run:
@@ -140,8 +175,8 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
         return Outcome(compared=compared)
     show_plan(setup, compared)
     to_do = needed(compared)
-    if to_do and not agreed("Do it?", "nothing was set up", yes=yes):
-        raise SystemExit(1)
+    if to_do:
+        require_agreement("Do it?", "nothing was set up", yes=yes)
     if setup.login is not None:
         # A profile of that very name may be somebody's own, with another key.
         saved = save_login(setup.login, f"kinetic-{setup.profile}")
@@ -149,6 +184,25 @@ def set_up(setup: Setup, *, yes: bool, dry_run: bool, as_json: bool) -> Outcome:
     done = _do(setup, to_do)
     _remember(setup)
     return Outcome(compared=compared, done=done, was_done=True)
+
+
+def _check_profile(setup: Setup) -> None:
+    """Refuse to lead those elsewhere who use a profile of the same name.
+
+    Raises:
+        UsageError: There is one of another project.
+    """
+    if setup.request.prefect == "cluster":
+        return  # a server of this cluster, which may not be there yet
+    there = SavedProfiles(setup.prefect.find).load(setup.profile)
+    led = there.values.get("project") if there else None
+    if led not in (None, setup.request.project):
+        raise UsageError(
+            f"profile {setup.profile!r} leads to project {led!r}, for everybody who uses it",
+            value=setup.profile,
+            hint="give another name with --profile, or remove it: "
+            f"`kinetic profile rm {setup.profile}`",
+        )
 
 
 def _with_queue(setup: Setup) -> Setup:
@@ -183,6 +237,9 @@ def _remember(setup: Setup) -> None:
     use_profile(setup.profile)
     instead = f" (before: {before})" if before and before != setup.profile else ""
     checked(f"profile {setup.profile} is saved, and in use{instead}")
+    here = local_settings(setup.around.environ)
+    if here.profile not in (setup.profile, None):
+        warned(f"here {here.profile} is used: {here.sources['profile']} comes before it")
     for name, value in contradicting(setup).items():
         warned(f"{name}={value} in your environment comes before the profile: unset it")
 

@@ -171,12 +171,17 @@ class SetupOptions:
                 value=self.accelerator,
                 hint="leave it out: Autopilot makes the nodes that a run asks for",
             )
-        if pools and self.join:
-            raise UsageError(
-                "--join leaves a cluster as it is, and --accelerator makes node pools",
-                value=self.accelerator,
-                hint="leave one of them out",
-            )
+        if not self.join:
+            return
+        made = ("accelerator", "autopilot", "machine_type", "max_nodes", "private_nodes")
+        for name in made:
+            if getattr(self, name):
+                raise UsageError(
+                    f"--join leaves a cluster as it is, and --{name.replace('_', '-')} is of one "
+                    "that is made",
+                    value=getattr(self, name),
+                    hint="leave one of them out",
+                )
 
 
 NOTHING_SAID = SetupOptions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
@@ -189,9 +189,23 @@ def found_setup(around: Surroundings, options: SetupOptions) -> Wanted:
     said = replace(options, project=project)
     cloud = around.cloud(said.values())
     apis = around.apis(project)
-    named = [each for each in survey.find_clusters(apis) if each.name == cloud.cluster]
-    found = next((each for each in named if each.location == cloud.zone), None)
-    if found is None and named and not (options.zone or around.profile):
-        found = named[0]
+    found = _located(survey.find_clusters(apis), cloud, said, around.profile)
+    if found is not None:
         cloud = replace(cloud, zone=found.location)
     return Wanted(request=request_of(said, cloud, found), apis=apis)
+
+
+def _located(
+    clusters: Sequence[FoundCluster],
+    cloud: CloudSettings,
+    options: SetupOptions,
+    profile: Profile | None,
+) -> FoundCluster | None:
+    """Return the cluster that is meant, wherever it is unless that is said; None for none."""
+    named = [each for each in clusters if each.name == cloud.cluster]
+    here = next((each for each in named if each.location == cloud.zone), None)
+    if here or options.zone:
+        return here
+    is_of_profile = profile is not None and profile.values.get("cluster") == cloud.cluster
+    meant = (each for each in named if each.is_made_here or not is_of_profile)
+    return next(meant, None)

@@ -141,12 +141,17 @@ def forget_access(around: Surroundings, request: SetupRequest) -> bool:
     known = saved_connections(home).get(request.cluster)
     if known is None or (known.project, known.zone) != (request.project, request.location):
         return False
-    profile = around.profile
-    # Such a profile says how pods reach that server: it was kept in it.
-    was_inside = profile is not None and bool(profile.values.get("pods_api_url"))
+    name, profile = around.settings.profile, around.profile
+    # Such a profile says how pods reach that server: it was kept in it. One that cannot be read
+    # any more was kept in the server that is used.
+    was_inside = (
+        bool(profile.values.get("pods_api_url"))
+        if profile
+        else name is not None and connected_cluster(around) == request.cluster
+    )
     forget_connection(home, request.cluster)
     forget_login(known.profile)
-    for each in remembered_profiles(home).of(profile.name) if profile and was_inside else ():
+    for each in remembered_profiles(home).of(name) if name and was_inside else ():
         remember_profile(home, None, each.directory)
     return was_inside
 

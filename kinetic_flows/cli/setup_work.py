@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kinetic_flows.cli.questions import confirmed
-from kinetic_flows.cli.setup_report import Line, print_lines, several
+from kinetic_flows.cli.setup_report import several
 from kinetic_flows.core.display import for_line
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.signals import cause_in_words, interruption_in
 from kinetic_flows.core.terminal import shown_call
@@ -126,8 +127,8 @@ def work_on(
         return work(stages, steps)
 
 
-def agreed(question: str, undone: str, *, yes: bool) -> bool:
-    """Whether the person agrees, who is asked where `--yes` does not say so.
+def require_agreement(question: str, undone: str, *, yes: bool) -> None:
+    """Ask whether to do it, where `--yes` does not say so.
 
     Args:
         question: What to ask.
@@ -135,9 +136,8 @@ def agreed(question: str, undone: str, *, yes: bool) -> bool:
         yes: Whether `--yes` was given.
 
     Raises:
+        KineticError: The person does not want it.
         UsageError: There is no terminal to ask at.
     """
-    if yes or confirmed(question, undone=undone):
-        return True
-    print_lines([Line(text=undone, indent=0)])
-    return False
+    if not yes and not confirmed(question, undone=undone):
+        raise KineticError(undone)

@@ -7,12 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json
-from kinetic_flows.cli.init_choices import Conversation, command_again
 from kinetic_flows.cli.questions import is_terminal
-from kinetic_flows.cli.setup_flow import Setup, print_outcome, set_up
+from kinetic_flows.cli.setup_flow import choose, print_outcome, set_up
 from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
-from kinetic_flows.cli.setup_place import look_around
-from kinetic_flows.cli.setup_prefect import prefect_place
 from kinetic_flows.core.errors import UsageError
 
 
@@ -43,17 +40,7 @@ def up(
             "nothing was changed: there is no terminal to ask at",
             hint="give --yes, or --dry-run to see what would be done",
         )
-    around = look_around(options)
-    chosen = Conversation(around=around, options=options, asks=False).hold()
-    setup = Setup(
-        around=around,
-        apis=chosen.apis,
-        request=chosen.request,
-        profile=profile or chosen.request.cluster,
-        prefect=prefect_place(around, chosen.request, chosen.apis, chosen.login),
-        login=chosen.login,
-        command=command_again("up", chosen.options),
-    )
+    setup = choose("up", options, profile, asks=False)
     outcome = set_up(setup, yes=yes, dry_run=dry_run, as_json=as_json)
     if as_json:
         print_outcome(outcome, setup)

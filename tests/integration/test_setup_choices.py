@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from google.cloud import container_v1
 
 from kinetic_flows.cli.init_choices import Conversation, command_again
-from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup_flow import choose
+from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
 from kinetic_flows.cli.setup_place import found_setup, look_around
 from kinetic_flows.core.errors import KineticError, PrefectServerError, UsageError
+from kinetic_flows.core.settings.table import Profile
 from loopback.google.answers import no_permission
 from loopback.google.server import LoopbackGoogle
 
@@ -39,13 +42,14 @@ def chosen(**options):
     return Conversation(around=look_around(), options=SetupOptions(**options), asks=False).hold()
 
 
-def a_cluster(google: LoopbackGoogle, name: str, location: str = "europe-west4-a") -> None:
-    """Have somebody make a cluster by hand."""
+def a_cluster(
+    google: LoopbackGoogle, name: str, location: str = "europe-west4-a", **labels: str
+) -> None:
+    """Have somebody make a cluster by hand, or another version of us."""
     pool = container_v1.NodePool(name="default", initial_node_count=1)
-    google.apis().container.create_cluster(
-        parent=f"projects/my-project/locations/{location}",
-        cluster=container_v1.Cluster(name=name, node_pools=[pool]),
-    )
+    cluster = container_v1.Cluster(name=name, node_pools=[pool], resource_labels=labels)
+    parent = f"projects/my-project/locations/{location}"
+    google.apis().container.create_cluster(parent=parent, cluster=cluster)
 
 
 def test_googles_project_is_taken_where_nothing_else_is_said(google, capsys):
@@ -156,20 +160,35 @@ def test_without_credentials_google_is_not_asked(google, monkeypatch, tmp_path):
 
 def test_the_command_that_goes_on_says_all_that_was_answered(google):
     options = chosen(accelerator=("l4:spot",), member=("user:alice@example.com",)).options
-    assert command_again("init", options) == (
-        "kinetic init --project my-project --zone us-central1-a --accelerator l4:spot "
-        "--member user:alice@example.com --prefect machine"
+    assert command_again("init", options, "mine") == (
+        "kinetic init --profile mine --project my-project --zone us-central1-a "
+        "--accelerator l4:spot --member user:alice@example.com --prefect machine"
     )
 
 
 def test_status_and_down_look_for_the_cluster_of_the_project(google):
-    wanted = found_setup(look_around(), SetupOptions())
+    wanted = found_setup(look_around(), NOTHING_SAID)
     assert (wanted.request.project, wanted.request.cluster) == ("my-project", "kinetic-cluster")
+
+
+def test_a_cluster_is_not_left_by_what_is_around_it_where_another_profile_is_in_use(google):
+    a_cluster(google, "far-away", **{"kinetic-cluster": "far-away"})
+    other = Profile(name="other", values={"project": "my-project", "cluster": "kinetic-cluster"})
+    around = replace(look_around(), profile=other)
+    wanted = found_setup(around, SetupOptions(cluster="far-away"))
+    assert (wanted.request.location, wanted.request.joins) == ("europe-west4-a", False)
+    said = found_setup(around, SetupOptions(cluster="far-away", zone="us-east1-b"))
+    assert said.request.location == "us-east1-b"
 
 
 def test_a_prefect_api_that_does_not_answer_is_told_before_anything_is_made(google):
     with pytest.raises(KineticError, match=r"http://127\.0\.0\.1:1/api"):
         chosen(prefect_url="http://127.0.0.1:1/api")
+
+
+def test_a_profile_that_cannot_be_saved_is_refused_before_anything_is_made(google):
+    with pytest.raises(KineticError, match="a profile cannot be called 'My Own'"):
+        choose("init", NOTHING_SAID, "My Own", asks=False)
 
 
 def test_a_prefect_api_that_is_named_is_elsewhere():

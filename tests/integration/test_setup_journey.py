@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import signal
+import time
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
 from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.platforms.gke.setup import apply
-from loopback.google.answers import cluster_quota, no_permission
+from kinetic_flows.runs import profiles
+from loopback.google.answers import cluster_quota
 from loopback.google.server import LoopbackGoogle
-from terminals import Terminal
 
 MAKE = ("init", "--yes", "--no-run", "--project", "my-project")
 
@@ -73,53 +75,42 @@ def test_a_dry_run_is_a_document_where_that_is_wanted(google, capsys):
     assert {"kind", "name", "action", "details", "why", "cost"} == set(document["changes"][0])
 
 
-def test_what_fails_half_way_says_what_and_the_same_command_goes_on(google, capsys):
-    quota = cluster_quota("CPUS", 4, 0, "my-project")
-    with google.fault("CreateCluster", quota):
+def test_what_fails_half_way_goes_on_and_all_of_it_is_shown_and_removed(
+    google, capsys, monkeypatch
+):
+    with google.fault("CreateCluster", cluster_quota("CPUS", 4, 0, "my-project")):
         failed = Said(capsys, *MAKE)
     assert failed.code == 13
     assert "cluster kinetic-cluster" in failed.err
     assert "quota" in failed.err
     assert "run the same command again: it goes on from here" in failed.err
     assert "profile" not in failed.err
-    again = Said(capsys, *MAKE)
+    again = Said(capsys, *MAKE, "--accelerator", "l4")
     assert again.code == 0, again.err
     assert "✓ cluster kinetic-cluster" in again.err
     assert "✓ bucket" not in again.err, "what was made before is not made again"
     assert "profile kinetic-cluster is saved, and in use" in again.err
+    assert "comes before it" not in again.err
+    monkeypatch.setenv("KINETIC_PROFILE", "kinetic-other")
     third = Said(capsys, *MAKE)
     assert "everything is as wanted" in third.err
+    assert "here kinetic-other is used: environment KINETIC_PROFILE comes before it" in third.err
+    monkeypatch.delenv("KINETIC_PROFILE")
+    _see_it_shown(capsys)
+    _see_it_removed(google, capsys)
 
 
-def test_an_operation_that_google_gives_up_is_told_and_begun_anew(google, capsys):
-    quota = cluster_quota("CPUS", 4, 0, "my-project")
-    with google.fault("CreateCluster", quota, operation="fails"):
-        failed = Said(capsys, *MAKE)
-    assert failed.code == 13
-    again = Said(capsys, *MAKE)
-    assert again.code == 0, again.err
-    assert len(google.serving.running) == 1
-
-
-def test_what_one_may_not_do_is_told_with_the_right_and_the_command(google, capsys):
-    google.switch_on("cloudresourcemanager", "iam", "container", "compute", "artifactregistry")
-    refused = no_permission("artifactregistry.repositories.create", "projects/my-project")
-    with google.fault("CreateRepository", refused):
-        failed = Said(capsys, *MAKE)
-    assert failed.code != 0
-    assert "artifactregistry.repositories.create" in failed.err
-    assert "gcloud projects add-iam-policy-binding my-project" in failed.err
-    assert Said(capsys, *MAKE).code == 0
-
-
-def test_what_was_set_up_is_shown_and_removed_and_what_is_left_is_said(google, capsys):
-    assert Said(capsys, *MAKE, "--accelerator", "l4").code == 0
+def _see_it_shown(capsys) -> None:
     document = json.loads(Said(capsys, "status", "--json").out)
     assert document["as_wanted"], document["resources"]
+    assert document["runs"] == []
     named = {(each["kind"], each["name"]): each["state"] for each in document["resources"]}
     assert named["node pool", "l4"] == "as wanted"
     assert named["work pool", "kinetic-gke"] == "as wanted"
     assert ("Prefect worker", "default/kinetic-worker") not in named
+
+
+def _see_it_removed(google: LoopbackGoogle, capsys) -> None:
     asked = Said(capsys, "down")
     assert asked.code == 2
     assert "nothing was removed: it has to be confirmed" in asked.err
@@ -139,20 +130,37 @@ def test_what_was_set_up_is_shown_and_removed_and_what_is_left_is_said(google, c
 
 
 def test_ctrl_c_says_in_a_line_what_was_done_and_the_rerun_waits_for_what_goes_on(google, capsys):
-    command = [sys.executable, "-c", "from kinetic_flows.cli import main; main()", *MAKE]
     with google.fault("CreateCluster", operation="stalls"):
-        terminal = Terminal(command, dict(os.environ), columns=200)
-        try:
-            terminal.until("cluster kinetic-cluster.*being made")
-            terminal.press("\x03")
-            terminal.until("`kinetic init .*goes on from here")
-            terminal.end(code=130)
-        finally:
-            terminal.close()
-    line = next(each for each in terminal.lines if "goes on from here" in each)
-    assert "kinetic: Ctrl-C: " in line
-    assert "cluster kinetic-cluster begun" in line
+        watching = Thread(target=_interrupt_when_begun, args=(google,))
+        watching.start()
+        stopped = Said(capsys, *MAKE)
+        watching.join()
+    assert stopped.code == 130
+    line = next(each for each in stopped.err.splitlines() if "goes on from here" in each)
+    assert line.startswith("kinetic: Ctrl-C: ")
+    assert "cluster kinetic-cluster begun; `kinetic init --project my-project" in line
     again = Said(capsys, *MAKE)
     assert again.code == 0, again.err
     begun = [name for name in google.calls.names() if name.endswith("CreateCluster")]
     assert len(begun) == 1, "what was begun is waited for"
+
+
+def _interrupt_when_begun(google: LoopbackGoogle) -> None:
+    """Press Ctrl-C when Google makes the cluster and is asked how far it is."""
+    while "GetOperation" not in " ".join(google.calls.names()).partition("CreateCluster")[2]:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_profile_of_another_project_is_not_led_elsewhere(google, capsys):
+    values = {"project": "their-project", "cluster": "kinetic-cluster"}
+    profiles.save_profile("kinetic-cluster", values)
+    try:
+        refused = Said(capsys, *MAKE)
+        assert refused.code == 2
+        assert "profile 'kinetic-cluster' leads to project 'their-project'" in refused.err
+        assert "--profile" in refused.err
+        assert google.serving.running == {}
+        assert google.buckets.buckets == {}
+    finally:
+        profiles.delete_profile("kinetic-cluster")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_work import ShownSteps, agreed, told_if_interrupted
+from kinetic_flows.cli.setup_work import ShownSteps, require_agreement, told_if_interrupted
 from kinetic_flows.core.errors import KineticError, UsageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.setup.model import Step
@@ -61,9 +61,9 @@ def test_a_failure_is_no_interruption(capsys):
 
 
 def test_yes_asks_nobody_and_without_it_a_pipe_is_refused():
-    assert agreed("Do it?", "nothing was set up", yes=True)
+    require_agreement("Do it?", "nothing was set up", yes=True)
     with pytest.raises(UsageError, match="nothing was set up: it has to be confirmed"):
-        agreed("Do it?", "nothing was set up", yes=False)
+        require_agreement("Do it?", "nothing was set up", yes=False)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,7 @@ def test_yes_asks_nobody_and_without_it_a_pipe_is_refused():
         ({"reservation": "mine"}, "--reservation is of the nodes of --accelerator"),
         ({"accelerator": ("l4",), "autopilot": True}, "Autopilot clusters have none"),
         ({"accelerator": ("l4",), "join": True}, "--join leaves a cluster as it is"),
+        ({"machine_type": "e2-standard-8", "join": True}, "--machine-type is of one that is made"),
         ({"accelerator": ("l9",)}, "l9"),
     ],
 )
