@@ -67,7 +67,7 @@ def run_first_function(
     if ended.returncode:
         raise RunFailed(
             "everything is set up, and the first run has failed",
-            value=name,
+            value=FILE,
             hint="`kinetic doctor` looks at everything that a run depends on; `kinetic runs ls` "
             "has the run",
         )

@@ -87,6 +87,9 @@ def variables(
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(_wheel(machine)),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        # What we depend on is there, which takes pip seconds to see.
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_COMPILE": "1",
         # Its server runs already, which takes twenty seconds the first time.
         "KINETIC_HOME": str(prefect_server.home),
         "PROMPT_TOOLKIT_NO_CPR": "1",
