@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from kinetic_flows.cli.first_run import run_first_function
 from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_work import ShownSteps, require_agreement, told_if_interrupted
-from kinetic_flows.core.errors import KineticError, UsageError
+from kinetic_flows.core.errors import KineticError, RunFailed, UsageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.setup.model import Step
 
@@ -102,3 +105,11 @@ def test_what_is_not_said_sets_nothing():
         "project": "my-project",
         "retention_days": 3,
     }
+
+
+def test_a_first_run_that_fails_says_that_all_is_set_up_and_what_looks_further(capfd):
+    environ = {**os.environ, "KINETIC_PROGRESS": "loud"}
+    with pytest.raises(RunFailed, match="everything is set up") as caught:
+        run_first_function("alice", environ, as_json=True)
+    assert "kinetic doctor" in (caught.value.hint or "")
+    assert "KINETIC_PROGRESS" in capfd.readouterr().err
