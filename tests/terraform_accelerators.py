@@ -11,8 +11,8 @@ from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator, list_accelerators
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.platforms.gke.setup.pool_messages import accelerator_pool
-from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import accelerator_pool
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
 
 MODULE = Path(__file__).parents[1] / "deployments" / "terraform"

@@ -23,7 +23,7 @@ from kinetic_flows.core.errors import ConfigurationError, KineticError, UsageErr
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.platforms.gke.setup import survey
-from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
+from kinetic_flows.platforms.gke.setup.clusters.cluster import FoundCluster
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 

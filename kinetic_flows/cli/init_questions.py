@@ -19,7 +19,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.cloud_names import region
-from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
+from kinetic_flows.platforms.gke.setup.clusters.cluster import FoundCluster
 from kinetic_flows.platforms.gke.setup.request import PrefectHome
 from kinetic_flows.platforms.gke.setup.survey import FoundProject, accelerators_of
 

@@ -25,14 +25,15 @@ from kinetic_flows.core.progress import Progress
 if TYPE_CHECKING:
     from kinetic_flows.platforms.gke.pool_use import PoolUse
     from kinetic_flows.platforms.gke.setup import apply as setup_apply
-    from kinetic_flows.platforms.gke.setup import compare, pool_admin, pool_options
-    from kinetic_flows.platforms.gke.setup.pool_list import FoundPool
+    from kinetic_flows.platforms.gke.setup import compare
+    from kinetic_flows.platforms.gke.setup.clusters import pool_admin, pool_options
+    from kinetic_flows.platforms.gke.setup.clusters.pool_list import FoundPool
 else:
     # `--help` needs none of them.
     setup_apply = LazyModule("kinetic_flows.platforms.gke.setup.apply")
     compare = LazyModule("kinetic_flows.platforms.gke.setup.compare")
-    pool_admin = LazyModule("kinetic_flows.platforms.gke.setup.pool_admin")
-    pool_options = LazyModule("kinetic_flows.platforms.gke.setup.pool_options")
+    pool_admin = LazyModule("kinetic_flows.platforms.gke.setup.clusters.pool_admin")
+    pool_options = LazyModule("kinetic_flows.platforms.gke.setup.clusters.pool_options")
 
 HEADINGS = ("name", "accelerator", "machine type", "nodes", "limits", "runs", "notes")
 UNKNOWN = "?"

@@ -21,7 +21,7 @@ from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.errors import ConfigurationError, PrefectServerError
 from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
 from kinetic_flows.core.settings.settings import process_environment
-from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
+from kinetic_flows.platforms.gke.setup.prefect.prefect_connection import open_server
 from kinetic_flows.runs.cluster_server import access_to
 
 

@@ -36,7 +36,7 @@ from kinetic_flows.platforms.gke.setup.apply import apply_all
 from kinetic_flows.platforms.gke.setup.compare import Compared, compare_all, needed
 from kinetic_flows.platforms.gke.setup.found import QUEUE, with_found_options
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
-from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.wanted import stages

@@ -12,8 +12,8 @@ from kinetic_flows.code.project_settings import named_accelerator
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.table import rows
-from kinetic_flows.platforms.gke.setup.manifest_sources import check_source
-from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools
+from kinetic_flows.platforms.gke.setup.kubernetes.manifest_sources import check_source
 from kinetic_flows.platforms.gke.setup.request import (
     ClusterMode,
     PoolRequest,

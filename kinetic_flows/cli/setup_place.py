@@ -26,7 +26,7 @@ from kinetic_flows.core.settings.settings import Settings, process_environment
 from kinetic_flows.core.settings.table import Profile
 from kinetic_flows.core.terminal import terminal_progress
 from kinetic_flows.platforms.gke.setup import survey
-from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
+from kinetic_flows.platforms.gke.setup.clusters.cluster import FoundCluster
 from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.request import (
     DEFAULT_MACHINE_TYPE,

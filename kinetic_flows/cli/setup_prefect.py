@@ -25,10 +25,14 @@ from kinetic_flows.clients.prefect.logins import (
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.settings.remembered import remember_profile, remembered_profiles
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
-from kinetic_flows.platforms.gke.setup.prefect_api import InTheCluster, OnThisMachine, place_of
-from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.prefect_api import (
+    InTheCluster,
+    OnThisMachine,
+    place_of,
+)
+from kinetic_flows.platforms.gke.setup.prefect.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.work_pool import work_pools
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.work_pool import work_pools
 
 
 def prefect_place(

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from kinetic_flows.clients.kubernetes import access, client
     from kinetic_flows.core.settings import cloud
     from kinetic_flows.platforms.gke import platform
-    from kinetic_flows.platforms.gke.setup import prefect_connection
+    from kinetic_flows.platforms.gke.setup.prefect import prefect_connection
 else:
     # Most have no server in a cluster.
     access = LazyModule("kinetic_flows.clients.kubernetes.access")
     client = LazyModule("kinetic_flows.clients.kubernetes.client")
     cloud = LazyModule("kinetic_flows.core.settings.cloud")
     platform = LazyModule("kinetic_flows.platforms.gke.platform")
-    prefect_connection = LazyModule("kinetic_flows.platforms.gke.setup.prefect_connection")
+    prefect_connection = LazyModule("kinetic_flows.platforms.gke.setup.prefect.prefect_connection")
 
 LOOPBACK = "://127.0.0.1:"
 LOOK_SECONDS = 2.0

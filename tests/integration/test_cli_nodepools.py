@@ -13,8 +13,8 @@ from kinetic_flows.cli.main import main
 from kinetic_flows.clients.kubernetes import client as kubernetes
 from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
-from kinetic_flows.platforms.gke.setup import cluster
 from kinetic_flows.platforms.gke.setup.apply import apply_all
+from kinetic_flows.platforms.gke.setup.clusters import cluster
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from loopback.google.answers import stock_out

@@ -24,8 +24,8 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient, Kubernetes
 from kinetic_flows.clients.kubernetes.port_forward import PodPort, PortForward
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.errors import CloudError, ConfigurationError
-from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
-from kinetic_flows.platforms.gke.setup.prefect_server import secret
+from kinetic_flows.platforms.gke.setup.prefect.prefect_connection import open_server
+from kinetic_flows.platforms.gke.setup.prefect.prefect_server import secret
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.idle import IdleRuntime

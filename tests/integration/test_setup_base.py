@@ -21,13 +21,13 @@ from kinetic_flows.clients.google.operations import wait_for_cluster, wait_for_c
 from kinetic_flows.core.errors import CloudError, ConfigurationError
 from kinetic_flows.platforms.gke.setup import base
 from kinetic_flows.platforms.gke.setup.apply import Patience, apply_all, remove_all
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.compare import Compared, compare_all, needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change, Stage, Step, Wanted
-from kinetic_flows.platforms.gke.setup.policies import Binding, Holder, Policy
-from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
+from kinetic_flows.platforms.gke.setup.project.policies import Binding, Holder, Policy
+from kinetic_flows.platforms.gke.setup.project.roles import Roles
+from kinetic_flows.platforms.gke.setup.project.services import APIS
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.roles import Roles
-from kinetic_flows.platforms.gke.setup.services import APIS
 from kinetic_flows.platforms.gke.setup.wanted import everything, stages
 from loopback.google.answers import Code, GoogleRefusal, invalid, missing, no_permission
 from loopback.google.server import LoopbackGoogle

@@ -16,21 +16,21 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect import server_access
 from kinetic_flows.clients.prefect.logins import Login
 from kinetic_flows.core.errors import CloudError
-from kinetic_flows.platforms.gke.setup.cluster_access import Look, SetupCluster
-from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects
-from kinetic_flows.platforms.gke.setup.in_cluster import (
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import Look, SetupCluster
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_objects import ClusterObjects
+from kinetic_flows.platforms.gke.setup.kubernetes.in_cluster import (
     namespace_objects,
     objects_of_runs,
 )
-from kinetic_flows.platforms.gke.setup.prefect_api import ByUrl, InTheCluster
-from kinetic_flows.platforms.gke.setup.prefect_server import (
+from kinetic_flows.platforms.gke.setup.prefect.prefect_api import ByUrl, InTheCluster
+from kinetic_flows.platforms.gke.setup.prefect.prefect_server import (
     database_objects,
     server_auth,
     server_objects,
 )
+from kinetic_flows.platforms.gke.setup.prefect.work_pool import WorkPoolResource
+from kinetic_flows.platforms.gke.setup.prefect.worker import worker_objects
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.work_pool import WorkPoolResource
-from kinetic_flows.platforms.gke.setup.worker import worker_objects
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.idle import IdleRuntime

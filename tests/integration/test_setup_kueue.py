@@ -18,15 +18,16 @@ from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.kubernetes.apply import delete_object
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.errors import CloudError, ConfigurationError, UsageError
-from kinetic_flows.platforms.gke.setup import cluster, jobset, kueue, node_pools
 from kinetic_flows.platforms.gke.setup.apply import apply_all, remove_all
-from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
+from kinetic_flows.platforms.gke.setup.clusters import cluster, node_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_admin import PoolAdmin
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.compare import compare_all, needed, plan_removal
 from kinetic_flows.platforms.gke.setup.found import QUEUE, with_found_options
-from kinetic_flows.platforms.gke.setup.manifest_sources import check_source
+from kinetic_flows.platforms.gke.setup.kubernetes import jobset, kueue
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import cluster_of
+from kinetic_flows.platforms.gke.setup.kubernetes.manifest_sources import check_source
 from kinetic_flows.platforms.gke.setup.model import Stage, Wanted
-from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
-from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from loopback.google.server import LoopbackGoogle

@@ -12,15 +12,15 @@ from google.cloud import container_v1
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.core.errors import CloudError, ConfigurationError, UsageError
-from kinetic_flows.platforms.gke.setup import cluster, node_pools
 from kinetic_flows.platforms.gke.setup.apply import apply_all, remove_all
-from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
+from kinetic_flows.platforms.gke.setup.clusters import cluster, node_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_admin import PoolAdmin
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools
+from kinetic_flows.platforms.gke.setup.clusters.turns import GkeTarget, Step
 from kinetic_flows.platforms.gke.setup.compare import compare_all, needed, plan_removal
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import cluster_of
 from kinetic_flows.platforms.gke.setup.model import Change, Stage, Wanted
-from kinetic_flows.platforms.gke.setup.pool_admin import PoolAdmin
-from kinetic_flows.platforms.gke.setup.pool_options import parse_pools
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.turns import GkeTarget, Step
 from loopback.google.answers import (
     GoogleRefusal,
     busy_cluster,

@@ -19,7 +19,7 @@ from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.cli.setup_work import require_agreement
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
-from kinetic_flows.platforms.gke.setup.cluster import FoundCluster
+from kinetic_flows.platforms.gke.setup.clusters.cluster import FoundCluster
 from kinetic_flows.platforms.gke.setup.survey import FoundProject
 
 ENTER, DOWN, CTRL_C = "\r", "\x1b[B", "\x03"

@@ -18,7 +18,7 @@ from prefect_kubernetes.settings import KubernetesSettings
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from kinetic_flows.platforms.gke.setup.names import PODS_URL
-from kinetic_flows.platforms.gke.setup.prefect_server import SERVER, SERVER_POD, SERVER_PORT
+from kinetic_flows.platforms.gke.setup.prefect.prefect_server import SERVER, SERVER_POD, SERVER_PORT
 from loopback.kubernetes.pod_security import PREFIX, violations
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "gke.md"

@@ -15,20 +15,20 @@ from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.pool_use import use_of
 from kinetic_flows.platforms.gke.setup import costs, prices
-from kinetic_flows.platforms.gke.setup.cluster import describe, node_pools
-from kinetic_flows.platforms.gke.setup.cluster_messages import lacks, wanted_cluster
-from kinetic_flows.platforms.gke.setup.kueue import queue_objects
-from kinetic_flows.platforms.gke.setup.pool_list import found_pools, named_pool
-from kinetic_flows.platforms.gke.setup.pool_messages import (
+from kinetic_flows.platforms.gke.setup.clusters.cluster import describe, node_pools
+from kinetic_flows.platforms.gke.setup.clusters.cluster_messages import lacks, wanted_cluster
+from kinetic_flows.platforms.gke.setup.clusters.pool_list import found_pools, named_pool
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import (
     accelerator_pool,
     cpu_pool,
     fixed_differences,
     limits,
 )
-from kinetic_flows.platforms.gke.setup.pool_options import parse_pools, pool_name
-from kinetic_flows.platforms.gke.setup.quota import Quota, metric_of, shortages
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools, pool_name
+from kinetic_flows.platforms.gke.setup.clusters.quota import Quota, metric_of, shortages
+from kinetic_flows.platforms.gke.setup.clusters.zones import check_zones
+from kinetic_flows.platforms.gke.setup.kubernetes.kueue import queue_objects
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
-from kinetic_flows.platforms.gke.setup.zones import check_zones
 
 ZONAL = SetupRequest(project="my-project", location="us-central1-a", cluster="lab")
 REGIONAL = replace(ZONAL, location="us-central1")

@@ -14,12 +14,13 @@ from kinetic_flows.clients.google.lifecycle import (
     with_rules,
 )
 from kinetic_flows.core.settings.cloud import check_value
-from kinetic_flows.platforms.gke.setup import grants, names
-from kinetic_flows.platforms.gke.setup.grants import Grant, People
+from kinetic_flows.platforms.gke.setup import names
 from kinetic_flows.platforms.gke.setup.model import Wanted
-from kinetic_flows.platforms.gke.setup.people import bound_members, purposes
-from kinetic_flows.platforms.gke.setup.policies import Binding, with_grants, without_grants
 from kinetic_flows.platforms.gke.setup.profile_values import profile_values
+from kinetic_flows.platforms.gke.setup.project import grants
+from kinetic_flows.platforms.gke.setup.project.grants import Grant, People
+from kinetic_flows.platforms.gke.setup.project.people import bound_members, purposes
+from kinetic_flows.platforms.gke.setup.project.policies import Binding, with_grants, without_grants
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from kinetic_flows.platforms.gke.setup.wanted import everything, stages
 

@@ -23,18 +23,18 @@ from kinetic_flows.cli.setup_options import SetupOptions
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.platforms.gke.setup import names, profile_values
-from kinetic_flows.platforms.gke.setup.accounts import ServiceAccount
-from kinetic_flows.platforms.gke.setup.buckets import Bucket
-from kinetic_flows.platforms.gke.setup.cluster import GkeClusterResource
-from kinetic_flows.platforms.gke.setup.cluster_messages import wanted_cluster
+from kinetic_flows.platforms.gke.setup.clusters.cluster import GkeClusterResource
+from kinetic_flows.platforms.gke.setup.clusters.cluster_messages import wanted_cluster
+from kinetic_flows.platforms.gke.setup.clusters.node_pools import NodePoolResource
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import accelerator_pool, cpu_pool
 from kinetic_flows.platforms.gke.setup.model import Resource, Wanted
-from kinetic_flows.platforms.gke.setup.network import CloudNat, Network
-from kinetic_flows.platforms.gke.setup.node_pools import NodePoolResource
-from kinetic_flows.platforms.gke.setup.pool_messages import accelerator_pool, cpu_pool
-from kinetic_flows.platforms.gke.setup.registry import Repository
+from kinetic_flows.platforms.gke.setup.project.accounts import ServiceAccount
+from kinetic_flows.platforms.gke.setup.project.buckets import Bucket
+from kinetic_flows.platforms.gke.setup.project.network import CloudNat, Network
+from kinetic_flows.platforms.gke.setup.project.registry import Repository
+from kinetic_flows.platforms.gke.setup.project.roles import Roles
+from kinetic_flows.platforms.gke.setup.project.services import APIS, Project, Services
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
-from kinetic_flows.platforms.gke.setup.roles import Roles
-from kinetic_flows.platforms.gke.setup.services import APIS, Project, Services
 from kinetic_flows.platforms.gke.setup.wanted import stages
 from terraform_accelerators import FILE, MODULE, accelerators, text
 from terraform_values import Instance, Module, Refused

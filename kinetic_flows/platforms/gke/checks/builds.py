@@ -15,9 +15,9 @@ from kinetic_flows.platforms.gke.builds.artifact_registry import (
 )
 from kinetic_flows.platforms.gke.checks import commands
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.setup import grants
-from kinetic_flows.platforms.gke.setup.grants import Grant
-from kinetic_flows.platforms.gke.setup.policies import BucketHolder, GrpcHolder, Holder
+from kinetic_flows.platforms.gke.setup.project import grants
+from kinetic_flows.platforms.gke.setup.project.grants import Grant
+from kinetic_flows.platforms.gke.setup.project.policies import BucketHolder, GrpcHolder, Holder
 
 BROAD = frozenset({"roles/owner", "roles/editor", "roles/cloudbuild.builds.builder"})
 """Roles that have all of what a build needs.

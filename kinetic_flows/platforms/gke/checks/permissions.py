@@ -16,7 +16,7 @@ from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.platforms.gke.builds.artifact_registry import artifact_repository
 from kinetic_flows.platforms.gke.checks import commands
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.setup import grants
+from kinetic_flows.platforms.gke.setup.project import grants
 
 
 @dataclass(frozen=True, kw_only=True)

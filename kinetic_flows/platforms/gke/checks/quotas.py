@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kinetic_flows.core.findings import Finding
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.setup.quota import quotas_page, read_quotas, shortages
+from kinetic_flows.platforms.gke.setup.clusters.quota import quotas_page, read_quotas, shortages
 from kinetic_flows.platforms.gke.setup.request import PoolRequest
 
 

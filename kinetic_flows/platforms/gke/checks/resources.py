@@ -14,10 +14,10 @@ from kinetic_flows.core.errors import CloudError, KineticError
 from kinetic_flows.core.findings import Finding, Level, finding_of
 from kinetic_flows.platforms.gke.builds.artifact_registry import artifact_repository
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.setup.buckets import Bucket, builds_rules, jobs_rules
 from kinetic_flows.platforms.gke.setup.model import Change, Resource
-from kinetic_flows.platforms.gke.setup.registry import Repository
-from kinetic_flows.platforms.gke.setup.services import Project, Services
+from kinetic_flows.platforms.gke.setup.project.buckets import Bucket, builds_rules, jobs_rules
+from kinetic_flows.platforms.gke.setup.project.registry import Repository
+from kinetic_flows.platforms.gke.setup.project.services import Project, Services
 
 _NEEDED = frozenset(
     f"{api}.googleapis.com"

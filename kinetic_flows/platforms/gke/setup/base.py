@@ -7,24 +7,24 @@ from dataclasses import replace
 from functools import partial
 
 from kinetic_flows.core.settings import cloud_names
-from kinetic_flows.platforms.gke.setup import grants
-from kinetic_flows.platforms.gke.setup.accounts import Purpose, ServiceAccount
-from kinetic_flows.platforms.gke.setup.buckets import Bucket, builds_rules, jobs_rules
-from kinetic_flows.platforms.gke.setup.grants import Grant, People
-from kinetic_flows.platforms.gke.setup.ledger import Ledger
 from kinetic_flows.platforms.gke.setup.model import Resource, Wanted
-from kinetic_flows.platforms.gke.setup.network import CloudNat, Network
-from kinetic_flows.platforms.gke.setup.people import (
+from kinetic_flows.platforms.gke.setup.project import grants
+from kinetic_flows.platforms.gke.setup.project.accounts import Purpose, ServiceAccount
+from kinetic_flows.platforms.gke.setup.project.buckets import Bucket, builds_rules, jobs_rules
+from kinetic_flows.platforms.gke.setup.project.grants import Grant, People
+from kinetic_flows.platforms.gke.setup.project.ledger import Ledger
+from kinetic_flows.platforms.gke.setup.project.network import CloudNat, Network
+from kinetic_flows.platforms.gke.setup.project.people import (
     Directory,
     bound_accounts,
     bound_members,
     own_members,
     purposes,
 )
-from kinetic_flows.platforms.gke.setup.policies import BucketHolder, GrpcHolder, Holder
-from kinetic_flows.platforms.gke.setup.registry import Repository
-from kinetic_flows.platforms.gke.setup.roles import Roles
-from kinetic_flows.platforms.gke.setup.services import Project, Services
+from kinetic_flows.platforms.gke.setup.project.policies import BucketHolder, GrpcHolder, Holder
+from kinetic_flows.platforms.gke.setup.project.registry import Repository
+from kinetic_flows.platforms.gke.setup.project.roles import Roles
+from kinetic_flows.platforms.gke.setup.project.services import Project, Services
 
 Granted = Callable[[], tuple[Grant, ...]]
 

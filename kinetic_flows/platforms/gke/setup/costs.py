@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kinetic_flows.platforms.gke.setup import prices
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import CPU_DISK_GB
 from kinetic_flows.platforms.gke.setup.model import Cost
-from kinetic_flows.platforms.gke.setup.pool_messages import CPU_DISK_GB
 from kinetic_flows.platforms.gke.setup.prices import HOURS_A_MONTH
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 if TYPE_CHECKING:

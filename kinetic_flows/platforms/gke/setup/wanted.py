@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from kinetic_flows.platforms.gke.setup import (
-    base,
-    cluster,
-    in_cluster,
-    jobset,
-    kueue,
-    node_pools,
-    prefect_server,
-    work_pool,
-    worker,
-)
+from kinetic_flows.platforms.gke.setup import base
+from kinetic_flows.platforms.gke.setup.clusters import cluster, node_pools
+from kinetic_flows.platforms.gke.setup.kubernetes import in_cluster, jobset, kueue
 from kinetic_flows.platforms.gke.setup.model import Resource, Stage, Wanted
+from kinetic_flows.platforms.gke.setup.prefect import prefect_server, work_pool, worker
 
 Maker = Callable[[Wanted], tuple[Resource, ...]]
 

@@ -10,15 +10,18 @@ from typing import Any
 
 from kinetic_flows.clients.kubernetes.apply import read_object
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
-from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
 from kinetic_flows.platforms.gke.setup.costs import disk_cost
-from kinetic_flows.platforms.gke.setup.in_cluster import members_of
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import SetupCluster, cluster_of
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_objects import (
+    ClusterObjects,
+    KubernetesObject,
+)
+from kinetic_flows.platforms.gke.setup.kubernetes.in_cluster import members_of
+from kinetic_flows.platforms.gke.setup.kubernetes.rollout import is_workload
+from kinetic_flows.platforms.gke.setup.kubernetes.shipped_manifests import shipped_objects
 from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.names import PODS_URL, PREFECT_NAMESPACE
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.rollout import is_workload
-from kinetic_flows.platforms.gke.setup.shipped_manifests import shipped_objects
 
 SERVER = "prefect-server"
 SERVER_POD = f"{SERVER}-0"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.platforms.gke.setup import names
-from kinetic_flows.platforms.gke.setup.pool_options import pool_name
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import pool_name
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
 
 if TYPE_CHECKING:

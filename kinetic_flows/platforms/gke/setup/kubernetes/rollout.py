@@ -19,7 +19,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     explain_denial,
     latest,
 )
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, refused
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import SetupCluster, refused
 from kinetic_flows.platforms.gke.setup.model import Tell
 from kinetic_flows.platforms.gke.waiting import explain_waiting
 

@@ -13,18 +13,18 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.pool_use import PoolUse, read_use
 from kinetic_flows.platforms.gke.setup import names
-from kinetic_flows.platforms.gke.setup.cluster_messages import is_made_here, mode_of
-from kinetic_flows.platforms.gke.setup.kueue import queue_of
-from kinetic_flows.platforms.gke.setup.model import Change, Stage, Tell, Wanted
-from kinetic_flows.platforms.gke.setup.node_pools import (
+from kinetic_flows.platforms.gke.setup.clusters.cluster_messages import is_made_here, mode_of
+from kinetic_flows.platforms.gke.setup.clusters.node_pools import (
     NodePoolResource,
     check_mode,
     no_cluster,
     removal,
 )
-from kinetic_flows.platforms.gke.setup.pool_list import FoundPool, found_pools, named_pool
+from kinetic_flows.platforms.gke.setup.clusters.pool_list import FoundPool, found_pools, named_pool
+from kinetic_flows.platforms.gke.setup.clusters.turns import GkeTarget, Step, pool_of
+from kinetic_flows.platforms.gke.setup.kubernetes.kueue import queue_of
+from kinetic_flows.platforms.gke.setup.model import Change, Stage, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
-from kinetic_flows.platforms.gke.setup.turns import GkeTarget, Step, pool_of
 
 if TYPE_CHECKING:
     from google.cloud.container_v1 import Cluster

@@ -8,15 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.core.errors import ConfigurationError, UsageError
-from kinetic_flows.platforms.gke.setup import cluster_messages, costs, names
-from kinetic_flows.platforms.gke.setup import pool_messages as messages
-from kinetic_flows.platforms.gke.setup.cluster import OF_OTHERS, node_pools
+from kinetic_flows.platforms.gke.setup import costs, names
+from kinetic_flows.platforms.gke.setup.clusters import cluster_messages
+from kinetic_flows.platforms.gke.setup.clusters import pool_messages as messages
+from kinetic_flows.platforms.gke.setup.clusters.cluster import OF_OTHERS, node_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import pool_name
+from kinetic_flows.platforms.gke.setup.clusters.quota import read_quotas, shortages
+from kinetic_flows.platforms.gke.setup.clusters.turns import GkeTarget, Step, pool_of
+from kinetic_flows.platforms.gke.setup.clusters.zones import check_zones
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Resource, Tell, Wanted
-from kinetic_flows.platforms.gke.setup.pool_options import pool_name
-from kinetic_flows.platforms.gke.setup.quota import read_quotas, shortages
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
-from kinetic_flows.platforms.gke.setup.turns import GkeTarget, Step, pool_of
-from kinetic_flows.platforms.gke.setup.zones import check_zones
 
 if TYPE_CHECKING:
     from google.cloud.container_v1 import Cluster

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.clients.kubernetes.access import gke_node_pools
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import ConfigurationError, UsageError
-from kinetic_flows.platforms.gke.setup import cluster_messages as messages
 from kinetic_flows.platforms.gke.setup import costs, names
-from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
+from kinetic_flows.platforms.gke.setup.clusters import cluster_messages as messages
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import limits
+from kinetic_flows.platforms.gke.setup.clusters.turns import GkeTarget, Step, pool_of
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import cluster_of
 from kinetic_flows.platforms.gke.setup.model import Change, Resource, Tell, Wanted
-from kinetic_flows.platforms.gke.setup.pool_messages import limits
 from kinetic_flows.platforms.gke.setup.request import (
     DEFAULT_MACHINE_TYPE,
     DEFAULT_MAX_NODES,
     ClusterMode,
     SetupRequest,
 )
-from kinetic_flows.platforms.gke.setup.turns import GkeTarget, Step, pool_of
 
 if TYPE_CHECKING:
     from google.cloud.container_v1 import Cluster, ListClustersResponse

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.refusals import CloudRefusal
-from kinetic_flows.platforms.gke.setup.buckets import bucket_taken
-from kinetic_flows.platforms.gke.setup.grants import Grant
+from kinetic_flows.platforms.gke.setup.project.buckets import bucket_taken
+from kinetic_flows.platforms.gke.setup.project.grants import Grant
 
 TIMEOUT_SECONDS = 30.0
 POLICY_VERSION = 3

@@ -12,7 +12,7 @@ from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.platforms.gke.setup import costs, names
-from kinetic_flows.platforms.gke.setup.cluster import list_clusters
+from kinetic_flows.platforms.gke.setup.clusters.cluster import list_clusters
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Tell
 
 NETWORK = "default"

@@ -15,12 +15,15 @@ from kinetic_flows.clients.kubernetes.apply import read_object
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.core.errors import CloudError, ConfigurationError
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, refused
-from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
-from kinetic_flows.platforms.gke.setup.manifest_sources import check_source, is_url
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import SetupCluster, refused
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_objects import (
+    ClusterObjects,
+    KubernetesObject,
+)
+from kinetic_flows.platforms.gke.setup.kubernetes.manifest_sources import check_source, is_url
+from kinetic_flows.platforms.gke.setup.kubernetes.shipped_manifests import objects_of
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Tell
 from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL
-from kinetic_flows.platforms.gke.setup.shipped_manifests import objects_of
 
 if TYPE_CHECKING:
     import httpx

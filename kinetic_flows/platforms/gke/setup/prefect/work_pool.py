@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.platforms.gke.setup.model import Change, Tell, Wanted
-from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.prefect_place import PrefectPlace
 from kinetic_flows.platforms.gke.work_pool import PoolChange, install, plan_installation
 
 KIND = "work pool"

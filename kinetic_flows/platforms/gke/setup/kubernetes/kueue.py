@@ -17,20 +17,23 @@ from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.platforms.gke.setup.cluster_access import (
+from kinetic_flows.platforms.gke.setup.clusters.pool_list import FoundPool, found_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import accelerator_pool
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import pool_name
+from kinetic_flows.platforms.gke.setup.clusters.turns import GkeTarget
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import (
     SetupCluster,
     cluster_of,
     refused,
 )
-from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_objects import (
+    ClusterObjects,
+    KubernetesObject,
+)
+from kinetic_flows.platforms.gke.setup.kubernetes.upstream import Release, UpstreamRelease
 from kinetic_flows.platforms.gke.setup.model import Change, Resource, Tell, Wanted
 from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL, QUEUE
-from kinetic_flows.platforms.gke.setup.pool_list import FoundPool, found_pools
-from kinetic_flows.platforms.gke.setup.pool_messages import accelerator_pool
-from kinetic_flows.platforms.gke.setup.pool_options import pool_name
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.turns import GkeTarget
-from kinetic_flows.platforms.gke.setup.upstream import Release, UpstreamRelease
 
 if TYPE_CHECKING:
     from google.cloud import container_v1

@@ -13,11 +13,15 @@ from kinetic_flows.clients.prefect.logins import AUTH_STRING, Login
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.clients.prefect.server_access import choose_api
 from kinetic_flows.core.errors import CloudError, ConfigurationError, PrefectServerError
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of, refused
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import (
+    SetupCluster,
+    cluster_of,
+    refused,
+)
 from kinetic_flows.platforms.gke.setup.names import PODS_URL
-from kinetic_flows.platforms.gke.setup.prefect_connection import open_server
-from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
-from kinetic_flows.platforms.gke.setup.prefect_server import server_auth
+from kinetic_flows.platforms.gke.setup.prefect.prefect_connection import open_server
+from kinetic_flows.platforms.gke.setup.prefect.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.prefect_server import server_auth
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 API_URL = "PREFECT_API_URL"

@@ -17,8 +17,8 @@ from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.retry import Transient, insist
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.core.settings import cloud_names
-from kinetic_flows.platforms.gke.setup.grants import ROLES_OF_OTHERS, Grant
 from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL
+from kinetic_flows.platforms.gke.setup.project.grants import ROLES_OF_OTHERS, Grant
 
 OBJECT = "setup/granted.json"
 TIMEOUT_SECONDS = 30.0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
-from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
-from kinetic_flows.platforms.gke.setup.in_cluster import IDENTITY, ROLE
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import SetupCluster, cluster_of
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_objects import (
+    ClusterObjects,
+    KubernetesObject,
+)
+from kinetic_flows.platforms.gke.setup.kubernetes.in_cluster import IDENTITY, ROLE
+from kinetic_flows.platforms.gke.setup.kubernetes.shipped_manifests import objects_of
 from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.names import PODS_URL, WORKER, account_email
-from kinetic_flows.platforms.gke.setup.prefect_place import PrefectPlace
-from kinetic_flows.platforms.gke.setup.prefect_server import restarted_for, secret
+from kinetic_flows.platforms.gke.setup.prefect.prefect_place import PrefectPlace
+from kinetic_flows.platforms.gke.setup.prefect.prefect_server import restarted_for, secret
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.shipped_manifests import objects_of
 from kinetic_flows.platforms.gke.worker_manifest import API_SECRET, worker_manifest
 
 

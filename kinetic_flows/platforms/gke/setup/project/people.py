@@ -9,8 +9,8 @@ from typing import Any
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.platforms.gke.setup import names
-from kinetic_flows.platforms.gke.setup.accounts import Purpose
-from kinetic_flows.platforms.gke.setup.grants import People, identity_members
+from kinetic_flows.platforms.gke.setup.project.accounts import Purpose
+from kinetic_flows.platforms.gke.setup.project.grants import People, identity_members
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
 
 DEFAULT_ACCOUNT = "default"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.platforms.gke.setup import names
-from kinetic_flows.platforms.gke.setup.pool_messages import SCOPES, cpu_pool
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import SCOPES, cpu_pool
 from kinetic_flows.platforms.gke.setup.request import ClusterMode, SetupRequest
 
 if TYPE_CHECKING:

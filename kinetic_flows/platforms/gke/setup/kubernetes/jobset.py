@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kinetic_flows.platforms.gke.setup.cluster_access import cluster_of
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import cluster_of
+from kinetic_flows.platforms.gke.setup.kubernetes.upstream import Release, UpstreamRelease
 from kinetic_flows.platforms.gke.setup.model import Resource, Wanted
-from kinetic_flows.platforms.gke.setup.upstream import Release, UpstreamRelease
 
 JOBSET = Release(
     project="JobSet",

@@ -7,8 +7,15 @@ from typing import Any
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.platforms.gke.manifests import headless_service
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, cluster_of
-from kinetic_flows.platforms.gke.setup.cluster_objects import ClusterObjects, KubernetesObject
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import SetupCluster, cluster_of
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_objects import (
+    ClusterObjects,
+    KubernetesObject,
+)
+from kinetic_flows.platforms.gke.setup.kubernetes.shipped_manifests import (
+    in_namespace,
+    shipped_objects,
+)
 from kinetic_flows.platforms.gke.setup.model import Wanted
 from kinetic_flows.platforms.gke.setup.names import (
     PODS,
@@ -16,7 +23,6 @@ from kinetic_flows.platforms.gke.setup.names import (
     account_email,
 )
 from kinetic_flows.platforms.gke.setup.request import SetupRequest
-from kinetic_flows.platforms.gke.setup.shipped_manifests import in_namespace, shipped_objects
 
 ROLE = "kinetic-launcher"
 """The Role of the manifests that ship for who launches runs; the worker has it, too."""

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.retry import Transient, insist
-from kinetic_flows.platforms.gke.setup.grants import EVERY_ROLE, Grant
-from kinetic_flows.platforms.gke.setup.ledger import Ledger
 from kinetic_flows.platforms.gke.setup.model import Change, Tell
-from kinetic_flows.platforms.gke.setup.policies import Holder, Policy, with_grants, without_grants
+from kinetic_flows.platforms.gke.setup.project.grants import EVERY_ROLE, Grant
+from kinetic_flows.platforms.gke.setup.project.ledger import Ledger
+from kinetic_flows.platforms.gke.setup.project.policies import (
+    Holder,
+    Policy,
+    with_grants,
+    without_grants,
+)
 
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Before a policy is read and written again: somebody was faster, or an account that was made

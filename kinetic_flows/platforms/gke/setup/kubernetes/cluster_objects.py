@@ -22,10 +22,14 @@ from kinetic_flows.clients.kubernetes.apply import (
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.core.interruption import pause
-from kinetic_flows.platforms.gke.setup.cluster_access import SetupCluster, refused
+from kinetic_flows.platforms.gke.setup.kubernetes.cluster_access import SetupCluster, refused
+from kinetic_flows.platforms.gke.setup.kubernetes.rollout import (
+    Rollout,
+    growing_pauses,
+    is_workload,
+)
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Cost, Tell
 from kinetic_flows.platforms.gke.setup.names import MANAGED_LABEL, labels
-from kinetic_flows.platforms.gke.setup.rollout import Rollout, growing_pauses, is_workload
 from kinetic_flows.platforms.gke.templates import template_changes
 
 KubernetesObject = Mapping[str, Any]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
 from kinetic_flows.core.accelerators.parsing import parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, suggest
-from kinetic_flows.platforms.gke.setup.cluster import node_pools
-from kinetic_flows.platforms.gke.setup.pool_messages import is_made_here, limits
-from kinetic_flows.platforms.gke.setup.pool_options import pool_name
+from kinetic_flows.platforms.gke.setup.clusters.cluster import node_pools
+from kinetic_flows.platforms.gke.setup.clusters.pool_messages import is_made_here, limits
+from kinetic_flows.platforms.gke.setup.clusters.pool_options import pool_name
 from kinetic_flows.platforms.gke.setup.request import PoolRequest
 
 if TYPE_CHECKING:

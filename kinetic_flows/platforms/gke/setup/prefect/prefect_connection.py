@@ -9,7 +9,7 @@ from kinetic_flows.clients.kubernetes.port_forward import PodPort, PortForward, 
 from kinetic_flows.core.errors import CloudError
 from kinetic_flows.platforms.gke.diagnosis import Cause, explain_refusal
 from kinetic_flows.platforms.gke.setup.names import PREFECT_NAMESPACE
-from kinetic_flows.platforms.gke.setup.prefect_server import (
+from kinetic_flows.platforms.gke.setup.prefect.prefect_server import (
     SERVER_POD,
     SERVER_PORT,
     server_auth,

@@ -1,0 +1,1 @@
+"""The GKE cluster and its node pools, with what they cost and what quotas say."""

@@ -1,0 +1,1 @@
+"""What is made inside of the cluster, over its own API."""

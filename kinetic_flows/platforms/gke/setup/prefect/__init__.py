@@ -1,0 +1,1 @@
+"""The Prefect server, worker and work pool of a cluster."""

@@ -1,0 +1,1 @@
+"""What a project has around a cluster: APIs, accounts and their roles, buckets, images, network."""
