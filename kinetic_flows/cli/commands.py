@@ -42,7 +42,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "init": Command(
-        where="init:init",
+        where="setup.init:init",
         group=SETUP,
         help=(
             "Set up everything that runs need on Google Cloud, and run a first function there."
@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "up": Command(
-        where="up:up",
+        where="setup.up:up",
         group=SETUP,
         help=(
             "Make what runs need on Google Cloud, or bring it to what is wanted."
@@ -76,13 +76,13 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "status": Command(
-        where="status:status",
+        where="setup.status:status",
         group=SETUP,
         help="Show everything that was set up, whether it is as wanted, and what runs.",
         examples=("kinetic status", "kinetic status --json | jq .as_wanted"),
     ),
     "down": Command(
-        where="down:down",
+        where="setup.down:down",
         group=SETUP,
         help=(
             "Remove what was set up: the cluster and all that is around it."
@@ -93,7 +93,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=("kinetic down --dry-run", "kinetic down", "kinetic down --purge --yes"),
     ),
     "nodepools": Command(
-        where="nodepools:nodepools_app",
+        where="setup.nodepools:nodepools_app",
         group=SETUP,
         help="Node pools of the cluster: machines with an accelerator, made while runs need them.",
     ),

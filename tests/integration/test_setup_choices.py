@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from google.cloud import container_v1
 
-from kinetic_flows.cli.init_choices import Conversation, command_again
-from kinetic_flows.cli.setup_flow import choose
-from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
-from kinetic_flows.cli.setup_place import found_setup, look_around
+from kinetic_flows.cli.setup.choices import Conversation, command_again
+from kinetic_flows.cli.setup.flow import choose
+from kinetic_flows.cli.setup.options import NOTHING_SAID, SetupOptions
+from kinetic_flows.cli.setup.place import found_setup, look_around
 from kinetic_flows.core.errors import KineticError, PrefectServerError, UsageError
 from kinetic_flows.core.settings.table import Profile
 from loopback.google.answers import no_permission

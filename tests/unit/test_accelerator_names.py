@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from kinetic_flows.cli.main import main
-from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup.options import SetupOptions
 from kinetic_flows.code import project_settings as places
 from kinetic_flows.code.project_settings import local_settings, named_accelerator
 from kinetic_flows.core.accelerators.aliases import meant_by

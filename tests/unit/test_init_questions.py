@@ -9,14 +9,14 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 
 from kinetic_flows.cli import questions
-from kinetic_flows.cli.init_questions import (
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.questions import (
     ask_cluster,
     ask_prefect,
     ask_prefect_login,
     ask_project,
 )
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_work import require_agreement
+from kinetic_flows.cli.setup.work import require_agreement
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings.cloud import CloudSettings, resolve_cloud
 from kinetic_flows.platforms.gke.setup.clusters.cluster import FoundCluster

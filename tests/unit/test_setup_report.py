@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from kinetic_flows.cli.setup_report import (
+from kinetic_flows.cli.setup.report import (
     Line,
     cost_lines,
     described,

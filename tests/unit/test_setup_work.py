@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from kinetic_flows.cli.first_run import run_first_function
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_work import ShownSteps, require_agreement, told_if_interrupted
+from kinetic_flows.cli.setup.first_run import run_first_function
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.work import ShownSteps, require_agreement, told_if_interrupted
 from kinetic_flows.core.errors import KineticError, RunFailed, UsageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.setup.model import Step

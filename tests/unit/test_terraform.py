@@ -19,7 +19,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import container_v1
 
-from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup.options import SetupOptions
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.platforms.gke.setup import names, profile_values

@@ -10,10 +10,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json, print_json
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_place import Surroundings, found_setup, look_around
-from kinetic_flows.cli.setup_prefect import forget_access, stages_with_work_pool, with_prefect
-from kinetic_flows.cli.setup_report import (
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.place import Surroundings, found_setup, look_around
+from kinetic_flows.cli.setup.prefect import forget_access, stages_with_work_pool, with_prefect
+from kinetic_flows.cli.setup.report import (
     BOLD,
     Line,
     checked,
@@ -23,7 +23,7 @@ from kinetic_flows.cli.setup_report import (
     total_monthly,
     warned,
 )
-from kinetic_flows.cli.setup_work import changes_of, looking, require_agreement, work_on
+from kinetic_flows.cli.setup.work import changes_of, looking, require_agreement, work_on
 from kinetic_flows.platforms.gke.setup.apply import remove_all
 from kinetic_flows.platforms.gke.setup.compare import needed, plan_removal
 from kinetic_flows.platforms.gke.setup.model import Change

@@ -6,16 +6,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kinetic_flows.cli.init_questions import (
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.place import Surroundings, request_of
+from kinetic_flows.cli.setup.prefect import connected_cluster, elsewhere
+from kinetic_flows.cli.setup.questions import (
     ask_cluster,
     ask_prefect,
     ask_prefect_login,
     ask_project,
 )
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_place import Surroundings, request_of
-from kinetic_flows.cli.setup_prefect import connected_cluster, elsewhere
-from kinetic_flows.cli.setup_report import checked, warned
+from kinetic_flows.cli.setup.report import checked, warned
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.google.login import require_login
 from kinetic_flows.clients.prefect.logins import KEY, Login, log_in

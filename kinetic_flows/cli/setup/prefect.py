@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from kinetic_flows.cli.setup_place import Surroundings
+from kinetic_flows.cli.setup.place import Surroundings
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.prefect.access import known_api_url
 from kinetic_flows.clients.prefect.connections import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
-from kinetic_flows.cli.setup_report import warned
+from kinetic_flows.cli.setup.options import NOTHING_SAID, SetupOptions
+from kinetic_flows.cli.setup.report import warned
 from kinetic_flows.clients.google.apis import Endpoints, GoogleApis
 from kinetic_flows.clients.google.identity import default_project
 from kinetic_flows.clients.google.login import require_login

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kinetic_flows.cli.questions import confirmed
-from kinetic_flows.cli.setup_report import several
+from kinetic_flows.cli.setup.report import several
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.progress import Progress

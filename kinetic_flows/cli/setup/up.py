@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json
 from kinetic_flows.cli.questions import is_terminal
-from kinetic_flows.cli.setup_flow import choose, print_outcome, set_up
-from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
+from kinetic_flows.cli.setup.flow import choose, print_outcome, set_up
+from kinetic_flows.cli.setup.options import NOTHING_SAID, SetupOptions
 from kinetic_flows.core.errors import UsageError
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from kinetic_flows.cli.documents import print_json
-from kinetic_flows.cli.init_choices import Conversation, command_again
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_place import Surroundings, look_around
-from kinetic_flows.cli.setup_prefect import keep_access, prefect_place
-from kinetic_flows.cli.setup_report import (
+from kinetic_flows.cli.setup.choices import Conversation, command_again
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.place import Surroundings, look_around
+from kinetic_flows.cli.setup.prefect import keep_access, prefect_place
+from kinetic_flows.cli.setup.report import (
     BOLD,
     Line,
     checked,
@@ -24,7 +24,7 @@ from kinetic_flows.cli.setup_report import (
     total_monthly,
     warned,
 )
-from kinetic_flows.cli.setup_work import changes_of, looking, require_agreement, work_on
+from kinetic_flows.cli.setup.work import changes_of, looking, require_agreement, work_on
 from kinetic_flows.clients.google.apis import GoogleApis
 from kinetic_flows.clients.prefect.logins import Login, save_login
 from kinetic_flows.clients.prefect.profiles import SavedProfiles

@@ -12,10 +12,10 @@ from cyclopts import App, Parameter
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.examples import add_examples
 from kinetic_flows.cli.questions import confirmed
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_place import found_setup, look_around
-from kinetic_flows.cli.setup_report import cost_lines, described, plan_lines, print_lines
-from kinetic_flows.cli.setup_work import changes_of, looking, work_on
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.place import found_setup, look_around
+from kinetic_flows.cli.setup.report import cost_lines, described, plan_lines, print_lines
+from kinetic_flows.cli.setup.work import changes_of, looking, work_on
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.code.project_settings import named_accelerator
 from kinetic_flows.core.errors import KineticError, UsageError

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from kinetic_flows.cli.questions import questionary
-from kinetic_flows.cli.setup_options import SetupOptions
+from kinetic_flows.cli.setup.options import SetupOptions
 from kinetic_flows.core.accelerators import list_accelerators
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError

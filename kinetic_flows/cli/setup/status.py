@@ -9,10 +9,10 @@ from typing import Any
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.reading import anything_to_read
 from kinetic_flows.cli.run_list import print_runs
-from kinetic_flows.cli.setup_options import SetupOptions
-from kinetic_flows.cli.setup_place import found_setup, look_around
-from kinetic_flows.cli.setup_prefect import stages_with_work_pool, with_prefect
-from kinetic_flows.cli.setup_report import (
+from kinetic_flows.cli.setup.options import SetupOptions
+from kinetic_flows.cli.setup.place import found_setup, look_around
+from kinetic_flows.cli.setup.prefect import stages_with_work_pool, with_prefect
+from kinetic_flows.cli.setup.report import (
     BOLD,
     DIM,
     STYLES,
@@ -24,7 +24,7 @@ from kinetic_flows.cli.setup_report import (
     total_monthly,
     warned,
 )
-from kinetic_flows.cli.setup_work import changes_of, looking
+from kinetic_flows.cli.setup.work import changes_of, looking
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.progress import NullProgress

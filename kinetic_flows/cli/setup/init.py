@@ -7,12 +7,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json
-from kinetic_flows.cli.first_run import run_first_function
 from kinetic_flows.cli.questions import is_terminal
-from kinetic_flows.cli.setup_flow import Setup, choose, contradicting, print_outcome, set_up
-from kinetic_flows.cli.setup_options import NOTHING_SAID, SetupOptions
-from kinetic_flows.cli.setup_prefect import variables_for
-from kinetic_flows.cli.setup_report import BOLD, Line, print_lines
+from kinetic_flows.cli.setup.first_run import run_first_function
+from kinetic_flows.cli.setup.flow import Setup, choose, contradicting, print_outcome, set_up
+from kinetic_flows.cli.setup.options import NOTHING_SAID, SetupOptions
+from kinetic_flows.cli.setup.prefect import variables_for
+from kinetic_flows.cli.setup.report import BOLD, Line, print_lines
 from kinetic_flows.code.origin import caller
 from kinetic_flows.core.errors import UsageError
 
