@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kinetic_flows.cli.questions import questionary
+from kinetic_flows.cli.questions import asked_text, questionary, validator
 from kinetic_flows.clients.registry.credentials import RegistryCredentials
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.settings import values as check
@@ -33,7 +33,7 @@ def ask_parameters(known: BuildImageParameters, environ: Mapping[str, str]) -> B
     Raises:
         KeyboardInterrupt: The person pressed Ctrl-C.
     """
-    project = _text(
+    project = asked_text(
         "Google Cloud project that builds",
         default=known.project or environ.get("KINETIC_PROJECT", ""),
         accept=lambda text: check.project(text, "the project"),
@@ -43,36 +43,36 @@ def ask_parameters(known: BuildImageParameters, environ: Mapping[str, str]) -> B
         _artifact_registry(project, environ) if kind == ARTIFACT_REGISTRY else _docker_hub()
     )
     categories = known.categories or (None if known.controller else _categories())
-    tag = known.tag or _text("Tag", default=VERSION, accept=check_tag)
+    tag = known.tag or asked_text("Tag", default=VERSION, accept=check_tag)
     return replace(known, repository=repository, project=project, categories=categories, tag=tag)
 
 
 def ask_docker_hub_login() -> RegistryCredentials:
     """Ask for Docker Hub's user name and access token; the token is not shown."""
-    username = _text("Docker Hub user name", default="", accept=_some)
+    username = asked_text("Docker Hub user name", default="", accept=_some)
     token = questionary.password(
         f"Access token with Read & Write permissions ({TOKEN_PAGE})",
-        validate=_validator(_some),
+        validate=validator(_some),
     ).unsafe_ask()
     return RegistryCredentials(username=username, password=token.strip())
 
 
 def _artifact_registry(project: str, environ: Mapping[str, str]) -> str:
-    location = _text(
+    location = asked_text(
         "Location of the repository",
         default=region(environ.get("KINETIC_ZONE", DEFAULT_ZONE)),
         accept=lambda text: check_repository(f"{text}-docker.pkg.dev/{project}/name"),
     )
     host = f"{location}-docker.pkg.dev/{project.replace(':', '/')}"
-    name = _text(
+    name = asked_text(
         "Repository", default="kinetic-base", accept=lambda text: check_repository(f"{host}/{text}")
     )
     return f"{host}/{name}"
 
 
 def _docker_hub() -> str:
-    namespace = _text("Namespace (user or organisation)", default="", accept=check_repository)
-    name = _text(
+    namespace = asked_text("Namespace (user or organisation)", default="", accept=check_repository)
+    name = asked_text(
         "Repository (empty for the namespace's own base-cpu, ...)",
         default="kinetic",
         accept=lambda text: check_repository(f"{namespace}/{text}".rstrip("/")),
@@ -86,26 +86,6 @@ def _categories() -> list[str]:
         "Categories", choices=choices, validate=lambda names: bool(names) or "choose at least one"
     ).unsafe_ask()
     return chosen
-
-
-def _text(question: str, *, default: str, accept: Callable[[str], object]) -> str:
-    answer: str = questionary.text(
-        question, default=default, validate=_validator(accept)
-    ).unsafe_ask()
-    return answer.strip()
-
-
-def _validator(accept: Callable[[str], object]) -> Callable[[str], Any]:
-    """Return a check in questionary's terms: True, or what is wrong."""
-
-    def validate(text: str) -> bool | str:
-        try:
-            accept(text.strip())
-        except KineticError as error:
-            return error.hint or error.message
-        return True
-
-    return validate
 
 
 def _some(text: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.errors import KineticError, UsageError
 from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -39,3 +40,33 @@ def confirmed(question: str, *, undone: str) -> bool:
     # Standard output may lead elsewhere: `--json | jq`.
     with redirect_stdout(sys.stderr):
         return bool(questionary.confirm(question, default=False).unsafe_ask())
+
+
+def asked_text(question: str, default: str, accept: Callable[[str], object]) -> str:
+    """Ask for a text until it is one that can be.
+
+    Args:
+        question: What to ask.
+        default: What is offered.
+        accept: Raises a `KineticError` for a text that cannot be.
+
+    Raises:
+        KeyboardInterrupt: The person pressed Ctrl-C.
+    """
+    answer: str = questionary.text(
+        question, default=default, validate=validator(accept)
+    ).unsafe_ask()
+    return answer.strip()
+
+
+def validator(accept: Callable[[str], object]) -> Callable[[str], Any]:
+    """Return a check in questionary's terms: True, or what is wrong."""
+
+    def validate(text: str) -> bool | str:
+        try:
+            accept(text.strip())
+        except KineticError as error:
+            return error.hint or error.message
+        return True
+
+    return validate

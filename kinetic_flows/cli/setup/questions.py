@@ -6,12 +6,12 @@ Whatever can be found out is not asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from kinetic_flows.cli.questions import questionary
+from kinetic_flows.cli.questions import asked_text, questionary, validator
 from kinetic_flows.cli.setup.options import SetupOptions
 from kinetic_flows.core.accelerators import list_accelerators
 from kinetic_flows.core.display import for_line
@@ -48,7 +48,7 @@ def ask_project(projects: Sequence[FoundProject], default: str | None) -> str:
     """
     known = [each.id for each in projects]
     if not known:
-        return _text("Google Cloud project, by its id", default or "", _is_project)
+        return asked_text("Google Cloud project, by its id", default or "", _is_project)
     choices = [questionary.Choice(_project_title(each), each.id) for each in projects]
     chosen: str = questionary.select(
         "Google Cloud project",
@@ -57,7 +57,7 @@ def ask_project(projects: Sequence[FoundProject], default: str | None) -> str:
         use_search_filter=len(choices) > MANY,
         use_jk_keys=False,
     ).unsafe_ask()
-    return chosen or _text("Its id", "", _is_project)
+    return chosen or asked_text("Its id", "", _is_project)
 
 
 def _project_title(project: FoundProject) -> str:
@@ -132,7 +132,7 @@ def _ask_name(name: str, taken: Sequence[str]) -> str:
             raise KineticError(f"there is a cluster {text} already")
 
     numbered = (f"{name}-{number}" for number in count(2))
-    return _text("Its name", next(each for each in numbered if each not in taken), accept)
+    return asked_text("Its name", next(each for each in numbered if each not in taken), accept)
 
 
 def _found(cluster: FoundCluster) -> Any:
@@ -165,9 +165,9 @@ def _ask_accelerators(options: SetupOptions, zone: str) -> SetupOptions:
     answer = questionary.autocomplete(
         "Accelerators, such as l4 or tpu-v6e-8:spot",
         choices=list(names),
-        validate=_validator(accept),
+        validate=validator(accept),
     ).unsafe_ask()
-    where = _text("Zone that has them", zone, lambda text: check.zone(text, "the zone"))
+    where = asked_text("Zone that has them", zone, lambda text: check.zone(text, "the zone"))
     return replace(options, autopilot=False, accelerator=_words(answer), zone=where)
 
 
@@ -205,7 +205,7 @@ def ask_prefect_login(default: str) -> tuple[str, str | None]:
     Raises:
         KeyboardInterrupt: The person pressed Ctrl-C.
     """
-    url = _text("URL of its API, or of a workspace's page in Prefect Cloud", default, _is_url)
+    url = asked_text("URL of its API, or of a workspace's page in Prefect Cloud", default, _is_url)
     key: str = questionary.password("API key, or user:password, where it asks for one").unsafe_ask()
     return url, key.strip() or None
 
@@ -215,13 +215,6 @@ def shorten(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
-def _text(question: str, default: str, accept: Callable[[str], object]) -> str:
-    answer: str = questionary.text(
-        question, default=default, validate=_validator(accept)
-    ).unsafe_ask()
-    return answer.strip()
-
-
 def _is_project(text: str) -> object:
     return check.project(text, "the project")
 
@@ -229,16 +222,3 @@ def _is_project(text: str) -> object:
 def _is_url(text: str) -> None:
     if not re.fullmatch(r"https?://[^/\s]+\S*", text):
         raise KineticError("this is no URL", hint="give it with https://, as the browser shows it")
-
-
-def _validator(accept: Callable[[str], object]) -> Callable[[str], Any]:
-    """Return a check in questionary's terms: True, or what is wrong."""
-
-    def validate(text: str) -> bool | str:
-        try:
-            accept(text.strip())
-        except KineticError as error:
-            return error.hint or error.message
-        return True
-
-    return validate

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from kinetic_flows.clients.google.lifecycle import Rule
 from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.platforms.gke.setup.model import Resource, Wanted
 from kinetic_flows.platforms.gke.setup.project import grants
@@ -161,25 +162,25 @@ def _of(
 
 def _jobs_bucket(wanted: Wanted) -> Bucket:
     request = wanted.request
-    return Bucket(
-        apis=wanted.apis,
-        project=request.project,
-        region=request.region,
-        cluster=request.cluster,
-        bucket=cloud_names.jobs_bucket(request.project, request.cluster),
-        rules=jobs_rules(request.retention_days),
-    )
+    name = cloud_names.jobs_bucket(request.project, request.cluster)
+    return _bucket(wanted, name, jobs_rules(request.retention_days))
 
 
 def _builds_bucket(wanted: Wanted) -> Bucket:
+    request = wanted.request
+    name = cloud_names.builds_bucket(request.project, request.cluster)
+    return _bucket(wanted, name, builds_rules(request.retention_days))
+
+
+def _bucket(wanted: Wanted, name: str, rules: tuple[Rule, ...]) -> Bucket:
     request = wanted.request
     return Bucket(
         apis=wanted.apis,
         project=request.project,
         region=request.region,
         cluster=request.cluster,
-        bucket=cloud_names.builds_bucket(request.project, request.cluster),
-        rules=builds_rules(request.retention_days),
+        bucket=name,
+        rules=rules,
     )
 
 
