@@ -1,4 +1,4 @@
-"""Repeats what core/options.py says of each option where people, and their editors, read it.
+"""Repeats what core/option_list.py says of each option where people, and their editors, read it.
 
 Editors show the docstring of what is called, and so do `help()` and the reference. Run this as a
 program after a change of the list: it writes those docstrings anew.
@@ -38,7 +38,7 @@ def annotated() -> Mapping[str, str]:
 
 
 def _listed() -> list[ast.stmt]:
-    module = ast.parse((PACKAGE / "core" / "options.py").read_text())
+    module = ast.parse((PACKAGE / "core" / "option_list.py").read_text())
     (listed,) = (
         each for each in module.body if isinstance(each, ast.ClassDef) and each.name == "Options"
     )

@@ -13,8 +13,8 @@ from typing import Any
 from griffe import Extension, Function, Module, Parameter, ParameterKind
 
 SPELLED_OUT = {
-    "api.decorator.run": "core.options.Options",
-    "api.remote_function.RemoteFunction.with_options": "core.options.Options",
+    "api.decorator.run": "core.option_list.Options",
+    "api.remote_function.RemoteFunction.with_options": "core.option_list.Options",
     "api.remote_function.RemoteFunction.map": "plans.inputs.MapOptions",
 }
 """The functions, and the TypedDict of their options."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kinetic_flows.core.capacity_values import MaybeAlias
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.core.options import MaybeAlias, RunOptions
+from kinetic_flows.core.options import RunOptions
 
 if TYPE_CHECKING:
     from kinetic_flows.code import project_settings, root
@@ -28,8 +29,15 @@ def with_accelerator(options: RunOptions, function: Callable[..., Any]) -> RunOp
         AcceleratorError: It is neither an accelerator nor a name of the project's.
         ConfigurationError: The project's file cannot be read, or says what cannot be.
     """
-    if not isinstance(options.accelerator, MaybeAlias):
+    said = options.accelerator
+    names = said if isinstance(said, tuple) else (said,)
+    if not any(isinstance(name, MaybeAlias) for name in names):
         return options
     directory = root.source_directory(function, root.working_directory())
-    named = project_settings.named_accelerator(options.accelerator, directory)
-    return replace(options, accelerator=named)
+    named = tuple(
+        project_settings.named_accelerator(name, directory)
+        if isinstance(name, MaybeAlias)
+        else name
+        for name in names
+    )
+    return replace(options, accelerator=named if isinstance(said, tuple) else named[0])

@@ -17,7 +17,8 @@ from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import FunctionNotSupportedError
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.inside_run import as_inside_run
-from kinetic_flows.core.options import Options, RunOptions, check_flow
+from kinetic_flows.core.option_list import Options
+from kinetic_flows.core.options import RunOptions, check_flow
 from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.core.signatures import resolve_local_names, spell_out
 
@@ -40,7 +41,20 @@ def run(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 @overload
 def run(
     *,
-    accelerator: str = ...,
+    accelerator: str | Sequence[str] = ...,
+    strategy: Literal["in_order", "race"] = ...,
+    fallback_after_seconds: float = ...,
+    on_oom: Literal["larger"] | None = ...,
+    hosts: int | None = ...,
+    slices: int | None = ...,
+    cpu: float | str | None = ...,
+    memory: str | None = ...,
+    reservation: str | None = ...,
+    compute_class: str | None = ...,
+    node_pool: str | None = ...,
+    zones: str | Sequence[str] | None = ...,
+    max_run_duration_seconds: float | None = ...,
+    idle_timeout_seconds: float | None = ...,
     container_image: Literal["bundled", "prebuilt"] | str | None = ...,
     base_image_repo: str | None = ...,
     ship_wheels: bool = ...,
@@ -84,7 +98,32 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
     Args:
         function: The function, when the decorator is used without parentheses.
         accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`, or a name of the
-            project's own for one; what `KINETIC_ACCELERATOR` says by default, and else `cpu`.
+            project's own for one; `:spot` or `:flex` at its end asks for Spot VMs or
+            flex-start. A list names several, of which the run takes the first that can be had.
+            What `KINETIC_ACCELERATOR` says by default, and else `cpu`.
+        strategy: How a list of accelerators is tried: one after the other (`in_order`,
+            default), or all at once, and the first whose pods start wins (`race`).
+        fallback_after_seconds: How long each accelerator of a list may be waited for before the
+            next is tried (default 600); one that cannot be had is given up at once.
+        on_oom: `larger`: a run that died because its host or its chips ran out of memory goes
+            on with the next accelerator of the list that has more. None (default) ends it.
+        hosts: Nodes of a run on CPUs or GPUs, each with a process that calls the function; on
+            this machine as many processes. None for one.
+        slices: TPU slices of a run, joined by multislice; None for one.
+        cpu: CPUs that each pod asks of its node, as a number or a Kubernetes quantity such as
+            `500m`; None for the share of the machine that goes with the accelerator.
+        memory: Memory that each pod asks of its node and may use, as a Kubernetes quantity such
+            as `64Gi`; None to ask for the share of the machine that goes with the accelerator,
+            without a limit.
+        reservation: Google Cloud reservation whose machines to use: its name,
+            `projects/P/reservations/NAME`, or `any` for whichever fits; None for none.
+        compute_class: GKE compute class that the pods ask for; None for none.
+        node_pool: GKE node pool to run on; None for any that fits.
+        zones: Zones in which the nodes may be; None for all of the cluster's.
+        max_run_duration_seconds: For how long nodes of flex-start are asked for, at most seven
+            days; None for what their node pool says.
+        idle_timeout_seconds: How long the chips of a run may do nothing before it is ended;
+            None (default) for ever.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
         base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
         ship_wheels: Whether prebuilt mode sends every package along, so that pods need no

@@ -126,9 +126,8 @@ def _shown(remote: RemoteFunction[..., Any], what: str, outcome: Outcome) -> Ite
 
 def _accelerator(remote: RemoteFunction[..., Any], opening: Opening) -> str:
     """Return what a function runs on, as far as nobody has to be asked."""
-    said = remote.options.accelerator
-    if not isinstance(said, Unsaid):
-        return said
+    if not isinstance(remote.options.accelerator, Unsaid):
+        return remote.options.accelerator_words
     directory = source_directory(remote.fn, working_directory())
     return local_settings(opening.environ, directory).accelerator
 

@@ -18,7 +18,8 @@ from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.functions import flow_name, is_async
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.core.options import Options, RunOptions, check_flow
+from kinetic_flows.core.option_list import Options
+from kinetic_flows.core.options import RunOptions, check_flow
 from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.signatures import spell_out
 from kinetic_flows.plans.inputs import Inputs, MapOptions, SweepOptions, sweep_options
@@ -275,8 +276,33 @@ class RemoteFunction(Generic[P, R]):
 
         Args:
             accelerator: What to run on, such as `cpu`, `l4` or `tpu-v6e-8`, or a name of the
-                project's own for one; what `KINETIC_ACCELERATOR` says by default, and else
-                `cpu`.
+                project's own for one; `:spot` or `:flex` at its end asks for Spot VMs or
+                flex-start. A list names several, of which the run takes the first that can be
+                had. What `KINETIC_ACCELERATOR` says by default, and else `cpu`.
+            strategy: How a list of accelerators is tried: one after the other (`in_order`,
+                default), or all at once, and the first whose pods start wins (`race`).
+            fallback_after_seconds: How long each accelerator of a list may be waited for before
+                the next is tried (default 600); one that cannot be had is given up at once.
+            on_oom: `larger`: a run that died because its host or its chips ran out of memory
+                goes on with the next accelerator of the list that has more. None (default) ends
+                it.
+            hosts: Nodes of a run on CPUs or GPUs, each with a process that calls the function;
+                on this machine as many processes. None for one.
+            slices: TPU slices of a run, joined by multislice; None for one.
+            cpu: CPUs that each pod asks of its node, as a number or a Kubernetes quantity such
+                as `500m`; None for the share of the machine that goes with the accelerator.
+            memory: Memory that each pod asks of its node and may use, as a Kubernetes quantity
+                such as `64Gi`; None to ask for the share of the machine that goes with the
+                accelerator, without a limit.
+            reservation: Google Cloud reservation whose machines to use: its name,
+                `projects/P/reservations/NAME`, or `any` for whichever fits; None for none.
+            compute_class: GKE compute class that the pods ask for; None for none.
+            node_pool: GKE node pool to run on; None for any that fits.
+            zones: Zones in which the nodes may be; None for all of the cluster's.
+            max_run_duration_seconds: For how long nodes of flex-start are asked for, at most
+                seven days; None for what their node pool says.
+            idle_timeout_seconds: How long the chips of a run may do nothing before it is ended;
+                None (default) for ever.
             container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
             base_image_repo: Repository of prebuilt base images; None for
                 `KINETIC_BASE_IMAGE_REPO`.
@@ -344,7 +370,7 @@ class RemoteFunction(Generic[P, R]):
         """Return the function's own docstring, and what can be done with it besides."""
         own = inspect.cleandoc(self.fn.__doc__ or "")
         name = getattr(self.fn, "__name__", "function")
-        uses = _USES.format(name=name, accelerator=self.options.accelerator)
+        uses = _USES.format(name=name, accelerator=self.options.accelerator_words)
         return f"{own}\n{uses}".strip()
 
     @property
@@ -366,7 +392,7 @@ class RemoteFunction(Generic[P, R]):
         return found is self
 
     def __repr__(self) -> str:
-        return f"<RemoteFunction {self._name} on {self.options.accelerator}>"
+        return f"<RemoteFunction {self._name} on {self.options.accelerator_words}>"
 
 
 spell_out(RemoteFunction.map, MapOptions, asdict(SweepOptions()))

@@ -22,7 +22,7 @@ from kinetic_flows.cli.documents import print_json
 from kinetic_flows.cli.functions import load_function, parse_call
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.options import Options
+from kinetic_flows.core.option_list import Options
 
 OPTIONS = "Options of kinetic.run, in place of the function's"
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from kinetic_flows.core.job_parts import (
+    CandidateSpec,
     DataSpec,
     ObjectRef,
     OutputSpec,
@@ -67,6 +68,8 @@ EXIT_DEVICES_MISSING = 49
 EXIT_OUTPUT_DIR_UNAVAILABLE = 50
 EXIT_SECRETS_UNAVAILABLE = 51
 EXIT_DATA_UNAVAILABLE = 52
+EXIT_STOOD_DOWN = 53
+EXIT_MOVED_ON = 54
 EXIT_CANCELLED = 130
 EXIT_TERMINATED = 143
 
@@ -87,10 +90,12 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_DEVICES_MISSING: "the chips that the run asked for are not there, or do not work",
     EXIT_OUTPUT_DIR_UNAVAILABLE: "its output directory cannot be made, or another run that has "
     "not ended writes to it",
+    EXIT_STOOD_DOWN: "another accelerator of the run's list was faster, or was chosen meanwhile",
+    EXIT_MOVED_ON: "the function ran out of memory, and the run goes on with a larger accelerator",
     EXIT_CANCELLED: "the run was cancelled",
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }
-"""Exit codes of the runner. Codes 40 to 51 name the infrastructure phase that failed."""
+"""Exit codes of the runner. Codes 40 to 52 name the infrastructure phase that failed."""
 
 
 DispatchedBy = Literal["client", "worker"]
@@ -213,6 +218,7 @@ class JobTemplate:
         volumes: What the run finds at paths of its file system.
         secrets: Variables whose values are secret.
         output: Where outputs go; None for a directory of each run's own.
+        candidate: Its place among the accelerators that the run may go on; None where there is one.
     """
 
     name: str
@@ -237,6 +243,7 @@ class JobTemplate:
     volumes: tuple[VolumeSpec, ...] = ()
     secrets: tuple[SecretSpec, ...] = ()
     output: OutputSpec | None = None
+    candidate: CandidateSpec | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -277,7 +284,7 @@ class JobTemplate:
 _NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters")
 """Fields of a template that are parts of `payload` and `prefect` in the document."""
 
-_LATER = ("packages", "data", "volumes", "secrets", "output")
+_LATER = ("packages", "data", "volumes", "secrets", "output", "candidate")
 """Fields that jobs of earlier clients do not have; they are left out where they say nothing."""
 
 
@@ -356,6 +363,7 @@ class RunTicket:
         result_run_id: The earlier run whose result is this one's; None when it has its own.
         place: Where its process is; empty for where the platform launches.
         function: The function's name; empty where that is not known apart from the run's.
+        has_candidates: Whether it may go on one of several accelerators.
     """
 
     run_id: str
@@ -365,3 +373,4 @@ class RunTicket:
     result_run_id: str | None = None
     place: str = ""
     function: str = ""
+    has_candidates: bool = False

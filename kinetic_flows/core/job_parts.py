@@ -137,3 +137,18 @@ class OutputSpec:
     def place(self) -> str:
         """What others know it by: its URI, else the directory."""
         return self.uri or self.directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateSpec:
+    """Which of the accelerators that its run may go on a job is for.
+
+    Attributes:
+        number: Its place in the list, from 0.
+        accelerator: Its canonical name, for messages.
+        moves_on: Whether a function that ran out of memory goes on with a larger one.
+    """
+
+    number: int
+    accelerator: str
+    moves_on: bool = False

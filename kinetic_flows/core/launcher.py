@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.candidates import Launch
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
@@ -46,6 +47,7 @@ class LaunchRequest:
         environment: Variables of its process.
         job_variables: What the work pool's job template is given.
         template: That template; None for the one that ships.
+        launch: Which start of which of its candidates it is; None where a run has one start.
     """
 
     run_id: str
@@ -54,6 +56,12 @@ class LaunchRequest:
     environment: Mapping[str, str] = field(repr=False)
     job_variables: Mapping[str, Any]
     template: Mapping[str, Any] | None = None
+    launch: Launch | None = None
+
+    @property
+    def key(self) -> str:
+        """By what the launcher knows the process: the run's id, or that of its launch."""
+        return self.launch.key(self.run_id) if self.launch else self.run_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +190,11 @@ class Observation:
 
 
 class Processes(Protocol):
-    """The processes of runs, which outlive the client that started them."""
+    """The processes of runs, which outlive the client that started them.
+
+    A process is known by the `key` of its launch request, which is the run's id where the run has
+    no candidates.
+    """
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Look at the run's process, reading its output from a position on; None: not at all."""

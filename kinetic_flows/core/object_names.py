@@ -164,6 +164,35 @@ def result_object(run_id: str) -> str:
     return f"runs/{run_id}/result.pkl"
 
 
+def candidates_object(owner: str) -> str:
+    """Name of what lists the accelerators that a run may go on.
+
+    Args:
+        owner: The run, or the prefix of what its job is named after.
+    """
+    return f"runs/{owner}/candidates.json"
+
+
+def candidate_job_object(owner: str, candidate: int) -> str:
+    """Name of the job of one of a run's candidates."""
+    return f"runs/{owner}/job-{candidate}.json"
+
+
+def round_object(run_id: str, number: int) -> str:
+    """Name of what says which candidates were launched at once."""
+    return f"runs/{run_id}/rounds/{number}/round.json"
+
+
+def claim_object(run_id: str, number: int) -> str:
+    """Name of what says which candidate of a round calls the function."""
+    return f"runs/{run_id}/rounds/{number}/claim.json"
+
+
+def round_end_object(run_id: str, number: int) -> str:
+    """Name of what says why the candidate that had a round's claim goes on elsewhere."""
+    return f"runs/{run_id}/rounds/{number}/end.json"
+
+
 def deployment_prefix(flow: str, name: str, token: str) -> str:
     """Prefix of what a deployment's runs need, which does not expire.
 

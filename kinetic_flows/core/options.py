@@ -9,13 +9,12 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
+from kinetic_flows.core import capacity_values as capacity
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.captured import check_captured
-from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import (
-    AcceleratorError,
     ConfigurationError,
     ImageError,
     UsageError,
@@ -25,7 +24,7 @@ from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.output_dirs import check_output_dir
 from kinetic_flows.core.secret_sources import SecretSource, parse_secrets
-from kinetic_flows.core.settings.cloud import CloudSettings, Dispatch, check_value
+from kinetic_flows.core.settings.cloud import CloudSettings, check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.core.settings.table import rows
 from kinetic_flows.core.volumes import Volume, parse_volumes
@@ -36,6 +35,7 @@ else:
     keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
+DEFAULT_FALLBACK_SECONDS = 600.0
 
 FRAMEWORKS = ("jax", "none")
 
@@ -44,123 +44,6 @@ class Unsaid(str):
     """The value of an option that nobody gave, which a setting may replace."""
 
     __slots__ = ()
-
-
-class MaybeAlias(str):
-    """What no accelerator is called, and the function's project may call one."""
-
-    __slots__ = ()
-
-
-class Options(TypedDict, total=False):
-    """What `kinetic.run` and `with_options` take: the one list that documents it."""
-
-    accelerator: str
-    """What to run on, such as `cpu`, `l4` or `tpu-v6e-8`, or a name of the project's own for one;
-    what `KINETIC_ACCELERATOR` says by default, and else `cpu`."""
-
-    container_image: Literal["bundled", "prebuilt"] | str | None
-    """`bundled` (default, also None), `prebuilt`, or an image URI."""
-
-    base_image_repo: str | None
-    """Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`."""
-
-    ship_wheels: bool
-    """Whether prebuilt mode sends every package along, so that pods need no package index."""
-
-    requirements: str | Path | Sequence[str] | None
-    """A dependency file or a list of requirements; None to find the file."""
-
-    framework: Literal["jax", "none"] | None
-    """What the image is to bring on a cluster: `jax` with what it needs for the accelerator, or
-    `none`, so that all of it comes from the requirements. None (default) decides by them: on GPUs
-    a project with PyTorch or TensorFlow, and without jax, gets none. Nothing of it matters on this
-    machine."""
-
-    name: str | None
-    """Name of the runs; None for the function's own."""
-
-    tags: Sequence[str]
-    """Tags of the flow runs."""
-
-    retries: int
-    """How often the function is called again after it raised."""
-
-    retry_delay_seconds: float
-    """Pause before each retry."""
-
-    timeout_seconds: float | None
-    """Limit for the function, all tries together; None for no limit."""
-
-    schedule_timeout_seconds: float | None
-    """How long a run may wait for its node before it fails with what it waits for (default 3600);
-    None for no limit."""
-
-    max_preemptions: int | None
-    """How often a run that was preempted, evicted or lost with its node starts again; None for 3
-    on Spot VMs and 0 elsewhere. What the function raises is never started again by it: that is
-    `retries`."""
-
-    cache_for: timedelta | float | Literal[True] | None
-    """For how long a result answers further calls of the same function with the same arguments,
-    code and dependencies: a `timedelta(days=7)`, or seconds; True for as long as it is kept; None
-    (default) for never."""
-
-    capture_env_vars: Sequence[str]
-    """Names of environment variables to take along, or patterns of them such as `WANDB_*`; their
-    values are sealed for the run."""
-
-    secrets: Mapping[str, str] | None
-    """Variables of the run whose values are secret, and where each comes from:
-    `secret-manager:NAME`, `k8s:SECRET/KEY`, `prefect:BLOCK` or `env:VARIABLE`."""
-
-    volumes: Mapping[str, Data | str] | None
-    """What the run finds at absolute paths: `kinetic.Data(...)` or its source,
-    `pvc:CLAIM[/DIRECTORY][:ro]`, or `scratch:100Gi`."""
-
-    output_dir: str | Path | None
-    """Where the run's outputs go: a name, a path or `gs://` URI, of which `{function}`, `{name}`,
-    `{arguments_hash}` and the names of arguments in braces are replaced; it is used as it is, so
-    that a later run finds what is there. None (default) for a directory of each run's own."""
-
-    output_dir_in_use: Literal["refuse", "wait"]
-    """What becomes of a run whose `output_dir` another run writes to that has not ended: it is
-    refused (default), or waits for that run's end."""
-
-    job_variables: Mapping[str, Any] | None
-    """Variables of the work pool's job template on a cluster: `cpu`, `memory`,
-    `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`), `queue_name`,
-    `priority_class_name`, `service_account_name`, `labels`, `annotations`, `tolerations`,
-    `env_from` (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
-    `termination_grace_seconds` (whole seconds), or what an administrator added. What is left out
-    is the work pool's default. Nothing of it matters on this machine."""
-
-    project: str | None
-    """Google Cloud project; None for `KINETIC_PROJECT`."""
-
-    zone: str | None
-    """Zone of the cluster; None for `KINETIC_ZONE`."""
-
-    cluster: str | None
-    """GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`."""
-
-    dispatch: Dispatch | None
-    """Who starts runs on a cluster: `client` (this process), `worker` (any stock Prefect worker of
-    the work pool), or `auto`; None for `KINETIC_DISPATCH`."""
-
-
-def _accelerator(name: str, value: Any) -> str:
-    from kinetic_flows.core.accelerators import check_accelerator
-    from kinetic_flows.core.accelerators.aliases import may_be_alias
-
-    given = check.text(name, value, "name one: `kinetic accelerators` lists all")
-    try:
-        check_accelerator(given)
-    except AcceleratorError:
-        if not may_be_alias(given):
-            raise
-        return MaybeAlias(given)
-    return given
 
 
 def _container_image(name: str, value: Any) -> str:
@@ -194,6 +77,14 @@ def _run_name(name: str, value: Any) -> str:
 
 def _in_use(name: str, value: Any) -> str:
     return check.choice(name, value, ("refuse", "wait"))
+
+
+def _strategy(name: str, value: Any) -> str:
+    return check.choice(name, value, ("in_order", "race"))
+
+
+def _on_oom(name: str, value: Any) -> str:
+    return check.choice(name, value, ("larger",))
 
 
 def _requirements(name: str, value: Any) -> str | Path | tuple[str, ...]:
@@ -235,7 +126,26 @@ def _by(check: Callable[[str, Any], Any], *, may_be_none: bool = False) -> Mappi
 class RunOptions:
     """How a function is to run: each of `Options`, checked, as it is used."""
 
-    accelerator: str = field(default=Unsaid("cpu"), metadata=_by(_accelerator))
+    accelerator: str | tuple[str, ...] = field(
+        default=Unsaid("cpu"), metadata=_by(capacity.accelerators)
+    )
+    strategy: str = field(default="in_order", metadata=_by(_strategy))
+    fallback_after_seconds: float = field(
+        default=DEFAULT_FALLBACK_SECONDS, metadata=_by(check.seconds)
+    )
+    on_oom: str | None = field(default=None, metadata=_by(_on_oom))
+    hosts: int | None = field(default=None, metadata=_by(partial(check.count, least=1)))
+    slices: int | None = field(default=None, metadata=_by(partial(check.count, least=1)))
+    cpu: str | None = field(default=None, metadata=_by(capacity.cpu))
+    memory: str | None = field(default=None, metadata=_by(capacity.memory))
+    reservation: str | None = field(default=None, metadata=_by(capacity.reservation))
+    compute_class: str | None = field(default=None, metadata=_by(capacity.object_name))
+    node_pool: str | None = field(default=None, metadata=_by(capacity.object_name))
+    zones: tuple[str, ...] | None = field(default=None, metadata=_by(capacity.zones))
+    max_run_duration_seconds: float | None = field(
+        default=None, metadata=_by(capacity.run_duration)
+    )
+    idle_timeout_seconds: float | None = field(default=None, metadata=_by(check.seconds))
     container_image: str | None = field(default=None, metadata=_by(_container_image))
     base_image_repo: str | None = field(default=None, metadata=_by(_cloud_setting))
     ship_wheels: bool = field(default=False, metadata=_by(check.flag))
@@ -272,9 +182,17 @@ class RunOptions:
         made = {item.name: item.default for item in fields(cls)}
         return {name: None if value is MISSING else value for name, value in made.items()}
 
-    def accelerator_or(self, setting: str) -> str:
-        """Return what to run on: what was said, else what a setting says."""
-        return setting if isinstance(self.accelerator, Unsaid) else self.accelerator
+    def accelerators_or(self, setting: str) -> tuple[str, ...]:
+        """Return what to run on, in the order of preference: what was said, else a setting's."""
+        if isinstance(self.accelerator, tuple):
+            return self.accelerator
+        return (setting if isinstance(self.accelerator, Unsaid) else self.accelerator,)
+
+    @property
+    def accelerator_words(self) -> str:
+        """What to run on, as people read it: one name, or several with `or` between them."""
+        named = self.accelerator
+        return " or ".join(named) if isinstance(named, tuple) else named
 
     @property
     def cloud(self) -> dict[str, str]:
@@ -312,7 +230,7 @@ class RunOptions:
                 unknown,
                 declared,
                 words=keras_kinetic.OPTIONS,
-                accelerator=None if isinstance(runs_on, Unsaid) else runs_on,
+                accelerator=runs_on if type(runs_on) is str else None,
             )
         return replace(self, **{name: _checked(declared[name], changes[name]) for name in changes})
 

@@ -171,7 +171,7 @@ def draft_call(
     """
     begun = time.monotonic()
     check_arguments(call)
-    accelerator = _accelerator(call.options.accelerator_or(settings.accelerator), platform)
+    accelerator = _accelerator(call.options.accelerators_or(settings.accelerator)[0], platform)
     output = output_spec(call, settings, platform)
     image = platform.image_source(image_options(call.options, settings), accelerator)
     secrets = call.options.secrets or {}

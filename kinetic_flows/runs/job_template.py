@@ -10,7 +10,7 @@ from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job_parts import CandidateSpec, ObjectRef
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
@@ -34,6 +34,8 @@ class Prepared:
         origin: Where the call comes from; None when that is not to be told.
         seconds: How long the phases before the launch took.
         secret_values: What is sealed for each of them, by variable.
+        candidates: The same for each accelerator that runs may go on, in the order of preference;
+            empty where there is one.
     """
 
     image: ResolvedImage
@@ -45,6 +47,20 @@ class Prepared:
     origin: Origin | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    candidates: tuple[PreparedCandidate, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCandidate:
+    """One of the accelerators that runs may go on.
+
+    Attributes:
+        draft: The call on it; its arguments do not matter here.
+        prepared: What runs on it share.
+    """
+
+    draft: Draft
+    prepared: Prepared
 
 
 def job_template(
@@ -54,6 +70,7 @@ def job_template(
     *,
     owner: str,
     takes_parameters: bool = False,
+    candidate: CandidateSpec | None = None,
 ) -> JobTemplate:
     """Return what the runs of a call have in common.
 
@@ -63,6 +80,8 @@ def job_template(
         session: Where they run and report.
         owner: Whose the pieces of the call are.
         takes_parameters: Whether the function is called with the flow run's parameters.
+        candidate: Which of the accelerators it is that the runs may go on; None where there is
+            one.
     """
     bundle, options = runner_bundle(), draft.call.options
     volumes = volume_specs(options.volumes, len(draft.payload.data))
@@ -98,4 +117,5 @@ def job_template(
         data=session.platform.data_places(data, volumes),
         volumes=volumes,
         secrets=secret_specs(draft, session.platform, deployed=takes_parameters),
+        candidate=candidate,
     )

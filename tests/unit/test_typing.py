@@ -13,7 +13,8 @@ from mypy import api
 
 import kinetic
 import option_docs
-from kinetic_flows.core.options import Options, RunOptions
+from kinetic_flows.core.option_list import Options
+from kinetic_flows.core.options import RunOptions
 
 ROOT = Path(__file__).parents[2]
 

@@ -28,6 +28,9 @@ OUTPUT_DIR_LABEL = "kinetic.output-dir"
 JOB_LABEL = "kinetic.job"
 """Label that holds the digest of a run's job, so that it can be launched again unforged."""
 
+CANDIDATES_LABEL = "kinetic.candidates"
+"""Label of a run that may go on several accelerators: the digest of what lists them."""
+
 PARENT_LABEL = "kinetic.group"
 """Label of the runs of a group: the id of the flow run above them."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from kinetic_flows.core.accelerators.model import SPOT_SUFFIX
+from kinetic_flows.core.accelerators.model import split_suffix
 from kinetic_flows.core.accelerators.parsing import check_accelerator
 from kinetic_flows.core.errors import AcceleratorError
 
@@ -15,7 +15,7 @@ _ALIAS = re.compile(r"(?!(?:tpu|gpu)(?:$|[-:]))[a-z][a-z0-9_-]{0,62}")
 
 
 def may_be_alias(text: str) -> bool:
-    """Whether a project may call an accelerator so, with or without `:spot` behind it."""
+    """Whether a project may call an accelerator so, with or without a suffix behind it."""
     return _ALIAS.fullmatch(_body(text)) is not None
 
 
@@ -47,7 +47,7 @@ def meant_by(text: str, aliases: Mapping[str, str]) -> str:
     """Return the accelerator that a text names, which may be a project's own name for one.
 
     Args:
-        text: The name; `:spot` may stand behind an alias, too.
+        text: The name; `:spot` and `:flex` may stand behind an alias, too.
         aliases: The project's names, with what each stands for.
 
     Raises:
@@ -55,8 +55,8 @@ def meant_by(text: str, aliases: Mapping[str, str]) -> str:
     """
     found = aliases.get(_body(text))
     if found is not None:
-        is_spot = text.strip().lower().endswith(SPOT_SUFFIX)
-        return f"{found.removesuffix(SPOT_SUFFIX)}{SPOT_SUFFIX}" if is_spot else found
+        suffix = split_suffix(text)[1]
+        return f"{split_suffix(found)[0]}{suffix}" if suffix else found
     try:
         check_accelerator(text)
     except AcceleratorError as error:
@@ -76,7 +76,7 @@ def meant_by(text: str, aliases: Mapping[str, str]) -> str:
 
 
 def _body(text: str) -> str:
-    return text.strip().lower().removesuffix(SPOT_SUFFIX)
+    return split_suffix(text)[0]
 
 
 def _is_real(name: str) -> bool:

@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from kinetic_flows.core.accelerators.model import SPOT_SUFFIX, Accelerator, NodePool
+from kinetic_flows.core.accelerators.model import (
+    FLEX_SUFFIX,
+    SPOT_SUFFIX,
+    Accelerator,
+    NodePool,
+    split_suffix,
+)
 from kinetic_flows.core.accelerators.registry import (
     CPU,
     GPUS,
@@ -40,7 +46,8 @@ def parse_accelerator(text: str, *, pools: Iterable[NodePool] | None = None) -> 
     Names are read without regard to case. Accepted are `cpu`; GPUs as `l4`, `gpu-l4`,
     `gpu:l4`, `a100x4`, `gpu-a100-80gbx8`; TPUs as `tpu-v6e-8` or `v5e-8` (chips),
     `tpu-v5p-2x2x2` (topology), `tpu-v6e` (default size); a count alone, `tpu:8` or `gpu:4`,
-    where the cluster has one type with that many; and any of these with `:spot` at its end.
+    where the cluster has one type with that many; and any of these with `:spot`
+    or `:flex` at its end.
 
     Args:
         text: The name.
@@ -51,9 +58,12 @@ def parse_accelerator(text: str, *, pools: Iterable[NodePool] | None = None) -> 
         AcceleratorError: There is no such accelerator, or not of this size, or a count alone
             does not say which.
     """
-    body = text.strip().lower()
-    spot = body.endswith(SPOT_SUFFIX)
-    body = body.removesuffix(SPOT_SUFFIX)
+    body, suffix = split_suffix(text)
+    found = _parsed(text, body, pools, spot=suffix == SPOT_SUFFIX)
+    return replace(found, flex=True) if suffix == FLEX_SUFFIX else found
+
+
+def _parsed(text: str, body: str, pools: Iterable[NodePool] | None, *, spot: bool) -> Accelerator:
     if body == "cpu":
         return replace(CPU, spot=spot)
     if counted := _COUNT_ONLY.fullmatch(body):
@@ -73,7 +83,7 @@ def parse_accelerator(text: str, *, pools: Iterable[NodePool] | None = None) -> 
 
 def needs_node_pools(text: str) -> bool:
     """Whether a name is a count alone, which only the cluster's node pools give a meaning."""
-    return _COUNT_ONLY.fullmatch(text.strip().lower().removesuffix(SPOT_SUFFIX)) is not None
+    return _COUNT_ONLY.fullmatch(split_suffix(text)[0]) is not None
 
 
 def check_accelerator(text: str) -> None:
@@ -84,7 +94,7 @@ def check_accelerator(text: str) -> None:
     """
     if len(text) > MAX_NAME_CHARACTERS:
         raise _unknown(text[:MAX_NAME_CHARACTERS], "")
-    counted = _COUNT_ONLY.fullmatch(text.strip().lower().removesuffix(SPOT_SUFFIX))
+    counted = _COUNT_ONLY.fullmatch(split_suffix(text)[0])
     if counted is None:
         parse_accelerator(text)
         return
