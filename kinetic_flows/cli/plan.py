@@ -139,7 +139,8 @@ def _arguments(
 
 def _meant_option(tokens: tuple[str, ...]) -> str | None:
     """Return the option of ours that the first misspelt one is nearest to; None for none."""
-    known = [f"--{name.replace('_', '-')}" for name in get_type_hints(Options)]
+    known = [name.replace("_", "-") for name in get_type_hints(Options)]
     given = takewhile(lambda each: each != "--", tokens)
-    near = (get_close_matches(each.partition("=")[0], known, n=1, cutoff=0.75) for each in given)
-    return next((found[0] for found in near if found), None)
+    words = (each[2:].partition("=")[0] for each in given if each.startswith("--"))
+    near = (get_close_matches(word, known, n=1, cutoff=0.75) for word in words)
+    return next((f"--{found[0]}" for found in near if found), None)

@@ -38,6 +38,7 @@ from kinetic_flows.core.job import (
     EXIT_DATA_UNAVAILABLE,
     EXIT_DEVICES_MISSING,
     EXIT_MEANINGS,
+    EXIT_MOVED_ON,
     EXIT_OBJECT_REFUSED,
     EXIT_OBJECT_UNAVAILABLE,
     EXIT_OUTPUT_DIR_UNAVAILABLE,
@@ -49,6 +50,7 @@ from kinetic_flows.core.job import (
     EXIT_RETURNED,
     EXIT_RUNTIME_UNFIT,
     EXIT_SECRETS_UNAVAILABLE,
+    EXIT_STOOD_DOWN,
     EXIT_TERMINATED,
     RunTicket,
 )
@@ -78,6 +80,10 @@ READ_ONLY_NOTE = (
 )
 
 AGAIN_HINT = "nothing was lost but this run: calling the function again starts a new one"
+ELSEWHERE_HINT = (
+    "the run goes on with another accelerator of its list as long as somebody waits for it: "
+    "`kinetic runs result` does, and its page says what was tried"
+)
 TOO_LARGE_HINT = (
     "return less, write it to KINETIC_OUTPUT_DIR and return its name, or raise ephemeral_storage "
     "or memory in job_variables"
@@ -110,6 +116,8 @@ _HINTS: Mapping[int | None, str] = {
     EXIT_DATA_UNAVAILABLE: "docs/data.md says what a run needs for each kind of data; what "
     "has come of it is kept where there is a cache (KINETIC_DATA_CACHE)",
     EXIT_SECRETS_UNAVAILABLE: "docs/secrets.md says what a run needs for each kind of secret",
+    EXIT_STOOD_DOWN: ELSEWHERE_HINT,
+    EXIT_MOVED_ON: ELSEWHERE_HINT,
     EXIT_CANCELLED: AGAIN_HINT,
     EXIT_TERMINATED: AGAIN_HINT,
 }

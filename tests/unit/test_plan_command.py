@@ -53,9 +53,9 @@ def test_every_option_of_the_decorator_is_one_of_the_command(
     shown = capsys.readouterr().out
     for item in fields(RunOptions):
         assert f"--{item.name.replace('_', '-')} " in shown
-    assert "How often the function is called again after it" in shown
     words = " ".join(shown.replace("│", " ").split())
-    assert "what KINETIC_ACCELERATOR says by default, and else cpu." in words
+    assert "How often the function is called again after it raised. --retry-delay-seconds" in words
+    assert "at its end asks for Spot VMs or flex-start. --strategy" in words
     assert "None for 3 on Spot VMs and 0 elsewhere. --cache-for" in words
     assert "[choices: jax, none]" in shown
 

@@ -42,7 +42,8 @@ def test_every_option_of_the_decorator_is_a_parameter_with_its_default_and_choic
     assert list(signature.parameters) == ["function", *OPTIONS]
     assert signature.parameters["schedule_timeout_seconds"].default == 3600.0
     shown = str(signature)
-    assert "*, accelerator: str = 'cpu', container_image: Literal['bundled', 'prebuilt'] |" in shown
+    assert "*, accelerator: str | Sequence[str] = 'cpu', strategy: Literal['in_order'," in shown
+    assert ", container_image: Literal['bundled', 'prebuilt'] | str | None = None," in shown
     assert "dispatch: Literal['auto', 'client', 'worker'] | None = None" in shown
     assert "framework: Literal['jax', 'none'] | None = None" in shown
 
@@ -61,7 +62,7 @@ def test_defaults_that_are_shown_are_those_in_force() -> None:
 
 def test_options_that_stay_as_they_are_say_so() -> None:
     shown = str(inspect.signature(train.with_options))
-    assert shown.startswith("(*, accelerator: str = <unchanged>, ")
+    assert shown.startswith("(*, accelerator: str | Sequence[str] = <unchanged>, ")
     assert "self" not in shown
 
 
