@@ -70,6 +70,8 @@ class Calls:
         # One host of several cannot try again alone.
         self._tries: int = 1 + (job["retries"] if job["hosts"] == 1 else 0)
         self._limit_seconds: float | None = job["timeout_seconds"]
+        # Jobs that were written by earlier clients do not say.
+        self._candidate: Mapping[str, Any] | None = job.get("candidate")
         self._deadline: float | None = None
         self._kills = 0
 
@@ -81,7 +83,7 @@ class Calls:
         while True:
             ending = self._try(number)
             number += 1
-            if ending.status != "raised" or number == self._tries:
+            if ending.status != "raised" or number == self._tries or self._moves_on(ending):
                 return ending
             self._announce_next(ending, number)
             stopped = self._pause()
@@ -146,6 +148,10 @@ class Calls:
         if self._around.reporter.is_cancelling():
             return cancelled(when)
         return ending if ending and ending.status == "returned" else terminated(when)
+
+    def _moves_on(self, ending: Ending) -> bool:
+        """Whether the next try is made with a larger accelerator, as it can only end so here."""
+        return bool(ending.out_of_memory and (self._candidate or {}).get("moves_on"))
 
     def _announce_next(self, ending: Ending, number: int) -> None:
         what = describe_exception(ending.fields, REASON_CHARACTERS)

@@ -66,9 +66,39 @@ def result_object(run_id: str) -> str:
     return f"runs/{run_id}/result.pkl"
 
 
-def host_result_object(run_id: str, host: int) -> str:
-    """Name of the result of a slice's other host."""
-    return f"runs/{run_id}/host-{host}.pkl"
+def starts_prefix(run_id: str, round_number: int | None) -> str:
+    """Name below `runs/` of what the starts of a run's processes leave, each round's apart.
+
+    Args:
+        run_id: The run.
+        round_number: The round; None for a run that has one accelerator.
+    """
+    return run_id if round_number is None else f"{run_id}/rounds/{round_number}"
+
+
+def host_result_object(starts: str, host: int) -> str:
+    """Name of the result of a slice's other host; see `starts_prefix`."""
+    return f"runs/{starts}/host-{host}.pkl"
+
+
+def round_object(run_id: str, number: int) -> str:
+    """Name of what says that a round has begun."""
+    return f"runs/{run_id}/rounds/{number}/round.json"
+
+
+def claim_object(run_id: str, number: int) -> str:
+    """Name of what says which accelerator of a round calls the function."""
+    return f"runs/{run_id}/rounds/{number}/claim.json"
+
+
+def round_end_object(run_id: str, number: int) -> str:
+    """Name of what says why the run of the accelerator that had a round goes on elsewhere."""
+    return f"runs/{run_id}/rounds/{number}/end.json"
+
+
+def host_up_object(run_id: str, number: int, candidate: int, host: int) -> str:
+    """Name of the mark of a host that waits for the others of its accelerator."""
+    return f"runs/{run_id}/rounds/{number}/up/c{candidate}-host-{host}.json"
 
 
 def sealed_object(payload_name: str) -> str:
@@ -76,15 +106,15 @@ def sealed_object(payload_name: str) -> str:
     return f"{payload_name.rpartition('/')[0]}/sealed"
 
 
-def start_object(run_id: str, start: int, host: int) -> str:
-    """Name of the mark of a start of a run, on one host."""
+def start_object(starts: str, start: int, host: int) -> str:
+    """Name of the mark of a start of a run, on one host; see `starts_prefix`."""
     name = f"host-{host}-started" if host else "started"
-    return f"runs/{run_id}/attempts/{start}/{name}.json"
+    return f"runs/{starts}/attempts/{start}/{name}.json"
 
 
-def slice_start_object(run_id: str, start: int) -> str:
-    """Name of the mark that has every host of a slice start again."""
-    return f"runs/{run_id}/attempts/{start}/slice.json"
+def slice_start_object(starts: str, start: int) -> str:
+    """Name of the mark that has every host of a slice start again; see `starts_prefix`."""
+    return f"runs/{starts}/attempts/{start}/slice.json"
 
 
 def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:

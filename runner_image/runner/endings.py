@@ -36,12 +36,15 @@ class Ending(NamedTuple):
             interrupted and may be started again.
         fields: Further fields of the result's header.
         body: Path of the pickled value or exception; None for none.
+        out_of_memory: What says that it ran out of memory, its host's or a chip's; empty where it
+            did not.
     """
 
     exit_code: int
     status: str | None = None
     fields: Mapping[str, Any] = {}
     body: str | None = None
+    out_of_memory: str = ""
 
 
 def from_outcome(outcome: Mapping[str, Any], body: str, log_tail: list[str]) -> Ending:
@@ -52,28 +55,30 @@ def from_outcome(outcome: Mapping[str, Any], body: str, log_tail: list[str]) -> 
         body: Path of the pickled value or exception.
         log_tail: The last lines that were printed.
     """
-    fields = {name: value for name, value in outcome.items() if name != "status"}
-    status = outcome["status"]
+    own = ("status", "out_of_memory")
+    fields = {name: value for name, value in outcome.items() if name not in own}
+    status, out_of_memory = outcome["status"], outcome.get("out_of_memory", "")
     if status == "fault":
         return Ending(fields["exit_code"], "crashed", {**fields, "log_tail": log_tail})
-    return Ending(EXIT_RETURNED if status == "returned" else EXIT_RAISED, status, fields, body)
+    code = EXIT_RETURNED if status == "returned" else EXIT_RAISED
+    return Ending(code, status, fields, body, out_of_memory)
 
 
-def crashed(exit_code: int, log_tail: list[str], why: str | None = None) -> Ending:
+def crashed(exit_code: int, log_tail: list[str], out_of_memory: str | None = None) -> Ending:
     """Return the ending of a run whose worker died.
 
     Args:
         exit_code: The worker's exit code, negative for a signal.
         log_tail: The last lines that were printed.
-        why: What is known of the reason; None for nothing.
+        out_of_memory: What says that it was killed for want of memory; None where it was not.
     """
     if exit_code < 0:
         how, code = f"was killed by {signal_name(-exit_code)}", SIGNAL_BASE - exit_code
     else:
         how, code = f"exited with {exit_code} while the function ran", EXIT_RAISED
-    message = f"its process {how}" + (f": {why}" if why else "")
+    message = f"its process {how}" + (f": {out_of_memory}" if out_of_memory else "")
     fields = {"message": message, "exit_code": exit_code, "log_tail": log_tail}
-    return Ending(code, "crashed", fields)
+    return Ending(code, "crashed", fields, out_of_memory=out_of_memory or "")
 
 
 def timed_out(timeout_seconds: float, log_tail: list[str]) -> Ending:

@@ -30,6 +30,7 @@ KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
     | {"KINETIC_SEAL_KEY", "KINETIC_SEAL_BLOCK"}
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE", "KINETIC_PACKAGES"}
+    | {"KINETIC_LAUNCH"}
     | {"KINETIC_CLIENT", "KINETIC_DATA_CACHE", "KINETIC_VOLUMES"}
 )
 """Variables that no process of the project's gets: credentials, and what names this launch."""

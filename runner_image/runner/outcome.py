@@ -68,9 +68,11 @@ def leave_exception(
         masks: Put in the place of what its message may not show.
         frames: What is told of its frames, behind the pickle.
     """
+    from .device_memory import out_of_memory
     from .masked_exceptions import mask_exception
     from .raised import pickle_exception
 
+    lacking = out_of_memory(error)
     mask_exception(error, masks)
     with _body(directory) as body:
         body.write(pickle_exception(error))
@@ -81,6 +83,7 @@ def leave_exception(
         type_name=type_name(error),
         message=masks.text(safe_str(error))[:MESSAGE_CHARACTERS],
         traceback=traceback,
+        **({"out_of_memory": masks.text(lacking)} if lacking else {}),
     )
 
 

@@ -30,13 +30,14 @@ class Slice:
         store: Where marks are left.
         job: The job.
         host: Which host this is.
+        starts: Where its starts leave marks; see `contract.starts_prefix`.
     """
 
     def __init__(
-        self, store: DirectoryStore | BucketStore, job: Mapping[str, Any], host: int
+        self, store: DirectoryStore | BucketStore, job: Mapping[str, Any], host: int, starts: str
     ) -> None:
         self._store = store
-        self._run_id: str = job["run_id"]
+        self._starts = starts
         self._host = host
         self._limit: int = job["max_preemptions"]
         self.has_others: bool = job["hosts"] > 1
@@ -139,4 +140,4 @@ class Slice:
             return False
 
     def _mark(self, start: int) -> str:
-        return slice_start_object(self._run_id, start)
+        return slice_start_object(self._starts, start)

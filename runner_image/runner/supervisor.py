@@ -11,16 +11,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calling import Calls, Surroundings
 from .contract import (
     EXIT_BAD_LAUNCH,
+    EXIT_MOVED_ON,
     EXIT_OBJECT_REFUSED,
     EXIT_RUNTIME_UNFIT,
+    EXIT_STOOD_DOWN,
     EXIT_TERMINATED,
     JOB_VERSION,
     Fault,
@@ -29,6 +31,7 @@ from .contract import (
     read_header,
     seal,
     start_object,
+    starts_prefix,
 )
 from .endings import (
     Ending,
@@ -50,6 +53,11 @@ from .reporter import Reporter, SilentReporter
 from .slices import Slice
 from .stores import open_store
 from .storing import store_patiently
+
+if TYPE_CHECKING:
+    from .candidates import Claims
+
+Stored = TypeVar("Stored")
 
 
 class Supervisor:
@@ -74,24 +82,33 @@ class Supervisor:
         self._leaving = leaving
         self._client = launch["client"]
         self._store = open_store(launch["store"], self._client)
-        self._slice = Slice(self._store, self._job, self._host)
-        self._attempt = 0
         self._interrupts = Interrupts()
+        self._claims = self._make_claims()
+        round_number = self._claims.launch.round if self._claims else None
+        self._starts = starts_prefix(self._job["run_id"], round_number)
+        self._slice = Slice(self._store, self._job, self._host, self._starts)
+        self._attempt, self._earlier_starts = 0, 0
         self._output = Output(self._on_entry)
         self._reporter = self._make_reporter()
 
     def run(self) -> int:
         """Run the job and return this process's exit code."""
+        if self._claims and (left := self._leaves(self._claims)):
+            return left
         self._reporter.start()
         try:
             self._interrupts.install()
             while True:
-                header = self._read_result()
+                header = self._earlier_result()
                 if header:
                     self._output.say("an earlier start of this run has left its result")
                     return self._report(header)
                 ending = self._start()
                 if not self._is_to_start_again(ending):
+                    break
+                if self._claims:
+                    # The whole launch has ended then, and the run begins anew from its list.
+                    ending = terminated("as another host was")
                     break
                 self._begin_again()
         except Fault as fault:
@@ -103,10 +120,27 @@ class Supervisor:
             ending = self._interrupted()
         return self._end(ending)
 
+    def _leaves(self, claims: Claims) -> int | None:
+        """Claim the run for this accelerator; return the exit code of a process that stands down.
+
+        It tells nobody but its own log: what the run is to be is another one's to tell.
+        """
+        try:
+            self._interrupts.install()
+            why = claims.take()
+            self._earlier_starts = 0 if why else claims.earlier_starts()
+        except Interrupted:
+            return EXIT_TERMINATED
+        self._interrupts.hold()
+        if why is None:
+            return None
+        self._output.say(f"this process ends, and calls nothing: {why}")
+        return EXIT_STOOD_DOWN
+
     def _start(self) -> Ending:
         """Begin one start of the run, and return how it ended."""
         self._attempt = self._claim_attempt()
-        if not self._slice.may_begin(self._attempt):
+        if not self._claims and not self._slice.may_begin(self._attempt):
             why = self._slice.who(self._attempt)
             message = f"{why}, and the run had been started again as often as max_preemptions says"
             raise Fault(EXIT_TERMINATED, message)
@@ -115,8 +149,8 @@ class Supervisor:
         if self._host == 0 and self._attempt:
             # An end of its own leaves a result, and nothing starts again after it.
             reason = "its process was ended from outside, and starts again"
-            payload = {"reason": reason, "restarts": self._attempt}
-            self._reporter.tell("preempted", str(self._attempt), payload)
+            payload = {"reason": reason, "restarts": self._restarts}
+            self._reporter.tell("preempted", str(self._restarts), payload)
         interrupts = self._interrupts
         watch = self._slice.watch(
             self._attempt, interrupts.request_restart, lambda: interrupts.is_terminated
@@ -130,7 +164,7 @@ class Supervisor:
 
     def _is_to_start_again(self, ending: Ending) -> bool:
         """Whether the slice starts again because of what happened to another host."""
-        if self._interrupts.is_terminated:
+        if self._interrupts.is_terminated or self._moves_on(ending):
             return False
         if self._interrupts.is_restarting:
             return ending.status not in ("returned", "cancelled")
@@ -143,6 +177,15 @@ class Supervisor:
         self._scratch = os.path.join(self._scratch, f"start-{self._attempt + 1}")
         os.mkdir(self._scratch)
         self._interrupts.begin_again()
+
+    def _make_claims(self) -> Claims | None:
+        # Jobs that were written by earlier clients do not say.
+        if not self._job.get("candidate"):
+            return None
+        from .candidates import Claims, launch_of
+
+        launch = launch_of(self._job, self._environ)
+        return Claims(launch, self._job, self._host, self._store, self._interrupts)
 
     def _make_reporter(self) -> Reporter | SilentReporter:
         api = self._prefect_api()
@@ -172,7 +215,7 @@ class Supervisor:
             lasting=self._lasting,
             leaving=self._leaving,
             host=self._host,
-            attempt=self._attempt,
+            attempt=self._restarts,
             output=self._output,
             reporter=self._reporter,
             api=self._prefect_api(),
@@ -202,7 +245,12 @@ class Supervisor:
         return newest
 
     def _attempt_object(self, number: int) -> str:
-        return start_object(self._job["run_id"], number, self._host)
+        return start_object(self._starts, number, self._host)
+
+    @property
+    def _restarts(self) -> int:
+        """How often the run was started before, on other accelerators as well."""
+        return self._earlier_starts + self._attempt
 
     def _failed(self, fault: Fault) -> Ending:
         self._interrupts.hold()
@@ -226,24 +274,43 @@ class Supervisor:
         if ending.status is None:
             self._reporter.finish(None)
             return ending.exit_code
-        header = make_header(
-            self._job["run_id"], ending.status, self._attempt, **self._fields(ending)
-        )
         try:
-            first = store_patiently(
-                partial(self._leave_result, header, ending.body),
-                limit_seconds=self._job["timeout_seconds"],
-                interrupts=self._interrupts,
-                say=self._output.say,
-            )
+            if self._claims and self._moves_on(ending):
+                return self._move_on(self._claims, ending.out_of_memory)
+            return self._leave(ending, ending.status)
         except Fault as fault:
             self._output.say(fault.message)
             self._reporter.finish(State("CRASHED", "Crashed", fault.message))
             return fault.exit_code
+
+    def _moves_on(self, ending: Ending) -> bool:
+        """Whether the run goes on with a larger accelerator, as it ran out of memory here."""
+        return bool(ending.out_of_memory and self._claims and self._claims.launch.moves_on)
+
+    def _leave(self, ending: Ending, status: str) -> int:
+        """Leave the run's result, unless it has one, and report the one it has."""
+        header = make_header(self._job["run_id"], status, self._restarts, **self._fields(ending))
+        first = self._stored(partial(self._leave_result, header, ending.body))
         if first is not header:
             return self._report(first)
         self._report(header)
         return ending.exit_code
+
+    def _move_on(self, claims: Claims, message: str) -> int:
+        """Say in the store that the run goes on with a larger accelerator, and report nothing."""
+        self._output.say(f"{message}: the run goes on with a larger accelerator of its list")
+        self._stored(partial(claims.move_on, message))
+        self._slice.mark(self._attempt + 1, "ran out of memory")
+        self._reporter.finish(None)
+        return EXIT_MOVED_ON
+
+    def _stored(self, store: Callable[[], Stored]) -> Stored:
+        return store_patiently(
+            store,
+            limit_seconds=self._job["timeout_seconds"],
+            interrupts=self._interrupts,
+            say=self._output.say,
+        )
 
     def _fields(self, ending: Ending) -> Mapping[str, Any]:
         if not self._host or ending.status == "returned":
@@ -258,7 +325,7 @@ class Supervisor:
         """
         head = seal(header, body, self._run_key)
         if self._host:
-            own = host_result_object(self._job["run_id"], self._host)
+            own = host_result_object(self._starts, self._host)
             self._store.put_if_absent(own, head, body)
             if header["status"] == "returned":
                 return header
@@ -277,6 +344,15 @@ class Supervisor:
             self._reporter.entry(state.message, logging.INFO, RESULT_LOGGER)
         self._reporter.finish(None if is_for_others else state)
         return exit_code_of(header)
+
+    def _earlier_result(self) -> dict[str, Any] | None:
+        """Return the header of a result that leaves nothing to do; None where there is none."""
+        header = self._read_result()
+        if header and self._host and header["status"] == "returned":
+            # The first host has been fast: that leaves this one its own part.
+            has_begun = self._store.read(self._attempt_object(0)) is not None
+            return header if has_begun else None
+        return header
 
     def _read_result(self) -> dict[str, Any] | None:
         """Return the header of the run's result, or None while there is none."""

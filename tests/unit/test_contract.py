@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from kinetic_flows.runner_image import remote_runner
 from kinetic_flows.runner_image.runner import (
+    candidates,
     contract,
     endings,
     events,
@@ -33,6 +34,7 @@ from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.manifest import Entry, encode_manifest
 from kinetic_flows.code.packs import Contents, Member, archive
+from kinetic_flows.core import candidates as core_candidates
 from kinetic_flows.core import job, object_names, sealing
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import (
@@ -45,6 +47,7 @@ from kinetic_flows.core.envelope import (
     open_result,
     seal_result,
 )
+from kinetic_flows.core.job_parts import CandidateSpec
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
@@ -183,6 +186,20 @@ def test_what_the_runner_writes_is_where_the_client_looks_and_cleans() -> None:
         contract.slice_start_object(RUN, 1),
     ):
         assert name.startswith(f"{object_names.RUNS}/{RUN}/")
+
+
+def test_both_sides_know_where_rounds_are_and_how_a_launch_is_named() -> None:
+    assert candidates.LAUNCH_VARIABLE == core_candidates.LAUNCH_VARIABLE
+    assert candidates.LAUNCH_VARIABLE in identity.KEPT_FROM_FUNCTION
+    for name in ("round_object", "claim_object", "round_end_object"):
+        assert getattr(contract, name)(RUN, 3) == getattr(object_names, name)(RUN, 3)
+    spec = CandidateSpec(number=12, accelerator="l4", moves_on=True)
+    launch = core_candidates.Launch(round=10, candidate=12)
+    known = candidates.launch_of({"candidate": asdict(spec)}, {"KINETIC_LAUNCH": str(launch)})
+    assert known == (10, 12, "l4", True)
+    prefix = f"{object_names.RUNS}/{RUN}/rounds/10/"
+    assert contract.start_object(contract.starts_prefix(RUN, 10), 0, 0).startswith(prefix)
+    assert contract.host_up_object(RUN, 10, 12, 0).startswith(prefix)
 
 
 def test_both_sides_label_a_runs_phases_alike() -> None:
