@@ -63,7 +63,7 @@ def draft(
     """
     drafted = decided(opening, remote, args, kwargs, may_lack_arguments=may_lack_arguments)
     # The project's own settings may name the accelerator, and the cluster its whole name.
-    opening.begin(str(drafted.draft.accelerator))
+    opening.begin(drafted.draft.runs_on)
     for notice in drafted.draft.notices:
         drafted.progress.aside(notice)
     for warning in drafted.draft.warnings:

@@ -19,6 +19,7 @@ from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.home import usable_home
 from kinetic_flows.core.options import Unsaid
 from kinetic_flows.core.progress import Outcome, Progress
+from kinetic_flows.core.settings.accelerator_names import names_in, names_in_words
 from kinetic_flows.core.settings.settings import Settings, load_settings, process_environment
 from kinetic_flows.core.signals import heeded_signals
 from kinetic_flows.core.terminal import shown_call, terminal_progress
@@ -129,7 +130,7 @@ def _accelerator(remote: RemoteFunction[..., Any], opening: Opening) -> str:
     if not isinstance(remote.options.accelerator, Unsaid):
         return remote.options.accelerator_words
     directory = source_directory(remote.fn, working_directory())
-    return local_settings(opening.environ, directory).accelerator
+    return names_in_words(names_in(local_settings(opening.environ, directory).accelerator))
 
 
 def _calls(opening: Opening) -> Any:

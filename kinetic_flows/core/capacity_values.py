@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import AcceleratorError
+from kinetic_flows.core.settings.accelerator_names import MAX_CANDIDATES
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 
 MAX_RUN_SECONDS = 7 * 86_400
@@ -14,8 +15,6 @@ MAX_RUN_SECONDS = 7 * 86_400
 
 https://cloud.google.com/kubernetes-engine/docs/concepts/dws
 """
-
-MAX_CANDIDATES = 20
 
 _ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
 _RESERVATION = re.compile(

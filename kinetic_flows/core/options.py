@@ -24,20 +24,28 @@ from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.output_dirs import check_output_dir
 from kinetic_flows.core.secret_sources import SecretSource, parse_secrets
+from kinetic_flows.core.settings.accelerator_names import names_in, names_in_words
 from kinetic_flows.core.settings.cloud import CloudSettings, check_value
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.core.settings.table import rows
 from kinetic_flows.core.volumes import Volume, parse_volumes
 
 if TYPE_CHECKING:
-    from kinetic_flows.core import keras_kinetic
+    from kinetic_flows.core import keras_kinetic, option_pairs
 else:
     keras_kinetic = LazyModule("kinetic_flows.core.keras_kinetic")
+    option_pairs = LazyModule("kinetic_flows.core.option_pairs")
 
 DEFAULT_SCHEDULE_TIMEOUT_SECONDS = 3600.0
 DEFAULT_FALLBACK_SECONDS = 600.0
 
 FRAMEWORKS = ("jax", "none")
+
+PAIRED = (
+    *("strategy", "fallback_after_seconds", "on_oom", "hosts", "slices", "cpu", "memory"),
+    *("reservation", "max_run_duration_seconds"),
+)
+"""Options that go together with only some values of others."""
 
 
 class Unsaid(str):
@@ -183,16 +191,25 @@ class RunOptions:
         return {name: None if value is MISSING else value for name, value in made.items()}
 
     def accelerators_or(self, setting: str) -> tuple[str, ...]:
-        """Return what to run on, in the order of preference: what was said, else a setting's."""
+        """Return what to run on, in the order of preference: what was said, else a setting's.
+
+        Args:
+            setting: One name, or several with commas between them.
+        """
         if isinstance(self.accelerator, tuple):
             return self.accelerator
-        return (setting if isinstance(self.accelerator, Unsaid) else self.accelerator,)
+        return names_in(setting) if isinstance(self.accelerator, Unsaid) else (self.accelerator,)
 
     @property
     def accelerator_words(self) -> str:
         """What to run on, as people read it: one name, or several with `or` between them."""
         named = self.accelerator
-        return " or ".join(named) if isinstance(named, tuple) else named
+        return names_in_words(named) if isinstance(named, tuple) else named
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there is any that goes together with only some values of others."""
+        return any(getattr(self, name) != getattr(RunOptions, name) for name in PAIRED)
 
     @property
     def cloud(self) -> dict[str, str]:
@@ -248,6 +265,23 @@ def _checked(option: Field[Any], value: Any) -> Any:
     except (ConfigurationError, ImageError) as error:
         # What a setting may not be, an option may not be either.
         raise UsageError(error.message, value=error.value, hint=error.hint) from error
+
+
+def check_pairs(options: RunOptions, said: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together, as far as that is plain where they are written.
+
+    Args:
+        options: All of them.
+        said: Those that were written just now.
+
+    Raises:
+        UsageError: Two of them do not go together.
+    """
+    if not options.has_pairs:
+        return
+    named = options.accelerator
+    names = () if isinstance(named, Unsaid) else named if isinstance(named, tuple) else (named,)
+    option_pairs.check_written(options, names, said.keys())
 
 
 def check_flow(target: Any, options: RunOptions) -> None:

@@ -110,7 +110,7 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     shown = {
         "function": draft.name,
         "deployment": request.name,
-        "accelerator": str(draft.accelerator),
+        "accelerator": draft.runs_on,
     }
     return run_flow(
         kinetic_deploy,
@@ -198,7 +198,7 @@ def describe_deployment(
             **_output_label(draft),
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
-            ACCELERATOR_LABEL: str(draft.accelerator),
+            ACCELERATOR_LABEL: draft.runs_on,
             **secret_labels(draft),
             JOB_LABEL: pinned.content_digest,
             IMAGE_LABEL: prepared.image.reference,

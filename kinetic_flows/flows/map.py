@@ -206,7 +206,7 @@ class Sweep:
         request = self._request
         shown = {
             "function": request.draft.name,
-            "accelerator": str(request.draft.accelerator),
+            "accelerator": request.draft.runs_on,
             "inputs": request.count,
             "max_concurrent": request.options.max_concurrent,
             "retries": request.options.retries,

@@ -174,7 +174,7 @@ def launch_accelerator_task(
     with step(session.progress, TASK_LAUNCH_ACCELERATOR) as current:
         ticket = launch_or_reuse(draft, prepared, membership, session, on_created, opened=opened)
         publish_description(ticket, draft, prepared, session)
-        current.finish(f"{draft.accelerator} run {ticket.run_id}", "passed")
+        current.finish(f"{draft.runs_on} run {ticket.run_id}", "passed")
         return ticket
 
 

@@ -22,7 +22,7 @@ from kinetic_flows.code.payload import Payload, argument_reprs, pack_call, requi
 from kinetic_flows.code.root import PackageRoot, find_package_root
 from kinetic_flows.code.selection import imported_files
 from kinetic_flows.code.snapshot import CodeSnapshot, SnapshotOptions, take_snapshot
-from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
+from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.runtime import require_runtime
 from kinetic_flows.core.captured import capture_variables
 from kinetic_flows.core.data import Data
@@ -33,18 +33,20 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.job_parts import OutputSpec
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
+from kinetic_flows.plans.accelerators import choose
 from kinetic_flows.plans.call_arguments import check_arguments
 from kinetic_flows.plans.data import data_of, open_sources
 from kinetic_flows.plans.outputs import output_spec
 from kinetic_flows.plans.secrets import hidden_values, masked, shown_arguments
 from kinetic_flows.plans.shipped_data import shipped_twice
-from kinetic_flows.platforms.base import ImageOptions, JobRequest, Platform
+from kinetic_flows.platforms.base import JobRequest, Platform
 from kinetic_flows.platforms.image_sources import ImageSource, OwnImage, known_packages
 
 
@@ -80,8 +82,8 @@ class Draft:
         call: The call.
         settings: The settings it was made under.
         platform: Where it will run.
-        accelerator: What it runs on.
-        image: Where its image comes from.
+        accelerator: What it runs on; of several the first.
+        image: Where its image for that comes from.
         root: What of this machine's files is the project.
         source: What declares its dependencies.
         snapshot: The project's files as they are now.
@@ -95,6 +97,8 @@ class Draft:
         begun: When it was begun, in seconds of the monotonic clock.
         origin: Finds out where the call comes from meanwhile; None when that is not to be told.
         sources: Where the data of the function's calls comes from.
+        candidates: All accelerators that its run may go on, in the order of preference; empty
+            where there is one.
     """
 
     call: Call
@@ -115,6 +119,12 @@ class Draft:
     output: OutputSpec | None = None
     begun: float = field(default_factory=time.monotonic)
     origin: OriginReader | None = None
+    candidates: tuple[Accelerator, ...] = ()
+
+    @property
+    def runs_on(self) -> str:
+        """What it runs on, as people read it: one name, or several with `or` between them."""
+        return names_in_words(tuple(map(str, self.candidates or (self.accelerator,))))
 
     @property
     def name(self) -> str:
@@ -171,9 +181,9 @@ def draft_call(
     """
     begun = time.monotonic()
     check_arguments(call)
-    accelerator = _accelerator(call.options.accelerators_or(settings.accelerator)[0], platform)
+    choice = choose(call.options, settings, platform)
+    image = choice.image
     output = output_spec(call, settings, platform)
-    image = platform.image_source(image_options(call.options, settings), accelerator)
     secrets = call.options.secrets or {}
     captured = capture_variables(call.options.capture_env_vars, secrets, environ)
     hidden = hidden_values(captured.values, secrets, environ)
@@ -198,12 +208,11 @@ def draft_call(
         ),
         only=imported_files(root) if root.no_project else None,
     )
-    told = platform.notices(accelerator, image.mode)
     return Draft(
         call=call,
         settings=settings,
         platform=platform,
-        accelerator=accelerator,
+        accelerator=choice.accelerator,
         image=image,
         root=root,
         source=source,
@@ -214,32 +223,24 @@ def draft_call(
         sources=open_sources(payload.data, call.options, settings, platform, environ),
         argument_reprs=_shown_arguments(call, hidden),
         notices=(
-            *told.notices,
+            *choice.told.notices,
             *root.notices(),
             *_ignored(image, source),
             *_made_base(image),
         ),
         warnings=(
-            *told.warnings,
+            *choice.told.warnings,
             *captured.warnings,
             *snapshot.warnings,
             *ignored_import_warnings(snapshot),
             *shipped_twice(data_of(payload.data, call.options), snapshot),
             *payload.warnings,
-            *call.options.warnings(platform.hosts(accelerator)),
+            *call.options.warnings(choice.most_hosts(platform)),
         ),
         output=output,
         begun=begun,
         origin=origin,
-    )
-
-
-def image_options(options: RunOptions, settings: Settings) -> ImageOptions:
-    """Return which image is asked for: the variable overrides the decorator."""
-    return ImageOptions(
-        container_image=settings.container_image or options.container_image,
-        ship_wheels=options.ship_wheels,
-        framework=options.framework,
+        candidates=choice.candidates,
     )
 
 
@@ -374,12 +375,6 @@ def job_request(
         options=draft.call.options,
         packages=packages,
     )
-
-
-def _accelerator(text: str, platform: Platform) -> Accelerator:
-    """Read an accelerator's name; the cluster is asked only what the name leaves open."""
-    pools = platform.launcher.node_pools() if needs_node_pools(text) else None
-    return parse_accelerator(text, pools=pools)
 
 
 def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:

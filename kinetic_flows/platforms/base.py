@@ -267,6 +267,11 @@ class Platform(Protocol):
         ...
 
     @property
+    def tries_lists(self) -> bool:
+        """Whether a run of several accelerators is tried on them; else it takes the first here."""
+        ...
+
+    @property
     def store(self) -> ArtifactStore:
         """Where objects are kept."""
         ...

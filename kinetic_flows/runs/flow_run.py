@@ -176,7 +176,8 @@ def run_tags(draft: Draft) -> tuple[str, ...]:
     """Return the tags of a function's runs, by which Prefect's UI finds them."""
     given = (*draft.call.options.tags, *surrounding_tags())
     given += () if draft.settings.no_origin else origin_tags(caller())
-    return tuple(dict.fromkeys((RUN_TAG, str(draft.accelerator), draft.mode, *given)))
+    runs_on = map(str, draft.candidates or (draft.accelerator,))
+    return tuple(dict.fromkeys((RUN_TAG, *runs_on, draft.mode, *given)))
 
 
 def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[str, str | int]:
@@ -185,7 +186,7 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
     labels: dict[str, str | int] = {
         **({OUTPUT_DIR_LABEL: output.place} if output else {}),
         FUNCTION_LABEL: draft.name,
-        ACCELERATOR_LABEL: str(draft.accelerator),
+        ACCELERATOR_LABEL: draft.runs_on,
         PLATFORM_LABEL: session.platform.name,
         OUTPUTS_LABEL: session.outputs_root,
         **secret_labels(draft),

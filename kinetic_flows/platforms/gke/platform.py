@@ -83,7 +83,7 @@ class GoogleCloudPlatform:
     title: ClassVar[str] = "Google Kubernetes Engine"
     worker_type: ClassVar[str] = KubernetesWorkerPool.type
     fetched_secrets: frozenset[str] = frozenset({"secret-manager", "k8s"})
-    sees_files = False
+    sees_files, tries_lists = False, True
     data_copies = None
     """They are where the pods are."""
 

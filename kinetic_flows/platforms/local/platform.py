@@ -54,6 +54,8 @@ class LocalPlatform:
     sees_files = True
     place = ""
     has_preflight = False
+    tries_lists = False
+    """A process on this machine waits for nothing."""
     launch_pool = None
     """A child process is made from no work pool's template."""
     worker_type: ClassVar[str] = ProcessWorkerPool.type

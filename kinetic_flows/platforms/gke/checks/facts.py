@@ -21,6 +21,7 @@ from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.findings import Fact
 from kinetic_flows.core.job import DispatchedBy
+from kinetic_flows.core.settings.accelerator_names import names_in
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.diagnosis import launch_error
@@ -94,7 +95,7 @@ def cluster_facts(surroundings: Surroundings) -> ClusterFacts:
     reached = Fact("an answer of the cluster's API server", lambda: _reach(client))
     return ClusterFacts(
         cloud=cloud,
-        accelerator=parse_accelerator(surroundings.settings.accelerator),
+        accelerator=parse_accelerator(names_in(surroundings.settings.accelerator)[0]),
         api_url=surroundings.api_url,
         apis=apis,
         access=access,
