@@ -183,6 +183,27 @@ class KineticCluster(KeptSchema, Block):
         "the client where it has the cluster's credentials.",
         examples=["worker"],
     )
+    reservation: str | None = Field(
+        default=None,
+        description="The Google Cloud reservation whose machines runs use: its name, "
+        "projects/PROJECT/reservations/NAME, or any for whichever fits; empty for none.",
+        examples=["training-2026"],
+    )
+    compute_class: str | None = Field(
+        default=None,
+        description="The GKE compute class that runs ask for; empty for none.",
+        examples=["gpus-spot-first"],
+    )
+    node_pool: str | None = Field(
+        default=None,
+        description="The GKE node pool that runs are on; empty for any that fits.",
+        examples=["l4-pool"],
+    )
+    zones: list[str] | None = Field(
+        default=None,
+        description="The zones in which nodes of runs may be; empty for all of the cluster's.",
+        examples=[["us-central1-a", "us-central1-b"]],
+    )
     prebuilt: Literal["auto", "install", "volume"] | None = Field(
         default=None,
         description="How packages come into a prebuilt image: installed when a run starts, mounted "

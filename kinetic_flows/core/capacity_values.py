@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import AcceleratorError
+from kinetic_flows.core.settings import values
 from kinetic_flows.core.settings.accelerator_names import MAX_CANDIDATES
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 
@@ -15,11 +15,6 @@ MAX_RUN_SECONDS = 7 * 86_400
 
 https://cloud.google.com/kubernetes-engine/docs/concepts/dws
 """
-
-_ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
-_RESERVATION = re.compile(
-    r"(?:projects/[a-z0-9:.-]+/reservations/)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
-)
 
 
 class MaybeAlias(str):
@@ -69,29 +64,22 @@ def memory(option: str, value: object) -> str:
 
 def zones(option: str, value: object) -> tuple[str, ...]:
     """Check names of zones, a single one or several."""
-    named = check.texts(option, [value] if isinstance(value, str) else value)
-    for zone in named:
-        if not _ZONE.fullmatch(zone):
-            check.refuse(option, zone, "name zones such as us-central1-a")
-    if not named:
-        check.refuse(option, value, "name one at least, or leave it out")
-    return tuple(dict.fromkeys(named))
+    return values.zones(value, option)
 
 
 def reservation(option: str, value: object) -> str:
     """Check a reservation's name, its path in another project, or `any`."""
-    given = check.text(option, value).strip()
-    if not _RESERVATION.fullmatch(given):
-        check.refuse(option, value, "give its name, projects/PROJECT/reservations/NAME, or 'any'")
-    return given
+    return values.reservation(check.text(option, value).strip(), option)
 
 
-def object_name(option: str, value: object) -> str:
-    """Check the name of a node pool or of a compute class."""
-    given = check.text(option, value).strip()
-    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", given):
-        check.refuse(option, value, "give a name: lower-case letters, digits, dashes")
-    return given
+def node_pool(option: str, value: object) -> str:
+    """Check the name of a node pool."""
+    return values.node_pool(check.text(option, value).strip(), option)
+
+
+def compute_class(option: str, value: object) -> str:
+    """Check the name of a compute class."""
+    return values.compute_class(check.text(option, value).strip(), option)
 
 
 def run_duration(option: str, value: object) -> float:

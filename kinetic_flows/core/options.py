@@ -147,8 +147,8 @@ class RunOptions:
     cpu: str | None = field(default=None, metadata=_by(capacity.cpu))
     memory: str | None = field(default=None, metadata=_by(capacity.memory))
     reservation: str | None = field(default=None, metadata=_by(capacity.reservation))
-    compute_class: str | None = field(default=None, metadata=_by(capacity.object_name))
-    node_pool: str | None = field(default=None, metadata=_by(capacity.object_name))
+    compute_class: str | None = field(default=None, metadata=_by(capacity.compute_class))
+    node_pool: str | None = field(default=None, metadata=_by(capacity.node_pool))
     zones: tuple[str, ...] | None = field(default=None, metadata=_by(capacity.zones))
     max_run_duration_seconds: float | None = field(
         default=None, metadata=_by(capacity.run_duration)

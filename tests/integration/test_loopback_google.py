@@ -21,9 +21,9 @@ from kinetic_flows.clients.google.refusals import CloudRefusal
 from kinetic_flows.clients.kubernetes.access import (
     GkeCluster,
     describe_gke_cluster,
-    gke_node_pools,
     load_configuration,
 )
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools
 from loopback.google.answers import Code, GoogleRefusal, policy_violated, stock_out
 from loopback.google.server import LoopbackGoogle
 

@@ -25,9 +25,9 @@ from kinetic_flows.clients.kubernetes.access import (
     describe_gke_cluster,
     expected_context,
     find_access,
-    gke_node_pools,
     load_configuration,
 )
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools, makes_node_pools
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.settings.cloud import resolve_cloud
@@ -361,3 +361,51 @@ def test_calls_of_one_process_share_the_watcher_of_a_namespace(tmp_path):
 
     assert launcher("a") is launcher("a")
     assert launcher("a") is not launcher("b")
+
+
+def test_gkes_node_pools_say_by_which_way_their_nodes_are_had():
+    (pool,) = gke_node_pools(
+        {
+            "nodePools": [
+                {
+                    "name": "flex",
+                    "locations": ["us-central1-a", "us-central1-b"],
+                    "autoscaling": {"enabled": True, "totalMaxNodeCount": 4},
+                    "queuedProvisioning": {"enabled": True},
+                    "config": {
+                        "machineType": "g2-standard-4",
+                        "flexStart": True,
+                        "maxRunDuration": "3600s",
+                        "accelerators": [{"acceleratorType": "nvidia-l4", "acceleratorCount": "1"}],
+                        "reservationAffinity": {
+                            "consumeReservationType": "SPECIFIC_RESERVATION",
+                            "values": ["projects/owner-1/reservations/big"],
+                        },
+                        "labels": {"cloud.google.com/compute-class": "big", "team": "a"},
+                        "taints": [{"key": "team", "value": "a", "effect": "NO_SCHEDULE"}],
+                    },
+                }
+            ]
+        }
+    )
+    assert (pool.flex, pool.is_queued, pool.max_run_seconds) == (True, True, 3600.0)
+    assert (pool.least, pool.most, pool.zones) == (0, 4, ("us-central1-a", "us-central1-b"))
+    assert (pool.reservation, pool.compute_class) == ("projects/owner-1/reservations/big", "big")
+    assert [str(each) for each in pool.taints] == [
+        "team=a:NoSchedule",
+        "cloud.google.com/gke-queued=true:NoSchedule",
+    ]
+    assert pool.may_have({"team": "a", "cloud.google.com/reservation-name": "big", "else": "?"})
+    assert not pool.may_have({"team": "b"})
+
+
+@pytest.mark.parametrize(
+    ("described", "is_so"),
+    [
+        ({}, False),
+        ({"autopilot": {"enabled": True}}, True),
+        ({"autoscaling": {"enableNodeAutoprovisioning": True}}, True),
+    ],
+)
+def test_clusters_that_make_node_pools_are_told_from_those_that_do_not(described, is_so):
+    assert makes_node_pools(described) is is_so

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.clients.kubernetes.access import GkeCluster, gke_node_pools
+from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import KubernetesRefused
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError

@@ -142,6 +142,10 @@ VALUES = {
     ),
     "retention_days": ("7", 7),
     "dispatch": ("Worker", "worker"),
+    "reservation": ("projects/p/reservations/h100s", "projects/p/reservations/h100s"),
+    "compute_class": ("Performance", "Performance"),
+    "node_pool": ("l4-pool", "l4-pool"),
+    "zones": ("us-central1-a, us-central1-b", ("us-central1-a", "us-central1-b")),
     "prebuilt": ("Volume", "volume"),
     "job_variables": ('{"queue_name": "tpus"}', {"queue_name": "tpus"}),
 }

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kinetic_flows.clients.google.errors import is_credential_error, status_of
 from kinetic_flows.clients.google.login import LOGIN_HINT, default_google_credentials, require_login
 from kinetic_flows.clients.google.sessions import open_session
-from kinetic_flows.core.accelerators import NodePool, list_accelerators
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 
 if TYPE_CHECKING:
@@ -317,44 +316,6 @@ def _google_refusal(access: GkeCluster, error: Exception) -> LaunchError:
         f"Google does not describe the GKE cluster {access.name!r}: {error}",
         value=access.name,
         hint=hint,
-    )
-
-
-def gke_node_pools(described: Mapping[str, Any]) -> tuple[NodePool, ...]:
-    """Return a cluster's node pools, those without nodes too.
-
-    Args:
-        described: The cluster as the Kubernetes Engine API describes it.
-    """
-    return tuple(_node_pool(pool) for pool in described.get("nodePools") or ())
-
-
-def _node_pool(pool: Mapping[str, Any]) -> NodePool:
-    config = pool.get("config") or {}
-    machine_type = str(config.get("machineType") or "")
-    gpu = next(iter(config.get("accelerators") or ()), None)
-    topology = (pool.get("placementPolicy") or {}).get("tpuTopology")
-    accelerator = gpu.get("acceleratorType") if gpu else None
-    count = int(gpu["acceleratorCount"]) if gpu else None
-    rows = [
-        row
-        for row in list_accelerators()
-        if row.category == "tpu" and row.machine_type == machine_type
-    ]
-    if rows:
-        # Single-host pools do not state their topology: the machine type implies it.
-        row = next((row for row in rows if row.topology == topology), None)
-        row = row or min(rows, key=lambda row: row.hosts)
-        accelerator, count = row.label, row.count_per_host
-        topology = topology or row.topology
-    return NodePool(
-        name=str(pool.get("name") or "unnamed"),
-        accelerator=accelerator,
-        count_per_host=count,
-        topology=topology,
-        machine_type=machine_type,
-        spot=bool(config.get("spot")),
-        kubelet=str(pool.get("version") or ""),
     )
 
 

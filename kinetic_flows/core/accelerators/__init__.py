@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kinetic_flows.core.accelerators.aliases import meant_by
-from kinetic_flows.core.accelerators.model import Accelerator, Category, NodePool
+from kinetic_flows.core.accelerators.model import Accelerator, Category
+from kinetic_flows.core.accelerators.node_pools import NodePool
 from kinetic_flows.core.accelerators.parsing import (
     check_accelerator,
     names_of,

@@ -1,8 +1,7 @@
-"""An accelerator and a node pool, as values."""
+"""An accelerator, as a value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,8 +16,6 @@ TPU_TOPOLOGY_LABEL = "cloud.google.com/gke-tpu-topology"
 GPU_ACCELERATOR_LABEL = "cloud.google.com/gke-accelerator"
 SPOT_LABEL = "cloud.google.com/gke-spot"
 FLEX_LABEL = "cloud.google.com/gke-flex-start"
-NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
-MACHINE_TYPE_LABEL = "node.kubernetes.io/instance-type"
 
 TPU_RESOURCE = "google.com/tpu"
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -180,76 +177,3 @@ class Accelerator:
             "architecture": self.architecture,
             "source": self.source,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodePool:
-    """A node pool of a cluster, as its nodes or the GKE API describe it.
-
-    Attributes:
-        name: The pool's name.
-        accelerator: GKE's accelerator label of its nodes; None when they have none.
-        count_per_host: Chips or GPUs of each node; None when that is not known.
-        topology: Arrangement of its slices' chips; None when they are no TPUs.
-        machine_type: Compute Engine machine type of its nodes; empty when not known.
-        spot: Whether its nodes are Spot VMs.
-        kubelet: Kubernetes version of its nodes; empty when not known.
-        runtime: Container runtime of its nodes, such as `containerd://2.1.4`; empty when not
-            known.
-    """
-
-    name: str
-    accelerator: str | None = None
-    count_per_host: int | None = None
-    topology: str | None = None
-    machine_type: str = ""
-    spot: bool = False
-    kubelet: str = ""
-    runtime: str = ""
-
-    @classmethod
-    def from_node(cls, node: Mapping[str, Any]) -> NodePool:
-        """Describe the pool of a node, by the labels and the capacity the node reports."""
-        labels: Mapping[str, str] = node.get("metadata", {}).get("labels") or {}
-        capacity: Mapping[str, str] = node.get("status", {}).get("capacity") or {}
-        info: Mapping[str, str] = node.get("status", {}).get("nodeInfo") or {}
-        count = capacity.get(TPU_RESOURCE) or capacity.get(GPU_RESOURCE)
-        return cls(
-            name=labels.get(NODE_POOL_LABEL, "unnamed"),
-            accelerator=labels.get(TPU_ACCELERATOR_LABEL) or labels.get(GPU_ACCELERATOR_LABEL),
-            count_per_host=int(count) if count else None,
-            topology=labels.get(TPU_TOPOLOGY_LABEL),
-            machine_type=labels.get(MACHINE_TYPE_LABEL, ""),
-            spot=labels.get(SPOT_LABEL) == "true",
-            kubelet=info.get("kubeletVersion", ""),
-            runtime=info.get("containerRuntimeVersion", ""),
-        )
-
-    def offers(self, accelerator: Accelerator) -> bool:
-        """Whether the pods of a run on this accelerator fit its nodes."""
-        # A selector for Spot keeps pods off other nodes; without one they may go anywhere.
-        spot_fits = self.spot or not accelerator.spot
-        same = self.accelerator == accelerator.label and self.topology == accelerator.topology
-        return spot_fits and (accelerator.category == "cpu" or (same and self._holds(accelerator)))
-
-    def may_have(self, labels: Mapping[str, str]) -> bool:
-        """Whether its nodes have these labels, as far as is known: of others it is believed."""
-        known = {
-            TPU_ACCELERATOR_LABEL: self.accelerator,
-            GPU_ACCELERATOR_LABEL: self.accelerator,
-            TPU_TOPOLOGY_LABEL: self.topology,
-            SPOT_LABEL: "true" if self.spot else None,
-            NODE_POOL_LABEL: self.name,
-        }
-        return all(known.get(name, value) == value for name, value in labels.items())
-
-    def _holds(self, accelerator: Accelerator) -> bool:
-        if self.count_per_host is None:
-            return True
-        if accelerator.category == "tpu":
-            return self.count_per_host == accelerator.count_per_host
-        return self.count_per_host >= accelerator.count
-
-    def __str__(self) -> str:
-        about = (self.accelerator, self.topology, self.machine_type, "spot" if self.spot else "")
-        return f"{self.name} ({' '.join(part for part in about if part) or 'no accelerator'})"

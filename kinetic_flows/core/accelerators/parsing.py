@@ -10,9 +10,9 @@ from kinetic_flows.core.accelerators.model import (
     FLEX_SUFFIX,
     SPOT_SUFFIX,
     Accelerator,
-    NodePool,
     split_suffix,
 )
+from kinetic_flows.core.accelerators.node_pools import NodePool
 from kinetic_flows.core.accelerators.registry import (
     CPU,
     GPUS,

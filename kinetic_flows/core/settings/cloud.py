@@ -151,6 +151,19 @@ class CloudSettings:
     """`KINETIC_DISPATCH`: who creates the Kubernetes Job: this `client`, a `worker`, or `auto` for
     the client where it has the cluster's credentials."""
 
+    reservation: str | None = field(metadata=row(check.reservation))
+    """`KINETIC_RESERVATION`: the reservation whose machines runs use, or `any`; None for none."""
+
+    compute_class: str | None = field(metadata=row(check.compute_class))
+    """`KINETIC_COMPUTE_CLASS`: the GKE compute class that runs ask for; None for none."""
+
+    node_pool: str | None = field(metadata=row(check.node_pool))
+    """`KINETIC_NODE_POOL`: the node pool that runs are on; None for any that fits."""
+
+    zones: tuple[str, ...] = field(metadata=row(check.zones, lambda _: ()))
+    """`KINETIC_ZONES`: zones in which nodes of runs may be, with commas between; none for all of
+    the cluster's."""
+
     prebuilt: Prebuilt = field(metadata=row(check.choice(*get_args(Prebuilt)), "auto"))
     """`KINETIC_PREBUILT`: how packages come into a prebuilt image: `install` when a run starts,
     mounted as a `volume`, or `auto` for the volume where the cluster has image volumes."""

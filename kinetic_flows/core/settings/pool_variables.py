@@ -17,7 +17,10 @@ from typing import Any, NoReturn
 from kinetic_flows.core.errors import ConfigurationError, suggest
 from kinetic_flows.core.pod_security import PRESETS
 
-ADDED_UP = ("env", "env_from", "labels", "annotations", "tolerations", "image_pull_secrets")
+ADDED_UP = (
+    *("env", "env_from", "labels", "annotations", "tolerations", "image_pull_secrets"),
+    "topology_spread",
+)
 """Variables of the template that hold several things, of which each layer may add some."""
 
 _DECIDED_ELSEWHERE: Mapping[str, str] = {
@@ -27,10 +30,15 @@ _DECIDED_ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(
         (
             *("tpu_accelerator", "tpu_topology", "tpu_chips", "gpu_accelerator", "gpu_count"),
-            *("spot", "hosts", "completion_mode", "subdomain"),
+            *("spot", "flex_start", "hosts", "completion_mode", "subdomain"),
         ),
-        "accelerator= decides that; `:spot` at its end asks for Spot VMs",
+        "accelerator= decides that; `:spot` or `:flex` at its end asks for such nodes",
     ),
+    **dict.fromkeys(
+        ("reservation_name", "reservation_project", "reservation_affinity"), "say reservation="
+    ),
+    "compute_class": "say compute_class=",
+    "node_pool": "say node_pool=",
     "backoff_limit": "say max_preemptions=",
     **dict.fromkeys(
         ("packages_volume", "packages_mount"),
@@ -237,6 +245,17 @@ def _tolerations(value: object, label: str) -> list[dict[str, Any]]:
     return checked
 
 
+def _placement(kind: str) -> Callable[[object, str], Any]:
+    """Return a check of where pods may be, which few calls need to import."""
+
+    def check(value: object, label: str) -> Any:
+        from kinetic_flows.core.settings import node_variables
+
+        return getattr(node_variables, f"check_{kind}")(value, label)
+
+    return check
+
+
 def _security_context(value: object, label: str) -> dict[str, Any]:
     """Check what a container may do on its node, given by name or in Kubernetes' own fields."""
     if isinstance(value, str) and value in PRESETS:
@@ -285,6 +304,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "env_from": _references("secretRef", "configMapRef"),
     "image_pull_secrets": _references(),
     "tolerations": _tolerations,
+    **{kind: _placement(kind) for kind in ("node_selector", "affinity", "topology_spread")},
 }
 
 

@@ -75,6 +75,36 @@ def zone(value: object, label: str) -> str:
     return _matching(pattern, value, label, hint)
 
 
+def zones(value: object, label: str) -> tuple[str, ...]:
+    """Check names of zones: a list of them, or a text with commas between."""
+    named = value.split(",") if isinstance(value, str) else value
+    if not isinstance(named, list | tuple):
+        _refuse(value, f"{label} is {value!r}", "name zones such as us-central1-a")
+    pattern = r"[a-z]+(?:-[a-z]+)+\d+-(?:[a-z]|ai\d+[a-z])"
+    texts = [each.strip() if isinstance(each, str) else each for each in named]
+    hint = "name zones such as us-central1-a, one at least"
+    return tuple(dict.fromkeys(_matching(pattern, each, label, hint) for each in texts or [""]))
+
+
+def reservation(value: object, label: str) -> str:
+    """Check a reservation's name, its path in another project, or `any`."""
+    hint = "give its name, projects/PROJECT/reservations/NAME, or any for whichever fits"
+    name = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    return _matching(rf"(?:projects/[a-z0-9.:-]+/reservations/)?{name}", value, label, hint)
+
+
+def node_pool(value: object, label: str) -> str:
+    """Check the name of a GKE node pool."""
+    hint = "give the pool's name, as `kinetic accelerators --live` shows it"
+    return _matching(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", value, label, hint)
+
+
+def compute_class(value: object, label: str) -> str:
+    """Check the name of a compute class: one of the cluster's own, or of GKE's, as Performance."""
+    hint = "give the name of a compute class: see `kubectl get computeclasses`"
+    return _matching(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", value, label, hint)
+
+
 def build_location(value: object, label: str) -> str:
     """Check where builds run."""
     hint = "give global, or a region such as us-central1"

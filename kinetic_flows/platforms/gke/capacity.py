@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any, TypeVar
 
-from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster, gke_node_pools
+from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
     KubernetesUnreachable,
 )
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools, makes_node_pools
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.core.launcher import PoolRoom
@@ -87,8 +89,7 @@ async def read_node_pools(
     access = client.access
     if isinstance(access, GkeCluster):
         described = await asyncio.to_thread(describe_gke_cluster, access)
-        autoprovisions = (described.get("autoscaling") or {}).get("enableNodeAutoprovisioning")
-        return gke_node_pools(described), not autoprovisions
+        return gke_node_pools(described), not makes_node_pools(described)
     try:
         nodes = await client.ask_within("GET", "/api/v1/nodes")
     except KubernetesRefused as refusal:
@@ -106,9 +107,10 @@ def oldest_of_each(nodes: Iterable[Mapping[str, Any]]) -> tuple[NodePool, ...]:
     """
     by_name: dict[str, NodePool] = {}
     for pool in map(NodePool.from_node, nodes):
-        known = by_name.setdefault(pool.name, pool)
-        if version_of(pool.kubelet) < version_of(known.kubelet):
-            by_name[pool.name] = pool
+        known = by_name.get(pool.name, pool)
+        oldest = min(known, pool, key=lambda each: version_of(each.kubelet))
+        zones = dict.fromkeys((*known.zones, *pool.zones))
+        by_name[pool.name] = replace(oldest, zones=tuple(zones))
     return tuple(by_name.values())
 
 

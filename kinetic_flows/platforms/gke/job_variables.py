@@ -9,7 +9,6 @@ from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.image_variables import missing_variables
-from kinetic_flows.core.accelerators.model import SPOT_LABEL
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_reference import BUNDLED, CUSTOM, PREBUILT
 from kinetic_flows.core.image_registry import ResolvedImage
@@ -39,6 +38,12 @@ from kinetic_flows.platforms.gke.names import (
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
+)
+from kinetic_flows.platforms.gke.placement import (
+    Placement,
+    accelerator_tolerations,
+    placement_of,
+    with_affinity,
 )
 from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secret_variables
 from kinetic_flows.platforms.gke.volumes import (
@@ -82,6 +87,7 @@ class PodRequest:
         packages: The packages that are mounted as a volume; None for none.
         volumes: Its data, and what it finds at paths of its file system.
         secrets: Its variables whose values are secret.
+        placement: On which nodes it may be, besides those with the accelerator.
         variables: What else people set of the template's variables, as
             `pool_variables.check_job_variables` returns it.
     """
@@ -101,6 +107,7 @@ class PodRequest:
     packages: PackagesSpec | None = None
     volumes: Asked = field(default_factory=Asked)
     secrets: tuple[SecretSpec, ...] = ()
+    placement: Placement = field(default_factory=Placement)
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -126,11 +133,15 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
             **request.environment,
             **_host_environment(request),
         },
-        "annotations": _schedule_timeout(request) or None,
+        "annotations": {**_schedule_timeout(request), **request.placement.annotations} or None,
         "security_context": request.security_context,
         **_accelerator_variables(request.accelerator),
         **_host_variables(request),
-        "tolerations": _accelerator_tolerations(request.accelerator),
+        **request.placement.variables,
+        "tolerations": [
+            *accelerator_tolerations(request.accelerator),
+            *request.placement.tolerations,
+        ],
     }
     variables = merged(
         {name: value for name, value in own.items() if value is not None},
@@ -139,7 +150,8 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
         secret_variables(request.secrets),
         request.variables,
     )
-    return with_room(variables, request.volumes)
+    placed = with_affinity(variables, request.placement, request.volumes.template)
+    return with_room(placed, request.volumes)
 
 
 def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any]:
@@ -167,6 +179,7 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
                 template=request.template,
             ),
             secrets=request.secrets,
+            placement=placement_of(request.options, cloud),
             variables=chosen,
         )
     )
@@ -293,7 +306,10 @@ def _schedule_timeout(request: PodRequest) -> dict[str, str]:
 
 
 def _accelerator_variables(accelerator: Accelerator) -> dict[str, Any]:
-    variables: dict[str, Any] = {"spot": "true" if accelerator.spot else None}
+    variables: dict[str, Any] = {
+        "spot": "true" if accelerator.spot else None,
+        "flex_start": "true" if accelerator.flex else None,
+    }
     if accelerator.category == "tpu":
         variables["tpu_accelerator"] = accelerator.label
         variables["tpu_topology"] = accelerator.topology
@@ -340,24 +356,3 @@ def _host_environment(request: PodRequest) -> dict[str, str]:
     names = [f"{request.job_name}-{index}.{HEADLESS_SERVICE}" for index in range(hosts)]
     values = (str(hosts), ",".join(names), f"{names[0]}:{COORDINATOR_PORT}")
     return dict(zip(_HOST_VARIABLES, values, strict=True))
-
-
-def _accelerator_tolerations(accelerator: Accelerator) -> list[dict[str, str]]:
-    """Put up with the taints that GKE sets on such nodes.
-
-    https://cloud.google.com/kubernetes-engine/docs/concepts/spot-vms and
-    https://cloud.google.com/kubernetes-engine/docs/how-to/prepare-arm-workloads-for-deployment
-    """
-    tolerations = [
-        {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
-        for resource in accelerator.resources
-    ]
-    if accelerator.spot:
-        tolerations.append(_tolerate(SPOT_LABEL, "true"))
-    if accelerator.architecture != "amd64":
-        tolerations.append(_tolerate("kubernetes.io/arch", accelerator.architecture))
-    return tolerations
-
-
-def _tolerate(key: str, value: str) -> dict[str, str]:
-    return {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.cloud import container_v1 as api
 
-from kinetic_flows.clients.kubernetes.access import gke_node_pools
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools
 from kinetic_flows.core.accelerators import list_accelerators
 from loopback.google.machines import cpus_and_memory_mb
 from loopback.kubernetes.access import TOKEN

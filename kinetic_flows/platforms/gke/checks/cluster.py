@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kinetic_flows.clients.kubernetes.access import ClusterAccessDenied, gke_node_pools
+from kinetic_flows.clients.kubernetes.access import ClusterAccessDenied
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools, makes_node_pools
 from kinetic_flows.core.errors import ConfigurationError, KineticError, LaunchError
 from kinetic_flows.core.findings import Finding, Level, finding_of
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
@@ -186,7 +187,7 @@ def _pool_findings(described: Mapping[str, Any], facts: ClusterFacts) -> Iterato
             )
     pools = gke_node_pools(described)
     listed = ", ".join(sorted(map(str, pools))) or "none"
-    autoprovisions = (described.get("autoscaling") or {}).get("enableNodeAutoprovisioning")
+    autoprovisions = makes_node_pools(described)
     wanted = facts.accelerator
     if autoprovisions or any(pool.offers(wanted) for pool in pools):
         made = "; others are made when they are needed" if autoprovisions else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.clients.kubernetes.access import gke_node_pools
+from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.setup import costs, names
@@ -300,7 +300,10 @@ def describe(cluster: Cluster, project: str) -> FoundCluster:
 
 def node_pools(cluster: Cluster) -> tuple[NodePool, ...]:
     """Return a cluster's node pools, as accelerators are compared with them."""
-    return gke_node_pools(type(cluster).to_dict(cluster, preserving_proto_field_name=False))
+    described = type(cluster).to_dict(
+        cluster, preserving_proto_field_name=False, use_integers_for_enums=False
+    )
+    return gke_node_pools(described)
 
 
 def _description(request: SetupRequest) -> Iterator[str]:

@@ -1,0 +1,191 @@
+"""On which nodes a run's pods may be, besides those that have its accelerator.
+
+Each way to get chips is a label of nodes that pods ask for, which Autopilot and node
+auto-provisioning read as well, to make such nodes:
+
+- reservations: https://cloud.google.com/kubernetes-engine/docs/how-to/consuming-reservations
+- compute classes:
+  https://cloud.google.com/kubernetes-engine/docs/concepts/about-custom-compute-classes
+- node pools: https://cloud.google.com/kubernetes-engine/docs/concepts/node-pools
+- zones: https://cloud.google.com/kubernetes-engine/docs/how-to/gke-zonal-topology
+- flex-start: https://cloud.google.com/kubernetes-engine/docs/concepts/dws
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kinetic_flows.core.accelerators.model import FLEX_LABEL, SPOT_LABEL, Accelerator
+from kinetic_flows.core.accelerators.node_pools import (
+    ANY_RESERVATION,
+    COMPUTE_CLASS_LABEL,
+    NODE_POOL_LABEL,
+    QUEUED_TAINT,
+    RESERVATION_AFFINITY_LABEL,
+    RESERVATION_NAME_LABEL,
+    RESERVATION_PROJECT_LABEL,
+    ZONE_LABEL,
+)
+from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.settings.cloud import CloudSettings
+from kinetic_flows.core.settings.node_variables import both_affinities, expressions_of
+
+VARIABLES: Mapping[str, str] = {
+    "flex_start": FLEX_LABEL,
+    "reservation_name": RESERVATION_NAME_LABEL,
+    "reservation_project": RESERVATION_PROJECT_LABEL,
+    "reservation_affinity": RESERVATION_AFFINITY_LABEL,
+    "compute_class": COMPUTE_CLASS_LABEL,
+    "node_pool": NODE_POOL_LABEL,
+}
+"""Variables of the work pool's template that are labels of nodes, with those labels."""
+
+AFFINITY_VARIABLE = "affinity"
+SELECTOR_VARIABLE = "node_selector"
+"""What people set; it becomes a part of the affinity, since a template's labels are fixed."""
+
+MAX_RUN_ANNOTATION = "kinetic-flows/max-run-duration-seconds"
+"""Annotation of a run's Job: for how long nodes of flex-start are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """On which nodes pods may be, besides those that have the accelerator.
+
+    Attributes:
+        reservation: Name or path of a reservation, or `any`; None for none.
+        compute_class: GKE compute class; None for none.
+        node_pool: Node pool; None for any.
+        zones: Zones; empty for any.
+        max_run_seconds: For how long nodes of flex-start are asked for; None for as long as their
+            pool gives them.
+    """
+
+    reservation: str | None = None
+    compute_class: str | None = None
+    node_pool: str | None = None
+    zones: tuple[str, ...] = ()
+    max_run_seconds: float | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables of the template that say it, but for the zones, which are an affinity."""
+        project, name, affinity = self._reservation
+        values = {
+            "reservation_name": name,
+            "reservation_project": project,
+            "reservation_affinity": affinity,
+            "compute_class": self.compute_class,
+            "node_pool": self.node_pool,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Labels of nodes that pods ask for, each with the values of which it may have any."""
+        found: dict[str, tuple[str, ...]] = {ZONE_LABEL: self.zones} if self.zones else {}
+        return found | {VARIABLES[name]: (value,) for name, value in self.variables.items()}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Annotations of the run's Job that say it."""
+        seconds = self.max_run_seconds
+        return {} if seconds is None else {MAX_RUN_ANNOTATION: f"{seconds:.0f}"}
+
+    @property
+    def tolerations(self) -> list[dict[str, str]]:
+        """Tolerations of the taints that GKE sets on nodes which it makes for such pods.
+
+        https://cloud.google.com/kubernetes-engine/docs/how-to/node-auto-provisioning
+        """
+        name = self._reservation[1]
+        taints = {COMPUTE_CLASS_LABEL: self.compute_class, RESERVATION_NAME_LABEL: name}
+        return [tolerate(key, value) for key, value in taints.items() if value]
+
+    @property
+    def _reservation(self) -> tuple[str | None, str | None, str | None]:
+        """The project, name and affinity of the reservation."""
+        if self.reservation in (None, ANY_RESERVATION):
+            return None, None, self.reservation
+        path = self.reservation.split("/")
+        return path[1] if len(path) > 1 else None, path[-1], "specific"
+
+
+def placement_of(options: RunOptions, cloud: CloudSettings) -> Placement:
+    """Return what a function's options say of it, else the cluster's settings."""
+    return Placement(
+        reservation=options.reservation or cloud.reservation,
+        compute_class=options.compute_class or cloud.compute_class,
+        node_pool=options.node_pool or cloud.node_pool,
+        zones=options.zones or cloud.zones,
+        max_run_seconds=options.max_run_duration_seconds,
+    )
+
+
+def accelerator_tolerations(accelerator: Accelerator) -> list[dict[str, str]]:
+    """Put up with the taints that GKE sets on nodes with an accelerator.
+
+    https://cloud.google.com/kubernetes-engine/docs/concepts/spot-vms,
+    https://cloud.google.com/kubernetes-engine/docs/concepts/dws and
+    https://cloud.google.com/kubernetes-engine/docs/how-to/prepare-arm-workloads-for-deployment
+    """
+    tolerations = [
+        {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
+        for resource in accelerator.resources
+    ]
+    if accelerator.spot:
+        tolerations.append(tolerate(SPOT_LABEL, "true"))
+    if accelerator.flex:
+        tolerations += [tolerate(FLEX_LABEL, "true"), tolerate(QUEUED_TAINT, "true")]
+    if accelerator.architecture != "amd64":
+        tolerations.append(tolerate("kubernetes.io/arch", accelerator.architecture))
+    return tolerations
+
+
+def tolerate(key: str, value: str) -> dict[str, str]:
+    """Return the toleration of one taint."""
+    return {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
+
+
+def with_affinity(
+    variables: Mapping[str, Any], placement: Placement, template: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return variables whose affinity says the zones and the labels that people ask for.
+
+    A work pool's default is kept beside what one run asks for, as its tolerations are. Where an
+    administrator's own template has a variable for the labels, they are left to it.
+
+    Args:
+        variables: The variables of a run.
+        placement: Where its pods may be.
+        template: The work pool's base job template; None for the one that ships.
+    """
+    changed = dict(variables)
+    properties: Mapping[str, Any] = (template or {}).get("variables", {}).get("properties", {})
+    labels: dict[str, tuple[str, ...]] = {ZONE_LABEL: placement.zones} if placement.zones else {}
+    if SELECTOR_VARIABLE not in properties:
+        selector = changed.pop(SELECTOR_VARIABLE, None) or {}
+        labels |= {name: (value,) for name, value in selector.items()}
+    asked = changed.get(AFFINITY_VARIABLE) or {}
+    if not labels and not asked:
+        return changed
+    default = (properties.get(AFFINITY_VARIABLE) or {}).get("default") or {}
+    changed[AFFINITY_VARIABLE] = both_affinities(default, asked, expressions_of(labels))
+    return changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRequest:
+    """What pods ask of nodes, besides the accelerator: it is held against node pools.
+
+    Attributes:
+        labels: Labels that nodes are to have, with the values of which they may have any.
+        tolerations: Taints that the pods put up with.
+        placement: What of it was asked for by an option or a setting.
+    """
+
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    placement: Placement = field(default_factory=Placement)
