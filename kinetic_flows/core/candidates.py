@@ -11,7 +11,8 @@ can begin any more, and only then begins the next.
 | `candidates.json` | the client, before anything is launched | a `Candidates` |
 | `rounds/{round}/round.json` | whoever drives the run | a `Round`: what was launched, and why |
 | `rounds/{round}/claim.json` | a runner, or whoever drives the run | a `Claim` |
-| `rounds/{round}/end.json` | the runner that had the claim | an `End`: why it goes on elsewhere |
+| `rounds/{round}/end.json` | that runner, or whoever drives the run | an `End`: why it goes on |
+| `rounds/{round}/told.json` | whoever drives the run | that its log says who has the claim |
 
 The runner's side is `runner_image/runner/candidates.py`; `tests/unit/test_contract.py` holds the
 two together.
@@ -140,7 +141,8 @@ class Round:
     """What is launched at once.
 
     Attributes:
-        candidates: Places in the list.
+        candidates: Places in the list; none where nothing is launched any more: whatever follows a
+            round is decided by who writes this object, the run's end as well.
         why: Why it was begun, as people read it; empty for the first.
         preemptions: How often the run had been preempted, evicted or lost before it.
         began: When, in seconds since 1970 by the clock of who began it.
@@ -160,11 +162,14 @@ class Claim:
         candidate: Its place in the list; None where the round was given up.
         why: Why it was given up, as people read it; empty where it was not.
         is_over: Whether no round follows: the run was cancelled, or has failed.
+        goes_back: Whether the next round begins the list anew: what was launched was preempted,
+            evicted or lost before it could begin.
     """
 
     candidate: int | None
     why: str = ""
     is_over: bool = False
+    goes_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

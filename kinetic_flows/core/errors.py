@@ -197,6 +197,8 @@ class LaunchError(KineticError):
 
     exit_code = 8
     doctor_knows = True
+    is_denial = False
+    """Whether the cluster refuses what was to be started there, whoever asks for it."""
 
 
 class OutputDirInUseError(KineticError):

@@ -363,7 +363,8 @@ class RunTicket:
         result_run_id: The earlier run whose result is this one's; None when it has its own.
         place: Where its process is; empty for where the platform launches.
         function: The function's name; empty where that is not known apart from the run's.
-        has_candidates: Whether it may go on one of several accelerators.
+        candidates: Digest of what lists the accelerators that it may go on; empty where there is
+            one.
     """
 
     run_id: str
@@ -373,4 +374,9 @@ class RunTicket:
     result_run_id: str | None = None
     place: str = ""
     function: str = ""
-    has_candidates: bool = False
+    candidates: str = ""
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether it may go on one of several accelerators."""
+        return bool(self.candidates)

@@ -170,7 +170,13 @@ class Observation:
         reason: Why it is in this phase, in plain words; empty when there is nothing to say.
         cause: The reason in one word, for programs; empty where it has none.
         restarts: How often it was started again after something outside had ended it.
-        is_lasting: Whether its cause lasts, so that another start would end alike.
+        is_lasting: Whether its cause lasts, so that waiting is of no use, and another start would
+            end alike.
+        message: What `reason` says, without what to do about it; empty where that is not known.
+        waited_seconds: How long a process that is Pending has waited; 0 where it is not, or where
+            that is not known.
+        is_placed: Whether it has all the nodes it needs, so that it only starts there.
+        told: What has happened to the run since it was last looked at, in sentences.
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
         is_outdated: Whether the cluster answers no more: the process may have ended.
@@ -186,6 +192,10 @@ class Observation:
     output: bytes = b""
     position: int = 0
     is_outdated: bool = False
+    message: str = ""
+    waited_seconds: float = 0.0
+    is_placed: bool = False
+    told: tuple[str, ...] = ()
     waits: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -230,6 +240,14 @@ class Launcher(Processes, Protocol):
 
     def forget(self, run_id: str) -> None:
         """Remove what is kept of a run; nothing happens while its process lives."""
+        ...
+
+    def launches(self, run_id: str = "") -> tuple[str, ...]:
+        """Return the keys of the launches there are of a run that has several candidates.
+
+        Args:
+            run_id: The run; empty for those of every run that have not ended.
+        """
         ...
 
     def place(self) -> str:

@@ -193,6 +193,11 @@ def round_end_object(run_id: str, number: int) -> str:
     return f"runs/{run_id}/rounds/{number}/end.json"
 
 
+def round_told_object(run_id: str, number: int) -> str:
+    """Name of what says that people were told which candidate has a round's claim."""
+    return f"runs/{run_id}/rounds/{number}/told.json"
+
+
 def deployment_prefix(flow: str, name: str, token: str) -> str:
     """Prefix of what a deployment's runs need, which does not expire.
 

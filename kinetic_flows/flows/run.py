@@ -141,7 +141,7 @@ class _Call:
 
     def _cancel(self, interruption: BaseException) -> None:
         """Cancel the run that was created for an interrupted call."""
-        ticket, progress = self._created, self._session.progress
+        ticket, progress = self._launched or self._created, self._session.progress
         why = cause_in_words(interruption)
         if ticket is None:
             progress.notice(f"{why}: nothing was launched")

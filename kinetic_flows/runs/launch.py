@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect.access import credentials_for
@@ -57,6 +58,10 @@ from kinetic_flows.runs.sealed_values import seal_for_process, seal_for_worker
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import crash
 
+if TYPE_CHECKING:
+    # Loaded for calls that name several accelerators.
+    from kinetic_flows.runs.candidates.launching import PlannedCandidate
+
 
 def in_session(request: JobRequest, session: Session) -> JobRequest:
     """Return a request with the work pool's template, if it depends on that."""
@@ -87,6 +92,7 @@ class PlannedRun:
         gives_up: Whether whoever wanted it does not any more, asked while it waits.
         secret_values: What is sealed for it, by variable.
         owner: What a worker's job and its objects are named after; None for a new name.
+        candidates: The same for each accelerator that it may go on; empty where there is one.
     """
 
     new: NewRun
@@ -99,6 +105,7 @@ class PlannedRun:
     gives_up: Callable[[], bool] = lambda: False
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     owner: str | None = None
+    candidates: tuple[PlannedCandidate, ...] = ()
 
     def request_for(self, run_id: str, session: Session) -> JobRequest:
         """Return what its process is asked for, as its job says; without a run id for a worker."""
@@ -157,8 +164,20 @@ def launch_run(
         gives_up=membership.gives_up,
         secret_values=prepared.secret_values,
         owner=owner if is_job_owner(owner) else None,
+        candidates=_candidates(draft, prepared, session, owner),
     )
     return launch_planned(planned, session, on_created)
+
+
+def _candidates(
+    draft: Draft, prepared: Prepared, session: Session, owner: str
+) -> tuple[PlannedCandidate, ...]:
+    """Return what is started on each accelerator of a call; nothing for a call that has one."""
+    if not prepared.candidates:
+        return ()
+    from kinetic_flows.runs.candidates.launching import planned_candidates
+
+    return planned_candidates(draft, prepared, session, owner=owner)
 
 
 def _owner_of_pieces(membership: Membership, opened: RunTicket | None) -> str:
@@ -179,20 +198,26 @@ def launch_planned(run: PlannedRun, session: Session, on_created: OnCreated = ig
     if session.platform.dispatch == "worker" or run.new.work_queue:
         ticket = create_flow_run(_for_worker(run, session), session)
 
-        def schedule() -> None:
+        def schedule() -> RunTicket:
             _take_outputs(run, ticket, session)
             session.api.schedule(ticket.run_id)
+            return ticket
 
         return _start(ticket, schedule, session, on_created=on_created)
     ticket = run.opened or create_flow_run(
         on_work_pool(run.new, run.request_for("", session), session), session
     )
 
-    def start() -> None:
+    def start() -> RunTicket:
         _take_outputs(run, ticket, session)
         if run.opened:
             _tell_the_rest(run.opened.run_id, run.new, session)
+        if run.candidates:
+            from kinetic_flows.runs.candidates.launching import launch_candidates
+
+            return launch_candidates(run, ticket, session)
         _start_process(run, ticket, session)
+        return ticket
 
     return _start(ticket, start, session, on_created=on_created)
 
@@ -220,20 +245,20 @@ def _tell_the_rest(run_id: str, new: NewRun, session: Session) -> None:
 
 
 def _start(
-    ticket: RunTicket, start: Callable[[], None], session: Session, *, on_created: OnCreated
+    ticket: RunTicket, start: Callable[[], RunTicket], session: Session, *, on_created: OnCreated
 ) -> RunTicket:
     """Start what a flow run stands for.
 
     Args:
         ticket: The run.
-        start: Starts the process; when it raises, the flow run has crashed.
+        start: Starts the process, and returns the run; when it raises, the flow run has crashed.
         session: Where it runs and reports.
         on_created: Told of the run before it is started.
     """
     run_id = ticket.run_id
     on_created(ticket)
     try:
-        start()
+        return start()
     except RunCancelled:
         raise
     except BaseException as error:
@@ -247,7 +272,6 @@ def _start(
         reason = error.message if isinstance(error, KineticError) else repr(error)
         crash(session.api, run_id, f"not launched: {reason}")
         raise
-    return ticket
 
 
 def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None:

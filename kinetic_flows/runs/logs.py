@@ -19,6 +19,7 @@ from kinetic_flows.core.streams import RESULT_LOGGER, EntryReader, LogEntry, Pri
 from kinetic_flows.runs.prefect_lines import PrefectLines
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
+from kinetic_flows.runs.worker_runs import processes_of
 
 POLL_SECONDS = 0.5
 QUIET_SECONDS = 2.0
@@ -134,6 +135,7 @@ class _ProcessLines:
     def __init__(self, run: RunTicket, session: Session) -> None:
         self._run = run
         self._session = session
+        self._processes = processes_of(session.platform, session.api, run)
         self._reader = EntryReader()
         self._position = 0
         self._lines: list[LogEntry] = []
@@ -146,7 +148,7 @@ class _ProcessLines:
         is_here = platform.may_see_processes and platform.sees(self._run.place)
         if self._run.dispatch == "worker" or not is_here:
             return []
-        seen = platform.launcher.observe(self._run.run_id, self._position)
+        seen = self._processes.observe(self._run.run_id, self._position)
         self._position = seen.position
         self._lines += self._reader.take(seen.output)
         if seen.phase.is_final:

@@ -28,6 +28,7 @@ from kinetic_flows.clients.prefect.events import EventKind, tell_event
 from kinetic_flows.clients.prefect.labels import (
     CACHED_FROM_LABEL,
     CACHED_KEY_LABEL,
+    CANDIDATES_LABEL,
     DISPATCH_LABEL,
     LAUNCHED_LABEL,
     PLACE_LABEL,
@@ -83,6 +84,7 @@ def ticket_of(record: RunRecord) -> RunTicket:
         result_run_id=str(record.labels.get(CACHED_FROM_LABEL) or "") or None,
         dispatch="worker" if by_worker else "client",
         function=record.function,
+        candidates=str(record.labels.get(CANDIDATES_LABEL) or ""),
         place=str(record.labels.get(PLACE_LABEL) or record.job_variables.get("namespace") or ""),
     )
 

@@ -93,6 +93,8 @@ def wait_for_run(
             while True:
                 before = replace(seen, output=b"", position=output.position)
                 seen = left.look(_look(run, session, processes, before))
+                for text in seen.told:
+                    progress.notice(text)
                 output.take(seen)
                 relay.take(seen)
                 if seen.phase.is_final and (

@@ -174,6 +174,10 @@ def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Process
     if not platform.sees(run.place):
         return WorkerRuns(api, platform.store, None)
     if run.dispatch == "client" and platform.may_see_processes:
+        if run.has_candidates:
+            from kinetic_flows.runs.candidates.drive import CandidateRuns
+
+            return CandidateRuns(platform, api, run)
         return platform.launcher
     return WorkerRuns(api, platform.store, platform.worker_processes)
 

@@ -174,7 +174,9 @@ def launch_error(refusal: KubernetesRefused, action: str) -> LaunchError:
         action: What was asked for.
     """
     found = explain_refusal(refusal.status, refusal.body, action)
-    return LaunchError(found.message, value=refusal.status, hint=found.hint)
+    error = LaunchError(found.message, value=refusal.status, hint=found.hint)
+    error.is_denial = found.cause not in (Cause.FORBIDDEN, Cause.UNREACHABLE)
+    return error
 
 
 def explain_refusal(status: int, body: str, action: str) -> Diagnosis:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -41,6 +41,7 @@ from kinetic_flows.platforms.gke.reach import is_reachable
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.room import is_full, make_room
 from kinetic_flows.platforms.gke.state import RunView
+from kinetic_flows.platforms.gke.waited import WaitClock
 from kinetic_flows.platforms.gke.watcher import REQUIRED, SERVER, NamespaceWatcher
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
@@ -48,7 +49,6 @@ OUTPUT_SECONDS = 10.0
 FORCED_END_SECONDS = 10.0
 ROOM_SECONDS = 15.0
 ROOM_PAUSE_SECONDS = 0.5
-CLOCK_SKEW_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class KubernetesLauncher:
         self._checking = threading.Lock()
         self._statuses: dict[str, tuple[RunView, PodStatus]] = {}
         self._given_up: dict[str, str] = {}
-        self._began: dict[str, tuple[str, float]] = {}
+        self._clock = WaitClock()
         self._place_uid: str | None = None
 
     def preflight(self, needs: LaunchNeeds) -> Preflight:
@@ -176,7 +176,7 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster refuses, or cannot be reached.
         """
-        job_name = kubernetes_job_name(request.name, request.run_id)
+        job_name = kubernetes_job_name(request.name, request.key)
         manifest = render_job(
             request.template or base_job_template(),
             launch_variables(request, job_name, self._namespace),
@@ -191,11 +191,14 @@ class KubernetesLauncher:
             request.run_id,
             secret_values(request.environment),
         )
-        self._create(core_path(self._namespace, "secrets"), secret, "create the run's Secret")
+        path = core_path(self._namespace, "secrets")
+        is_ours = self._create(path, secret, "create the run's Secret") is not None
         try:
             job = self._create_job(manifest, job_name)
         except KineticError:
-            self._delete_quietly(self._secret_path(job_name))
+            if is_ours:
+                # Another client may have started it, with the one that was there.
+                self._delete_quietly(self._secret_path(job_name))
             raise
         self._ask(
             "PATCH",
@@ -224,6 +227,9 @@ class KubernetesLauncher:
             cause=status.cause,
             restarts=status.restarts,
             is_lasting=status.is_lasting,
+            message=status.message,
+            waited_seconds=self._clock.waited(run_id, status.waiting_since),
+            is_placed=status.is_placed,
             is_outdated=not status.phase.is_final and self._trouble() is not None,
             waits=status.waits,
         )
@@ -270,6 +276,15 @@ class KubernetesLauncher:
         if job is not None:
             self._delete_job(job)
 
+    def launches(self, run_id: str = "") -> tuple[str, ...]:
+        """Return the keys of the Jobs there are of a run's candidates; of all runs for no id.
+
+        Raises:
+            LaunchError: The cluster does not tell.
+        """
+        self._watcher.view(run_id)
+        return self._watcher.state.launches(run_id)
+
     def kept(self) -> Mapping[str, datetime]:
         """Return nothing: Kubernetes itself removes Jobs that finished a while ago."""
         return {}
@@ -288,22 +303,8 @@ class KubernetesLauncher:
         if status.phase.is_final:
             self._statuses.pop(run_id, None)
         timeouts = timeouts_of(view.job, self._timeouts)
-        reason = gives_up(status, timeouts, self._waited(run_id, status))
+        reason = gives_up(status, timeouts, self._clock.waited(run_id, status.waiting_since))
         return self._give_up(run_id, reason) if reason else status
-
-    def _waited(self, run_id: str, status: PodStatus) -> float:
-        """Return for how long a run has waited, by this machine's clock where it saw all of it."""
-        if status.waiting_since is None:
-            return 0.0
-        mark = status.waiting_since.isoformat()
-        now = time.monotonic()
-        known = self._began.get(run_id)
-        if known is None or known[0] != mark:
-            # Clocks differ: of a wait that has just begun this one alone is asked.
-            age = (datetime.now(UTC) - status.waiting_since).total_seconds()
-            known = (mark, now - (age if age > CLOCK_SKEW_SECONDS else 0.0))
-            self._began[run_id] = known
-        return now - known[1]
 
     def _give_up(self, run_id: str, reason: str) -> PodStatus:
         with self._guard:

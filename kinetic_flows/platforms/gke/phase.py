@@ -61,6 +61,8 @@ class PodStatus:
         waiting_since: Since when it waits, by the cluster's clock; None when it does not.
         waiting: What it waits for; None when it does not wait, or has just begun.
         is_lasting: Whether the same run would end the same way again.
+        message: What `reason` says, without what to do about it; empty where that is not known.
+        is_placed: Whether all its pods have nodes.
         waits: How many seconds its pod waited before it ran, by phase; empty when not known.
     """
 
@@ -72,6 +74,8 @@ class PodStatus:
     waiting_since: datetime | None = None
     waiting: Diagnosis | None = None
     is_lasting: bool = False
+    message: str = ""
+    is_placed: bool = False
     waits: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -105,6 +109,9 @@ def evaluate(view: RunView, pools: Sequence[NodePool] | None = None) -> PodStatu
         restarts=_restarts(view),
         waiting_since=_waiting_since(view),
         waiting=waiting,
+        is_lasting=waiting is not None and waiting.permanent,
+        message=waiting.message if waiting else "",
+        is_placed=_is_placed(view),
     )
 
 
@@ -168,6 +175,7 @@ def _ended(view: RunView, job: dict[str, Any]) -> PodStatus:
         phase=Phase.FAILED,
         exit_code=found.exit_code,
         reason=str(found),
+        message=found.message,
         cause=found.cause,
         is_lasting=found.cause not in DISTURBANCES,
     )
@@ -187,6 +195,13 @@ def _running(view: RunView) -> PodStatus:
         restarts=_restarts(view),
         waits=pod_waits(view),
     )
+
+
+def _is_placed(view: RunView) -> bool:
+    """Whether all of a run's pods have nodes, and only start there."""
+    pods = [pod for pod in view.pods if pod_phase(pod) not in ("Succeeded", "Failed")]
+    wanted = int(((view.job or {}).get("spec") or {}).get("completions") or 1)
+    return len(pods) >= wanted and all(pod["spec"].get("nodeName") for pod in pods)
 
 
 def _restarted(view: RunView) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 import zlib
@@ -14,7 +13,7 @@ from typing import Any
 
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.platforms.gke.diagnosis import condition, pod_phase, uid_of
-from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
+from kinetic_flows.platforms.gke.names import is_of_launch, key_of_labels, key_of_name
 
 Object = dict[str, Any]
 
@@ -23,7 +22,6 @@ PODS_KEPT_PER_RUN = 40
 STALE_SECONDS = 30.0
 ENDED = ("Succeeded", "Failed")
 
-_RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _METADATA = (
     *("name", "namespace", "uid", "labels", "annotations", "resourceVersion"),
     *("creationTimestamp", "deletionTimestamp", "finalizers"),
@@ -92,6 +90,11 @@ class _Run:
         return self._objects or _Objects(**json.loads(zlib.decompress(self._packed)))
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether its Job and all of its pods have ended."""
+        return self._objects is None
+
+    @property
     def view(self) -> RunView:
         """Its objects as others see them; the same view until they change."""
         if self._view is not None:
@@ -118,7 +121,10 @@ class _Run:
 
 
 class NamespaceState:
-    """The objects of one namespace, by run; safe to use from any thread."""
+    """The objects of one namespace, by the key of what was launched; safe to use from any thread.
+
+    That is the run's id, or names the launch of one of a run's candidates, too.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
@@ -128,11 +134,26 @@ class NamespaceState:
         self._trouble: dict[str, tuple[float, KineticError]] = {}
         self._heard = time.monotonic()
 
-    def view(self, run_id: str) -> RunView:
-        """Return what is known of a run."""
+    def view(self, key: str) -> RunView:
+        """Return what is known of a run, or of a launch."""
         with self._changed:
-            run = self._runs.get(run_id)
+            run = self._runs.get(key)
             return run.view if run else RunView()
+
+    def launches(self, run_id: str) -> tuple[str, ...]:
+        """Return the keys of the Jobs that were launched for one of several candidates.
+
+        Args:
+            run_id: The run; empty for those of every run whose Jobs have not ended.
+        """
+        with self._changed:
+            return tuple(
+                key
+                for key, run in self._runs.items()
+                if is_of_launch(key)
+                and (key.startswith(run_id) if run_id else not run.is_at_rest)
+                and run.view.job is not None
+            )
 
     def wait(self, holds: Callable[[], bool], seconds: float) -> bool:
         """Wait until something holds, looking whenever anything changes."""
@@ -227,10 +248,10 @@ class NamespaceState:
         self._heard = time.monotonic()
 
     def _put(self, kind: str, item: Object) -> None:
-        run_id = _run_id(kind, item)
-        if run_id is None:
+        key = _key(kind, item)
+        if key is None:
             return
-        with self._runs.setdefault(run_id, _Run()).changing() as known:
+        with self._runs.setdefault(key, _Run()).changing() as known:
             if kind == "jobs":
                 if known.job is None or _is_newer(item, known.job):
                     known.job = slim(item)
@@ -241,9 +262,9 @@ class NamespaceState:
                 _bound(known.events, EVENTS_KEPT_PER_RUN)
 
     def _remove(self, kind: str, item: Object) -> None:
-        run_id = _run_id(kind, item)
-        run = self._runs.get(run_id) if run_id else None
-        if run is None or run_id is None:
+        key = _key(kind, item)
+        run = self._runs.get(key) if key else None
+        if run is None or key is None:
             return
         with run.changing() as known:
             if kind == "jobs" and known.job is not None and uid_of(known.job) == uid_of(item):
@@ -257,7 +278,7 @@ class NamespaceState:
             elif kind == "events":
                 known.events.pop(uid_of(item), None)
         if known.is_empty:
-            del self._runs[run_id]
+            del self._runs[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,13 +338,12 @@ def slim_event(item: Mapping[str, Any]) -> Object:
     return {"metadata": {"uid": item["metadata"].get("uid")}, **kept}
 
 
-def _run_id(kind: str, item: Object) -> str | None:
-    """Return the run an object belongs to: names of Jobs hold it, and so do their pods'."""
+def _key(kind: str, item: Object) -> str | None:
+    """Return by what an object is filed: names of Jobs hold it, and so do their pods'."""
     if kind != "events":
-        labels: Mapping[str, str] = item["metadata"].get("labels") or {}
-        return labels.get(RUN_ID_POD_LABEL)
-    found = _RUN_ID.search(str((item.get("involvedObject") or {}).get("name") or ""))
-    return found[0] if found else None
+        return key_of_labels(item["metadata"].get("labels") or {})
+    about = item.get("involvedObject") or {}
+    return key_of_name(str(about.get("name") or ""), str(about.get("kind") or ""))
 
 
 def _bound(items: dict[str, Object], limit: int) -> None:

@@ -93,7 +93,7 @@ class LocalProcesses:
         Raises:
             LaunchError: The run was started before and never became a process.
         """
-        place = self._directory / request.run_id
+        place = self._directory / request.key
         if (place / _RECORD).exists():
             return
         private_directory(place)
@@ -161,6 +161,12 @@ class LocalProcesses:
             for place in self._directory.iterdir()
             if place.is_dir()
         }
+
+    def launches(self, run_id: str = "") -> tuple[str, ...]:
+        """Return the launches of which there is a record; of every run only those that live."""
+        places = self._directory.glob(f"{run_id or '*'}-r*c*") if self._directory.exists() else ()
+        found = (place.name for place in places)
+        return tuple(key for key in found if run_id or not self.observe(key, None).phase.is_final)
 
     def forget(self, run_id: str) -> None:
         """Remove a run's directory, unless its process lives or may live."""

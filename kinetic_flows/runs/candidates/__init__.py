@@ -1,0 +1,1 @@
+"""Runs that may go on one of several accelerators: their rounds, and whoever drives them."""
