@@ -103,3 +103,39 @@ class NullProgress:
 
     def end(self, outcome: Outcome) -> None:
         """Ignore an end."""
+
+
+class LabelledProgress:
+    """Passes on what goes on at the same time as other steps of the same names.
+
+    Args:
+        progress: Who watches.
+        label: What its steps are for.
+    """
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self._progress = progress
+        self._label = label
+        # What is no step's is passed on as it is.
+        self.begin, self.end = progress.begin, progress.end
+        self.aside, self.notice, self.warning = progress.aside, progress.notice, progress.warning
+        self.launched, self.output = progress.launched, progress.output
+
+    def step(self, name: str, status: StepStatus, detail: str = "") -> None:
+        """Pass a step on."""
+        self._progress.step(self._named(name), status, detail)
+
+    def count(self, name: str, done: int, total: int | None, detail: str) -> None:
+        """Pass on how far a step is."""
+        self._progress.count(self._named(name), done, total, detail)
+
+    def activity(self, name: str, text: str) -> None:
+        """Pass on what a step is doing."""
+        self._progress.activity(self._named(name), text)
+
+    def log(self, name: str, line: str) -> None:
+        """Pass a line on."""
+        self._progress.log(self._named(name), line)
+
+    def _named(self, name: str) -> str:
+        return f"{name} for {self._label}"

@@ -75,17 +75,6 @@ def start_upload(draft: Draft, progress: Progress) -> tuple[PrefectFuture[None],
     return (upload_data_task.submit(draft, data, progress),) if data else ()
 
 
-def upload_data(draft: Draft, progress: Progress) -> None:
-    """Do what `start_upload` begins, to its end.
-
-    Raises:
-        KineticError: Something cannot be read, or the store refuses it.
-    """
-    data = [each for each in draft.data if draft.sources.is_read(each)]
-    if data:
-        upload_data_task(draft, data, progress)
-
-
 class _Shown:
     """Shows how far some data is, several times a second.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.futures import PrefectFuture
@@ -19,8 +19,9 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.dependencies.installation import objects_of
-from kinetic_flows.flows.data_tasks import resolve_data, start_upload, upload_data
+from kinetic_flows.flows.data_tasks import resolve_data
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
     build_image_task,
@@ -31,11 +32,11 @@ from kinetic_flows.flows.prepare_tasks import (
     reasons_to_build,
     remember_environment,
     requirements_of,
-    upload_code_task,
     upload_dependencies_task,
 )
 from kinetic_flows.flows.preparing import wait_for
 from kinetic_flows.flows.step_times import timed_steps
+from kinetic_flows.flows.uploads import Uploads
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.look_ahead import installed_because, left_to_worker, refuse_volume
@@ -51,6 +52,12 @@ from kinetic_flows.runs.call_secrets import find_secrets
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.output_lease import check_output_dir_free
 from kinetic_flows.runs.session import Session
+
+if TYPE_CHECKING:
+    from kinetic_flows.flows import candidates
+else:
+    # Most calls name one accelerator.
+    candidates = LazyModule("kinetic_flows.flows.candidates")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +84,11 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
         check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
         secrets = find_secrets(draft, session, deployed=deployed)
-        prepared = _prepare(draft, session, secrets)
+        prepared = (
+            candidates.prepare_candidates(draft, session, secrets)
+            if draft.candidates
+            else _prepare(draft, session, secrets)
+        )
     origin = draft.origin.origin() if draft.origin else None
     return replace(
         prepared,
@@ -94,18 +105,35 @@ def _prepare(draft: Draft, session: Session, secrets: FoundSecrets) -> Prepared:
     if found is None:
         refuse_volume(draft, session.platform, lambda: session.base_job_template)
     resolve_data(draft, session.progress)
+    return prepare_image(draft, found, Uploads(draft, session), session)
+
+
+def prepare_image(
+    draft: Draft, found: Preflight | None, uploads: Uploads, session: Session
+) -> Prepared:
+    """Have what runs on one accelerator need, while the code is uploaded.
+
+    Args:
+        draft: The call on it.
+        found: What the cluster told; None where it was not asked.
+        uploads: Brings code and data.
+        session: Where it runs and reports.
+
+    Raises:
+        KineticError: A step failed.
+    """
     ask = ImageTasks(draft=draft, session=session)
     match draft.image.decide(ask):
         case DecidedProjectImage() as decided:
-            return _prepare_project_image(draft, decided, session)
+            return _prepare_project_image(draft, decided, uploads, session)
         case DecidedBaseImage() as decided:
             wheels = WheelQuestion(home=draft.settings.home, environ=session.environ)
             packages = decide_packages(decided, found, ask, wheels)
-            return _prepare_base_image(draft, decided, packages, session)
+            return _prepare_base_image(draft, decided, packages, uploads, session)
         case DecidedOwnImage() as decided:
-            code = upload_code_task(draft, session.platform.store, session.progress)
-            upload_data(draft, session.progress)
-            return Prepared(image=decided.image, code=code)
+            with stoppable() as work, wait_for(*uploads.begin(), work=work, session=session):
+                pass
+            return Prepared(image=decided.image, code=uploads.code())
 
 
 def _look_ahead(draft: Draft, session: Session, secrets: FoundSecrets) -> Preflight | None:
@@ -117,20 +145,23 @@ def _look_ahead(draft: Draft, session: Session, secrets: FoundSecrets) -> Prefli
 
 
 def _prepare_project_image(
-    draft: Draft, decided: DecidedProjectImage, session: Session
+    draft: Draft, decided: DecidedProjectImage, uploads: Uploads, session: Session
 ) -> Prepared:
     """Have an image that holds the project's packages."""
     environment, request = decided.environment, decided.request
-    return _have_image(draft, request, decided.image, environment, environment, session)
+    return _have_image(draft, request, decided.image, environment, environment, uploads, session)
 
 
 def _mount_packages(
-    draft: Draft, decided: DecidedBaseImage, volume: PackagesVolume, session: Session
+    draft: Draft,
+    decided: DecidedBaseImage,
+    volume: PackagesVolume,
+    uploads: Uploads,
+    session: Session,
 ) -> Prepared:
     """Have an image that holds what the base image lacks, to be mounted."""
-    made = _have_image(
-        draft, volume.request, volume.image, volume.environment, decided.environment, session
-    )
+    content, environment = volume.environment, decided.environment
+    made = _have_image(draft, volume.request, volume.image, content, environment, uploads, session)
     return replace(made, image=decided.image, packages=volume.mounted(made.image))
 
 
@@ -140,6 +171,7 @@ def _have_image(
     found: ResolvedImage | None,
     content: EnvironmentSpec,
     environment: EnvironmentSpec,
+    uploads: Uploads,
     session: Session,
 ) -> Prepared:
     """Have an image made, unless it is there, while the code is uploaded.
@@ -150,6 +182,7 @@ def _have_image(
         found: The image, if it is there.
         content: What it holds.
         environment: What the run has, with what another image holds of it.
+        uploads: Brings code and data.
         session: Where it runs and reports.
     """
     platform, progress = session.platform, session.progress
@@ -159,9 +192,7 @@ def _have_image(
     build = _shared(build_image_task, session, refresh_cache=found is None)
     with stoppable() as work:
         building = build.submit(request, content, reasons, platform, progress)
-        uploading = upload_code_task.submit(draft, platform.store, progress)
-        sending = start_upload(draft, progress)
-        with wait_for(*sending, building, uploading, work=work, session=session):
+        with wait_for(*uploads.begin(), building, work=work, session=session):
             publish_environment(artifact, session)
     made = building.result()
     if building.state.name == "Cached":
@@ -173,7 +204,7 @@ def _have_image(
         _tell_built(image, environment, reasons, session)
     return Prepared(
         image=image,
-        code=uploading.result(),
+        code=uploads.code(),
         environment=describe_contents(environment, draft),
         built_because=() if found else reasons,
     )
@@ -213,40 +244,44 @@ def _shared(cached: Task[P, R], session: Session, *, refresh_cache: bool = False
 
 
 def _prepare_base_image(
-    draft: Draft, decided: DecidedBaseImage, packages: Packages, session: Session
+    draft: Draft,
+    decided: DecidedBaseImage,
+    packages: Packages,
+    uploads: Uploads,
+    session: Session,
 ) -> Prepared:
     """Have the project's packages mounted, or send them along for the runner to install."""
     if packages.volume is None:
         if packages.told:
             session.progress.aside(packages.told)
-        return _install_packages(draft, decided, session)
+        return _install_packages(draft, decided, uploads, session)
     try:
-        return _mount_packages(draft, decided, packages.volume, session)
+        return _mount_packages(draft, decided, packages.volume, uploads, session)
     except (ImageError, BuildError, LockError) as error:
         if decided.prebuilt == "volume":
             raise
         # Whoever may neither push nor build has them installed, as it always was.
         why = f"the image that would be mounted cannot be made: {error.message.splitlines()[0]}"
         session.progress.notice(installed_because(why))
-    return _install_packages(draft, decided, session)
+    return _install_packages(draft, decided, uploads.again(), session)
 
 
-def _install_packages(draft: Draft, decided: DecidedBaseImage, session: Session) -> Prepared:
+def _install_packages(
+    draft: Draft, decided: DecidedBaseImage, uploads: Uploads, session: Session
+) -> Prepared:
     """Send the project's packages along for the runner to install."""
     platform, progress, environment = session.platform, session.progress, decided.environment
     artifact = environment_artifact(environment, draft, reasons_to_build(environment, draft))
     with stoppable() as work:
         upload = _shared(upload_dependencies_task, session)
         installing = upload.submit(decided, draft, platform.store, session.environ, progress)
-        uploading = upload_code_task.submit(draft, platform.store, progress)
-        sending = start_upload(draft, progress)
-        with wait_for(*sending, installing, uploading, work=work, session=session):
+        with wait_for(*uploads.begin(), installing, work=work, session=session):
             publish_environment(artifact, session)
     requirements = _requirements(installing, decided, draft, session)
     remember_environment(environment, draft)
     return Prepared(
         image=decided.image,
-        code=uploading.result(),
+        code=uploads.code(),
         requirements=requirements,
         environment=describe_contents(environment, draft),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -40,6 +40,20 @@ def timed_steps() -> Iterator[dict[str, float]]:
         yield times
     finally:
         _times.reset(token)
+
+
+def also_took(parallel: Iterable[Mapping[str, float]]) -> None:
+    """Note what steps took that went on at the same time, of each phase the longest.
+
+    Args:
+        parallel: What each of them took, as `timed_steps` yields it.
+    """
+    times = _times.get()
+    if times is None:
+        return
+    for took in parallel:
+        for phase, seconds in took.items():
+            times[phase] = max(times.get(phase, 0.0), seconds)
 
 
 @contextmanager

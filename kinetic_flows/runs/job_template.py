@@ -36,6 +36,7 @@ class Prepared:
         secret_values: What is sealed for each of them, by variable.
         candidates: The same for each accelerator that runs may go on, in the order of preference;
             empty where there is one.
+        left_out: Which accelerators of the list they cannot go on, and why, a sentence each.
     """
 
     image: ResolvedImage
@@ -48,6 +49,7 @@ class Prepared:
     seconds: Mapping[str, float] = field(default_factory=dict)
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     candidates: tuple[PreparedCandidate, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

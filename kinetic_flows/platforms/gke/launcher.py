@@ -81,7 +81,7 @@ class KubernetesLauncher:
         self._watcher = NamespaceWatcher(client, self._namespace)
         self._outputs = PodOutputs(client, self._namespace, self._watcher.state)
         self._guard = threading.Lock()
-        self._checking = threading.Lock()
+        self._checking: dict[PreflightRequest, threading.Lock] = {}
         self._statuses: dict[str, tuple[RunView, PodStatus]] = {}
         self._given_up: dict[str, str] = {}
         self._clock = WaitClock()
@@ -112,7 +112,7 @@ class KubernetesLauncher:
             volumes=needs.volumes,
             secrets=needs.secrets,
         )
-        with self._checking:
+        with self._checking.setdefault(request, threading.Lock()):
             checked, found = self._checked.get(request, (0.0, None))
             is_old = time.monotonic() - checked > PREFLIGHT_HOLDS_SECONDS
             if found is None or found.problems or is_old:
