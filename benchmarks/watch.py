@@ -40,8 +40,8 @@ POLL_SECONDS = 0.25
 def serve(directory: str, pipe: Any) -> None:
     """Be the cluster until told to stop, then say what was asked of it."""
     from loopback.kubernetes.cluster import LoopbackCluster
+    from loopback.kubernetes.node_groups import NodeGroup
     from loopback.kubernetes.runtime import ProcessRuntime
-    from loopback.kubernetes.scheduler import NodeGroup
 
     # A shell starts much faster than an interpreter; what is measured is the watching.
     runtime = ProcessRuntime(rewrite=lambda command: ["/bin/sh", "-c", command[-1]])

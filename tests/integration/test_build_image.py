@@ -35,8 +35,8 @@ from loopback.cloud import REGISTRY_HOST, LoopbackCloud
 from loopback.cloud import USERNAME as GOOGLE_ACCOUNT
 from loopback.cloud_build import BUILD_ACCOUNT
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
-from loopback.kubernetes.scheduler import NodeGroup
 from loopback.lifted_python import MINOR
 
 pytest_plugins = ["loopback.fixtures"]

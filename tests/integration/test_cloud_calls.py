@@ -16,8 +16,8 @@ from kinetic_flows.core.errors import AcceleratorError
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
-from loopback.kubernetes.scheduler import NodeGroup
 
 pytest_plugins = ["loopback.fixtures"]
 

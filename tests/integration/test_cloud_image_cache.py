@@ -28,8 +28,8 @@ from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, envi
 from loopback.cloud import ACCESS_TOKEN, LoopbackCloud
 from loopback.cloud_build import Status
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
-from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.wire import wait_until
 

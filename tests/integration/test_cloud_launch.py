@@ -45,8 +45,8 @@ from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, TPUS
 from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
-from loopback.kubernetes.scheduler import NodeGroup
 from loopback.lifted_python import MINOR
 from loopback.small_bases import push_small_base
 

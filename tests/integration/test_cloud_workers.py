@@ -32,8 +32,8 @@ from kinetic_flows.runs.session import own_session
 from loopback.cloud import REGISTRY_HOST
 from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.runtime import ProcessRuntime, use_this_python
-from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry
 from loopback.small_images import push_python_image

@@ -34,7 +34,7 @@ from kinetic_flows.platforms.gke.work_pool import install, plan_installation
 from kinetic_flows.runs.doctor import examine
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.wire import Request, Response, WireServer
 
 WORKER = {"KINETIC_DISPATCH": "worker"}

@@ -27,8 +27,8 @@ from kinetic_flows.platforms.gke.manifests import base_job_template
 from loopback.__main__ import BUILDS_BUCKET, CLUSTER, JOBS_BUCKET, PROJECT, environment_of
 from loopback.cloud import REGISTRY_HOST, LoopbackCloud
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
-from loopback.kubernetes.scheduler import NodeGroup
 from loopback.lifted_python import MINOR
 from loopback.own_images import add_tag, push_directory, push_dockerfile
 from loopback.small_images import Pusher

@@ -15,7 +15,7 @@ from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.launcher import LauncherSettings
 from kinetic_flows.platforms.gke.phase import Timeouts
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 RESTRICTED = LauncherSettings(namespace="team-a", timeouts=Timeouts(hopeless_timeout_seconds=1.5))
 

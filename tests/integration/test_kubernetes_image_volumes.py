@@ -13,8 +13,8 @@ from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.launcher import Phase
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.runtime import ProcessRuntime
-from loopback.kubernetes.scheduler import NodeGroup
 
 PACKAGES = PackagesSpec(image="registry/packages@sha256:" + "1" * 64, identity="abc")
 SHOW = "import os; print(open(os.environ['KINETIC_PACKAGES'] + '/of').read())"

@@ -23,7 +23,7 @@ from kinetic_flows.platforms.gke.phase import Timeouts
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 TPU_TAINT = {"key": "google.com/tpu", "value": "present", "effect": "NoSchedule"}
 V6E = NodeGroup(

@@ -20,7 +20,7 @@ from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.platforms.gke.templates import marked, without_mark
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 
 @pytest.fixture

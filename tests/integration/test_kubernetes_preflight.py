@@ -25,7 +25,7 @@ from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 V6E_8 = parse_accelerator("tpu-v6e-8")
 CPU = parse_accelerator("cpu")

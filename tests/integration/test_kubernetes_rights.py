@@ -22,7 +22,7 @@ from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service, has_headless_service
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 HARD_TO_END = """
 import signal, time

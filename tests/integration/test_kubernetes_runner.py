@@ -15,7 +15,7 @@ from kinetic_flows.core.launcher import LaunchRequest, Phase
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_ID, Job
 
 SLICE = parse_accelerator("tpu-v5p-2x2x2")

@@ -18,8 +18,8 @@ from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from kinetic_flows.platforms.gke.volumes import Asked, mounted_places
 from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.runtime import MOUNTS
-from loopback.kubernetes.scheduler import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_ID, Job
 
 SOURCE = """

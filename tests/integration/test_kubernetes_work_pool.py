@@ -26,7 +26,7 @@ from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 REPORT_COMPLETED = """
 import base64, json, os, urllib.request

@@ -19,7 +19,7 @@ from kinetic_flows.platforms.gke.waiting import explain_waiting
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 Result = TypeVar("Result")
 

@@ -15,7 +15,7 @@ from kinetic_flows.cli import main
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import LaunchError
 from loopback.__main__ import CLUSTER, JOBS_BUCKET, PROJECT
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """

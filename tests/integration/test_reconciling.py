@@ -24,7 +24,7 @@ from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
 from kinetic_flows.runs.settle import store_label, sync_state
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 from runner_jobs import BOOTSTRAP, RUN_KEY, Job
 
 UNREACHABLE = "http://127.0.0.1:9/api"

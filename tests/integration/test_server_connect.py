@@ -29,7 +29,7 @@ from kinetic_flows.platforms.gke.setup.prefect.prefect_server import secret
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.idle import IdleRuntime
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 POD = PodPort(namespace="prefect", pod="prefect-server-0", port=4200)
 LARGE = 5_000_000

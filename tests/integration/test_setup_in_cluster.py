@@ -34,7 +34,7 @@ from kinetic_flows.platforms.gke.setup.request import SetupRequest
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.idle import IdleRuntime
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 REQUEST = SetupRequest(
     project="our-project",

@@ -26,7 +26,7 @@ from loopback.cloud import (
     registry_endpoints,
     start_cloud,
 )
-from loopback.kubernetes.scheduler import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup
 
 PROJECT = "loopback"
 CLUSTER = "kinetic-cluster"

@@ -16,8 +16,8 @@ from loopback.cloud import ACCESS_TOKEN, REGISTRY_HOST, USERNAME
 from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.forked_runtime import a_forked_runtime
+from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime, use_this_python
-from loopback.kubernetes.scheduler import NodeGroup
 from loopback.quick_builds import QuickWorker
 from loopback.registry import DockerRegistry, RegistryFront
 from loopback.secret_manager import SecretManager

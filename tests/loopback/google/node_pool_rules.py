@@ -5,6 +5,8 @@ https://cloud.google.com/kubernetes-engine/docs/reference/rest/v1/projects.locat
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from google.cloud import container_v1 as api
 
 from kinetic_flows.core.accelerators import Accelerator, list_accelerators
@@ -13,6 +15,7 @@ from loopback.google.cluster_rules import NAME
 from loopback.google.machines import is_machine_type
 
 MAX_NODES = 1000
+MAX_RUN_DURATION = timedelta(days=7)
 
 
 def check_pool(pool: api.NodePool, location: str, *, autopilot: bool) -> None:
@@ -34,6 +37,7 @@ def check_pool(pool: api.NodePool, location: str, *, autopilot: bool) -> None:
         raise invalid(f"Node count must be between 0 and {MAX_NODES}.")
     _check_autoscaling(pool)
     _check_capacity(pool)
+    _check_flex_start(pool)
     _check_accelerators(pool)
 
 
@@ -61,6 +65,28 @@ def _check_capacity(pool: api.NodePool) -> None:
         raise invalid("Spot VMs cannot consume reservations.")
     if specific and (not affinity.values or not affinity.key):
         raise invalid("A specific reservation needs a key and the reservation's name.")
+
+
+def _check_flex_start(pool: api.NodePool) -> None:
+    """Refuse what flex-start does not go with.
+
+    https://cloud.google.com/kubernetes-engine/docs/how-to/dws-flex-start-training
+    https://cloud.google.com/kubernetes-engine/docs/how-to/provisioningrequest
+    """
+    config = pool.config
+    kind = api.ReservationAffinity.Type
+    if pool.queued_provisioning.enabled and not pool.autoscaling.enabled:
+        raise invalid("Queued provisioning requires autoscaling to be enabled.")
+    if config.max_run_duration and config.max_run_duration > MAX_RUN_DURATION:
+        raise invalid("max_run_duration must be at most 7 days.")
+    if not config.flex_start:
+        return
+    if config.spot or config.preemptible:
+        raise invalid("Flex start and Spot VMs are mutually exclusive.")
+    if not pool.autoscaling.enabled or pool.initial_node_count:
+        raise invalid("Flex start requires autoscaling to be enabled, and no initial nodes.")
+    if config.reservation_affinity.consume_reservation_type != kind.NO_RESERVATION:
+        raise invalid("Flex start requires reservation affinity NO_RESERVATION.")
 
 
 def _check_accelerators(pool: api.NodePool) -> None:

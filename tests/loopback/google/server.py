@@ -82,7 +82,7 @@ class LoopbackGoogle:
         self.calls = Calls(self.state)
         self.project: Project = self.state.add_project(project)
         self.operations = operations.Operations(self.state)
-        self.serving = Serving(directory, self.state.tokens, serve=serve)
+        self.serving = Serving(directory, self.state.tokens, self.state.reservations, serve=serve)
         self.clusters = container.Container(self.state, self.operations, self.serving)
         self.services = service_usage.ServiceUsage(self.state, self.operations)
         self.compute = Compute(self.state, self.operations)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import kubernetes_validate
 
+from loopback.kubernetes.autopilot import Autopilot
 from loopback.kubernetes.errors import ApiError
 from loopback.kubernetes.image_volumes import (
     BY_DEFAULT,
@@ -25,6 +27,7 @@ Webhook = Callable[[str, Object], str | None]
 """Given the plural and the object, says why it is refused; None to let it pass."""
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+DEFAULTS_PAGE = "(see http://g.co/gke/autopilot-defaults)."
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _IGNORED_POD_FIELDS = ("parallelism", "completions")
 """Fields that Prefect's worker writes into pod specs.
@@ -42,12 +45,14 @@ class Admission:
         version: Kubernetes version whose schemas are used.
         image_volumes: Whether the feature gate `ImageVolume` is open; None for as it is by default.
         webhooks: Further checks, as admission webhooks and quotas make them.
+        autopilot: The rules of Autopilot, where they hold.
     """
 
     store: Store
     version: str = "1.31"
     image_volumes: bool | None = None
     webhooks: list[Webhook] = field(default_factory=list)
+    autopilot: Autopilot = field(default_factory=Autopilot)
 
     def check(self, plural: str, namespace: str, body: Object) -> Object:
         """Return the object as it is to be stored, or refuse it."""
@@ -65,6 +70,7 @@ class Admission:
             if not self.takes_image_volumes:
                 drop_image_volumes(item["spec"]["template"]["spec"])
             check_job(item, self.version)
+            self._ask_autopilot(item["spec"]["template"])
         if plural == "persistentvolumeclaims":
             self._give_class(item)
         for webhook in self.webhooks:
@@ -89,7 +95,12 @@ class Admission:
             return []
         level = warned(self.store.get("namespaces", "", namespace))
         found = violations(level, item["spec"]["template"]["spec"])
-        return [f"would violate {found}"] if found else []
+        changed = self.autopilot.adjust(deepcopy(item["spec"]["template"]))
+        who = f"autopilot-default-resources-mutator:Autopilot updated Job {namespace}/"
+        return [
+            *([f"would violate {found}"] if found else []),
+            *(f"{who}{_name_of(item)}: {words} {DEFAULTS_PAGE}" for words in changed),
+        ]
 
     def check_pod(self, namespace: str, pod: Object) -> None:
         """Refuse a pod that the Job controller wants to make."""
@@ -107,11 +118,16 @@ class Admission:
         level = enforced(self.store.get("namespaces", "", namespace))
         if broken := violations(level, pod["spec"]):
             raise ApiError(403, f'pods "{name}" is forbidden: violates {broken}')
+        self._ask_autopilot(pod)
         for webhook in self.webhooks:
             if refusal := webhook("pods", pod):
                 raise ApiError(403, refusal)
         if refusal := exceeded(self.store, "pods", namespace, name):
             raise ApiError(403, refusal)
+
+    def _ask_autopilot(self, pod: Object) -> None:
+        if refusal := self.autopilot.refusal(pod):
+            raise ApiError(400, refusal, reason="GKE Warden constraints violations")
 
     def _give_class(self, claim: Object) -> None:
         """Give a claim that names no storage class the default one."""

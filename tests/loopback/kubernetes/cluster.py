@@ -17,11 +17,16 @@ from aiohttp import web
 from loopback.kubernetes.access import TOKEN, Access
 from loopback.kubernetes.admission import DEFAULT_CLASS, Admission
 from loopback.kubernetes.api import Api
+from loopback.kubernetes.autoscaler import Autoscaler
+from loopback.kubernetes.capacity import Capacity
 from loopback.kubernetes.jobs import JobController, delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
+from loopback.kubernetes.node_groups import NODE_POOL_LABEL, NodeGroup
 from loopback.kubernetes.pod_security import PREFIX
+from loopback.kubernetes.provisioning import Provisioning
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
-from loopback.kubernetes.scheduler import NODE_POOL_LABEL, NodeGroup, Scheduler
+from loopback.kubernetes.sayings import Sayings
+from loopback.kubernetes.scheduler import Scheduler
 from loopback.kubernetes.store import Object, Store
 from loopback.kubernetes.volumes import FUSE_DRIVER, Buckets
 from loopback.kubernetes.workloads import Workloads
@@ -36,6 +41,7 @@ _CONTROLLED = (
     "deployments",
     "statefulsets",
     "secrets",
+    "provisioningrequests",
 )
 """What controllers, scheduler and kubelets look at."""
 
@@ -68,7 +74,19 @@ class LoopbackCluster:
         self._kubelet = Kubelet(
             self.store, runtime or ProcessRuntime(), directory, pull_image, self._spawn
         )
-        self._scheduler = Scheduler(self.store, self._spawn, version)
+        sayings = Sayings(self.store)
+        self._autoscaler = Autoscaler(self.store, self._spawn, sayings, version)
+        self._scheduler = Scheduler(self.store, self._autoscaler, sayings)
+        self._autoscaler.reconcile = self._scheduler.reconcile
+        self._provisioning = Provisioning(self.store, self._autoscaler)
+        self.capacity = Capacity(
+            self._call,
+            self.store,
+            self._autoscaler,
+            self._kubelet,
+            self.admission.autopilot,
+            self._provisioning,
+        )
         self._jobs = JobController(self.store, self.admission, self._spawn)
         self._workloads = Workloads(self.store, self.admission)
         self._api = Api(self.store, self.admission, self.access, self._kubelet)
@@ -200,11 +218,11 @@ class LoopbackCluster:
 
     def add_nodes(self, group: NodeGroup) -> None:
         """Make a node pool, or change what the autoscaler may do with it."""
-        self._call(lambda: self._scheduler.add_group(group))
+        self._call(lambda: self._autoscaler.add_group(group))
 
     def remove_group(self, name: str) -> None:
         """Forget a node pool, of which no more nodes come."""
-        self._call(lambda: self._scheduler.remove_group(name))
+        self._call(lambda: self._autoscaler.remove_group(name))
 
     def add_quota(self, name: str, hard: dict[str, str], used: dict[str, str]) -> None:
         """Bound what the namespace `default` may have, with what others have taken of it.
@@ -360,6 +378,7 @@ class LoopbackCluster:
                     stale = False
                     self._jobs.reconcile()
                     self._workloads.reconcile()
+                    self._provisioning.reconcile()
                     self._scheduler.reconcile()
                     self._kubelet.reconcile()
                     self._collect()

@@ -13,7 +13,7 @@ from typing import Any
 
 from loopback.kubernetes.admission import Admission
 from loopback.kubernetes.errors import ApiError
-from loopback.kubernetes.gke import inject_tpu_variables
+from loopback.kubernetes.gke import add_tolerations, inject_tpu_variables
 from loopback.kubernetes.store import (
     Object,
     Store,
@@ -30,6 +30,7 @@ LAST_RETRY_SECONDS = 10.0
 """Pauses between tries to make a pod that is refused; a real controller begins with a second."""
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+_GO_WITH_JOBS = ("secrets", "configmaps", "podtemplates", "provisioningrequests")
 TRACKING = "batch.kubernetes.io/job-tracking"
 """Keeps a pod until its Job has counted how it ended."""
 
@@ -154,6 +155,8 @@ class JobController:
         pod = _pod_of(job, index)
         inject_tpu_variables(job, pod, index)
         inject_sidecar(pod)
+        add_tolerations(pod)
+        self._admission.autopilot.adjust(pod)
         try:
             self._admission.check_pod(job["metadata"]["namespace"], pod)
         except ApiError as refusal:
@@ -313,7 +316,7 @@ def delete_job(store: Store, job: Object, policy: str = "Background") -> None:
         return
     metadata = job["metadata"]
     store.remove("jobs", metadata["namespace"], metadata["name"])
-    for plural in ("secrets", "configmaps") if policy != "Orphan" else ():
+    for plural in _GO_WITH_JOBS if policy != "Orphan" else ():
         for item in store.owned(plural, job):
             store.remove(plural, item["metadata"]["namespace"], item["metadata"]["name"])
 

@@ -108,6 +108,10 @@ class Kubelet:
             if running.container is not None:
                 running.container.signal(signal.SIGKILL)
 
+    def runs(self, pod: Object) -> bool:
+        """Whether a pod has been taken on, and has not ended."""
+        return pod["metadata"]["uid"] in self._running
+
     # What nodes do to pods
 
     def run_out_of_memory(self, pod: Object) -> None:

@@ -46,6 +46,7 @@ KINDS = {
         Kind(name="Service", plural="services"),
         Kind(name="ServiceAccount", plural="serviceaccounts"),
         Kind(name="Event", plural="events"),
+        Kind(name="PodTemplate", plural="podtemplates"),
         Kind(name="ResourceQuota", plural="resourcequotas"),
         Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims"),
         Kind(name="Namespace", plural="namespaces", namespaced=False),
@@ -81,6 +82,19 @@ KINDS = {
                 custom=True,
             )
             for name in ("ResourceFlavor", "ClusterQueue", "LocalQueue")
+        ),
+        Kind(
+            name="ProvisioningRequest",
+            plural="provisioningrequests",
+            api_version="autoscaling.x-k8s.io/v1",
+            custom=True,
+        ),
+        Kind(
+            name="ComputeClass",
+            plural="computeclasses",
+            api_version="cloud.google.com/v1",
+            namespaced=False,
+            custom=True,
         ),
     )
 }
