@@ -8,13 +8,8 @@ from typing import Any
 
 from google.cloud import container_v1 as api
 
-<<<<<<< HEAD
 from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools
-from kinetic_flows.core.accelerators import list_accelerators
-=======
-from kinetic_flows.clients.kubernetes.access import gke_node_pools
 from kinetic_flows.core.accelerators import Accelerator, list_accelerators
->>>>>>> badac29b (Give the loopback Kubernetes node pools as GKE has them: stock-outs, flex-start, reservations, Autopilot)
 from loopback.google.machines import cpus_and_memory_mb
 from loopback.kubernetes.access import TOKEN
 from loopback.kubernetes.cluster import LoopbackCluster
