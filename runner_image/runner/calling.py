@@ -28,6 +28,22 @@ from .worker import TASK_FILE
 
 REASON_CHARACTERS = 300
 
+OTHERS_SECONDS = 300.0
+"""How long a host that has returned waits for what waits for the other hosts at its end.
+
+JAX's processes leave together, and wait for one another as long (`shutdown_timeout_seconds` of its
+distributed runtime): where host 0 is gone, the others fail.
+"""
+
+FAILED_SECONDS = 1.0
+"""How long one that has failed does: the others cannot come, and are to know it."""
+
+GIVEN_UP_SECONDS = 2.0
+"""Time between SIGTERM and SIGKILL where another host has failed.
+
+JAX takes SIGTERM for a notice of preemption, and goes on.
+"""
+
 
 class Surroundings(NamedTuple):
     """What calls are made with.
@@ -66,9 +82,10 @@ class Calls:
         self._task = task
         self._around = surroundings
         self._grace_seconds: float = job["grace_seconds"]
+        self._has_others: bool = job["hosts"] > 1
         self._delay_seconds: float = job["retry_delay_seconds"]
         # One host of several cannot try again alone.
-        self._tries: int = 1 + (job["retries"] if job["hosts"] == 1 else 0)
+        self._tries: int = 1 + (0 if self._has_others else job["retries"])
         self._limit_seconds: float | None = job["timeout_seconds"]
         # Jobs that were written by earlier clients do not say.
         self._candidate: Mapping[str, Any] | None = job.get("candidate")
@@ -95,8 +112,7 @@ class Calls:
         os.mkdir(directory)
         variables = {**self._task["variables"], "KINETIC_RETRY": str(number)}
         with open(os.path.join(directory, TASK_FILE), "w", encoding="utf-8") as file:
-            task = {**self._task, "variables": variables, "linger_seconds": self._grace_seconds}
-            json.dump(task, file)
+            json.dump({**self._task, "variables": variables, **self._lingers()}, file)
         around, self._kills = self._around, count_kills()
         worker = Worker(
             around.archive,
@@ -111,9 +127,17 @@ class Calls:
         # A call that was over in time counts, whatever still ran.
         is_late = is_late and read_outcome(directory) is None
         if worker.exit_code is None:
-            worker.stop(self._grace_seconds)
+            limit = GIVEN_UP_SECONDS if around.interrupts.is_given_up else self._grace_seconds
+            worker.stop(min(limit, self._grace_seconds))
         worker.finish()
         return self._ending(worker, directory, is_late=is_late)
+
+    def _lingers(self) -> dict[str, float]:
+        """Return how long a worker may live on when its function has returned, or failed."""
+        returned, failed = self._grace_seconds, self._grace_seconds
+        if self._has_others:
+            returned, failed = max(returned, OTHERS_SECONDS), min(failed, FAILED_SECONDS)
+        return {"linger_seconds": returned, "failed_linger_seconds": failed}
 
     def _watch(self, worker: Worker) -> None:
         """Wait until the worker has ended or has to be stopped."""

@@ -117,6 +117,11 @@ def slice_start_object(starts: str, start: int) -> str:
     return f"runs/{starts}/attempts/{start}/slice.json"
 
 
+def failed_host_object(starts: str) -> str:
+    """Name of the mark that has every host of a run stop, as one has failed; `starts_prefix`."""
+    return f"runs/{starts}/failed-host.json"
+
+
 def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return where things are in a job's code; a job without code has an empty project."""
     nothing: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which run this is, for jobs that were written before their run had an id, and which host.
+"""Which run this is, for jobs that were written before their run had an id.
 
 A Prefect worker names the flow run it starts in `PREFECT__FLOW_RUN_ID`, and its API in
 `PREFECT_API_URL` (https://docs.prefect.io/v3/concepts/workers).
@@ -6,20 +6,15 @@ A Prefect worker names the flow run it starts in `PREFECT__FLOW_RUN_ID`, and its
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from .contract import EXIT_BAD_LAUNCH, EXIT_RUNTIME_UNFIT, Fault, result_object
+from .contract import EXIT_BAD_LAUNCH, EXIT_RUNTIME_UNFIT, JOB_VERSION, Fault, result_object
 
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 API_URL_VARIABLE = "PREFECT_API_URL"
-
-HOST_VARIABLE = "JOB_COMPLETION_INDEX"
-"""Set by Kubernetes in the pods of an Indexed Job."""
-
-COORDINATOR_PORT = 8476
-"""Port of host 0 on which JAX's distributed service listens by default."""
 
 REFERENCE_PREFIX = "KINETIC_VALUE_OF_"
 """A Kubernetes Secret's value is in a variable with this prefix, out of this process's way; the
@@ -30,10 +25,27 @@ KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
     | {"KINETIC_SEAL_KEY", "KINETIC_SEAL_BLOCK"}
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE", "KINETIC_PACKAGES"}
-    | {"KINETIC_LAUNCH"}
+    | {"KINETIC_LAUNCH", "KINETIC_HOSTS_DIRECTORY"}
     | {"KINETIC_CLIENT", "KINETIC_DATA_CACHE", "KINETIC_VOLUMES"}
 )
 """Variables that no process of the project's gets: credentials, and what names this launch."""
+
+
+def read_job(data: bytes) -> dict[str, Any]:
+    """Return a job that this runner can read.
+
+    Args:
+        data: The job's object.
+
+    Raises:
+        Fault: It is of another version.
+    """
+    job: dict[str, Any] = json.loads(data)
+    version = job.get("version")
+    if version != JOB_VERSION:
+        message = f"the job is of version {version!r}, its runner of {JOB_VERSION}"
+        raise Fault(EXIT_BAD_LAUNCH, message)
+    return job
 
 
 def identified(job: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -78,45 +90,6 @@ def _flow_run_id(environ: Mapping[str, str]) -> str:
     except ValueError as error:
         message = f"{FLOW_RUN_VARIABLE} is {text!r} and must be a flow run's id"
         raise Fault(EXIT_BAD_LAUNCH, message) from error
-
-
-def host_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return how the hosts of a slice find one another, where the launch could not tell.
-
-    A pod of an Indexed Job is called `{job}-{index}`
-    (https://kubernetes.io/docs/tasks/job/job-with-pod-to-pod-communication/).
-
-    Args:
-        environ: This process's environment.
-    """
-    service, hosts = environ.get("KINETIC_HOSTS_SERVICE"), environ.get("KINETIC_HOSTS", "")
-    job_name = environ.get("HOSTNAME", "").rpartition("-")[0]
-    if not service or not hosts.isdigit() or not job_name:
-        return {}
-    names = [f"{job_name}-{index}.{service}" for index in range(int(hosts))]
-    return {
-        "KINETIC_HOSTNAMES": ",".join(names),
-        "KINETIC_COORDINATOR_ADDRESS": f"{names[0]}:{COORDINATOR_PORT}",
-    }
-
-
-def host_number(hosts: int, environ: Mapping[str, str]) -> int:
-    """Return which of the run's hosts this is.
-
-    Args:
-        hosts: How many there are.
-        environ: This process's environment.
-
-    Raises:
-        Fault: There are several, and nothing says which.
-    """
-    if hosts == 1:
-        return 0
-    number = environ.get(HOST_VARIABLE, "")
-    if not number.isdigit():
-        message = f"{HOST_VARIABLE} must be set for a run on {hosts} hosts: use an Indexed Job"
-        raise Fault(EXIT_BAD_LAUNCH, message)
-    return int(number)
 
 
 def check_python(wanted: str) -> None:

@@ -25,11 +25,12 @@ class Interrupts:
         self._raises = False
         self.is_terminated = False
         self.is_restarting = False
+        self.is_given_up = False
 
     @property
     def is_stopping(self) -> bool:
         """Whether the function is to be stopped, for good or to be called anew."""
-        return self.is_terminated or self.is_restarting
+        return self.is_terminated or self.is_restarting or self.is_given_up
 
     def install(self) -> None:
         """Begin to listen."""
@@ -48,6 +49,11 @@ class Interrupts:
     def request_restart(self) -> None:
         """Ask for the function to be stopped and called anew, from any thread."""
         self.is_restarting = True
+        self.wake()
+
+    def request_giving_up(self) -> None:
+        """Ask for the function to be stopped for good, from any thread, as its run has failed."""
+        self.is_given_up = True
         self.wake()
 
     def begin_again(self) -> None:

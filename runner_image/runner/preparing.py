@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from .contract import places_of
 from .devices import DeviceCheck, package_places
 from .fetching import fetch_to_file
-from .identity import check_python, environment_of_function, host_variables
+from .hosts import host_variables
+from .identity import check_python, environment_of_function
 from .naming import run_name
 from .output import Output
 from .outputs import output_directory
@@ -250,7 +251,7 @@ def _parameters(start: Start) -> dict[str, Any] | None:
 def _variables(start: Start, environ: Mapping[str, str], outputs: str) -> dict[str, str]:
     """Return the variables that tell the function of its run."""
     return {
-        **host_variables(environ),
+        **host_variables(start.host, start.job["hosts"], environ),
         "KINETIC_RUN_ID": start.job["run_id"],
         "KINETIC_OUTPUT_DIR": outputs,
         "KINETIC_RESTART_COUNT": str(start.attempt),

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calling import Calls, Surroundings
 from .contract import (
-    EXIT_BAD_LAUNCH,
     EXIT_MOVED_ON,
     EXIT_OBJECT_REFUSED,
     EXIT_RUNTIME_UNFIT,
     EXIT_STOOD_DOWN,
     EXIT_TERMINATED,
-    JOB_VERSION,
     Fault,
     host_result_object,
     make_header,
@@ -43,13 +41,15 @@ from .endings import (
     state_of,
     terminated,
 )
-from .identity import host_number, identified, run_key
+from .hosts import host_number
+from .identity import identified, read_job, run_key
 from .interrupts import Interrupted, Interrupts
 from .marks import RESULT_LOGGER, STDERR_MARK
 from .output import Output
 from .prefect_api import PrefectApi
 from .preparing import Start, is_flow, prepare
 from .reporter import Reporter, SilentReporter
+from .siblings import Siblings
 from .slices import Slice
 from .stores import open_store
 from .storing import store_patiently
@@ -72,7 +72,7 @@ class Supervisor:
     def __init__(
         self, launch: Mapping[str, Any], environ: Mapping[str, str], leaving: ExitStack
     ) -> None:
-        self._job = identified(_read_job(launch["job"]), environ)
+        self._job = identified(read_job(launch["job"]), environ)
         self._run_key = run_key(environ)
         self._host = host_number(self._job["hosts"], environ)
         self._environ = environ
@@ -86,7 +86,8 @@ class Supervisor:
         self._claims = self._make_claims()
         round_number = self._claims.launch.round if self._claims else None
         self._starts = starts_prefix(self._job["run_id"], round_number)
-        self._slice = Slice(self._store, self._job, self._host, self._starts)
+        siblings = Siblings(self._store, self._job, self._host, self._starts, environ)
+        self._slice = Slice(self._store, self._job, self._host, self._starts, siblings)
         self._attempt, self._earlier_starts = 0, 0
         self._output = Output(self._on_entry)
         self._reporter = self._make_reporter()
@@ -104,6 +105,9 @@ class Supervisor:
                     self._output.say("an earlier start of this run has left its result")
                     return self._report(header)
                 ending = self._start()
+                if self._interrupts.is_given_up and ending.status != "returned":
+                    self._slice.check_siblings()
+                    return self._give_up()
                 if not self._is_to_start_again(ending):
                     break
                 if self._claims:
@@ -151,15 +155,12 @@ class Supervisor:
             reason = "its process was ended from outside, and starts again"
             payload = {"reason": reason, "restarts": self._restarts}
             self._reporter.tell("preempted", str(self._restarts), payload)
-        interrupts = self._interrupts
-        watch = self._slice.watch(
-            self._attempt, interrupts.request_restart, lambda: interrupts.is_terminated
-        )
+        watch = self._slice.watch(self._attempt, self._interrupts)
         try:
             return self._prepare_and_call()
         finally:
             watch.set()
-            if interrupts.is_terminated:
+            if self._interrupts.is_terminated:
                 self._slice.tell_stopped(self._attempt)
 
     def _is_to_start_again(self, ending: Ending) -> bool:
@@ -170,6 +171,14 @@ class Supervisor:
             return ending.status not in ("returned", "cancelled")
         # What the function ran into may come of another host that is gone.
         return ending.status in ("raised", "crashed") and self._slice.is_over(self._attempt)
+
+    def _give_up(self) -> int:
+        """End because another host has failed the run; return the exit code."""
+        self._interrupts.hold()
+        self._output.say("another host of the run has failed: this one stops")
+        self._reporter.finish(None)
+        header = self._read_result()
+        return exit_code_of(header) if header else EXIT_TERMINATED
 
     def _begin_again(self) -> None:
         why = self._slice.who(self._attempt + 1)
@@ -330,6 +339,8 @@ class Supervisor:
             if header["status"] == "returned":
                 return header
         if self._store.put_if_absent(self._job["result"], head, body):
+            if header["status"] != "returned":
+                self._slice.tell_failed()
             return header
         first = self._read_result()
         return header if first == header else first or header
@@ -378,12 +389,3 @@ def run(launch: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         except Fault as fault:
             print(f"{STDERR_MARK.decode()}kinetic: {fault.message}", file=sys.stderr, flush=True)
             return fault.exit_code
-
-
-def _read_job(data: bytes) -> dict[str, Any]:
-    job: dict[str, Any] = json.loads(data)
-    version = job.get("version")
-    if version != JOB_VERSION:
-        message = f"the job is of version {version!r}, its runner of {JOB_VERSION}"
-        raise Fault(EXIT_BAD_LAUNCH, message)
-    return job

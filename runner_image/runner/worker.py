@@ -14,13 +14,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
+from .jax_hosts import complete_jax_calls
 from .keras_backend import choose_keras_backend
 from .leaving import end_within, flush_streams, write
 from .main_module import add_sources, install_main
 from .marks import TRACEBACK_LOGGER, Record
 from .masks import Masks
 from .missing_modules import explain_missing, is_there
-from .outcome import leave_exception, leave_fault, leave_value, safe_str, type_name
+from .outcome import (
+    leave_exception,
+    leave_fault,
+    leave_value,
+    read_outcome,
+    safe_str,
+    type_name,
+)
 from .parameters import with_parameters
 from .payload import load_call, read_payload
 from .shown_paths import ShownPaths
@@ -71,7 +79,9 @@ def main(directory: str, records: int, handed: int) -> None:
     except Terminated:
         _end_as_asked()
     flush_streams()
-    end_within(task["linger_seconds"], stderr)
+    outcome = read_outcome(directory)
+    has_returned = outcome is not None and outcome["status"] == "returned"
+    end_within(task["linger_seconds" if has_returned else "failed_linger_seconds"], stderr)
 
 
 def _mounted(directory: str, mounts: Any) -> bool:
@@ -161,6 +171,7 @@ def _settle_in(task: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
     os.environ.update(task["variables"])
     _set_path(task)
     choose_keras_backend(os.environ)
+    complete_jax_calls(os.environ)
     place = os.path.join(task["workspace"], task["working_directory"])
     os.makedirs(place, exist_ok=True)
     os.chdir(place)

@@ -17,6 +17,7 @@ from kinetic_flows.runner_image.runner import (
     contract,
     endings,
     events,
+    hosts,
     identity,
     memory,
     phases,
@@ -338,12 +339,14 @@ def test_both_sides_call_the_hosts_of_a_slice_the_same() -> None:
         return found
 
     told = environment("run-1")
-    assert identity.host_variables({**told, "HOSTNAME": "train-run-1-1"}) == {}
+    environ = {**told, "HOSTNAME": "train-run-1-1"}
+    assert hosts.host_variables(1, 2, environ) == {"KINETIC_HOST": "1"}
     by_worker = environment("")
     assert "KINETIC_HOSTNAMES" not in by_worker, "only the worker knows the Job's name"
     name = names.kubernetes_job_name("train", "run-1")
-    worked_out = identity.host_variables({**by_worker, "HOSTNAME": f"{name}-1"})
-    assert {**by_worker, **worked_out} == {**told, "KINETIC_HOSTS_SERVICE": names.HEADLESS_SERVICE}
+    worked_out = hosts.host_variables(1, 2, {**by_worker, "HOSTNAME": f"{name}-1"})
+    own = {"KINETIC_HOSTS_SERVICE": names.HEADLESS_SERVICE, "KINETIC_HOST": "1"}
+    assert {**by_worker, **worked_out} == {**told, **own}
 
 
 def test_a_workers_job_is_named_by_the_worker() -> None:

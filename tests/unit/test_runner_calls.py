@@ -605,7 +605,7 @@ class TestHosts:
     def test_a_host_without_a_number_is_refused(self, tmp_path: Path) -> None:
         ended = Job(tmp_path / "store", source=self.SOURCE, changes={"hosts": 2}).run()
         assert ended.exit_code == 40
-        assert "JOB_COMPLETION_INDEX must be set for a run on 2 hosts" in ended.errors
+        assert "JOB_COMPLETION_INDEX must be set for a run on several hosts" in ended.errors
 
 
 def test_a_project_file_that_is_executable_stays_so(tmp_path: Path) -> None:

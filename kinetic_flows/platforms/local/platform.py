@@ -26,7 +26,7 @@ from kinetic_flows.platforms.local.client_side import DATA_CACHE_VARIABLE
 from kinetic_flows.platforms.local.data_copies import LocalDataCopies
 from kinetic_flows.platforms.local.environments import LocalEnvironments
 from kinetic_flows.platforms.local.outputs import DirectoryOutputs
-from kinetic_flows.platforms.local.processes import LocalProcesses, kept_bootstrap
+from kinetic_flows.platforms.local.processes import HOSTS, LocalProcesses, kept_bootstrap
 from kinetic_flows.platforms.local.store import LocalStore
 from kinetic_flows.platforms.local.volumes import VOLUMES_VARIABLE, check_volumes
 from kinetic_flows.platforms.local.worker_pool import ProcessWorkerPool
@@ -136,9 +136,9 @@ class LocalPlatform:
         warning = f"{accelerator} was asked for; KINETIC_PLATFORM=local runs on the CPU here"
         return Notices(notices=tuple(notices), warnings=() if is_cpu else (warning,))
 
-    def hosts(self, accelerator: Accelerator) -> int:  # noqa: ARG002 - whatever it stands for
-        """Return one: this machine."""
-        return 1
+    def hosts(self, accelerator: Accelerator) -> int:
+        """Return how many processes stand in for hosts; one for TPUs, whatever the slice."""
+        return 1 if accelerator.category == "tpu" else accelerator.hosts
 
     def runner_environment(self) -> Mapping[str, str]:
         """Return where runs keep copies of data, which they share, and note what they link."""
@@ -170,9 +170,10 @@ class LocalPlatform:
         """Return the job's data as it is: what is mounted elsewhere, the runner copies here."""
         return data
 
-    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:  # noqa: ARG002
-        """Return nothing: a child process is no Job."""
-        return {}
+    def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
+        """Return how many child processes there are, if several; they are no Job."""
+        hosts = self.hosts(request.accelerator)
+        return {HOSTS: hosts} if hosts > 1 else {}
 
     def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:  # noqa: ARG002
         """Return nothing: a child process is no Job."""

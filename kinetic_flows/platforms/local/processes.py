@@ -21,13 +21,13 @@ from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
 from kinetic_flows.core.processes import (
-    Liveness,
     ProcessIdentity,
     exit_code,
     liveness,
     start_detached,
 )
 from kinetic_flows.platforms.local.client_side import client_side
+from kinetic_flows.platforms.local.hosts import HostFiles, make_group, read_group
 
 INHERITED = frozenset(
     {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
@@ -43,8 +43,10 @@ _POLL_SECONDS = 0.05
 logger = logging.getLogger(__name__)
 
 _RECORD = "process.json"
-_LOG = "output.log"
-_LIFE = "alive"
+
+HOSTS = "hosts"
+"""Job variable that says how many processes a run has."""
+
 _UNSEEN = "its process is one of {}, where only it can be seen"
 
 
@@ -88,7 +90,7 @@ class LocalProcesses:
         return
 
     def start(self, request: LaunchRequest) -> None:
-        """Start the runner as a process of its own session.
+        """Start the runner as a process of its own session, once for each host.
 
         Raises:
             LaunchError: The run was started before and never became a process.
@@ -97,14 +99,24 @@ class LocalProcesses:
         if (place / _RECORD).exists():
             return
         private_directory(place)
+        hosts = int(request.job_variables.get(HOSTS, 1))
+        group = make_group(place, hosts) if hosts > 1 else None
+        # The first one's record says that all were started.
+        for host in reversed(range(hosts)):
+            own = group.environment(host, place) if group else {}
+            self._start_host(request, HostFiles.of(place, host), own)
+
+    def _start_host(
+        self, request: LaunchRequest, of_host: HostFiles, own: Mapping[str, str]
+    ) -> None:
         python = self._python(request.image)
         with as_file(files("kinetic_flows.runner_image") / "remote_runner.py") as bootstrap:
             try:
                 process = start_detached(
                     [str(python), "-u", str(bootstrap)],
-                    environment=self._environment(python, request.environment),
-                    log_file=place / _LOG,
-                    life_file=place / _LIFE,
+                    environment=self._environment(python, {**request.environment, **own}),
+                    log_file=of_host.log,
+                    life_file=of_host.life,
                 )
             except BlockingIOError:
                 # Another client has started it, a moment ago.
@@ -115,21 +127,31 @@ class LocalProcesses:
                     value=str(python),
                     hint="delete that environment's directory and run again",
                 ) from error
-        write_atomically(place / _RECORD, json.dumps(asdict(process)).encode())
+        write_atomically(of_host.record, json.dumps(asdict(process)).encode())
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
-        """Look at the process, reading its output from a position on; None: not at all."""
-        process = self._process(run_id)
-        if process is None:
+        """Look at the processes, reading the first one's output from a position on.
+
+        Args:
+            run_id: The run.
+            position: Where to read on; None to leave its output alone.
+        """
+        processes = self._processes(run_id)
+        if not processes:
             return Observation(phase=Phase.GONE, reason="no process of this run was ever recorded")
         # Ask before reading, so that the last output of a process seen dead is complete.
-        life = self._liveness(run_id, process)
+        lives = [liveness(process, of_host.life) for of_host, process in processes]
         output = b"" if position is None else self._read_output(run_id, position)
-        code = exit_code(process) if life == "dead" and process.is_of_here else None
+        code = _exit_code([process for _, process in processes]) if set(lives) == {"dead"} else None
+        unseen = [
+            process.where
+            for (_, process), life in zip(processes, lives, strict=True)
+            if life == "unknown"
+        ]
         return Observation(
-            phase=_phase(alive=life != "dead", code=code),
+            phase=_phase(alive=set(lives) != {"dead"}, code=code),
             exit_code=code,
-            reason=_UNSEEN.format(process.where) if life == "unknown" else "",
+            reason=_UNSEEN.format(unseen[0]) if unseen else "",
             output=output,
             position=(position or 0) + len(output),
         )
@@ -138,17 +160,17 @@ class LocalProcesses:
         """Do nothing: what a process printed is kept, to be shown later."""
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
-        """Send SIGTERM to the runner, and SIGKILL to its session when the grace is over."""
-        process = self._process(run_id)
-        if process is None or not process.is_alive():
-            # One of another host or container finds out by itself that it is cancelled.
-            return
-        _signal(process, os.kill, signal.SIGTERM)
+        """Send SIGTERM to the runners, and SIGKILL to their sessions when the grace is over."""
+        # One of another host or container finds out by itself that it is cancelled.
+        alive = [process for _, process in self._processes(run_id) if process.is_alive()]
+        for process in alive:
+            _signal(process, os.kill, signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
-        while process.is_alive() and time.monotonic() < deadline:
+        while any(process.is_alive() for process in alive) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if process.is_alive():
-            _signal(process, os.killpg, signal.SIGKILL)
+        for process in alive:
+            if process.is_alive():
+                _signal(process, os.killpg, signal.SIGKILL)
 
     def kept(self) -> Mapping[str, datetime]:
         """Return the runs that have a directory, and when it was last written to."""
@@ -169,16 +191,24 @@ class LocalProcesses:
         return tuple(key for key in found if run_id or not self.observe(key, None).phase.is_final)
 
     def forget(self, run_id: str) -> None:
-        """Remove a run's directory, unless its process lives or may live."""
-        process = self._process(run_id)
-        if process is None or self._liveness(run_id, process) == "dead":
+        """Remove a run's directory, unless a process of it lives or may live."""
+        processes = self._processes(run_id)
+        if all(liveness(process, of_host.life) == "dead" for of_host, process in processes):
             shutil.rmtree(self._directory / run_id, ignore_errors=True)
 
-    def _liveness(self, run_id: str, process: ProcessIdentity) -> Liveness:
-        return liveness(process, self._directory / run_id / _LIFE)
+    def _processes(self, run_id: str) -> list[tuple[HostFiles, ProcessIdentity]]:
+        """Return the run's processes that are recorded; none while not all were started."""
+        place = self._directory / run_id
+        first = HostFiles.of(place, 0)
+        process = self._process(run_id, first.record)
+        if process is None:
+            return []
+        group = read_group(place)
+        others = [HostFiles.of(place, host) for host in range(1, group.hosts if group else 1)]
+        found = [(of_host, self._process(run_id, of_host.record)) for of_host in others]
+        return [(first, process), *((files, each) for files, each in found if each is not None)]
 
-    def _process(self, run_id: str) -> ProcessIdentity | None:
-        record = self._directory / run_id / _RECORD
+    def _process(self, run_id: str, record: Path) -> ProcessIdentity | None:
         try:
             fields = json.loads(record.read_bytes())
             return ProcessIdentity.read(fields)
@@ -193,13 +223,13 @@ class LocalProcesses:
         except (ValueError, KeyError, TypeError):
             # Records are written whole: this one's disk was full, or lost power with its process.
             with suppress(OSError):
-                record.rename(record.with_name(f"{_RECORD}.damaged"))
+                record.rename(record.with_name(f"{record.name}.damaged"))
                 logger.warning("the record %s is damaged, and was put aside", record)
             return None
 
     def _read_output(self, run_id: str, position: int) -> bytes:
         try:
-            with (self._directory / run_id / _LOG).open("rb") as log:
+            with HostFiles.of(self._directory / run_id, 0).log.open("rb") as log:
                 log.seek(position)
                 return log.read()
         except OSError:  # somebody has cleaned up
@@ -227,6 +257,13 @@ def kept_bootstrap(directory: Path) -> Path:
     if not path.exists():
         write_atomically(path, source)
     return path
+
+
+def _exit_code(processes: list[ProcessIdentity]) -> int | None:
+    """Return how ended processes have ended: the first failure, else None if it was not seen."""
+    codes = [exit_code(process) if process.is_of_here else None for process in processes]
+    failures = (code for code in codes if code)
+    return next(failures, None if None in codes else 0)
 
 
 def _phase(*, alive: bool, code: int | None) -> Phase:

@@ -1,0 +1,134 @@
+"""Runs on several hosts, which are processes here: they find one another, and end together."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+import pytest
+from projects import Project, make_project
+
+from kinetic_flows.core.errors import RunCrashed
+
+FUNCTIONS = """
+    import os, time
+    from pathlib import Path
+
+    import kinetic
+
+    NAMES = ("KINETIC_HOST", "RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+    @kinetic.run(hosts=2)
+    def told(directory):
+        host = os.environ["KINETIC_HOST"]
+        print(f"this is host {host}")
+        names = (*NAMES, "MASTER_ADDR", "MASTER_PORT", "KINETIC_COORDINATOR_ADDRESS")
+        Path(directory, host).write_text(" ".join(os.environ[name] for name in names))
+        return int(host)
+
+    @kinetic.run(hosts=3)
+    def one_fails(directory, how):
+        host = os.environ["KINETIC_HOST"]
+        Path(directory, host).write_text(str(os.getpid()))
+        while len(os.listdir(directory)) < 3:
+            time.sleep(0.02)
+        if host == "1":
+            how()
+        time.sleep(600)
+
+    def raises():
+        raise ValueError("host 1 has a bug")
+
+    def kills_its_runner():
+        os.kill(os.getppid(), 9)
+
+    def sleeps():
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+) -> Iterator[Project]:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    yield make_project(tmp_path / "project", monkeypatch, {"host_functions.py": FUNCTIONS})
+    for name in ("host_functions", "host_frameworks"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def functions(project: Project) -> ModuleType:
+    return project.module("host_functions")
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    """Where functions leave which hosts they were called on."""
+    directory = tmp_path / "marks"
+    directory.mkdir()
+    return directory
+
+
+def wait_for(marks: Path, count: int) -> list[int]:
+    """Wait until as many hosts have left their process's number, and return these."""
+    deadline = time.monotonic() + 120
+    while True:
+        found = [each.read_text() for each in sorted(marks.iterdir())]
+        if len(found) == count and all(found):
+            return [int(text) for text in found]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """Wait until none of these processes lives."""
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_every_host_calls_the_function_and_knows_the_others(
+    functions: ModuleType, marks: Path
+) -> None:
+    run = functions.told.submit(str(marks))
+    assert run.result() == 0
+    first, second = ((marks / host).read_text().split() for host in "01")
+    assert first[:6] == ["0", "0", "0", "2", "0", "1"]
+    assert second[:6] == ["1", "1", "1", "2", "0", "1"]
+    assert first[6:] == second[6:]
+    address, port, coordinator = first[6:]
+    assert address == "127.0.0.1"
+    assert coordinator != f"{address}:{port}", "JAX and PyTorch listen both"
+    assert {"[host 0] this is host 0", "[host 1] this is host 1"} <= set(run.logs())
+
+
+def test_hosts_stop_when_one_has_raised(functions: ModuleType, marks: Path) -> None:
+    with pytest.raises(ValueError, match="host 1 has a bug") as failure:
+        functions.one_fails(str(marks), functions.raises)
+    assert "in raises" in "".join(traceback.format_exception(failure.value))
+    wait_until_gone(wait_for(marks, 3))
+
+
+def test_hosts_stop_when_the_process_of_one_was_killed(functions: ModuleType, marks: Path) -> None:
+    run = functions.one_fails.submit(str(marks), functions.kills_its_runner)
+    with pytest.raises(RunCrashed, match="the process of host 1 was killed"):
+        run.result()
+    wait_until_gone(wait_for(marks, 3))
+
+
+def test_a_cancelled_run_stops_on_every_host(functions: ModuleType, marks: Path) -> None:
+    run = functions.one_fails.submit(str(marks), functions.sleeps)
+    pids = wait_for(marks, 3)
+    run.cancel()
+    assert run.state == "Cancelled"
+    wait_until_gone(pids)
