@@ -31,9 +31,6 @@ def end_within(seconds: float, say_to: int) -> None:
 def _end(seconds: float, say_to: int) -> None:
     quiet = min(_QUIET_SECONDS, seconds)
     time.sleep(quiet)
-    if seconds <= quiet:
-        flush_streams()
-        os._exit(EXIT_RETURNED)
     names = _still_running()
     what = ", ".join(names) or "what it registered to run at the end"
     verb = "is" if len(names) < 2 else "are"
