@@ -65,6 +65,21 @@ class LaunchRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PodRequests:
+    """What is said of the CPUs and the memory that each pod of a run asks for.
+
+    Attributes:
+        cpu: CPUs; None where nobody says.
+        memory: Memory; None where nobody says.
+        memory_limit: How much memory it may use at most; None for all that the node has.
+    """
+
+    cpu: str | None = None
+    memory: str | None = None
+    memory_limit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchNeeds:
     """The needs of a launch, which a preflight holds against the cluster.
 
@@ -81,6 +96,8 @@ class LaunchNeeds:
         no_volumes: Why its pods cannot have volumes whatever the cluster can; empty if they can.
         secrets: Which keys of Kubernetes Secrets its pods are to have.
         no_secrets: Why they cannot have them whatever the cluster has; empty if they can.
+        requests: What is said of the CPUs and the memory that they ask for.
+        no_room: Why no machine could ever hold one of them; empty if one may.
     """
 
     accelerator: Accelerator
@@ -93,6 +110,8 @@ class LaunchNeeds:
     no_volumes: str = ""
     secrets: tuple[SecretSource, ...] = ()
     no_secrets: str = ""
+    requests: PodRequests = field(default_factory=PodRequests)
+    no_room: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +125,8 @@ class Preflight:
         no_image_volumes: Why the cluster's pods cannot have an image mounted as a volume; empty
             where they can, None where that was not asked.
         notices: What cannot be looked up, and has to be so; plans show it.
+        seen_pools: The node pools that were seen, of which there may be more.
+        limited: Resources of which the namespace itself says what containers ask for, or may.
     """
 
     problems: tuple[str, ...] = ()
@@ -113,6 +134,8 @@ class Preflight:
     node_pools: tuple[NodePool, ...] | None = None
     no_image_volumes: str | None = None
     notices: tuple[str, ...] = ()
+    seen_pools: tuple[NodePool, ...] = field(default=(), compare=False)
+    limited: frozenset[str] = frozenset()
 
     def raise_for_problems(self) -> None:
         """Raise one error that lists every problem.

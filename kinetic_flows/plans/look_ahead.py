@@ -34,7 +34,7 @@ def look_ahead(
     asked = (draft.accelerator, draft.mode, options, known, reported_to, data)
     needs = platform.launch_needs(*asked)
     found = with_packages(platform.launcher.preflight(needs), needs)
-    lacking = [why for why in (needs.no_volumes, needs.no_secrets) if why]
+    lacking = [why for why in (needs.no_volumes, needs.no_secrets, needs.no_room) if why]
     return replace(found, problems=(*found.problems, *lacking)) if lacking else found
 
 
@@ -95,6 +95,8 @@ def lacks_place(
     """
     asked, data = (draft.accelerator, draft.mode, draft.call.options), draft.payload.data
     needs = platform.launch_needs(*asked, data=data)
+    if needs.no_room:
+        return LaunchError(needs.no_room, value=needs.requests.memory or needs.requests.cpu)
     if needs.packages != "volume" and not needs.volumes and not needs.secrets:
         return None
     needs = platform.launch_needs(*asked, template(), data=data)

@@ -73,8 +73,8 @@ class JobRequest:
         data: The job's data.
         volumes: What it finds at paths of its file system.
         secrets: Its variables whose values are secret.
-        template: The work pool's base job template, for those that have volumes or data; None
-            where it is not known, or the one that ships.
+        template: The work pool's base job template; None where it is not known, or the one that
+            ships.
     """
 
     run_id: str

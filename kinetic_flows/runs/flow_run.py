@@ -160,6 +160,7 @@ def create_flow_run(new: NewRun, session: Session) -> RunTicket:
 
 def on_work_pool(new: NewRun, request: JobRequest, session: Session) -> NewRun:
     """Show a run that is launched from here on the work pool that its Job is made from."""
+    request = replace(request, template=session.base_job_template)
     variables = session.platform.job_variables(request)
     # What names a run is not known before it has an id.
     shown = {name: value for name, value in variables.items() if name not in NAMING_A_RUN}

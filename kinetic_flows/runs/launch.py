@@ -64,9 +64,7 @@ if TYPE_CHECKING:
 
 
 def in_session(request: JobRequest, session: Session) -> JobRequest:
-    """Return a request with the work pool's template, if it depends on that."""
-    if not request.volumes and not request.data:
-        return request
+    """Return a request with the work pool's template, which is None on this machine."""
     return replace(request, template=session.base_job_template)
 
 

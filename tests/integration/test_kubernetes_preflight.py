@@ -21,7 +21,8 @@ from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
 from kinetic_flows.core.secret_sources import parse_secrets
 from kinetic_flows.core.volumes import parse_volumes
-from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
+from kinetic_flows.platforms.gke.preflight import preflight
+from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster

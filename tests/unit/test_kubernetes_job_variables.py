@@ -88,6 +88,8 @@ def test_a_cpu_run_asks_for_no_particular_node():
         **COMMON,
         "hosts": 1,
         "backoff_limit": 0,
+        "cpu": "500m",
+        "memory_request": "2Gi",
         "tolerations": [],
     }
 
@@ -104,6 +106,8 @@ def test_a_gpu_run_asks_for_its_model_and_number():
         "backoff_limit": 0,
         "gpu_accelerator": "nvidia-tesla-a100",
         "gpu_count": 4,
+        "cpu": "35",
+        "memory_request": "240Gi",
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
 
@@ -117,6 +121,8 @@ def test_a_single_host_tpu_run_is_a_plain_job():
         "tpu_accelerator": "tpu-v6e-slice",
         "tpu_topology": "2x4",
         "tpu_chips": 8,
+        "cpu": "269",
+        "memory_request": "1036Gi",
         "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
 
@@ -138,6 +144,8 @@ def test_a_multi_host_tpu_run_is_an_indexed_job_whose_hosts_know_one_another():
         "tpu_accelerator": "tpu-v5p-slice",
         "tpu_topology": "2x2x2",
         "tpu_chips": 4,
+        "cpu": "155",
+        "memory_request": "318Gi",
         "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
 
@@ -227,7 +235,7 @@ def test_every_wish_reaches_the_job():
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
     assert pod["tolerations"][-1] == {"key": "mine", "operator": "Exists"}
     assert container(job)["envFrom"] == [{"secretRef": {"name": "train-keys"}}]
-    # A request that is not said is the limit.
+    # Of the disk, a request that is not said is the limit.
     assert container(job)["resources"] == {
         "requests": {
             "cpu": "8",
@@ -281,7 +289,7 @@ def test_what_nobody_sets_is_left_to_the_work_pool():
     job = validated(rendered(job_variables(request("cpu"))))
     assert job["spec"]["ttlSecondsAfterFinished"] == 3600
     assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 30
-    assert "resources" not in container(job) or not container(job)["resources"].get("requests")
+    assert "priorityClassName" not in job["spec"]["template"]["spec"]
 
 
 @pytest.mark.parametrize("variables", [{}, WISHES], ids=["plain", "with every wish"])

@@ -80,6 +80,10 @@ def job_of(asked: JobRequest) -> dict[str, Any]:
     return job
 
 
+PLAIN_REQUESTS = {"cpu": "500m", "memory": "2Gi"}
+"""What every pod without an accelerator asks for."""
+
+
 def pod_of(asked: JobRequest) -> dict[str, Any]:
     pod: dict[str, Any] = job_of(asked)["spec"]["template"]["spec"]
     return pod
@@ -208,7 +212,10 @@ def test_a_small_scratch_disk_is_of_the_node_and_its_room_is_asked_for():
     pod = pod_of(request(volumes=(volume,)))
     assert further(pod) == [({"emptyDir": {"sizeLimit": "20Gi"}}, {"mountPath": "/scratch"})]
     resources = pod["containers"][0]["resources"]
-    assert resources == {"requests": {"ephemeral-storage": "20480Mi"}, "limits": {}}
+    assert resources == {
+        "requests": {"ephemeral-storage": "20480Mi", **PLAIN_REQUESTS},
+        "limits": {},
+    }
     assert "securityContext" not in pod
 
 
@@ -250,7 +257,10 @@ def test_a_copy_is_brought_into_an_empty_directory_of_the_node():
     asked = request(data=(spec,), volumes=(VolumeSpec(path="/c4", kind="data", data=0),))
     pod = pod_of(asked)
     assert further(pod) == [({"emptyDir": {}}, {"mountPath": "/c4"})]
-    assert pod["containers"][0]["resources"]["requests"] == {"ephemeral-storage": "959Mi"}
+    assert pod["containers"][0]["resources"]["requests"] == {
+        "ephemeral-storage": "959Mi",
+        **PLAIN_REQUESTS,
+    }
 
 
 def test_copies_of_tiny_files_in_memory_have_room_for_the_list_of_them():
@@ -272,7 +282,8 @@ def test_a_copy_in_memory_is_bounded_and_counts_as_memory():
     ((found, _),) = further(pod)
     assert found == {"emptyDir": {"medium": "Memory", "sizeLimit": "1025Mi"}}
     limit = {"memory": "17409Mi"}
-    assert pod["containers"][0]["resources"] == {"requests": limit, "limits": limit}
+    requests = {"cpu": "500m", **limit}
+    assert pod["containers"][0]["resources"] == {"requests": requests, "limits": limit}
     assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == "2Gi"
 
 

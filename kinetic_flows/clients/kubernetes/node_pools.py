@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kinetic_flows.core.accelerators import NodePool, list_accelerators
+from kinetic_flows.core.accelerators.machines import node_size
 from kinetic_flows.core.accelerators.node_pools import (
     ANY_RESERVATION,
     COMPUTE_CLASS_LABEL,
@@ -51,6 +52,7 @@ def is_autopilot(described: Mapping[str, Any]) -> bool:
 
 def _node_pool(pool: Mapping[str, Any]) -> NodePool:
     config = pool.get("config") or {}
+    machine_type = str(config.get("machineType") or "")
     labels = config.get("labels") or {}
     accelerator, count, topology = _chips(pool, config)
     least, most = _bounds(pool.get("autoscaling") or {})
@@ -63,7 +65,7 @@ def _node_pool(pool: Mapping[str, Any]) -> NodePool:
         accelerator=accelerator,
         count_per_host=count,
         topology=topology,
-        machine_type=str(config.get("machineType") or ""),
+        machine_type=machine_type,
         spot=bool(config.get("spot")),
         # A queued pool is one of Dynamic Workload Scheduler, under whichever flag it was made.
         flex=bool(config.get("flexStart")) or is_queued,
@@ -77,6 +79,7 @@ def _node_pool(pool: Mapping[str, Any]) -> NodePool:
         most=most,
         kubelet=str(pool.get("version") or ""),
         labels=labels,
+        size=node_size(machine_type),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from kinetic_flows.core.accelerators.machines import NodeSize
 from kinetic_flows.core.accelerators.model import (
     FLEX_LABEL,
     GPU_ACCELERATOR_LABEL,
@@ -16,6 +17,7 @@ from kinetic_flows.core.accelerators.model import (
     TPU_TOPOLOGY_LABEL,
     Accelerator,
 )
+from kinetic_flows.core.quantities import cpu_millis, memory_bytes
 
 NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
 """Names a node's pool.
@@ -134,6 +136,7 @@ class NodePool:
             known.
         labels: Labels of its nodes that are known, besides those that the above says.
         is_all_known: Whether its nodes have no other labels than these.
+        size: What pods can have of one of its nodes; None when that is not known.
     """
 
     name: str
@@ -155,6 +158,7 @@ class NodePool:
     runtime: str = ""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     is_all_known: bool = False
+    size: NodeSize | None = None
 
     @classmethod
     def from_node(cls, node: Mapping[str, Any]) -> NodePool:
@@ -182,6 +186,7 @@ class NodePool:
             runtime=info.get("containerRuntimeVersion", ""),
             labels=labels,
             is_all_known=True,
+            size=_size(node.get("status") or {}),
         )
 
     def offers(self, accelerator: Accelerator) -> bool:
@@ -252,6 +257,15 @@ class NodePool:
         )
         about = (self.accelerator, self.topology, self.machine_type, *ways)
         return f"{self.name} ({' '.join(part for part in about if part) or 'no accelerator'})"
+
+
+def _size(status: Mapping[str, Any]) -> NodeSize | None:
+    """Return what a node says that pods can have of it; None where it does not say."""
+    left: Mapping[str, Any] = status.get("allocatable") or status.get("capacity") or {}
+    cpu, memory = cpu_millis(left.get("cpu")), memory_bytes(left.get("memory"))
+    if cpu is None or memory is None:
+        return None
+    return NodeSize(cpu_millis=cpu, memory_bytes=memory)
 
 
 def _reservation_of(labels: Mapping[str, str]) -> str | None:

@@ -291,7 +291,11 @@ def _as_it_is(value: object, label: str) -> object:
 _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "cpu": _cpu,
     **dict.fromkeys(
-        ("memory", "ephemeral_storage", "ephemeral_storage_request", "shared_memory"), _bytes
+        (
+            *("memory", "memory_request", "ephemeral_storage", "ephemeral_storage_request"),
+            "shared_memory",
+        ),
+        _bytes,
     ),
     **dict.fromkeys(("service_account_name", "priority_class_name", "queue_name"), _name),
     "security_context": _security_context,

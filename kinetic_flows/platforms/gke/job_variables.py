@@ -45,10 +45,19 @@ from kinetic_flows.platforms.gke.placement import (
     placement_of,
     with_affinity,
 )
+from kinetic_flows.platforms.gke.requests import (
+    Surroundings,
+    layered,
+    option_variables,
+    requests_of,
+    static_obstacle,
+    with_requests,
+)
 from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secret_variables
 from kinetic_flows.platforms.gke.volumes import (
     REQUEST_VARIABLE,
     Asked,
+    bytes_in_memory,
     volume_obstacle,
     volume_variables,
     with_room,
@@ -90,6 +99,7 @@ class PodRequest:
         placement: On which nodes it may be, besides those with the accelerator.
         variables: What else people set of the template's variables, as
             `pool_variables.check_job_variables` returns it.
+        surroundings: What the cluster has told, by which the pod asks for what fits.
     """
 
     run_id: str
@@ -109,6 +119,7 @@ class PodRequest:
     secrets: tuple[SecretSpec, ...] = ()
     placement: Placement = field(default_factory=Placement)
     variables: Mapping[str, Any] = field(default_factory=dict)
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     @property
     def job_name(self) -> str | None:
@@ -151,11 +162,26 @@ def job_variables(request: PodRequest) -> dict[str, Any]:
         request.variables,
     )
     placed = with_affinity(variables, request.placement, request.volumes.template)
-    return with_room(placed, request.volumes)
+    return with_requests(
+        with_room(placed, request.volumes),
+        request.accelerator,
+        request.volumes.template or base_job_template(),
+        request.surroundings,
+        in_memory=bytes_in_memory(request.volumes),
+    )
 
 
-def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any]:
-    """Return the variables of the `kinetic-gke` work pool's template for a run of a function."""
+def job_variables_of(
+    request: JobRequest, cloud: CloudSettings, surroundings: Surroundings | None = None
+) -> dict[str, Any]:
+    """Return the variables of the `kinetic-gke` work pool's template for a run of a function.
+
+    Args:
+        request: The run.
+        cloud: The cluster's settings.
+        surroundings: What the cluster has told, by which the pod asks for what fits; None for
+            nothing.
+    """
     config = request.image.config
     chosen = chosen_variables(request.options, cloud)
     return job_variables(
@@ -181,26 +207,30 @@ def job_variables_of(request: JobRequest, cloud: CloudSettings) -> dict[str, Any
             secrets=request.secrets,
             placement=placement_of(request.options, cloud),
             variables=chosen,
+            # What is shown and compared before a run has an id depends on no cluster's words.
+            surroundings=(surroundings if request.run_id else None) or Surroundings(),
         )
     )
 
 
 def chosen_variables(options: RunOptions, cloud: CloudSettings) -> dict[str, Any]:
     """Return what the cluster's settings and the function's options say, which wins."""
-    return merged(cloud.job_variables, options.job_variables)
+    return layered(cloud.job_variables, option_variables(options))
 
 
 def asked_of_node(
-    accelerator: Accelerator, chosen: Mapping[str, Any], template: Mapping[str, Any]
+    accelerator: Accelerator, chosen: Mapping[str, Any], template: Mapping[str, Any] | None
 ) -> dict[str, str]:
     """Return what each pod of a run asks of its node, by the name of the resource.
 
     Args:
         accelerator: What it runs on.
         chosen: What people set of the template's variables.
-        template: The work pool's base job template.
+        template: The work pool's base job template; None for the one that ships.
     """
-    variables = merged(template_defaults(template), chosen)
+    template = template or base_job_template()
+    said = requests_of(chosen, template)
+    variables = {**merged(template_defaults(template), chosen), "memory": said.memory}
     named = {name.replace("_", "-"): variables.get(name) for name in _SIZES}
     # A request that is not said is the limit.
     if variables.get(REQUEST_VARIABLE):
@@ -212,7 +242,7 @@ def launch_needs(
     accelerator: Accelerator,
     mode: ImageMode,
     chosen: Mapping[str, Any],
-    template: Mapping[str, Any],
+    template: Mapping[str, Any] | None,
     prefect_api_url: str | None,
     prebuilt: Prebuilt = "install",
     volumes: tuple[Volume, ...] = (),
@@ -224,16 +254,18 @@ def launch_needs(
         accelerator: What it runs on.
         mode: How its image comes to be.
         chosen: What people set of the template's variables.
-        template: The work pool's base job template.
+        template: The work pool's base job template; None for the one that ships.
         prefect_api_url: Where it is to report; None when that is not known.
         prebuilt: How packages come into a prebuilt image.
         volumes: What its pods are to have mounted.
         secrets: Which keys of Kubernetes Secrets they are to have.
     """
+    template = template or base_job_template()
     context = _security_context(mode, accelerator)
     variables = _with_security(template, context, chosen)
     # Which user an image of one's own has is known once it is looked up.
     is_told = mode != CUSTOM or "security_context" in chosen
+    requests = requests_of(chosen, template)
     return LaunchNeeds(
         accelerator=accelerator,
         service_account=variables.get("service_account_name"),
@@ -245,6 +277,8 @@ def launch_needs(
         no_volumes=volume_obstacle(len(volumes), template),
         secrets=secrets,
         no_secrets=secret_obstacle(secrets, template),
+        requests=requests,
+        no_room=static_obstacle(accelerator, requests),
     )
 
 

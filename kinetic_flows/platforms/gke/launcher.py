@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -36,8 +35,10 @@ from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_jo
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
 from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
-from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
+from kinetic_flows.platforms.gke.preflight import preflight
+from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.reach import is_reachable
+from kinetic_flows.platforms.gke.requests import Surroundings
 from kinetic_flows.platforms.gke.rights import may_create_jobs
 from kinetic_flows.platforms.gke.room import is_full, make_room
 from kinetic_flows.platforms.gke.state import RunView
@@ -77,6 +78,7 @@ class KubernetesLauncher:
         settings = settings or LauncherSettings()
         self._namespace, self._timeouts = settings.namespace, settings.timeouts
         self._node_pools: tuple[NodePool, ...] | None = None
+        self.surroundings = Surroundings()
         self._checked: dict[PreflightRequest, tuple[float, Preflight]] = {}
         self._watcher = NamespaceWatcher(client, self._namespace)
         self._outputs = PodOutputs(client, self._namespace, self._watcher.state)
@@ -98,20 +100,7 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster cannot be reached.
         """
-        request = PreflightRequest(
-            accelerator=needs.accelerator,
-            namespace=self._namespace,
-            service_account=needs.service_account,
-            prefect_api_url=needs.prefect_api_url,
-            security_context=(
-                None
-                if needs.security_context is None
-                else json.dumps(dict(needs.security_context), sort_keys=True)
-            ),
-            packages=needs.packages,
-            volumes=needs.volumes,
-            secrets=needs.secrets,
-        )
+        request = PreflightRequest.of(needs, self._namespace)
         with self._checking.setdefault(request, threading.Lock()):
             checked, found = self._checked.get(request, (0.0, None))
             is_old = time.monotonic() - checked > PREFLIGHT_HOLDS_SECONDS
@@ -119,6 +108,7 @@ class KubernetesLauncher:
                 found = preflight(self._client, request)
                 self._checked[request] = (time.monotonic(), found)
                 self._node_pools = found.node_pools
+                self.surroundings = Surroundings(pools=found.seen_pools, limited=found.limited)
         return found
 
     def reaches(self, url: str) -> bool | None:

@@ -46,7 +46,6 @@ from kinetic_flows.platforms.gke.job_variables import (
     launch_needs,
 )
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
-from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.reach import for_pods
@@ -187,7 +186,8 @@ class GoogleCloudPlatform:
 
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
         """Return the variables of the work pool `kinetic-gke`."""
-        return job_variables_of(request, self._cloud)
+        told = self._launcher.surroundings if self._launcher else None
+        return job_variables_of(request, self._cloud, told)
 
     def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
         """Return what the cluster's settings and the function's options say, which wins."""
@@ -207,7 +207,7 @@ class GoogleCloudPlatform:
             accelerator,
             mode,
             self.chosen_variables(options),
-            template or base_job_template(),
+            template,
             prefect_api_url,
             self._cloud.prebuilt,
             volumes_of_pod(options, data),
@@ -240,7 +240,7 @@ class GoogleCloudPlatform:
     ) -> Mapping[str, str]:
         """Return the requests of each pod, as the template and the variables make them."""
         given = self.chosen_variables(options) if variables is None else variables
-        return asked_of_node(accelerator, given, template or base_job_template())
+        return asked_of_node(accelerator, given, template)
 
     def image_page(self, reference: str) -> str | None:
         """Return where a browser shows an image; None where it has no page."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -17,13 +17,10 @@ from kinetic_flows.clients.kubernetes.client import (
     core_path,
     jobs_path,
 )
-from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
-from kinetic_flows.core.secret_sources import SecretSource
-from kinetic_flows.core.settings.cloud import Prebuilt
-from kinetic_flows.core.volumes import Volume
 from kinetic_flows.platforms.gke.capacity import oldest_of_each, read_node_pools
 from kinetic_flows.platforms.gke.diagnosis import (
     Cause,
@@ -40,49 +37,19 @@ from kinetic_flows.platforms.gke.image_volumes import (
     server_obstacle,
     untried_obstacle,
 )
+from kinetic_flows.platforms.gke.limit_ranges import check_limits, limited_by, read_limits
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
+from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.quota import check_quota
 from kinetic_flows.platforms.gke.reach import loopback_warning
+from kinetic_flows.platforms.gke.requests import too_much
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
 from kinetic_flows.platforms.gke.secret_references import check_secrets
 from kinetic_flows.platforms.gke.volume_preflight import VolumeRequest, check_volumes
 
 PREFLIGHT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreflightRequest:
-    """What a launch is going to need.
-
-    Attributes:
-        accelerator: What the run is to run on.
-        namespace: Namespace of its Job.
-        service_account: Kubernetes service account of its pods; None for the default one.
-        prefect_api_url: Where its pods are to report; None when that is not known.
-        security_context: What its containers may do on their nodes, as JSON so that requests
-            compare; None when only the image will tell.
-        packages: How packages are to come into its image; of `install` nothing is asked.
-        volumes: What its pods are to have mounted.
-        secrets: Which keys of Kubernetes Secrets they are to have.
-        server: Version of the API server, as soon as it has told; empty until then.
-    """
-
-    accelerator: Accelerator
-    namespace: str = "default"
-    service_account: str | None = None
-    prefect_api_url: str | None = None
-    security_context: str | None = None
-    packages: Prebuilt = "install"
-    volumes: tuple[Volume, ...] = ()
-    secrets: tuple[SecretSource, ...] = ()
-    server: str = ""
-
-    @property
-    def mounts_image(self) -> bool:
-        """Whether its pods are to have an image mounted as a volume, if they can."""
-        return self.packages != "install"
 
 
 Check = Callable[[KubernetesClient, PreflightRequest], Awaitable[Preflight]]
@@ -110,6 +77,7 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         *(
             _check_service,
             _check_quota,
+            _check_limits,
             _check_pod_security,
             _check_volumes,
             _check_secrets,
@@ -123,6 +91,8 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         node_pools=next((each.node_pools for each in found if each.node_pools is not None), None),
         no_image_volumes=_no_image_volumes(found, request),
         notices=tuple(notice for each in found for notice in each.notices),
+        seen_pools=tuple(pool for each in found for pool in each.seen_pools),
+        limited=frozenset().union(*(each.limited for each in found)),
     )
 
 
@@ -309,15 +279,28 @@ async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> P
     )
 
 
+async def _check_limits(client: KubernetesClient, request: PreflightRequest) -> Preflight:
+    ranges = await read_limits(client, request.namespace)
+    return Preflight(
+        problems=tuple(check_limits(ranges, request.requests)), limited=limited_by(ranges)
+    )
+
+
 async def _check_node_pools(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     pools, complete = await read_node_pools(client)
     if pools is None:
         return Preflight()
     fitting = [pool for pool in pools if pool.offers(request.accelerator)]
     if fitting:
+        lacking = too_much(request.accelerator, request.requests, pools)
+        told = (lacking,) if lacking else ()
         return Preflight(
+            problems=told if complete else (),
+            # Where nodes alone tell of pools, one that has none yet may have larger ones.
+            warnings=() if complete else told,
             node_pools=pools if complete else None,
             no_image_volumes=_node_obstacle(fitting, request),
+            seen_pools=pools,
         )
     listed = ", ".join(sorted(set(map(str, pools)))) or "none"
     missing = f"no node pool has {request.accelerator}; the cluster has: {listed}"

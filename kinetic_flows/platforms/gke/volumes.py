@@ -192,11 +192,17 @@ def with_room(variables: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     if disk and not said:
         # Without a limit that anybody set there is none, and yet a node has to have the room.
         changed[REQUEST_VARIABLE] = _quantity(disk)
-    if memory and given.get("memory"):
-        changed["memory"] = _sum(given["memory"], memory)
+    if memory:
+        said = [name for name in ("memory", "memory_request") if given.get(name)]
+        changed |= {name: _sum(given[name], memory) for name in said}
     if shared:
         changed["shared_memory"] = _sum(given.get("shared_memory") or "2Gi", shared)
     return changed
+
+
+def bytes_in_memory(asked: Asked) -> int:
+    """Return how many bytes of data a run's pods keep in memory."""
+    return _room(asked)[1]
 
 
 def _volumes(asked: Asked) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from kinetic_flows.core.findings import Finding, Level, command_in
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.preflight import PreflightRequest, preflight
+from kinetic_flows.platforms.gke.preflight import preflight
+from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 
 
 def namespace_findings(facts: ClusterFacts) -> Iterator[Finding]:
