@@ -21,6 +21,7 @@ import kinetic
 from kinetic_flows.code.runner_bundle import STUBS, runner_bundle
 from kinetic_flows.core.errors import RunCrashed
 from loopback.storage import StorageServer
+from torch_builds import torch_requirement
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -59,13 +60,6 @@ class _Replacements:
         return len(self._seen)
 
 
-def cpu_build_of_torch() -> str | None:
-    """Return the CPU build of PyTorch that pip is told of; None where it is told of none."""
-    links = os.environ.get("PIP_FIND_LINKS", "")
-    found = sorted(Path(links).glob("torch-*+cpu-*.whl")) if links and "://" not in links else []
-    return found[-1].name.split("-")[1] if found else None
-
-
 @pytest.fixture(params=["orbax", "keras", "torch"])
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Example:
     if request.param == "orbax":
@@ -73,16 +67,12 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "keras":
         steps = _Replacements("model.keras")
         return Example(name="resume_keras", steps=steps, dies="function", goes_on_by="call")
-    # PyPI's torch does as well, and brings gigabytes of CUDA.
-    build = cpu_build_of_torch()
-    if build is not None:
-        monkeypatch.setenv("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
     return Example(
         name="resume_torch",
         steps=_Replacements("checkpoint.pt"),
         dies="function",
         goes_on_by="retry",
-        requirements=["torch" if build is None else f"torch=={build}", "gcsfs"],
+        requirements=[torch_requirement(monkeypatch), "gcsfs"],
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from projects import Project, make_project
 
 from kinetic_flows.core.errors import RunCrashed
+from torch_builds import torch_requirement
 
 FUNCTIONS = """
     import os, time
@@ -49,6 +50,29 @@ FUNCTIONS = """
 
     def sleeps():
         time.sleep(600)
+"""
+
+
+FRAMEWORKS = """
+    import kinetic
+
+    @kinetic.run(hosts=2)
+    def meet():
+        import jax
+        import numpy
+        from jax.experimental.multihost_utils import process_allgather
+
+        jax.distributed.initialize()
+        gathered = process_allgather(numpy.array(10.0 + jax.process_index()))
+
+        import torch
+        from torch import distributed
+
+        distributed.init_process_group("gloo")
+        summed = torch.ones(2) * (1 + distributed.get_rank())
+        distributed.all_reduce(summed)
+        distributed.destroy_process_group()
+        return jax.process_count(), gathered.ravel().tolist(), summed.tolist()
 """
 
 
@@ -132,3 +156,12 @@ def test_a_cancelled_run_stops_on_every_host(functions: ModuleType, marks: Path)
     run.cancel()
     assert run.state == "Cancelled"
     wait_until_gone(pids)
+
+
+def test_jax_and_torch_need_no_arguments_to_meet(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write({"host_frameworks.py": FRAMEWORKS})
+    function = project.module("host_frameworks").meet
+    function = function.with_options(requirements=["jax", torch_requirement(monkeypatch)])
+    assert function() == (2, [10.0, 11.0], [3.0, 3.0])
