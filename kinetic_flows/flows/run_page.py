@@ -15,6 +15,7 @@ from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import DataSpec
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.plans.planned_list import tried_in_words
 from kinetic_flows.plans.secrets import secret_words
 from kinetic_flows.runs.description import outputs_page
 from kinetic_flows.runs.job_template import Prepared
@@ -44,9 +45,13 @@ class RunDescription:
         arguments: Its arguments, as short texts by name.
         accelerator: Its accelerator.
         hardware: What that is, in words.
+        others: What it may run on besides, with what each is in words, in the order of preference.
+        tried: How one of several is found, in words; empty where there is one.
+        left_out: What it was to run on and cannot, and why, a sentence each.
         mode: How its image came to be.
         image: The image's reference, by digest.
         image_page: Where a browser shows the image; None when it has no page.
+        images: Images of other accelerators, where that is another one.
         mounted: The image with its packages that it has mounted, by digest; empty for none.
         environment: The number of packages, and the file that declares them; empty when unknown.
         built_because: Why the image had to be built; empty when it was there.
@@ -62,9 +67,13 @@ class RunDescription:
     arguments: Mapping[str, str] = field(default_factory=dict)
     accelerator: str
     hardware: str
+    others: Mapping[str, str] = field(default_factory=dict)
+    tried: str = ""
+    left_out: tuple[str, ...] = ()
     mode: str
     image: str
     image_page: str | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
     mounted: str = ""
     environment: str = ""
     built_because: tuple[str, ...] = ()
@@ -83,10 +92,17 @@ class RunDescription:
         return markdown.table(
             [
                 ("function", markdown.code(call)),
-                ("runs on", f"{markdown.code(self.accelerator)}: {markdown.text(self.hardware)}"),
+                ("runs on", _runs_on(self.accelerator, self.hardware)),
+                *(("or", _runs_on(name, hardware)) for name, hardware in self.others.items()),
+                ("tried", markdown.text(self.tried)),
+                *(("left out", markdown.text(why)) for why in self.left_out),
                 ("look at", links),
                 ("outputs", _place(self.outputs)),
                 ("image", f"{_image(self.image, self.image_page)} ({self.mode})"),
+                *(
+                    ("image", f"{_image(image, None)} on {markdown.code(name)}")
+                    for name, image in self.images.items()
+                ),
                 ("mounted", _image(self.mounted, None) if self.mounted else ""),
                 ("environment", _environment(self.environment)),
                 ("built because", _reasons(self.built_because)),
@@ -96,6 +112,10 @@ class RunDescription:
                 ("called by", _caller(self.origin)),
             ]
         )
+
+
+def _runs_on(accelerator: str, hardware: str) -> str:
+    return f"{markdown.code(accelerator)}: {markdown.text(hardware)}"
 
 
 def _image(reference: str, page: str | None) -> str:
@@ -174,11 +194,20 @@ def publish_description(
         session: Where it reports.
     """
     image = prepared.image.reference
+    first, *others = [each.draft.accelerator for each in prepared.candidates] or [draft.accelerator]
     description = RunDescription(
         function=draft.name,
         arguments=draft.argument_reprs,
-        accelerator=str(draft.accelerator),
-        hardware=draft.accelerator.description,
+        accelerator=str(first),
+        hardware=first.description,
+        others={str(each): each.description for each in others},
+        tried=tried_in_words(draft.call.options) if prepared.candidates else "",
+        left_out=prepared.left_out,
+        images={
+            str(each.draft.accelerator): each.prepared.image.reference
+            for each in prepared.candidates
+            if each.prepared.image.reference != image
+        },
         mode=draft.mode,
         image=image,
         image_page=session.platform.image_page(image),

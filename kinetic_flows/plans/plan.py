@@ -11,6 +11,7 @@ from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.public_names import public
 from kinetic_flows.plans.plan_words import card, explained, summary
+from kinetic_flows.plans.planned_list import PlannedList
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,10 @@ class PastRuns:
     last_ended: datetime
     phases: Mapping[str, float] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, for machines."""
+        return {**asdict(self), "last_ended": self.last_ended.isoformat()}
+
 
 @public
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,8 @@ class RunPlan:
     Attributes:
         name: The function's name.
         platform: `local` or `gke`.
-        accelerator: Canonical name of the accelerator.
+        accelerator: Canonical name of the accelerator; of several with `or` between them, and what
+            else depends on it is that of the first which can be had.
         mode: How the image comes to be.
         build_step: What has to be built, in the words of the documentation.
         packages_come: How dependencies get into the image, in the same words.
@@ -168,6 +174,7 @@ class RunPlan:
             are known, and how much is sent; None when it need not be made, or is made on this
             machine.
         outputs: Where its outputs would go, with what is not known yet in braces.
+        choice: How one of several accelerators is found; None where there is one.
     """
 
     name: str
@@ -208,6 +215,7 @@ class RunPlan:
     builds: PastRuns | None = field(default=None, compare=False)
     making: ImagePreview | None = field(default=None, compare=False)
     outputs: str = ""
+    choice: PlannedList | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values, for machines."""
@@ -219,6 +227,7 @@ class RunPlan:
             "prefect_api": self.prefect_api,
             "dispatched_by": self.dispatched_by,
             "accelerator": self.accelerator,
+            "choice": self.choice.to_json() if self.choice else None,
             "hardware": dict(self.hardware),
             "asks_for": dict(self.asks_for),
             "rooms": None if self.rooms is None else list(self.rooms),
@@ -232,7 +241,7 @@ class RunPlan:
             "size_bytes": self.size_bytes,
             "cached": self.cached,
             "why": list(self.why) if self.why is not None else None,
-            "builds": _past_as_json(self.builds),
+            "builds": self.builds.to_json() if self.builds else None,
             "making": asdict(self.making) if self.making else None,
             "dependency_file": self.dependency_file,
             "dependency_source": self.dependency_source,
@@ -249,7 +258,7 @@ class RunPlan:
             "captured": list(self.captured),
             "job_variables": dict(self.job_variables),
             "outputs": self.outputs or None,
-            "past": _past_as_json(self.past),
+            "past": self.past.to_json() if self.past else None,
             "notices": list(self.notices),
             "filtered": list(self.filtered),
             "warnings": list(self.warnings),
@@ -282,9 +291,3 @@ class RunPlan:
 
     def _repr_html_(self) -> str:
         return card(self).html()
-
-
-def _past_as_json(past: PastRuns | None) -> dict[str, Any] | None:
-    if past is None:
-        return None
-    return {**asdict(past), "last_ended": past.last_ended.isoformat()}

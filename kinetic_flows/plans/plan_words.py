@@ -11,10 +11,12 @@ from kinetic_flows.core.display import counted, labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
 from kinetic_flows.core.moments import duration
+from kinetic_flows.plans.planned_list import tried_in_words
 from kinetic_flows.platforms.choose import title_of
 
 if TYPE_CHECKING:
     from kinetic_flows.plans.plan import PastRuns, RunPlan
+    from kinetic_flows.plans.planned_list import PlannedCandidate, PlannedList
 
 Row = tuple[str, str]
 
@@ -53,7 +55,7 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
     """
     groups = [
         [("function", plan.name), *_where(plan)],
-        list(_hardware(plan)),
+        *([list(_hardware(plan))] if plan.choice is None else _candidates(plan.choice)),
         list(_image(plan)),
         [
             *_code(plan, files=files),
@@ -126,6 +128,8 @@ def data_in_words(plan: RunPlan) -> str:
 
 def _where(plan: RunPlan) -> Iterator[Row]:
     yield "runs on", f"{plan.accelerator}, {title_of(plan.platform)}"
+    if plan.choice:
+        yield "tried", tried_in_words(plan.choice)
     where = dict(plan.where)
     if "cluster" in where:
         names = ("cluster", "location", "project", "namespace")
@@ -140,7 +144,19 @@ def _where(plan: RunPlan) -> Iterator[Row]:
         yield "started by", started.get(plan.dispatched_by, plan.dispatched_by)
 
 
-def _hardware(plan: RunPlan) -> Iterator[Row]:
+def _candidates(choice: PlannedList) -> Iterator[list[Row]]:
+    """Return what each accelerator of a list is, and what differs between them."""
+    images = {each.image for each in choice.candidates}
+    for number, each in enumerate(choice.candidates, start=1):
+        rows = [(f"{number}.", each.accelerator), *_hardware(each)]
+        if len(images) > 1:
+            rows.append(("image", f"{each.image} ({_CACHED_WORDS[each.cached]})"))
+        if each.past:
+            rows.append(("took", _took(each.past)))
+        yield [*rows, *(("left out", why) for why in each.left_out)]
+
+
+def _hardware(plan: RunPlan | PlannedCandidate) -> Iterator[Row]:
     told = plan.hardware
     if told.get("count"):
         yield "machine", f"{counted(told['hosts'], 'host')} of {told['machine_type']}"
@@ -249,7 +265,7 @@ def _shortened(value: str) -> str:
 
 
 def _times(plan: RunPlan) -> Iterator[Row]:
-    if plan.past is None:
+    if plan.past is None or plan.choice:
         return
     yield "took", _took(plan.past)
     known = [(phase, took) for phase, took in plan.past.phases.items() if took >= NOTICED_SECONDS]

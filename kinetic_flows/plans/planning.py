@@ -21,6 +21,7 @@ from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
+from kinetic_flows.plans.list_planning import PlanOnOne, plan_list
 from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
 from kinetic_flows.plans.outputs import check_place, planned_outputs
 from kinetic_flows.plans.packages import (
@@ -71,6 +72,15 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     Raises:
         KineticError: The dependencies or the image cannot be.
     """
+
+    def plan_one(each: Draft) -> PlanOnOne:
+        return _plan(each, environ)
+
+    return plan_list(draft, plan_one) if draft.candidates else plan_one(draft).plan
+
+
+def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
+    """Decide the rest of a call on one accelerator."""
     ask = _Questions(draft=draft, environ=environ)
     decided = draft.image.decide(ask)
     image, lock = decided.image, decided.lock
@@ -91,7 +101,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         replace(asked, data=data.specs, volumes=data.volumes, template=answers.template)
     )
     built = image if volume is None else volume.image
-    return RunPlan(
+    plan = RunPlan(
         name=draft.name,
         platform=platform.name,
         accelerator=str(draft.accelerator),
@@ -152,6 +162,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
         making=making,
         outputs=planned_outputs(draft),
     )
+    return PlanOnOne(plan=plan, problems=ahead.found.problems)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from kinetic_flows.clients.prefect.api import PrefectApi
-from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL
+from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, IMAGE_LABEL
 from kinetic_flows.core.candidates import Candidates, Round
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.moments import duration
@@ -53,14 +53,15 @@ class History:
 
     def _take_winner(self, candidates: Candidates, number: int, begun: Round, winner: int) -> None:
         """Tell what the run runs on; of several drivers one says so in its log."""
-        name = candidates.candidates[winner].accelerator
+        won = candidates.candidates[winner]
+        labels = {ACCELERATOR_LABEL: won.accelerator, IMAGE_LABEL: won.image["reference"]}
         text = _won(candidates, begun, winner)
         if text:
             self._news.append(text)
         if self._rounds.is_told(number):
             return
         with suppress(KineticError):
-            self._api.add_labels(self._run_id, {ACCELERATOR_LABEL: name})
+            self._api.add_labels(self._run_id, labels)
             if self._rounds.tell(number):
                 self.log(text)
 
