@@ -339,12 +339,13 @@ class RemoteFunction(Generic[P, R]):
             output_dir_in_use: What becomes of a run whose `output_dir` another run writes to
                 that has not ended: it is refused (default), or waits for that run's end.
             job_variables: Variables of the work pool's job template on a cluster: `cpu`,
-                `memory`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as
-                `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
-                `annotations`, `tolerations`, `env_from` (Secrets), and
-                `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds`
-                (whole seconds), or what an administrator added. What is left out is the work
-                pool's default. Nothing of it matters on this machine.
+                `memory`, `memory_request`, `ephemeral_storage`, `shared_memory` (Kubernetes
+                quantities, such as `64Gi`), `queue_name`, `priority_class_name`,
+                `service_account_name`, `labels`, `annotations`, `tolerations`, `env_from`
+                (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
+                `termination_grace_seconds` (whole seconds), or what an administrator added.
+                What is left out is the work pool's default. Nothing of it matters on this
+                machine.
             project: Google Cloud project; None for `KINETIC_PROJECT`.
             zone: Zone of the cluster; None for `KINETIC_ZONE`.
             cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.

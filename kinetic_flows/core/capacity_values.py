@@ -8,7 +8,7 @@ from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.core.settings import values
 from kinetic_flows.core.settings.accelerator_names import MAX_CANDIDATES
-from kinetic_flows.core.settings.pool_variables import check_job_variables
+from kinetic_flows.core.settings.pool_variables import check_bytes, check_cpu
 
 MAX_RUN_SECONDS = 7 * 86_400
 """For how long flex-start gives nodes at most.
@@ -54,12 +54,12 @@ def _accelerator(option: str, value: object) -> str:
 
 def cpu(option: str, value: object) -> str:
     """Check CPUs, as a number or a Kubernetes quantity."""
-    return str(check_job_variables({"cpu": value}, option)["cpu"])
+    return check_cpu(value, option)
 
 
 def memory(option: str, value: object) -> str:
     """Check an amount of memory, as a Kubernetes quantity."""
-    return str(check_job_variables({"memory": value}, option)["memory"])
+    return check_bytes(value, option)
 
 
 def zones(option: str, value: object) -> tuple[str, ...]:

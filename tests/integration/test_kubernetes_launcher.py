@@ -399,7 +399,7 @@ def test_a_request_that_no_machine_can_hold_says_so(tmp_path):
         assert fits.end().phase is Phase.SUCCEEDED
         run = launch(launcher, a_request("", variables={"memory": "64Gi"}))
         seen = run.until(Phase.PENDING, reason="no node has enough memory for what the run")
-    assert "request less memory in job_variables, or take a larger machine" in seen.reason
+    assert "ask for less memory with memory=, or take a larger machine" in seen.reason
 
 
 @pytest.mark.parametrize(

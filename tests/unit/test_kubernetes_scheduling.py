@@ -210,7 +210,7 @@ def test_what_no_node_could_hold_does_not_wait_for_other_runs_to_end():
         selector=None,
     )
     assert diagnosis.message.startswith("no node has enough memory for what the run requests")
-    assert "request less memory" in str(diagnosis.hint)
+    assert "ask for less memory with memory=" in str(diagnosis.hint)
     assert not diagnosis.permanent
 
 

@@ -148,11 +148,29 @@ def _read(value: object, label: str) -> Mapping[Any, Any]:
     return value
 
 
-def _cpu(value: object, label: str) -> str:
+def check_cpu(value: object, label: str) -> str:
+    """Check CPUs, and return them as a quantity of Kubernetes.
+
+    Args:
+        value: Such as 8 or `500m`.
+        label: What to call it in an error.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
     return _quantity(value, label, "such as 8 or 500m", allowed=("", "m"))
 
 
-def _bytes(value: object, label: str) -> str:
+def check_bytes(value: object, label: str) -> str:
+    """Check an amount of memory or disk, and return it as a quantity of Kubernetes.
+
+    Args:
+        value: Such as `64Gi`.
+        label: What to call it in an error.
+
+    Raises:
+        ConfigurationError: It is none, or a few bytes.
+    """
     units = tuple(f"{prefix}{suffix}" for prefix in "KMGTPE" for suffix in ("", "i"))
     text = _quantity(value, label, "with its unit, such as 64Gi", allowed=("", "k", *units))
     if text.replace(".", "").isdigit() and float(text) < _SMALLEST_BYTES:
@@ -289,13 +307,13 @@ def _as_it_is(value: object, label: str) -> object:
 
 
 _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
-    "cpu": _cpu,
+    "cpu": check_cpu,
     **dict.fromkeys(
         (
             *("memory", "memory_request", "ephemeral_storage", "ephemeral_storage_request"),
             "shared_memory",
         ),
-        _bytes,
+        check_bytes,
     ),
     **dict.fromkeys(("service_account_name", "priority_class_name", "queue_name"), _name),
     "security_context": _security_context,

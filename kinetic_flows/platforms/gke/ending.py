@@ -73,7 +73,7 @@ class _End(Enum):
     OUT_OF_MEMORY = _Words(
         Cause.OUT_OF_MEMORY,
         "{who} was killed for using more memory than {limit}",
-        "raise memory in job_variables, or take a larger machine; this is never retried",
+        "say more with memory=, or take a larger machine; this is never retried",
         permanent=True,
     )
     SHARED_MEMORY_FULL = _Words(

@@ -233,6 +233,8 @@ def asked_of_node(
     variables = {**merged(template_defaults(template), chosen), "memory": said.memory}
     named = {name.replace("_", "-"): variables.get(name) for name in _SIZES}
     # A request that is not said is the limit.
+    if said.memory_limit not in (None, said.memory):
+        named["memory-limit"] = said.memory_limit
     if variables.get(REQUEST_VARIABLE):
         named["ephemeral-storage"] = variables[REQUEST_VARIABLE]
     return {name: str(size) for name, size in named.items() if size} | accelerator.resources

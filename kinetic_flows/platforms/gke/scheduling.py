@@ -103,7 +103,7 @@ def _no_room(scheduler: str, autoscaler: str, held: Diagnosis | None) -> Diagnos
             cause=Cause.NO_NODE_POOL,
             message=f"no node has enough {lacking} for what the run requests, however free it "
             f"were{besides}",
-            hint=f"request less {lacking} in job_variables, or take a larger machine",
+            hint=_less(lacking),
         )
     if held is not None:
         return replace(held, message=f"no fitting node has enough free {lacking}: {held.message}")
@@ -120,9 +120,15 @@ def _never_enough(autoscaler: str) -> Diagnosis:
         cause=Cause.NO_NODE_POOL,
         message=f"no node has enough {never} for what the run requests, and none that the "
         "autoscaler could add has",
-        hint=f"request less {never} in job_variables, or take a larger machine",
+        hint=_less(never),
         permanent=True,
     )
+
+
+def _less(lacking: str) -> str:
+    options = [f"{name}=" for name in lacking.split(", ") if name in ("cpu", "memory")]
+    where = " and ".join(options) or "job_variables"
+    return f"ask for less {lacking} with {where}, or take a larger machine"
 
 
 def _lacking(said: str) -> str:
