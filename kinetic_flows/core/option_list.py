@@ -136,8 +136,8 @@ class Options(TypedDict, total=False):
     refused (default), or waits for that run's end."""
 
     job_variables: Mapping[str, Any] | None
-    """Variables of the work pool's job template on a cluster: `cpu`, `memory`,
-    `memory_request`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`), `queue_name`,
+    """Variables of the work pool's job template on a cluster: `cpu`, `memory`, `memory_request`,
+    `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`), `queue_name`,
     `priority_class_name`, `service_account_name`, `labels`, `annotations`, `tolerations`,
     `env_from` (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
     `termination_grace_seconds` (whole seconds), or what an administrator added. What is left out
