@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.candidates import Launch
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
@@ -98,6 +99,7 @@ class LaunchNeeds:
         no_secrets: Why they cannot have them whatever the cluster has; empty if they can.
         requests: What is said of the CPUs and the memory that they ask for.
         no_room: Why no machine could ever hold one of them; empty if one may.
+        nodes: What its pods ask of nodes besides the accelerator.
     """
 
     accelerator: Accelerator
@@ -112,6 +114,7 @@ class LaunchNeeds:
     no_secrets: str = ""
     requests: PodRequests = field(default_factory=PodRequests)
     no_room: str = ""
+    nodes: NodeRequest = field(default_factory=NodeRequest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from prefect.settings import Settings
 from prefect_kubernetes.settings import KubernetesSettings
 
 from kinetic_flows.platforms.gke.manifests import base_job_template
-from kinetic_flows.platforms.gke.rights import HELPFUL, INSTALLING, NEEDED, OPTIONAL
+from kinetic_flows.platforms.gke.rights import FLEX_START, HELPFUL, INSTALLING, NEEDED, OPTIONAL
 from kinetic_flows.platforms.gke.setup.names import PODS_URL
 from kinetic_flows.platforms.gke.setup.prefect.prefect_server import SERVER, SERVER_POD, SERVER_PORT
 from loopback.kubernetes.pod_security import PREFIX, violations
@@ -69,8 +69,8 @@ def test_the_role_allows_all_that_launching_does():
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING):
-        if each.resource == "nodes" or each.group == "storage.k8s.io":
+    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *FLEX_START, *INSTALLING):
+        if each.resource == "nodes" or each.group in ("storage.k8s.io", "cloud.google.com"):
             continue  # Of the cluster, not of a namespace.
         resource = f"{each.resource}/{each.subresource}" if each.subresource else each.resource
         assert (each.group, resource, each.verb) in allowed
@@ -78,7 +78,7 @@ def test_the_role_allows_all_that_launching_does():
 
 def test_the_documentation_lists_what_launching_does():
     said = documented_rights()
-    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *INSTALLING):
+    for each in (*NEEDED, *HELPFUL, *OPTIONAL, *FLEX_START, *INSTALLING):
         (verbs,) = (verbs for what, verbs in said.items() if what.startswith(each.resource))
         assert re.search(rf"\b{each.verb}\b", verbs), each
         assert each.subresource in verbs

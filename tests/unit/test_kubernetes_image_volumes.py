@@ -25,9 +25,10 @@ from kinetic_flows.platforms.gke.image_volumes import (
     node_obstacle,
     server_obstacle,
 )
-from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables, launch_needs
+from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
+from kinetic_flows.platforms.gke.launch_needs import launch_needs
 from kinetic_flows.platforms.gke.manifests import base_job_template, trial_job
-from kinetic_flows.platforms.gke.preflight import _check_nodes as check_nodes
+from kinetic_flows.platforms.gke.pool_preflight import check_nodes
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 
 RUN = "11111111-2222-4333-8444-555555555555"

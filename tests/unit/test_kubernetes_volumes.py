@@ -21,7 +21,8 @@ from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.core.volumes import parse_volumes
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.platforms.gke.handover import launch_variables
-from kinetic_flows.platforms.gke.job_variables import asked_of_node, job_variables_of, launch_needs
+from kinetic_flows.platforms.gke.job_variables import asked_of_node, job_variables_of
+from kinetic_flows.platforms.gke.launch_needs import launch_needs
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.templates import template_changes, with_kept_defaults
 from kinetic_flows.platforms.gke.volumes import (

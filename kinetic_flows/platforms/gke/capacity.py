@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import replace
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any, TypeVar
 
-from kinetic_flows.clients.kubernetes.access import GkeCluster, describe_gke_cluster
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
     KubernetesUnreachable,
 )
-from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools, makes_node_pools
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.core.launcher import PoolRoom
+from kinetic_flows.platforms.gke.cluster_pools import read_pools
 from kinetic_flows.platforms.gke.diagnosis import launch_error
-from kinetic_flows.platforms.gke.image_volumes import version_of
 
 CAPACITY_SECONDS = 5.0
 
@@ -86,32 +83,8 @@ async def read_node_pools(
     client: KubernetesClient,
 ) -> tuple[tuple[NodePool, ...] | None, bool]:
     """Return the cluster's node pools (None if they are secret), and whether these are all."""
-    access = client.access
-    if isinstance(access, GkeCluster):
-        described = await asyncio.to_thread(describe_gke_cluster, access)
-        return gke_node_pools(described), not makes_node_pools(described)
-    try:
-        nodes = await client.ask_within("GET", "/api/v1/nodes")
-    except KubernetesRefused as refusal:
-        if refusal.status == HTTPStatus.FORBIDDEN:
-            return None, False
-        raise
-    return oldest_of_each(nodes.get("items") or ()), False
-
-
-def oldest_of_each(nodes: Iterable[Mapping[str, Any]]) -> tuple[NodePool, ...]:
-    """Describe each node pool by its oldest node: while it is upgraded, a pod may be on any.
-
-    Args:
-        nodes: Nodes as the API lists them.
-    """
-    by_name: dict[str, NodePool] = {}
-    for pool in map(NodePool.from_node, nodes):
-        known = by_name.get(pool.name, pool)
-        oldest = min(known, pool, key=lambda each: version_of(each.kubelet))
-        zones = dict.fromkeys((*known.zones, *pool.zones))
-        by_name[pool.name] = replace(oldest, zones=tuple(zones))
-    return tuple(by_name.values())
+    found = await read_pools(client)
+    return found.pools, found.is_complete
 
 
 async def read_rooms(client: KubernetesClient) -> tuple[PoolRoom, ...] | None:

@@ -10,28 +10,22 @@ from typing import Any
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.image_variables import missing_variables
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.core.image_reference import BUNDLED, CUSTOM, PREBUILT
+from kinetic_flows.core.image_reference import BUNDLED, CUSTOM
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import PackagesSpec
 from kinetic_flows.core.job_parts import SecretSpec
-from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
-from kinetic_flows.core.secret_sources import SecretSource
-from kinetic_flows.core.settings.cloud import CloudSettings, Prebuilt
+from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.pool_variables import (
     merged,
     template_defaults,
-    unknown_variables,
 )
 from kinetic_flows.core.slug import slug
-from kinetic_flows.core.volumes import Volume
 from kinetic_flows.images.bases import read_bootstrap
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.platforms.gke.image_volumes import (
-    VARIABLES,
     packages_variables,
-    template_obstacle,
 )
 from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
 from kinetic_flows.platforms.gke.names import (
@@ -50,15 +44,13 @@ from kinetic_flows.platforms.gke.requests import (
     layered,
     option_variables,
     requests_of,
-    static_obstacle,
     with_requests,
 )
-from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secret_variables
+from kinetic_flows.platforms.gke.secret_references import secret_variables
 from kinetic_flows.platforms.gke.volumes import (
     REQUEST_VARIABLE,
     Asked,
     bytes_in_memory,
-    volume_obstacle,
     volume_variables,
     with_room,
 )
@@ -193,7 +185,7 @@ def job_variables_of(
             accelerator=request.accelerator,
             arguments=_bootstrap_arguments(request.mode),
             environment=_user_environment(request.mode),
-            security_context=_security_context(request.mode, request.accelerator, request.image),
+            security_context=security_context(request.mode, request.accelerator, request.image),
             namespace=cloud.namespace,
             max_preemptions=request.options.max_preemptions,
             schedule_timeout_seconds=request.options.schedule_timeout_seconds,
@@ -240,51 +232,7 @@ def asked_of_node(
     return {name: str(size) for name, size in named.items() if size} | accelerator.resources
 
 
-def launch_needs(
-    accelerator: Accelerator,
-    mode: ImageMode,
-    chosen: Mapping[str, Any],
-    template: Mapping[str, Any] | None,
-    prefect_api_url: str | None,
-    prebuilt: Prebuilt = "install",
-    volumes: tuple[Volume, ...] = (),
-    secrets: tuple[SecretSource, ...] = (),
-) -> LaunchNeeds:
-    """Return what launching a run is going to need of the cluster.
-
-    Args:
-        accelerator: What it runs on.
-        mode: How its image comes to be.
-        chosen: What people set of the template's variables.
-        template: The work pool's base job template; None for the one that ships.
-        prefect_api_url: Where it is to report; None when that is not known.
-        prebuilt: How packages come into a prebuilt image.
-        volumes: What its pods are to have mounted.
-        secrets: Which keys of Kubernetes Secrets they are to have.
-    """
-    template = template or base_job_template()
-    context = _security_context(mode, accelerator)
-    variables = _with_security(template, context, chosen)
-    # Which user an image of one's own has is known once it is looked up.
-    is_told = mode != CUSTOM or "security_context" in chosen
-    requests = requests_of(chosen, template)
-    return LaunchNeeds(
-        accelerator=accelerator,
-        service_account=variables.get("service_account_name"),
-        prefect_api_url=prefect_api_url,
-        security_context=container_security(template, variables) if is_told else None,
-        packages=prebuilt if mode == PREBUILT else "install",
-        no_packages_volume=template_obstacle(unknown_variables(VARIABLES, template)),
-        volumes=volumes,
-        no_volumes=volume_obstacle(len(volumes), template),
-        secrets=secrets,
-        no_secrets=secret_obstacle(secrets, template),
-        requests=requests,
-        no_room=static_obstacle(accelerator, requests),
-    )
-
-
-def _with_security(
+def with_security(
     template: Mapping[str, Any], context: Mapping[str, Any] | None, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a template's variables as they are for a run whose image needs a context."""
@@ -292,7 +240,7 @@ def _with_security(
     return merged(template_defaults(template), own, chosen)
 
 
-def _security_context(
+def security_context(
     mode: ImageMode, accelerator: Accelerator, image: ResolvedImage | None = None
 ) -> Mapping[str, Any] | None:
     """Return what a container may do where nobody says; None for what the work pool says.
@@ -309,9 +257,9 @@ def _security_context(
 
 def _user(request: JobRequest, chosen: Mapping[str, Any]) -> int | None:
     """Return which user a run's container runs as; None where only its image knows."""
-    context = _security_context(request.mode, request.accelerator, request.image)
+    context = security_context(request.mode, request.accelerator, request.image)
     template = request.template or base_job_template()
-    said = container_security(template, _with_security(template, context, chosen))
+    said = container_security(template, with_security(template, context, chosen))
     if "runAsUser" in said:
         return int(said["runAsUser"])
     config = request.image.config

@@ -14,7 +14,7 @@ auto-provisioning read as well, to make such nodes:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kinetic_flows.core.accelerators.model import FLEX_LABEL, SPOT_LABEL, Accelerator
@@ -28,9 +28,14 @@ from kinetic_flows.core.accelerators.node_pools import (
     RESERVATION_PROJECT_LABEL,
     ZONE_LABEL,
 )
+from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.cloud import CloudSettings
-from kinetic_flows.core.settings.node_variables import both_affinities, expressions_of
+from kinetic_flows.core.settings.node_variables import (
+    asked_labels,
+    both_affinities,
+    expressions_of,
+)
 
 VARIABLES: Mapping[str, str] = {
     "flex_start": FLEX_LABEL,
@@ -176,16 +181,26 @@ def with_affinity(
     return changed
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeRequest:
-    """What pods ask of nodes, besides the accelerator: it is held against node pools.
+def node_request(
+    accelerator: Accelerator, placement: Placement, variables: Mapping[str, Any]
+) -> NodeRequest:
+    """Return what a run's pods ask of nodes, as far as it can be held against node pools.
 
-    Attributes:
-        labels: Labels that nodes are to have, with the values of which they may have any.
-        tolerations: Taints that the pods put up with.
-        placement: What of it was asked for by an option or a setting.
+    Args:
+        accelerator: What it runs on.
+        placement: Where its pods may be.
+        variables: The template's variables as people and the work pool set them.
     """
-
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, Any], ...] = ()
-    placement: Placement = field(default_factory=Placement)
+    selector = variables.get(SELECTOR_VARIABLE) or {}
+    asked = asked_labels({"affinity": variables.get(AFFINITY_VARIABLE), "nodeSelector": selector})
+    tolerated = (
+        *accelerator_tolerations(accelerator),
+        *placement.tolerations,
+        *(variables.get("tolerations") or ()),
+    )
+    return NodeRequest(
+        labels={**asked, **placement.labels},
+        tolerations=tolerated,
+        max_run_seconds=placement.max_run_seconds,
+        is_queued_elsewhere=bool(variables.get("queue_name")),
+    )

@@ -43,15 +43,14 @@ from kinetic_flows.platforms.gke.job_variables import (
     asked_of_node,
     chosen_variables,
     job_variables_of,
-    launch_needs,
 )
+from kinetic_flows.platforms.gke.launch_needs import launch_needs_of
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.reach import for_pods
 from kinetic_flows.platforms.gke.registries import image_registry
-from kinetic_flows.platforms.gke.secret_references import secrets_of_pod
-from kinetic_flows.platforms.gke.volumes import check_volumes, mounted_places, volumes_of_pod
+from kinetic_flows.platforms.gke.volumes import check_volumes, mounted_places
 from kinetic_flows.platforms.gke.worker_pool import KubernetesWorkerPool
 from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -203,15 +202,8 @@ class GoogleCloudPlatform:
         data: tuple[Data, ...] = (),
     ) -> LaunchNeeds:
         """Return what the run's pods are going to need of the cluster."""
-        return launch_needs(
-            accelerator,
-            mode,
-            self.chosen_variables(options),
-            template,
-            prefect_api_url,
-            self._cloud.prebuilt,
-            volumes_of_pod(options, data),
-            secrets_of_pod(options),
+        return launch_needs_of(
+            accelerator, mode, options, self._cloud, template, prefect_api_url, data
         )
 
     def api_for_runs(self, api_url: str) -> str:

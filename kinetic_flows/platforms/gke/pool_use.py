@@ -10,6 +10,7 @@ from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, core_path
 from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.settings.node_variables import asked_labels
 from kinetic_flows.platforms.gke.capacity import UNFINISHED, list_if_allowed, told_within
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 
@@ -112,8 +113,8 @@ def _runs(
 
 def _wants(spec: Mapping[str, Any], pool: NodePool) -> bool:
     """Whether a pod without a node asks for the accelerator of a pool's nodes."""
-    selector: Mapping[str, str] = spec.get("nodeSelector") or {}
-    return bool(pool.accelerator in selector.values() and pool.may_have(selector))
+    asked = asked_labels(spec)
+    return any(pool.accelerator in values for values in asked.values()) and pool.may_have(asked)
 
 
 def _job_of(pod: Mapping[str, Any]) -> str:

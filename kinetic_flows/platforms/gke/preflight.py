@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
@@ -17,11 +16,9 @@ from kinetic_flows.clients.kubernetes.client import (
     core_path,
     jobs_path,
 )
-from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, LEVEL_LABEL, violations
-from kinetic_flows.platforms.gke.capacity import oldest_of_each, read_node_pools
 from kinetic_flows.platforms.gke.diagnosis import (
     Cause,
     explain_refusal,
@@ -33,17 +30,21 @@ from kinetic_flows.platforms.gke.diagnosis import (
 from kinetic_flows.platforms.gke.image_volumes import (
     keeps_image_volume,
     may_know_image_volumes,
-    node_obstacle,
     server_obstacle,
     untried_obstacle,
 )
 from kinetic_flows.platforms.gke.limit_ranges import check_limits, limited_by, read_limits
 from kinetic_flows.platforms.gke.manifests import trial_job
 from kinetic_flows.platforms.gke.names import HEADLESS_SERVICE
+from kinetic_flows.platforms.gke.pool_preflight import (
+    check_compute_class,
+    check_flex_start,
+    check_node_pools,
+    check_nodes,
+)
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.quota import check_quota
 from kinetic_flows.platforms.gke.reach import loopback_warning
-from kinetic_flows.platforms.gke.requests import too_much
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
 from kinetic_flows.platforms.gke.secret_references import check_secrets
@@ -73,7 +74,8 @@ def preflight(client: KubernetesClient, request: PreflightRequest) -> Preflight:
 async def _look(client: KubernetesClient, request: PreflightRequest) -> Preflight:
     request = replace(request, server=await _reach(client))
     checks = (
-        *(_check_namespace, _check_permissions, _check_node_pools, _check_nodes),
+        *(_check_namespace, _check_permissions, check_node_pools, check_nodes),
+        *(check_compute_class, check_flex_start),
         *(
             _check_service,
             _check_quota,
@@ -135,7 +137,7 @@ async def _reach(client: KubernetesClient) -> str:
 
 async def _bounded(check: Check, client: KubernetesClient, request: PreflightRequest) -> Preflight:
     """Make a check; one that cannot be made warns, and the launch itself will tell."""
-    what = check.__name__.removeprefix("_check_").replace("_", " ")
+    what = check.__name__.removeprefix("_").removeprefix("check_").replace("_", " ")
     try:
         async with asyncio.timeout(PREFLIGHT_SECONDS):
             return await check(client, request)
@@ -284,49 +286,6 @@ async def _check_limits(client: KubernetesClient, request: PreflightRequest) -> 
     return Preflight(
         problems=tuple(check_limits(ranges, request.requests)), limited=limited_by(ranges)
     )
-
-
-async def _check_node_pools(client: KubernetesClient, request: PreflightRequest) -> Preflight:
-    pools, complete = await read_node_pools(client)
-    if pools is None:
-        return Preflight()
-    fitting = [pool for pool in pools if pool.offers(request.accelerator)]
-    if fitting:
-        lacking = too_much(request.accelerator, request.requests, pools)
-        told = (lacking,) if lacking else ()
-        return Preflight(
-            problems=told if complete else (),
-            # Where nodes alone tell of pools, one that has none yet may have larger ones.
-            warnings=() if complete else told,
-            node_pools=pools if complete else None,
-            no_image_volumes=_node_obstacle(fitting, request),
-            seen_pools=pools,
-        )
-    listed = ", ".join(sorted(set(map(str, pools)))) or "none"
-    missing = f"no node pool has {request.accelerator}; the cluster has: {listed}"
-    if complete:
-        return Preflight(problems=(missing,), node_pools=pools)
-    # A node pool that is scaled to zero shows no node, and one may be made when it is needed.
-    return Preflight(warnings=(f"no node yet has {request.accelerator}; there are: {listed}",))
-
-
-async def _check_nodes(client: KubernetesClient, request: PreflightRequest) -> Preflight:
-    """Look at what nodes run containers with, which GKE does not tell of its node pools."""
-    if not request.mounts_image or not isinstance(client.access, GkeCluster):
-        return Preflight()
-    try:
-        nodes = await client.ask_within("GET", "/api/v1/nodes")
-    except KubernetesRefused as refusal:
-        if refusal.status == HTTPStatus.FORBIDDEN:
-            return Preflight()
-        raise
-    pools = oldest_of_each(nodes.get("items") or ())
-    fitting = [pool for pool in pools if pool.offers(request.accelerator)]
-    return Preflight(no_image_volumes=_node_obstacle(fitting, request))
-
-
-def _node_obstacle(pools: Iterable[NodePool], request: PreflightRequest) -> str | None:
-    return node_obstacle(pools, request.server) if request.mounts_image else None
 
 
 async def _check_service(client: KubernetesClient, request: PreflightRequest) -> Preflight:

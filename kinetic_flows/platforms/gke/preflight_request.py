@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.launcher import LaunchNeeds, PodRequests
 from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import Prebuilt
@@ -28,6 +29,7 @@ class PreflightRequest:
         volumes: What its pods are to have mounted.
         secrets: Which keys of Kubernetes Secrets they are to have.
         requests: What is said of the CPUs and the memory that they ask for.
+        nodes: What its pods ask of nodes besides the accelerator.
         server: Version of the API server, as soon as it has told; empty until then.
     """
 
@@ -40,6 +42,7 @@ class PreflightRequest:
     volumes: tuple[Volume, ...] = ()
     secrets: tuple[SecretSource, ...] = ()
     requests: PodRequests = field(default_factory=PodRequests)
+    nodes: NodeRequest = field(default_factory=NodeRequest)
     server: str = ""
 
     @classmethod
@@ -61,6 +64,7 @@ class PreflightRequest:
             volumes=needs.volumes,
             secrets=needs.secrets,
             requests=needs.requests,
+            nodes=needs.nodes,
         )
 
     @property

@@ -7,6 +7,7 @@ and this, with what the library is seen to ask of a cluster.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -80,11 +81,30 @@ OPTIONAL = (
         group="storage.k8s.io",
         purpose="know what a claim waits for",
     ),
+    Permission(
+        verb="list",
+        resource="computeclasses",
+        group="cloud.google.com",
+        purpose="find a missing one",
+    ),
 )
 """What is looked at where it is allowed.
 
-What is of the cluster (`nodes`, and the group `storage.k8s.io`), and others' namespaces, need a
-ClusterRole.
+What is of the cluster (`nodes`, and what is of the groups `storage.k8s.io` and
+`cloud.google.com`), and others' namespaces, need a ClusterRole.
+"""
+
+FLEX_START = tuple(
+    Permission(verb=verb, resource=resource, group=group, purpose="have slices by flex-start")
+    for verb, resource, group in (
+        ("create", "podtemplates", ""),
+        ("create", "provisioningrequests", "autoscaling.x-k8s.io"),
+        ("get", "provisioningrequests", "autoscaling.x-k8s.io"),
+    )
+)
+"""What a slice that is had by flex-start needs: its nodes are asked for at once.
+
+https://cloud.google.com/kubernetes-engine/docs/how-to/provisioningrequest
 """
 
 INSTALLING = (Permission(verb="create", resource="services", purpose="have slices of hosts"),)
@@ -93,12 +113,25 @@ INSTALLING = (Permission(verb="create", resource="services", purpose="have slice
 
 async def check_rights(client: KubernetesClient, namespace: str) -> Preflight:
     """Ask for everything that launching does, and return what is not allowed."""
-    wanted = (*NEEDED, *HELPFUL)
+    problems, warnings = await asyncio.gather(
+        lacking_rights(client, namespace, NEEDED), lacking_rights(client, namespace, HELPFUL)
+    )
+    return Preflight(problems=problems, warnings=warnings)
+
+
+async def lacking_rights(
+    client: KubernetesClient, namespace: str, wanted: Sequence[Permission]
+) -> tuple[str, ...]:
+    """Return what of these is not allowed, as people read it, for work that was spawned.
+
+    Args:
+        client: The cluster.
+        namespace: Where it would be done.
+        wanted: What is asked for.
+    """
     allowed = await asyncio.gather(*(_may(client, each, namespace) for each in wanted))
-    lacking = [each for each, may in zip(wanted, allowed, strict=True) if not may]
-    return Preflight(
-        problems=tuple(_lacks(each, namespace) for each in lacking if each in NEEDED),
-        warnings=tuple(_lacks(each, namespace) for each in lacking if each in HELPFUL),
+    return tuple(
+        _lacks(each, namespace) for each, may in zip(wanted, allowed, strict=True) if not may
     )
 
 

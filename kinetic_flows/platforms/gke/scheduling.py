@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.settings.node_variables import asked_labels
 from kinetic_flows.platforms.gke.autoscaler import failed_scale_up, held_back
 from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis, KubernetesObject, latest
 from kinetic_flows.platforms.gke.volume_diagnosis import explain_claims
@@ -78,7 +79,7 @@ def _fitting(
     """Return the node pools whose nodes have the labels that a pod asks for, as far as known."""
     if pools is None:
         return None
-    wanted = pod["spec"].get("nodeSelector") or {}
+    wanted = asked_labels(pod["spec"])
     return tuple(pool for pool in pools if pool.may_have(wanted))
 
 
@@ -169,7 +170,7 @@ def _tainted(pod: KubernetesObject, scheduler: str, autoscaler: str) -> Diagnosi
     filtered = scheduler.partition("preemption:")[0]
     found = [*_TAINT.finditer(filtered), *_TAINT.finditer(autoscaler)]
     names = {taint for each in found if (taint := (each[2] or "").strip())}
-    asks_for_some = bool(pod["spec"].get("nodeSelector"))
+    asks_for_some = bool(asked_labels(pod["spec"]))
     if asks_for_some:
         # Nodes of another accelerator are kept for those who ask for it.
         names = {name for name in names if not _ACCELERATOR_TAINTS.match(name)}
@@ -214,8 +215,10 @@ def _no_node_pool(
 
 
 def _wanted(pod: KubernetesObject) -> str:
-    labels = pod["spec"].get("nodeSelector") or {}
-    words = ", ".join(f"{name.rpartition('/')[2]}={value}" for name, value in labels.items())
+    labels = asked_labels(pod["spec"])
+    words = ", ".join(
+        f"{name.rpartition('/')[2]}={' or '.join(values)}" for name, values in labels.items()
+    )
     return words or "room for the pod"
 
 

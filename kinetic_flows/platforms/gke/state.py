@@ -28,7 +28,7 @@ _METADATA = (
 )
 _SPEC = (
     *("suspend", "backoffLimit", "completions", "activeDeadlineSeconds"),
-    *("nodeName", "nodeSelector", "serviceAccountName"),
+    *("nodeName", "nodeSelector", "affinity", "serviceAccountName"),
 )
 
 
