@@ -15,7 +15,8 @@ from kinetic_flows.plans.planned_list import tried_in_words
 from kinetic_flows.platforms.choose import title_of
 
 if TYPE_CHECKING:
-    from kinetic_flows.plans.plan import PastRuns, RunPlan
+    from kinetic_flows.plans.past import PastRuns
+    from kinetic_flows.plans.plan import RunPlan
     from kinetic_flows.plans.planned_list import PlannedCandidate, PlannedList
 
 Row = tuple[str, str]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from kinetic_flows.core.moments import duration
-
-if TYPE_CHECKING:
-    from kinetic_flows.plans.plan import PastRuns
+from kinetic_flows.plans.past import PastRuns
 
 
 def tried_in_words(options: ListOptions) -> str:

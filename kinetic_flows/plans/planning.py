@@ -32,9 +32,9 @@ from kinetic_flows.plans.packages import (
     WheelQuestion,
     decide_packages,
 )
+from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import (
     CodeSummary,
-    PastRuns,
     PlannedFile,
     PlannedVariable,
     RunPlan,

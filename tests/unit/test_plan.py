@@ -19,9 +19,9 @@ from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.moments import duration
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.plans.data_plan import plan_volumes
+from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import (
     CodeSummary,
-    PastRuns,
     PlannedData,
     PlannedFile,
     PlannedVariable,
