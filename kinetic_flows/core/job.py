@@ -219,6 +219,8 @@ class JobTemplate:
         secrets: Variables whose values are secret.
         output: Where outputs go; None for a directory of each run's own.
         candidate: Its place among the accelerators that the run may go on; None where there is one.
+        drives: What lists the accelerators of the run whose launches its process has started, in
+            the place of calling the function; None for any other process.
     """
 
     name: str
@@ -244,6 +246,7 @@ class JobTemplate:
     secrets: tuple[SecretSpec, ...] = ()
     output: OutputSpec | None = None
     candidate: CandidateSpec | None = None
+    drives: ObjectRef | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -284,7 +287,7 @@ class JobTemplate:
 _NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters")
 """Fields of a template that are parts of `payload` and `prefect` in the document."""
 
-_LATER = ("packages", "data", "volumes", "secrets", "output", "candidate")
+_LATER = ("packages", "data", "volumes", "secrets", "output", "candidate", "drives")
 """Fields that jobs of earlier clients do not have; they are left out where they say nothing."""
 
 

@@ -16,7 +16,14 @@ from kinetic_flows.core.job import (
     RequirementsSpec,
     StoredTemplate,
 )
-from kinetic_flows.core.job_parts import DataSpec, ObjectRef, OutputSpec, SecretSpec, VolumeSpec
+from kinetic_flows.core.job_parts import (
+    CandidateSpec,
+    DataSpec,
+    ObjectRef,
+    OutputSpec,
+    SecretSpec,
+    VolumeSpec,
+)
 
 
 def read_job(data: bytes) -> Job | StoredTemplate:
@@ -61,6 +68,8 @@ def _read_template(found: Mapping[str, Any]) -> JobTemplate:
             "volumes": tuple(VolumeSpec(**each) for each in found.get("volumes", ())),
             "secrets": tuple(SecretSpec(**each) for each in found.get("secrets", ())),
             "output": OutputSpec(**found["output"]) if found.get("output") else None,
+            "candidate": CandidateSpec(**found["candidate"]) if found.get("candidate") else None,
+            "drives": ObjectRef(**found["drives"]) if found.get("drives") else None,
         }
     )
 

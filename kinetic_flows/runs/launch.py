@@ -312,6 +312,10 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
 
     The objects have a place among those of runs, under a name of their own.
     """
+    if run.candidates:
+        from kinetic_flows.runs.candidates.worker import for_worker
+
+        return for_worker(run, session)
     store, owner = session.platform.store, run.owner or job_owner(uuid4().hex)
     name = payload_object(owner)
     store.put_if_absent(name, run.payload)

@@ -81,6 +81,11 @@ def host_result_object(starts: str, host: int) -> str:
     return f"runs/{starts}/host-{host}.pkl"
 
 
+def candidates_object(run_id: str) -> str:
+    """Name of what lists the accelerators that a run may go on."""
+    return f"runs/{run_id}/candidates.json"
+
+
 def round_object(run_id: str, number: int) -> str:
     """Name of what says that a round has begun."""
     return f"runs/{run_id}/rounds/{number}/round.json"

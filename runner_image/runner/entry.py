@@ -15,7 +15,7 @@ def main(launch: Mapping[str, Any] | None) -> None:
 
         work(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
         return
-    from .supervisor import run
+    from .starting import run
 
     code = run(launch, dict(os.environ))
     # Threads that still wait for a server must not hold this process.

@@ -16,6 +16,9 @@ from .contract import EXIT_BAD_LAUNCH, EXIT_RUNTIME_UNFIT, JOB_VERSION, Fault, r
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 API_URL_VARIABLE = "PREFECT_API_URL"
 
+LAUNCHED_RUN_VARIABLE = "KINETIC_LAUNCHED_RUN"
+"""Names the run where a worker's flow run is but one of its launches; see `launches.py`."""
+
 REFERENCE_PREFIX = "KINETIC_VALUE_OF_"
 """A Kubernetes Secret's value is in a variable with this prefix, out of this process's way; the
 function gets it under its own name."""
@@ -25,7 +28,7 @@ KEPT_FROM_FUNCTION = frozenset(
     {RUN_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
     | {"KINETIC_SEAL_KEY", "KINETIC_SEAL_BLOCK"}
     | {"KINETIC_JOB", "KINETIC_JOB_SHA256", "KINETIC_STORE", "KINETIC_PACKAGES"}
-    | {"KINETIC_LAUNCH", "KINETIC_HOSTS_DIRECTORY"}
+    | {"KINETIC_LAUNCH", LAUNCHED_RUN_VARIABLE, "KINETIC_HOSTS_DIRECTORY"}
     | {"KINETIC_CLIENT", "KINETIC_DATA_CACHE", "KINETIC_VOLUMES"}
 )
 """Variables that no process of the project's gets: credentials, and what names this launch."""
@@ -84,11 +87,12 @@ def _prefect(
 def _flow_run_id(environ: Mapping[str, str]) -> str:
     from uuid import UUID
 
-    text = environ.get(FLOW_RUN_VARIABLE, "")
+    name = LAUNCHED_RUN_VARIABLE if environ.get(LAUNCHED_RUN_VARIABLE) else FLOW_RUN_VARIABLE
+    text = environ.get(name, "")
     try:
         return str(UUID(text))
     except ValueError as error:
-        message = f"{FLOW_RUN_VARIABLE} is {text!r} and must be a flow run's id"
+        message = f"{name} is {text!r} and must be a flow run's id"
         raise Fault(EXIT_BAD_LAUNCH, message) from error
 
 

@@ -87,23 +87,43 @@ class PrefectApi:
 
     def read_state(self, timeout_seconds: float) -> str:
         """Return the type of the flow run's state."""
-        answer = self._flow_run(timeout_seconds)
+        answer = self.read_flow_run(timeout_seconds)
         return str((answer.get("state") or {}).get("type") or "")
 
     def state_of(self, flow_run_id: str, timeout_seconds: float) -> str:
         """Return the type of another flow run's state; empty for one that is not there."""
-        path = f"flow_runs/{flow_run_id}"
+        state = self.read_state_of(flow_run_id, timeout_seconds)
+        return str((state or {}).get("type") or "")
+
+    def read_state_of(self, flow_run_id: str, timeout_seconds: float) -> Mapping[str, Any] | None:
+        """Return another flow run's state; None for one that is not there."""
         try:
-            answer = self._request("GET", path, None, timeout_seconds)
+            answer = self.get(f"flow_runs/{flow_run_id}", timeout_seconds)
         except ApiError as error:
             if str(error).startswith("HTTP 404"):
-                return ""
+                return None
             raise
-        return str((answer.get("state") or {}).get("type") or "")
+        return answer.get("state") or {}
+
+    def set_state_of(
+        self, flow_run_id: str, state_type: str, name: str, message: str, timeout_seconds: float
+    ) -> None:
+        """Propose a state of another flow run."""
+        state = {"type": state_type, "name": name, "message": message or None}
+        self._post(f"flow_runs/{flow_run_id}/set_state", {"state": state}, timeout_seconds)
+
+    def get(self, path: str, timeout_seconds: float) -> Mapping[str, Any]:
+        """Return an object of the API."""
+        answer: Mapping[str, Any] = self._request("GET", path, None, timeout_seconds)
+        return answer
+
+    def create(self, path: str, body: Mapping[str, Any], timeout_seconds: float) -> Any:
+        """Create an object, or look for objects; return the answer."""
+        return self._post(path, dict(body), timeout_seconds)
 
     def read_call(self, timeout_seconds: float) -> tuple[str, dict[str, Any]]:
         """Return the flow run's name, and what it is to be called with, by name."""
-        answer = self._flow_run(timeout_seconds)
+        answer = self.read_flow_run(timeout_seconds)
         parameters = answer.get("parameters")
         if not isinstance(parameters, dict):
             raise ApiError("it answers without parameters; is it a Prefect API?", is_final=True)
@@ -136,14 +156,13 @@ class PrefectApi:
         """Send an event of the flow run; see `events.event_of`."""
         from .events import event_of
 
-        flow_run = {**self._flow_run(timeout_seconds), "id": self._flow_run_id}
+        flow_run = {**self.read_flow_run(timeout_seconds), "id": self._flow_run_id}
         event = event_of(flow_run, kind, which, payload, _iso(occurred))
         self._post("events", [event], timeout_seconds)
 
-    def _flow_run(self, timeout_seconds: float) -> Mapping[str, Any]:
-        path = f"flow_runs/{self._flow_run_id}"
-        answer: Mapping[str, Any] = self._request("GET", path, None, timeout_seconds)
-        return answer
+    def read_flow_run(self, timeout_seconds: float) -> Mapping[str, Any]:
+        """Return the flow run, as the API describes it."""
+        return self.get(f"flow_runs/{self._flow_run_id}", timeout_seconds)
 
     def _post(self, path: str, body: Any, timeout_seconds: float) -> Any:
         return self._send("POST", path, body, timeout_seconds)

@@ -74,6 +74,10 @@ class DirectoryStore:
         except OSError as error:
             raise _unavailable(name, error) from error
 
+    def has(self, name: str) -> bool:
+        """Whether there is an object."""
+        return os.path.exists(self._path(name))
+
     def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
         """Write an object unless its name is taken; return whether this call wrote it.
 
@@ -223,6 +227,13 @@ class BucketStore:
             return self._download(self._blob(name))
         except NotFound:
             return None
+        except Exception as error:
+            raise _unavailable(name, error) from error
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object."""
+        try:
+            return bool(self._blob(name).exists())
         except Exception as error:
             raise _unavailable(name, error) from error
 

@@ -42,9 +42,9 @@ from .endings import (
     terminated,
 )
 from .hosts import host_number
-from .identity import identified, read_job, run_key
+from .identity import LAUNCHED_RUN_VARIABLE, run_key
 from .interrupts import Interrupted, Interrupts
-from .marks import RESULT_LOGGER, STDERR_MARK
+from .marks import RESULT_LOGGER
 from .output import Output
 from .prefect_api import PrefectApi
 from .preparing import Start, is_flow, prepare
@@ -65,14 +65,19 @@ class Supervisor:
 
     Args:
         launch: What the bootstrap hands over.
+        job: Its job, which names its run.
         environ: This process's environment.
         leaving: Takes what is to be done when the run has ended.
     """
 
     def __init__(
-        self, launch: Mapping[str, Any], environ: Mapping[str, str], leaving: ExitStack
+        self,
+        launch: Mapping[str, Any],
+        job: Mapping[str, Any],
+        environ: Mapping[str, str],
+        leaving: ExitStack,
     ) -> None:
-        self._job = identified(read_job(launch["job"]), environ)
+        self._job = job
         self._run_key = run_key(environ)
         self._host = host_number(self._job["hosts"], environ)
         self._environ = environ
@@ -137,6 +142,10 @@ class Supervisor:
             return EXIT_TERMINATED
         self._interrupts.hold()
         if why is None:
+            if self._environ.get(LAUNCHED_RUN_VARIABLE):
+                from .own_flow_run import RUNNING, report
+
+                report(self._environ, RUNNING)
             return None
         self._output.say(f"this process ends, and calls nothing: {why}")
         return EXIT_STOOD_DOWN
@@ -376,16 +385,3 @@ class Supervisor:
             message = f"the object {name} is refused: it is no result of this run"
             raise Fault(EXIT_OBJECT_REFUSED, message)
         return header
-
-
-def run(launch: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Run the job that the bootstrap hands over; return the exit code of this process."""
-    import shutil
-
-    with ExitStack() as leaving:
-        leaving.callback(shutil.rmtree, launch["scratch"], ignore_errors=True)
-        try:
-            return Supervisor(launch, environ, leaving).run()
-        except Fault as fault:
-            print(f"{STDERR_MARK.decode()}kinetic: {fault.message}", file=sys.stderr, flush=True)
-            return fault.exit_code
