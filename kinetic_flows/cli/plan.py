@@ -23,8 +23,12 @@ from kinetic_flows.cli.functions import load_function, parse_call
 from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.option_list import Options
+from kinetic_flows.core.settings.accelerator_names import names_in
 
 OPTIONS = "Options of kinetic.run, in place of the function's"
+
+LISTED = ("accelerator", "zones")
+"""Options that are one name or several."""
 
 _DOCUMENTED = re.compile(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)
 _END_OF_SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z])")
@@ -51,6 +55,8 @@ def _option_fields() -> list[tuple[str, Any, Any]]:
     for name, hint in get_type_hints(Options).items():
         first, *_ = _END_OF_SENTENCE.split(" ".join(told.get(name, "").split()))
         shown = first.replace("`", "")
+        if name in LISTED:
+            shown += " Several have commas between them."
         parameter = Parameter(help=shown, negative="", show_default=False, group=OPTIONS)
         kind: Any = Annotated[_option_type(hint) | None, parameter]
         made.append((name, kind, field(default=None)))
@@ -100,6 +106,9 @@ def _given(options: Any) -> Mapping[str, Any]:
         return {}
     said = {item.name: getattr(options, item.name) for item in fields(options)}
     said["requirements"] = _path_or_list(said["requirements"])
+    for name in LISTED:
+        listed = names_in(said[name]) if said[name] is not None else ()
+        said[name] = (listed if len(listed) > 1 else listed[0]) if listed else None
     return {name: value for name, value in said.items() if value is not None}
 
 

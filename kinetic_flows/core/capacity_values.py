@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.core.settings import values
-from kinetic_flows.core.settings.accelerator_names import MAX_CANDIDATES
+from kinetic_flows.core.settings.accelerator_names import MAX_CANDIDATES, names_in
 from kinetic_flows.core.settings.pool_variables import check_bytes, check_cpu
 
 MAX_RUN_SECONDS = 7 * 86_400
@@ -25,6 +25,8 @@ class MaybeAlias(str):
 
 def accelerators(option: str, value: object) -> str | tuple[str, ...]:
     """Check an accelerator's name, or a list of several; a list of one is that one."""
+    if isinstance(value, Set):
+        check.refuse(option, value, f"give a list, in the order of preference: {sorted(value)!r}")
     if isinstance(value, str) or not isinstance(value, Sequence):
         return _accelerator(option, value)
     if not value:
@@ -43,6 +45,8 @@ def _accelerator(option: str, value: object) -> str:
     from kinetic_flows.core.accelerators.aliases import may_be_alias
 
     given = check.text(option, value, "name one: `kinetic accelerators` lists all")
+    if "," in given:
+        check.refuse(option, value, f"name several as a list: {option}={[*names_in(given)]!r}")
     try:
         check_accelerator(given)
     except AcceleratorError:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.core.accelerators import Accelerator, needs_node_pools, parse_accelerator
+from kinetic_flows.core.accelerators.model import split_suffix
 from kinetic_flows.core.capacity_values import MaybeAlias
 from kinetic_flows.core.errors import UsageError
 
@@ -122,13 +123,15 @@ def _refuse_twice(options: RunOptions) -> None:
 
 
 def _refuse_without_list(options: RunOptions, name: str, said: Collection[str]) -> None:
+    plain = split_suffix(name)[0]
     for option in OF_LISTS:
         value = getattr(options, option)
         if option in said and value is not None and value != "in_order":
             raise UsageError(
                 f"{option}={value!r} is for a list of accelerators, and accelerator is {name!r}",
                 value=value,
-                hint=f"name several, such as accelerator=[{name!r}, 'l4'], or leave {option} out",
+                hint=f"name several, such as accelerator=['{plain}:spot', '{plain}'], or leave "
+                f"{option} out",
             )
 
 

@@ -32,6 +32,7 @@ else:
 DEPENDENCY_KEYS = ("extras", "groups", "requirements")
 """Keys of the table that select dependencies."""
 
+ACCELERATOR = "accelerator"
 ACCELERATORS = "accelerators"
 """Key of the project's own names for accelerators."""
 
@@ -147,6 +148,9 @@ def _checked(path: Path, known: Mapping[str, Setting], key: str, value: Any) -> 
             value=key,
             hint=suggest(key, [*known, *OTHER_KEYS]),
         )
+    if key == ACCELERATOR and isinstance(value, list) and value:
+        # As everywhere, it may be a list; between the settings it is one text.
+        value = ",".join(each if isinstance(each, str) else repr(each) for each in value)
     wanted = known[key].type
     # A truth value is a whole number to Python.
     if type(value) is not wanted:
