@@ -55,7 +55,7 @@ def test_every_option_of_the_decorator_is_one_of_the_command(
         assert f"--{item.name.replace('_', '-')} " in shown
     words = " ".join(shown.replace("│", " ").split())
     assert "How often the function is called again after it raised. --retry-delay-seconds" in words
-    assert "at its end asks for Spot VMs or flex-start. --strategy" in words
+    assert "at its end asks for Spot VMs or flex-start. Several have commas" in words
     assert "None for 3 on Spot VMs and 0 elsewhere. --cache-for" in words
     assert "[choices: jax, none]" in shown
 
