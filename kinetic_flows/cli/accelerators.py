@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from kinetic_flows.cli.cluster import open_cluster
 from kinetic_flows.cli.documents import print_json
+from kinetic_flows.cli.pool_rooms import print_rooms
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.code.project_settings import (
     accelerator_names,
@@ -25,17 +26,17 @@ from kinetic_flows.core.accelerators import (
 )
 from kinetic_flows.core.accelerators.parsing import parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, KineticError, UsageError
-from kinetic_flows.core.launcher import PoolRoom
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.core.pool_rooms import PoolRoom
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import process_environment
 
 if TYPE_CHECKING:
-    from kinetic_flows.platforms.gke import capacity
+    from kinetic_flows.platforms.gke import pool_rooms
     from kinetic_flows.runs import session
 else:
     # The list needs none of them.
-    capacity = LazyModule("kinetic_flows.platforms.gke.capacity")
+    pool_rooms = LazyModule("kinetic_flows.platforms.gke.pool_rooms")
     session = LazyModule("kinetic_flows.runs.session")
 
 Vendor = Literal["tpu", "gpu", "cpu"]
@@ -123,7 +124,9 @@ def accelerators(
     with that many that the cluster has. What the project calls one, in
     `[tool.kinetic.accelerators]`, is a name of it, too.
 
-    Where a cluster is configured, those that it has are marked, with what is free.
+    Where a cluster is configured, those that it has are marked, with what is free. With --live
+    that cluster's node pools are listed instead: nodes, chips that are free, how far the autoscaler
+    may go, how many runs wait for them, and why a node could not be added lately.
 
     Args:
         name: Part of a name, such as v6e, or one whole name.
@@ -132,7 +135,8 @@ def accelerators(
         memory: Only those whose chips have so many GB of memory each, or more.
         hosts: Only those on so many hosts, or fewer.
         spot: Name them on Spot VMs.
-        live: Ask the cluster, and fail where it does not answer; --no-live asks nothing.
+        live: List the cluster's node pools, and fail where it does not answer; --no-live asks
+            nothing.
         as_json: Print a JSON list instead of a table.
     """
     wanted = Wanted(name=name, vendor=vendor, chips=chips, memory=memory, hosts=hosts, spot=spot)
@@ -141,6 +145,9 @@ def accelerators(
     rooms = _rooms(live=live)
     if as_json:
         print_json([_as_json(item, rooms, names) for item in chosen])
+        return
+    if live and rooms is not None:
+        print_rooms([room for room in rooms if any(map(room.pool.offers, chosen))])
         return
     cells = [_cells(item, rooms) for item in chosen]
     headings = HEADINGS if rooms is None else (*HEADINGS, "in the cluster")
@@ -188,7 +195,7 @@ def _rooms(*, live: bool | None) -> tuple[PoolRoom, ...] | None:
     try:
         configured = session.configure(settings, environ, NullProgress(), may_start=bool(live))
         with open_cluster(configured) as client:
-            rooms = capacity.rooms(client)
+            rooms = pool_rooms.rooms(client)
     except KineticError as error:
         if live:
             raise
@@ -228,14 +235,5 @@ def _as_json(
             f"{room.pool.name} (spot)" if room.pool.spot else room.pool.name
             for room in _having(item, rooms)
         ]
-        told["rooms"] = [
-            {
-                "pool": room.pool.name,
-                "nodes": room.nodes,
-                "chips": room.chips,
-                "free_chips": room.free_chips,
-                "spot": room.pool.spot,
-            }
-            for room in _having(item, rooms)
-        ]
+        told["rooms"] = [room.to_json() for room in _having(item, rooms)]
     return told

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.candidates import Launch
-from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
+from kinetic_flows.core.pool_rooms import PoolRoom
 from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import Prebuilt
 from kinetic_flows.core.volumes import Volume
@@ -128,7 +128,7 @@ class Preflight:
         no_image_volumes: Why the cluster's pods cannot have an image mounted as a volume; empty
             where they can, None where that was not asked.
         notices: What cannot be looked up, and has to be so; plans show it.
-        seen_pools: The node pools that were seen, of which there may be more.
+        seen_pools: The node pools that its pods may be on, of which there may be more.
         limited: Resources of which the namespace itself says what containers ask for, or may.
     """
 
@@ -154,35 +154,6 @@ class Preflight:
                 value=self.problems,
                 hint="nothing was built or uploaded; see docs/gke.md for what a cluster needs",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolRoom:
-    """A node pool with what its nodes have.
-
-    Attributes:
-        pool: The node pool.
-        nodes: How many nodes it has now; None when they may not be listed.
-        chips: Chips or GPUs of all its nodes.
-        free_chips: How many of them no pod asks for; None when pods may not be listed.
-    """
-
-    pool: NodePool
-    nodes: int | None = None
-    chips: int = 0
-    free_chips: int | None = None
-
-    def __str__(self) -> str:
-        if self.nodes is None:
-            return self.pool.name
-        if not self.nodes:
-            return f"{self.pool.name}: no node now"
-        nodes = counted(self.nodes, "node")
-        if not self.chips:
-            return f"{self.pool.name}: {nodes}"
-        if self.free_chips is None:
-            return f"{self.pool.name}: {nodes}, {self.chips} chips"
-        return f"{self.pool.name}: {nodes}, {self.free_chips} of {self.chips} chips free"
 
 
 @dataclass(frozen=True, kw_only=True)

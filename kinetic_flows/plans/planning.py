@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
@@ -203,18 +204,23 @@ def _look_ahead(draft: Draft, answers: PrefectAnswers) -> _LookedAhead:
     except KineticError as error:
         problem = f"the cluster cannot be asked: {error.message}"
         return _LookedAhead(dispatched_by=None, found=Preflight(problems=(problem,)))
-    return _LookedAhead(dispatched_by=dispatched_by, found=found, rooms=_rooms(draft))
+    return _LookedAhead(dispatched_by=dispatched_by, found=found, rooms=_rooms(draft, found))
 
 
-def _rooms(draft: Draft) -> tuple[str, ...] | None:
-    """Say what is free where the run could go; None where nobody may know."""
+def _rooms(draft: Draft, found: Preflight) -> tuple[str, ...] | None:
+    """Say what is free where the run could go, and who waits; None where nobody may know."""
     try:
         rooms = draft.platform.launcher.rooms()
     except KineticError:
         return None
     if rooms is None:
         return None
-    return tuple(str(room) for room in rooms if room.pool.offers(draft.accelerator))
+    named, now = {pool.name for pool in found.seen_pools}, datetime.now(UTC)
+    return tuple(
+        room.outlook(draft.accelerator, now)
+        for room in rooms
+        if (room.pool.name in named if named else room.pool.offers(draft.accelerator))
+    )
 
 
 def _look_at_image(

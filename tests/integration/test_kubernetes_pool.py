@@ -12,6 +12,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.variables import Variable
 
 from kinetic_flows.cli.main import main
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient, jobs_path
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import parse_accelerator
@@ -20,7 +22,7 @@ from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.platforms.gke.templates import marked, without_mark
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.node_groups import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup, node_group
 
 
 @pytest.fixture
@@ -145,5 +147,39 @@ def test_accelerators_that_the_cluster_has_are_shown_with_their_node_pools(clust
     rows = {row["name"]: row for row in json.loads(kinetic("accelerators", "--live", "--json"))}
     assert rows["tpu-v6e-8"]["node_pools"] == ["v6e"]
     assert rows["h100x8"]["node_pools"] == []
-    (line,) = [line for line in kinetic("accelerators", "--live").splitlines() if "v6e-8 " in line]
-    assert line.endswith("v6e: 1 node, 8 of 8 chips free")
+    line = kinetic("accelerators", "v6e", "--live").splitlines()[1]
+    assert line.split() == ["v6e", "tpu-v6e-8", "1", "8", "of", "8", "chips"]
+    assert "no node pool" in kinetic("accelerators", "h100", "--live")
+
+
+def test_who_waits_and_why_no_node_is_added_is_shown_with_the_node_pools(cluster, kinetic):
+    cluster.add_nodes(node_group("tpu-v6e-8", "v6e", nodes=1, max_nodes=2))
+    cluster.capacity.stock_out("v6e")
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+    runs = [str(uuid.uuid4()) for _ in range(2)]
+    try:
+        for run_id in runs:
+            asked = PodRequest(
+                run_id=run_id,
+                name="train",
+                image="r/i",
+                accelerator=parse_accelerator("tpu-v6e-8"),
+                entrypoint=("sleep",),
+                arguments=("600",),
+            )
+            job = render_job(base_job_template(), job_variables(asked), run_id=run_id, name="train")
+            client.ask("POST", jobs_path("default"), body=job)
+        cluster.wait_for("events", lambda each: each["reason"] == "FailedScaleUp")
+    finally:
+        client.close()
+    shown = kinetic("accelerators", "--live").splitlines()
+    row = next(line for line in shown if line.startswith("v6e"))
+    assert "0 of 8 chips  8 chips  1 run" in row
+    ((waits,),) = [
+        each["waiting"]
+        for row in json.loads(kinetic("accelerators", "tpu-v6e-8", "--live", "--json"))
+        for each in row["rooms"]
+    ]
+    assert waits in runs
+    assert f"1 run waits for v6e: train ({waits[:8]})" in shown
+    assert "v6e: the autoscaler cannot add a node: the zone has none to give" in shown[-1]

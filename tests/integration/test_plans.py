@@ -143,7 +143,7 @@ def test_a_plan_refuses_and_warns_of_the_cluster_as_the_call_does(planned: Any) 
 @pytest.mark.usefixtures("t4s")
 def test_a_plan_says_what_is_free(planned: Any) -> None:
     plan = planned.with_options(accelerator="t4x2", job_variables={"memory": "8Gi"}).plan()
-    assert plan.rooms == ("t4s: 2 nodes, 4 of 4 chips free",)
+    assert plan.rooms == ("t4s: 2 nodes, 4 of 4 chips free now",)
     assert plan.asks_for["memory"] == "8Gi"
     assert plan.asks_for["nvidia.com/gpu"] == "2"
     assert "chips  2 GPUs, 16 GB each" in plan.explain()

@@ -12,7 +12,7 @@ import pytest
 
 from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.root import find_package_root
-from kinetic_flows.core.accelerators import NodePool, parse_accelerator
+from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import EnvironmentSpec, Package
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.job_parts import Sha256
@@ -27,7 +27,6 @@ from kinetic_flows.plans.plan import (
     PlannedVariable,
     RunPlan,
 )
-from kinetic_flows.platforms.gke.capacity import rooms_of
 
 LEFT_OUT = "requirements.txt:2: jax==0.4 is left out"
 ENDED = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -330,27 +329,3 @@ def test_what_a_function_takes_along_by_value_is_named() -> None:
 
 def test_a_function_that_runs_import_takes_nothing_along() -> None:
     assert captured_globals(duration, ROOT) == ()
-
-
-def test_rooms_add_up_what_nodes_have_and_pods_take() -> None:
-    v6e = parse_accelerator("tpu-v6e-8")
-    pool = NodePool(name="v6e", accelerator=v6e.label, count_per_host=8, topology="2x4")
-    labels = {**v6e.node_selector, "cloud.google.com/gke-nodepool": "v6e"}
-    nodes = [
-        {
-            "metadata": {"name": name, "labels": labels},
-            "status": {"allocatable": {"google.com/tpu": "8"}},
-        }
-        for name in ("a", "b")
-    ]
-    container = {"resources": {"requests": {"google.com/tpu": "8"}}}
-    pods = [
-        {"spec": {"nodeName": "a", "containers": [container, {}]}},
-        {"spec": {"containers": [container]}},
-        {"spec": {"nodeName": "gone", "containers": [container]}},
-    ]
-    empty = NodePool(name="zero")
-    told = [str(room) for room in rooms_of([pool, empty], nodes, pods)]
-    assert told == ["v6e: 2 nodes, 8 of 16 chips free", "zero: no node now"]
-    (unseen,) = rooms_of([pool], nodes, None)
-    assert str(unseen) == "v6e: 2 nodes, 16 chips"

@@ -119,6 +119,20 @@ def names_of(accelerator: Accelerator) -> tuple[str, ...]:
     return (name, *aliases, *filter(None, (accelerator.label,)))
 
 
+def accelerator_of(pool: NodePool) -> Accelerator | None:
+    """Return what a node pool has by our name; None for what we do not know.
+
+    Args:
+        pool: The node pool.
+    """
+    for row in list_accelerators():
+        is_same = (row.label, row.topology) == (pool.accelerator, pool.topology)
+        is_cpu = row.category == "cpu" and pool.accelerator is None
+        if is_cpu or (is_same and row.count_per_host == pool.count_per_host):
+            return replace(row, spot=pool.spot, flex=pool.flex)
+    return None
+
+
 def _gpu(text: str, body: str, *, spot: bool) -> Accelerator | None:
     """Read `model` or `modelxcount`; None when the model is no GPU."""
     gpu, count = _GPU_NAMES.get(body), None

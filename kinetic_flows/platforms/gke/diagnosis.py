@@ -82,7 +82,7 @@ def events_about(
     """Return the events of one object, oldest first."""
     metadata = subject["metadata"]
     about = (event for event in events if _is_about(event.get("involvedObject") or {}, metadata))
-    return tuple(sorted(about, key=_when))
+    return tuple(sorted(about, key=moment_of))
 
 
 def latest(events: Sequence[KubernetesObject], *reasons: str) -> KubernetesObject | None:
@@ -135,7 +135,8 @@ def _is_about(reference: KubernetesObject, metadata: KubernetesObject) -> bool:
     return bool(reference.get("name") == metadata.get("name"))
 
 
-def _when(event: KubernetesObject) -> str:
+def moment_of(event: KubernetesObject) -> str:
+    """Return when something was said last, as the API writes it; empty when that is not told."""
     # RFC 3339 in UTC, as the API writes it, sorts as text.
     moment = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
     return str(moment or "")

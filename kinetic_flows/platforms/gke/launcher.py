@@ -18,23 +18,24 @@ from kinetic_flows.clients.kubernetes.client import (
     jobs_path,
 )
 from kinetic_flows.clients.prefect.job_rendering import render_job
-from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.errors import KineticError, LaunchError
 from kinetic_flows.core.launcher import (
     LaunchNeeds,
     LaunchRequest,
     Observation,
     Phase,
-    PoolRoom,
     Preflight,
 )
-from kinetic_flows.platforms.gke.capacity import node_pools, rooms
+from kinetic_flows.core.pool_rooms import PoolRoom
+from kinetic_flows.platforms.gke.capacity import node_pools
 from kinetic_flows.platforms.gke.diagnosis import condition, launch_error
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
 from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_job, run_secret
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
 from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
+from kinetic_flows.platforms.gke.pool_rooms import rooms
 from kinetic_flows.platforms.gke.preflight import preflight
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.reach import is_reachable
@@ -78,7 +79,7 @@ class KubernetesLauncher:
         settings = settings or LauncherSettings()
         self._namespace, self._timeouts = settings.namespace, settings.timeouts
         self._node_pools: tuple[NodePool, ...] | None = None
-        self.surroundings = Surroundings()
+        self.surroundings: dict[Accelerator, Surroundings] = {}
         self._checked: dict[PreflightRequest, tuple[float, Preflight]] = {}
         self._watcher = NamespaceWatcher(client, self._namespace)
         self._outputs = PodOutputs(client, self._namespace, self._watcher.state)
@@ -108,7 +109,8 @@ class KubernetesLauncher:
                 found = preflight(self._client, request)
                 self._checked[request] = (time.monotonic(), found)
                 self._node_pools = found.node_pools
-                self.surroundings = Surroundings(pools=found.seen_pools, limited=found.limited)
+                told = Surroundings(pools=found.seen_pools, limited=found.limited)
+                self.surroundings[needs.accelerator] = told
         return found
 
     def reaches(self, url: str) -> bool | None:

@@ -185,8 +185,8 @@ class GoogleCloudPlatform:
 
     def job_variables(self, request: JobRequest) -> Mapping[str, Any]:
         """Return the variables of the work pool `kinetic-gke`."""
-        told = self._launcher.surroundings if self._launcher else None
-        return job_variables_of(request, self._cloud, told)
+        known = self._launcher.surroundings if self._launcher else {}
+        return job_variables_of(request, self._cloud, known.get(request.accelerator))
 
     def chosen_variables(self, options: RunOptions) -> Mapping[str, Any]:
         """Return what the cluster's settings and the function's options say, which wins."""

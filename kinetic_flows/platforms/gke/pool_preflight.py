@@ -54,7 +54,7 @@ async def check_node_pools(client: KubernetesClient, asked: PreflightRequest) ->
             warnings=() if found.is_complete else told,
             node_pools=found.pools if found.is_complete else None,
             no_image_volumes=_node_obstacle(choice.fitting, asked),
-            seen_pools=found.pools,
+            seen_pools=choice.fitting,
         )
     if found.is_complete and COMPUTE_CLASS_LABEL not in asked.nodes.labels:
         return Preflight(problems=(choice.missing,), node_pools=found.pools)

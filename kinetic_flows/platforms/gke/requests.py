@@ -67,7 +67,7 @@ class Surroundings:
     """What a cluster has told, by which pods ask for what fits.
 
     Attributes:
-        pools: Its node pools, as far as they are known.
+        pools: Its node pools that the pods may be on, as far as they are known.
         limited: Resources of which the namespace itself says what containers ask for, or may.
     """
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.google.refusals import CloudRefusal, role_with
 from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.accelerators.parsing import accelerator_of
 from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.platforms.gke.setup.clusters.cluster import FoundCluster, list_clusters
-from kinetic_flows.platforms.gke.setup.clusters.pool_list import accelerator_of
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.google.apis import GoogleApis

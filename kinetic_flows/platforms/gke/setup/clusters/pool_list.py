@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kinetic_flows.core.accelerators import Accelerator, NodePool, list_accelerators
-from kinetic_flows.core.accelerators.parsing import parse_accelerator
+from kinetic_flows.core.accelerators import Accelerator, NodePool
+from kinetic_flows.core.accelerators.parsing import accelerator_of, parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, suggest
 from kinetic_flows.platforms.gke.setup.clusters.cluster import node_pools
 from kinetic_flows.platforms.gke.setup.clusters.pool_messages import is_made_here, limits
@@ -128,20 +128,6 @@ def named_pool(pools: tuple[FoundPool, ...], text: str, cluster: str) -> FoundPo
         value=text,
         hint=suggest(text, by_name) if by_name else "it has none",
     )
-
-
-def accelerator_of(pool: NodePool) -> Accelerator | None:
-    """Return what a node pool has by our name; None for what we do not know.
-
-    Args:
-        pool: The node pool.
-    """
-    for row in list_accelerators():
-        is_same = (row.label, row.topology) == (pool.accelerator, pool.topology)
-        is_cpu = row.category == "cpu" and pool.accelerator is None
-        if is_cpu or (is_same and row.count_per_host == pool.count_per_host):
-            return replace(row, spot=pool.spot)
-    return None
 
 
 def _found(message: PoolMessage, pool: NodePool, cluster: str) -> FoundPool:
