@@ -175,9 +175,9 @@ def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Process
         return WorkerRuns(api, platform.store, None)
     if run.dispatch == "client" and platform.may_see_processes:
         if run.has_candidates:
-            from kinetic_flows.runs.candidates.drive import CandidateRuns
+            from kinetic_flows.runs.candidates.processes import candidate_runs
 
-            return CandidateRuns(platform, api, run)
+            return candidate_runs(platform, api, run)
         return platform.launcher
     return WorkerRuns(api, platform.store, platform.worker_processes)
 

@@ -25,7 +25,7 @@ from kinetic_flows.core.object_names import (
 )
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest
-from kinetic_flows.runs.candidates.drive import CandidateRuns
+from kinetic_flows.runs.candidates.processes import candidate_runs
 from kinetic_flows.runs.job_template import Prepared, PreparedCandidate, job_template
 from kinetic_flows.runs.sealed_values import seal_for_worker
 from kinetic_flows.runs.session import Session
@@ -115,7 +115,7 @@ def _draft_on(draft: Draft, candidate: PreparedCandidate) -> Draft:
     """Return a call as it is on one of its accelerators."""
     on = candidate.draft
     call = replace(draft.call, options=on.call.options)
-    return replace(draft, call=call, accelerator=on.accelerator, image=on.image)
+    return replace(draft, call=call, accelerator=on.accelerator, image=on.image, candidates=())
 
 
 def candidates_of(
@@ -184,7 +184,7 @@ def launch_candidates(run: PlannedRun, ticket: RunTicket, session: Session) -> R
     store.put_if_absent(candidates_object(run_id), listed)
     launched = replace(ticket, candidates=sha256_hex(listed))
     session.api.add_labels(run_id, {CANDIDATES_LABEL: launched.candidates})
-    runs = CandidateRuns(platform, session.api, launched)
+    runs = candidate_runs(platform, session.api, launched)
     try:
         runs.begin()
     except BaseException:
