@@ -103,14 +103,14 @@ def preflight_candidates_task(
         template = session.base_job_template
         ask = partial(_ask, session=session, template=template)
         ready = in_threads(ask, drafts, threads=len(drafts))
-        told = [each.found for each in ready if each.found]
-        for warning in dict.fromkeys(line for found in told for line in found.warnings):
-            current.warn(warning)
         left_out = _left_out(ready, problems)
         for reason in left_out:
             current.log(reason)
             session.progress.notice(reason)
         remaining = [each for each in ready if not (each.found and each.found.problems)]
+        told = [each.found for each in remaining if each.found]
+        for warning in dict.fromkeys(line for found in told for line in found.warnings):
+            current.warn(warning)
         names = names_in_words(tuple(str(each.draft.accelerator) for each in remaining))
         current.finish(f"the cluster is ready for {names}", "passed")
         return remaining, left_out

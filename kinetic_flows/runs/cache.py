@@ -43,9 +43,10 @@ def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
     That is all of the shipped code, the pickled call with its arguments, the variables taken
     along, its data and at which paths it is, the directory of outputs where it is named, and the
     dependencies; where those are not known, the image. Of secrets it is where they come from: a
-    token that was renewed is no other call; of claims which they are, not what is in them.
+    token that was renewed is no other call; of claims which they are, not what is in them. On
+    which accelerator of a list it ran does not matter, but which dependencies it could have had.
     """
-    code, requirements = prepared.code, prepared.requirements
+    code = prepared.code
     # As it was sent, which may be another than was looked at before.
     data = [_identity(draft.sources.ready(each)) for each in draft.data]
     places = volume_places(draft.call.options.volumes)
@@ -60,8 +61,7 @@ def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
                 "paths": [*code.sys_path, *code.late_sys_path, code.working_directory],
                 "call": draft.payload.sha256,
                 "pieces": [piece.sha256 for piece in draft.payload.pieces],
-                "environment": prepared.environment or prepared.image.digest,
-                "requirements": requirements.lock.sha256 if requirements else None,
+                **_dependencies(prepared),
                 "python": draft.image.python,
                 # What stands there is part of what the call is made for.
                 **({"output_dir": draft.output.place} if draft.output else {}),
@@ -73,6 +73,22 @@ def cache_key(draft: Draft, prepared: Prepared, session: Session) -> str:
 def _identity(spec: DataSpec) -> list[str | bool]:
     """Return what a result may depend on of data."""
     return [spec.identity, spec.name, spec.is_file]
+
+
+def _dependencies(prepared: Prepared) -> dict[str, Any]:
+    """Return what a result may depend on of dependencies: those of each accelerator of a list."""
+    several = [each.prepared for each in prepared.candidates] or [prepared]
+    found = {
+        (
+            each.environment or each.image.digest,
+            str(each.requirements.lock.sha256) if each.requirements else None,
+        )
+        for each in several
+    }
+    if len(found) > 1:
+        return {"environments": sorted(found, key=str)}
+    ((environment, requirements),) = found
+    return {"environment": environment, "requirements": requirements}
 
 
 def _variables(draft: Draft, session: Session) -> dict[str, Any]:
