@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.plans.candidates import drafts_of
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.plans.plan import RunPlan
 from kinetic_flows.plans.planned_list import PlannedCandidate, PlannedList
 
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOnOne:
-    """The plan of a call on one accelerator.
-
-    Attributes:
-        plan: The plan.
-        problems: Those of its obstacles for which the accelerator is left out of a list.
-    """
-
-    plan: RunPlan
-    problems: tuple[str, ...]
+if TYPE_CHECKING:
+    from kinetic_flows.plans.plan import RunPlan
+    from kinetic_flows.plans.planning import PlanOnOne
 
 
 def plan_list(draft: Draft, plan_one: Callable[[Draft], PlanOnOne]) -> RunPlan:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.captured_globals import captured_globals
@@ -16,13 +16,13 @@ from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
-from kinetic_flows.plans.list_planning import PlanOnOne, plan_list
 from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
 from kinetic_flows.plans.outputs import check_place, planned_outputs
 from kinetic_flows.plans.packages import (
@@ -49,6 +49,12 @@ from kinetic_flows.platforms.image_sources import (
     DecidedProjectImage,
 )
 
+if TYPE_CHECKING:
+    from kinetic_flows.plans import list_planning
+else:
+    # Most calls name one accelerator.
+    list_planning = LazyModule("kinetic_flows.plans.list_planning")
+
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""
 
@@ -61,6 +67,19 @@ class _LookedAhead:
     found: Preflight
     notices: tuple[str, ...] = ()
     rooms: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOnOne:
+    """The plan of a call on one accelerator.
+
+    Attributes:
+        plan: The plan.
+        problems: Those of its obstacles for which the accelerator is left out of a list.
+    """
+
+    plan: RunPlan
+    problems: tuple[str, ...]
 
 
 def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
@@ -77,7 +96,7 @@ def plan_call(draft: Draft, environ: Mapping[str, str]) -> RunPlan:
     def plan_one(each: Draft) -> PlanOnOne:
         return _plan(each, environ)
 
-    return plan_list(draft, plan_one) if draft.candidates else plan_one(draft).plan
+    return list_planning.plan_list(draft, plan_one) if draft.candidates else plan_one(draft).plan
 
 
 def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
