@@ -22,6 +22,9 @@ OUT_OF_MEMORY = "the container ran out of memory"
 RESULT_TOO_LARGE = "the result is too large"
 """What the message of a crash begins with whose result found no room where the run was."""
 
+IDLE = "its chips did nothing"
+"""What the message begins with of a run that timed out as `idle_timeout_seconds` says."""
+
 _LINE_BYTES = 1 << 16
 
 ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancelled", "crashed"]

@@ -221,6 +221,7 @@ class JobTemplate:
         candidate: Its place among the accelerators that the run may go on; None where there is one.
         drives: What lists the accelerators of the run whose launches its process has started, in
             the place of calling the function; None for any other process.
+        idle_timeout_seconds: How long its chips may do nothing; None for ever.
     """
 
     name: str
@@ -247,6 +248,7 @@ class JobTemplate:
     output: OutputSpec | None = None
     candidate: CandidateSpec | None = None
     drives: ObjectRef | None = None
+    idle_timeout_seconds: float | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -287,7 +289,10 @@ class JobTemplate:
 _NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters")
 """Fields of a template that are parts of `payload` and `prefect` in the document."""
 
-_LATER = ("packages", "data", "volumes", "secrets", "output", "candidate", "drives")
+_LATER = (
+    *("packages", "data", "volumes", "secrets", "output", "candidate", "drives"),
+    "idle_timeout_seconds",
+)
 """Fields that jobs of earlier clients do not have; they are left out where they say nothing."""
 
 

@@ -111,6 +111,28 @@ def without_effect(options: RunOptions, names: Sequence[str]) -> tuple[str, ...]
     )
 
 
+def without_chips(
+    options: RunOptions, accelerators: Sequence[Accelerator], *, is_here: bool
+) -> tuple[str, ...]:
+    """Say that `idle_timeout_seconds` does nothing where there are no chips to look at.
+
+    Args:
+        options: How the function is to run.
+        accelerators: What it may run on.
+        is_here: Whether it runs on this machine, whatever it stands for.
+    """
+    said = options.idle_timeout_seconds
+    if said is None:
+        return ()
+    told = f"idle_timeout_seconds={said:g} does nothing"
+    if is_here:
+        return (f"{told} on this machine: it is about the chips of a cluster's nodes",)
+    if all(each.category == "cpu" for each in accelerators):
+        shown = accelerators[0].name
+        return (f"{told} on {shown}, which has no chips; timeout_seconds= limits every run",)
+    return ()
+
+
 def _refuse_twice(options: RunOptions) -> None:
     for name in ("cpu", "memory"):
         value = getattr(options, name)

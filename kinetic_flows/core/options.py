@@ -43,7 +43,7 @@ FRAMEWORKS = ("jax", "none")
 
 PAIRED = (
     *("strategy", "fallback_after_seconds", "on_oom", "hosts", "slices", "cpu", "memory"),
-    *("reservation", "max_run_duration_seconds"),
+    *("reservation", "max_run_duration_seconds", "idle_timeout_seconds"),
 )
 """Options that go together with only some values of others."""
 

@@ -110,6 +110,7 @@ def job_template(
         retries=options.retries,
         retry_delay_seconds=options.retry_delay_seconds,
         timeout_seconds=options.timeout_seconds,
+        idle_timeout_seconds=options.idle_timeout_seconds,
         launch=LaunchSpec(
             image=asdict(prepared.image),
             accelerator=str(draft.accelerator),

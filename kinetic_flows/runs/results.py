@@ -14,6 +14,7 @@ from kinetic_flows.code.unpickling import load_raised, load_returned
 from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.envelope import (
+    IDLE,
     RESULT_TOO_LARGE,
     EnvelopeRefused,
     ResultEnvelope,
@@ -288,7 +289,7 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
         return RunTimedOut(
             f"run {run.run_id} of {run.name} timed out: {header.message}",
             value=run.run_id,
-            hint="raise timeout_seconds, or make the function do less",
+            hint=_time_hint(header),
             log_tail=header.log_tail,
         )
     if header.status == "unpicklable":
@@ -305,6 +306,15 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
         hint=_crash_hint(header),
         log_tail=header.log_tail,
     )
+
+
+def _time_hint(header: ResultHeader) -> str:
+    if header.message.startswith(IDLE):
+        return (
+            "see in the last lines of its log what it waited for; raise idle_timeout_seconds where "
+            "that takes longer"
+        )
+    return "raise timeout_seconds, or make the function do less"
 
 
 def _crash_hint(header: ResultHeader) -> str:

@@ -18,6 +18,7 @@ from .endings import (
     terminated,
     timed_out,
 )
+from .idle import IdleWatch, idle_watch
 from .interrupts import Interrupts
 from .memory import count_kills, describe_kill
 from .outcome import BODY_FILE, read_outcome
@@ -79,6 +80,7 @@ class Calls:
     def __init__(
         self, job: Mapping[str, Any], task: Mapping[str, Any], surroundings: Surroundings
     ) -> None:
+        self._job = job
         self._task = task
         self._around = surroundings
         self._grace_seconds: float = job["grace_seconds"]
@@ -122,7 +124,8 @@ class Calls:
             around.output,
             around.interrupts,
         )
-        self._watch(worker)
+        idle = idle_watch(self._job, around.environ, around.output.say, around.interrupts.wake)
+        self._watch(worker, idle, directory)
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
         # A call that was over in time counts, whatever still ran.
         is_late = is_late and read_outcome(directory) is None
@@ -130,7 +133,8 @@ class Calls:
             limit = GIVEN_UP_SECONDS if around.interrupts.is_given_up else self._grace_seconds
             worker.stop(min(limit, self._grace_seconds))
         worker.finish()
-        return self._ending(worker, directory, is_late=is_late)
+        why = (idle and idle.message) or self._too_long
+        return self._ending(worker, directory, late=why if is_late else "")
 
     def _lingers(self) -> dict[str, float]:
         """Return how long a worker may live on when its function has returned, or failed."""
@@ -139,19 +143,30 @@ class Calls:
             returned, failed = max(returned, OTHERS_SECONDS), min(failed, FAILED_SECONDS)
         return {"linger_seconds": returned, "failed_linger_seconds": failed}
 
-    def _watch(self, worker: Worker) -> None:
+    def _watch(self, worker: Worker, idle: IdleWatch | None, directory: str) -> None:
         """Wait until the worker has ended or has to be stopped."""
         interrupts = self._around.interrupts
-        while worker.exit_code is None and not interrupts.is_stopping and not self._is_late():
-            interrupts.wait_until(self._deadline)
+        try:
+            while worker.exit_code is None and not interrupts.is_stopping and not self._is_late():
+                # One whose call is over does nothing more, and may be there for others.
+                if idle is not None and idle.message and read_outcome(directory) is None:
+                    break
+                interrupts.wait_until(self._deadline)
+        finally:
+            if idle is not None:
+                idle.end()
+
+    @property
+    def _too_long(self) -> str:
+        return f"it ran longer than {self._limit_seconds or 0.0:g} s"
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _ending(self, worker: Worker, directory: str, *, is_late: bool) -> Ending:
+    def _ending(self, worker: Worker, directory: str, *, late: str) -> Ending:
         tail = self._around.output.tail
-        if is_late:
-            return timed_out(self._limit_seconds or 0.0, tail)
+        if late:
+            return timed_out(late, tail)
         outcome = read_outcome(directory)
         ending = (
             from_outcome(outcome, os.path.join(directory, BODY_FILE), tail) if outcome else None
@@ -193,5 +208,5 @@ class Calls:
         if interrupts.is_stopping:
             return self._interrupted(None)
         if self._is_late():
-            return timed_out(self._limit_seconds or 0.0, self._around.output.tail)
+            return timed_out(self._too_long, self._around.output.tail)
         return None

@@ -81,9 +81,8 @@ def crashed(exit_code: int, log_tail: list[str], out_of_memory: str | None = Non
     return Ending(code, "crashed", fields, out_of_memory=out_of_memory or "")
 
 
-def timed_out(timeout_seconds: float, log_tail: list[str]) -> Ending:
-    """Return the ending of a run whose time was over."""
-    message = f"it ran longer than {timeout_seconds:g} s"
+def timed_out(message: str, log_tail: list[str]) -> Ending:
+    """Return the ending of a run whose time was over, or whose chips did nothing for too long."""
     return Ending(EXIT_RAISED, "timed_out", {"message": message, "log_tail": log_tail})
 
 

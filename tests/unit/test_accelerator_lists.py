@@ -220,6 +220,24 @@ def test_what_is_for_lists_is_told_where_a_setting_names_one(
     assert functions.unsaid.plan().warnings == ()
 
 
+def test_an_idle_timeout_is_told_to_do_nothing_where_there_are_no_chips(
+    functions: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = functions.unsaid.with_options(on_oom=None, idle_timeout_seconds=600)
+    assert watched.with_options(accelerator="cpu").plan().warnings == (
+        "idle_timeout_seconds=600 does nothing on cpu, which has no chips; timeout_seconds= "
+        "limits every run",
+    )
+    assert watched.with_options(accelerator="l4").plan().warnings == ()
+    assert watched.with_options(accelerator=["cpu", "l4"]).plan().warnings == ()
+    monkeypatch.setenv("KINETIC_PLATFORM", "local")
+    (_, warning) = watched.with_options(accelerator="l4").plan().warnings
+    assert warning == (
+        "idle_timeout_seconds=600 does nothing on this machine: it is about the chips of a "
+        "cluster's nodes"
+    )
+
+
 @pytest.mark.usefixtures("project")
 def test_the_command_takes_lists_with_commas_between(capsys: pytest.CaptureFixture[str]) -> None:
     target = ["plan", "listed_functions.py:said", "--json"]

@@ -39,6 +39,7 @@ from kinetic_flows.core import candidates as core_candidates
 from kinetic_flows.core import job, object_names, sealing
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import (
+    IDLE,
     OUT_OF_MEMORY,
     RESULT_MAGIC,
     RESULT_TOO_LARGE,
@@ -166,6 +167,10 @@ def test_a_body_with_buffers_begins_where_they_are_aligned(tmp_path: Path) -> No
 
 def test_both_sides_say_the_same_of_a_result_that_finds_no_room() -> None:
     assert contract.RESULT_TOO_LARGE == RESULT_TOO_LARGE
+
+
+def test_both_sides_say_the_same_of_a_run_whose_chips_did_nothing() -> None:
+    assert contract.IDLE == IDLE
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,20 @@ def test_every_other_end_has_its_own_error(status: str, error: type[Exception], 
         unpack_result(_envelope(status, type_name="Lock", message="after 3 s"), RUN)
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("it ran longer than 3 s", "raise timeout_seconds"),
+        ("its chips did nothing for 600 s: no GPU was used", "raise idle_timeout_seconds"),
+    ],
+)
+def test_a_run_that_timed_out_says_which_limit_to_raise(message: str, hint: str) -> None:
+    with pytest.raises(RunTimedOut) as caught:
+        unpack_result(_envelope("timed_out", message=message), RUN)
+    assert message in str(caught.value)
+    assert hint in (caught.value.hint or "")
+
+
 def test_a_crash_without_a_message_names_the_signal() -> None:
     with pytest.raises(RunCrashed, match="was killed by SIGSEGV"):
         unpack_result(_envelope("crashed", exit_code=-signal.SIGSEGV), RUN)

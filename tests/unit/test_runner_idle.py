@@ -1,0 +1,274 @@
+"""Chips that do nothing: read from their drivers' libraries, and what becomes of their run."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from kinetic_flows.runner_image.runner.chip_use import (
+    BUSY,
+    IDLE,
+    UNKNOWN,
+    GpuUse,
+    TpuUse,
+    Use,
+    reader_of,
+)
+from kinetic_flows.runner_image.runner.idle import IdleWatch
+from kinetic_flows.runner_image.runner.tpu_metrics import PORTS_VARIABLE, duty_cycles, metric_ports
+
+from kinetic_flows.core.job import EXIT_RAISED
+from runner_jobs import Job
+
+NVML = Path(__file__).parents[1] / "loopback" / "nvml.c"
+WAITS = "import time\ndef main():\n    print('waiting', flush=True)\n    time.sleep(600)\n"
+RETURNS = "def main():\n    return 1\n"
+SERVICE = "tpu.monitoring.runtime.RuntimeMetricService"
+DUTY_CYCLE = b"tpu.runtime.tensorcore.dutycycle.percent"
+
+
+class Gpu:
+    """A GPU that is as busy as a file says, of which a library for NVIDIA's own tells."""
+
+    def __init__(self, directory: Path, library: Path) -> None:
+        self.file = directory / "use"
+        self.environ = {
+            "KINETIC_DEVICES": "gpu:1",
+            "KINETIC_DEVICE_CHECK": "0",
+            "LD_LIBRARY_PATH": str(library.parent),
+            "STAND_IN_NVML": str(self.file),
+        }
+
+    def uses(self, *per_cent: int) -> None:
+        self.file.write_text(" ".join(map(str, per_cent)))
+
+    def fails(self, code: int) -> None:
+        self.file.write_text(f"error {code}")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that answers as NVIDIA's does."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler for a library that stands in for NVIDIA's")
+    made = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(made), str(NVML)], check=True)
+    return made
+
+
+@pytest.fixture
+def gpu(tmp_path: Path, library: Path) -> Gpu:
+    return Gpu(tmp_path, library)
+
+
+def a_watch(said: list[str], limit_seconds: float = 600.0) -> IdleWatch:
+    return IdleWatch(limit_seconds, TpuUse({}), said.append, lambda: said.append("woken"))
+
+
+def test_a_run_whose_gpu_does_nothing_times_out_with_those_words(tmp_path: Path, gpu: Gpu) -> None:
+    gpu.uses(0)
+    job = Job(tmp_path / "store", WAITS, changes={"idle_timeout_seconds": 0.4})
+    ended = job.run(**gpu.environ)
+    message = "its chips did nothing for 0.4 s: no GPU was used since the function was called"
+    assert ended.exit_code == EXIT_RAISED
+    assert message in ended.output
+    header = job.envelope().header
+    assert (header.status, header.message) == ("timed_out", message)
+    assert header.log_tail[0] == "waiting"
+
+
+def test_a_gpu_that_cannot_be_read_ends_nothing_and_is_told_once(tmp_path: Path, gpu: Gpu) -> None:
+    gpu.fails(3)
+    # It runs for several looks at the chips.
+    source = (
+        "import os, time\n"
+        "def main():\n"
+        "    while not os.path.exists(os.environ['GO']):\n"
+        "        time.sleep(0.05)\n"
+    )
+    go = tmp_path / "go"
+    job = Job(tmp_path / "store", source, changes={"idle_timeout_seconds": 0.1})
+    runner = job.start(**gpu.environ, GO=str(go))
+    assert runner.stdout is not None
+    words = (
+        "whether its chips do anything cannot be told (NVML says: error 3): idle_timeout_seconds"
+    )
+    lines = iter(runner.stdout.readline, b"")
+    assert any(words in line.decode() for line in lines)
+    gpu.fails(4)
+    go.touch()
+    rest = b"".join(lines).decode()
+    assert runner.wait() == 0
+    assert "cannot be told" not in rest
+    assert job.envelope().header.status == "returned"
+
+
+@pytest.mark.parametrize("devices", ["", "tpu:8", "gpu:1"])
+def test_without_the_option_nothing_is_looked_at(tmp_path: Path, devices: str) -> None:
+    job = Job(tmp_path / "store", RETURNS)
+    ended = job.run(KINETIC_DEVICES=devices, KINETIC_DEVICE_CHECK="0")
+    assert (ended.exit_code, "chips" in ended.output) == (0, False)
+
+
+def test_on_a_cpu_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+    job = Job(tmp_path / "store", RETURNS, changes={"idle_timeout_seconds": 0.01})
+    assert (job.run().exit_code, job.value()) == (0, 1)
+    assert reader_of({}) is None
+
+
+def test_gpus_are_busy_as_long_as_one_is(gpu: Gpu) -> None:
+    reader = GpuUse(gpu.environ)
+    try:
+        gpu.uses(0, 0)
+        assert reader.read() == Use(IDLE)
+        gpu.uses(0, 1)
+        assert reader.read() == Use(BUSY)
+        gpu.uses(0, 0)
+        assert reader.read() == Use(IDLE)
+        gpu.fails(3)
+        assert reader.read() == Use(UNKNOWN, "NVML says: error 3")
+    finally:
+        reader.close()
+    assert reader.read().state == UNKNOWN
+
+
+def test_a_machine_without_nvidias_library_is_unknown(tmp_path: Path) -> None:
+    reader = GpuUse({"LD_LIBRARY_PATH": str(tmp_path)})
+    try:
+        use = reader.read()
+    finally:
+        reader.close()
+    assert use.state == UNKNOWN
+    assert "libnvidia-ml.so.1" in use.why
+
+
+def test_a_pause_of_the_chips_is_forgotten_when_they_are_used_again() -> None:
+    said: list[str] = []
+    watch = a_watch(said)
+    watch.begin_at(0.0)
+    for now, state in ((100, IDLE), (590, IDLE), (595, BUSY), (600, IDLE), (1190, IDLE)):
+        watch.note(Use(state), now)
+    assert (watch.message, said) == ("", [])
+    watch.note(Use(IDLE), 1195)
+    assert watch.message == (
+        "its chips did nothing for 600 s: they were last used 0:09:55 after the function was called"
+    )
+    assert said == ["woken"]
+
+
+def test_what_is_unknown_is_not_taken_for_idle() -> None:
+    said: list[str] = []
+    watch = a_watch(said)
+    watch.begin_at(0.0)
+    for now in range(0, 6000, 100):
+        watch.note(Use(UNKNOWN, "the driver sleeps") if now % 500 == 0 else Use(IDLE), float(now))
+    assert watch.message == ""
+    assert len(said) == 1
+    assert "cannot be told (the driver sleeps)" in said[0]
+
+
+# TPUs: libtpu's metrics server, spoken by gRPC's own server
+
+
+class MetricsServer:
+    """A gRPC server that tells how busy chips are, as libtpu's does."""
+
+    def __init__(self) -> None:
+        self.duty_cycles: list[float] = []
+        self.knows = True
+        handler = grpc.unary_unary_rpc_method_handler(self._answer)
+        handlers = grpc.method_handlers_generic_handler(SERVICE, {"GetRuntimeMetric": handler})
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+        self._server.add_generic_rpc_handlers((handlers,))
+        self.port = self._server.add_insecure_port("localhost:0")
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+    def _answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        assert request == bytes([0x0A, len(DUTY_CYCLE)]) + DUTY_CYCLE
+        if not self.knows:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such metric")
+        metrics = b"".join(
+            # A metric's attribute, its time and its gauge.
+            _part(3, _part(1, b"\x0a\x09device-id") + _part(2, b"\x08\x05") + _part(3, gauge))
+            for gauge in (b"\x09" + struct.pack("<d", each) for each in self.duty_cycles)
+        )
+        return _part(1, _part(1, DUTY_CYCLE) + _part(2, b"x" * 300) + metrics)
+
+
+def _part(number: int, data: bytes) -> bytes:
+    size, length = len(data), b""
+    while size > 0x7F:
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + data
+
+
+@pytest.fixture
+def metrics() -> Iterator[MetricsServer]:
+    server = MetricsServer()
+    yield server
+    server.stop()
+
+
+def a_tpu(root: Path, port: int, *open_files: str) -> TpuUse:
+    """Return what reads a TPU of a machine where a process has files open."""
+    files = root / "proc" / "17" / "fd"
+    files.mkdir(parents=True)
+    for number, target in enumerate(open_files):
+        (files / str(number)).symlink_to(target)
+    return TpuUse({PORTS_VARIABLE: str(port)}, str(root))
+
+
+def test_duty_cycles_are_read_of_every_chip(metrics: MetricsServer) -> None:
+    metrics.duty_cycles = [12.5, 0.0, 99.75, 3.0]
+    assert duty_cycles(metrics.port) == [12.5, 0.0, 99.75, 3.0]
+
+
+def test_tpus_are_busy_as_long_as_one_is(tmp_path: Path, metrics: MetricsServer) -> None:
+    reader = a_tpu(tmp_path, metrics.port, "/dev/accel0")
+    assert reader.read().state == UNKNOWN
+    metrics.duty_cycles = [0.0, 0.5]
+    assert reader.read() == Use(BUSY)
+    metrics.duty_cycles = [0.0, 0.0]
+    assert reader.read() == Use(IDLE)
+    metrics.duty_cycles = []
+    assert reader.read() == Use(IDLE)
+
+
+def test_a_server_that_knows_nothing_of_duty_cycles_is_unknown(
+    tmp_path: Path, metrics: MetricsServer
+) -> None:
+    metrics.knows = False
+    use = a_tpu(tmp_path, metrics.port).read()
+    assert use == Use(
+        UNKNOWN,
+        f"libtpu's metrics server at port {metrics.port}: the server does not know the metric",
+    )
+
+
+@pytest.mark.parametrize("file", ["/dev/accel0", "/dev/vfio/3"])
+def test_chips_that_a_process_has_without_serving_metrics_are_unknown(
+    tmp_path: Path, metrics: MetricsServer, file: str
+) -> None:
+    metrics.stop()
+    assert a_tpu(tmp_path, metrics.port, "/dev/null", file).read().state == UNKNOWN
+
+
+def test_chips_that_no_process_has_open_do_nothing(tmp_path: Path, metrics: MetricsServer) -> None:
+    metrics.stop()
+    assert a_tpu(tmp_path, metrics.port, "/dev/vfio/vfio", "/dev/null").read() == Use(IDLE)
+
+
+def test_ports_are_those_that_the_pod_is_told() -> None:
+    assert metric_ports({}) == [8431]
+    assert metric_ports({PORTS_VARIABLE: "8431, 8432"}) == [8431, 8432]
