@@ -17,7 +17,7 @@ from kinetic_flows.cli import main
 from kinetic_flows.code.project_settings import local_settings
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, UsageError
-from kinetic_flows.core.option_pairs import options_on
+from kinetic_flows.core.option_pairs import options_on, without_chips
 from kinetic_flows.core.options import RunOptions
 
 
@@ -221,21 +221,23 @@ def test_what_is_for_lists_is_told_where_a_setting_names_one(
 
 
 def test_an_idle_timeout_is_told_to_do_nothing_where_there_are_no_chips(
-    functions: ModuleType, monkeypatch: pytest.MonkeyPatch
+    functions: ModuleType,
 ) -> None:
     watched = functions.unsaid.with_options(on_oom=None, idle_timeout_seconds=600)
-    assert watched.with_options(accelerator="cpu").plan().warnings == (
-        "idle_timeout_seconds=600 does nothing on cpu, which has no chips; timeout_seconds= "
-        "limits every run",
-    )
-    assert watched.with_options(accelerator="l4").plan().warnings == ()
-    assert watched.with_options(accelerator=["cpu", "l4"]).plan().warnings == ()
-    monkeypatch.setenv("KINETIC_PLATFORM", "local")
-    (_, warning) = watched.with_options(accelerator="l4").plan().warnings
+    (warning,) = watched.with_options(accelerator="cpu").plan().warnings
     assert warning == (
         "idle_timeout_seconds=600 does nothing on this machine: it is about the chips of a "
         "cluster's nodes"
     )
+    cpu, l4 = parse_accelerator("cpu"), parse_accelerator("l4")
+    options = RunOptions(idle_timeout_seconds=600)
+    (warning,) = without_chips(options, [cpu], is_here=False)
+    assert warning == (
+        "idle_timeout_seconds=600 does nothing on cpu, which has no chips; timeout_seconds= "
+        "limits every run"
+    )
+    assert without_chips(options, [cpu, l4], is_here=False) == ()
+    assert without_chips(RunOptions(), [cpu], is_here=True) == ()
 
 
 @pytest.mark.usefixtures("project")
