@@ -18,7 +18,7 @@ from kinetic_flows.core.errors import FunctionNotSupportedError
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.inside_run import as_inside_run
 from kinetic_flows.core.option_list import Options
-from kinetic_flows.core.options import RunOptions, check_flow, check_pairs
+from kinetic_flows.core.options import RunOptions, check_together
 from kinetic_flows.core.settings.settings import load_settings
 from kinetic_flows.core.signatures import resolve_local_names, spell_out
 
@@ -183,8 +183,7 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
     @at_api_boundary
     def decorate(target: Callable[..., Any]) -> Any:
         _refuse_unsupported(target)
-        check_flow(target, chosen)
-        check_pairs(chosen, options)
+        check_together(target, chosen, options)
         resolve_local_names(target)
         if load_settings().inside_run:
             return as_inside_run(target)

@@ -19,7 +19,7 @@ from kinetic_flows.core.functions import flow_name, is_async
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.option_list import Options
-from kinetic_flows.core.options import RunOptions, check_flow, check_pairs
+from kinetic_flows.core.options import RunOptions, check_together
 from kinetic_flows.core.public_names import public, without_attribute
 from kinetic_flows.core.signatures import spell_out
 from kinetic_flows.plans.inputs import Inputs, MapOptions, SweepOptions, sweep_options
@@ -356,8 +356,7 @@ class RemoteFunction(Generic[P, R]):
             UsageError: An option does not exist or has a value that cannot be.
         """
         options = self.options.updated(changes)
-        check_flow(self.fn, options)
-        check_pairs(options, changes)
+        check_together(self.fn, options, changes)
         return RemoteFunction(self.fn, with_accelerator(options, self.fn), self._bound)
 
     def as_flow(self) -> Flow[P, R]:

@@ -267,28 +267,16 @@ def _checked(option: Field[Any], value: Any) -> Any:
         raise UsageError(error.message, value=error.value, hint=error.hint) from error
 
 
-def check_pairs(options: RunOptions, said: Mapping[str, Any]) -> None:
+def check_together(target: Any, options: RunOptions, said: Mapping[str, Any]) -> None:
     """Refuse options that do not go together, as far as that is plain where they are written.
 
     Args:
-        options: All of them.
+        target: The function, or the Prefect flow.
+        options: All of its options.
         said: Those that were written just now.
 
     Raises:
-        UsageError: Two of them do not go together.
-    """
-    if not options.has_pairs:
-        return
-    named = options.accelerator
-    names = () if isinstance(named, Unsaid) else named if isinstance(named, tuple) else (named,)
-    option_pairs.check_written(options, names, said.keys())
-
-
-def check_flow(target: Any, options: RunOptions) -> None:
-    """Refuse options that a Prefect flow has of its own.
-
-    Raises:
-        UsageError: There is one.
+        UsageError: Two of them do not go together, or a Prefect flow has one of its own.
     """
     if options.retries and is_flow(target):
         raise UsageError(
@@ -296,3 +284,8 @@ def check_flow(target: Any, options: RunOptions) -> None:
             value=options.retries,
             hint="write @flow(retries=...): Prefect's engine runs the flow again in its run",
         )
+    if not options.has_pairs:
+        return
+    named = options.accelerator
+    names = () if isinstance(named, Unsaid) else named if isinstance(named, tuple) else (named,)
+    option_pairs.check_written(options, names, said.keys())
