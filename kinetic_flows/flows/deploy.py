@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefect.states import Completed
 
@@ -21,6 +21,7 @@ from kinetic_flows.clients.prefect.flow_names import (
 )
 from kinetic_flows.clients.prefect.labels import (
     ACCELERATOR_LABEL,
+    CANDIDATES_LABEL,
     DEPLOYMENT_VERSION_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
@@ -68,6 +69,10 @@ from kinetic_flows.runs.origin_labels import origin_labels
 from kinetic_flows.runs.sealed_values import identity_key, seal_for_worker
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label
+
+if TYPE_CHECKING:
+    # Loaded for functions that name several accelerators.
+    from kinetic_flows.runs.candidates.launching import PlannedCandidate
 
 Change = Literal["created", "updated", "unchanged"]
 
@@ -128,18 +133,21 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     draft = replace(draft, sources=draft.sources.of_deployment())
     prepared = prepare(draft, session, deployed=True)
     known = PrefectDeployments(session.api).find(draft.name, request.name)
+    template = job_template(
+        draft, prepared, session, owner=draft.payload.sha256, takes_parameters=True
+    )
     job = StoredTemplate(
-        template=_kept_template(draft, prepared, session),
+        template=_with_identities(template, prepared, session),
         payload_name=payload_object(draft.payload.sha256),
         outputs=session.outputs_root,
     )
+    candidates = _candidates(draft, prepared, session)
     prefix = prefix_of(known, draft.name, request.name, session.platform.store)
     contents = {job.payload_name: draft.payload.content} | {
         piece.ref(draft.payload.sha256).name: piece.data for piece in draft.payload.pieces
     }
-    pinned = pin_objects_task(job, contents, prefix, prepared.secret_values, session)
-    asked = job_request(draft, "", prepared.image, prepared.packages).of_job(job.template)
-    asked = in_session(asked, session)
+    pinned = pin_objects_task(job, candidates, contents, prefix, prepared.secret_values, session)
+    asked = _asked(draft, prepared, candidates, job.template, session)
     new = describe_deployment(draft, request, prepared, pinned, known, asked, session)
     version = new.labels[DEPLOYMENT_VERSION_LABEL]
     image = prepared.image.reference
@@ -153,10 +161,38 @@ def _deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     return Deployed(id=deployment_id, change=change, image=image)
 
 
-def _kept_template(draft: Draft, prepared: Prepared, session: Session) -> JobTemplate:
-    """Return the job of a deployment's runs, which is another one for other secret values."""
+def _candidates(draft: Draft, prepared: Prepared, session: Session) -> tuple[PlannedCandidate, ...]:
+    """Return what is started on each accelerator of a list; nothing for a function that has one."""
+    if not prepared.candidates:
+        return ()
+    from kinetic_flows.runs.candidates.launching import planned_candidates
+
     owner = draft.payload.sha256
-    template = job_template(draft, prepared, session, owner=owner, takes_parameters=True)
+    planned = planned_candidates(draft, prepared, session, owner=owner, takes_parameters=True)
+    return tuple(
+        replace(each, template=_with_identities(each.template, prepared, session))
+        for each in planned
+    )
+
+
+def _asked(
+    draft: Draft,
+    prepared: Prepared,
+    candidates: tuple[PlannedCandidate, ...],
+    template: JobTemplate,
+    session: Session,
+) -> JobRequest:
+    """Return what the process that workers start for each run is asked for."""
+    if candidates:
+        from kinetic_flows.runs.candidates.worker import driver_request
+
+        return driver_request(candidates)
+    asked = job_request(draft, "", prepared.image, prepared.packages).of_job(template)
+    return in_session(asked, session)
+
+
+def _with_identities(template: JobTemplate, prepared: Prepared, session: Session) -> JobTemplate:
+    """Return the job of a deployment's runs, which is another one for other secret values."""
     if not prepared.secret_values:
         return template
     key = identity_key(session.platform, session.settings.home)
@@ -199,6 +235,7 @@ def describe_deployment(
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
             ACCELERATOR_LABEL: draft.runs_on,
+            **({CANDIDATES_LABEL: pinned.candidates} if pinned.candidates else {}),
             **secret_labels(draft),
             JOB_LABEL: pinned.content_digest,
             IMAGE_LABEL: prepared.image.reference,
@@ -240,6 +277,7 @@ def _key_of(known: DeploymentRecord | None) -> str | None:
 @own_task(TASK_PIN_OBJECTS)
 def pin_objects_task(
     job: StoredTemplate,
+    candidates: tuple[PlannedCandidate, ...],
     contents: Mapping[str, Content],
     prefix: str,
     secret_values: Mapping[str, str],
@@ -248,7 +286,12 @@ def pin_objects_task(
     """Keep a deployment's code, payload and runner for as long as the deployment needs them."""
     with step(session.progress, TASK_PIN_OBJECTS) as current:
         store = session.platform.store
-        pinned = deploy_job(job, contents, prefix, store)
+        if candidates:
+            from kinetic_flows.runs.candidates.deployed import deploy_candidates
+
+            pinned = deploy_candidates(candidates, job, contents, prefix, secret_values, session)
+        else:
+            pinned = deploy_job(job, contents, prefix, store)
         seal = seal_for_worker(secret_values, pinned.payload_name, store, session.api)
         pinned = replace(pinned, seal=seal)
         status: StepStatus = "done" if pinned.copied else "cached"

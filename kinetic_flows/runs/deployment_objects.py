@@ -51,6 +51,8 @@ class DeployedJob:
         payload_name: Name of the pickled call's object.
         copied: How many objects were not there before.
         seal: The variable by which its runs open what is sealed for them; empty for nothing.
+        candidates: Digest of what lists the accelerators that its runs may go on; empty where
+            there is one.
     """
 
     name: str
@@ -61,6 +63,7 @@ class DeployedJob:
     payload_name: str
     copied: int
     seal: Mapping[str, str] = field(default_factory=dict)
+    candidates: str = ""
 
 
 def deploy_job(
@@ -74,10 +77,37 @@ def deploy_job(
         prefix: What the deployment's objects start with.
         store: Where they are.
     """
-    if code := job.template.code:
-        # The path of the project on one person's machine would make another version on each.
-        job = replace(job, template=replace(job.template, code=replace(code, root="")))
+    job = without_root(job)
     version_prefix = deployment_version_prefix(prefix, sha256_hex(job.to_json()))
+    pinned, copied = copy_objects(job, version_prefix, contents, store)
+    return put_job(pinned, prefix, version_prefix, copied, store)
+
+
+def without_root(job: StoredTemplate) -> StoredTemplate:
+    """Return a job that is the same whoever deploys it.
+
+    The path of the project on one person's machine would make another version on each.
+    """
+    code = job.template.code
+    if code is None:
+        return job
+    return replace(job, template=replace(job.template, code=replace(code, root="")))
+
+
+def copy_objects(
+    job: StoredTemplate, version_prefix: str, contents: Mapping[str, Content], store: ArtifactStore
+) -> tuple[StoredTemplate, int]:
+    """Copy everything that a job names below a version's prefix.
+
+    Args:
+        job: The job.
+        version_prefix: What the version's objects start with.
+        contents: What is in the store nowhere yet, by its name.
+        store: Where they are.
+
+    Returns:
+        The job with the names that its objects have there, and how many were not there before.
+    """
     pinned = with_names(job, lambda name: f"{version_prefix}{name}")
     sources = dict(zip(_names(pinned), _names(job), strict=True))
     absent = store.missing(sources)
@@ -89,6 +119,21 @@ def deploy_job(
 
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
         list(pool.map(copy, absent))
+    return pinned, len(absent)
+
+
+def put_job(
+    pinned: StoredTemplate, prefix: str, version_prefix: str, copied: int, store: ArtifactStore
+) -> DeployedJob:
+    """Write the job of a version whose objects are there.
+
+    Args:
+        pinned: The job.
+        prefix: What the deployment's objects start with.
+        version_prefix: What this version's objects start with.
+        copied: How many of them were not there before.
+        store: Where they are.
+    """
     data, name = pinned.to_json(), deployment_job_object(version_prefix)
     # Last, so that a job that is there has everything.
     store.put_if_absent(name, data)
@@ -99,7 +144,8 @@ def deploy_job(
         prefix=prefix,
         version_prefix=version_prefix,
         payload_name=pinned.payload_name,
-        copied=len(absent),
+        copied=copied,
+        candidates=pinned.template.drives.sha256 if pinned.template.drives else "",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from kinetic_flows.clients.prefect.api import NewRun
@@ -17,7 +17,6 @@ from kinetic_flows.clients.prefect.labels import CANDIDATES_LABEL, DISPATCH_LABE
 from kinetic_flows.clients.prefect.work_pools import ensure_worker_pool
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore
-from kinetic_flows.core.candidates import Candidates
 from kinetic_flows.core.job import JobTemplate, StoredTemplate, sha256_hex
 from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.object_names import (
@@ -29,6 +28,7 @@ from kinetic_flows.core.object_names import (
 )
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.slug import slug
+from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.candidates.launching import PlannedCandidate, candidates_of
 from kinetic_flows.runs.launch import worker_environment
 from kinetic_flows.runs.sealed_values import seal_for_worker
@@ -70,13 +70,17 @@ def for_worker(run: PlannedRun, session: Session) -> NewRun:
         for number, each in enumerate(run.candidates)
     ]
     listed = write_candidates(run.candidates, jobs, candidates_object(owner), seal, session)
-    driver = driver_job(jobs[0][1], listed)
-    variables = write_driver(run.candidates, driver, job_object(owner), session)
-    ensure_worker_pool(session.platform.worker_pool, variables, session.api.url)
+    driver = driver_job(jobs[0][1], listed).to_json()
+    store.put_if_absent(job_object(owner), driver)
+    platform, pool = session.platform, session.platform.worker_pool
+    small = driver_request(run.candidates)
+    environment = worker_environment(platform, job_object(owner), sha256_hex(driver))
+    variables = pool.variables(small.image, environment, platform.job_variables(small))
+    ensure_worker_pool(pool, variables, session.api.url)
     told = {DISPATCH_LABEL: "worker", CANDIDATES_LABEL: listed.sha256}
     return replace(
         run.new,
-        work_pool=session.platform.worker_pool.name,
+        work_pool=pool.name,
         labels={**run.new.labels, **told},
         job_variables=variables,
     )
@@ -105,8 +109,8 @@ def write_candidates(
     contents = [(name, job.to_json()) for name, job in jobs]
     for each in contents:
         store.put_if_absent(*each)
-    listed = _for_pool(planned, candidates_of(planned, contents, session), seal, session)
-    return _put(store, name, listed.to_json())
+    listed = listed_for_pool(planned, contents, seal, session)
+    return _put(store, name, listed)
 
 
 def driver_job(job: StoredTemplate, listed: ObjectRef) -> StoredTemplate:
@@ -119,50 +123,52 @@ def driver_job(job: StoredTemplate, listed: ObjectRef) -> StoredTemplate:
     return replace(job, template=_driver_template(job.template, listed))
 
 
-def write_driver(
-    planned: tuple[PlannedCandidate, ...], driver: StoredTemplate, name: str, session: Session
-) -> dict[str, Any]:
-    """Write the job of the process that drives a run; return what its worker is told.
+def driver_request(planned: tuple[PlannedCandidate, ...]) -> JobRequest:
+    """Return what the process that drives a run is asked for: the first one's image, and no chips.
 
     Args:
         planned: What is started on each accelerator.
-        driver: The job.
-        name: What it is called in the store.
-        session: Where runs are started.
     """
-    platform, data = session.platform, driver.to_json()
-    platform.store.put_if_absent(name, data)
     request = planned[0].request
-    small = replace(
+    chosen = request.options.job_variables or {}
+    kept = {name: value for name, value in chosen.items() if name in _KEPT}
+    return replace(
         request,
         accelerator=parse_accelerator("cpu"),
-        options=_driver_options(request.options),
+        options=RunOptions(job_variables={**kept, **_SIZE}, max_preemptions=RESTARTS),
         packages=None,
         data=(),
         volumes=(),
         secrets=(),
     )
-    environment = worker_environment(platform, name, sha256_hex(data))
-    placed = platform.job_variables(small)
-    return platform.worker_pool.variables(request.image, environment, placed)
 
 
-def _for_pool(
+def listed_for_pool(
     planned: tuple[PlannedCandidate, ...],
-    listed: Candidates,
+    jobs: Sequence[tuple[str, bytes]],
     seal: Mapping[str, str],
     session: Session,
-) -> Candidates:
-    """Return candidates with the job variables of flow runs that a worker starts."""
+) -> bytes:
+    """Return what lists candidates, with the job variables of flow runs that a worker starts.
+
+    Args:
+        planned: What is started on each.
+        jobs: The job of each as it is in the store: its name, and its content.
+        seal: The variable by which processes open secret values; empty for none.
+        session: Where runs are started.
+
+    Raises:
+        LaunchError: The work pool's template would leave out something of what workers are told.
+    """
     platform, pool = session.platform, session.platform.worker_pool
-    told = []
+    listed, told = candidates_of(planned, jobs, session), []
     for request, each in zip((each.request for each in planned), listed.candidates, strict=True):
         environment = {**worker_environment(platform, each.job, each.job_sha256), **seal}
         placed = {**each.job_variables, "name": slug(request.name)}
         variables = pool.variables(request.image, environment, placed)
         ensure_worker_pool(pool, variables, session.api.url)
         told.append(replace(each, job_variables=variables))
-    return replace(listed, candidates=tuple(told))
+    return replace(listed, candidates=tuple(told)).to_json()
 
 
 def _driver_template(template: JobTemplate, listed: ObjectRef) -> JobTemplate:
@@ -177,12 +183,6 @@ def _driver_template(template: JobTemplate, listed: ObjectRef) -> JobTemplate:
         candidate=None,
         drives=listed,
     )
-
-
-def _driver_options(options: RunOptions) -> RunOptions:
-    chosen = options.job_variables or {}
-    kept = {name: value for name, value in chosen.items() if name in _KEPT}
-    return RunOptions(job_variables={**kept, **_SIZE}, max_preemptions=RESTARTS)
 
 
 def _put(store: ArtifactStore, name: str, data: bytes) -> ObjectRef:
