@@ -46,8 +46,10 @@ from .rounds import (
 )
 from .stores import open_store
 
-LOOK_SECONDS = 2.0
-ACCELERATOR_LABEL = "kinetic.accelerator"
+LOOK_SECONDS = 1.0
+LAST_LOOK_SECONDS = 5.0
+"""How often servers are asked at first, and while nothing happens for long."""
+
 LAUNCH_VARIABLE = "KINETIC_LAUNCH"
 CANCELLED = "the run was cancelled"
 
@@ -92,6 +94,7 @@ class Driver:
         self._reporter = Reporter(self._api, self._interrupts.request_stop, self._output.say)
         self._told = Told(set(), set(), set())
         self._is_at_home = False
+        self._pause = LOOK_SECONDS
 
     def run(self) -> int:
         """Drive the run to its end; return this process's exit code."""
@@ -103,7 +106,8 @@ class Driver:
             if code is not None:
                 self._reporter.finish(None)
                 return code
-            self._interrupts.wait_until(time.monotonic() + LOOK_SECONDS)
+            self._interrupts.wait_until(time.monotonic() + self._pause)
+            self._pause = min(1.05 * self._pause, LAST_LOOK_SECONDS)
 
     def _looked(self) -> int | None:
         """Do what is to be done next; servers that do not answer are asked again."""
@@ -240,6 +244,7 @@ class Driver:
                 self._tell_claim(state)
 
     def _tell_round(self, number: int, state: RoundState) -> None:
+        self._pause = LOOK_SECONDS
         names = [self._accelerator(each) for each in state.round["candidates"]]
         if state.round["why"]:
             self._output.say(state.round["why"])
@@ -254,7 +259,6 @@ class Driver:
             return
         others = [self._accelerator(each) for each in state.round["candidates"] if each != winner]
         name = self._accelerator(winner)
-        self._reporter.label({ACCELERATOR_LABEL: name})
         if others:
             seconds = max(round(time.time() - state.round["began"]), 0)
             verb = "is" if len(others) == 1 else "are"

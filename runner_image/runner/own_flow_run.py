@@ -21,6 +21,9 @@ from .identity import API_URL_VARIABLE, FLOW_RUN_VARIABLE, LAUNCHED_RUN_VARIABLE
 from .launches import TERMINATED
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 
+ACCELERATOR_LABEL = "kinetic.accelerator"
+"""Label of a run that tells what it runs on, once that is known."""
+
 RUNNING = State("RUNNING", "Running", "it calls the function")
 
 _STATES = {

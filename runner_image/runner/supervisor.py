@@ -143,9 +143,10 @@ class Supervisor:
         self._interrupts.hold()
         if why is None:
             if self._environ.get(LAUNCHED_RUN_VARIABLE):
-                from .own_flow_run import RUNNING, report
+                from .own_flow_run import ACCELERATOR_LABEL, RUNNING, report
 
                 report(self._environ, RUNNING)
+                self._reporter.label({ACCELERATOR_LABEL: claims.launch.accelerator})
             return None
         self._output.say(f"this process ends, and calls nothing: {why}")
         return EXIT_STOOD_DOWN

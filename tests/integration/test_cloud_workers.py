@@ -20,7 +20,7 @@ import kinetic
 from kinetic_flows.api.deployment import find_deployment
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect.api import PrefectApi
-from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL
+from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, DISPATCH_LABEL
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.job import JOB_VARIABLE
 from kinetic_flows.core.object_names import result_object
@@ -52,6 +52,11 @@ FUNCTIONS = """
     def describe(count: int, suffix: str = ""):
         print(f"describing {count}")
         return f"{count // 1_000_000} million{suffix}"
+
+    @kinetic.run(accelerator=["cpu:spot", "cpu"], fallback_after_seconds=2)
+    def anywhere(count: int = 1):
+        print(f"describing {count} anywhere")
+        return f"{count} anywhere"
 
     @kinetic.run(accelerator="cpu")
     def hold(path):
@@ -194,6 +199,28 @@ def test_a_sweep_runs_through_a_stock_worker(
     assert {api.read_run(run.id).labels[DISPATCH_LABEL] for run in group.runs} == {"worker"}
     plain = functions.describe.map([3_000_000])
     assert plain.results(timeout_seconds=300) == ["3 million"], worker.log
+
+
+def test_a_stock_worker_starts_one_accelerator_of_a_list_after_the_other(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    worker: RunningWorker,
+    api: PrefectApi,
+) -> None:
+    """No node has the first, which a worker has waiting in the cluster for as long as it may."""
+    deployment = functions.anywhere.deploy("nightly")
+    deployed = deployment.run(count=3)
+    run = functions.anywhere.submit(2)
+    assert run.result(timeout_seconds=300) == "2 anywhere", worker.log
+    assert "kinetic: cpu:spot: nothing in 2.0 s; cpu is tried" in run.logs()
+    assert "describing 2 anywhere" in run.logs()
+    assert run.state == "Completed"
+    assert api.read_run(run.id).labels[ACCELERATOR_LABEL] == "cpu"
+    jobs = json.dumps(cluster.list("jobs"))
+    assert "r1c1" in jobs
+    assert run.ticket.run_key not in jobs, "keys are in Secrets"
+    assert deployed.result(timeout_seconds=300) == "3 anywhere", worker.log
+    deployment.delete()
 
 
 def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(
