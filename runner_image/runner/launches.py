@@ -16,7 +16,7 @@ from .rounds import DISTURBED, OUT_OF_MEMORY, Seen
 
 LAUNCH_FLOW = "kinetic-launch"
 TERMINATED = "Terminated"
-"""Name of the state of a launch that was stopped from outside, Crashed by its type."""
+"""Name of the state of a launch that was stopped from outside; see `own_flow_run.py`."""
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 KILLED = 137

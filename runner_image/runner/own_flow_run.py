@@ -18,7 +18,6 @@ from .contract import (
 )
 from .endings import State
 from .identity import API_URL_VARIABLE, FLOW_RUN_VARIABLE, LAUNCHED_RUN_VARIABLE
-from .launches import TERMINATED
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
 
 ACCELERATOR_LABEL = "kinetic.accelerator"
@@ -32,7 +31,7 @@ _STATES = {
     EXIT_STOOD_DOWN: State("CANCELLED", "Cancelled", "the run goes on elsewhere"),
     EXIT_MOVED_ON: State("FAILED", "Failed", "the function ran out of memory here"),
     EXIT_CANCELLED: State("CANCELLED", "Cancelled", "the run was cancelled"),
-    EXIT_TERMINATED: State("CRASHED", TERMINATED, "its process was stopped from outside"),
+    EXIT_TERMINATED: State("CRASHED", "Terminated", "its process was stopped from outside"),
 }
 
 
