@@ -38,6 +38,7 @@ from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, giv
 from kinetic_flows.platforms.gke.pool_rooms import rooms
 from kinetic_flows.platforms.gke.preflight import preflight
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
+from kinetic_flows.platforms.gke.provisioning import QueuedProvisioning, with_request
 from kinetic_flows.platforms.gke.reach import is_reachable
 from kinetic_flows.platforms.gke.requests import Surroundings
 from kinetic_flows.platforms.gke.rights import may_create_jobs
@@ -88,6 +89,7 @@ class KubernetesLauncher:
         self._statuses: dict[str, tuple[RunView, PodStatus]] = {}
         self._given_up: dict[str, str] = {}
         self._clock = WaitClock()
+        self._queued = QueuedProvisioning(client, self._namespace)
         self._place_uid: str | None = None
 
     def preflight(self, needs: LaunchNeeds) -> Preflight:
@@ -175,6 +177,7 @@ class KubernetesLauncher:
             run_id=request.run_id,
             name=request.name,
         )
+        manifest = with_request(manifest, self._node_pools)
         # The Secret is there before the Job, so that no pod ever waits for it; it is given to
         # the Job afterwards, whose deletion takes it along.
         secret = run_secret(
@@ -198,6 +201,7 @@ class KubernetesLauncher:
             "hand the run's Secret to its Job",
             body=owned_by_job(job),
         )
+        self._queued.ask_for_nodes(job)
         self._watcher.state.made(job)
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
@@ -291,7 +295,7 @@ class KubernetesLauncher:
         known = self._statuses.get(run_id)
         if known is None or known[0] is not view:
             known = self._statuses[run_id] = (view, evaluate(view, self._node_pools))
-        status = known[1]
+        status = self._queued.explained(view.job, known[1])
         if status.phase.is_final:
             self._statuses.pop(run_id, None)
         timeouts = timeouts_of(view.job, self._timeouts)

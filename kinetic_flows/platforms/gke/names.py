@@ -19,6 +19,12 @@ LAUNCH_LABEL = "kinetic-flows/launch"
 SCHEDULE_TIMEOUT_ANNOTATION = "kinetic-flows/schedule-timeout-seconds"
 """Annotation of a Job that says how long it may wait for its pods; `none` for ever."""
 
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Label of a Job that waits in a queue of Kueue's.
+
+https://kueue.sigs.k8s.io/docs/tasks/run/jobs/
+"""
+
 MAX_JOB_NAME_CHARACTERS = 57
 """Leaves room for `-` and a host's number within the 63 characters of a host name."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.accelerators.model import FLEX_LABEL
 from kinetic_flows.core.settings.node_variables import asked_labels
 from kinetic_flows.platforms.gke.autoscaler import failed_scale_up, held_back
 from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis, KubernetesObject, latest
@@ -41,10 +42,7 @@ def explain_unscheduled(
     reason = said.get("reason") if said else None
     detail = str(said.get("message") or "") if said else ""
     if reason == "TriggeredScaleUp":
-        return Diagnosis(
-            cause=Cause.SCALING_UP,
-            message="the cluster's autoscaler is adding a node; TPU and GPU nodes take minutes",
-        )
+        return _scaling_up(pod)
     if reason == "FailedScaleUp":
         return failed_scale_up(detail)
     scheduler = _scheduler_message(pod, events)
@@ -62,6 +60,16 @@ def explain_unscheduled(
     if _misses_all(scheduler) or reason == "NotTriggerScaleUp":
         return _no_node_pool(pod, detail, pools, fitting)
     return Diagnosis(cause=Cause.STARTING, message=scheduler or "the pod waits for a node")
+
+
+def _scaling_up(pod: KubernetesObject) -> Diagnosis:
+    if FLEX_LABEL in asked_labels(pod["spec"]):
+        said = "flex-start has been asked for a node, which comes as soon as the zone has one"
+        return Diagnosis(cause=Cause.SCALING_UP, message=said)
+    return Diagnosis(
+        cause=Cause.SCALING_UP,
+        message="the cluster's autoscaler is adding a node; TPU and GPU nodes take minutes",
+    )
 
 
 def _scheduler_message(pod: KubernetesObject, events: Sequence[KubernetesObject]) -> str:

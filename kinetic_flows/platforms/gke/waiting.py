@@ -17,6 +17,7 @@ from kinetic_flows.platforms.gke.diagnosis import (
     latest,
     pod_phase,
 )
+from kinetic_flows.platforms.gke.names import QUEUE_LABEL
 from kinetic_flows.platforms.gke.scheduling import explain_unscheduled
 from kinetic_flows.platforms.gke.volume_diagnosis import explain_mount
 
@@ -26,7 +27,6 @@ PULL_FAILURES = frozenset(
 CONFIGURATION_FAILURES = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
-_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _OTHER_PLATFORM = re.compile(r"no match for platform|no matching manifest for", re.I)
 _NO_ADDRESS = re.compile(r"no IP addresses available|failed to allocate (?:for range|IP)", re.I)
 """What container runtimes say: the CNI's host-local plugin, and containerd of an image's index.
@@ -76,7 +76,7 @@ def _urgency(found: Diagnosis) -> int:
 
 
 def _suspended(job: KubernetesObject) -> Diagnosis:
-    queue = (job["metadata"].get("labels") or {}).get(_QUEUE_LABEL)
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
     namespace = job["metadata"].get("namespace", "default")
     if queue is None:
         return Diagnosis(
