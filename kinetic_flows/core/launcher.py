@@ -49,6 +49,7 @@ class LaunchRequest:
         job_variables: What the work pool's job template is given.
         template: That template; None for the one that ships.
         launch: Which start of which of its candidates it is; None where a run has one start.
+        slice: Which of its slices it is; None for all of them.
     """
 
     run_id: str
@@ -58,11 +59,13 @@ class LaunchRequest:
     job_variables: Mapping[str, Any]
     template: Mapping[str, Any] | None = None
     launch: Launch | None = None
+    slice: int | None = None
 
     @property
     def key(self) -> str:
-        """By what the launcher knows the process: the run's id, or that of its launch."""
-        return self.launch.key(self.run_id) if self.launch else self.run_id
+        """By what the launcher knows the process: the run's id, or that of its launch or slice."""
+        key = self.launch.key(self.run_id) if self.launch else self.run_id
+        return key if self.slice is None else f"{key}-s{self.slice}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,8 @@ class LaunchNeeds:
         secrets: Which keys of Kubernetes Secrets its pods are to have.
         no_secrets: Why they cannot have them whatever the cluster has; empty if they can.
         requests: What is said of the CPUs and the memory that they ask for.
+        no_slices: Why they cannot be placed as several slices are whatever the cluster has; empty
+            if they can.
         no_room: Why no machine could ever hold one of them; empty if one may.
         nodes: What its pods ask of nodes besides the accelerator.
     """
@@ -113,6 +118,7 @@ class LaunchNeeds:
     secrets: tuple[SecretSource, ...] = ()
     no_secrets: str = ""
     requests: PodRequests = field(default_factory=PodRequests)
+    no_slices: str = ""
     no_room: str = ""
     nodes: NodeRequest = field(default_factory=NodeRequest)
 

@@ -34,7 +34,8 @@ def look_ahead(
     asked = (draft.accelerator, draft.mode, options, known, reported_to, data)
     needs = platform.launch_needs(*asked)
     found = with_packages(platform.launcher.preflight(needs), needs)
-    lacking = [why for why in (needs.no_volumes, needs.no_secrets, needs.no_room) if why]
+    places = (needs.no_volumes, needs.no_secrets, needs.no_slices, needs.no_room)
+    lacking = [why for why in places if why]
     return replace(found, problems=(*found.problems, *lacking)) if lacking else found
 
 
@@ -83,6 +84,20 @@ def refuse_volume(
         raise error
 
 
+def _starts_alone(draft: Draft, platform: Platform) -> LaunchError | None:
+    """Return why a worker cannot start all that a run consists of, if so."""
+    slices = draft.accelerator.slices
+    if slices > 1 and platform.hosts(draft.accelerator) > 1:
+        return LaunchError(
+            f"a Prefect worker starts one Job for each run, and slices={slices} is a Job for each "
+            "slice",
+            value=slices,
+            hint="call it with KINETIC_DISPATCH=client, which needs credentials for the cluster; a "
+            "larger slice has one Job",
+        )
+    return None
+
+
 def lacks_place(
     draft: Draft, platform: Platform, template: Callable[[], Mapping[str, Any] | None]
 ) -> LaunchError | None:
@@ -95,6 +110,8 @@ def lacks_place(
     """
     asked, data = (draft.accelerator, draft.mode, draft.call.options), draft.payload.data
     needs = platform.launch_needs(*asked, data=data)
+    if lonely := _starts_alone(draft, platform):
+        return lonely
     if needs.no_room:
         return LaunchError(needs.no_room, value=needs.requests.memory or needs.requests.cpu)
     if needs.packages != "volume" and not needs.volumes and not needs.secrets:

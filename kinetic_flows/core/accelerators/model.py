@@ -93,7 +93,8 @@ class Accelerator:
 
         Args:
             hosts: Nodes of a run on CPUs or GPUs.
-            slices: Slices of a run on TPUs.
+            slices: Slices of a run on TPUs, each of several hosts
+                (https://cloud.google.com/kubernetes-engine/docs/how-to/tpu-multislice).
 
         Raises:
             AcceleratorError: It is not what these count.
@@ -109,6 +110,12 @@ class Accelerator:
                 f"slices={slices} is for TPUs, and {self} has none",
                 value=slices,
                 hint="say hosts= for several nodes",
+            )
+        if slices > 1 and self.hosts == 1:
+            raise AcceleratorError(
+                f"slices={slices} joins slices of several hosts, and {self} has one host",
+                value=slices,
+                hint="name a larger slice; `kinetic accelerators tpu` shows their hosts",
             )
         many = hosts * slices
         return replace(self, count=self.count * many, hosts=self.hosts * many, slices=slices)

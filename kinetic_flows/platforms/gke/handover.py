@@ -9,7 +9,7 @@ from kinetic_flows.core.job import RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE
 from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.settings.pool_variables import ADDED_UP, merged, template_defaults
 from kinetic_flows.platforms.gke.manifests import base_job_template
-from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, run_secret_name
+from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, SLICE_LABEL, run_secret_name
 
 SECRET_VARIABLES = frozenset(
     {RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
@@ -28,9 +28,11 @@ def launch_variables(request: LaunchRequest, job_name: str, namespace: str) -> d
     public = {
         name: value for name, value in request.environment.items() if name not in SECRET_VARIABLES
     }
-    launch = {LAUNCH_LABEL: str(request.launch)} if request.launch else {}
+    labels = {LAUNCH_LABEL: str(request.launch)} if request.launch else {}
+    if request.slice is not None:
+        labels[SLICE_LABEL] = request.key
     own = {
-        **({"labels": launch} if launch else {}),
+        **({"labels": labels} if labels else {}),
         "job_name": job_name,
         "namespace": namespace,
         "image": request.image.reference,

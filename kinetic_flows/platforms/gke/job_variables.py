@@ -29,6 +29,7 @@ from kinetic_flows.platforms.gke.image_volumes import (
 )
 from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
 from kinetic_flows.platforms.gke.names import (
+    COORDINATOR_PORT,
     HEADLESS_SERVICE,
     SCHEDULE_TIMEOUT_ANNOTATION,
     kubernetes_job_name,
@@ -47,6 +48,7 @@ from kinetic_flows.platforms.gke.requests import (
     with_requests,
 )
 from kinetic_flows.platforms.gke.secret_references import secret_variables
+from kinetic_flows.platforms.gke.slices import SLICES_VARIABLE
 from kinetic_flows.platforms.gke.volumes import (
     REQUEST_VARIABLE,
     Asked,
@@ -54,9 +56,6 @@ from kinetic_flows.platforms.gke.volumes import (
     volume_variables,
     with_room,
 )
-
-COORDINATOR_PORT = 8476
-"""Port of host 0 on which JAX's distributed service listens by default."""
 
 DEVICES_VARIABLE = "KINETIC_DEVICES"
 """Which chips the runner looks for before it calls the function."""
@@ -314,8 +313,8 @@ def _device_environment(request: PodRequest) -> dict[str, str]:
 
 
 def _host_variables(request: PodRequest) -> dict[str, Any]:
-    """Spell a slice of several hosts; each host's pod counts as a failure of its own."""
-    hosts = request.accelerator.hosts
+    """Spell several hosts of one Job; each host's pod counts as a failure of its own."""
+    hosts = request.accelerator.hosts_per_slice
     several = hosts > 1
     restarts = request.accelerator.preemptions_tolerated(request.max_preemptions)
     return {
@@ -332,6 +331,9 @@ def _host_environment(request: PodRequest) -> dict[str, str]:
     https://kubernetes.io/docs/tasks/job/job-with-pod-to-pod-communication/
     """
     hosts = request.accelerator.hosts
+    if request.accelerator.slices > 1:
+        # Each slice's Job is named, and told of the others, when all of them are launched.
+        return {SLICES_VARIABLE: str(request.accelerator.slices)}
     if hosts == 1:
         return {}
     if request.job_name is None:

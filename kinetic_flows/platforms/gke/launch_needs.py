@@ -25,6 +25,7 @@ from kinetic_flows.platforms.gke.manifests import base_job_template, container_s
 from kinetic_flows.platforms.gke.placement import Placement, node_request, placement_of
 from kinetic_flows.platforms.gke.requests import requests_of, static_obstacle
 from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secrets_of_pod
+from kinetic_flows.platforms.gke.slices import slices_obstacle
 from kinetic_flows.platforms.gke.volumes import volume_obstacle, volumes_of_pod
 
 
@@ -103,6 +104,7 @@ def launch_needs(
         secrets=secrets,
         no_secrets=secret_obstacle(secrets, template),
         requests=requests,
+        no_slices=slices_obstacle(accelerator, template),
         no_room=static_obstacle(accelerator, requests),
         nodes=node_request(accelerator, placement or Placement(), variables),
     )

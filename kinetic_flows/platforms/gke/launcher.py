@@ -5,21 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from http import HTTPStatus
-from typing import Any
+from typing import TypeGuard
 
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
     KubernetesUnreachable,
     core_path,
-    jobs_path,
 )
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import Accelerator, NodePool
-from kinetic_flows.core.errors import KineticError, LaunchError
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.launcher import (
     LaunchNeeds,
     LaunchRequest,
@@ -29,9 +28,10 @@ from kinetic_flows.core.launcher import (
 )
 from kinetic_flows.core.pool_rooms import PoolRoom
 from kinetic_flows.platforms.gke.capacity import node_pools
-from kinetic_flows.platforms.gke.diagnosis import condition, launch_error
+from kinetic_flows.platforms.gke.diagnosis import condition
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
-from kinetic_flows.platforms.gke.manifests import base_job_template, owned_by_job, run_secret
+from kinetic_flows.platforms.gke.job_objects import JobObjects
+from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
 from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
@@ -42,16 +42,14 @@ from kinetic_flows.platforms.gke.provisioning import QueuedProvisioning, with_re
 from kinetic_flows.platforms.gke.reach import is_reachable
 from kinetic_flows.platforms.gke.requests import Surroundings
 from kinetic_flows.platforms.gke.rights import may_create_jobs
-from kinetic_flows.platforms.gke.room import is_full, make_room
-from kinetic_flows.platforms.gke.state import RunView
+from kinetic_flows.platforms.gke.slices import parts_of, whole
+from kinetic_flows.platforms.gke.state import Object, RunView
 from kinetic_flows.platforms.gke.waited import WaitClock
 from kinetic_flows.platforms.gke.watcher import REQUIRED, SERVER, NamespaceWatcher
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
 OUTPUT_SECONDS = 10.0
 FORCED_END_SECONDS = 10.0
-ROOM_SECONDS = 15.0
-ROOM_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +80,7 @@ class KubernetesLauncher:
         self._node_pools: tuple[NodePool, ...] | None = None
         self.surroundings: dict[Accelerator, Surroundings] = {}
         self._checked: dict[PreflightRequest, tuple[float, Preflight]] = {}
+        self._objects = JobObjects(client, self._namespace)
         self._watcher = NamespaceWatcher(client, self._namespace)
         self._outputs = PodOutputs(client, self._namespace, self._watcher.state)
         self._guard = threading.Lock()
@@ -165,11 +164,23 @@ class KubernetesLauncher:
         return "/".join(filter(None, (self._namespace, self._place_uid)))
 
     def start(self, request: LaunchRequest) -> None:
-        """Create the run's Secret and Job; whatever of them exists already is kept.
+        """Create the run's Secret and Job, of each slice; whatever of them exists already is kept.
 
         Raises:
             LaunchError: The cluster refuses, or cannot be reached.
         """
+        made: list[Object] = []
+        for part in parts_of(request):
+            try:
+                made.append(self._start(part))
+            except KineticError:
+                # A slice alone would wait for the others.
+                for job in made:
+                    with suppress(KineticError):
+                        self._objects.delete_job(job)
+                raise
+
+    def _start(self, request: LaunchRequest) -> Object:
         job_name = kubernetes_job_name(request.name, request.key)
         manifest = render_job(
             request.template or base_job_template(),
@@ -178,31 +189,16 @@ class KubernetesLauncher:
             name=request.name,
         )
         manifest = with_request(manifest, self._node_pools)
-        # The Secret is there before the Job, so that no pod ever waits for it; it is given to
-        # the Job afterwards, whose deletion takes it along.
         secret = run_secret(
             run_secret_name(job_name),
             self._namespace,
             request.run_id,
             secret_values(request.environment),
         )
-        path = core_path(self._namespace, "secrets")
-        is_ours = self._create(path, secret, "create the run's Secret") is not None
-        try:
-            job = self._create_job(manifest, job_name)
-        except KineticError:
-            if is_ours:
-                # Another client may have started it, with the one that was there.
-                self._delete_quietly(self._secret_path(job_name))
-            raise
-        self._ask(
-            "PATCH",
-            self._secret_path(job_name),
-            "hand the run's Secret to its Job",
-            body=owned_by_job(job),
-        )
+        job = self._objects.create(manifest, secret)
         self._queued.ask_for_nodes(job)
         self._watcher.state.made(job)
+        return job
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Look at the run's Job and pods, reading the first host's output from a position on.
@@ -214,8 +210,12 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster does not tell.
         """
-        view = self._watcher.view(run_id)
-        status = self._status(run_id, view)
+        state, keys = self._watcher.state, self._watcher.slices(run_id)
+        statuses = {key: self._status(key, state.view(key)) for key in keys}
+        status = whole(list(statuses.values()))
+        if status.phase is Phase.FAILED:
+            self._end_others(statuses)
+        waited = [self._clock.waited(key, each.waiting_since) for key, each in statuses.items()]
         seen = Observation(
             phase=status.phase,
             exit_code=status.exit_code,
@@ -224,17 +224,25 @@ class KubernetesLauncher:
             restarts=status.restarts,
             is_lasting=status.is_lasting,
             message=status.message,
-            waited_seconds=self._clock.waited(run_id, status.waiting_since),
+            waited_seconds=max(waited),
             is_placed=status.is_placed,
             is_outdated=not status.phase.is_final and self._trouble() is not None,
             waits=status.waits,
         )
         if position is None:
             return seen
+        first = keys[0]
         if status.phase.is_final:
-            self._outputs.finish(run_id, lambda: self._watcher.state.view(run_id), OUTPUT_SECONDS)
-        output, end = self._outputs.read(run_id, view, position)
+            self._outputs.finish(first, lambda: state.view(first), OUTPUT_SECONDS)
+        output, end = self._outputs.read(first, state.view(first), position)
         return replace(seen, output=output, position=end)
+
+    def _end_others(self, statuses: Mapping[str, PodStatus]) -> None:
+        """Delete the Jobs of slices that go on without one that has failed."""
+        for key, status in statuses.items():
+            job = self._watcher.state.view(key).job
+            if job is not None and not status.phase.is_final:
+                self._objects.delete_job(job)
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Delete the run's Job, and wait until its pods have ended.
@@ -246,20 +254,22 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster refuses, or cannot be reached.
         """
-        job = self._watcher.view(run_id).job
-        if job is None or condition(job, "Failed") or condition(job, "Complete"):
-            return
-        self._delete_job(job)
-        state = self._watcher.state
+        keys, state = self._watcher.slices(run_id), self._watcher.state
+        jobs = {key: job for key in keys if _lives(job := state.view(key).job)}
+        for job in jobs.values():
+            self._objects.delete_job(job)
+
+        def end_pods(seconds: float) -> None:
+            self._objects.end_pods([pod for key in jobs for pod in state.view(key).pods], seconds)
 
         def is_gone() -> bool:
-            view = state.view(run_id)
-            return view.job is None and not view.pods
+            views = [state.view(key) for key in jobs]
+            return not any(view.job or view.pods for view in views)
 
-        self._end_pods(run_id, grace_seconds)
-        if not state.wait(is_gone, grace_seconds + FORCED_END_SECONDS):
+        end_pods(grace_seconds)
+        if not state.wait(is_gone, grace_seconds + FORCED_END_SECONDS if jobs else 0.0):
             # A node that is gone never confirms the end of its pods.
-            self._end_pods(run_id, 0)
+            end_pods(0)
             state.wait(is_gone, FORCED_END_SECONDS)
 
     def discard(self, run_id: str) -> None:
@@ -268,9 +278,10 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster refuses, or cannot be reached.
         """
-        job = self._watcher.view(run_id).job
-        if job is not None:
-            self._delete_job(job)
+        for key in self._watcher.slices(run_id):
+            job = self._watcher.state.view(key).job
+            if job is not None:
+                self._objects.delete_job(job)
 
     def launches(self, run_id: str = "") -> tuple[str, ...]:
         """Return the keys of the Jobs there are of a run's candidates; of all runs for no id.
@@ -307,7 +318,7 @@ class KubernetesLauncher:
             self._given_up.setdefault(run_id, reason)
         job = self._watcher.state.view(run_id).job
         if job is not None:
-            self._delete_job(job)
+            self._objects.delete_job(job)
         return PodStatus(phase=Phase.FAILED, reason=self._given_up[run_id], is_lasting=True)
 
     def _trouble(self) -> KineticError | None:
@@ -319,76 +330,7 @@ class KubernetesLauncher:
             return status.reason
         return f"nothing is heard of the cluster: {trouble.message}"
 
-    def _create_job(self, manifest: dict[str, Any], job_name: str) -> dict[str, Any]:
-        created = self._create_with_room(jobs_path(self._namespace), manifest)
-        path = jobs_path(self._namespace, job_name)
-        return created or self._ask("GET", path, "read the Job")
 
-    def _create_with_room(self, path: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
-        """Create a Job; where a quota on Jobs is full, finished ones give way."""
-        deadline = time.monotonic() + ROOM_SECONDS
-        while True:
-            try:
-                return self._create(path, manifest, "create the Job")
-            except LaunchError as error:
-                refusal = error.__cause__
-                is_full_of_jobs = isinstance(refusal, KubernetesRefused) and is_full(refusal)
-                if not is_full_of_jobs or time.monotonic() > deadline:
-                    raise
-                made = self._client.spawn(make_room(self._client, self._namespace)).result()
-                if not made:
-                    raise
-            # A quota is counted anew a moment after something it counts is gone.
-            time.sleep(ROOM_PAUSE_SECONDS)
-
-    def _create(self, path: str, body: dict[str, Any], action: str) -> dict[str, Any] | None:
-        """Create an object; None when it exists, as names are a run's own."""
-        try:
-            return self._client.ask("POST", path, body=body)
-        except KubernetesRefused as refusal:
-            if refusal.status != HTTPStatus.CONFLICT:
-                raise launch_error(refusal, action) from refusal
-            return None
-
-    def _delete_job(self, job: Mapping[str, Any]) -> None:
-        """Delete a Job in the foreground: it stays, making no more pods, until they have ended."""
-        path = jobs_path(self._namespace, job["metadata"]["name"])
-        # Never one of the same name that was made since.
-        options = {
-            "propagationPolicy": "Foreground",
-            "preconditions": {"uid": job["metadata"]["uid"]},
-        }
-        self._delete(path, options, "delete the Job")
-
-    def _end_pods(self, run_id: str, grace_seconds: float) -> None:
-        """Give a deleted Job's pods another grace period than their own."""
-        for pod in self._watcher.state.view(run_id).pods:
-            path = core_path(self._namespace, "pods", pod["metadata"]["name"])
-            options = {
-                "gracePeriodSeconds": int(grace_seconds),
-                "preconditions": {"uid": pod["metadata"]["uid"]},
-            }
-            self._delete(path, options, "end the pod")
-
-    def _delete(self, path: str, options: Mapping[str, Any], action: str) -> None:
-        try:
-            self._client.ask("DELETE", path, body=options)
-        except KubernetesRefused as refusal:
-            if refusal.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-                raise launch_error(refusal, action) from refusal
-
-    def _delete_quietly(self, path: str) -> None:
-        """Clean up behind a failure that is told already."""
-        try:
-            self._client.ask("DELETE", path)
-        except KineticError:
-            return
-
-    def _ask(self, method: str, path: str, action: str, body: Any = None) -> dict[str, Any]:
-        try:
-            return self._client.ask(method, path, body=body)
-        except KubernetesRefused as refusal:
-            raise launch_error(refusal, action) from refusal
-
-    def _secret_path(self, job_name: str) -> str:
-        return core_path(self._namespace, "secrets", run_secret_name(job_name))
+def _lives(job: Object | None) -> TypeGuard[Object]:
+    """Whether there is a Job that has not ended."""
+    return job is not None and not (condition(job, "Failed") or condition(job, "Complete"))

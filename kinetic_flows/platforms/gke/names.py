@@ -16,6 +16,12 @@ RUN_ID_POD_LABEL = "prefect.io/flow-run-id"
 LAUNCH_LABEL = "kinetic-flows/launch"
 """Label of the Job and pods of a launch of one of a run's candidates, such as `r0c1`."""
 
+SLICE_LABEL = "kinetic-flows/slice"
+"""Label of the Job and pods of one of several slices: its key."""
+
+COORDINATOR_PORT = 8476
+"""Port of host 0 on which JAX's distributed service listens by default."""
+
 SCHEDULE_TIMEOUT_ANNOTATION = "kinetic-flows/schedule-timeout-seconds"
 """Annotation of a Job that says how long it may wait for its pods; `none` for ever."""
 
@@ -32,6 +38,8 @@ MAX_JOB_NAME_CHARACTERS = 57
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUN_ID_CHARACTERS = 36
 _LAUNCH = re.compile(r"-(r\d+c\d+)(?=-|$)")
+_SLICE = re.compile(r"-s(\d+)$")
+_REST_OF_KEY = re.compile(r"((?:-r\d+c\d+)?(?:-s\d+)?)(?=-|$)")
 
 
 def kubernetes_job_name(name: str, key: str) -> str:
@@ -50,8 +58,25 @@ def is_of_launch(key: str) -> bool:
     return _LAUNCH.search(key[_RUN_ID_CHARACTERS:]) is not None
 
 
+def whole_key(key: str) -> str:
+    """Return the key of what is launched in all its slices; that of one slice itself.
+
+    Args:
+        key: A key, which may be one slice's.
+    """
+    return key[:_RUN_ID_CHARACTERS] + _SLICE.sub("", key[_RUN_ID_CHARACTERS:])
+
+
+def slice_number(key: str) -> int:
+    """Return which of several slices a key names; 0 for what has one."""
+    found = _SLICE.search(key[_RUN_ID_CHARACTERS:])
+    return int(found[1]) if found else 0
+
+
 def key_of_labels(labels: Mapping[str, str]) -> str | None:
     """Return the key of what a Job or pod with these labels was launched as; None for others."""
+    if SLICE_LABEL in labels:
+        return labels[SLICE_LABEL]
     run_id, launch = labels.get(RUN_ID_POD_LABEL), labels.get(LAUNCH_LABEL)
     return f"{run_id}-{launch}" if run_id and launch else run_id
 
@@ -67,8 +92,8 @@ def key_of_name(name: str, kind: str) -> str | None:
     if found is None:
         return None
     rest = name[found.end() :]
-    launch = _LAUNCH.match(rest.rpartition("-")[0] if kind == "Pod" else rest)
-    return f"{found[0]}-{launch[1]}" if launch else found[0]
+    of_key = _REST_OF_KEY.match(rest.rpartition("-")[0] if kind == "Pod" else rest)
+    return f"{found[0]}{of_key[1]}" if of_key else found[0]
 
 
 def run_secret_name(job_name: str) -> str:

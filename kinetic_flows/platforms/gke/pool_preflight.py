@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from kinetic_flows.clients.kubernetes.access import GkeCluster
 from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesRefused
-from kinetic_flows.core.accelerators import NodePool
+from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.accelerators.node_pools import (
     ANY_RESERVATION,
     COMPUTE_CLASS_LABEL,
@@ -46,8 +46,11 @@ async def check_node_pools(client: KubernetesClient, asked: PreflightRequest) ->
         return Preflight(problems=(refused,))
     choice = choose_pools(found.pools, asked.accelerator, asked.nodes)
     if choice.fitting:
-        lacking = too_much(asked.accelerator, asked.requests, choice.fitting)
-        told = (lacking,) if lacking else ()
+        lacking = (
+            too_much(asked.accelerator, asked.requests, choice.fitting),
+            too_few(asked.accelerator, choice.fitting),
+        )
+        told = tuple(filter(None, lacking))
         return Preflight(
             problems=told if found.is_complete else (),
             # Where nodes alone tell of pools, one that has none yet may have larger ones.
@@ -59,6 +62,21 @@ async def check_node_pools(client: KubernetesClient, asked: PreflightRequest) ->
     if found.is_complete and COMPUTE_CLASS_LABEL not in asked.nodes.labels:
         return Preflight(problems=(choice.missing,), node_pools=found.pools)
     return Preflight(warnings=(_not_yet(choice.missing, found, asked),))
+
+
+def too_few(accelerator: Accelerator, fitting: Sequence[NodePool]) -> str:
+    """Say that there are not as many node pools as slices; empty where there are.
+
+    A node pool of TPUs with several hosts is one slice
+    (https://cloud.google.com/kubernetes-engine/docs/concepts/tpus#node_pool).
+    """
+    slices = accelerator.slices
+    if slices <= len(fitting):
+        return ""
+    return (
+        f"{slices} slices of {accelerator} need as many node pools of it, and there are "
+        f"{len(fitting)}: {listed(fitting)}; `kinetic nodepools add {accelerator}` makes one more"
+    )
 
 
 def _not_yet(missing: str, found: ClusterPools, asked: PreflightRequest) -> str:

@@ -13,7 +13,13 @@ from typing import Any
 
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.platforms.gke.diagnosis import condition, pod_phase, uid_of
-from kinetic_flows.platforms.gke.names import is_of_launch, key_of_labels, key_of_name
+from kinetic_flows.platforms.gke.names import (
+    is_of_launch,
+    key_of_labels,
+    key_of_name,
+    slice_number,
+    whole_key,
+)
 
 Object = dict[str, Any]
 
@@ -128,6 +134,7 @@ class NamespaceState:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._slices: dict[str, set[str]] = {}
         self._changed = threading.Condition()
         self._listed: set[str] = set()
         self._made: dict[str, float] = {}
@@ -140,6 +147,11 @@ class NamespaceState:
             run = self._runs.get(key)
             return run.view if run else RunView()
 
+    def slices(self, key: str) -> tuple[str, ...]:
+        """Return the keys of a run's or a launch's slices, in order; its own for what has one."""
+        with self._changed:
+            return tuple(sorted(self._slices.get(key, ()), key=slice_number)) or (key,)
+
     def launches(self, run_id: str) -> tuple[str, ...]:
         """Return the keys of the Jobs that were launched for one of several candidates.
 
@@ -147,13 +159,14 @@ class NamespaceState:
             run_id: The run; empty for those of every run whose Jobs have not ended.
         """
         with self._changed:
-            return tuple(
-                key
+            found = (
+                whole_key(key)
                 for key, run in self._runs.items()
                 if is_of_launch(key)
                 and (key.startswith(run_id) if run_id else not run.is_at_rest)
                 and run.view.job is not None
             )
+            return tuple(dict.fromkeys(found))
 
     def wait(self, holds: Callable[[], bool], seconds: float) -> bool:
         """Wait until something holds, looking whenever anything changes."""
@@ -197,6 +210,7 @@ class NamespaceState:
         """Forget everything."""
         with self._changed:
             self._runs.clear()
+            self._slices.clear()
             self._listed.clear()
             self._trouble.clear()
 
@@ -251,6 +265,8 @@ class NamespaceState:
         key = _key(kind, item)
         if key is None:
             return
+        if whole_key(key) != key:
+            self._slices.setdefault(whole_key(key), set()).add(key)
         with self._runs.setdefault(key, _Run()).changing() as known:
             if kind == "jobs":
                 if known.job is None or _is_newer(item, known.job):
@@ -279,6 +295,10 @@ class NamespaceState:
                 known.events.pop(uid_of(item), None)
         if known.is_empty:
             del self._runs[key]
+            slices = self._slices.get(whole_key(key), set())
+            slices.discard(key)
+            if not slices:
+                self._slices.pop(whole_key(key), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,15 @@ class NamespaceWatcher:
             self._await_lists()
         return self.state.view(run_id)
 
+    def slices(self, key: str) -> tuple[str, ...]:
+        """Return the keys of the slices of what was launched; its own for what has one.
+
+        Raises:
+            KineticError: The cluster has not told yet, and does not.
+        """
+        self.view(key)
+        return self.state.slices(key)
+
     def _is_following(self) -> bool:
         return bool(self._following) and not any(each.done() for each in self._following)
 
