@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kinetic_flows.core.accelerators import AcceleratorError, parse_accelerator
+from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.candidates import Launch
+from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.launcher import LaunchRequest, Phase
 from kinetic_flows.platforms.gke import names
@@ -72,37 +73,21 @@ def test_a_slice_is_placed_besides_what_the_run_asks_for():
         **a_launch().job_variables["affinity"],
         **placed_apart(f"{RUN_ID}-s1"),
     }
-    assert placed_apart("run-s1") == {
-        "podAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": [
-                {
-                    "labelSelector": {
-                        "matchExpressions": [
-                            {"key": "kinetic-flows/slice", "operator": "In", "values": ["run-s1"]}
-                        ]
-                    },
-                    "topologyKey": "cloud.google.com/gke-nodepool",
-                }
-            ]
-        },
-        "podAntiAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": [
-                {
-                    "labelSelector": {
-                        "matchExpressions": [
-                            {"key": "kinetic-flows/slice", "operator": "Exists"},
-                            {
-                                "key": "kinetic-flows/slice",
-                                "operator": "NotIn",
-                                "values": ["run-s1"],
-                            },
-                        ]
-                    },
-                    "topologyKey": "cloud.google.com/gke-nodepool",
-                }
-            ]
-        },
-    }
+
+
+def test_a_slices_pods_are_together_and_apart_from_others():
+    affinity = placed_apart("run-s1")
+    label, pool = "kinetic-flows/slice", "cloud.google.com/gke-nodepool"
+    [together] = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    [apart] = affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert together["topologyKey"] == apart["topologyKey"] == pool
+    assert together["labelSelector"]["matchExpressions"] == [
+        {"key": label, "operator": "In", "values": ["run-s1"]}
+    ]
+    assert apart["labelSelector"]["matchExpressions"] == [
+        {"key": label, "operator": "Exists"},
+        {"key": label, "operator": "NotIn", "values": ["run-s1"]},
+    ]
 
 
 def test_slices_of_a_launch_of_a_list_have_its_key():
