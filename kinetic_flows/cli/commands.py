@@ -157,12 +157,16 @@ COMMANDS: Mapping[str, Command] = {
             "that the cluster has. What the project calls one, in "
             "`[tool.kinetic.accelerators]`, is a name of it, too."
             "\n\n"
-            "Where a cluster is configured, those that it has are marked, with what is free."
+            "Where a cluster is configured, those that it has are marked, with what is free. With "
+            "--live that cluster's node pools are listed instead: nodes, chips that are free, how "
+            "far the autoscaler may go, how many runs wait for them, and why a node could not be "
+            "added lately."
         ),
         examples=(
             "kinetic accelerators",
             "kinetic accelerators v6e --hosts 1",
             "kinetic accelerators --vendor gpu --memory 80 --spot",
+            "kinetic accelerators --live",
             "kinetic accelerators --live --json | jq '.[].node_pools'",
         ),
     ),
