@@ -18,6 +18,7 @@ from kinetic_flows.clients.prefect.flow_names import RECONCILE_FLOW
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.platforms.choose import choose_platform
+from kinetic_flows.runs.candidates.withdrawn import remove_withdrawn
 from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
 from kinetic_flows.runs.session import configure, connect_session
 
@@ -40,10 +41,13 @@ def kinetic_reconcile() -> State[Any]:
         session.ledger.crash_orphans(session.api)
         found = reconcile(platform, session.api)
         parents = crash_abandoned_parents(platform, session.api)
+        withdrawn = remove_withdrawn(platform, session.api)
     for run_id in found.ended:
         logger.info("run %s is over", run_id)
     for flow_run_id in parents:
         logger.info("the client of flow run %s is gone", flow_run_id)
+    for flow_run_id in withdrawn:
+        logger.info("launch %s was withdrawn, and waits no more", flow_run_id)
     return Completed(
         message=f"{len(found.looked_at)} unfinished runs looked at, {len(found.ended)} settled"
     )

@@ -179,6 +179,10 @@ def processes_of(platform: Platform, api: PrefectApi, run: RunTicket) -> Process
 
             return candidate_runs(platform, api, run)
         return platform.launcher
+    if run.has_candidates and platform.worker_processes is not None:
+        from kinetic_flows.runs.candidates.withdrawn import ListedWorkerRuns
+
+        return ListedWorkerRuns(platform, api)
     return WorkerRuns(api, platform.store, platform.worker_processes)
 
 

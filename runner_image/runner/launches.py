@@ -18,6 +18,9 @@ LAUNCH_FLOW = "kinetic-launch"
 TERMINATED = "Terminated"
 """Name of the state of a launch that was stopped from outside; see `own_flow_run.py`."""
 
+KEPT = ("kinetic.store", "kinetic.function")
+"""Labels of a run that its launches have, too."""
+
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 KILLED = 137
 """Exit code of a container that was killed, as it is when its memory has run out."""
@@ -58,7 +61,7 @@ class Launches:
         self._refused: dict[str, str] = {}
         self._over: dict[str, Seen] = {}
         self._cancelled: set[str] = set()
-        self._pool: tuple[str, str | None] | None = None
+        self._where: Mapping[str, Any] | None = None
 
     def start(self, planned: Planned) -> None:
         """Create a launch's flow run for a worker to take; one that is there stays as it is.
@@ -127,7 +130,7 @@ class Launches:
         self._cancelled.add(key)
 
     def _created(self, planned: Planned) -> str:
-        pool, queue = self._pool = self._pool or self._own_pool()
+        where = self._where = self._where or self._own_place()
         flow = self._api.create("flows/", {"name": LAUNCH_FLOW}, TIMEOUT_SECONDS)
         shown_under = self._api.create(
             "task_runs/",
@@ -146,25 +149,27 @@ class Launches:
             "idempotency_key": f"{self._run_id}-{planned.key}",
             "parent_task_run_id": shown_under["id"],
             "state": {"type": "SCHEDULED", "name": "Scheduled"},
-            "work_pool_name": pool,
-            "work_queue_name": queue,
             "job_variables": dict(planned.job_variables),
+            **where,
         }
-        sent = {name: value for name, value in body.items() if value is not None}
-        return str(self._api.create("flow_runs/", sent, TIMEOUT_SECONDS)["id"])
+        return str(self._api.create("flow_runs/", body, TIMEOUT_SECONDS)["id"])
 
-    def _own_pool(self) -> tuple[str, str | None]:
+    def _own_place(self) -> dict[str, Any]:
         """Return the run's work pool, and its work queue unless that bounds how many go on.
 
         This process holds one of its places for as long as the run goes on.
         """
         run = self._api.read_flow_run(TIMEOUT_SECONDS)
-        pool, queue = str(run.get("work_pool_name") or ""), run.get("work_queue_name")
+        labels = {name: value for name, value in (run.get("labels") or {}).items() if name in KEPT}
+        pool, queue = run.get("work_pool_name"), run.get("work_queue_name")
+        place = {"work_pool_name": pool, "labels": labels}
         if not queue:
-            return pool, None
-        path = f"work_pools/{pool}/queues/{queue}"
+            return place
+        from urllib.parse import quote
+
+        path = f"work_pools/{quote(str(pool))}/queues/{quote(str(queue))}"
         limit = self._api.get(path, TIMEOUT_SECONDS).get("concurrency_limit")
-        return pool, None if limit is not None else str(queue)
+        return place if limit is not None else {**place, "work_queue_name": queue}
 
 
 def seen_of(state: Mapping[str, Any] | None) -> Seen:

@@ -19,13 +19,15 @@ from projects import Project, make_project
 import kinetic
 from kinetic_flows.api.deployment import find_deployment
 from kinetic_flows.clients.google.storage import GoogleStore
-from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
+from kinetic_flows.clients.prefect.flow_names import LAUNCH_FLOW
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, DISPATCH_LABEL
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.job import JOB_VARIABLE
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
+from kinetic_flows.flows.reconciling import kinetic_reconcile
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.session import own_session
@@ -206,6 +208,7 @@ def test_a_stock_worker_starts_one_accelerator_of_a_list_after_the_other(
     cluster: LoopbackCluster,
     worker: RunningWorker,
     api: PrefectApi,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No node has the first, which a worker has waiting in the cluster for as long as it may."""
     deployment = functions.anywhere.deploy("nightly")
@@ -221,6 +224,19 @@ def test_a_stock_worker_starts_one_accelerator_of_a_list_after_the_other(
     assert run.ticket.run_key not in jobs, "keys are in Secrets"
     assert deployed.result(timeout_seconds=300) == "3 anywhere", worker.log
     deployment.delete()
+
+    def waiting() -> list[str]:
+        found = [job["metadata"]["labels"] for job in cluster.list("jobs")]
+        names = [str(labels.get("prefect.io/flow-run-name")) for labels in found]
+        return [name for name in names if name == "anywhere-on-cpu-spot-r0c0"]
+
+    assert len(waiting()) == 2
+    query = RunQuery(flow=LAUNCH_FLOW, state_types=("CANCELLING",))
+    eventually(lambda: len(api.find_runs(query)) == 2)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
+    kinetic_reconcile()
+    assert not waiting()
+    assert not api.find_runs(query)
 
 
 def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(

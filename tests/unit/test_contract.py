@@ -19,7 +19,9 @@ from kinetic_flows.runner_image.runner import (
     events,
     hosts,
     identity,
+    launches,
     memory,
+    own_flow_run,
     phases,
     restoring,
     secret_manager,
@@ -29,6 +31,7 @@ from kinetic_flows.runner_image.runner import (
 from kinetic_flows.runner_image.runner import sealing as opening
 from kinetic_flows.runner_image.runner.contract import make_header, read_header, seal
 
+from kinetic_flows.clients.prefect import flow_names, labels
 from kinetic_flows.clients.prefect.events import event_of
 from kinetic_flows.clients.prefect.labels import SECONDS_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
@@ -197,6 +200,11 @@ def test_what_the_runner_writes_is_where_the_client_looks_and_cleans() -> None:
 def test_both_sides_know_where_rounds_are_and_how_a_launch_is_named() -> None:
     assert candidates.LAUNCH_VARIABLE == core_candidates.LAUNCH_VARIABLE
     assert candidates.LAUNCH_VARIABLE in identity.KEPT_FROM_FUNCTION
+    assert launches.LAUNCH_FLOW == flow_names.LAUNCH_FLOW
+    assert launches.KEPT == (labels.STORE_LABEL, labels.FUNCTION_LABEL)
+    assert own_flow_run.ACCELERATOR_LABEL == labels.ACCELERATOR_LABEL
+    assert own_flow_run.LAUNCHED_RUN_VARIABLE in identity.KEPT_FROM_FUNCTION
+    assert contract.candidates_object(RUN) == object_names.candidates_object(RUN)
     for name in ("round_object", "claim_object", "round_end_object"):
         assert getattr(contract, name)(RUN, 3) == getattr(object_names, name)(RUN, 3)
     spec = CandidateSpec(number=12, accelerator="l4", moves_on=True)

@@ -8,6 +8,9 @@ DEPLOY_FLOW = "kinetic-deploy"
 BUILD_IMAGE_FLOW = "kinetic-build-image"
 RECONCILE_FLOW = "kinetic-reconcile"
 
+LAUNCH_FLOW = "kinetic-launch"
+"""Of what workers start for a run on one of its accelerators; `runner_image/runner/launches.py`."""
+
 TASK_PREFLIGHT = "preflight"
 TASK_LOCK_DEPENDENCIES = "lock-dependencies"
 TASK_RESOLVE_IMAGE = "resolve-image"
