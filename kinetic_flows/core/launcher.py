@@ -180,6 +180,8 @@ class Observation:
             that is not known.
         is_placed: Whether it has all the nodes it needs, so that it only starts there.
         told: What has happened to the run since it was last looked at, in sentences.
+        runs_on: Which of the accelerators that it may go on has begun; empty before, and where
+            there is one.
         output: What it printed since the position asked about.
         position: Where to continue reading its output.
         is_outdated: Whether the cluster answers no more: the process may have ended.
@@ -199,6 +201,7 @@ class Observation:
     waited_seconds: float = 0.0
     is_placed: bool = False
     told: tuple[str, ...] = ()
+    runs_on: str = ""
     waits: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -212,6 +212,7 @@ class _Reasons:
         self._session = session
         self._progress = progress
         self._reason = ""
+        self._on = ""
         self._phase: Phase | None = None
         self._since = 0.0
 
@@ -232,10 +233,13 @@ class _Reasons:
 
     def end(self) -> None:
         """Say no more what a run waited for that may have ended since it was seen to wait."""
-        self._progress.launched(self._session.api.run_url(self._run.run_id))
+        self._progress.launched(self._session.api.run_url(self._run.run_id), self._on)
 
     def _show(self, seen: Observation) -> None:
-        how = "" if seen.phase.is_final or seen.phase is Phase.RUNNING else seen.phase.value
+        # Of a list, what it turned out to run on.
+        self._on = f"on {seen.runs_on}" if seen.runs_on else ""
+        has_begun = seen.phase.is_final or seen.phase is Phase.RUNNING
+        how = self._on if has_begun else seen.phase.value
         why = f"{how}: {seen.reason}" if how and seen.reason else how
         self._progress.launched(self._session.api.run_url(self._run.run_id), why)
 

@@ -66,7 +66,7 @@ def test_each_image_of_a_list_is_made_once_and_code_is_sent_once_for_all(
     shown = capfd.readouterr().err
     assert "build-image for gpu: " in shown
     assert "build-image for cpu: " in shown
-    assert "listed(value=1) on p4 or cpu" in shown
+    assert "listed(value=1) on p4 or cpu · on cpu · " in shown
     (run,) = api.find_runs(limit=1)
     tasks = of_run("task_runs", run.id, prefect_api_url)
     names = Counter(task["name"] for task in tasks)

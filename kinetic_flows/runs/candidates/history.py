@@ -29,6 +29,8 @@ class History:
         self._begun = 0
         self._won: set[int] = set()
         self._news: list[str] = []
+        self.runs_on = ""
+        """What the run has begun on last; empty before it has begun."""
 
     def news(self) -> tuple[str, ...]:
         """Return what has happened since the last call, in sentences."""
@@ -54,6 +56,7 @@ class History:
     def _take_winner(self, candidates: Candidates, number: int, begun: Round, winner: int) -> None:
         """Tell what the run runs on; of several drivers one says so in its log."""
         won = candidates.candidates[winner]
+        self.runs_on = won.accelerator
         labels = {ACCELERATOR_LABEL: won.accelerator, IMAGE_LABEL: won.image["reference"]}
         text = _won(candidates, begun, winner)
         if text:

@@ -60,7 +60,7 @@ class CandidateRuns:
         except StoreError as error:
             decision = self._without_store(error)
         seen = self._seen(decision, position)
-        return replace(seen, told=self._history.news())
+        return replace(seen, told=self._history.news(), runs_on=self._history.runs_on)
 
     def begin(self) -> None:
         """Start the first round.
