@@ -98,6 +98,7 @@ def card(plan: RunPlan) -> Card:
     past = plan.past
     rows = (
         ("where", f"{plan.accelerator}, {title_of(plan.platform)}"),
+        *_choice(plan.choice),
         ("image", f"{plan.image} ({plan.mode}, {_CACHED_WORDS[plan.cached]})"),
         ("code", code_in_words(plan) if plan.code else ""),
         ("data", data_in_words(plan) if plan.data else ""),
@@ -143,6 +144,15 @@ def _where(plan: RunPlan) -> Iterator[Row]:
     if plan.dispatched_by and plan.platform != "local":
         started = {"client": "this program", "worker": "a Prefect worker of the work pool"}
         yield "started by", started.get(plan.dispatched_by, plan.dispatched_by)
+
+
+def _choice(choice: PlannedList | None) -> Iterator[Row]:
+    """Say how one of several accelerators is found, and which of them cannot be had."""
+    if choice is None:
+        return
+    yield "tried", tried_in_words(choice)
+    for each in choice.candidates:
+        yield from (("left out", f"{each.accelerator}: {why}") for why in each.left_out)
 
 
 def _candidates(choice: PlannedList) -> Iterator[list[Row]]:

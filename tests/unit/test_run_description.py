@@ -199,3 +199,22 @@ def test_a_page_says_which_data_was_read_and_which_version_of_it() -> None:
     ]
     many = replace(DESCRIBED, data=DATA * 4).markdown()
     assert "| data | and 4 more |" in many
+
+
+def test_a_runs_page_has_a_line_for_each_accelerator_and_for_each_further_image() -> None:
+    page = replace(
+        DESCRIBED,
+        others={"l4x2": "2 GPUs on 1 host of g2-standard-24", "cpu": "CPU only"},
+        tried="all at once",
+        left_out=("h100x8 is left out: no | such pool",),
+        images={"l4x2": f"registry/app@sha256:{'d' * 64}"},
+    ).markdown()
+    lines = page.splitlines()
+    begin = next(place for place, line in enumerate(lines) if line.startswith("| runs on |"))
+    assert lines[begin + 1 : begin + 5] == [
+        "| or | `l4x2`: 2 GPUs on 1 host of g2-standard-24 |",
+        "| or | `cpu`: CPU only |",
+        "| tried | all at once |",
+        "| left out | h100x8 is left out: no \\| such pool |",
+    ]
+    assert f"| image | `app@sha256:{'d' * 12}` on `l4x2` |" in lines
