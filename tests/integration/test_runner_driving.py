@@ -16,7 +16,7 @@ import pytest
 from prefect_workers import eventually
 
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
-from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL
+from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, STORE_LABEL
 from kinetic_flows.clients.prefect.work_pools import WorkPools, process_job_template
 from kinetic_flows.core.candidates import Candidate, Candidates
 from kinetic_flows.core.envelope import open_result
@@ -25,7 +25,7 @@ from kinetic_flows.core.job_parts import CandidateSpec
 from kinetic_flows.core.object_names import candidates_object, claim_object, result_object
 from runner_jobs import RUN_KEY, Ended, Job, start_runner, wait
 
-POOL = "driven-by-hand"
+POOL, NARROW = "driven-by-hand", "one-at-a-time"
 ANSWERS = """
     import os, time
     from pathlib import Path
@@ -33,8 +33,11 @@ ANSWERS = """
     def main(directory):
         restarts = os.environ["KINETIC_RESTART_COUNT"]
         Path(directory, "called-" + restarts).touch(exist_ok=False)
-        if restarts == "0" and Path(directory, "waits").exists():
-            time.sleep(600)
+        if Path(directory, "waits").exists():
+            if restarts == "0":
+                time.sleep(600)
+            if restarts == "1":
+                raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB.")
         return restarts
 """
 
@@ -60,9 +63,10 @@ class Driven:
             parent_flow_run_id=None,
             parameters={},
             tags=(),
-            labels={},
+            labels={STORE_LABEL: "here"},
             job_variables={},
             work_pool=POOL,
+            work_queue=NARROW,
         )
         self.run_id = api.create_run(new)
         listed = Candidates(
@@ -108,7 +112,7 @@ class Driven:
         return process
 
     def _candidate(self, number: int) -> Candidate:
-        spec = CandidateSpec(number=number, accelerator=f"chip-{number}")
+        spec = CandidateSpec(number=number, accelerator=f"chip-{number}", moves_on=not number)
         env = self._write(f"job-{number}", candidate=asdict(spec))
         return Candidate(
             accelerator=spec.accelerator,
@@ -116,6 +120,7 @@ class Driven:
             job=f"runs/for-a-worker-1/job-{number}.json",
             job_sha256=env["KINETIC_JOB_SHA256"],
             job_variables={"env": env},
+            memory_gb=16 * (number + 1),
         )
 
     def _write(self, name: str, **changes: Any) -> dict[str, str]:
@@ -159,7 +164,9 @@ class Driven:
 @pytest.fixture
 def made(tmp_path: Path, api: PrefectApi) -> Iterator[list[Driven]]:
     """Drivers of a test, which are ended with it."""
-    WorkPools(api.url).create(POOL, "process", process_job_template())
+    pools = WorkPools(api.url)
+    pools.create(POOL, "process", process_job_template())
+    pools.limit_queue(POOL, NARROW, 1)
     runs: list[Driven] = []
     yield runs
     for run in runs:
@@ -195,6 +202,8 @@ def test_the_first_of_a_race_calls_the_function_and_the_others_are_withdrawn(
     assert won.endswith("; chip-0 is withdrawn")
     assert (run.state_of("r0c0"), run.state_of("r0c1")) == ("Cancelled", "Completed")
     assert late["name"] == "main on chip-0 (r0c0)"
+    assert late["labels"][STORE_LABEL] == "here"
+    assert late["work_queue_name"] == "default", "the driver has the only place of its own"
     # It shows below the run, whose log it writes to.
     parent = api.client.read_task_run(late["parent_task_run_id"])
     assert str(parent.flow_run_id) == run.run_id
@@ -203,7 +212,9 @@ def test_the_first_of_a_race_calls_the_function_and_the_others_are_withdrawn(
 def test_a_run_goes_through_its_list_and_back_whatever_becomes_of_its_driver(
     made: list[Driven], tmp_path: Path, api: PrefectApi
 ) -> None:
-    run = _driven(made, tmp_path, api, fallback_after_seconds=2.0, max_preemptions=1)
+    run = _driven(
+        made, tmp_path, api, fallback_after_seconds=2.0, max_preemptions=1, on_oom="larger"
+    )
     (run.seen / "waits").touch()
     driver = run.drive()
     run.created("r0c0")
@@ -218,13 +229,18 @@ def test_a_run_goes_through_its_list_and_back_whatever_becomes_of_its_driver(
     winner.terminate()
     assert _ended(winner).exit_code == 143
     assert run.state_of("r1c1") == "Terminated"
-    assert _ended(run.take("r2c0")).exit_code == 0
+    assert _ended(run.take("r2c0")).exit_code == 54
+    assert _ended(run.take("r3c1")).exit_code == 0
     assert _ended(driver).exit_code == 0
-    assert run.result().attempt == 1
+    assert run.result().attempt == 2
     assert run.claim(0)["why"] == why
     back = "its list is tried from the beginning (1 of at most 1 times)"
     assert f"kinetic: chip-1: its process was stopped from outside; {back}" in run.lines
-    assert [len(run.launches(each)) for each in ("r0c0", "r1c1", "r2c0", "r2c1")] == [1, 1, 1, 0]
+    exhausted = "RuntimeError: CUDA out of memory. Tried to allocate 20 GiB."
+    larger = "chip-1, which has more memory, is tried"
+    assert f"kinetic: chip-0: {exhausted}; {larger}" in run.lines
+    launches = ("r0c0", "r1c1", "r2c0", "r2c1", "r3c1", "r4c0")
+    assert [len(run.launches(each)) for each in launches] == [1, 1, 1, 0, 1, 0]
 
 
 def test_a_run_that_has_tried_everything_says_what_and_why(

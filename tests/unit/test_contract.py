@@ -216,6 +216,25 @@ def test_both_sides_know_where_rounds_are_and_how_a_launch_is_named() -> None:
     assert contract.host_up_object(RUN, 10, 12, 0).startswith(prefix)
 
 
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("Kubernetes job was deleted", "disturbed"),
+        ("No active or succeeded pods found for any job", "disturbed"),
+        ("Flow run infrastructure exited with non-zero status code 143.", "disturbed"),
+        ("Flow run infrastructure exited with non-zero status code 137.", "out_of_memory"),
+        ("the image has Python 3.12", ""),
+    ],
+)
+def test_both_sides_know_what_workers_write_that_know_no_more(message: str, cause: str) -> None:
+    known = RunRecord(
+        id="1", name="", state_type="CRASHED", state_name="Crashed", message=message, created=NOW
+    )
+    assert known.is_guessed is bool(cause)
+    seen = launches.seen_of({"type": "CRASHED", "name": "Crashed", "message": message})
+    assert (seen.cause, seen.message, seen.is_final) == (cause, message, True)
+
+
 def test_both_sides_label_a_runs_phases_alike() -> None:
     assert phases.LABEL == SECONDS_LABEL
     told = phases.Phases()
