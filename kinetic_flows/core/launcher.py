@@ -100,6 +100,7 @@ class LaunchNeeds:
         no_volumes: Why its pods cannot have volumes whatever the cluster can; empty if they can.
         secrets: Which keys of Kubernetes Secrets its pods are to have.
         no_secrets: Why they cannot have them whatever the cluster has; empty if they can.
+        no_variables: What is set that the work pool's template has no place for; empty for none.
         requests: What is said of the CPUs and the memory that they ask for.
         no_slices: Why they cannot be placed as several slices are whatever the cluster has; empty
             if they can.
@@ -117,6 +118,7 @@ class LaunchNeeds:
     no_volumes: str = ""
     secrets: tuple[SecretSource, ...] = ()
     no_secrets: str = ""
+    no_variables: str = ""
     requests: PodRequests = field(default_factory=PodRequests)
     no_slices: str = ""
     no_room: str = ""

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kinetic_flows.core.errors import LaunchError, suggest
+from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, Preflight
-from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.platforms.base import Platform
 
@@ -25,17 +24,16 @@ def look_ahead(
         prefect_api_url: Where the run is to report.
 
     Raises:
-        LaunchError: The template has no variable that the call sets, or nobody answers.
+        LaunchError: Nobody answers.
     """
     options, known = draft.call.options, template or platform.worker_pool.template()
-    _refuse_unknown(platform.chosen_variables(options), known)
     data = draft.payload.data
     reported_to = platform.api_for_runs(prefect_api_url)
     asked = (draft.accelerator, draft.mode, options, known, reported_to, data)
     needs = platform.launch_needs(*asked)
     found = with_packages(platform.launcher.preflight(needs), needs)
-    places = (needs.no_volumes, needs.no_secrets, needs.no_slices, needs.no_room)
-    lacking = [why for why in places if why]
+    places = (needs.no_variables, needs.no_volumes, needs.no_secrets, needs.no_slices)
+    lacking = [why for why in (*places, needs.no_room) if why]
     return replace(found, problems=(*found.problems, *lacking)) if lacking else found
 
 
@@ -114,9 +112,14 @@ def lacks_place(
         return lonely
     if needs.no_room:
         return LaunchError(needs.no_room, value=needs.requests.memory or needs.requests.cpu)
-    if needs.packages != "volume" and not needs.volumes and not needs.secrets:
+    is_mounted = needs.packages == "volume" or needs.volumes or needs.secrets
+    # Nothing is asked of Prefect for a run that sets nothing.
+    sets_some = platform.chosen_variables(draft.call.options) or needs.nodes.labels
+    if not is_mounted and not sets_some and not draft.accelerator.flex:
         return None
     needs = platform.launch_needs(*asked, template(), data=data)
+    if needs.no_variables:
+        return LaunchError(needs.no_variables, hint="nothing was built or uploaded")
     if needs.no_volumes:
         return LaunchError(
             f"the run cannot have its volumes: {needs.no_volumes}",
@@ -142,13 +145,3 @@ def left_to_worker(pool: str) -> str:
         f"left to a Prefect worker of work pool {pool}: from here no Jobs may be created in the "
         "cluster (KINETIC_DISPATCH=client says what is missing)"
     )
-
-
-def _refuse_unknown(chosen: Mapping[str, Any], template: Mapping[str, Any]) -> None:
-    known = (template.get("variables") or {}).get("properties") or {}
-    for name in unknown_variables(chosen, template):
-        raise LaunchError(
-            f"the work pool's template has no variable {name!r}, which job_variables sets",
-            value=name,
-            hint=suggest(name, known),
-        )

@@ -138,3 +138,30 @@ def test_a_compute_class_that_is_not_there_is_a_problem(cluster, launcher):
     assert launcher.preflight(LaunchNeeds(accelerator=wanted, nodes=nodes)).problems == (
         "the cluster has no compute class 'tpus'; it has: gpus",
     )
+
+
+def needs_of(accelerator: str, **placement: Any) -> LaunchNeeds:
+    wanted = parse_accelerator(accelerator)
+    return LaunchNeeds(accelerator=wanted, nodes=node_request(wanted, Placement(**placement), {}))
+
+
+def test_what_autopilot_does_not_take_is_told_before_anything_is_built(cluster, launcher):
+    cluster.capacity.be_autopilot()
+    (told,) = launcher.preflight(needs_of("l4", node_pool="l4-pool")).problems
+    assert "warden-validating" in told
+    assert "cloud.google.com/gke-nodepool" in told
+    assert launcher.preflight(needs_of("l4:flex", zones=("us-central1-a",))).problems == ()
+
+
+def test_what_kubernetes_does_not_take_of_the_nodes_is_told_before_anything_is_built(
+    cluster, launcher
+):
+    def refuse(plural: str, item: Any) -> str | None:
+        pod = item["spec"]["template"]["spec"] if plural == "jobs" else {}
+        bad = pod.get("affinity") and "spec.template.spec.affinity.nodeAffinity: Required value"
+        return bad or None
+
+    cluster.admission.webhooks.append(refuse)
+    (told,) = launcher.preflight(needs_of("cpu", zones=("us-central1-a",))).problems
+    assert "spec.template.spec.affinity.nodeAffinity: Required value" in told
+    assert launcher.preflight(needs_of("cpu")).problems == ()

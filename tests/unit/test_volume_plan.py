@@ -95,3 +95,31 @@ def test_a_copied_argument_needs_no_place(tmp_path: Path):
 def test_more_volumes_than_a_pod_can_have_make_no_draft(tmp_path: Path):
     with pytest.raises(UsageError, match="the run has 9 volumes"):
         a_draft(tmp_path, volumes={f"/d{number}": "scratch:1Gi" for number in range(9)})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"job_variables": {"memroy": "1Gi"}}, "no variable 'memroy', which job_variables sets; "),
+        ({"accelerator": "l4:flex"}, "no variable flex_start, which the run sets: `kinetic pool "),
+        ({"zones": "us-central1-a"}, "no variable affinity, which the run sets"),
+        ({"job_variables": {"node_selector": {"a": "b"}}}, "no variable affinity, which"),
+        ({"reservation": "ours"}, "no variable reservation_affinity, reservation_name, which"),
+    ],
+)
+def test_what_a_template_has_no_place_for_is_refused_by_a_plan_and_by_a_call(
+    tmp_path: Path, options: dict[str, Any], words: str
+):
+    def older() -> dict[str, Any]:
+        template = base_job_template()
+        for name in ("flex_start", "affinity", "reservation_name", "reservation_affinity"):
+            del template["variables"]["properties"][name]
+        return template
+
+    draft = a_draft(tmp_path, **options)
+    found = lacks_place(draft, draft.platform, older)
+    assert found is not None
+    assert words in found.message
+    is_mistaken = "memroy" in str(options)
+    with_ours = lacks_place(draft, draft.platform, base_job_template)
+    assert (with_ours is not None) is is_mistaken

@@ -22,7 +22,12 @@ from kinetic_flows.platforms.gke.job_variables import (
     with_security,
 )
 from kinetic_flows.platforms.gke.manifests import base_job_template, container_security
-from kinetic_flows.platforms.gke.placement import Placement, node_request, placement_of
+from kinetic_flows.platforms.gke.placement import (
+    Placement,
+    node_request,
+    placement_of,
+    variables_obstacle,
+)
 from kinetic_flows.platforms.gke.requests import requests_of, static_obstacle
 from kinetic_flows.platforms.gke.secret_references import secret_obstacle, secrets_of_pod
 from kinetic_flows.platforms.gke.slices import slices_obstacle
@@ -86,7 +91,7 @@ def launch_needs(
         secrets: Which keys of Kubernetes Secrets they are to have.
         placement: Where they may be; None for anywhere.
     """
-    template = template or base_job_template()
+    template, placed = template or base_job_template(), placement or Placement()
     context = security_context(mode, accelerator)
     variables = with_security(template, context, chosen)
     # Which user an image of one's own has is known once it is looked up.
@@ -106,5 +111,6 @@ def launch_needs(
         requests=requests,
         no_slices=slices_obstacle(accelerator, template),
         no_room=static_obstacle(accelerator, requests),
-        nodes=node_request(accelerator, placement or Placement(), variables),
+        no_variables=variables_obstacle(accelerator, placed, chosen, template),
+        nodes=node_request(accelerator, placed, variables, template),
     )

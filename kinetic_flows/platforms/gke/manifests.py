@@ -64,6 +64,8 @@ def trial_job(
     security_context: Mapping[str, Any],
     *,
     mounts_image: bool = False,
+    nodes: Mapping[str, Any] | None = None,
+    devices: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return a Job like a run's, as far as those who admit Jobs judge them, to be tried only.
 
@@ -72,14 +74,19 @@ def trial_job(
         service_account: Kubernetes service account of its pods; None for the default one.
         security_context: What its container may do on its node.
         mounts_image: Whether it has an image mounted as a volume.
+        nodes: What of its pods' spec says which nodes they may be on; None for nothing.
+        devices: Chips or GPUs of each pod; None for none.
     """
     container: dict[str, Any] = {
         "name": "prefect-job",
         "image": TRIAL_IMAGE,
         "securityContext": dict(security_context),
     }
+    if devices:
+        container["resources"] = {"limits": dict(devices)}
     account = {"serviceAccountName": service_account} if service_account else {}
     pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container], **account}
+    pod |= nodes or {}
     if mounts_image:
         given = packages_variables(PackagesSpec(image=TRIAL_IMAGE, identity=""))
         pod["volumes"] = [given[VOLUME_VARIABLE]]

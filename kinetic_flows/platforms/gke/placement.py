@@ -29,6 +29,7 @@ from kinetic_flows.core.accelerators.node_pools import (
     ZONE_LABEL,
 )
 from kinetic_flows.core.accelerators.node_requests import NodeRequest
+from kinetic_flows.core.errors import suggest
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.node_variables import (
@@ -36,6 +37,8 @@ from kinetic_flows.core.settings.node_variables import (
     both_affinities,
     expressions_of,
 )
+from kinetic_flows.core.settings.pool_variables import unknown_variables
+from kinetic_flows.platforms.gke.manifests import base_job_template
 
 VARIABLES: Mapping[str, str] = {
     "flex_start": FLEX_LABEL,
@@ -154,6 +157,12 @@ def tolerate(key: str, value: str) -> dict[str, str]:
     return {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
 
 
+def properties(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the variables that a base job template has, by name."""
+    found: Mapping[str, Any] = (template.get("variables") or {}).get("properties") or {}
+    return found
+
+
 def with_affinity(
     variables: Mapping[str, Any], placement: Placement, template: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -168,21 +177,75 @@ def with_affinity(
         template: The work pool's base job template; None for the one that ships.
     """
     changed = dict(variables)
-    properties: Mapping[str, Any] = (template or {}).get("variables", {}).get("properties", {})
+    known = properties(template or {})
     labels: dict[str, tuple[str, ...]] = {ZONE_LABEL: placement.zones} if placement.zones else {}
-    if SELECTOR_VARIABLE not in properties:
+    if SELECTOR_VARIABLE not in known:
         selector = changed.pop(SELECTOR_VARIABLE, None) or {}
         labels |= {name: (value,) for name, value in selector.items()}
     asked = changed.get(AFFINITY_VARIABLE) or {}
     if not labels and not asked:
         return changed
-    default = (properties.get(AFFINITY_VARIABLE) or {}).get("default") or {}
+    default = (known.get(AFFINITY_VARIABLE) or {}).get("default") or {}
     changed[AFFINITY_VARIABLE] = both_affinities(default, asked, expressions_of(labels))
     return changed
 
 
+def variables_obstacle(
+    accelerator: Accelerator,
+    placement: Placement,
+    chosen: Mapping[str, Any],
+    template: Mapping[str, Any],
+) -> str:
+    """Say which variables a run sets that a work pool's template does not have; empty for none.
+
+    Args:
+        accelerator: What it runs on.
+        placement: Where its pods may be.
+        chosen: What people set of the template's variables.
+        template: The work pool's base job template.
+    """
+    unknown = unknown_variables(_variables_set(accelerator, placement, chosen, template), template)
+    if not unknown:
+        return ""
+    shipped = properties(base_job_template())
+    outdated = [name for name in unknown if name in shipped]
+    told = [
+        f"the work pool's template has no variable {name!r}, which job_variables sets; "
+        f"{suggest(name, properties(template))}"
+        for name in unknown
+        if name not in shipped
+    ]
+    if outdated:
+        told.append(
+            f"the work pool's template has no variable {', '.join(outdated)}, which the run sets: "
+            "`kinetic pool create` brings it up to date"
+        )
+    return "; ".join(told)
+
+
+def _variables_set(
+    accelerator: Accelerator,
+    placement: Placement,
+    chosen: Mapping[str, Any],
+    template: Mapping[str, Any],
+) -> set[str]:
+    """Return the template's variables that a run sets for what people asked for."""
+    names = {*chosen, *placement.variables}
+    if accelerator.flex:
+        names.add("flex_start")
+    is_folded = SELECTOR_VARIABLE in names and SELECTOR_VARIABLE not in properties(template)
+    if is_folded:
+        names.remove(SELECTOR_VARIABLE)
+    if is_folded or placement.zones:
+        names.add(AFFINITY_VARIABLE)
+    return names
+
+
 def node_request(
-    accelerator: Accelerator, placement: Placement, variables: Mapping[str, Any]
+    accelerator: Accelerator,
+    placement: Placement,
+    variables: Mapping[str, Any],
+    template: Mapping[str, Any] | None = None,
 ) -> NodeRequest:
     """Return what a run's pods ask of nodes, as far as it can be held against node pools.
 
@@ -190,17 +253,26 @@ def node_request(
         accelerator: What it runs on.
         placement: Where its pods may be.
         variables: The template's variables as people and the work pool set them.
+        template: The work pool's base job template; None for the one that ships.
     """
-    selector = variables.get(SELECTOR_VARIABLE) or {}
-    asked = asked_labels({"affinity": variables.get(AFFINITY_VARIABLE), "nodeSelector": selector})
+    affinity = with_affinity(variables, placement, template).get(AFFINITY_VARIABLE)
+    selector = {VARIABLES[name]: value for name, value in placement.variables.items()}
+    own = {} if affinity else variables.get(SELECTOR_VARIABLE) or {}
     tolerated = (
         *accelerator_tolerations(accelerator),
         *placement.tolerations,
         *(variables.get("tolerations") or ()),
     )
+    pod = {
+        "nodeSelector": {**accelerator.node_selector, **selector},
+        "affinity": affinity,
+        "tolerations": list(tolerated),
+        "topologySpreadConstraints": variables.get("topology_spread"),
+    }
     return NodeRequest(
-        labels={**asked, **placement.labels},
+        labels=asked_labels({"affinity": affinity, "nodeSelector": {**own, **selector}}),
         tolerations=tolerated,
+        pod={name: value for name, value in pod.items() if value},
         max_run_seconds=placement.max_run_seconds,
         is_queued_elsewhere=bool(variables.get("queue_name")),
     )

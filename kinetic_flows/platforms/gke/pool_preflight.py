@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
@@ -24,6 +25,10 @@ from kinetic_flows.platforms.gke.requests import too_much
 from kinetic_flows.platforms.gke.rights import FLEX_START, lacking_rights
 
 COMPUTE_CLASSES = "/apis/cloud.google.com/v1/computeclasses"
+
+_NODE_FIELDS = re.compile(
+    r"spec\.template\.spec\.(?:nodeSelector|affinity|tolerations|topologySpreadConstraints)\b"
+)
 
 GOOGLES_CLASSES = frozenset(
     {
@@ -150,6 +155,18 @@ async def check_flex_start(client: KubernetesClient, asked: PreflightRequest) ->
     if not is_slice or asked.nodes.is_queued_elsewhere:
         return Preflight()
     return Preflight(problems=await lacking_rights(client, asked.namespace, FLEX_START))
+
+
+def is_about_nodes(refusal: str, nodes: NodeRequest) -> bool:
+    """Whether the refusal of a Job is about the nodes that its pods ask for.
+
+    Args:
+        refusal: What the API server answered.
+        nodes: What the pods ask of nodes.
+    """
+    selectors = nodes.pod.get("nodeSelector") or {}
+    labels = (*selectors, *nodes.labels)
+    return bool(_NODE_FIELDS.search(refusal)) or any(label in refusal for label in labels)
 
 
 def _node_obstacle(pools: Iterable[NodePool], asked: PreflightRequest) -> str | None:

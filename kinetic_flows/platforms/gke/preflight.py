@@ -41,6 +41,7 @@ from kinetic_flows.platforms.gke.pool_preflight import (
     check_flex_start,
     check_node_pools,
     check_nodes,
+    is_about_nodes,
 )
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.quota import check_quota
@@ -245,7 +246,14 @@ async def _try_launch(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what the cluster would make of a Job, and what it warns of."""
     context = json.loads(request.security_context or "{}")
-    job = trial_job(request.namespace, request.service_account, context, mounts_image=mounts_image)
+    job = trial_job(
+        request.namespace,
+        request.service_account,
+        context,
+        mounts_image=mounts_image,
+        nodes=request.nodes.pod,
+        devices=request.accelerator.resources,
+    )
     warned: list[str] = []
     path, dry = jobs_path(request.namespace), {"dryRun": "All"}
     made = await client.ask_within("POST", path, query=dry, body=job, on_warning=warned.append)
@@ -261,6 +269,8 @@ async def _refused_trial(
         # The launch makes room, where there is anything to be removed.
         spare = await spare_jobs(client, request.namespace)
         return Preflight() if spare else Preflight(problems=(str(found),))
+    if is_about_nodes(refusal.body, request.nodes):
+        return Preflight(problems=(str(found),))
     if found.cause is Cause.ADMISSION and "dry run" not in refusal.body:
         # It may object to what only the trial lacks.
         return Preflight(warnings=(f"of a Job that was only tried: {found}",))
