@@ -102,6 +102,7 @@ def test_each_image_of_a_list_is_made_once_and_code_is_sent_once_for_all(
     assert plan.accelerator == "p4 or cpu"
     assert [each.accelerator for each in plan.choice.candidates] == ["p4", "cpu"]
     assert [each.cached for each in plan.choice.candidates] == [True, True]
+    assert plan.choice.candidates[0].past is None, "it did not run there"
     assert plan.choice.candidates[1].past.count == 1
     assert plan.to_json()["choice"]["strategy"] == "race"
     told = plan.explain()

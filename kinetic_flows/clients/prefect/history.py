@@ -11,7 +11,8 @@ from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
 from kinetic_flows.clients.prefect.errors import translated
 from kinetic_flows.clients.prefect.flow_names import TASK_BUILD_IMAGE
-from kinetic_flows.clients.prefect.records import RunQuery
+from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL
+from kinetic_flows.clients.prefect.records import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.timings import timings_of
 
 LOOK_BACK = 10
@@ -72,7 +73,7 @@ class RunHistory:
                 phases=timings_of(run),
             )
             for run in self._api.find_runs(query, limit=LOOK_BACK)
-            if run.started and run.ended
+            if run.started and run.ended and _ran_on(run, accelerator)
         )
 
     @translated
@@ -92,3 +93,8 @@ class RunHistory:
             for run in found
             if run.end_time
         )
+
+
+def _ran_on(run: RunRecord, accelerator: str) -> bool:
+    """Whether a run was on an accelerator: the tags of one with a list name all of it."""
+    return run.labels.get(ACCELERATOR_LABEL, accelerator) == accelerator
