@@ -97,4 +97,4 @@ class RunHistory:
 
 def _ran_on(run: RunRecord, accelerator: str) -> bool:
     """Whether a run was on an accelerator: the tags of one with a list name all of it."""
-    return run.labels.get(ACCELERATOR_LABEL, accelerator) == accelerator
+    return bool(run.labels.get(ACCELERATOR_LABEL, accelerator) == accelerator)
