@@ -207,9 +207,21 @@ def test_an_option_beats_the_setting_and_the_setting_holds_elsewhere():
     }
     cloud = resolve_cloud(arguments={}, environ=environ, profile=None)
     options = RunOptions().updated({"reservation": "mine", "zones": "us-central1-f"})
-    found = placement_of(options, cloud)
+    found = placement_of(options, cloud, parse_accelerator("l4"))
     assert (found.reservation, found.zones) == ("mine", ("us-central1-f",))
     assert found.node_pool == "pool"
+
+
+@pytest.mark.parametrize(
+    ("name", "reservation"), [("l4", "ours"), ("l4:spot", None), ("l4:flex", None), ("cpu", None)]
+)
+def test_a_setting_names_a_reservation_for_those_that_can_be_of_one(name, reservation):
+    environ = {"KINETIC_PROJECT": "my-project-1", "KINETIC_RESERVATION": "ours"}
+    cloud = resolve_cloud(arguments={}, environ=environ, profile=None)
+    accelerator = parse_accelerator(name)
+    assert placement_of(RunOptions(), cloud, accelerator).reservation == reservation
+    said = RunOptions().updated({"reservation": "mine"})
+    assert placement_of(said, cloud, accelerator).reservation == "mine"
 
 
 def test_rules_of_pods_add_up_as_lists():

@@ -196,7 +196,7 @@ def job_variables_of(
                 template=request.template,
             ),
             secrets=request.secrets,
-            placement=placement_of(request.options, cloud),
+            placement=placement_of(request.options, cloud, request.accelerator),
             variables=chosen,
             # What is shown and compared before a run has an id depends on no cluster's words.
             surroundings=(surroundings if request.run_id else None) or Surroundings(),

@@ -63,7 +63,7 @@ def launch_needs_of(
         cloud.prebuilt,
         volumes_of_pod(options, data),
         secrets_of_pod(options),
-        placement_of(options, cloud),
+        placement_of(options, cloud, accelerator),
     )
 
 

@@ -121,10 +121,20 @@ class Placement:
         return path[1] if len(path) > 1 else None, path[-1], "specific"
 
 
-def placement_of(options: RunOptions, cloud: CloudSettings) -> Placement:
-    """Return what a function's options say of it, else the cluster's settings."""
+def placement_of(options: RunOptions, cloud: CloudSettings, accelerator: Accelerator) -> Placement:
+    """Return what a function's options say of it, else the cluster's settings.
+
+    What a cluster's runs have reserved are chips: its setting is for no run on CPUs alone, and not
+    for Spot VMs and flex-start, which are of no reservation.
+
+    Args:
+        options: How the function is to run.
+        cloud: The settings of the cluster.
+        accelerator: What it runs on.
+    """
+    is_of_none = accelerator.spot or accelerator.flex or accelerator.category == "cpu"
     return Placement(
-        reservation=options.reservation or cloud.reservation,
+        reservation=options.reservation or (None if is_of_none else cloud.reservation),
         compute_class=options.compute_class or cloud.compute_class,
         node_pool=options.node_pool or cloud.node_pool,
         zones=options.zones or cloud.zones,
