@@ -96,6 +96,15 @@ def _starts_alone(draft: Draft, platform: Platform) -> LaunchError | None:
     return None
 
 
+def _no_room(needs: LaunchNeeds) -> LaunchError | None:
+    """Return why no machine could ever hold a pod, if so."""
+    if not needs.no_room:
+        return None
+    asked = {"cpu": needs.requests.cpu, "memory": needs.requests.memory}
+    hint = "say less with cpu= or memory=; nothing was built or uploaded"
+    return LaunchError(needs.no_room, value=asked, hint=hint)
+
+
 def lacks_place(
     draft: Draft, platform: Platform, template: Callable[[], Mapping[str, Any] | None]
 ) -> LaunchError | None:
@@ -110,8 +119,8 @@ def lacks_place(
     needs = platform.launch_needs(*asked, data=data)
     if lonely := _starts_alone(draft, platform):
         return lonely
-    if needs.no_room:
-        return LaunchError(needs.no_room, value=needs.requests.memory or needs.requests.cpu)
+    if too_much := _no_room(needs):
+        return too_much
     is_mounted = needs.packages == "volume" or needs.volumes or needs.secrets
     # Nothing is asked of Prefect for a run that sets nothing.
     sets_some = platform.chosen_variables(draft.call.options) or needs.nodes.labels
@@ -120,6 +129,8 @@ def lacks_place(
     needs = platform.launch_needs(*asked, template(), data=data)
     if needs.no_variables:
         return LaunchError(needs.no_variables, hint="nothing was built or uploaded")
+    if too_much := _no_room(needs):
+        return too_much
     if needs.no_volumes:
         return LaunchError(
             f"the run cannot have its volumes: {needs.no_volumes}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,26 +153,33 @@ def test_accelerators_that_the_cluster_has_are_shown_with_their_node_pools(clust
     assert "no node pool" in kinetic("accelerators", "h100", "--live")
 
 
-def test_who_waits_and_why_no_node_is_added_is_shown_with_the_node_pools(cluster, kinetic):
-    cluster.add_nodes(node_group("tpu-v6e-8", "v6e", nodes=1, max_nodes=2))
-    cluster.capacity.stock_out("v6e")
+def launched(cluster: LoopbackCluster, accelerator: str, count: int) -> list[str]:
+    """Start runs that do nothing, and return their ids."""
+    runs = [str(uuid.uuid4()) for _ in range(count)]
     client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
-    runs = [str(uuid.uuid4()) for _ in range(2)]
     try:
         for run_id in runs:
             asked = PodRequest(
                 run_id=run_id,
                 name="train",
                 image="r/i",
-                accelerator=parse_accelerator("tpu-v6e-8"),
+                accelerator=parse_accelerator(accelerator),
                 entrypoint=("sleep",),
                 arguments=("600",),
             )
-            job = render_job(base_job_template(), job_variables(asked), run_id=run_id, name="train")
+            variables = job_variables(asked)
+            job = render_job(base_job_template(), variables, run_id=run_id, name="train")
             client.ask("POST", jobs_path("default"), body=job)
-        cluster.wait_for("events", lambda each: each["reason"] == "FailedScaleUp")
     finally:
         client.close()
+    return runs
+
+
+def test_who_waits_and_why_no_node_is_added_is_shown_with_the_node_pools(cluster, kinetic):
+    cluster.add_nodes(node_group("tpu-v6e-8", "v6e", nodes=1, max_nodes=2))
+    cluster.capacity.stock_out("v6e")
+    runs = launched(cluster, "tpu-v6e-8", 2)
+    cluster.wait_for("events", lambda each: each["reason"] == "FailedScaleUp")
     shown = kinetic("accelerators", "--live").splitlines()
     row = next(line for line in shown if line.startswith("v6e"))
     assert "0 of 8 chips  8 chips  1 run" in row
@@ -183,3 +191,18 @@ def test_who_waits_and_why_no_node_is_added_is_shown_with_the_node_pools(cluster
     assert waits in runs
     assert f"1 run waits for v6e: train ({waits[:8]})" in shown
     assert "v6e: the autoscaler cannot add a node: the zone has none to give" in shown[-1]
+
+
+def test_runs_without_accelerator_spread_over_nodes(cluster):
+    small = node_group("cpu", "small", machine_type="e2-standard-4", nodes=1, max_nodes=3)
+    cluster.add_nodes(small)
+    launched(cluster, "cpu", 8)
+    taken: set[str] = set()
+    while len(taken) < 8:
+        pod = cluster.wait_for(
+            "pods",
+            lambda each: each["spec"].get("nodeName") and each["metadata"]["name"] not in taken,
+        )
+        taken.add(pod["metadata"]["name"])
+    nodes = Counter(each["spec"]["nodeName"] for each in cluster.list("pods"))
+    assert sorted(nodes.values()) == [2, 6]

@@ -13,11 +13,15 @@ import pytest
 from kubernetes_runs import a_launcher
 
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
-from kinetic_flows.clients.kubernetes.client import KubernetesClient, KubernetesUnreachable
+from kinetic_flows.clients.kubernetes.client import (
+    KubernetesClient,
+    KubernetesUnreachable,
+    core_path,
+)
 from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.launcher import Preflight
+from kinetic_flows.core.launcher import PodRequests, Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
 from kinetic_flows.core.secret_sources import parse_secrets
 from kinetic_flows.core.volumes import parse_volumes
@@ -26,7 +30,7 @@ from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
-from loopback.kubernetes.node_groups import NodeGroup
+from loopback.kubernetes.node_groups import NodeGroup, node_group
 
 V6E_8 = parse_accelerator("tpu-v6e-8")
 CPU = parse_accelerator("cpu")
@@ -445,3 +449,41 @@ def test_a_claim_of_one_node_is_refused_to_a_slice_of_several(cluster, client):
     request = with_volumes(parse_accelerator("tpu-v5p-2x2x2"), a="pvc:datasets")
     (problem,) = preflight(client, request).problems
     assert "one node has it at a time, and the run has 2 pods" in problem
+
+
+def test_what_no_node_has_is_told_with_what_would_fit(cluster, client):
+    cluster.add_nodes(node_group("l4", "l4s", nodes=1, taints=()))
+
+    def told(**requests: str) -> tuple[str, ...]:
+        asked = PreflightRequest(
+            accelerator=parse_accelerator("l4"), requests=PodRequests(**requests)
+        )
+        return preflight(client, asked).warnings
+
+    assert told(cpu="11", memory="40Gi") == ()
+    assert told(memory="64Gi") == (
+        (
+            "no node with l4 has 64Gi of memory (at most 42Gi would fit): the largest are those of "
+            "node pool l4s, g2-standard-12; ask for less, or add a node pool of larger machines"
+        ),
+    )
+
+
+def test_what_a_namespace_allows_of_cpus_and_memory_is_found_out(cluster, client):
+    limit = {"type": "Container", "max": {"memory": "8Gi"}}
+    body = {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": {"name": "small"},
+        "spec": {"limits": [limit]},
+    }
+    client.ask("POST", core_path("default", "limitranges"), body=body)
+    asked = PreflightRequest(accelerator=CPU, requests=PodRequests(memory="16Gi"))
+    found = preflight(client, asked)
+    assert found.problems == (
+        (
+            "limit range 'small' of the namespace allows 8Gi of memory (max), and the run asks for "
+            "16Gi"
+        ),
+    )
+    assert found.limited == {"memory"}

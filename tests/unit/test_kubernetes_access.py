@@ -400,6 +400,30 @@ def test_gkes_node_pools_say_by_which_way_their_nodes_are_had():
 
 
 @pytest.mark.parametrize(
+    ("scaling", "bounds"),
+    [
+        ({"enabled": True, "minNodeCount": 1, "maxNodeCount": 3}, (2, 6)),
+        ({"enabled": True, "totalMinNodeCount": 1, "totalMaxNodeCount": 3}, (1, 3)),
+        ({"maxNodeCount": 3}, (None, None)),
+    ],
+)
+def test_bounds_that_are_no_totals_are_for_each_zone(scaling, bounds):
+    zones = ["us-central1-a", "us-central1-b"]
+    described = {"name": "l4", "locations": zones, "autoscaling": scaling}
+    (pool,) = gke_node_pools({"nodePools": [described]})
+    assert (pool.least, pool.most) == bounds
+    assert pool.size is None
+
+
+def test_what_a_machine_leaves_to_pods_is_known_of_a_pool_without_nodes():
+    (pool,) = gke_node_pools(
+        {"nodePools": [{"name": "cpus", "config": {"machineType": "e2-standard-4"}}]}
+    )
+    assert pool.size is not None
+    assert pool.size.cpu_millis == 3920
+
+
+@pytest.mark.parametrize(
     ("described", "is_so"),
     [
         ({}, False),

@@ -87,6 +87,15 @@ def test_what_a_worker_could_not_give_a_run_is_refused_before_anything_is_built(
     assert "`kinetic pool create` brings it up to date" in str(raised.value)
 
 
+def test_a_worker_is_not_asked_for_what_no_machine_has(tmp_path: Path):
+    draft = a_draft(tmp_path, accelerator="tpu-v6e-8", memory="2Ti")
+    with pytest.raises(LaunchError, match="no machine with tpu-v6e-8 has 2Ti of memory"):
+        refuse_volume(draft, draft.platform, never)
+    refuse_volume(
+        a_draft(tmp_path, accelerator="tpu-v6e-8", memory="1Ti"), draft.platform, base_job_template
+    )
+
+
 def test_a_copied_argument_needs_no_place(tmp_path: Path):
     draft = a_draft(tmp_path, Data("gs://bucket/x"))
     assert lacks_place(draft, draft.platform, never) is None

@@ -55,7 +55,7 @@ def _node_pool(pool: Mapping[str, Any]) -> NodePool:
     machine_type = str(config.get("machineType") or "")
     labels = config.get("labels") or {}
     accelerator, count, topology = _chips(pool, config)
-    least, most = _bounds(pool.get("autoscaling") or {})
+    least, most = _bounds(pool.get("autoscaling") or {}, len(pool.get("locations") or ()) or 1)
     is_queued = bool((pool.get("queuedProvisioning") or {}).get("enabled"))
     taints = [Taint.of(each) for each in config.get("taints") or ()]
     if is_queued and all(each.key != QUEUED_TAINT for each in taints):
@@ -103,12 +103,22 @@ def _chips(
     return row.label, row.count_per_host, topology or row.topology
 
 
-def _bounds(scaling: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Return how many nodes the autoscaler gives a pool at least and at most; None without one."""
+def _bounds(scaling: Mapping[str, Any], zones: int) -> tuple[int | None, int | None]:
+    """Return how many nodes the autoscaler gives a pool at least and at most; None without one.
+
+    What is not a total is for each zone:
+    https://cloud.google.com/kubernetes-engine/docs/reference/rest/v1/NodePoolAutoscaling
+
+    Args:
+        scaling: The pool's autoscaling.
+        zones: In how many zones its nodes may be.
+    """
     if not scaling.get("enabled"):
         return None, None
     names = (("totalMinNodeCount", "minNodeCount"), ("totalMaxNodeCount", "maxNodeCount"))
-    least, most = (int(scaling.get(total) or scaling.get(each) or 0) for total, each in names)
+    least, most = (
+        int(scaling.get(total) or 0) or int(scaling.get(each) or 0) * zones for total, each in names
+    )
     return least, most
 
 

@@ -103,7 +103,7 @@ def shortage(pod: Object, free: Mapping[str, int]) -> str | None:
 
 def capacity_of(node: Object) -> dict[str, int]:
     """Return what a node could hold were it empty."""
-    return {name: int(amount) for name, amount in node["status"]["capacity"].items()}
+    return {name: amount_of(name, text) for name, text in node["status"]["capacity"].items()}
 
 
 def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ from itertools import cycle
 from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.core.accelerators.machines import node_size
 
 NODE_POOL_LABEL = "cloud.google.com/gke-nodepool"
 MACHINE_TYPE_LABEL = "node.kubernetes.io/instance-type"
@@ -40,7 +41,8 @@ class NodeGroup:
     Attributes:
         name: The pool's name.
         labels: Labels of its nodes, besides the pool's own and those that follow from the rest.
-        capacity: Resources of each node, such as `google.com/tpu`, or `memory` in bytes. Of
+        capacity: Resources of each node, such as `google.com/tpu`, or `memory` in bytes and
+            `cpu` in thousandths. Of
             `cpu`, `memory` and disk there is no bound where it is not given.
         taints: Taints of its nodes, besides those that follow from the rest.
         nodes: How many there are from the start.
@@ -138,7 +140,10 @@ class NodeGroup:
             },
             "spec": {"taints": [dict(taint) for taint in self.node_taints]},
             "status": {
-                "capacity": {key: str(amount) for key, amount in self.capacity.items()},
+                "capacity": {
+                    key: f"{amount}m" if key == "cpu" else str(amount)
+                    for key, amount in self.capacity.items()
+                },
                 "nodeInfo": {
                     "kubeletVersion": self.kubelet or f"v{version}.0",
                     "containerRuntimeVersion": self.runtime,
@@ -177,6 +182,8 @@ def node_group(accelerator: str | Accelerator, name: str = "", **fields: Any) ->
     """
     row = parse_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
     resources = {resource: int(amount) for resource, amount in row.resources.items()}
+    size = node_size(fields.get("machine_type") or row.machine_type or "")
+    sized = {"cpu": size.cpu_millis, "memory": size.memory_bytes} if size else {}
     is_slice = row.category == "tpu" and row.hosts > 1
     known: dict[str, Any] = {
         "name": name or str(row).replace(":", "-"),
@@ -185,7 +192,7 @@ def node_group(accelerator: str | Accelerator, name: str = "", **fields: Any) ->
             for label, value in row.node_selector.items()
             if label not in (SPOT_LABEL, FLEX_LABEL)
         },
-        "capacity": resources,
+        "capacity": {**sized, **resources},
         "taints": tuple(a_taint(resource, "present") for resource in resources),
         "machine_type": row.machine_type or "",
         "spot": row.spot,

@@ -48,6 +48,7 @@ KINDS = {
         Kind(name="Event", plural="events"),
         Kind(name="PodTemplate", plural="podtemplates"),
         Kind(name="ResourceQuota", plural="resourcequotas"),
+        Kind(name="LimitRange", plural="limitranges"),
         Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims"),
         Kind(name="Namespace", plural="namespaces", namespaced=False),
         Kind(name="Node", plural="nodes", namespaced=False),
