@@ -26,6 +26,7 @@ from .contract import (
     round_end_object,
     round_object,
 )
+from .endings import Ending, terminated
 from .interrupts import Interrupts
 from .stores import BucketStore, DirectoryStore
 
@@ -37,6 +38,9 @@ OUT_OF_MEMORY = "out_of_memory"
 
 LOOK_SECONDS = 1.0
 """How often hosts look for one another, and for the claim."""
+
+END_SECONDS = 60.0
+"""How long a host waits to be ended after another one; each is given some time for it."""
 
 PATIENCE_SECONDS = 120.0
 """How long a store that is away is waited for."""
@@ -151,6 +155,18 @@ class Claims:
         number = self.launch.round
         names = (round_end_object(self._run_id, number), round_object(self._run_id, number + 1))
         return any(self._store.read(name) is not None for name in names)
+
+    def await_end(self, say: Callable[[str], None]) -> Ending:
+        """Wait until the Job ends this host, as another one of the launch was ended.
+
+        The run begins anew from its list then. Were this host the first to end, the Job would
+        have failed because of it, and not for what befell the other.
+        """
+        say("another host was stopped, or ran out of memory: this one waits to be ended")
+        deadline = time.monotonic() + END_SECONDS
+        while not self._interrupts.is_terminated and time.monotonic() < deadline:
+            self._interrupts.wait_until(deadline)
+        return terminated("as another host was")
 
     def _standing_down(self, owner: Mapping[str, Any]) -> str | None:
         candidate = owner.get("candidate")

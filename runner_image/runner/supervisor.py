@@ -116,8 +116,7 @@ class Supervisor:
                 if not self._is_to_start_again(ending):
                     break
                 if self._claims:
-                    # The whole launch has ended then, and the run begins anew from its list.
-                    ending = terminated("as another host was")
+                    ending = self._claims.await_end(self._output.say)
                     break
                 self._begin_again()
         except Fault as fault:
