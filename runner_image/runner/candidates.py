@@ -26,7 +26,7 @@ from .contract import (
     round_end_object,
     round_object,
 )
-from .endings import Ending, terminated
+from .endings import Before, Ending, terminated
 from .interrupts import Interrupts
 from .stores import BucketStore, DirectoryStore
 
@@ -133,12 +133,22 @@ class Claims:
                 self._pause()
         return self._standing_down(owner)
 
-    def earlier_starts(self) -> int:
-        """Return in how many rounds before this one the function was begun."""
-        owners = [
-            self._read(claim_object(self._run_id, number)) for number in range(self.launch.round)
-        ]
-        return sum(owner is not None and owner.get("candidate") is not None for owner in owners)
+    def before(self) -> Before:
+        """Return what has become of the run in the rounds before this one."""
+        number = self.launch.round
+        begun = [at for at in range(number) if self._was_begun(at)]
+        if not begun or self._preemptions(number) <= self._preemptions(begun[-1]):
+            return Before(len(begun))
+        next_round = self._read(round_object(self._run_id, begun[-1] + 1)) or {}
+        return Before(len(begun), str(next_round.get("why") or ""))
+
+    def _was_begun(self, number: int) -> bool:
+        owner = self._read(claim_object(self._run_id, number))
+        return owner is not None and owner.get("candidate") is not None
+
+    def _preemptions(self, number: int) -> int:
+        begun = self._read(round_object(self._run_id, number)) or {}
+        return int(begun.get("preemptions") or 0)
 
     def move_on(self, message: str) -> None:
         """Say that the run goes on elsewhere, as it ran out of memory here.

@@ -27,6 +27,18 @@ class State(NamedTuple):
     message: str = ""
 
 
+class Before(NamedTuple):
+    """What has become of a run before a launch.
+
+    Attributes:
+        starts: How often its function was begun.
+        disturbed: What ended it from outside the last time; empty where nothing did.
+    """
+
+    starts: int = 0
+    disturbed: str = ""
+
+
 class Ending(NamedTuple):
     """How a run ended.
 

@@ -32,6 +32,7 @@ from .contract import (
     starts_prefix,
 )
 from .endings import (
+    Before,
     Ending,
     State,
     announcement,
@@ -93,7 +94,7 @@ class Supervisor:
         self._starts = starts_prefix(self._job["run_id"], round_number)
         siblings = Siblings(self._store, self._job, self._host, self._starts, environ)
         self._slice = Slice(self._store, self._job, self._host, self._starts, siblings)
-        self._attempt, self._earlier_starts = 0, 0
+        self._attempt, self._before = 0, Before()
         self._output = Output(self._on_entry)
         self._reporter = self._make_reporter()
 
@@ -136,7 +137,7 @@ class Supervisor:
         try:
             self._interrupts.install()
             why = claims.take()
-            self._earlier_starts = 0 if why else claims.earlier_starts()
+            self._before = claims.before() if why is None else self._before
         except Interrupted:
             return EXIT_TERMINATED
         self._interrupts.hold()
@@ -159,9 +160,11 @@ class Supervisor:
             raise Fault(EXIT_TERMINATED, message)
         if self._host == 0 and not is_flow(self._job):
             self._reporter.set_state(State("RUNNING", "Running"))
-        if self._host == 0 and self._attempt:
+        reason = self._before.disturbed
+        if self._attempt:
             # An end of its own leaves a result, and nothing starts again after it.
             reason = "its process was ended from outside, and starts again"
+        if self._host == 0 and reason:
             payload = {"reason": reason, "restarts": self._restarts}
             self._reporter.tell("preempted", str(self._restarts), payload)
         watch = self._slice.watch(self._attempt, self._interrupts)
@@ -268,7 +271,7 @@ class Supervisor:
     @property
     def _restarts(self) -> int:
         """How often the run was started before, on other accelerators as well."""
-        return self._earlier_starts + self._attempt
+        return self._before.starts + self._attempt
 
     def _failed(self, fault: Fault) -> Ending:
         self._interrupts.hold()

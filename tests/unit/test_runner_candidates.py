@@ -159,6 +159,22 @@ def test_a_round_that_follows_is_no_restart_but_counts_what_had_begun(run: Liste
     assert (run.root / f"runs/{RUN_ID}/rounds/2/attempts/0/started.json").exists()
 
 
+@pytest.mark.parametrize("preemptions", [0, 1])
+def test_a_start_after_a_preemption_tells_of_it(run: Listed, preemptions: int) -> None:
+    with serve() as prefect:
+        run.job.prefect_url = prefect.url
+        variables = run.variables("r2c1")
+        run.put(round_object(RUN_ID, 0), Round(candidates=(0,)))
+        run.put(claim_object(RUN_ID, 0), Claim(candidate=0))
+        why = "chip-0: Google took its Spot VM"
+        run.put(round_object(RUN_ID, 1), Round(candidates=(0,), why=why, preemptions=preemptions))
+        run.put(claim_object(RUN_ID, 1), Claim(candidate=None, why="no room"))
+        run.put(round_object(RUN_ID, 2), Round(candidates=(1,), preemptions=preemptions))
+        assert wait(start_runner(variables)).exit_code == EXIT_RETURNED
+    told = [(event["event"], event["payload"]) for event in prefect.events]
+    assert told == [("kinetic.run.preempted", {"reason": why, "restarts": 1})] * preemptions
+
+
 def test_a_process_that_is_back_late_leaves_the_run_to_the_next_round(run: Listed) -> None:
     variables = run.variables("r0c0")
     run.put(claim_object(RUN_ID, 0), Claim(candidate=0))
