@@ -138,6 +138,7 @@ class Preflight:
         notices: What cannot be looked up, and has to be so; plans show it.
         seen_pools: The node pools that its pods may be on, of which there may be more.
         limited: Resources of which the namespace itself says what containers ask for, or may.
+        makes_pools: Whether the cluster is known to make node pools by itself.
     """
 
     problems: tuple[str, ...] = ()
@@ -147,6 +148,7 @@ class Preflight:
     notices: tuple[str, ...] = ()
     seen_pools: tuple[NodePool, ...] = field(default=(), compare=False)
     limited: frozenset[str] = frozenset()
+    makes_pools: bool = False
 
     def raise_for_problems(self) -> None:
         """Raise one error that lists every problem.

@@ -135,7 +135,8 @@ class RunPlan:
             the cluster did not tell.
         hardware: The accelerator in GKE's words: category, count, topology, hosts, machine type,
             node selector, resources, and `memory_gb` of each chip.
-        asks_for: What each host's process asks of its node, by the name of the resource.
+        asks_for: What each host's process asks of its node, by the name of the resource, and of
+            where that may be.
         rooms: The cluster's node pools that could take it, with what is free; None when that is
             not known.
         root: The directory whose files ship.

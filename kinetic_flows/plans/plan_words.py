@@ -174,7 +174,7 @@ def _hardware(plan: RunPlan | PlannedCandidate) -> Iterator[Row]:
         unit = "TPU chip" if told["category"] == "tpu" else "GPU"
         topology = f", topology {told['topology']}" if told["topology"] else ""
         memory = f", {told['memory_gb']} GB each" if told["memory_gb"] else ""
-        spot = ", Spot VMs" if told["spot"] else ""
+        spot = ", Spot VMs" if told["spot"] else ", flex-start" if told.get("flex") else ""
         yield "chips", f"{counted(told['count'], unit)}{topology}{memory}{spot}"
     if plan.asks_for:
         each = " a host" if told.get("hosts", 1) > 1 else ""

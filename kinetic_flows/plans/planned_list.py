@@ -53,7 +53,8 @@ class PlannedCandidate:
     Attributes:
         accelerator: Its canonical name.
         hardware: The accelerator in GKE's words, as `RunPlan.hardware`.
-        asks_for: What each host's process asks of its node, by the name of the resource.
+        asks_for: What each host's process asks of its node, by the name of the resource, and of
+            where that may be.
         rooms: Node pools that could take it, with what is free; None when that is not known.
         image: The image's reference.
         cached: Whether that exists already; None when nobody has looked.

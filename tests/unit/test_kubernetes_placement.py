@@ -210,6 +210,25 @@ def test_an_option_beats_the_setting_and_the_setting_holds_elsewhere():
     found = placement_of(options, cloud, parse_accelerator("l4"))
     assert (found.reservation, found.zones) == ("mine", ("us-central1-f",))
     assert found.node_pool == "pool"
+    assert found.in_words == {"reservation": "mine", "node pool": "pool", "zone": "us-central1-f"}
+    # A setting is for what can have it.
+    for name in ("l4:spot", "l4:flex"):
+        assert placement_of(RunOptions(), cloud, parse_accelerator(name)).reservation is None
+
+
+def test_how_long_nodes_live_is_a_label_where_the_cluster_makes_them():
+    options = RunOptions().updated({"max_run_duration_seconds": 3600})
+    cloud = resolve_cloud(arguments={}, environ={"KINETIC_PROJECT": "my-project-1"}, profile=None)
+    label = "cloud.google.com/gke-max-run-duration-seconds"
+    for name, makes_pools, is_selected in (
+        ("l4:flex", True, True),
+        ("l4:flex", False, False),
+        ("tpu-v6e-4x4:flex", True, False),
+    ):
+        wanted = parse_accelerator(name)
+        found = placement_of(options, cloud, wanted, makes_pools=makes_pools)
+        assert (found.labels.get(label) == ("3600",)) is is_selected
+        assert found.annotations == {"kinetic-flows/max-run-duration-seconds": "3600"}
 
 
 @pytest.mark.parametrize(

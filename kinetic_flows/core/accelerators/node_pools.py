@@ -46,6 +46,12 @@ RESERVATION_AFFINITY_LABEL = "cloud.google.com/reservation-affinity"
 https://cloud.google.com/kubernetes-engine/docs/how-to/consuming-reservations
 """
 
+RUN_SECONDS_LABEL = "cloud.google.com/gke-max-run-duration-seconds"
+"""For how long nodes are asked for, of clusters that make them by themselves.
+
+https://cloud.google.com/kubernetes-engine/docs/concepts/dws
+"""
+
 QUEUED_TAINT = "cloud.google.com/gke-queued"
 """Taint of nodes that are had through a ProvisioningRequest alone.
 

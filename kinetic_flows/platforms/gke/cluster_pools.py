@@ -26,11 +26,13 @@ class ClusterPools:
     Attributes:
         pools: The node pools; None where they are not shown.
         is_complete: Whether these are all, and no others are made when they are needed.
+        makes_pools: Whether it is known to make node pools by itself.
         is_autopilot: Whether it is an Autopilot cluster.
     """
 
     pools: tuple[NodePool, ...] | None
     is_complete: bool = False
+    makes_pools: bool = False
     is_autopilot: bool = False
 
 
@@ -49,6 +51,7 @@ async def read_pools(client: KubernetesClient) -> ClusterPools:
         return ClusterPools(
             pools=gke_node_pools(described),
             is_complete=not makes_node_pools(described),
+            makes_pools=makes_node_pools(described),
             is_autopilot=is_autopilot(described),
         )
     try:

@@ -196,7 +196,12 @@ def job_variables_of(
                 template=request.template,
             ),
             secrets=request.secrets,
-            placement=placement_of(request.options, cloud, request.accelerator),
+            placement=placement_of(
+                request.options,
+                cloud,
+                request.accelerator,
+                makes_pools=surroundings is not None and surroundings.makes_pools,
+            ),
             variables=chosen,
             # What is shown and compared before a run has an id depends on no cluster's words.
             surroundings=(surroundings if request.run_id else None) or Surroundings(),

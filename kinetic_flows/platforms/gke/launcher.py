@@ -110,7 +110,9 @@ class KubernetesLauncher:
                 found = preflight(self._client, request)
                 self._checked[request] = (time.monotonic(), found)
                 self._node_pools = found.node_pools
-                told = Surroundings(pools=found.seen_pools, limited=found.limited)
+                told = Surroundings(
+                    pools=found.seen_pools, limited=found.limited, makes_pools=found.makes_pools
+                )
                 self.surroundings[needs.accelerator] = told
         return found
 

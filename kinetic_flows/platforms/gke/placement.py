@@ -26,10 +26,12 @@ from kinetic_flows.core.accelerators.node_pools import (
     RESERVATION_AFFINITY_LABEL,
     RESERVATION_NAME_LABEL,
     RESERVATION_PROJECT_LABEL,
+    RUN_SECONDS_LABEL,
     ZONE_LABEL,
 )
 from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.errors import suggest
+from kinetic_flows.core.moments import duration
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.cloud import CloudSettings
 from kinetic_flows.core.settings.node_variables import (
@@ -69,6 +71,8 @@ class Placement:
         zones: Zones; empty for any.
         max_run_seconds: For how long nodes of flex-start are asked for; None for as long as their
             pool gives them.
+        selects_duration: Whether that is a label, by which the cluster makes such nodes: those of
+            a node pool that somebody made live as long as they said.
     """
 
     reservation: str | None = None
@@ -76,6 +80,19 @@ class Placement:
     node_pool: str | None = None
     zones: tuple[str, ...] = ()
     max_run_seconds: float | None = None
+    selects_duration: bool = False
+
+    @property
+    def in_words(self) -> dict[str, str]:
+        """What of it was asked for, as people read it, by what it is."""
+        said = {
+            "reservation": self.reservation,
+            "compute class": self.compute_class,
+            "node pool": self.node_pool,
+            "zone": " or ".join(self.zones),
+            "for": duration(self.max_run_seconds) if self.max_run_seconds else None,
+        }
+        return {name: value for name, value in said.items() if value}
 
     @property
     def variables(self) -> dict[str, str]:
@@ -93,8 +110,17 @@ class Placement:
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
         """Labels of nodes that pods ask for, each with the values of which it may have any."""
+        return self.affinity_labels | {
+            VARIABLES[name]: (value,) for name, value in self.variables.items()
+        }
+
+    @property
+    def affinity_labels(self) -> dict[str, tuple[str, ...]]:
+        """Those of them that are an affinity, for want of a variable of the template."""
         found: dict[str, tuple[str, ...]] = {ZONE_LABEL: self.zones} if self.zones else {}
-        return found | {VARIABLES[name]: (value,) for name, value in self.variables.items()}
+        if self.selects_duration and self.max_run_seconds is not None:
+            found[RUN_SECONDS_LABEL] = (f"{self.max_run_seconds:.0f}",)
+        return found
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -121,7 +147,13 @@ class Placement:
         return path[1] if len(path) > 1 else None, path[-1], "specific"
 
 
-def placement_of(options: RunOptions, cloud: CloudSettings, accelerator: Accelerator) -> Placement:
+def placement_of(
+    options: RunOptions,
+    cloud: CloudSettings,
+    accelerator: Accelerator,
+    *,
+    makes_pools: bool = False,
+) -> Placement:
     """Return what a function's options say of it, else the cluster's settings.
 
     What a cluster's runs have reserved are chips: its setting is for no run on CPUs alone, and not
@@ -131,6 +163,7 @@ def placement_of(options: RunOptions, cloud: CloudSettings, accelerator: Acceler
         options: How the function is to run.
         cloud: The settings of the cluster.
         accelerator: What it runs on.
+        makes_pools: Whether the cluster is known to make node pools by itself.
     """
     is_of_none = accelerator.spot or accelerator.flex or accelerator.category == "cpu"
     return Placement(
@@ -139,6 +172,8 @@ def placement_of(options: RunOptions, cloud: CloudSettings, accelerator: Acceler
         node_pool=options.node_pool or cloud.node_pool,
         zones=options.zones or cloud.zones,
         max_run_seconds=options.max_run_duration_seconds,
+        # A slice says it in its request for all of its nodes.
+        selects_duration=makes_pools and accelerator.hosts == 1,
     )
 
 
@@ -188,7 +223,7 @@ def with_affinity(
     """
     changed = dict(variables)
     known = properties(template or {})
-    labels: dict[str, tuple[str, ...]] = {ZONE_LABEL: placement.zones} if placement.zones else {}
+    labels = placement.affinity_labels
     if SELECTOR_VARIABLE not in known:
         selector = changed.pop(SELECTOR_VARIABLE, None) or {}
         labels |= {name: (value,) for name, value in selector.items()}

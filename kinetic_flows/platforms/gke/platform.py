@@ -48,6 +48,7 @@ from kinetic_flows.platforms.gke.launch_needs import launch_needs_of
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
 from kinetic_flows.platforms.gke.names import kubernetes_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
+from kinetic_flows.platforms.gke.placement import placement_of
 from kinetic_flows.platforms.gke.reach import for_pods
 from kinetic_flows.platforms.gke.registries import image_registry
 from kinetic_flows.platforms.gke.volumes import check_volumes, mounted_places
@@ -230,9 +231,10 @@ class GoogleCloudPlatform:
         template: Mapping[str, Any] | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> Mapping[str, str]:
-        """Return the requests of each pod, as the template and the variables make them."""
+        """Return the requests of each pod, as the variables make them, and where it may be."""
         given = self.chosen_variables(options) if variables is None else variables
-        return asked_of_node(accelerator, given, template)
+        where = placement_of(options, self._cloud, accelerator).in_words
+        return {**asked_of_node(accelerator, given, template), **where}
 
     def image_page(self, reference: str) -> str | None:
         """Return where a browser shows an image; None where it has no page."""

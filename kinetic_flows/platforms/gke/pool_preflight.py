@@ -62,11 +62,13 @@ async def check_node_pools(client: KubernetesClient, asked: PreflightRequest) ->
             warnings=() if found.is_complete else told,
             node_pools=found.pools if found.is_complete else None,
             no_image_volumes=_node_obstacle(choice.fitting, asked),
+            makes_pools=found.makes_pools,
             seen_pools=choice.fitting,
         )
     if found.is_complete and COMPUTE_CLASS_LABEL not in asked.nodes.labels:
         return Preflight(problems=(choice.missing,), node_pools=found.pools)
-    return Preflight(warnings=(_not_yet(choice.missing, found, asked),))
+    missing = _not_yet(choice.missing, found, asked)
+    return Preflight(warnings=(missing,), makes_pools=found.makes_pools)
 
 
 def too_few(accelerator: Accelerator, fitting: Sequence[NodePool]) -> str:

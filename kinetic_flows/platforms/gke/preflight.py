@@ -95,6 +95,7 @@ async def _look(client: KubernetesClient, request: PreflightRequest) -> Prefligh
         no_image_volumes=_no_image_volumes(found, request),
         notices=tuple(notice for each in found for notice in each.notices),
         seen_pools=tuple(pool for each in found for pool in each.seen_pools),
+        makes_pools=any(each.makes_pools for each in found),
         limited=frozenset().union(*(each.limited for each in found)),
     )
 

@@ -69,10 +69,12 @@ class Surroundings:
     Attributes:
         pools: Its node pools that the pods may be on, as far as they are known.
         limited: Resources of which the namespace itself says what containers ask for, or may.
+        makes_pools: Whether it makes node pools by itself.
     """
 
     pools: tuple[NodePool, ...] = ()
     limited: frozenset[str] = frozenset()
+    makes_pools: bool = False
 
 
 def option_variables(options: RunOptions) -> dict[str, Any]:
