@@ -208,9 +208,6 @@ COMMANDS: Mapping[str, Word] = {
 """Their commands, by the words that begin them, and options of all of them."""
 
 VARIABLES: Mapping[str, Word] = {
-    "RESERVATION": Word(
-        "RESERVATION", "a reservation is its node pool's, and GKE places runs there"
-    ),
     "LOG_LEVEL": Word(
         "LOG_LEVEL", "`KINETIC_PROGRESS=verbose` or `quiet`; `KINETIC_DEBUG=1` for errors"
     ),
