@@ -21,7 +21,13 @@ from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.data_copies import DataCopy
 from kinetic_flows.core.job import JOB_VARIABLE
 from kinetic_flows.core.launcher import Launcher, Phase
-from kinetic_flows.core.object_names import RUNS, is_job_owner, job_object, result_object
+from kinetic_flows.core.object_names import (
+    RUNS,
+    candidates_object,
+    is_job_owner,
+    job_object,
+    result_object,
+)
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.sealed_values import forget_seals
 from kinetic_flows.runs.session import Session
@@ -104,7 +110,7 @@ def remove(expired: Iterable[Expired], session: Session) -> Iterator[Expired]:
         session: Where it is.
     """
     for each in expired:
-        if is_job_owner(each.run_id):
+        if is_job_owner(each.run_id) or candidates_object(each.run_id) in each.objects:
             # Keys of other runs went with their processes.
             forget_seals(each.objects, session.platform.store.uri, session.api)
         for name in sorted(each.objects, key=lambda name: name.endswith(JOB_NAME)):

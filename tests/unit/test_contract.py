@@ -199,7 +199,6 @@ def test_what_the_runner_writes_is_where_the_client_looks_and_cleans() -> None:
 
 def test_both_sides_know_where_rounds_are_and_how_a_launch_is_named() -> None:
     assert candidates.LAUNCH_VARIABLE == core_candidates.LAUNCH_VARIABLE
-    assert candidates.LAUNCH_VARIABLE in identity.KEPT_FROM_FUNCTION
     assert launches.LAUNCH_FLOW == flow_names.LAUNCH_FLOW
     assert launches.KEPT == (labels.STORE_LABEL, labels.FUNCTION_LABEL)
     assert own_flow_run.ACCELERATOR_LABEL == labels.ACCELERATOR_LABEL

@@ -154,7 +154,7 @@ def test_a_round_that_follows_is_no_restart_but_counts_what_had_begun(run: Liste
     run.put(claim_object(RUN_ID, 1), Claim(candidate=None, why="given up"))
     ended = wait(run.start("r2c0"))
     assert ended.exit_code == EXIT_RETURNED
-    assert run.job.value() == ("c0", "1", None)
+    assert run.job.value() == ("c0", "1", "r2c0")
     assert run.job.envelope().header.attempt == 1
     assert (run.root / f"runs/{RUN_ID}/rounds/2/attempts/0/started.json").exists()
 
