@@ -22,7 +22,7 @@ from kinetic_flows.core.errors import (
     PrefectServerError,
 )
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.launcher import Phase
+from kinetic_flows.core.launcher import Phase, Processes
 from kinetic_flows.core.progress import StepStatus
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
@@ -36,6 +36,7 @@ from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
+from kinetic_flows.runs.worker_runs import processes_of
 
 LAUNCHERS = 6
 """Launches at a time. More only collide in a Prefect server on SQLite."""
@@ -135,6 +136,7 @@ class SweepDriver:
         self._launching: dict[Future[RunTicket], Launch] = {}
         self._busy: Counter[int] = Counter()
         self._active: dict[str, MapItem] = {}
+        self._driven: dict[str, Processes] = {}
         self._uploaded: set[str] = set()
         self._outputs = SweepOutputs()
         self._taken = 0
@@ -288,12 +290,21 @@ class SweepDriver:
             return False
         if item.ticket.dispatch == "worker":
             return is_time
-        seen = self.session.platform.launcher.observe(item.ticket.run_id, None)
+        seen = self._processes(item.ticket).observe(item.ticket.run_id, None)
         if seen.phase is Phase.RUNNING and item.state != "Running":
             running = replace(item, state="Running", state_type="RUNNING")
             self._active[item.ticket.run_id] = running
             self.state.put(running)
         return seen.phase.is_final or (seen.is_outdated and is_time)
+
+    def _processes(self, ticket: RunTicket) -> Processes:
+        """Return what observes a run; of one that has several candidates always the same."""
+        if not ticket.has_candidates:
+            return self.session.platform.launcher
+        if ticket.run_id not in self._driven:
+            found = processes_of(self.session.platform, self.session.api, ticket)
+            self._driven[ticket.run_id] = found
+        return self._driven[ticket.run_id]
 
     def _records(self, items: list[MapItem]) -> list[RunRecord]:
         """Return the flow runs of items whose processes are gone, settled."""
@@ -319,6 +330,7 @@ class SweepDriver:
         if not record.is_final:
             return
         self._active.pop(record.id, None)
+        self._driven.pop(record.id, None)
         ended = replace(
             item,
             state=record.state_name,

@@ -19,7 +19,7 @@ from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.platforms.choose import choose_platform
 from kinetic_flows.runs.candidates.withdrawn import remove_withdrawn
-from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile
+from kinetic_flows.runs.reconcile import crash_abandoned_parents, reconcile, withdraw_launches
 from kinetic_flows.runs.session import configure, connect_session
 
 
@@ -40,6 +40,7 @@ def kinetic_reconcile() -> State[Any]:
     with connect_session(settings, environ, NullProgress(), platform) as session:
         session.ledger.crash_orphans(session.api)
         found = reconcile(platform, session.api)
+        withdraw_launches(platform)
         parents = crash_abandoned_parents(platform, session.api)
         withdrawn = remove_withdrawn(platform, session.api)
     for run_id in found.ended:

@@ -98,6 +98,10 @@ class _Call:
             ticket = self._launch()
             with self._cancelled_if_interrupted():
                 envelope = await_run(ticket, self._session) if wait else None
+            if not wait and ticket.has_candidates and ticket.dispatch == "client":
+                from kinetic_flows.runs.candidates.background import drive_in_background
+
+                drive_in_background(ticket, self._session)
         except RunError:
             raise
         except BaseException as error:

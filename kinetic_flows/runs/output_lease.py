@@ -146,7 +146,9 @@ class OutputLeases:
             return True
         if not platform.may_see_processes:
             return True
-        return not platform.launcher.observe(str(found["run_id"]), None).phase.is_final
+        run_id, launcher = str(found["run_id"]), platform.launcher
+        keys = (run_id, *launcher.launches(run_id))
+        return not all(launcher.observe(key, None).phase.is_final for key in keys)
 
 
 def writer_of(record: RunRecord, platform: Platform, api: PrefectApi) -> Writer | None:

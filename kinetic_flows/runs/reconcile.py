@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, PARENT_FLOW
-from kinetic_flows.clients.prefect.labels import STORE_LABEL
+from kinetic_flows.clients.prefect.labels import CANDIDATES_LABEL, STORE_LABEL
 from kinetic_flows.core.errors import KineticError, PrefectUnreachable
 from kinetic_flows.core.job import CANCEL_GRACE_SECONDS
 from kinetic_flows.platforms.base import Platform
@@ -62,6 +62,8 @@ def reconcile(
     ours = [run for run in unfinished if run.labels.get(STORE_LABEL) == label]
     for run in ours:
         _look_after(platform, api, run, cancel_patience_seconds)
+    if any(run.labels.get(CANDIDATES_LABEL) for run in ours):
+        withdraw_launches(platform)
     ids = tuple(run.id for run in ours)
     found = api.find_runs(RunQuery(ids=ids)) if ids else []
     return Reconciliation(looked_at=ids, ended=tuple(run.id for run in found if run.is_final))
@@ -83,6 +85,16 @@ def _look_after(
         _name_once(run.id, error.message)
     except Exception as error:  # noqa: BLE001 - whatever it is about this one run
         _name_once(run.id, f"{type(error).__name__}: {error}")
+
+
+def withdraw_launches(platform: Platform) -> None:
+    """Delete the launches of candidates that no driver has withdrawn, where that can be done."""
+    from kinetic_flows.runs.candidates.left_over import withdraw_left_over
+
+    try:
+        withdraw_left_over(platform)
+    except KineticError as error:
+        logger.warning("launches that were withdrawn are left as they are: %s", error.message)
 
 
 _named: set[str] = set()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.api import NewRun, RunRecord
 from kinetic_flows.clients.prefect.labels import (
+    ACCELERATOR_LABEL,
+    CANDIDATES_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
     JOB_LABEL,
@@ -34,9 +37,11 @@ from kinetic_flows.core.errors import (
 )
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
+    Job,
     JobTemplate,
     LaunchSpec,
     RunTicket,
+    StoredTemplate,
     sha256_hex,
 )
 from kinetic_flows.core.job_parts import OutputSpec
@@ -44,6 +49,7 @@ from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.object_names import job_object
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_dirs import fields_of
+from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.call_secrets import secret_values_again
@@ -54,7 +60,13 @@ from kinetic_flows.runs.output_lease import check_output_dir_free, in_use_error,
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
 
-_OF_ONE_LAUNCH = (DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL, OUTPUT_DIR_LABEL)
+if TYPE_CHECKING:
+    from kinetic_flows.runs.candidates.launching import PlannedCandidate
+
+_OF_ONE_LAUNCH = (
+    *(DISPATCH_LABEL, PLACE_LABEL, LAUNCHED_LABEL, OUTPUT_DIR_LABEL),
+    CANDIDATES_LABEL,
+)
 
 
 def retry_run(
@@ -83,8 +95,8 @@ def retry_run(
             neither is to be waited for.
         KineticError: The new run could not be started.
     """
-    template, payload = _read(record, session.platform.store)
-    launch = template.launch
+    repeated = _read(record, session.platform.store)
+    template, launch = repeated.template, repeated.template.launch
     if launch is None:
         raise RunNotFoundError(
             f"run {record.id} cannot be started again: its job does not say how it was started",
@@ -94,7 +106,8 @@ def retry_run(
     by_worker = session.platform.dispatch == "worker" or bool(work_queue)
     output = _output(record, template, launch, by_worker=by_worker)
     if output:
-        template = replace(template, output=output)
+        repeated = repeated.with_output(output)
+        template = repeated.template
         _require_over(record, output, session)
     is_told = not session.settings.no_origin
     new = NewRun(
@@ -107,6 +120,7 @@ def retry_run(
             FUNCTION_LABEL: template.name,
             **as_of_now(_own_labels(record), is_told=is_told),
             RETRY_LABEL: record.id,
+            **repeated.labels(),
             **_output_labels(record, output, template),
         },
         job_variables={},
@@ -116,11 +130,12 @@ def retry_run(
         new=new,
         request=replace(_request(launch, template.name), packages=template.packages),
         template=template,
-        payload=payload,
+        payload=repeated.payload,
         outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or session.outputs_root,
         repeats=record if output else None,
         gives_up=gives_up,
         secret_values=secret_values_again(template, session),
+        candidates=repeated.planned(),
     )
     return launch_planned(planned, session)
 
@@ -181,22 +196,88 @@ def _request(launch: LaunchSpec, name: str) -> JobRequest:
     )
 
 
-def _read(record: RunRecord, store: ArtifactStore) -> tuple[JobTemplate, bytes]:
+@dataclass(frozen=True, kw_only=True)
+class _Repeated:
+    """What a run was started with.
+
+    Attributes:
+        template: Its job; the first of several.
+        payload: The pickled call.
+        candidates: Its job on each accelerator that it could go on; empty where there was one.
+    """
+
+    template: JobTemplate
+    payload: bytes
+    candidates: tuple[JobTemplate, ...] = ()
+
+    def with_output(self, output: OutputSpec) -> _Repeated:
+        """Return it with another place for outputs."""
+        return replace(
+            self,
+            template=replace(self.template, output=output),
+            candidates=tuple(replace(each, output=output) for each in self.candidates),
+        )
+
+    def labels(self) -> dict[str, str]:
+        """Return the label that names all its accelerators, until one of them has begun."""
+        names = tuple(each.launch.accelerator for each in self.candidates if each.launch)
+        return {ACCELERATOR_LABEL: names_in_words(names)} if names else {}
+
+    def planned(self) -> tuple[PlannedCandidate, ...]:
+        """Return what is started on each of its accelerators; nothing where it has one."""
+        if not self.candidates:
+            return ()
+        from kinetic_flows.runs.candidates.launching import PlannedCandidate
+
+        return tuple(
+            PlannedCandidate(
+                request=replace(_request(each.launch, each.name), packages=each.packages),
+                template=each,
+            )
+            for each in self.candidates
+            if each.launch
+        )
+
+
+def _read(record: RunRecord, store: ArtifactStore) -> _Repeated:
     """Read a run's template and its pickled call, checked against the flow run's digest."""
-    name = _job_name(record, store)
-    data = _get(name, record, store)
+    if record.labels.get(CANDIDATES_LABEL):
+        jobs = _candidate_jobs(record, store)
+    else:
+        name = _job_name(record, store)
+        jobs = (_job(name, record, store),)
+        if jobs[0].template.content_digest() != record.labels.get(JOB_LABEL):
+            raise _refused(name, "it is not what the run was started with")
+    template, payload_name = jobs[0].template, jobs[0].payload_name
+    payload = _get(payload_name, record, store)
+    if sha256_hex(payload) != template.payload_sha256:
+        raise _refused(payload_name, "its digest is not the job's")
+    if not keep(template.data, store):
+        raise _gone(record)
+    candidates = tuple(job.template for job in jobs) if len(jobs) > 1 else ()
+    return _Repeated(template=template, payload=payload, candidates=candidates)
+
+
+def _candidate_jobs(record: RunRecord, store: ArtifactStore) -> tuple[Job | StoredTemplate, ...]:
+    """Read a run's job on each of its accelerators, checked against the digests of their list."""
+    from kinetic_flows.runs.candidates.rounds import Rounds
+
+    listed = Rounds(store, record.id).candidates(str(record.labels[CANDIDATES_LABEL]))
+    if listed is None:
+        raise _gone(record)
+    jobs = []
+    for each in listed.candidates:
+        if sha256_hex(_get(each.job, record, store)) != each.job_sha256:
+            raise _refused(each.job, "it is not what the run was started with")
+        jobs.append(_job(each.job, record, store))
+    return tuple(jobs)
+
+
+def _job(name: str, record: RunRecord, store: ArtifactStore) -> Job | StoredTemplate:
     try:
-        job = read_job(data)
+        return read_job(_get(name, record, store))
     except ValueError as error:
         raise _refused(name, str(error)) from error
-    if job.template.content_digest() != record.labels.get(JOB_LABEL):
-        raise _refused(name, "it is not what the run was started with")
-    payload = _get(job.payload_name, record, store)
-    if sha256_hex(payload) != job.template.payload_sha256:
-        raise _refused(job.payload_name, "its digest is not the job's")
-    if not keep(job.template.data, store):
-        raise _gone(record)
-    return job.template, payload
 
 
 def _job_name(record: RunRecord, store: ArtifactStore) -> str:

@@ -248,7 +248,7 @@ class GoogleCloudPlatform:
 
     def run_pages(self, run: RunTicket) -> Mapping[str, str]:
         """Return the pages of Google Cloud's console for a run's Job, output and objects."""
-        is_named = run.dispatch == "client" and run.function
+        is_named = run.dispatch == "client" and run.function and not run.has_candidates
         name = kubernetes_job_name(run.function, run.run_id) if is_named else None
         namespace = run.place.rpartition("/")[2] or self._cloud.namespace
         return run_pages(self._cloud, run.run_id, namespace, name)

@@ -33,7 +33,7 @@ class RunOnPool:
 
     def __str__(self) -> str:
         waits = ", waiting" if self.is_waiting else ""
-        return f"{self.job.removesuffix(self.run_id).rstrip('-')} ({self.run_id[:8]}{waits})"
+        return f"{self.job.partition(self.run_id)[0].rstrip('-')} ({self.run_id[:8]}{waits})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kinetic_flows.core.candidates import Candidates, Claim, End, Round
+from kinetic_flows.core.candidates import Candidates, Claim, End, Launch, Round
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.moments import duration
 from kinetic_flows.runs.candidates.rounds import RoundState
@@ -126,6 +126,23 @@ def ended_without(rounds: tuple[RoundState, ...]) -> str:
     tried += [last.why] if last else []
     listed = "".join(f"\n  - {each}" for each in tried)
     return f"none of its accelerators could be had:{listed}"
+
+
+def is_withdrawn(rounds: tuple[RoundState, ...], launch: Launch, *, is_over: bool = False) -> bool:
+    """Whether a launch is not to begin any more, so that its Job is to go.
+
+    Args:
+        rounds: The run's rounds.
+        launch: The launch.
+        is_over: Whether the run has left its result.
+    """
+    if launch.round >= len(rounds):
+        # Somebody knows more than is known here.
+        return False
+    state = rounds[launch.round]
+    if any(each.round.candidates for each in rounds[launch.round + 1 :]):
+        return True
+    return state.winner != launch.candidate and (state.claim is not None or is_over)
 
 
 def _closed(known: Situation) -> Over:

@@ -19,6 +19,7 @@ from kinetic_flows.runs.candidates.decide import (
     Situation,
     Start,
     decide,
+    is_withdrawn,
 )
 from kinetic_flows.runs.candidates.history import History
 from kinetic_flows.runs.candidates.rounds import Rounds
@@ -234,20 +235,9 @@ class Driver:
         # What cannot be deleted now stands down by itself, or is deleted later.
         with suppress(KineticError):
             for key in self._launcher.launches(self._run.run_id):
-                if self._is_withdrawn(key):
+                launch = Launch.parse(key.removeprefix(f"{self._run.run_id}-"))
+                if is_withdrawn(self._rounds.known(), launch):
                     self._launcher.discard(key)
-
-    def _is_withdrawn(self, key: str) -> bool:
-        rounds = self._rounds.known()
-        launch = Launch.parse(key.removeprefix(f"{self._run.run_id}-"))
-        if launch.round >= len(rounds):
-            # Somebody knows more than is known here.
-            return False
-        state = rounds[launch.round]
-        follows = rounds[launch.round + 1 :]
-        if any(each.round.candidates for each in follows):
-            return True
-        return state.claim is not None and state.winner != launch.candidate
 
     def close(self) -> str | None:
         """End the run's rounds; return the key of what calls the function, if anything does."""
