@@ -135,7 +135,9 @@ class Session:
             return None
         template = WorkPools(self.api.url).read_template(pool.name, pool.type)
         where = (self.api.url, pool.name)
-        if template is None and where not in _told_without_pool:
+        # A run that a worker starts makes the work pool.
+        is_needed = self.platform.has_preflight and where not in _told_without_pool
+        if template is None and is_needed:
             _told_without_pool.add(where)
             self.progress.notice(no_work_pool(pool.name))
         return template
