@@ -93,7 +93,7 @@ class Driver:
         self._output = Output(self._on_entry)
         self._reporter = Reporter(self._api, self._interrupts.request_stop, self._output.say)
         self._told = Told(set(), set(), set())
-        self._is_at_home = False
+        self._has_recalled = False
         self._pause = LOOK_SECONDS
 
     def run(self) -> int:
@@ -101,13 +101,13 @@ class Driver:
         self._interrupts.install()
         self._interrupts.hold()
         self._reporter.start()
-        while True:
-            code = self._looked()
-            if code is not None:
-                self._reporter.finish(None)
-                return code
-            self._interrupts.wait_until(time.monotonic() + self._pause)
-            self._pause = min(1.05 * self._pause, LAST_LOOK_SECONDS)
+        try:
+            while (code := self._looked()) is None:
+                self._interrupts.wait_until(time.monotonic() + self._pause)
+                self._pause = min(1.05 * self._pause, LAST_LOOK_SECONDS)
+        finally:
+            self._reporter.finish(None)
+        return code
 
     def _looked(self) -> int | None:
         """Do what is to be done next; servers that do not answer are asked again."""
@@ -138,11 +138,11 @@ class Driver:
     def _known_rounds(self) -> tuple[RoundState, ...]:
         """Return the rounds; what was there when this process started was told by another."""
         rounds = self._rounds.read()
-        if not self._is_at_home:
+        if not self._has_recalled:
             self._launches.recall(_keys(rounds))
             self._told.rounds.update(range(len(rounds)))
             self._told.claims.update(at for at, each in enumerate(rounds) if each.claim)
-            self._is_at_home = True
+            self._has_recalled = True
         self._tell(rounds)
         return rounds
 
@@ -238,15 +238,15 @@ class Driver:
         for number, state in enumerate(rounds):
             if number not in self._told.rounds:
                 self._told.rounds.add(number)
+                self._pause = LOOK_SECONDS
                 self._tell_round(number, state)
             if state.claim is not None and number not in self._told.claims:
                 self._told.claims.add(number)
                 self._tell_claim(state)
 
     def _tell_round(self, number: int, state: RoundState) -> None:
-        self._pause = LOOK_SECONDS
         names = [self._accelerator(each) for each in state.round["candidates"]]
-        if state.round["why"]:
+        if names and state.round["why"]:
             self._output.say(state.round["why"])
         if len(names) > 1:
             self._output.say(f"race: {', '.join(names)} are asked for at once")
@@ -258,11 +258,10 @@ class Driver:
         if winner is None:
             return
         others = [self._accelerator(each) for each in state.round["candidates"] if each != winner]
-        name = self._accelerator(winner)
         if others:
             seconds = max(round(time.time() - state.round["began"]), 0)
             verb = "is" if len(others) == 1 else "are"
-            after = f"{name} was first after {in_words(seconds)}"
+            after = f"{self._accelerator(winner)} was first after {in_words(seconds)}"
             self._output.say(f"race: {after}; {', '.join(others)} {verb} withdrawn")
 
     def _accelerator(self, candidate: int) -> str:

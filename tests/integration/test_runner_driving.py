@@ -258,6 +258,25 @@ def test_a_run_that_has_tried_everything_says_what_and_why(
     assert record.message == f"none of its accelerators could be had:{tried}"
 
 
+def test_a_run_that_has_begun_ends_with_its_process(
+    made: list[Driven], tmp_path: Path, api: PrefectApi
+) -> None:
+    run = _driven(made, tmp_path, api)
+    (run.seen / "waits").touch()
+    driver = run.drive()
+    winner = run.take("r0c0")
+    eventually((run.seen / "called-0").exists)
+    winner.kill()
+    api.set_state(run.created("r0c0")["id"], "CRASHED", message="Kubernetes job was deleted")
+    assert _ended(driver).exit_code == 0
+    record = api.read_run(run.run_id)
+    assert (record.state_type, record.message) == (
+        "CRASHED",
+        "chip-0: Kubernetes job was deleted",
+    )
+    assert not run.launches("r1c1")
+
+
 def test_of_a_run_that_is_cancelled_nothing_begins_any_more(
     made: list[Driven], tmp_path: Path, api: PrefectApi
 ) -> None:
