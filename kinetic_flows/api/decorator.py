@@ -161,10 +161,10 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
         job_variables: Variables of the work pool's job template on a cluster: `cpu`, `memory`,
             `memory_request`, `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such
             as `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
-            `annotations`, `tolerations`, `env_from` (Secrets), and `active_deadline_seconds`,
-            `finished_job_ttl`, `termination_grace_seconds` (whole seconds), or what an
-            administrator added. What is left out is the work pool's default. Nothing of it
-            matters on this machine.
+            `annotations`, `tolerations`, `node_selector`, `affinity`, `topology_spread`,
+            `env_from` (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
+            `termination_grace_seconds` (whole seconds), or what an administrator added. What
+            is left out is the work pool's default. Nothing of it matters on this machine.
         project: Google Cloud project; None for `KINETIC_PROJECT`.
         zone: Zone of the cluster; None for `KINETIC_ZONE`.
         cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.

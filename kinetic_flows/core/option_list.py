@@ -139,9 +139,10 @@ class Options(TypedDict, total=False):
     """Variables of the work pool's job template on a cluster: `cpu`, `memory`, `memory_request`,
     `ephemeral_storage`, `shared_memory` (Kubernetes quantities, such as `64Gi`), `queue_name`,
     `priority_class_name`, `service_account_name`, `labels`, `annotations`, `tolerations`,
-    `env_from` (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
-    `termination_grace_seconds` (whole seconds), or what an administrator added. What is left out
-    is the work pool's default. Nothing of it matters on this machine."""
+    `node_selector`, `affinity`, `topology_spread`, `env_from` (Secrets), and
+    `active_deadline_seconds`, `finished_job_ttl`, `termination_grace_seconds` (whole seconds), or
+    what an administrator added. What is left out is the work pool's default. Nothing of it matters
+    on this machine."""
 
     project: str | None
     """Google Cloud project; None for `KINETIC_PROJECT`."""

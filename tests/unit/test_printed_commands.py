@@ -60,6 +60,7 @@ KUBECTL: Mapping[str, Sequence[str]] = {
     "describe pod": ("--namespace",),
     "describe pvc": ("--namespace",),
     "exec": ("--namespace",),
+    "get computeclasses": (),
     "get pvc": ("--namespace",),
     "get workloads": ("--namespace",),
     "logs": ("--namespace",),

@@ -76,7 +76,11 @@ def test_without_a_number_a_pool_has_four_nodes_and_a_slice_all_its_hosts():
         (["l4"], {"max_nodes": 0}, "cannot have 0 nodes"),
         (["l4"], {"max_nodes": 1001}, "cannot have 1001 nodes"),
         (["tpu-v6e-64"], {"max_nodes": 8}, "a slice of 16 hosts, more than the 8 nodes"),
-        (["l4:spot"], {"reservation": "ours"}, "Spot VMs are not taken from reservations"),
+        (
+            ["l4:spot"],
+            {"reservation": "ours"},
+            "neither Spot VMs nor nodes of flex-start are taken",
+        ),
         (["l4", "a100"], {"reservation": "ours"}, "l4, a100"),
         (["l4"], {"reservation": "Ours!"}, "cannot be the name of a reservation"),
         (["l4"], {"zones": ["us-central1"]}, "is a region, and nodes are in zones"),
@@ -147,6 +151,26 @@ def test_a_single_host_says_no_topology_and_is_upgraded_without_a_node_more():
     assert not made.placement_policy
     assert made.config.spot
     assert (made.upgrade_settings.max_surge, made.upgrade_settings.max_unavailable) == (0, 1)
+
+
+def test_a_pool_of_flex_start_waits_for_its_nodes_and_takes_none_of_a_reservation():
+    made = accelerator_pool(ZONAL, pool("l4:flex", max_nodes=2))
+    assert (made.config.flex_start, made.config.spot) == (True, False)
+    assert made.config.reservation_affinity.consume_reservation_type.name == "NO_RESERVATION"
+    assert not made.management.auto_repair
+    assert not made.queued_provisioning.enabled
+    assert pool_name(PoolRequest(accelerator=parse_accelerator("l4:flex"))) == "l4-flex"
+    (found,) = node_pools(container_v1.Cluster(name="lab", node_pools=[made]))
+    assert found.offers(parse_accelerator("l4:flex"))
+    assert (found.flex, found.is_queued) == (True, False)
+
+
+def test_the_nodes_of_a_slice_by_flex_start_are_given_to_who_asks_for_all():
+    made = accelerator_pool(ZONAL, pool("tpu-v6e-16:flex"))
+    assert made.queued_provisioning.enabled
+    assert made.placement_policy.tpu_topology == "4x4"
+    (found,) = node_pools(container_v1.Cluster(name="lab", node_pools=[made]))
+    assert (found.flex, found.is_queued) == (True, True)
 
 
 def test_a_reservation_is_named_as_compute_engine_wants_it():

@@ -98,7 +98,7 @@ def add(
     what was interrupted goes on.
 
     Args:
-        accelerator: What its nodes are to have, such as l4, tpu-v6e-8 or l4:spot.
+        accelerator: What its nodes are to have, such as l4, tpu-v6e-8, l4:spot or l4:flex.
         max_nodes: How many nodes it may have at most; 4 by default. A slice of several hosts has
             all of them, or none.
         reservation: The reservation that its nodes are taken from.

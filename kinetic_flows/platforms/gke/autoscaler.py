@@ -50,7 +50,7 @@ _FAILURES = (
         r"out of resources|stockout|RESOURCE_POOL_EXHAUSTED|failed to appear in time",
         Cause.CLOUD_CAPACITY,
         f"{_CANNOT}: the zone has none to give at the moment",
-        "it keeps trying; another zone, a reservation or `:spot` may be had sooner",
+        "it keeps trying; another zone, a reservation, `:spot` or `:flex` may be had sooner",
     ),
     _sentence(
         r"IP space exhausted|IP_SPACE_EXHAUSTED",
@@ -90,7 +90,7 @@ _SKIPPED = (
         r"in backoff after failed scale-up",
         Cause.CLOUD_CAPACITY,
         "it could not add one the last time, and waits before it tries again",
-        "another zone, a reservation or `:spot` may be had sooner",
+        "another zone, a reservation, `:spot` or `:flex` may be had sooner",
     ),
     _sentence(
         r"max node group size reached",

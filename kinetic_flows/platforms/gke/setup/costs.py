@@ -52,9 +52,10 @@ def pool_cost(pool: PoolRequest) -> Cost:
     if hourly is not None:
         return Cost(monthly_usd=0.0, hourly_usd=hourly * pool.max_nodes, note=nodes)
     ordinary = prices.on_demand_hourly(accelerator)
-    if accelerator.spot and ordinary is not None:
+    if (accelerator.spot or accelerator.flex) and ordinary is not None:
         most = ordinary * pool.max_nodes
-        nodes = f"{nodes} on Spot VMs, for less than the ${most:,.2f} that others cost"
+        way = "on Spot VMs" if accelerator.spot else "by flex-start"
+        nodes = f"{nodes} {way}, for less than the ${most:,.2f} that others cost"
     return Cost(monthly_usd=0.0, hourly_usd=None, note=nodes)
 
 

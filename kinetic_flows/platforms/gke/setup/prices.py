@@ -121,9 +121,9 @@ def node_hourly(accelerator: Accelerator) -> float | None:
     """Return what a node with an accelerator costs an hour; None where that is not known.
 
     Args:
-        accelerator: What it has. The price of a Spot VM is never known.
+        accelerator: What it has. The price of a Spot VM, or by flex-start, is never known.
     """
-    if accelerator.spot or accelerator.label is None:
+    if accelerator.spot or accelerator.flex or accelerator.label is None:
         return None
     return on_demand_hourly(accelerator)
 

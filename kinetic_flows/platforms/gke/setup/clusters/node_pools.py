@@ -128,11 +128,12 @@ class NodePoolResource:
         if self.pool is None:
             yield f"CPU only, {self.request.machine_type}, {least} to {most} nodes"
             return
-        spot = " on Spot VMs" if self.pool.accelerator.spot else ""
-        if self.pool.accelerator.hosts > 1:
-            yield f"{self.pool.accelerator.description}{spot}, all of them or none"
+        wanted = self.pool.accelerator
+        way = " on Spot VMs" if wanted.spot else " by flex-start" if wanted.flex else ""
+        if wanted.hosts > 1:
+            yield f"{wanted.description}{way}, all of them or none"
         else:
-            yield f"{self.pool.accelerator.description}{spot}, {least} to {most} nodes"
+            yield f"{wanted.description}{way}, {least} to {most} nodes"
         if self.pool.reservation:
             yield f"nodes of reservation {self.pool.reservation}"
 
@@ -206,7 +207,8 @@ class NodePoolResource:
         for message, each in zip(cluster.node_pools, node_pools(cluster), strict=True):
             if message.status.name in ("STOPPING", "ERROR"):
                 continue
-            is_same = each.offers(accelerator) and each.spot == accelerator.spot
+            ways = (each.spot, each.flex) == (accelerator.spot, accelerator.flex)
+            is_same = each.offers(accelerator) and ways
             if is_same and each.count_per_host == accelerator.count_per_host:
                 return each.name
         return None

@@ -77,6 +77,7 @@ class FoundPool:
             "accelerator": str(self.accelerator) if self.accelerator else None,
             "machine_type": self.pool.machine_type,
             "spot": self.pool.spot,
+            "flex": self.pool.flex,
             "topology": self.pool.topology,
             "min_nodes": self.least,
             "max_nodes": self.most,

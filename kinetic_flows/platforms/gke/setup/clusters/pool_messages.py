@@ -60,8 +60,9 @@ def accelerator_pool(
 ) -> container_v1.NodePool:
     """Return the node pool of an accelerator, which has no nodes while nothing runs there.
 
-    https://cloud.google.com/kubernetes-engine/docs/how-to/gpus and
-    https://cloud.google.com/kubernetes-engine/docs/how-to/tpus.
+    https://cloud.google.com/kubernetes-engine/docs/how-to/gpus,
+    https://cloud.google.com/kubernetes-engine/docs/how-to/tpus and, of flex-start,
+    https://cloud.google.com/kubernetes-engine/docs/how-to/provisioningrequest.
 
     Args:
         request: What is wanted of the cluster.
@@ -73,6 +74,7 @@ def accelerator_pool(
         machine_type=accelerator.machine_type,
         disk_size_gb=ACCELERATOR_DISK_GB,
         spot=accelerator.spot,
+        flex_start=accelerator.flex,
         accelerators=[_gpus(accelerator)] if accelerator.category == "gpu" else [],
         reservation_affinity=_reservation(pool),
         **_common(request, account),
@@ -90,7 +92,9 @@ def accelerator_pool(
             total=has_zones and not is_slice,
             policy=container_v1.NodePoolAutoscaling.LocationPolicy.ANY,
         ),
-        management=_management(),
+        management=_management(repairs=not accelerator.flex),
+        # The nodes of a slice are given together, to who asks for all of them.
+        queued_provisioning=_queued() if accelerator.flex and is_slice else None,
         locations=list(pool.zones),
         placement_policy=_placement(accelerator) if is_slice else None,
         # A node more while nodes are upgraded would need more of the accelerator's quota.
@@ -125,6 +129,7 @@ def fixed_differences(wanted: container_v1.NodePool, found: container_v1.NodePoo
         ("machine type", wanted.config.machine_type, found.config.machine_type),
         ("accelerator", _accelerators(wanted), _accelerators(found)),
         ("Spot VMs", _yes(wanted.config.spot), _yes(found.config.spot)),
+        ("flex-start", _yes(wanted.config.flex_start), _yes(found.config.flex_start)),
         ("topology", wanted.placement_policy.tpu_topology, found.placement_policy.tpu_topology),
         ("reservation", _reserved(wanted), _reserved(found)),
         ("zones", ", ".join(sorted(wanted.locations)), ", ".join(sorted(found.locations))),
@@ -164,9 +169,11 @@ def _gpus(accelerator: Accelerator) -> container_v1.AcceleratorConfig:
 
 
 def _reservation(pool: PoolRequest) -> container_v1.ReservationAffinity | None:
+    affinity = container_v1.ReservationAffinity
+    if pool.accelerator.flex:
+        return affinity(consume_reservation_type=affinity.Type.NO_RESERVATION)
     if pool.reservation is None:
         return None
-    affinity = container_v1.ReservationAffinity
     return affinity(
         consume_reservation_type=affinity.Type.SPECIFIC_RESERVATION,
         key=RESERVATION_KEY,
@@ -207,9 +214,13 @@ def _one_by_one() -> container_v1.NodePool.UpgradeSettings:
     return container_v1.NodePool.UpgradeSettings(max_surge=0, max_unavailable=1)
 
 
-def _management() -> container_v1.NodeManagement:
-    # A release channel demands both.
-    return container_v1.NodeManagement(auto_upgrade=True, auto_repair=True)
+def _management(*, repairs: bool = True) -> container_v1.NodeManagement:
+    # A release channel demands both, but of flex-start, whose nodes are not repaired.
+    return container_v1.NodeManagement(auto_upgrade=True, auto_repair=repairs)
+
+
+def _queued() -> container_v1.NodePool.QueuedProvisioning:
+    return container_v1.NodePool.QueuedProvisioning(enabled=True)
 
 
 def _accelerators(pool: container_v1.NodePool) -> str:

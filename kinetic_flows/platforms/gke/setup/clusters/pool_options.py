@@ -62,8 +62,8 @@ def parse_pools(
         PoolRequest(
             accelerator=accelerator,
             max_nodes=_max_nodes(accelerator, max_nodes),
-            # Spot VMs are never taken from reservations.
-            reservation=None if accelerator.spot else reservation,
+            # Neither Spot VMs nor nodes of flex-start are taken from reservations.
+            reservation=None if accelerator.spot or accelerator.flex else reservation,
             keeps_limit=max_nodes is None,
             zones=tuple(zones),
         )
@@ -79,7 +79,7 @@ def pool_name(request: PoolRequest) -> str:
     """
     accelerator = request.accelerator
     ending = RESERVED_ENDING if request.reservation else ""
-    ending = "-spot" if accelerator.spot else ending
+    ending = "-spot" if accelerator.spot else "-flex" if accelerator.flex else ending
     return names.shortened(accelerator.name, ending, names.MAX_POOL_CHARACTERS)
 
 
@@ -148,13 +148,13 @@ def _check_reservation(reservation: str, accelerators: Sequence[Accelerator]) ->
             hint="give its name as Compute Engine has it, or "
             "projects/OWNER/reservations/NAME where another project shares it",
         )
-    reserved = [each for each in accelerators if not each.spot]
+    reserved = [each for each in accelerators if not each.spot and not each.flex]
     if not reserved:
         raise UsageError(
-            f"the reservation {reservation!r} would be used by nothing: Spot VMs are not taken "
-            "from reservations",
+            f"the reservation {reservation!r} would be used by nothing: neither Spot VMs nor "
+            "nodes of flex-start are taken from reservations",
             value=reservation,
-            hint="name an accelerator without :spot, or leave the reservation out",
+            hint="name an accelerator without :spot or :flex, or leave the reservation out",
         )
     if len(reserved) > 1:
         listed = ", ".join(map(str, reserved))

@@ -70,7 +70,9 @@ def metric_of(accelerator: Accelerator) -> str | None:
     """Return the name of an accelerator's quota in a region; None for one that is not told."""
     label = accelerator.label or ""
     metric = _METRICS.get(label)
-    if accelerator.spot:
+    # Flex-start takes from what Spot VMs are counted in:
+    # https://cloud.google.com/compute/docs/instances/about-flex-start-vms
+    if accelerator.spot or accelerator.flex:
         metric = metric or _ONLY_PREEMPTIBLE.get(label)
         return f"PREEMPTIBLE_{metric}" if metric else None
     return metric
