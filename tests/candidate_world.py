@@ -370,7 +370,7 @@ def listed(*memory: int, **options: Any) -> Candidates:
         candidates=tuple(
             Candidate(
                 accelerator=f"chip-{place}",
-                image={},
+                image={"reference": "image"},
                 job="",
                 job_sha256="",
                 job_variables={},

@@ -75,6 +75,6 @@ def _won(candidates: Candidates, begun: Round, winner: int) -> str:
     others = ", ".join(name for place, name in names.items() if place != winner)
     if not others:
         return ""
-    after = duration(max(round(time.time() - begun.began), 0))
+    after = duration(max(time.time() - begun.began, 0.0))
     are = "are" if len(names) > 2 else "is"
     return f"race: {names[winner]} was first after {after}; {others} {are} withdrawn"
