@@ -53,6 +53,7 @@ from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.flows.steps import step
 from kinetic_flows.plans.deploy_request import DeployRequest
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
+from kinetic_flows.plans.look_ahead import check_worker
 from kinetic_flows.plans.outputs import deployed_output_spec
 from kinetic_flows.plans.secrets import with_identities
 from kinetic_flows.platforms.base import JobRequest
@@ -103,6 +104,8 @@ def deploy(draft: Draft, request: DeployRequest, session: Session) -> Deployed:
     Raises:
         KineticError: A step failed; the deployment is as it was.
     """
+    for accelerator in draft.candidates or (draft.accelerator,):
+        check_worker(accelerator, session.platform)
 
     def kinetic_deploy(
         function: str,  # noqa: ARG001 - shown in Prefect

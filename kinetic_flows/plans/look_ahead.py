@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, Preflight
 from kinetic_flows.plans.draft import Draft
@@ -83,17 +84,31 @@ def refuse_volume(
 
 
 def _starts_alone(draft: Draft, platform: Platform) -> LaunchError | None:
-    """Return why a worker cannot start all that a run consists of, if so."""
-    slices = draft.accelerator.slices
-    if slices > 1 and platform.hosts(draft.accelerator) > 1:
-        return LaunchError(
-            f"a Prefect worker starts one Job for each run, and slices={slices} is a Job for each "
-            "slice",
-            value=slices,
-            hint="call it with KINETIC_DISPATCH=client, which needs credentials for the cluster; a "
-            "larger slice has one Job",
-        )
+    try:
+        check_worker(draft.accelerator, platform)
+    except LaunchError as error:
+        return error
     return None
+
+
+def check_worker(accelerator: Accelerator, platform: Platform) -> None:
+    """Refuse a run that a Prefect worker cannot start, as it is more than one Job or process.
+
+    Args:
+        accelerator: What it runs on.
+        platform: Where it runs.
+
+    Raises:
+        LaunchError: It is more.
+    """
+    why = platform.worker_obstacle(accelerator)
+    if why:
+        raise LaunchError(
+            f"a Prefect worker starts one {why}",
+            value=str(accelerator),
+            hint="call the function: its client starts them all (on a cluster with "
+            "KINETIC_DISPATCH=client, and credentials for it)",
+        )
 
 
 def _no_room(needs: LaunchNeeds) -> LaunchError | None:
@@ -117,7 +132,7 @@ def lacks_place(
     """
     asked, data = (draft.accelerator, draft.mode, draft.call.options), draft.payload.data
     needs = platform.launch_needs(*asked, data=data)
-    if lonely := _starts_alone(draft, platform):
+    if platform.dispatch == "worker" and (lonely := _starts_alone(draft, platform)):
         return lonely
     if too_much := _no_room(needs):
         return too_much

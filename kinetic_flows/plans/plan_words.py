@@ -170,12 +170,15 @@ def _candidates(choice: PlannedList) -> Iterator[list[Row]]:
 def _hardware(plan: RunPlan | PlannedCandidate) -> Iterator[Row]:
     told = plan.hardware
     if told.get("count"):
-        yield "machine", f"{counted(told['hosts'], 'host')} of {told['machine_type']}"
+        several = f", in {told['slices']} slices" if told.get("slices", 1) > 1 else ""
+        yield "machine", f"{counted(told['hosts'], 'host')} of {told['machine_type']}{several}"
         unit = "TPU chip" if told["category"] == "tpu" else "GPU"
         topology = f", topology {told['topology']}" if told["topology"] else ""
         memory = f", {told['memory_gb']} GB each" if told["memory_gb"] else ""
         spot = ", Spot VMs" if told["spot"] else ", flex-start" if told.get("flex") else ""
         yield "chips", f"{counted(told['count'], unit)}{topology}{memory}{spot}"
+    elif told.get("hosts", 1) > 1:
+        yield "hosts", f"{told['hosts']}, each calls the function"
     if plan.asks_for:
         each = " a host" if told.get("hosts", 1) > 1 else ""
         asked = ", ".join(f"{name} {size}" for name, size in plan.asks_for.items())

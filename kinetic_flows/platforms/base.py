@@ -141,6 +141,10 @@ class Platform(Protocol):
         """Return how many hosts a run has, each with a runner of its own."""
         ...
 
+    def worker_obstacle(self, accelerator: Accelerator) -> str:
+        """Say what a Prefect worker starts one of, where a run needs several; else empty."""
+        ...
+
     def runner_environment(self) -> Mapping[str, str]:
         """Return the variables by which the runner finds what is not where it usually is."""
         ...

@@ -43,6 +43,7 @@ from kinetic_flows.core.object_names import (
 )
 from kinetic_flows.core.signals import interruption_in
 from kinetic_flows.plans.draft import Draft, job_request
+from kinetic_flows.plans.look_ahead import check_worker
 from kinetic_flows.platforms.base import JobRequest, Platform
 from kinetic_flows.runs.cancel import CANCELLED_STATES
 from kinetic_flows.runs.flow_run import (
@@ -312,6 +313,7 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
 
     The objects have a place among those of runs, under a name of their own.
     """
+    check_worker(run.request.accelerator, session.platform)
     if run.candidates:
         from kinetic_flows.runs.candidates.worker import for_worker
 

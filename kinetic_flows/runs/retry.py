@@ -186,13 +186,15 @@ def _output_labels(
 
 
 def _request(launch: LaunchSpec, name: str) -> JobRequest:
+    options = RunOptions().updated(launch.options)
+    named = parse_accelerator(launch.accelerator)
     return JobRequest(
         run_id="",
         name=name,
         image=image_from_fields(launch.image),
-        accelerator=parse_accelerator(launch.accelerator),
+        accelerator=named.times(hosts=options.hosts or 1, slices=options.slices or 1),
         mode=launch.mode,
-        options=RunOptions().updated(launch.options),
+        options=options,
     )
 
 

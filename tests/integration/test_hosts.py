@@ -13,7 +13,8 @@ import psutil
 import pytest
 from projects import Project, make_project
 
-from kinetic_flows.core.errors import RunCrashed
+import kinetic
+from kinetic_flows.core.errors import LaunchError, RunCrashed
 from torch_builds import torch_requirement
 
 FUNCTIONS = """
@@ -134,6 +135,20 @@ def test_every_host_calls_the_function_and_knows_the_others(
     assert address == "127.0.0.1"
     assert coordinator != f"{address}:{port}", "JAX and PyTorch listen both"
     assert {"[host 0] this is host 0", "[host 1] this is host 1"} <= set(run.logs())
+
+
+def test_what_is_tried_again_has_its_hosts(functions: ModuleType, marks: Path) -> None:
+    group = functions.told.map([str(marks)])
+    assert group.results() == [0]
+    again = group.runs[0].retry()
+    assert again.result() == 0
+    assert kinetic.attach(again.id).result() == 0
+    assert "[host 1] this is host 1" in again.logs()
+
+
+def test_a_worker_starts_one_process_alone(functions: ModuleType) -> None:
+    with pytest.raises(LaunchError, match="starts one process for each run, and hosts=2 is"):
+        functions.told.deploy("nightly", parameters={"directory": "."})
 
 
 def test_hosts_stop_when_one_has_raised(functions: ModuleType, marks: Path) -> None:

@@ -157,6 +157,11 @@ class GoogleCloudPlatform:
         """Return the hosts of the accelerator's slice."""
         return accelerator.hosts
 
+    def worker_obstacle(self, accelerator: Accelerator) -> str:
+        """Say that a worker makes one Job, where a run has several slices."""
+        slices = accelerator.slices
+        return f"Job for each run, and slices={slices} is a Job for each" if slices > 1 else ""
+
     def runner_environment(self) -> Mapping[str, str]:
         """Return where Cloud Storage and Secret Manager are, when they are not Google's."""
         endpoints = {

@@ -17,7 +17,7 @@ def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[lis
         accelerator: What the run is to run on.
     """
     hosts = accelerator.hosts
-    wanted = {COUNTED_JOBS: 1, "pods": hosts, "count/pods": hosts}
+    wanted = {COUNTED_JOBS: accelerator.slices, "pods": hosts, "count/pods": hosts}
     for name, count in accelerator.resources.items():
         wanted[f"requests.{name}"] = int(count) * hosts
     status = quota.get("status") or {}

@@ -140,6 +140,11 @@ class LocalPlatform:
         """Return how many processes stand in for hosts; one for TPUs, whatever the slice."""
         return 1 if accelerator.category == "tpu" else accelerator.hosts
 
+    def worker_obstacle(self, accelerator: Accelerator) -> str:
+        """Say that a worker starts one process, where a run has several hosts."""
+        hosts = self.hosts(accelerator)
+        return f"process for each run, and hosts={hosts} is a process for each" if hosts > 1 else ""
+
     def runner_environment(self) -> Mapping[str, str]:
         """Return where runs keep copies of data, which they share, and note what they link."""
         return {
