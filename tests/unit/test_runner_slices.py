@@ -19,6 +19,9 @@ WAITS_ON_FIRST_START = """
         Path(marks, f"{index}-{count}").touch()
         if count == "0":
             time.sleep(600)
+        # As a collective operation does: no host has ended before the others have begun.
+        while len(list(Path(marks).glob(f"*-{count}"))) < 2:
+            time.sleep(0.01)
         return index, count
 """
 FAILS_WHEN_ANOTHER_IS_GONE = """
