@@ -13,6 +13,8 @@ from kubernetes_runs import a_launcher, a_request, launch
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.core.accelerators.node_pools import COMPUTE_CLASS_LABEL
+from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, Phase
@@ -49,8 +51,12 @@ def do_everything(cluster: LoopbackCluster, launcher: KubernetesLauncher) -> Non
     cluster.add_claim("datasets", "ReadWriteMany", phase="Pending")
     volumes = parse_volumes("volumes", {"/a": Data("gs://corpus", mode="mount"), "/b": CLAIM})
     secrets = parse_secrets("secrets", {"HF_TOKEN": "k8s:hub/token"})
+    cluster.capacity.compute_class("gpus")
     needs = LaunchNeeds(
-        accelerator=SLICE, volumes=tuple(volumes.values()), secrets=tuple(secrets.values())
+        accelerator=SLICE,
+        volumes=tuple(volumes.values()),
+        secrets=tuple(secrets.values()),
+        nodes=NodeRequest(labels={COMPUTE_CLASS_LABEL: ("gpus",)}),
     )
     launcher.preflight(needs)
     launcher.node_pools()

@@ -66,6 +66,7 @@ OPTIONAL = (
     Permission(verb="get", resource="services", purpose="find what slices need"),
     Permission(verb="get", resource="namespaces", purpose="know what it demands of pods"),
     Permission(verb="list", resource="resourcequotas", purpose="know what there is room for"),
+    Permission(verb="list", resource="limitranges", purpose="know what containers may ask for"),
     Permission(verb="get", resource="persistentvolumeclaims", purpose="find a missing one"),
     Permission(verb="get", resource="secrets", purpose="find one that is missing"),
     Permission(verb="list", resource="nodes", purpose="know which node pools there are"),
