@@ -20,8 +20,8 @@ def test_a_misspelt_variable_is_named_with_the_one_that_was_probably_meant() -> 
 
 
 def test_a_variable_like_no_other_is_named_with_where_they_stand() -> None:
-    (said,) = unknown_settings({"KINETIC_WEATHER": "2"})
-    assert said == "KINETIC_WEATHER is set and is no setting: `kinetic config` shows those there are"
+    (said,) = unknown_settings({"KINETIC_GULL": "2"})
+    assert said == "KINETIC_GULL is set and is no setting: `kinetic config` shows those there are"
 
 
 def test_every_variable_of_the_product_is_known() -> None:
