@@ -15,6 +15,7 @@ from kinetic_flows.core.settings.settings import load_settings, resolve_settings
 from kinetic_flows.platforms.gke.job_variables import asked_of_node, chosen_variables
 from kinetic_flows.platforms.gke.limit_ranges import check_limits, limited_by
 from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.quota import too_much_of_quota
 from kinetic_flows.platforms.gke.requests import (
     Surroundings,
     default_size,
@@ -261,6 +262,24 @@ def test_limit_ranges_say_what_containers_get():
         (
             "limit range 'small' of the namespace allows 512Mi of memory (default), and the run "
             "asks for 1Gi"
+        ),
+    ]
+
+
+def test_what_a_quota_could_never_give_is_told():
+    hard = {"requests.cpu": "16", "limits.memory": "64Gi", "pods": "3"}
+    quota = {"metadata": {"name": "team"}, "spec": {"hard": hard}}
+    said = PodRequests(cpu="8", memory="32Gi", memory_limit="32Gi")
+    assert list(too_much_of_quota(quota, 2, said)) == []
+    assert list(too_much_of_quota(quota, 2, PodRequests(memory="900Gi"))) == []
+    assert list(too_much_of_quota(quota, 4, said)) == [
+        (
+            "resource quota 'team' of the namespace allows 16 requests.cpu, and the run asks for "
+            "4 times 8"
+        ),
+        (
+            "resource quota 'team' of the namespace allows 64Gi limits.memory, and the run asks "
+            "for 4 times 32Gi"
         ),
     ]
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from kinetic_flows.clients.kubernetes.client import (
@@ -44,7 +45,7 @@ from kinetic_flows.platforms.gke.pool_preflight import (
     is_about_nodes,
 )
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
-from kinetic_flows.platforms.gke.quota import check_quota
+from kinetic_flows.platforms.gke.quota import check_quota, too_much_of_quota
 from kinetic_flows.platforms.gke.reach import loopback_warning
 from kinetic_flows.platforms.gke.rights import check_rights
 from kinetic_flows.platforms.gke.room import is_full, spare_jobs
@@ -285,9 +286,12 @@ async def _check_quota(client: KubernetesClient, request: PreflightRequest) -> P
         if refusal.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             return Preflight()
         raise
-    checked = [check_quota(each, request.accelerator) for each in found.get("items") or ()]
+    quotas = found.get("items") or ()
+    checked = [check_quota(each, request.accelerator) for each in quotas]
+    hosts = request.accelerator.hosts
+    never = [too_much_of_quota(each, hosts, request.requests) for each in quotas]
     return Preflight(
-        problems=tuple(problem for problems, _ in checked for problem in problems),
+        problems=tuple(chain(*(problems for problems, _ in checked), *never)),
         warnings=tuple(warning for _, warnings in checked for warning in warnings),
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.launcher import PodRequests
+from kinetic_flows.core.quantities import cpu_millis, memory_bytes
 from kinetic_flows.platforms.gke.diagnosis import COUNTED_JOBS, FINISHED_JOBS_COUNT
 
 
@@ -40,3 +42,27 @@ def check_quota(quota: Mapping[str, Any], accelerator: Accelerator) -> tuple[lis
         elif amount > limit - taken:
             warnings.append(f"{which} has {taken} of {limit} {key} in use: the run waits for them")
     return problems, warnings
+
+
+def too_much_of_quota(quota: Mapping[str, Any], hosts: int, requests: PodRequests) -> Iterator[str]:
+    """Yield which CPUs and which memory a namespace's quota could never give a run.
+
+    Args:
+        quota: A `ResourceQuota`.
+        hosts: How many pods the run has at once.
+        requests: What is said of what each of them asks for.
+    """
+    asked = {
+        **dict.fromkeys(("requests.cpu", "cpu"), (cpu_millis, requests.cpu)),
+        **dict.fromkeys(("requests.memory", "memory"), (memory_bytes, requests.memory)),
+        "limits.memory": (memory_bytes, requests.memory_limit),
+    }
+    hard: Mapping[str, Any] = (quota.get("spec") or {}).get("hard") or {}
+    for key, (read, said) in asked.items():
+        each, limit = read(said), read(hard.get(key))
+        if each is not None and limit is not None and each * hosts > limit:
+            times = f"{hosts} times {said}" if hosts > 1 else said
+            yield (
+                f"resource quota {quota['metadata']['name']!r} of the namespace allows "
+                f"{hard[key]} {key}, and the run asks for {times}"
+            )
