@@ -37,6 +37,7 @@ from kinetic_flows.core.errors import (
     RunCrashed,
 )
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
+from kinetic_flows.core.settings.node_variables import asked_labels
 from kinetic_flows.images.bases import read_base_inputs
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
@@ -61,7 +62,13 @@ FUNCTIONS = """
 
     import kinetic
 
-    @kinetic.run(accelerator="tpu-v6e-8", job_variables={"labels": {"team": "vision"}})
+    REGION = {"topology.kubernetes.io/region": "us-central1"}
+
+    @kinetic.run(
+        accelerator="tpu-v6e-8",
+        zones=["us-central1-a", "us-central1-b"],
+        job_variables={"labels": {"team": "vision"}, "node_selector": REGION},
+    )
     def train(rate):
         import humanize
         from importlib.metadata import version
@@ -236,8 +243,15 @@ def test_the_specifications_example_runs_on_a_tpu(
         "cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
         "cloud.google.com/gke-tpu-topology": "2x4",
     }
+    assert asked_labels({"affinity": pod["affinity"]}) == {
+        "topology.kubernetes.io/zone": ("us-central1-a", "us-central1-b"),
+        "topology.kubernetes.io/region": ("us-central1",),
+    }
     assert container["resources"]["limits"] == {"google.com/tpu": 8}
-    assert container["resources"]["requests"] == {"google.com/tpu": 8}
+    # A share of the machine goes with the chips.
+    requests = container["resources"]["requests"]
+    assert requests["google.com/tpu"] == 8
+    assert 100 < int(requests["cpu"]) < 180
     assert len(loopback_cloud.builds.builds) == builds, (
         "the base is there, and this client assembles the rest"
     )

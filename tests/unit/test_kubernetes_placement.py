@@ -211,6 +211,8 @@ def test_an_option_beats_the_setting_and_the_setting_holds_elsewhere():
     assert (found.reservation, found.zones) == ("mine", ("us-central1-f",))
     assert found.node_pool == "pool"
     assert found.in_words == {"reservation": "mine", "node pool": "pool", "zone": "us-central1-f"}
+    own = RunOptions().updated({"reservation": "projects/my-project-1/reservations/ours"})
+    assert placement_of(own, cloud, parse_accelerator("l4")).reservation == "ours"
     # A setting is for what can have it.
     for name in ("l4:spot", "l4:flex"):
         assert placement_of(RunOptions(), cloud, parse_accelerator(name)).reservation is None

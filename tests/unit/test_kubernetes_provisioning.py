@@ -147,7 +147,7 @@ def a_request(*conditions: tuple[str, str, str], count: int = 4) -> dict[str, An
         ),
         (
             [("Provisioned", "True", ""), ("BookingExpired", "True", "expired")],
-            "has taken the 4 nodes back before the pods were on them: expired",
+            "has taken the 4 nodes back: expired",
             "cloud_capacity",
             True,
         ),

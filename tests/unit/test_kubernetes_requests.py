@@ -78,7 +78,7 @@ def asked(
         ("n1-standard-1", "940m", 2.5),
         ("n2-custom-8-16384", "7910m", 12.9),
         ("custom-8-16384", "7910m", 12.9),
-        ("ct6e-standard-8t", "359030m", 1381.5),
+        ("ct6e-standard-8t", "179480m", 1381.5),
     ],
 )
 def test_gke_keeps_part_of_a_machine_for_itself(machine_type, cpu, gib):

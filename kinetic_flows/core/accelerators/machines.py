@@ -43,7 +43,8 @@ ACCELERATOR_MACHINES: Mapping[str, tuple[int, float]] = {
     "ct5p-hightpu-4t": (208, 448),
     "ct6e-standard-1t": (44, 176),
     "ct6e-standard-4t": (180, 720),
-    "ct6e-standard-8t": (360, 1440),
+    # Its cores have one thread each, so that it has as many vCPUs as that of 4 chips.
+    "ct6e-standard-8t": (180, 1440),
     "tpu7x-standard-1t": (56, 240),
     "tpu7x-standard-4t": (224, 960),
 }

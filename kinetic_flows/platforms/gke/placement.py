@@ -166,8 +166,11 @@ def placement_of(
         makes_pools: Whether the cluster is known to make node pools by itself.
     """
     is_of_none = accelerator.spot or accelerator.flex or accelerator.category == "cpu"
+    reservation = options.reservation or (None if is_of_none else cloud.reservation)
     return Placement(
-        reservation=options.reservation or (None if is_of_none else cloud.reservation),
+        # Of the cluster's own project the nodes' labels name none.
+        reservation=reservation
+        and reservation.removeprefix(f"projects/{cloud.project}/reservations/"),
         compute_class=options.compute_class or cloud.compute_class,
         node_pool=options.node_pool or cloud.node_pool,
         zones=options.zones or cloud.zones,

@@ -245,8 +245,7 @@ def explain_request(request: Mapping[str, Any] | None) -> Diagnosis | None:
         if gone := condition(request, kind):
             return Diagnosis(
                 cause=Cause.CLOUD_CAPACITY,
-                message=f"flex-start has taken {nodes} back before the pods were on them: "
-                f"{gone.get('message') or kind}",
+                message=f"flex-start has taken {nodes} back: {gone.get('message') or kind}",
                 hint="call again",
                 permanent=True,
             )
