@@ -11,6 +11,7 @@ from kinetic_flows.clients.prefect.api import NewRun
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
 from kinetic_flows.clients.prefect.labels import (
     ACCELERATOR_LABEL,
+    CANDIDATES_LABEL,
     DISPATCH_LABEL,
     FUNCTION_LABEL,
     IMAGE_LABEL,
@@ -155,6 +156,7 @@ def create_flow_run(new: NewRun, session: Session) -> RunTicket:
         run_key=run_key,
         function=new.flow,
         dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
+        candidates=str(new.labels.get(CANDIDATES_LABEL) or ""),
     )
 
 

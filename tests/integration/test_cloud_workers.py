@@ -24,6 +24,7 @@ from kinetic_flows.clients.prefect.flow_names import LAUNCH_FLOW
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, DISPATCH_LABEL
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.job import JOB_VARIABLE
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.core.object_names import result_object
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
@@ -31,6 +32,7 @@ from kinetic_flows.flows.reconciling import kinetic_reconcile
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
 from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.session import own_session
+from kinetic_flows.runs.worker_runs import processes_of
 from loopback.cloud import REGISTRY_HOST
 from loopback.cloud_build import CloudBuildServer
 from loopback.kubernetes.cluster import LoopbackCluster
@@ -237,6 +239,34 @@ def test_a_stock_worker_starts_one_accelerator_of_a_list_after_the_other(
     kinetic_reconcile()
     assert not waiting()
     assert not api.find_runs(query)
+
+
+def test_a_list_that_waits_is_cancelled_with_all_that_a_worker_has_waiting(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    worker: RunningWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
+    patient = functions.anywhere.with_options(fallback_after_seconds=600, dispatch="worker")
+    run = patient.submit(4)
+
+    def waiting() -> list[str]:
+        """Return the names of launches whose Jobs have not ended."""
+        going = [job for job in cluster.list("jobs") if not job["status"].get("conditions")]
+        labels = [job["metadata"]["labels"] for job in going]
+        launches = [each for each in labels if each.get("prefect.io/flow-name") == LAUNCH_FLOW]
+        return [str(each["prefect.io/flow-run-name"]) for each in launches]
+
+    eventually(waiting)
+    with own_session(NullProgress()) as session:
+        processes = processes_of(session.platform, session.api, run.ticket)
+        seen = processes.observe(run.id, None)
+        assert seen.phase is Phase.PENDING
+        assert seen.reason == "it waits for one of its accelerators; its log says for which"
+    run.cancel()
+    assert run.state == "Cancelled"
+    assert waiting() == []
 
 
 def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import LAUNCH_FLOW
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.launcher import Observation
+from kinetic_flows.core.launcher import STARTING, Observation, Phase
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.settle import store_label
 from kinetic_flows.runs.worker_runs import WorkerRuns
@@ -55,6 +56,14 @@ class ListedWorkerRuns(WorkerRuns):
         """Remove the Jobs of the run, which has ended."""
         super().discard(run_id)
         self._remove(run_id, _NOT_BEGUN)
+
+    def _seen_in_cluster(self, record: RunRecord, phase: Phase) -> Observation:
+        seen = super()._seen_in_cluster(record, phase)
+        if phase is not Phase.PENDING or seen.phase is not Phase.RUNNING:
+            return seen
+        # What runs is the process that drives the run: its function has not been called.
+        reason = "it waits for one of its accelerators; its log says for which"
+        return replace(seen, phase=Phase.PENDING, reason=reason, cause=STARTING)
 
     def _remove(self, run_id: str, state_types: tuple[str, ...]) -> None:
         # What cannot be removed now stands down by itself, or is removed later.
