@@ -25,7 +25,7 @@ from kinetic_flows.core.accelerators import (
     needs_node_pools,
 )
 from kinetic_flows.core.accelerators.parsing import parse_accelerator
-from kinetic_flows.core.errors import AcceleratorError, KineticError, UsageError
+from kinetic_flows.core.errors import AcceleratorError, KineticError, LaunchError, UsageError
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.pool_rooms import PoolRoom
 from kinetic_flows.core.progress import NullProgress
@@ -196,14 +196,17 @@ def _rooms(*, live: bool | None) -> tuple[PoolRoom, ...] | None:
         configured = session.configure(settings, environ, NullProgress(), may_start=bool(live))
         with open_cluster(configured) as client:
             rooms = pool_rooms.rooms(client)
+        if rooms is None:
+            raise LaunchError(
+                "these credentials may not list the cluster's nodes",
+                hint="a ClusterRole that may list nodes, pods, jobs and events shows all of it",
+            )
     except KineticError as error:
         if live:
             raise
         print(f"the cluster cannot be asked: {error.message}", file=sys.stderr)
         return None
-    if rooms is None:
-        print("these credentials may not list the cluster's nodes", file=sys.stderr)
-    return rooms or ()
+    return rooms
 
 
 def _having(item: Accelerator, rooms: Sequence[PoolRoom]) -> list[PoolRoom]:

@@ -18,10 +18,11 @@ from kinetic_flows.clients.kubernetes.client import KubernetesClient, jobs_path
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.core.errors import PrefectServerError
+from kinetic_flows.core.errors import LaunchError, PrefectServerError
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import WORK_POOL_TYPE, base_job_template
 from kinetic_flows.platforms.gke.templates import marked, without_mark
+from loopback.kubernetes.access import Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.node_groups import NodeGroup, node_group
 
@@ -151,6 +152,14 @@ def test_accelerators_that_the_cluster_has_are_shown_with_their_node_pools(clust
     line = kinetic("accelerators", "v6e", "--live").splitlines()[1]
     assert line.split() == ["v6e", "tpu-v6e-8", "1", "8", "of", "8", "chips"]
     assert "no node pool" in kinetic("accelerators", "h100", "--live")
+
+
+def test_who_may_not_list_nodes_is_told_so(cluster, capsys):
+    cluster.access.denials.append(Denial(resource="nodes"))
+    with pytest.raises(SystemExit) as ended:
+        main(["accelerators", "--live"])
+    assert ended.value.code == LaunchError.exit_code
+    assert "these credentials may not list the cluster's nodes" in capsys.readouterr().err
 
 
 def launched(cluster: LoopbackCluster, accelerator: str, count: int) -> list[str]:
