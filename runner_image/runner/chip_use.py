@@ -1,8 +1,8 @@
 """Whether the chips of a run do anything, read without its function's help.
 
-- GPUs: NVIDIA's management library keeps how busy each was in every fifth of a second or so for the
-  last seconds (`nvmlDeviceGetSamples`), so that a kernel of a millisecond is not missed between two
-  looks. A process of its own asks it, as a driver that hangs takes whoever asks along.
+- GPUs: NVIDIA's management library keeps for how many per cent of every fifth of a second each was
+  busy, for the last seconds (`nvmlDeviceGetSamples`), so that what was done between two looks
+  counts. A process of its own asks it, as a driver that hangs takes whoever asks along.
   https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
 - TPUs: no process that has none of their device files open does anything with them; of the one
   that has, libtpu's metrics server tells (`tpu_metrics.py`).
