@@ -22,6 +22,7 @@ from kinetic_flows.runs.cleanup import find_expired, remove
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
 from loopback.__main__ import JOBS_BUCKET
+from loopback.kubernetes.node_groups import node_group
 from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
@@ -104,6 +105,21 @@ def test_a_result_does_not_wait_for_an_api_server_that_is_being_stopped(
     finally:
         quick_cloud.cluster.start_api()
     assert functions.divide(9, 2) == 4.5
+
+
+def test_what_is_not_known_of_the_use_of_a_gpu_is_said_in_the_runs_log(
+    functions: ModuleType, quick_cloud: QuickCloud, tmp_path: Path
+) -> None:
+    # No driver of NVIDIA's is here to be asked.
+    quick_cloud.cluster.add_nodes(node_group("l4", "l4-here", nodes=1))
+    watched = functions.await_file.with_options(
+        accelerator="l4", framework="none", idle_timeout_seconds=0.5
+    )
+    run = watched.submit(str(tmp_path / "go"))
+    words = "whether its chips do anything cannot be told (libnvidia-ml.so.1"
+    assert any(words in line for line in run.logs(follow=True))
+    (tmp_path / "go").touch()
+    assert run.result(timeout_seconds=120) == "it was there"
 
 
 def test_nobody_judges_a_run_whose_place_he_cannot_see(

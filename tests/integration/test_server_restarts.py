@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from databases import give_database
@@ -20,9 +19,12 @@ from projects import Project, make_project
 
 import kinetic
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer, ServerRecord
+from kinetic_flows.core.object_names import result_object
+from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
-    import sys, time
+    import os, sys, time
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     import kinetic
@@ -30,7 +32,7 @@ FUNCTIONS = """
     @kinetic.run(requirements=[])
     def slow(directory):
         for stage in ("begun", "going on", "ending"):
-            print(stage, flush=True)
+            print(f"{Path(directory).name}: {stage}", flush=True)
             Path(directory, stage).touch()
             while not Path(directory, f"after {stage}").exists():
                 time.sleep(0.05)
@@ -38,10 +40,27 @@ FUNCTIONS = """
             raise ValueError("it is bad")
         return stage
 
+    def call(directory):
+        name = Path(directory).name
+        try:
+            value = slow.with_options(name=name)(directory)
+        except ValueError as error:
+            value = repr(error)
+        print(f"{name} gave {value}", flush=True)
+
     if __name__ == "__main__":
-        slow(sys.argv[1])
+        first, *others = sys.argv[1:]
+        with ThreadPoolExecutor() as pool:
+            waiting = [pool.submit(call, each) for each in others]
+            call(first)
+        # Prefect's own threads would go on trying to send their logs for two minutes.
+        os._exit(0)
 """
 STAGES = ["begun", "going on", "ending"]
+CALLS = {"followed": "ending", "returns": "ending", "raises": "ValueError('it is bad')"}
+"""Calls of each place, and what they give: the first when the server is back, the others before."""
+
+PLACES = ("local", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +70,12 @@ class OwnServer:
     server: BackgroundServer
     api_url: str
     access: Mapping[str, str]
+
+    def use(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        """Have this process, and those that it starts, be the server's clients."""
+        for name, value in self.access.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("KINETIC_HOME", str(home))
 
     def stop(self) -> None:
         """Stop it as a reboot does."""
@@ -89,152 +114,202 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     server.stop()
 
 
-@pytest.fixture
-def prefect(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> OwnServer:
-    """The server, which runs when a test begins."""
-    own_server.start()
-    for name, value in own_server.access.items():
-        monkeypatch.setenv(name, value)
-    return own_server
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A process that calls functions, each named after the directory that it is given."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    directories: Mapping[str, Path]
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far."""
+        return self.output.read_text().splitlines()
+
+    def reach(self, name: str, stage: str) -> None:
+        """Wait until a function is at a stage."""
+        eventually((self.directories[name] / stage).exists)
+
+    def leave(self, name: str, *stages: str) -> None:
+        """Let a function go on from stages."""
+        for stage in stages:
+            (self.directories[name] / f"after {stage}").touch()
+
+    def gives(self, name: str) -> str:
+        """Wait until a call has ended, and return what it gave."""
+        words = f"{name} gave "
+        eventually(lambda: any(line.startswith(words) for line in self.lines))
+        return next(line for line in self.lines if line.startswith(words))[len(words) :]
+
+    def kill(self) -> None:
+        """End it, and what it has started, without a word."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
-@pytest.fixture
-def project(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    prefect: OwnServer,
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """What happened while the server was away for a while.
+
+    Attributes:
+        project: The project whose functions ran.
+        clients: Who called them, by name.
+        gave: What calls gave, by the names of their runs.
+        ids: The runs' ids, by their names.
+    """
+
+    project: Project
+    clients: Mapping[str, Client]
+    gave: Mapping[str, str]
+    ids: Mapping[str, str]
+
+
+def start_client(project: Project, who: str, names: Iterable[str], **variables: str) -> Client:
+    """Start a process that calls a function for each name."""
+    directories = {name: project.root.parent / f"{who}-{name}" for name in names}
+    for directory in directories.values():
+        directory.mkdir()
+    output = project.root.parent / f"{who}.txt"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "slow_functions.py", *map(str, directories.values())],
+            cwd=project.root,
+            env={**os.environ, **variables},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    named = {directory.name: directory for directory in directories.values()}
+    return Client(process=process, output=output, directories=named)
+
+
+@pytest.fixture(scope="module")
+def gone_through(
+    own_server: OwnServer,
+    quick_cloud: QuickCloud,
     shared_kinetic_home: Path,
-) -> Iterator[Project]:
-    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    yield make_project(tmp_path / "project", monkeypatch, {"slow_functions.py": FUNCTIONS})
-    sys.modules.pop("slow_functions", None)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Outage]:
+    """Stop the server while functions run, and start it again; once for all tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        own_server.use(monkeypatch, shared_kinetic_home)
+        root = tmp_path_factory.mktemp("outage") / "project"
+        project = make_project(root, monkeypatch, {"slow_functions.py": FUNCTIONS})
+        clients = {
+            "local": start_client(project, "local", CALLS),
+            "cluster": start_client(project, "cluster", CALLS, **quick_cloud.environment),
+            "interrupted": start_client(project, "interrupted", ["run"]),
+            "killed": start_client(project, "killed", ["run"]),
+        }
+        try:
+            yield go_through(project, own_server, clients)
+        finally:
+            for client in clients.values():
+                with suppress(ProcessLookupError):
+                    client.kill()
 
 
 @pytest.fixture
-def functions(project: Project) -> ModuleType:
-    return project.module("slow_functions")
+def outage(
+    gone_through: Outage,
+    own_server: OwnServer,
+    shared_kinetic_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Outage:
+    """What happened, for those who ask the server about it."""
+    own_server.use(monkeypatch, shared_kinetic_home)
+    return gone_through
 
 
-def reach(directory: Path, stage: str) -> None:
-    """Wait until the function is at a stage."""
-    eventually((directory / stage).exists)
+def go_through(project: Project, server: OwnServer, clients: Mapping[str, Client]) -> Outage:
+    """Stop the server while every function runs, and start it when calls have ended without."""
+    for client in clients.values():
+        for name in client.directories:
+            client.reach(name, "begun")
+    ids = {run.function: run.id for run in kinetic.list_runs()}
+    clients["killed"].kill()
+    server.stop()
+    clients["interrupted"].process.send_signal(signal.SIGINT)
+    clients["killed"].leave("killed-run", *STAGES)
+    gave: dict[str, str] = {}
+    for place in PLACES:
+        (clients[place].directories[f"{place}-raises"] / "bad").touch()
+        clients[place].leave(f"{place}-followed", "begun")
+        for name in (f"{place}-returns", f"{place}-raises"):
+            clients[place].leave(name, *STAGES)
+    for place in PLACES:
+        clients[place].reach(f"{place}-followed", "going on")
+        for name in (f"{place}-returns", f"{place}-raises"):
+            gave[name] = clients[place].gives(name)
+    wait_for_what_is_owed(ids)
+    clients["interrupted"].kill()
+    server.start()
+    for place in PLACES:
+        clients[place].leave(f"{place}-followed", "going on", "ending")
+        gave[f"{place}-followed"] = clients[place].gives(f"{place}-followed")
+    return Outage(project=project, clients=clients, gave=gave, ids=ids)
 
 
-def leave(directory: Path, *stages: str) -> None:
-    """Let the function go on from stages."""
-    for stage in stages:
-        (directory / f"after {stage}").touch()
-
-
-def of_the_function(lines: list[str]) -> list[str]:
-    """Return what the function printed, without what the runner and a traceback add."""
-    return [line for line in lines if line in STAGES]
-
-
-def newest() -> kinetic.Run[str]:
-    (run,) = kinetic.list_runs(limit=1)
-    return run
-
-
-@pytest.mark.usefixtures("place")
-def test_a_call_that_is_followed_survives_a_restart_of_the_server(
-    functions: ModuleType, prefect: OwnServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(functions.slow, str(tmp_path))
-        reach(tmp_path, "begun")
-        prefect.stop()
-        leave(tmp_path, "begun")
-        reach(tmp_path, "going on")
-        prefect.start()
-        leave(tmp_path, "going on", "ending")
-        assert call.result(timeout=120) == "ending"
-    assert of_the_function(capfd.readouterr().out.splitlines()) == STAGES
-    run = newest()
-    assert run.state == "Completed"
-    assert of_the_function(run.logs()) == STAGES
-
-
-@pytest.mark.usefixtures("place")
-@pytest.mark.parametrize(
-    ("place", "outcome"),
-    [("local", "returns"), ("local", "raises"), ("cluster", "returns")],
-    indirect=["place"],
-)
-def test_a_call_whose_server_is_away_at_its_end_returns_or_raises_and_says_so_once(
-    outcome: str,
-    functions: ModuleType,
-    prefect: OwnServer,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(functions.slow, str(tmp_path))
-        reach(tmp_path, "begun")
-        run = newest()
-        prefect.stop()
-        if outcome == "raises":
-            (tmp_path / "bad").touch()
-        leave(tmp_path, *STAGES)
-        if outcome == "raises":
-            with pytest.raises(ValueError, match="it is bad"):
-                call.result(timeout=120)
-        else:
-            assert call.result(timeout=120) == "ending"
-    shown = capfd.readouterr()
-    assert of_the_function(shown.out.splitlines()) == STAGES
-    assert shown.err.count("cannot be reached") == 1
-    prefect.start()
-    final = "Completed" if outcome == "returns" else "Failed"
-    assert {each.id: each.state for each in kinetic.list_runs()}[run.id] == final
-    assert of_the_function(run.logs()) == STAGES
-
-
-def test_ctrl_c_stops_the_function_while_the_server_is_away(
-    project: Project, prefect: OwnServer, tmp_path: Path
-) -> None:
-    client = project.start("slow_functions.py", str(tmp_path))
-    reach(tmp_path, "begun")
-    run = newest()
-    prefect.stop()
-    client.send_signal(signal.SIGINT)
-    output = Path(os.environ["KINETIC_HOME"], "runs", run.id, "output.log")
+def wait_for_what_is_owed(ids: Mapping[str, str]) -> None:
+    """Wait until runs have ended whose clients were interrupted or killed."""
+    home, stopped, alone = (
+        Path(os.environ["KINETIC_HOME"]),
+        ids["interrupted-run"],
+        ids["killed-run"],
+    )
+    output = home / "runs" / stopped / "output.log"
     eventually(lambda: "terminated while the function ran" in output.read_text())
     # The function has stopped; the client notes the state that it owes.
-    eventually((Path(os.environ["KINETIC_HOME"]) / "clients" / f"{run.id}.owed").exists)
-    # Prefect's own threads would go on trying to send their logs for two minutes.
-    os.killpg(client.pid, signal.SIGKILL)
-    shown, _ = client.communicate()
-    assert f"cancelling run {run.id}" in shown
+    eventually((home / "clients" / f"{stopped}.owed").exists)
+    assert (home / "runs" / alone / "process.json").exists()
+    eventually((home / "store" / result_object(alone)).exists)
+
+
+def stages_of(name: str, lines: Iterable[str]) -> list[str]:
+    """Return what the function of a name printed, without what others and the runner add."""
+    said = [line.partition(": ") for line in lines]
+    return [stage for who, _, stage in said if who == name and stage in STAGES]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_calls_give_what_their_functions_do_and_say_once_that_the_server_is_away(
+    outage: Outage, place: str
+) -> None:
+    assert {name: outage.gave[f"{place}-{name}"] for name in CALLS} == CALLS
+    lines = outage.clients[place].lines
+    assert "\n".join(lines).count("cannot be reached") == len(CALLS)
+    for name in CALLS:
+        assert stages_of(f"{place}-{name}", lines) == STAGES
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_happened_while_the_server_was_away_is_recorded_when_it_is_back(
+    outage: Outage, place: str
+) -> None:
+    known = {run.id: run for run in kinetic.list_runs()}
+    for name in CALLS:
+        run = known[outage.ids[f"{place}-{name}"]]
+        expected = "Failed" if name == "raises" else "Completed"
+        assert run.state == expected, (name, run.logs(), outage.clients[place].lines)
+        assert stages_of(f"{place}-{name}", run.logs()) == STAGES
+
+
+def test_ctrl_c_stops_the_function_while_the_server_is_away(outage: Outage) -> None:
+    run_id, shown = outage.ids["interrupted-run"], outage.clients["interrupted"].output.read_text()
+    assert f"cancelling run {run_id}" in shown
     assert "their states are set when somebody looks again" in shown
-    prefect.start()
-    assert {each.id: each.state for each in kinetic.list_runs()}[run.id] == "Cancelled"
+    assert {run.id: run.state for run in kinetic.list_runs()}[run_id] == "Cancelled"
 
 
 def test_a_run_that_ends_while_client_and_server_are_gone_is_settled_when_somebody_looks(
-    project: Project, prefect: OwnServer, tmp_path: Path
+    outage: Outage,
 ) -> None:
-    client = project.start("slow_functions.py", str(tmp_path))
-    reach(tmp_path, "begun")
-    os.killpg(client.pid, signal.SIGKILL)
-    client.communicate()
-    run = newest()
-    process = Path(os.environ["KINETIC_HOME"], "runs", run.id, "process.json")
-    assert process.exists()
-    prefect.stop()
-    leave(tmp_path, *STAGES)
-    eventually(lambda: _has_result(run))
-    prefect.start()
-    shown = project.python(
+    run_id = outage.ids["killed-run"]
+    shown = outage.project.python(
         "-c",
-        f"import kinetic; run = kinetic.attach({run.id!r}); print(run.result(), run.state)",
+        f"import kinetic; run = kinetic.attach({run_id!r}); print(run.result(), run.state)",
     )
     assert shown.stdout.endswith("ending Completed\n"), shown.stderr
-    assert run.id not in [each.id for each in kinetic.list_runs(state="running")]
-    assert of_the_function(kinetic.attach(run.id).logs()) == STAGES
-
-
-def _has_result(run: kinetic.Run[str]) -> bool:
-    from kinetic_flows.core.object_names import result_object
-
-    return Path(os.environ["KINETIC_HOME"], "store", result_object(run.id)).exists()
+    assert run_id not in [run.id for run in kinetic.list_runs(state="running")]
+    assert stages_of("killed-run", kinetic.attach(run_id).logs()) == STAGES
