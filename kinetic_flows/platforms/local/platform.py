@@ -228,9 +228,9 @@ class LocalPlatform:
         """Return that nobody else can write to the store: it is a directory of this user's."""
         return StoreTrust(is_private=True)
 
-    def sees(self, place: str) -> bool:  # noqa: ARG002
-        """Yes: whose store is on this machine is here, too."""
-        return True
+    def sees(self, place: str) -> bool:
+        """Whether a run's process would be here: whether no cluster's namespace is named."""
+        return not place
 
     def expire_runs(self, days: int) -> bool | None:  # noqa: ARG002
         """Do nothing: nothing here removes files by their age."""
