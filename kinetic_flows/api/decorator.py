@@ -163,8 +163,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
             as `64Gi`), `queue_name`, `priority_class_name`, `service_account_name`, `labels`,
             `annotations`, `tolerations`, `node_selector`, `affinity`, `topology_spread`,
             `env_from` (Secrets), and `active_deadline_seconds`, `finished_job_ttl`,
-            `termination_grace_seconds` (whole seconds), or what an administrator added. What
-            is left out is the work pool's default. Nothing of it matters on this machine.
+            `termination_grace_seconds` (whole seconds), or what an administrator added. What is
+            left out is the work pool's default. Nothing of it matters on this machine.
         project: Google Cloud project; None for `KINETIC_PROJECT`.
         zone: Zone of the cluster; None for `KINETIC_ZONE`.
         cluster: GKE cluster, or the name of a saved profile; None for `KINETIC_CLUSTER`.

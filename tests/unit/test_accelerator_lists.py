@@ -78,7 +78,7 @@ def test_lists_that_cannot_be_are_refused_where_they_are_written(value: Any, wor
             "slices=",
         ),
         (
-            {"accelerator": ["tpu-v6e-8", "l4"], "slices": 2},
+            {"accelerator": ["tpu-v6e-16", "l4"], "slices": 2},
             "slices=2 is for TPUs, and l4 has none",
             "hosts=",
         ),
