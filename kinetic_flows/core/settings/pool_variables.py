@@ -12,10 +12,17 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kinetic_flows.core.errors import ConfigurationError, suggest
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.pod_security import PRESETS
+
+if TYPE_CHECKING:
+    from kinetic_flows.core.settings import node_variables
+else:
+    # Few calls say where pods may be.
+    node_variables = LazyModule("kinetic_flows.core.settings.node_variables")
 
 ADDED_UP = (
     *("env", "env_from", "labels", "annotations", "tolerations", "image_pull_secrets"),
@@ -263,17 +270,6 @@ def _tolerations(value: object, label: str) -> list[dict[str, Any]]:
     return checked
 
 
-def _placement(kind: str) -> Callable[[object, str], Any]:
-    """Return a check of where pods may be, which few calls need to import."""
-
-    def check(value: object, label: str) -> Any:
-        from kinetic_flows.core.settings import node_variables
-
-        return getattr(node_variables, f"check_{kind}")(value, label)
-
-    return check
-
-
 def _security_context(value: object, label: str) -> dict[str, Any]:
     """Check what a container may do on its node, given by name or in Kubernetes' own fields."""
     if isinstance(value, str) and value in PRESETS:
@@ -326,7 +322,10 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "env_from": _references("secretRef", "configMapRef"),
     "image_pull_secrets": _references(),
     "tolerations": _tolerations,
-    **{kind: _placement(kind) for kind in ("node_selector", "affinity", "topology_spread")},
+    # Looked up when they are called, as others import nothing of it.
+    "node_selector": lambda value, label: node_variables.check_node_selector(value, label),
+    "affinity": lambda value, label: node_variables.check_affinity(value, label),
+    "topology_spread": lambda value, label: node_variables.check_topology_spread(value, label),
 }
 
 
