@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +12,14 @@ import pytest
 from kubernetes_runs import IMAGE, Launched, a_launcher
 
 from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.core.candidates import Launch
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Phase
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.node_groups import NODE_POOL_LABEL, NodeGroup
-from runner_jobs import BOOTSTRAP, RUN_ID, Job
+from runner_jobs import BOOTSTRAP, RUN_ID, Job, wait_until
 
 SLICE = parse_accelerator("tpu-v5p-2x2x2")
 L4 = parse_accelerator("l4")
@@ -93,12 +95,16 @@ def marks(tmp_path: Path) -> Path:
 
 
 def launch(
-    launcher: KubernetesLauncher, job: Job, accelerator: Accelerator, max_preemptions: int = 0
+    launcher: KubernetesLauncher,
+    job: Job,
+    accelerator: Accelerator,
+    max_preemptions: int = 0,
+    of_list: Launch | None = None,
 ) -> Launched:
-    """Start a job's runner on every host of an accelerator."""
-    job.changes = {"hosts": accelerator.hosts, "max_preemptions": max_preemptions}
+    """Start a job's runner on every host of an accelerator, which may be one of several."""
+    job.changes |= {"hosts": accelerator.hosts, "max_preemptions": max_preemptions}
     pod = PodRequest(
-        run_id=RUN_ID,
+        run_id="" if of_list else RUN_ID,
         name=job.function,
         image=IMAGE.reference,
         accelerator=accelerator,
@@ -107,16 +113,16 @@ def launch(
         max_preemptions=max_preemptions,
         variables={"termination_grace_seconds": 5},
     )
-    launcher.start(
-        LaunchRequest(
-            run_id=RUN_ID,
-            name=job.function,
-            image=IMAGE,
-            environment=job.write(),
-            job_variables=job_variables(pod),
-        )
+    request = LaunchRequest(
+        run_id=RUN_ID,
+        name=job.function,
+        image=IMAGE,
+        environment={**job.write(), **({"KINETIC_LAUNCH": str(of_list)} if of_list else {})},
+        job_variables=job_variables(pod),
+        launch=of_list,
     )
-    return Launched(launcher=launcher, run_id=RUN_ID)
+    launcher.start(request)
+    return Launched(launcher=launcher, run_id=request.key)
 
 
 def wait_for(run: Launched, marks: Path, *names: str) -> None:
@@ -221,15 +227,31 @@ def test_a_run_that_is_stopped_leaves_no_slice(cluster, launcher, tmp_path, mark
     assert not cluster.list("pods")
 
 
+@pytest.mark.parametrize("asked", [L4.times(hosts=2), SLICE.times(slices=2)], ids=str)
+def test_hosts_of_an_accelerator_of_a_list_are_one_launch(
+    cluster, launcher, tmp_path, marks, asked
+):
+    candidate = {"number": 1, "accelerator": str(asked), "moves_on": False}
+    job = Job(tmp_path / "store", TELLS, args=(str(marks),), changes={"candidate": candidate})
+    run = launch(launcher, job, asked, of_list=Launch(round=0, candidate=1))
+    assert run.end(60).phase is Phase.SUCCEEDED
+    told = job.value()
+    assert told["KINETIC_HOST"] == "0"
+    assert len(set(told["KINETIC_HOSTNAMES"].split(","))) == len(list(marks.iterdir()))
+    assert told["KINETIC_HOSTNAMES"].startswith(f"main-{RUN_ID}-r0c1-")
+    claim = job.root / "runs" / RUN_ID / "rounds" / "0" / "claim.json"
+    assert json.loads(claim.read_bytes())["candidate"] == 1
+    assert launcher.launches(RUN_ID) == (f"{RUN_ID}-r0c1",)
+    launcher.discard(f"{RUN_ID}-r0c1")
+    wait_until(lambda: not cluster.list("jobs"), 30)
+
+
 def test_what_is_refused_of_one_slice_is_left_of_none(cluster, launcher, tmp_path, marks):
     cluster.add_quota("jobs", {"count/jobs.batch": "1"}, {})
     job = Job(tmp_path / "store", WAITS, args=(str(marks),))
     with pytest.raises(LaunchError, match="quota"):
         launch(launcher, job, SLICE.times(slices=2))
-    deadline = time.monotonic() + 30
-    while cluster.list("jobs") or cluster.list("secrets"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not cluster.list("jobs") and not cluster.list("secrets"), 30)
 
 
 def test_slices_need_as_many_node_pools(cluster, launcher):
