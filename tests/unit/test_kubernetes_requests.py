@@ -137,6 +137,8 @@ def test_a_gpu_run_asks_for_its_share_of_the_machine_that_the_cluster_has():
     # Of several node pools any may take it.
     several = Surroundings(pools=(t4_pool("n1-standard-16"), t4_pool("n1-standard-2")))
     assert asked("t4", surroundings=several) == ("1400m", "4Gi")
+    odd = Surroundings(pools=(t4_pool("n1-highcpu-16"), t4_pool("n1-highmem-2")))
+    assert asked("t4", surroundings=odd) == ("1400m", "7Gi")
 
 
 def test_a_gpu_run_of_which_no_machine_is_known_fits_on_the_smallest():

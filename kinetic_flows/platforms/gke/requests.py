@@ -165,7 +165,11 @@ def default_size(accelerator: Accelerator, pools: Sequence[NodePool] = ()) -> No
     if not shares:
         return None
     # Any of them can take the pod: so it asks for no more than the smallest has.
-    return _rounded(min(shares, key=lambda size: size.memory_bytes).part(ACCELERATOR_SHARE))
+    smallest = NodeSize(
+        cpu_millis=min(each.cpu_millis for each in shares),
+        memory_bytes=min(each.memory_bytes for each in shares),
+    )
+    return _rounded(smallest.part(ACCELERATOR_SHARE))
 
 
 def candidates(accelerator: Accelerator, pools: Iterable[NodePool]) -> list[NodePool]:
