@@ -15,7 +15,8 @@ from projects import make_project
 
 from kinetic_flows.clients.prefect import flow_names, labels
 from kinetic_flows.clients.prefect.api import PrefectApi
-from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.core.errors import BuildError, LaunchError
+from loopback.cloud_build import Status
 from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
@@ -108,6 +109,21 @@ def test_each_image_of_a_list_is_made_once_and_code_is_sent_once_for_all(
     told = plan.explain()
     assert "tried  all at once: the first whose pods start wins, the others are withdrawn\n" in told
     assert "2.  cpu\n" in told
+
+
+def test_an_image_that_cannot_be_made_fails_the_call_and_a_later_one_makes_the_rest(
+    listed: Any, quick_cloud: QuickCloud, api: PrefectApi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    new = listed.with_options(requirements=["six==1.17.0"], cache_for=None)
+    quick_cloud.worker.endings.append(Status.FAILURE)
+    jobs = len(quick_cloud.cluster.list("jobs"))
+    with pytest.raises(BuildError):
+        new(4)
+    assert "✗ build-image for " in capfd.readouterr().err
+    assert len(quick_cloud.cluster.list("jobs")) == jobs
+    (run,) = api.find_runs(limit=1)
+    assert run.state_name == "Failed"
+    assert new(4) == 4
 
 
 @pytest.mark.usefixtures("few_chips")

@@ -36,6 +36,7 @@ class QuickCloud:
     Attributes:
         storage: Cloud Storage.
         registry: What Artifact Registry keeps images in.
+        worker: What Cloud Build builds with.
         cluster: A GKE cluster of one node pool.
         secrets: Secret Manager, by gRPC for clients and by REST for pods.
         directory: Where the servers keep what they are told, but for the storage's objects.
@@ -44,6 +45,7 @@ class QuickCloud:
 
     storage: StorageServer
     registry: DockerRegistry
+    worker: QuickWorker
     cluster: LoopbackCluster
     secrets: SecretManager
     directory: Path
@@ -73,7 +75,8 @@ def a_quick_cloud(
         front.repositories.add(f"{PROJECT}/kn-{CLUSTER}")
         for bucket in (JOBS_BUCKET, BUILDS_BUCKET):
             storage.create_bucket(bucket)
-        builds = CloudBuildServer(QuickWorker(storage.url, registry.url)).start()
+        worker = QuickWorker(storage.url, registry.url)
+        builds = CloudBuildServer(worker).start()
         running.callback(builds.stop)
         secrets = SecretManagerFront(builds.secrets, builds.endpoint).start()
         running.callback(secrets.stop)
@@ -88,6 +91,7 @@ def a_quick_cloud(
         yield QuickCloud(
             storage=storage,
             registry=registry,
+            worker=worker,
             cluster=cluster,
             secrets=builds.secrets,
             directory=directory,
