@@ -6,6 +6,7 @@ import asyncio
 import copy
 import shlex
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
@@ -124,6 +125,31 @@ def test_a_single_host_tpu_run_is_a_plain_job():
         "cpu": "269",
         "memory_request": "1036Gi",
         "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+
+
+def test_nodes_with_gpus_are_an_indexed_job_with_the_gpus_of_one_node_each():
+    names = [f"train-{RUN_ID}-{index}.kinetic-hosts" for index in range(3)]
+    asked = replace(
+        request("a100x4", max_preemptions=2), accelerator=parse_accelerator("a100x4").times(hosts=3)
+    )
+    assert job_variables(asked) == {
+        **COMMON,
+        "env": with_devices(
+            "gpu:4",
+            KINETIC_HOSTS="3",
+            KINETIC_HOSTNAMES=",".join(names),
+            KINETIC_COORDINATOR_ADDRESS=f"{names[0]}:8476",
+        ),
+        "hosts": 3,
+        "completion_mode": "Indexed",
+        "subdomain": "kinetic-hosts",
+        "backoff_limit": 6,
+        "gpu_accelerator": "nvidia-tesla-a100",
+        "gpu_count": 4,
+        "cpu": "35",
+        "memory_request": "240Gi",
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.candidates import Launch
-from kinetic_flows.core.errors import AcceleratorError
+from kinetic_flows.core.errors import AcceleratorError, LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.launcher import LaunchRequest, Phase
+from kinetic_flows.core.settings.cloud import resolve_cloud
+from kinetic_flows.plans.look_ahead import check_worker
+from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.phase import PodStatus
+from kinetic_flows.platforms.gke.platform import GoogleCloudPlatform
+from kinetic_flows.platforms.gke.quota import check_quota
 from kinetic_flows.platforms.gke.slices import parts_of, placed_apart, slices_obstacle, whole
 from kinetic_flows.platforms.gke.state import NamespaceState
+from kinetic_flows.platforms.local.platform import LocalPlatform
 
 RUN_ID = "0b8d6c1e-5a43-4a3c-9d5f-1f1a0d2c3b4e"
 SLICES = parse_accelerator("tpu-v5p-2x2x2").times(slices=2)
@@ -115,6 +123,30 @@ def test_a_template_without_a_place_for_an_affinity_is_refused():
     del template["variables"]["properties"]["affinity"]
     assert "no variable affinity, which places the 2 slices" in slices_obstacle(SLICES, template)
     assert slices_obstacle(parse_accelerator("tpu-v5p-2x2x2"), template) == ""
+
+
+def test_a_quota_counts_the_job_of_each_slice():
+    hard = {"count/jobs.batch": "1", "requests.google.com/tpu": "16"}
+    quota = {"metadata": {"name": "team"}, "status": {"hard": hard, "used": {}}}
+    problems, _ = check_quota(quota, SLICES)
+    [problem] = problems
+    assert "allows 1 count/jobs.batch, and tpu-v5p-2x2x2 needs 2" in problem
+
+
+@pytest.fixture(params=["local", "gke"])
+def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Platform:
+    if request.param == "local":
+        return LocalPlatform(tmp_path, {}, is_explicit=True)
+    cloud = resolve_cloud(arguments={}, environ={"KINETIC_PROJECT": "my-project-1"}, profile=None)
+    return GoogleCloudPlatform(cloud, {"KUBECONFIG": "/nowhere"}, tmp_path)
+
+
+def test_a_worker_starts_one_job_or_process_alone(platform: Platform):
+    two = parse_accelerator("cpu").times(hosts=2) if platform.name == "local" else SLICES
+    told = "hosts=2 is a process" if platform.name == "local" else "slices=2 is a Job"
+    with pytest.raises(LaunchError, match=told):
+        check_worker(two, platform)
+    check_worker(parse_accelerator("cpu"), platform)
 
 
 # Names
