@@ -122,7 +122,7 @@ def test_a_single_host_tpu_run_is_a_plain_job():
         "tpu_accelerator": "tpu-v6e-slice",
         "tpu_topology": "2x4",
         "tpu_chips": 8,
-        "cpu": "269",
+        "cpu": "134",
         "memory_request": "1036Gi",
         "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
