@@ -8,9 +8,6 @@ completes the call, unless that says something itself. A run on one host is a gr
 
 from __future__ import annotations
 
-import functools
-import importlib.abc
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -31,17 +28,21 @@ def complete_jax_calls(environ: Mapping[str, str]) -> None:
         environ: The environment of this process.
     """
     if not is_on_tpu(environ):
-        sys.meta_path.insert(0, _Finder())
+        finder: Any = _Finder()
+        sys.meta_path.insert(0, finder)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the one module as the others do, and changes it when it has been loaded."""
+class _Finder:
+    """Finds the one module as the others do, and changes it when it has been loaded.
+
+    It is a meta path finder by its method (https://docs.python.org/3/library/importlib.html).
+    """
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
         """Return the module's spec; None for any other module."""
         if fullname != MODULE:
             return None
-        sys.meta_path.remove(self)
+        sys.meta_path[:] = [each for each in sys.meta_path if each is not self]
         found = (each.find_spec(fullname, path, target) for each in sys.meta_path)
         spec = next((each for each in found if each is not None), None)
         if spec is not None and spec.loader is not None:
@@ -67,6 +68,9 @@ def completed(initialize: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         initialize: `jax.distributed.initialize`.
     """
+    import functools
+    import inspect
+
     signature = inspect.signature(initialize)
 
     @functools.wraps(initialize)

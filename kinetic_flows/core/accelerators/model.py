@@ -147,13 +147,14 @@ class Accelerator:
     @property
     def description(self) -> str:
         """What it is, in words: `8 TPU chips (2x4) on 1 host of ct6e-standard-8t`."""
+        hosts = f"{self.hosts} host" + ("s" if self.hosts != 1 else "")
         if self.category == "cpu":
-            return "CPU only"
+            return "CPU only" if self.hosts == 1 else f"CPU only, {hosts}"
         unit = "TPU chip" if self.category == "tpu" else "GPU"
         arranged = f" ({self.topology})" if self.topology else ""
-        hosts = f"{self.hosts} host" + ("s" if self.hosts != 1 else "")
         counted = f"{self.count} {unit}" + ("s" if self.count != 1 else "")
-        return f"{counted}{arranged} on {hosts} of {self.machine_type}"
+        slices = f", in {self.slices} slices" if self.slices > 1 else ""
+        return f"{counted}{arranged} on {hosts} of {self.machine_type}{slices}"
 
     def preemptions_tolerated(self, asked: int | None) -> int:
         """Return how often a whole run on it may start again after it was disturbed.
