@@ -46,6 +46,14 @@ def check_written(options: RunOptions, names: Sequence[str], said: Collection[st
         each.times(hosts=options.hosts or 1, slices=options.slices or 1)
     if names and len(known) == len(names):
         check_ways(options, known)
+        if "max_run_duration_seconds" in said and _lacks_flex(options, known):
+            raise UsageError(
+                "max_run_duration_seconds is for nodes of flex-start, and accelerator is "
+                f"{_listed(known)}",
+                value=options.max_run_duration_seconds,
+                hint=f"write accelerator='{known[0].name}:flex' for flex-start, or "
+                "timeout_seconds= for how long the function may take",
+            )
 
 
 def check_ways(options: RunOptions, accelerators: Sequence[Accelerator]) -> None:
@@ -59,17 +67,6 @@ def check_ways(options: RunOptions, accelerators: Sequence[Accelerator]) -> None
         UsageError: There is one.
     """
     shown = _listed(accelerators)
-    if (
-        options.max_run_duration_seconds is not None
-        and options.compute_class is None
-        and not any(each.flex for each in accelerators)
-    ):
-        raise UsageError(
-            f"max_run_duration_seconds is for nodes of flex-start, and accelerator is {shown}",
-            value=options.max_run_duration_seconds,
-            hint=f"write accelerator='{accelerators[0].name}:flex' for flex-start, or "
-            "timeout_seconds= for how long the function may take",
-        )
     if options.reservation is not None and all(each.spot or each.flex for each in accelerators):
         raise UsageError(
             f"reservation is {options.reservation!r}, and accelerator is {shown}: neither Spot VMs "
@@ -94,21 +91,29 @@ def options_on(options: RunOptions, accelerator: Accelerator) -> RunOptions:
     return replace(options, **unfit)
 
 
-def without_effect(options: RunOptions, names: Sequence[str]) -> tuple[str, ...]:
-    """Say which options for lists do nothing, because a setting names one accelerator.
+def without_effect(
+    options: RunOptions, names: Sequence[str], accelerators: Sequence[Accelerator]
+) -> tuple[str, ...]:
+    """Say which options do nothing on what was named later, or by a setting.
 
     Args:
         options: How the function is to run.
-        names: What it may run on.
+        names: What it may run on, as it was named.
+        accelerators: The same accelerators.
     """
-    if len(names) > 1:
-        return ()
-    advice = "it is for a list of accelerators (KINETIC_ACCELERATOR may name several)"
-    return tuple(
-        f"{name}={getattr(options, name)!r} does nothing on {names[0]}: {advice}"
+    told = [
+        f"{name}={getattr(options, name)!r} does nothing on {names[0]}: it is for a list of "
+        "accelerators"
         for name, nothing in (("strategy", "in_order"), ("on_oom", None))
-        if getattr(options, name) != nothing
-    )
+        if len(names) == 1 and getattr(options, name) != nothing
+    ]
+    if _lacks_flex(options, accelerators):
+        shown = " or ".join(map(str, accelerators))
+        told.append(
+            f"max_run_duration_seconds={options.max_run_duration_seconds:g} does nothing on "
+            f"{shown}: it is for nodes of flex-start (`:flex`)"
+        )
+    return tuple(told)
 
 
 def without_chips(
@@ -131,6 +136,15 @@ def without_chips(
         shown = accelerators[0].name
         return (f"{told} on {shown}, which has no chips; timeout_seconds= limits every run",)
     return ()
+
+
+def _lacks_flex(options: RunOptions, accelerators: Sequence[Accelerator]) -> bool:
+    """Whether there is a limit for nodes of flex-start, and no accelerator that is had so."""
+    return (
+        options.max_run_duration_seconds is not None
+        and options.compute_class is None
+        and not any(each.flex for each in accelerators)
+    )
 
 
 def _refuse_twice(options: RunOptions) -> None:

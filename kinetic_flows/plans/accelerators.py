@@ -63,7 +63,7 @@ def choose(options: RunOptions, settings: Settings, platform: Platform) -> Choic
     if options.has_pairs:
         option_pairs.check_ways(options, several)
         warnings = (
-            *option_pairs.without_effect(options, names),
+            *option_pairs.without_effect(options, names, several),
             *option_pairs.without_chips(options, several, is_here=platform.sees_files),
         )
     if len(several) > 1 and not platform.tries_lists:

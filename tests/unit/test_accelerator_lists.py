@@ -212,12 +212,14 @@ def test_what_is_for_lists_is_told_where_a_setting_names_one(
 ) -> None:
     monkeypatch.setenv("KINETIC_ACCELERATOR", "cpu")
     (warning,) = functions.unsaid.plan().warnings
-    assert warning == (
-        "on_oom='larger' does nothing on cpu: it is for a list of accelerators "
-        "(KINETIC_ACCELERATOR may name several)"
-    )
+    assert warning == ("on_oom='larger' does nothing on cpu: it is for a list of accelerators")
     monkeypatch.setenv("KINETIC_ACCELERATOR", "cpu,l4")
     assert functions.unsaid.plan().warnings == ()
+    flex = functions.unsaid.with_options(accelerator="l4:flex", max_run_duration_seconds=3600)
+    _, warning = flex.with_options(accelerator="cpu").plan().warnings
+    assert warning == (
+        "max_run_duration_seconds=3600 does nothing on cpu: it is for nodes of flex-start (`:flex`)"
+    )
 
 
 def test_an_idle_timeout_is_told_to_do_nothing_where_there_are_no_chips(
