@@ -313,7 +313,8 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
 
     The objects have a place among those of runs, under a name of their own.
     """
-    check_worker(run.request.accelerator, session.platform)
+    for request in (run.request, *(each.request for each in run.candidates)):
+        check_worker(request.accelerator, session.platform)
     if run.candidates:
         from kinetic_flows.runs.candidates.worker import for_worker
 
