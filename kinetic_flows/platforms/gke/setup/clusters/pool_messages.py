@@ -74,7 +74,8 @@ def accelerator_pool(
         machine_type=accelerator.machine_type,
         disk_size_gb=ACCELERATOR_DISK_GB,
         spot=accelerator.spot,
-        flex_start=accelerator.flex,
+        # A pool of other nodes says nothing of it, as Terraform makes it.
+        flex_start=accelerator.flex or None,
         accelerators=[_gpus(accelerator)] if accelerator.category == "gpu" else [],
         reservation_affinity=_reservation(pool),
         **_common(request, account),
