@@ -31,7 +31,10 @@ from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools, makes_no
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
 from kinetic_flows.core.settings.cloud import resolve_cloud
+from kinetic_flows.platforms.gke.placement import Placement, node_request
 from kinetic_flows.platforms.gke.platform import GoogleCloudPlatform, gke_cluster
+from kinetic_flows.platforms.gke.pool_preflight import check_node_pools
+from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.reach import loopback_warning
 
 GKE = GkeCluster(project="my-project", location="us-central1-a", name="tpus")
@@ -433,3 +436,64 @@ def test_what_a_machine_leaves_to_pods_is_known_of_a_pool_without_nodes():
 )
 def test_clusters_that_make_node_pools_are_told_from_those_that_do_not(described, is_so):
     assert makes_node_pools(described) is is_so
+
+
+class OnlyDescribed:
+    """A GKE cluster of which Google alone is asked."""
+
+    def __init__(self, access: GkeCluster) -> None:
+        self.access = access
+
+
+L4_POOL = {
+    "name": "l4s",
+    "locations": ["us-central1-a"],
+    "config": {
+        "machineType": "g2-standard-4",
+        "accelerators": [{"acceleratorType": "nvidia-l4", "acceleratorCount": "1"}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "placement", "problem", "warning"),
+    [
+        ({}, {}, "", ""),
+        ({}, {"reservation": "ours"}, "no node pool with l4 uses the reservation ours", ""),
+        ({}, {"zones": ("us-central1-b",)}, "no node pool with l4 is in us-central1-b", ""),
+        ({}, {"node_pool": "gone"}, "there is no node pool gone", ""),
+        ({}, {"compute_class": "gpus"}, "", "is of the compute class gpus"),
+        (
+            {"autoscaling": {"enableNodeAutoprovisioning": True}},
+            {"reservation": "ours"},
+            "",
+            "no node fits yet: no node pool with l4 uses the reservation ours",
+        ),
+        (
+            {"autopilot": {"enabled": True}},
+            {"node_pool": "l4s"},
+            "an Autopilot cluster makes its nodes by itself: leave it out",
+            "",
+        ),
+        (
+            {"autopilot": {"enabled": True}},
+            {"reservation": "any"},
+            "an Autopilot cluster uses none but those that are named",
+            "",
+        ),
+    ],
+)
+def test_what_gke_tells_of_its_node_pools_decides_before_a_launch(
+    container_api, cluster, placement, problem, warning
+):
+    container_api.described = {"nodePools": [L4_POOL], **cluster}
+    wanted = parse_accelerator("l4")
+    request = PreflightRequest(
+        accelerator=wanted, nodes=node_request(wanted, Placement(**placement), {})
+    )
+    client: Any = OnlyDescribed(gke(container_api))
+    found = asyncio.run(check_node_pools(client, request))
+    assert problem in " ".join(found.problems)
+    assert warning in " ".join(found.warnings)
+    assert (bool(found.problems), bool(found.warnings)) == (bool(problem), bool(warning))
+    assert found.makes_pools is (bool(cluster) and not problem)
