@@ -81,6 +81,10 @@ def test_who_has_the_nodes_asked_for_otherwise_asks_once(variables):
     assert not needs_request(job_of(SLICE, variables), None)
 
 
+def test_our_own_queue_asks_for_no_nodes_so_that_a_run_does():
+    assert needs_request(job_of(SLICE, {"queue_name": "kinetic"}), None)
+
+
 def test_pods_say_which_request_they_consume_and_keep_their_annotations():
     job = with_request(job_of(SLICE), None)
     pod = job["spec"]["template"]["metadata"]["annotations"]

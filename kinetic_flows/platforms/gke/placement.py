@@ -41,6 +41,7 @@ from kinetic_flows.core.settings.node_variables import (
 )
 from kinetic_flows.core.settings.pool_variables import unknown_variables
 from kinetic_flows.platforms.gke.manifests import base_job_template
+from kinetic_flows.platforms.gke.setup.names import QUEUE
 
 VARIABLES: Mapping[str, str] = {
     "flex_start": FLEX_LABEL,
@@ -200,6 +201,11 @@ def accelerator_tolerations(accelerator: Accelerator) -> list[dict[str, str]]:
     return tolerations
 
 
+def is_others_queue(name: object) -> bool:
+    """Whether a queue may have nodes asked for itself: one of Kueue's that we did not make."""
+    return name not in (None, "", QUEUE)
+
+
 def tolerate(key: str, value: str) -> dict[str, str]:
     """Return the toleration of one taint."""
     return {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
@@ -322,5 +328,5 @@ def node_request(
         tolerations=tolerated,
         pod={name: value for name, value in pod.items() if value},
         max_run_seconds=placement.max_run_seconds,
-        is_queued_elsewhere=bool(variables.get("queue_name")),
+        is_queued_elsewhere=is_others_queue(variables.get("queue_name")),
     )

@@ -3,7 +3,8 @@
 Where a slice has several hosts, GKE gives its nodes together, to who has a ProvisioningRequest:
 that names a PodTemplate and how many such pods there will be, and the pods say by an annotation
 which request they consume. Both belong to the run's Job from the first, so that they go with it
-whatever becomes of this client. Where a queue is named, Kueue makes such requests itself.
+whatever becomes of this client. Queues of Kueue's that others made may make such requests
+themselves; ours do not.
 
 https://cloud.google.com/kubernetes-engine/docs/how-to/provisioningrequest
 """
@@ -34,7 +35,7 @@ from kinetic_flows.platforms.gke.diagnosis import Cause, Diagnosis, condition, l
 from kinetic_flows.platforms.gke.manifests import owned_by_job
 from kinetic_flows.platforms.gke.names import QUEUE_LABEL, RUN_ID_POD_LABEL
 from kinetic_flows.platforms.gke.phase import PodStatus
-from kinetic_flows.platforms.gke.placement import MAX_RUN_ANNOTATION
+from kinetic_flows.platforms.gke.placement import MAX_RUN_ANNOTATION, is_others_queue
 
 API = "autoscaling.x-k8s.io/v1"
 """https://github.com/kubernetes/autoscaler/tree/master/cluster-autoscaler/apis/provisioningrequest"""
@@ -174,7 +175,8 @@ def needs_request(manifest: Mapping[str, Any], pools: Sequence[NodePool] | None)
     asked = asked_labels(template["spec"])
     if asked.get(FLEX_LABEL) != ("true",):
         return False
-    is_queued_elsewhere = QUEUE_LABEL in (manifest["metadata"].get("labels") or {})
+    queue = (manifest["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+    is_queued_elsewhere = is_others_queue(queue)
     if is_queued_elsewhere or _request_of(manifest):
         return False
     fitting = [pool for pool in pools or () if pool.may_have(asked)]
